@@ -1,0 +1,182 @@
+"""The commands that change mail: what goes, totally ordered, through a shard's Raft group.
+
+A command holds everything its result depends on besides the shard's state: dates, GUIDs and UIDVALIDITY seeds are
+chosen by the front end that made it, never by the apply, so that every replica comes to the same state.
+
+A mailbox is named by a `MailboxRef`: its name (str), or its shard-local number (int), which is given once, never
+again, and survives RENAME. A command over many messages is one command: `uids` is a `UidSet`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import TypeAlias
+
+from raftmail.mail.uidset import UidSet
+
+MailboxRef: TypeAlias = str | int
+"""A mailbox by name (RFC 9051 hierarchy with `/`, UTF-8, INBOX in any case) or by shard-local number."""
+
+
+@dataclass(frozen=True, slots=True)
+class CreateMailbox:
+    """Make a mailbox and the parents it lacks; refused with ALREADYEXISTS when it is there.
+
+    `uidvalidity_seed` is Unix time in seconds; the mailbox gets it or the next number this shard has not used.
+    `special_use` is "" or one of RFC 6154's attributes (`\\Sent`, ...)."""
+
+    user: str
+    name: str
+    uidvalidity_seed: int
+    guid: bytes
+    special_use: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteMailbox:
+    """Remove a mailbox and its messages. INBOX cannot be removed; children stay (RFC 9051 section 6.3.5)."""
+
+    user: str
+    mailbox: MailboxRef
+
+
+@dataclass(frozen=True, slots=True)
+class RenameMailbox:
+    """Give a mailbox and everything below it another name. Renaming INBOX moves its messages to a new mailbox and leaves
+    INBOX empty (RFC 9051 section 6.3.6), for which `uidvalidity_seed` and `guid` are."""
+
+    user: str
+    mailbox: MailboxRef
+    name: str
+    uidvalidity_seed: int
+    guid: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Subscribe:
+    """Put a name on (or take it off) the user's subscriptions, whether or not the mailbox exists."""
+
+    user: str
+    name: str
+    subscribed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where a message goes. With `or_inbox`, INBOX is taken when the mailbox does not exist (delivery to user+detail).
+    A missing INBOX is made with the command's `uidvalidity_seed`."""
+
+    user: str
+    mailbox: MailboxRef
+    or_inbox: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class NewMessage:
+    """One message to save: body by hash, never inline.
+
+    `blob` is the body's sha256, `size_bytes` its length, `guid` 16 bytes that stay the same on copy, `received_us` the
+    internal date in microseconds since 1970, `summary` the encoded `mail.summary.Summary`."""
+
+    targets: tuple[Target, ...]
+    blob: bytes
+    size_bytes: int
+    guid: bytes
+    received_us: int
+    flags: tuple[str, ...] = ()
+    summary: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Save:
+    """Save messages, all or none (one for APPEND and delivery, several for MULTIAPPEND)."""
+
+    user: str
+    messages: tuple[NewMessage, ...]
+    uidvalidity_seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """Copy (or with `move`, move) messages by source UID; no body is moved, GUID and received date stay.
+
+    UIDs that do not exist are passed over (RFC 9051 section 6.4.7). `guids`, if not empty, has one GUID for each existing UID of
+    `uids` in ascending order as the caller knows them: a difference refuses the whole command (GUIDMISMATCH)."""
+
+    user: str
+    mailbox: MailboxRef
+    uids: UidSet
+    target: Target
+    uidvalidity_seed: int
+    move: bool = False
+    guids: tuple[bytes, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Expunge:
+    """Remove messages by UID; with `only_deleted`, just those that carry \\Deleted."""
+
+    user: str
+    mailbox: MailboxRef
+    uids: UidSet
+    only_deleted: bool = False
+
+
+class StoreMode(IntEnum):
+    """What STORE does with the flags it names."""
+
+    ADD = 0
+    REMOVE = 1
+    REPLACE = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """Change flags and keywords. `unchanged_since` of -1 means unconditional; otherwise messages with a higher modseq are left
+    alone and returned as rejected (RFC 7162 section 3.1.3)."""
+
+    user: str
+    mailbox: MailboxRef
+    uids: UidSet
+    mode: StoreMode
+    flags: tuple[str, ...]
+    unchanged_since: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class PutUser:
+    """Add a user, or with `replace` change the password hash of one that exists. Belongs to the root shard (0)."""
+
+    address: str
+    password_hash: str
+    replace: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveUser:
+    """Forget a user. Belongs to the root shard (0); the mail goes by `PurgeUser` in the user's own shard."""
+
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class PurgeUser:
+    """Remove every mailbox, message and subscription of a user from the user's shard."""
+
+    user: str
+
+
+Command: TypeAlias = (
+    CreateMailbox
+    | DeleteMailbox
+    | RenameMailbox
+    | Subscribe
+    | Save
+    | Copy
+    | Expunge
+    | Store
+    | PutUser
+    | RemoveUser
+    | PurgeUser
+)

@@ -1,0 +1,147 @@
+"""Reads, and their answers. A query is answered from one replica after a read barrier (P5), in bounded pages."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from raftmail.mail.commands import MailboxRef
+from raftmail.mail.uidset import UidSet
+
+PAGE_MESSAGES_MAX = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class ListMailboxes:
+    """All mailboxes of a user, ordered by name. Answer: tuple[MailboxInfo, ...]."""
+
+    user: str
+
+
+@dataclass(frozen=True, slots=True)
+class GetMailbox:
+    """One mailbox. Answer: MailboxInfo, or None."""
+
+    user: str
+    mailbox: MailboxRef
+
+
+@dataclass(frozen=True, slots=True)
+class FetchMessages:
+    """Messages of a mailbox by UID, ascending, at most `limit`; with `changed_since` only those with a higher modseq.
+    Answer: MessagePage, or None when there is no such mailbox."""
+
+    user: str
+    mailbox: MailboxRef
+    uids: UidSet
+    changed_since: int = 0
+    summaries: bool = False
+    limit: int = PAGE_MESSAGES_MAX
+
+
+@dataclass(frozen=True, slots=True)
+class FetchVanished:
+    """UIDs expunged after a modseq (RFC 7162 section 3.2.5.1). Answer: UidSet, or None."""
+
+    user: str
+    mailbox: MailboxRef
+    since: int
+
+
+@dataclass(frozen=True, slots=True)
+class FetchBody:
+    """One message's bytes. Answer: bytes, or None when mailbox or UID does not exist."""
+
+    user: str
+    mailbox: MailboxRef
+    uid: int
+
+
+@dataclass(frozen=True, slots=True)
+class ListSubscriptions:
+    """Answer: tuple[str, ...], ordered."""
+
+    user: str
+
+
+@dataclass(frozen=True, slots=True)
+class ListUsers:
+    """Users of the root shard after `after`, ordered, at most `limit`. Answer: tuple[str, ...]."""
+
+    after: str = ""
+    limit: int = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class GetUser:
+    """Answer: UserInfo, or None."""
+
+    address: str
+
+
+Query: TypeAlias = (
+    ListMailboxes
+    | GetMailbox
+    | FetchMessages
+    | FetchVanished
+    | FetchBody
+    | ListSubscriptions
+    | ListUsers
+    | GetUser
+)
+
+
+@dataclass(frozen=True, slots=True)
+class MailboxInfo:
+    number: int
+    user: str
+    name: str
+    guid: bytes
+    uidvalidity: int
+    uidnext: int
+    highestmodseq: int
+    messages: int
+    unseen: int
+    size_bytes: int
+    special_use: str
+    subscribed: bool
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class MessageInfo:
+    uid: int
+    guid: bytes
+    modseq: int
+    flags: tuple[str, ...]
+    received_us: int
+    size_bytes: int
+    blob: bytes
+    summary: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class MessagePage:
+    """`more` tells that messages after the last one were left out because of the limit."""
+
+    mailbox: MailboxInfo
+    messages: tuple[MessageInfo, ...]
+    more: bool
+
+
+@dataclass(frozen=True, slots=True)
+class UserInfo:
+    address: str
+    password_hash: str
+
+
+Answer: TypeAlias = (
+    MailboxInfo
+    | MessagePage
+    | UserInfo
+    | UidSet
+    | bytes
+    | tuple[MailboxInfo, ...]
+    | tuple[str, ...]
+    | None
+)

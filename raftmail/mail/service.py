@@ -1,0 +1,67 @@
+"""What a front end asks of its node: the seam between the protocols (wire, LMTP, IMAP) and the cluster.
+
+Implemented by `raftmail.cluster.router`; protocol tests put a small twin in its place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias
+
+from raftmail.mail.commands import Command
+from raftmail.mail.queries import Answer, Query
+from raftmail.mail.results import Executed
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """No result within the deadline. With `unknown`, the command may still take effect (once): ask again under the same
+    client id and sequence number. `full` tells that disks are nearly full, which waiting does not mend."""
+
+    text: str
+    unknown: bool = False
+    full: bool = False
+
+
+class Unavailable(Exception):
+    """A `Failure` as an exception, for the awaiting calls."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.text)
+        self.failure = failure
+
+
+Blob: TypeAlias = tuple[bytes, bytes]
+"""A sha256 and the body that it is of."""
+
+JSON: TypeAlias = Any
+
+
+class Service(Protocol):
+    """All calls are made on the event loop; deadlines are seconds from now."""
+
+    def submit(
+        self,
+        shard: int,
+        request: bytes,
+        blobs: Sequence[Blob],
+        deadline_s: float,
+        done: Callable[[Executed | Failure], None],
+    ) -> None:
+        """Have an encoded request (`codec.encode_request`) applied; `done` is called exactly once, possibly at once.
+        The hot path: no task, no coroutine."""
+
+    async def execute(
+        self, command: Command, *, blobs: Sequence[Blob] = (), deadline_s: float
+    ) -> Executed:
+        """Have a command applied under the node's own client id. Raises `Unavailable`."""
+
+    async def query(self, query: Query, *, deadline_s: float) -> Answer:
+        """Read, behind a barrier (P5). Raises `Unavailable`."""
+
+    def shard_of(self, user: str) -> int:
+        """The shard that holds a user's mail. Users themselves are in shard 0."""
+
+    async def admin(self, what: str, arguments: Mapping[str, str]) -> JSON:
+        """Operators' calls: "status", "transfer", "verify", "log". Raises `Unavailable`, or ValueError for bad arguments."""
