@@ -1,0 +1,401 @@
+"""Commands, results, queries and answers as bytes, for the Raft log and for links between nodes.
+Version 1.
+
+An entry: `kind u8 = 1 | version u8 = 1 | blobs u16 | requests u16 | blobs × sha256 | msgpack array
+of requests`, big-endian. A request: a msgpack array `[client, seq, floor, kind, field, ...]`, so
+that requests are joined to an entry as they are, and an entry is decoded in one call. Results,
+queries and answers: a version byte, then a msgpack array `[kind, field, ...]`.
+
+Decoding trusts nothing: what does not have exactly the right shape raises `CodecError`, and
+nothing else is ever raised.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from struct import Struct
+from typing import Any
+
+from raftmail.mail import commands as c
+from raftmail.mail.codec_queries import (
+    decode_answer,
+    decode_query,
+    encode_answer,
+    encode_query,
+    validate_query,
+)
+from raftmail.mail.codec_results import decode_result, encode_result
+from raftmail.mail.limits import (
+    BLOBS_MAX,
+    CLIENT_BYTES,
+    DIGEST_BYTES,
+    ENTRY_BYTES_MAX,
+    NUMBER_MAX,
+    REQUEST_BYTES_MAX,
+    REQUESTS_MAX,
+    validate,
+)
+from raftmail.mail.packing import CodecError, Raw, pack, pack_fast, unpack
+from raftmail.mail.uidset import UidSet
+
+__all__ = [
+    "CodecError",
+    "Request",
+    "command_of",
+    "decode_answer",
+    "decode_entry",
+    "decode_query",
+    "decode_request",
+    "decode_result",
+    "encode_answer",
+    "encode_entry",
+    "encode_query",
+    "encode_request",
+    "encode_result",
+    "entry_blobs",
+    "head_is_good",
+    "inspect_request",
+    "open_entry",
+    "request_header",
+    "validate",
+    "validate_query",
+]
+
+VERSION = 1
+ENTRY_BATCH = 1
+ENTRY_HEAD = Struct(">BBHH")
+_HEAD_BYTES = ENTRY_HEAD.size
+
+(
+    CREATE,
+    DELETE,
+    RENAME,
+    SUBSCRIBE,
+    SAVE,
+    COPY,
+    EXPUNGE,
+    STORE,
+    PUT_USER,
+    REMOVE_USER,
+    PURGE_USER,
+) = range(1, 12)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A command under the client id and sequence number that make it happen once (P3). Everything
+    up to `floor` was answered: its results may be forgotten. `client` is 16 bytes, `seq` from 1,
+    `floor` < `seq`."""
+
+    client: bytes
+    seq: int
+    floor: int
+    command: c.Command
+
+
+# Requests
+
+
+def encode_request(client: bytes, seq: int, floor: int, command: c.Command) -> bytes:
+    """A request. The command is taken as valid (see `validate`); raises ValueError when it is too
+    long or cannot be encoded."""
+    if type(command) is c.Store:
+        value: Raw = (
+            client,
+            seq,
+            floor,
+            STORE,
+            command.user,
+            command.mailbox,
+            command.uids.to_wire(),
+            command.mode,
+            command.flags,
+            command.unchanged_since,
+        )
+    else:
+        value = (client, seq, floor, *_TO_RAW[type(command)](command))
+    try:
+        data = pack_fast(value)
+    except (ValueError, OverflowError, TypeError):
+        data = pack(value)  # fails again, and says so in our words
+    if len(data) > REQUEST_BYTES_MAX:
+        raise ValueError(
+            f"command: {len(data)} bytes when encoded, more than the limit of {REQUEST_BYTES_MAX}"
+        )
+    return data
+
+
+def decode_request(request: bytes) -> Request:
+    """Read and check a request wholly. Raises `CodecError`."""
+    if len(request) > REQUEST_BYTES_MAX:
+        raise CodecError(f"a request of {len(request)} bytes, more than {REQUEST_BYTES_MAX}")
+    return request_of(unpack(request))
+
+
+def request_of(raw: Any) -> Request:
+    """The request that msgpack gave. Raises `CodecError`."""
+    if not head_is_good(raw):
+        raise CodecError("a request is an array that begins with client, seq, floor and kind")
+    return Request(raw[0], raw[1], raw[2], command_of(raw))
+
+
+def head_is_good(raw: Any) -> bool:
+    """Whether `raw` begins like a request: client, seq, floor and a kind."""
+    return (
+        type(raw) is tuple
+        and len(raw) > 4
+        and type(raw[0]) is bytes
+        and len(raw[0]) == CLIENT_BYTES
+        and type(raw[1]) is int
+        and type(raw[2]) is int
+        and 0 <= raw[2] < raw[1] <= NUMBER_MAX
+        and type(raw[3]) is int
+    )
+
+
+def command_of(raw: Raw) -> c.Command:
+    """The command of a request with a good head. Raises `CodecError`."""
+    kind = raw[3]
+    reader = _FROM_RAW.get(kind)
+    if reader is None:
+        raise CodecError(f"no command has the kind {kind}")
+    if len(raw) != reader.length:
+        raise CodecError(f"{reader.name} has {reader.length - 4} fields, not {len(raw) - 4}")
+    try:
+        command = reader.read(*raw[4:])
+        validate(command)
+    except (ValueError, TypeError) as e:
+        raise CodecError(f"{reader.name}: {e}") from None
+    return command
+
+
+def request_header(request: bytes) -> tuple[bytes, int]:
+    """Client and sequence number, without decoding the rest. Raises `CodecError`."""
+    at = 1
+    try:
+        if request[0] == 0xDC:
+            at = 3
+        elif request[0] & 0xF0 != 0x90:
+            raise CodecError("a request is an array")
+        if request[at] != 0xC4 or request[at + 1] != CLIENT_BYTES:
+            raise CodecError("a request begins with a client id of 16 bytes")
+        at += 2 + CLIENT_BYTES
+        first = request[at]
+        if first < 0x80:
+            seq = first
+        else:
+            width = _UINT_WIDTH.get(first, 0)
+            seq = int.from_bytes(request[at + 1 : at + 1 + width], "big")
+            if not width or len(request) < at + 1 + width:
+                raise CodecError("a request has its sequence number after the client id")
+    except IndexError:
+        raise CodecError("a request that is cut off") from None
+    if not 1 <= seq <= NUMBER_MAX:
+        raise CodecError(f"{seq} is no sequence number")
+    return request[at - CLIENT_BYTES : at], seq
+
+
+_UINT_WIDTH = {0xCC: 1, 0xCD: 2, 0xCE: 4, 0xCF: 8}
+
+
+def inspect_request(request: bytes) -> tuple[bytes, int, int, tuple[bytes, ...]]:
+    """What a master has to know before it proposes a request: client, seq, kind, and the hashes of
+    the bodies that it names, each once. Raises `CodecError` when the bytes are no single request,
+    so that one bad request cannot spoil the entry that it shares with others. Fields that are
+    wrong in themselves are left to the apply, which refuses them."""
+    if len(request) > REQUEST_BYTES_MAX:
+        raise CodecError(f"a request of {len(request)} bytes, more than {REQUEST_BYTES_MAX}")
+    raw = unpack(request)
+    if not head_is_good(raw):
+        raise CodecError("a request is an array that begins with client, seq, floor and kind")
+    if raw[3] != SAVE:
+        return raw[0], raw[1], raw[3], ()
+    save = command_of(raw)
+    blobs = dict.fromkeys(message.blob for message in save.messages)  # type: ignore[union-attr]
+    return raw[0], raw[1], raw[3], tuple(blobs)
+
+
+# Entries
+
+
+def encode_entry(requests: Sequence[bytes], blobs: Sequence[bytes]) -> bytes:
+    """A batch of requests, with the hashes of all bodies that they name. Raises ValueError when it
+    goes over a limit."""
+    count = len(requests)
+    if not 0 < count <= REQUESTS_MAX or len(blobs) > BLOBS_MAX:
+        raise ValueError(f"{count} requests and {len(blobs)} blobs do not go into an entry")
+    array = bytes((0x90 | count,)) if count < 16 else b"\xdc" + count.to_bytes(2, "big")
+    data = b"".join(
+        (ENTRY_HEAD.pack(ENTRY_BATCH, VERSION, len(blobs), count), *blobs, array, *requests)
+    )
+    if len(data) > ENTRY_BYTES_MAX:
+        raise ValueError(f"an entry of {len(data)} bytes, more than {ENTRY_BYTES_MAX}")
+    return data
+
+
+def entry_blobs(payload: bytes) -> tuple[bytes, ...]:
+    """The hashes in front of an entry; () of an empty one (no-op). Raises `CodecError`."""
+    if not payload:
+        return ()
+    return _split(payload)[0]
+
+
+def decode_entry(payload: bytes) -> tuple[Raw, ...]:
+    """The requests of an entry as msgpack gives them: each still has to be checked (`request_of`).
+    Raises `CodecError`."""
+    return open_entry(payload)[1]
+
+
+def open_entry(payload: bytes) -> tuple[tuple[bytes, ...], tuple[Raw, ...]]:
+    """Hashes and requests of an entry. Raises `CodecError`."""
+    blobs, count, start = _split(payload)
+    requests = unpack(memoryview(payload)[start:])
+    if type(requests) is not tuple or len(requests) != count:
+        raise CodecError(f"an entry that does not hold the {count} requests that its head tells")
+    return blobs, requests
+
+
+def _split(payload: bytes) -> tuple[tuple[bytes, ...], int, int]:
+    if len(payload) > ENTRY_BYTES_MAX:
+        raise CodecError(f"an entry of {len(payload)} bytes, more than {ENTRY_BYTES_MAX}")
+    if len(payload) <= _HEAD_BYTES:
+        raise CodecError("an entry that is cut off")
+    kind, version, blobs, count = ENTRY_HEAD.unpack_from(payload)
+    if kind != ENTRY_BATCH or version != VERSION:
+        raise CodecError(f"an entry of kind {kind}, version {version}; known is 1, version 1")
+    end = _HEAD_BYTES + blobs * DIGEST_BYTES
+    if len(payload) <= end or not count:
+        raise CodecError("an entry that is cut off")
+    if not blobs:
+        return (), count, end
+    return (
+        tuple(payload[at : at + DIGEST_BYTES] for at in range(_HEAD_BYTES, end, DIGEST_BYTES)),
+        count,
+        end,
+    )
+
+
+# Commands, field by field
+
+
+def _target_raw(x: c.Target) -> Raw:
+    return (x.user, x.mailbox, x.or_inbox)
+
+
+def _message_raw(x: c.NewMessage) -> Raw:
+    return (
+        [_target_raw(target) for target in x.targets],
+        x.blob,
+        x.size_bytes,
+        x.guid,
+        x.received_us,
+        x.flags,
+        x.summary,
+    )
+
+
+def _save_raw(x: c.Save) -> Raw:
+    return (SAVE, x.user, [_message_raw(message) for message in x.messages], x.uidvalidity_seed)
+
+
+def _copy_raw(x: c.Copy) -> Raw:
+    return (
+        COPY,
+        x.user,
+        x.mailbox,
+        x.uids.to_wire(),
+        _target_raw(x.target),
+        x.uidvalidity_seed,
+        x.move,
+        x.guids,
+    )
+
+
+def _create_raw(x: c.CreateMailbox) -> Raw:
+    return (CREATE, x.user, x.name, x.uidvalidity_seed, x.guid, x.special_use)
+
+
+def _rename_raw(x: c.RenameMailbox) -> Raw:
+    return (RENAME, x.user, x.mailbox, x.name, x.uidvalidity_seed, x.guid)
+
+
+_TO_RAW: dict[type, Callable[[Any], Raw]] = {
+    c.CreateMailbox: _create_raw,
+    c.DeleteMailbox: lambda x: (DELETE, x.user, x.mailbox),
+    c.RenameMailbox: _rename_raw,
+    c.Subscribe: lambda x: (SUBSCRIBE, x.user, x.name, x.subscribed),
+    c.Save: _save_raw,
+    c.Copy: _copy_raw,
+    c.Expunge: lambda x: (EXPUNGE, x.user, x.mailbox, x.uids.to_wire(), x.only_deleted),
+    c.PutUser: lambda x: (PUT_USER, x.address, x.password_hash, x.replace),
+    c.RemoveUser: lambda x: (REMOVE_USER, x.address),
+    c.PurgeUser: lambda x: (PURGE_USER, x.user),
+}
+
+
+def _array(field: str, value: object) -> Raw:
+    if type(value) is not tuple:
+        raise ValueError(f"{field}: an array, not {type(value).__name__}")
+    return value
+
+
+def _read_target(raw: object) -> c.Target:
+    values = _array("target", raw)
+    if len(values) != 3:
+        raise ValueError("target: three fields")
+    return c.Target(*values)
+
+
+def _read_message(raw: object) -> c.NewMessage:
+    values = _array("messages", raw)
+    if len(values) != 7:
+        raise ValueError("messages: seven fields each")
+    targets = tuple(_read_target(target) for target in _array("targets", values[0]))
+    return c.NewMessage(targets, *values[1:])
+
+
+def _read_save(user: Any, messages: Any, seed: Any) -> c.Save:
+    return c.Save(user, tuple(_read_message(m) for m in _array("messages", messages)), seed)
+
+
+def _read_copy(
+    user: Any, mailbox: Any, uids: Any, target: Any, seed: Any, move: Any, guids: Any
+) -> c.Copy:
+    wanted = UidSet.from_wire(uids)
+    return c.Copy(user, mailbox, wanted, _read_target(target), seed, move, guids)
+
+
+def _read_expunge(user: Any, mailbox: Any, uids: Any, only_deleted: Any) -> c.Expunge:
+    return c.Expunge(user, mailbox, UidSet.from_wire(uids), only_deleted)
+
+
+_MODES = {mode.value: mode for mode in c.StoreMode}
+
+
+def _read_store(user: Any, mailbox: Any, uids: Any, mode: Any, flags: Any, since: Any) -> c.Store:
+    if type(mode) is not int or mode not in _MODES:
+        raise ValueError("mode: 0, 1 or 2")
+    return c.Store(user, mailbox, UidSet.from_wire(uids), _MODES[mode], flags, since)
+
+
+@dataclass(frozen=True, slots=True)
+class _Reader:
+    name: str
+    length: int
+    read: Callable[..., c.Command]
+
+
+_FROM_RAW: dict[int, _Reader] = {
+    CREATE: _Reader("CreateMailbox", 9, c.CreateMailbox),
+    DELETE: _Reader("DeleteMailbox", 6, c.DeleteMailbox),
+    RENAME: _Reader("RenameMailbox", 9, c.RenameMailbox),
+    SUBSCRIBE: _Reader("Subscribe", 7, c.Subscribe),
+    SAVE: _Reader("Save", 7, _read_save),
+    COPY: _Reader("Copy", 11, _read_copy),
+    EXPUNGE: _Reader("Expunge", 8, _read_expunge),
+    STORE: _Reader("Store", 10, _read_store),
+    PUT_USER: _Reader("PutUser", 7, c.PutUser),
+    REMOVE_USER: _Reader("RemoveUser", 5, c.RemoveUser),
+    PURGE_USER: _Reader("PurgeUser", 5, c.PurgeUser),
+}

@@ -1,0 +1,257 @@
+"""Queries and answers as bytes, for nodes that ask another one's replica."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from raftmail.mail import queries as q
+from raftmail.mail.limits import (
+    DIGEST_BYTES,
+    GUID_BYTES,
+    NUMBER_MAX,
+    QUERY_LIMIT_MAX,
+    RECEIVED_US_MAX,
+    SIZE_BYTES_MAX,
+    check_bytes,
+    check_int,
+    check_ref,
+    check_user,
+)
+from raftmail.mail.packing import CodecError, Raw, pack, unpack_versioned
+from raftmail.mail.uidset import UID_MAX, UidSet
+
+VERSION = 1
+_PREFIX = bytes((VERSION,))
+
+
+def validate_query(query: q.Query) -> None:
+    """Check a query's fields. Raises ValueError whose text names the field."""
+    if isinstance(query, q.ListUsers):
+        if query.after:
+            check_user("after", query.after)
+        check_int("limit", query.limit, 1, QUERY_LIMIT_MAX)
+        return
+    if isinstance(query, q.GetUser):
+        check_user("address", query.address)
+        return
+    if not isinstance(query, tuple(_TO_RAW)):
+        raise ValueError(f"query: {type(query).__name__} is no query")
+    check_user("user", query.user)
+    if isinstance(query, q.ListMailboxes | q.ListSubscriptions):
+        return
+    check_ref("mailbox", query.mailbox)
+    if isinstance(query, q.FetchMessages):
+        if type(query.uids) is not UidSet:
+            raise ValueError("uids: a UidSet")
+        check_int("changed_since", query.changed_since, 0, NUMBER_MAX)
+        check_bool("summaries", query.summaries)
+        check_int("limit", query.limit, 1, q.PAGE_MESSAGES_MAX)
+    elif isinstance(query, q.FetchVanished):
+        check_int("since", query.since, 0, NUMBER_MAX)
+    elif isinstance(query, q.FetchBody):
+        check_int("uid", query.uid, 1, UID_MAX + 1)
+
+
+def check_bool(field: str, value: object) -> None:
+    if type(value) is not bool:
+        raise ValueError(f"{field}: true or false, not {type(value).__name__}")
+
+
+def encode_query(query: q.Query) -> bytes:
+    """A query as bytes. Raises ValueError when it is none."""
+    writer = _TO_RAW.get(type(query))
+    if writer is None:
+        raise ValueError(f"query: {type(query).__name__} is no query")
+    return _PREFIX + pack(writer(query))
+
+
+def decode_query(data: bytes) -> q.Query:
+    """Read and check a query. Raises `CodecError`."""
+    raw = unpack_versioned(data, VERSION, "query")
+    reader = _FROM_RAW.get(raw[0])
+    if reader is None:
+        raise CodecError(f"no query has the kind {raw[0]}")
+    try:
+        query = reader(*raw[1:])
+        validate_query(query)
+    except (ValueError, TypeError) as e:
+        raise CodecError(f"query: {e}") from None
+    return query
+
+
+_TO_RAW: dict[type, Callable[[Any], Raw]] = {
+    q.ListMailboxes: lambda x: (1, x.user),
+    q.GetMailbox: lambda x: (2, x.user, x.mailbox),
+    q.FetchMessages: lambda x: (
+        3,
+        x.user,
+        x.mailbox,
+        x.uids.to_wire(),
+        x.changed_since,
+        x.summaries,
+        x.limit,
+    ),
+    q.FetchVanished: lambda x: (4, x.user, x.mailbox, x.since),
+    q.FetchBody: lambda x: (5, x.user, x.mailbox, x.uid),
+    q.ListSubscriptions: lambda x: (6, x.user),
+    q.ListUsers: lambda x: (7, x.after, x.limit),
+    q.GetUser: lambda x: (8, x.address),
+}
+
+
+def _read_fetch(
+    user: Any, mailbox: Any, uids: Any, since: Any, summaries: Any, limit: Any
+) -> q.Query:
+    return q.FetchMessages(user, mailbox, UidSet.from_wire(uids), since, summaries, limit)
+
+
+_FROM_RAW: dict[int, Callable[..., q.Query]] = {
+    1: q.ListMailboxes,
+    2: q.GetMailbox,
+    3: _read_fetch,
+    4: q.FetchVanished,
+    5: q.FetchBody,
+    6: q.ListSubscriptions,
+    7: q.ListUsers,
+    8: q.GetUser,
+}
+
+# Answers
+
+_NONE, _MAILBOX, _PAGE, _USER, _UIDS, _BODY, _MAILBOXES, _NAMES, _NOTHING = range(9)
+
+
+def encode_answer(answer: q.Answer) -> bytes:
+    """An answer as bytes."""
+    return _PREFIX + pack(_answer_raw(answer))
+
+
+def decode_answer(data: bytes) -> q.Answer:
+    """Read and check an answer. Raises `CodecError`."""
+    raw = unpack_versioned(data, VERSION, "answer")
+    try:
+        return _read_answer(raw[0], *raw[1:])
+    except (ValueError, TypeError) as e:
+        raise CodecError(f"answer: {e}") from None
+
+
+def _answer_raw(answer: q.Answer) -> Raw:
+    if answer is None:
+        return (_NONE,)
+    if isinstance(answer, q.MailboxInfo):
+        return (_MAILBOX, _mailbox_raw(answer))
+    if isinstance(answer, q.MessagePage):
+        messages = [_message_raw(message) for message in answer.messages]
+        return (_PAGE, (_mailbox_raw(answer.mailbox), messages, answer.more))
+    if isinstance(answer, q.UserInfo):
+        return (_USER, (answer.address, answer.password_hash))
+    if isinstance(answer, UidSet):
+        return (_UIDS, answer.to_wire())
+    if isinstance(answer, bytes):
+        return (_BODY, answer)
+    if not answer:
+        return (_NOTHING,)
+    if isinstance(answer[0], str):
+        return (_NAMES, answer)
+    return (_MAILBOXES, [_mailbox_raw(mailbox) for mailbox in answer])  # type: ignore[arg-type]
+
+
+def _read_answer(kind: int, value: Any = None) -> q.Answer:
+    if kind == _NONE or kind == _NOTHING:
+        if value is not None:
+            raise ValueError("nothing stands in an empty answer")
+        return None if kind == _NONE else ()
+    if kind == _MAILBOX:
+        return _read_mailbox(value)
+    if kind == _UIDS:
+        return UidSet.from_wire(value)
+    if kind == _BODY:
+        if type(value) is not bytes:
+            raise ValueError("a body is bytes")
+        return value
+    values = _tuple(value)
+    if kind == _PAGE:
+        mailbox, messages, more = values
+        check_bool("more", more)
+        page = tuple(_read_message(message) for message in _tuple(messages))
+        return q.MessagePage(_read_mailbox(mailbox), page, more)
+    if kind == _USER:
+        address, password_hash = values
+        _strings((address, password_hash))
+        return q.UserInfo(address, password_hash)
+    if not values:
+        raise ValueError("an empty list has a kind of its own")
+    if kind == _NAMES:
+        return _strings(values)
+    if kind == _MAILBOXES:
+        return tuple(_read_mailbox(mailbox) for mailbox in values)
+    raise ValueError(f"no answer has the kind {kind}")
+
+
+def _mailbox_raw(x: q.MailboxInfo) -> Raw:
+    return (
+        x.number,
+        x.user,
+        x.name,
+        x.guid,
+        x.uidvalidity,
+        x.uidnext,
+        x.highestmodseq,
+        x.messages,
+        x.unseen,
+        x.size_bytes,
+        x.special_use,
+        x.subscribed,
+        x.digest,
+    )
+
+
+def _read_mailbox(raw: object) -> q.MailboxInfo:
+    info = q.MailboxInfo(*_tuple(raw))
+    for number in (
+        info.number,
+        info.uidvalidity,
+        info.uidnext,
+        info.highestmodseq,
+        info.messages,
+        info.unseen,
+        info.size_bytes,
+    ):
+        check_int("mailbox", number, 0, NUMBER_MAX)
+    _strings((info.user, info.name, info.special_use))
+    check_bytes("guid", info.guid, GUID_BYTES)
+    check_bytes("digest", info.digest, 16)
+    check_bool("subscribed", info.subscribed)
+    return info
+
+
+def _message_raw(x: q.MessageInfo) -> Raw:
+    return (x.uid, x.guid, x.modseq, x.flags, x.received_us, x.size_bytes, x.blob, x.summary)
+
+
+def _read_message(raw: object) -> q.MessageInfo:
+    info = q.MessageInfo(*_tuple(raw))
+    check_int("uid", info.uid, 1, UID_MAX)
+    check_bytes("guid", info.guid, GUID_BYTES)
+    check_int("modseq", info.modseq, 0, NUMBER_MAX)
+    _strings(_tuple(info.flags))
+    check_int("received_us", info.received_us, -RECEIVED_US_MAX, RECEIVED_US_MAX)
+    check_int("size_bytes", info.size_bytes, 0, SIZE_BYTES_MAX)
+    check_bytes("blob", info.blob, DIGEST_BYTES)
+    if type(info.summary) is not bytes:
+        raise ValueError("summary: bytes")
+    return info
+
+
+def _tuple(value: object) -> Raw:
+    if type(value) is not tuple:
+        raise ValueError(f"an array, not {type(value).__name__}")
+    return value
+
+
+def _strings(values: tuple[Any, ...]) -> tuple[str, ...]:
+    for value in values:
+        if type(value) is not str:
+            raise ValueError(f"text, not {type(value).__name__}")
+    return values

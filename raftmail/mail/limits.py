@@ -1,0 +1,227 @@
+"""How large a command may be. A front end checks with `validate` and tells its user; the decoder
+checks again."""
+
+from __future__ import annotations
+
+from raftmail.mail import commands as c
+from raftmail.mail.flags import parse_flags
+from raftmail.mail.names import SPECIAL_USES, mailbox_name, user_address
+from raftmail.mail.uidset import UidSet
+
+ENTRY_BYTES_MAX = 8 << 20
+"""One Raft entry: a batch of requests with its head."""
+
+REQUEST_BYTES_MAX = ENTRY_BYTES_MAX - (64 << 10)
+REQUESTS_MAX = 65535
+BLOBS_MAX = 65535
+MESSAGES_MAX = 1000
+TARGETS_MAX = 1000
+SAVED_MAX = 10_000
+"""Messages times targets of one Save."""
+
+SUMMARY_BYTES_MAX = 1 << 20
+SIZE_BYTES_MAX = 2**32 - 1
+GUID_BYTES = 16
+GUIDS_MAX = 400_000
+DIGEST_BYTES = 32
+CLIENT_BYTES = 16
+PASSWORD_HASH_BYTES_MAX = 1024
+UIDVALIDITY_MAX = 2**32 - 1
+NUMBER_MAX = 2**63 - 1
+"""The highest modseq, sequence number and mailbox number (RFC 7162 has modseqs of 63 bits)."""
+
+RECEIVED_US_MAX = 2**62
+QUERY_LIMIT_MAX = 1000
+
+
+def validate(command: c.Command) -> None:
+    """Check every field of a command against the rules and limits that do not depend on the
+    shard's state.
+
+    Raises ValueError whose text names the field."""
+    check = _CHECKS.get(type(command))
+    if check is None:
+        raise ValueError(f"command: {type(command).__name__} is no command")
+    check(command)
+
+
+def check_user(field: str, user: object) -> None:
+    _is(field, user, str)
+    if _named(field, user_address, user) != user:
+        raise ValueError(f"{field}: {user!r} is not in its normal form (lower case, NFC)")
+
+
+def check_name(field: str, name: object) -> None:
+    _is(field, name, str)
+    _named(field, mailbox_name, name)
+
+
+def check_ref(field: str, ref: object) -> None:
+    if type(ref) is int:
+        check_int(field, ref, 1, NUMBER_MAX)
+    else:
+        check_name(field, ref)
+
+
+def check_int(field: str, value: object, low: int, high: int) -> None:
+    if type(value) is not int and not (isinstance(value, int) and not isinstance(value, bool)):
+        raise ValueError(f"{field}: an integer, not {type(value).__name__}")
+    if not low <= value <= high:
+        raise ValueError(f"{field}: {value} is not from {low} to {high}")
+
+
+def check_bytes(field: str, value: object, length: int) -> None:
+    _is(field, value, bytes)
+    if len(value) != length:  # type: ignore[arg-type]
+        raise ValueError(f"{field}: {length} bytes, not {len(value)}")  # type: ignore[arg-type]
+
+
+def _is(field: str, value: object, kind: type) -> None:
+    if type(value) is not kind:
+        raise ValueError(f"{field}: {kind.__name__}, not {type(value).__name__}")
+
+
+def _named(field: str, rule: object, value: object) -> object:
+    try:
+        return rule(value)  # type: ignore[operator]
+    except ValueError as e:
+        raise ValueError(f"{field}: {e}") from None
+
+
+def _flags(field: str, flags: object) -> None:
+    _is(field, flags, tuple)
+    for flag in flags:  # type: ignore[attr-defined]
+        _is(field, flag, str)
+    _named(field, parse_flags, flags)
+
+
+def _seed(value: object) -> None:
+    check_int("uidvalidity_seed", value, 0, UIDVALIDITY_MAX)
+
+
+def _create(x: c.CreateMailbox) -> None:
+    check_user("user", x.user)
+    check_name("name", x.name)
+    _seed(x.uidvalidity_seed)
+    check_bytes("guid", x.guid, GUID_BYTES)
+    if x.special_use != "" and x.special_use not in SPECIAL_USES:
+        raise ValueError(
+            f"special_use: {x.special_use!r} is none of {', '.join(sorted(SPECIAL_USES))}"
+        )
+
+
+def _delete(x: c.DeleteMailbox) -> None:
+    check_user("user", x.user)
+    check_ref("mailbox", x.mailbox)
+
+
+def _rename(x: c.RenameMailbox) -> None:
+    check_user("user", x.user)
+    check_ref("mailbox", x.mailbox)
+    check_name("name", x.name)
+    _seed(x.uidvalidity_seed)
+    check_bytes("guid", x.guid, GUID_BYTES)
+
+
+def _subscribe(x: c.Subscribe) -> None:
+    check_user("user", x.user)
+    check_name("name", x.name)
+    _is("subscribed", x.subscribed, bool)
+
+
+def _target(field: str, target: c.Target) -> None:
+    _is(field, target, c.Target)
+    check_user(f"{field}.user", target.user)
+    check_ref(f"{field}.mailbox", target.mailbox)
+    _is(f"{field}.or_inbox", target.or_inbox, bool)
+
+
+def _save(x: c.Save) -> None:
+    check_user("user", x.user)
+    _seed(x.uidvalidity_seed)
+    _is("messages", x.messages, tuple)
+    if not 1 <= len(x.messages) <= MESSAGES_MAX:
+        raise ValueError(f"messages: from 1 to {MESSAGES_MAX} of them, not {len(x.messages)}")
+    saved = 0
+    for at, message in enumerate(x.messages):
+        field = f"messages[{at}]"
+        _is(field, message, c.NewMessage)
+        _is(f"{field}.targets", message.targets, tuple)
+        if not 1 <= len(message.targets) <= TARGETS_MAX:
+            raise ValueError(
+                f"{field}.targets: from 1 to {TARGETS_MAX} of them, not {len(message.targets)}"
+            )
+        for target in message.targets:
+            _target(f"{field}.targets", target)
+        check_bytes(f"{field}.blob", message.blob, DIGEST_BYTES)
+        check_int(f"{field}.size_bytes", message.size_bytes, 0, SIZE_BYTES_MAX)
+        check_bytes(f"{field}.guid", message.guid, GUID_BYTES)
+        check_int(f"{field}.received_us", message.received_us, -RECEIVED_US_MAX, RECEIVED_US_MAX)
+        _flags(f"{field}.flags", message.flags)
+        _is(f"{field}.summary", message.summary, bytes)
+        if len(message.summary) > SUMMARY_BYTES_MAX:
+            raise ValueError(f"{field}.summary: at most {SUMMARY_BYTES_MAX} bytes")
+        saved += len(message.targets)
+    if saved > SAVED_MAX:
+        raise ValueError(f"messages: with their targets {saved} to save, more than {SAVED_MAX}")
+
+
+def _copy(x: c.Copy) -> None:
+    check_user("user", x.user)
+    check_ref("mailbox", x.mailbox)
+    _is("uids", x.uids, UidSet)
+    _target("target", x.target)
+    _seed(x.uidvalidity_seed)
+    _is("move", x.move, bool)
+    _is("guids", x.guids, tuple)
+    if len(x.guids) > GUIDS_MAX:
+        raise ValueError(f"guids: at most {GUIDS_MAX}, not {len(x.guids)}")
+    for guid in x.guids:
+        check_bytes("guids", guid, GUID_BYTES)
+
+
+def _expunge(x: c.Expunge) -> None:
+    check_user("user", x.user)
+    check_ref("mailbox", x.mailbox)
+    _is("uids", x.uids, UidSet)
+    _is("only_deleted", x.only_deleted, bool)
+
+
+def _store(x: c.Store) -> None:
+    check_user("user", x.user)
+    check_ref("mailbox", x.mailbox)
+    _is("uids", x.uids, UidSet)
+    _is("mode", x.mode, c.StoreMode)
+    _flags("flags", x.flags)
+    check_int("unchanged_since", x.unchanged_since, -1, NUMBER_MAX)
+
+
+def _put_user(x: c.PutUser) -> None:
+    check_user("address", x.address)
+    _is("password_hash", x.password_hash, str)
+    if len(x.password_hash) > PASSWORD_HASH_BYTES_MAX or not x.password_hash.isascii():
+        raise ValueError(f"password_hash: at most {PASSWORD_HASH_BYTES_MAX} ASCII characters")
+    _is("replace", x.replace, bool)
+
+
+def _remove_user(x: c.RemoveUser) -> None:
+    check_user("address", x.address)
+
+
+def _purge(x: c.PurgeUser) -> None:
+    check_user("user", x.user)
+
+
+_CHECKS = {
+    c.CreateMailbox: _create,
+    c.DeleteMailbox: _delete,
+    c.RenameMailbox: _rename,
+    c.Subscribe: _subscribe,
+    c.Save: _save,
+    c.Copy: _copy,
+    c.Expunge: _expunge,
+    c.Store: _store,
+    c.PutUser: _put_user,
+    c.RemoveUser: _remove_user,
+    c.PurgeUser: _purge,
+}
