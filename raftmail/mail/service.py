@@ -17,11 +17,13 @@ from raftmail.mail.results import Executed
 @dataclass(frozen=True, slots=True)
 class Failure:
     """No result within the deadline. With `unknown`, the command may still take effect (once): ask again under the same
-    client id and sequence number. `full` tells that disks are nearly full, which waiting does not mend."""
+    client id and sequence number. `full` tells that disks are nearly full, which waiting does not mend; `final` that asking
+    again is of no use (the request itself is at fault)."""
 
     text: str
     unknown: bool = False
     full: bool = False
+    final: bool = False
 
 
 class Unavailable(Exception):

@@ -1,0 +1,282 @@
+"""PySyncObj's SyncObj, bent into a core without sockets, clock, threads, pickle or files of its own.
+
+This is the only module that imports pysyncobj. The package is not patched on disk: its module-level hooks (time, journal,
+poller, pipe) are replaced once, and its private methods overridden in a subclass. That is bound to one exact version, which
+`check_version` enforces.
+
+What stays the engine's: terms, votes, roles, the log matching of appends, match and next indices, the commit index.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import Any, Protocol
+
+import pysyncobj.syncobj as stock
+from pysyncobj import SyncObj, SyncObjConf
+from pysyncobj.node import Node
+from pysyncobj.transport import Transport
+from pysyncobj.version import VERSION
+
+from raftmail.consensus.journal import Journal
+
+ENGINE_VERSION = "0.3.17"
+
+FOLLOWER, CANDIDATE, LEADER = 0, 1, 2
+
+NO_OP = b"\x01"
+REGULAR = b"\x00"
+
+_NEVER = 1e18
+
+
+class WrongEngine(Exception):
+    """Another PySyncObj than the one the guards were proved with is installed."""
+
+
+def check_version() -> None:
+    """Raises `WrongEngine` unless PySyncObj is exactly the version that the guards were written for."""
+    if VERSION != ENGINE_VERSION:
+        raise WrongEngine(
+            f"PySyncObj {VERSION} is installed, but raftmail's guards are proved for {ENGINE_VERSION} only: "
+            f"install pysyncobj=={ENGINE_VERSION}"
+        )
+
+
+class _Clock:
+    """The engine's idea of now, in seconds; set by whoever enters it. One engine runs at a time."""
+
+    now = 0.0
+
+
+clock = _Clock()
+
+
+class _NullPoller:
+    def poll(self, timeout: float) -> None: ...
+
+
+def _install_hooks() -> None:
+    check_version()
+    stock.monotonicTime = lambda: clock.now
+    stock.createJournal = lambda journal: journal
+    stock.createPoller = lambda kind: _NullPoller()
+    stock.PIPE_NOTIFIER_ENABLED = False
+
+
+_install_hooks()
+
+
+class EngineOwner(Protocol):
+    """What the engine calls back: implemented by `group.Group`."""
+
+    def engine_send(self, peer: int, message: dict[str, Any]) -> None: ...
+
+    def engine_replicate(self) -> None: ...
+
+    def engine_apply(self) -> None: ...
+
+    def engine_role_changed(self) -> None: ...
+
+
+class _Transport(Transport):
+    """Hands the engine's messages to the group; always ready, owns no connection."""
+
+    def __init__(self, owner: EngineOwner) -> None:
+        super().__init__(None, None, [])
+        self._owner = owner
+
+    ready = True
+
+    def send(self, node: Node, message: dict[str, Any]) -> None:
+        self._owner.engine_send(node.id, message)
+
+    def addNode(self, node: Node) -> None: ...
+
+    def dropNode(self, node: Node) -> None: ...
+
+    def destroy(self) -> None: ...
+
+    def received(self, node: Node, message: dict[str, Any]) -> None:
+        self._onMessageReceived(node, message)
+
+    def connected(self, node: Node) -> None:
+        self._onNodeConnected(node)
+
+    def disconnected(self, node: Node) -> None:
+        self._onNodeDisconnected(node)
+
+
+class Engine(SyncObj):
+    """One Raft participant.
+
+    Replica ids are integers; `nodes` maps the other voters' ids to PySyncObj nodes. Times are seconds. Every method
+    that enters the engine expects `clock.now` to be set.
+    """
+
+    def __init__(
+        self,
+        owner: EngineOwner,
+        self_id: int,
+        voters: set[int],
+        journal: Journal,
+        rng: random.Random,
+        *,
+        heartbeat_s: float,
+        election_min_s: float,
+        election_max_s: float,
+        fallback_s: float,
+    ) -> None:
+        self.owner = owner
+        self.rng = rng
+        self.election_min_s = election_min_s
+        self.election_max_s = election_max_s
+        self.count_only_synced = False
+        self._standing = False
+        self.nodes = {v: Node(v) for v in voters if v != self_id}
+        self.link = _Transport(owner)
+        self.journal = journal
+        conf = SyncObjConf(
+            autoTick=False,
+            appendEntriesUseBatch=False,  # L4: batching is done above the engine
+            appendEntriesPeriod=heartbeat_s,
+            raftMinTimeout=election_min_s,
+            raftMaxTimeout=election_max_s,
+            leaderFallbackTimeout=fallback_s,  # G5
+            connectionTimeout=max(3.5, election_max_s),
+            appendEntriesBatchSizeBytes=1 << 62,  # L3: never split an entry
+            commandsWaitLeader=False,  # G11
+            dynamicMembershipChange=False,  # G12: membership is the shard's own state
+            journalFile=journal,
+            onStateChanged=lambda old, new: owner.engine_role_changed(),
+        )
+        super().__init__(
+            Node(self_id),
+            list(self.nodes.values()),
+            conf,
+            nodeClass=Node,
+            transport=self.link,
+        )
+
+    # -- state, under names of the field -------------------------------------------------------------
+
+    def role(self) -> int:
+        return int(self._SyncObj__raftState)
+
+    def term(self) -> int:
+        return int(self._SyncObj__raftCurrentTerm)
+
+    def leader(self) -> int | None:
+        node = self._SyncObj__raftLeader
+        return None if node is None else int(node.id)
+
+    def commit_index(self) -> int:
+        return int(self._SyncObj__raftCommitIndex)
+
+    def applied_index(self) -> int:
+        return int(self._SyncObj__raftLastApplied)
+
+    def set_applied(self, index: int) -> None:
+        """Tell where the state machine stands; everything up to there is committed (D5: the journal's hint is not believed)."""
+        self._SyncObj__raftLastApplied = index
+        if self.commit_index() < index:
+            self._SyncObj__raftCommitIndex = index
+
+    def set_commit(self, index: int) -> None:
+        self._SyncObj__raftCommitIndex = index
+
+    def next_index(self, peer: int) -> int:
+        return int(self._SyncObj__raftNextIndex[self.nodes[peer]])
+
+    def set_next_index(self, peer: int, index: int) -> None:
+        self._SyncObj__raftNextIndex[self.nodes[peer]] = index
+
+    def match_index(self, peer: int) -> int:
+        return int(self._SyncObj__raftMatchIndex.get(self.nodes[peer], 0))
+
+    def first_index_of_term(self) -> int:
+        """Of a leader: the index of the no-op with which its term began."""
+        return int(self._SyncObj__noopIDx or 0)
+
+    def last_response(self, peer: int) -> float:
+        return float(self._SyncObj__lastResponseTime.get(self.nodes[peer], -_NEVER))
+
+    def election_deadline(self) -> float:
+        return float(self._SyncObj__raftElectionDeadline)
+
+    def set_election_deadline(self, deadline: float) -> None:
+        self._SyncObj__raftElectionDeadline = deadline
+
+    def transfer_pending(self) -> bool:
+        return bool(self._SyncObj__transferInProgress)
+
+    # -- entering the engine ------------------------------------------------------------------------
+
+    def deliver(self, peer: int, message: dict[str, Any]) -> None:
+        self.link.received(self.nodes[peer], message)
+
+    def start_election(self) -> None:
+        """Have the next tick begin an election. Without this none ever begins (G5)."""
+        self._standing = True
+
+    def step_down(self, term: int) -> None:
+        """Adopt a higher term that was seen in any message (Raft paper, section 5.1)."""
+        self._SyncObj__setCurrentTerm(term, None)
+        self._SyncObj__raftLeader = None
+        self._SyncObj__setState(FOLLOWER)
+
+    def tick(self) -> None:
+        self.count_only_synced = self.role() == LEADER
+        deadline = self._SyncObj__raftElectionDeadline
+        held_back = -_NEVER if self._standing else _NEVER
+        self._SyncObj__raftElectionDeadline = held_back
+        self._standing = False
+        try:
+            self._onTick(0.0)
+        finally:
+            self.count_only_synced = False
+            if self._SyncObj__raftElectionDeadline == held_back:
+                self._SyncObj__raftElectionDeadline = deadline
+
+    def append(self, command: bytes) -> tuple[int, int]:
+        """Of a leader: put a command at the end of the log. Returns (term, index)."""
+        index = self.journal.last_index + 1
+        term = self.term()
+        self.journal.add(command, index, term)
+        return term, index
+
+    # -- overridden parts of the engine ---------------------------------------------------------------
+
+    def _SyncObj__generateRaftTimeout(self) -> float:
+        spread = self.election_max_s - self.election_min_s
+        return self.election_min_s + spread * self.rng.random()
+
+    def _SyncObj__getCurrentLogIndex(self) -> int:
+        # G8: in the tick of a leader this bounds the search for the commit index, so that the leader
+        # counts itself only for what its own disk holds.
+        if self.count_only_synced:
+            return self.journal.synced_index
+        return self.journal.last_index
+
+    def _SyncObj__getCurrentLogTerm(self) -> int:
+        return self.journal.term_of(self.journal.last_index)
+
+    def _SyncObj__onBecomeLeader(self) -> None:
+        index = self.journal.last_index + 1
+        SyncObj._SyncObj__onBecomeLeader(self)
+        self._SyncObj__noopIDx = index
+        self.count_only_synced = True
+
+    def _SyncObj__sendAppendEntries(self) -> None:
+        self._SyncObj__newAppendEntriesTime = clock.now + self.conf.appendEntriesPeriod
+        self.owner.engine_replicate()
+
+    def _SyncObj__applyLogEntries(self) -> bool:
+        self.owner.engine_apply()
+        return False
+
+    def _checkCommandsToApply(self) -> None: ...
+
+    def _SyncObj__tryLogCompaction(self) -> None: ...
+
+    def _SyncObj__loadDumpFile(self, clearJournal: bool) -> None: ...

@@ -1,0 +1,741 @@
+"""A replica's part in its shard's Raft group: the engine, the guards, and the pace at which entries flow.
+
+The driver's loop, once per turn: feed `receive` and `propose`; send `take_messages()`; run `begin_sync`'s job (in a thread or
+inline) and `end_sync`; `advance`; send `take_messages()` again.
+
+Invariants:
+
+1. A message that promises something (a vote, an acknowledgement, a candidacy) leaves only after a sync that began
+   after the promise was written to the journal (G8).
+2. The commit index never passes what this replica's own disk holds while it leads.
+3. Entries reach `Applier.apply` once, in order, and only when committed; an exception from there ends the process (G10).
+4. Every barrier's callback is called exactly once.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from raftmail.consensus import messages as m
+from raftmail.consensus.appends import Verdict, judge
+from raftmail.consensus.barrier import ReadIndex, ReadRounds
+from raftmail.consensus.election import Ballot, log_is_up_to_date
+from raftmail.consensus.engine import CANDIDATE, FOLLOWER, LEADER, NO_OP, REGULAR, Engine, clock
+from raftmail.consensus.journal import Entry, Journal, SyncJob
+from raftmail.consensus.messages import Kind, Message
+from raftmail.storage.disk import DiskFull
+
+logger = logging.getLogger(__name__)
+
+
+class NotLeader(Exception):
+    """This replica does not lead, or is handing its mastership over; `leader` is who does, as far as is known."""
+
+    def __init__(self, leader: int | None) -> None:
+        super().__init__("not the leader")
+        self.leader = leader
+
+
+class Applier(Protocol):
+    """The state machine as the group sees it."""
+
+    def apply(self, index: int, term: int, payload: bytes) -> None:
+        """Apply one committed entry; b"" is a no-op. Any exception stops the process."""
+
+    def holds_blobs(self, payload: bytes, index: int) -> bool:
+        """Whether every blob that the entry for `index` names is in the blob store. If so they are kept until that index is
+        applied; if not, they are asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Raft's times in seconds. A leader that reached no majority for `fallback_s` steps down."""
+
+    heartbeat_s: float = 0.1
+    election_min_s: float = 0.4
+    election_max_s: float = 0.8
+    fallback_s: float = 0.8
+    link_lost_min_s: float = 0.05
+    link_lost_max_s: float = 0.2
+    transfer_s: float = 2.0
+    parked_s: float = 5.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.heartbeat_s * 3 < self.election_min_s < self.election_max_s:
+            raise ValueError(
+                "raft times: three heartbeats must be shorter than the shortest election timeout, and that "
+                f"shorter than the longest (heartbeat {self.heartbeat_s} s, election {self.election_min_s} "
+                f"to {self.election_max_s} s)"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """How much may be on its way to a follower, unacknowledged, and in one message."""
+
+    in_flight_bytes_max: int = 16 << 20
+    message_bytes_max: int = 1 << 20
+    parked_bytes_max: int = 32 << 20
+    apply_entries_max: int = 512
+
+
+@dataclass(slots=True)
+class _Peer:
+    connected: bool = False
+    sent_bytes: int = 0
+    acknowledged_at: float = 0.0
+    ticket_at: float = -1e18
+    probing: bool = False
+
+
+class Group:
+    """See the module's docstring. `journal` is this replica's own; `voters` are replica ids and include `self_id`."""
+
+    def __init__(
+        self,
+        group: int,
+        self_id: int,
+        voters: set[int],
+        journal: Journal,
+        applier: Applier,
+        applied_index: int,
+        rng: random.Random,
+        now: float,
+        timing: Timing | None = None,
+        flow: Flow | None = None,
+    ) -> None:
+        self.group = group
+        self.self_id = self_id
+        self.voters = frozenset(voters)
+        self.journal = journal
+        self.timing = timing = timing or Timing()
+        self.flow = flow or Flow()
+        self._applier = applier
+        self._rng = rng
+        self._peers = {v: _Peer() for v in sorted(voters) if v != self_id}
+        self._now_out: list[tuple[int, list[bytes]]] = []
+        self._held: list[tuple[int, list[bytes]]] = []
+        self._releasable = 0
+        self._parked: deque[tuple[float, Message, int]] = deque()
+        self._parked_bytes = 0
+        self._answered = False
+        self._asked_to_lead = False
+        self._prevote = Ballot()
+        self._vote = Ballot()
+        self._reads = ReadRounds()
+        self._leader_heard = -1e18
+        self._leader_of_term: tuple[int, int] = (-1, -1)
+        self._transfer: tuple[int, float] | None = None
+        self.role_changes = 0
+        self.refused = 0
+        self.resync_wanted: tuple[int, int] | None = None
+        clock.now = now
+        self.engine = Engine(
+            self,
+            self_id,
+            voters,
+            journal,
+            rng,
+            heartbeat_s=timing.heartbeat_s,
+            election_min_s=timing.election_min_s,
+            election_max_s=timing.election_max_s,
+            fallback_s=timing.fallback_s,
+        )
+        if applied_index == 0:
+            # PySyncObj's log begins with a no-op of term 0 at index 1, alike everywhere.
+            applier.apply(1, 0, b"")
+            applied_index = 1
+        if applied_index > journal.last_index:
+            raise ValueError(
+                f"the index has applied entry {applied_index}, but the journal ends at {journal.last_index}: "
+                "the journal lost entries; give this replica a new disk (it resyncs under a new id)"
+            )
+        self.engine.set_applied(applied_index)
+
+    # -- state -----------------------------------------------------------------------------------
+
+    @property
+    def term(self) -> int:
+        return self.engine.term()
+
+    @property
+    def is_leader(self) -> bool:
+        return self.engine.role() == LEADER
+
+    @property
+    def leader(self) -> int | None:
+        return self.engine.leader()
+
+    @property
+    def commit_index(self) -> int:
+        return self.engine.commit_index()
+
+    @property
+    def applied_index(self) -> int:
+        return self.engine.applied_index()
+
+    @property
+    def last_index(self) -> int:
+        return self.journal.last_index
+
+    @property
+    def uncommitted(self) -> int:
+        """Entries in the log that are not known to be committed."""
+        return self.journal.last_index - self.engine.commit_index()
+
+    @property
+    def accepts(self) -> bool:
+        """Whether `propose` would be taken now."""
+        return self.is_leader and self._transfer is None
+
+    def match_index(self, peer: int) -> int:
+        """Of a leader: up to where a follower's disk is known to hold the log."""
+        return self.engine.match_index(peer)
+
+    def entries(self, first: int, last: int, bytes_max: int | None = None) -> Sequence[Entry]:
+        """(command, index, term) from `first` to `last`, or as many as have `bytes_max` together, but at least one."""
+        journal = self.journal
+        start = first - journal.first_index
+        stop = last + 1 - journal.first_index
+        if bytes_max is None:
+            return journal[start:stop]
+        part = journal[start : min(stop, start + m.ENTRIES_PER_MESSAGE_MAX)]
+        size = 0
+        for count, entry in enumerate(part, 1):
+            size += len(entry[0])
+            if size >= bytes_max:
+                return part[:count]
+        return part
+
+    @property
+    def has_parked(self) -> bool:
+        """Whether appends wait for blobs."""
+        return bool(self._parked)
+
+    def is_connected(self, peer: int) -> bool:
+        return self._peers[peer].connected
+
+    # -- input -------------------------------------------------------------------------------------
+
+    def connected(self, now: float, peer: int) -> None:
+        """A new ordered link to `peer`: what was on its way on an older one may be lost."""
+        clock.now = now
+        state = self._peers[peer]
+        state.connected = True
+        state.sent_bytes = 0
+        self.engine.link.connected(self.engine.nodes[peer])
+        if self.is_leader:
+            match = self.engine.match_index(peer)
+            self.engine.set_next_index(peer, match + 1 if match else self.journal.last_index + 1)
+            self._replicate_to(peer, heartbeat=True)
+
+    def disconnected(self, now: float, peer: int) -> None:
+        """The link to `peer` is gone. When it was the leader's, the election comes soon instead of after the timeout."""
+        clock.now = now
+        self._peers[peer].connected = False
+        self.engine.link.disconnected(self.engine.nodes[peer])
+        if self.engine.leader() == peer and not self.is_leader:
+            timing = self.timing
+            soon = now + self._rng.uniform(timing.link_lost_min_s, timing.link_lost_max_s)
+            if soon < self.engine.election_deadline():
+                self.engine.set_election_deadline(soon)
+            self._leader_heard = -1e18
+
+    def propose(self, payload: bytes) -> tuple[int, int]:
+        """Put a command into the log; returns (term, index) by which its outcome is known when applied. What is
+        applied at that index with another term is not it. Raises `NotLeader`, and DiskFull from the journal."""
+        if not self.accepts:
+            raise NotLeader(self.engine.leader())
+        return self.engine.append(REGULAR + payload)
+
+    def receive(self, now: float, data: bytes, sender: int) -> None:
+        """Take a message from `sender` (who the link proved it to be). Raises `BadMessage`, and `appends.Diverged`, which must end
+        the process."""
+        clock.now = now
+        message = m.decode(data)
+        if message.group != self.group or message.receiver != self.self_id:
+            raise m.BadMessage(
+                f"a message for group {message.group} replica {message.receiver} came to "
+                f"group {self.group} replica {self.self_id}"
+            )
+        if message.sender != sender or sender not in self._peers:
+            raise m.BadMessage(f"a message in the name of replica {message.sender}, not a member's")
+        self._handle(now, message, len(data))
+
+    def _handle(self, now: float, message: Message, size: int) -> None:
+        kind = message.kind
+        sender = message.sender
+        if kind is Kind.PREVOTE:
+            self._on_prevote(now, message)
+            return
+        if kind is Kind.PREVOTE_GRANTED:
+            self._on_prevote_granted(message)
+            return
+        if kind is Kind.VOTE and self._is_sticky(now) and not message.fields[2]:
+            return  # G5: a leader is alive; the candidate's term is not adopted either
+        if message.term > self.term:
+            if kind not in (Kind.VOTE, Kind.APPEND, Kind.TICKET):
+                self.engine.step_down(message.term)
+        elif message.term < self.term:
+            if kind in (Kind.APPEND, Kind.TICKET):
+                self._send(sender, Kind.NEWER_TERM, [], hold=True)
+            return  # G3: of an earlier term, and so of no meaning any more
+        if kind is Kind.APPEND:
+            self._on_append(now, message, size)
+        elif kind is Kind.ACK:
+            self._on_ack(now, message)
+        elif kind is Kind.VOTE:
+            self.engine.deliver(
+                sender,
+                {
+                    "type": "request_vote",
+                    "term": message.term,
+                    "last_log_index": message.fields[0],
+                    "last_log_term": message.fields[1],
+                },
+            )
+        elif kind is Kind.VOTE_GRANTED:
+            self._on_vote_granted(message)
+        elif kind is Kind.TIMEOUT_NOW:
+            self.engine.deliver(sender, {"type": "timeout_now", "term": message.term})
+        elif kind is Kind.TICKET:
+            self._on_ticket(now, message)
+        elif kind is Kind.ROUND:
+            self._through(self._reads.confirm(message.fields[0], sender, len(self.voters)))
+
+    def tick(self, now: float) -> None:
+        """Let time pass: elections, heartbeats, the fall back of a leader without a majority, then `advance`."""
+        clock.now = now
+        if self._parked and now - self._parked[0][0] > self.timing.parked_s:
+            self._parked.clear()
+            self._parked_bytes = 0
+        if self._transfer is not None and (now > self._transfer[1] or not self.is_leader):
+            self._transfer = None
+        self._maybe_prevote(now)
+        self.engine.tick()
+        self._after_step()
+
+    def replicate(self, now: float) -> None:
+        """Send what was proposed to the followers; their disks then work in parallel with the own (G8)."""
+        clock.now = now
+        if self.engine.role() == LEADER:
+            self._replicate_all(heartbeat=False)
+
+    def advance(self, now: float) -> None:
+        """Commit and apply what the acknowledgements and syncs since the last call allow, and send what may go."""
+        clock.now = now
+        self.engine.tick()
+        if self.engine.role() == LEADER:
+            self._replicate_all(heartbeat=False)
+        self._after_step()
+
+    def barrier(self, now: float, done: ReadIndex) -> None:
+        """Ask for proof that this replica still leads (see `barrier`); `done` gets the index to wait for, or None."""
+        clock.now = now
+        if not self.is_leader:
+            done(None)
+            return
+        self._reads.add(done)
+        self._start_round()
+
+    def transfer(self, now: float, target: int) -> None:
+        """Hand mastership to `target` as soon as it has the whole log. Proposals are refused meanwhile, for `transfer_s` at
+        most. Raises `NotLeader`, and ValueError when the target is no connected voter."""
+        clock.now = now
+        if not self.is_leader:
+            raise NotLeader(self.engine.leader())
+        if target == self.self_id:
+            return
+        if target not in self._peers or not self._peers[target].connected:
+            raise ValueError(f"replica {target} is no connected voter of group {self.group}")
+        self._transfer = (target, now + self.timing.transfer_s)
+        self._try_transfer()
+
+    def retry_parked(self, now: float) -> None:
+        """Blobs came in: look again at the appends that waited for them."""
+        clock.now = now
+        parked, self._parked = self._parked, deque()
+        self._parked_bytes = 0
+        for _, message, size in parked:
+            if message.term == self.term:
+                self._handle(now, message, size)
+
+    def jump(self, index: int, term: int) -> None:
+        """After a resync: the state machine stands at `index`, whose entry had `term`. An older state than the own is refused (G9)."""
+        if index <= self.engine.applied_index():
+            raise ValueError(
+                f"group {self.group}: a jump to {index} would go back behind {self.applied_index}"
+            )
+        self.journal.reset(index, term)
+        self.engine.set_applied(index)
+        self.resync_wanted = None
+        self._parked.clear()
+        self._parked_bytes = 0
+
+    # -- output ------------------------------------------------------------------------------------
+
+    def take_messages(self) -> list[tuple[int, list[bytes]]]:
+        """Messages that may leave now, as (receiver, parts to send one after the other), in order per receiver."""
+        out, self._now_out = self._now_out, []
+        return out
+
+    def begin_sync(self) -> SyncJob | None:
+        """The disk work that held-back messages and the commit index wait for; None when there is none."""
+        try:
+            job = self.journal.begin_sync()
+        except DiskFull:
+            # What was added stays in memory for the next try, and nothing of it is acknowledged.
+            self._releasable = 0
+            return None
+        self._releasable = len(self._held)
+        return job
+
+    def end_sync(self, now: float, job: SyncJob | None) -> None:
+        """The job of the last `begin_sync` (and every other disk work that acknowledgements rest on) is done."""
+        clock.now = now
+        if job is not None:
+            self.journal.end_sync(job)
+        count = self._releasable
+        if count:
+            self._now_out.extend(self._held[:count])
+            del self._held[:count]
+            self._releasable = 0
+
+    @property
+    def has_held_messages(self) -> bool:
+        return bool(self._held)
+
+    # -- called by the engine ----------------------------------------------------------------------
+
+    def engine_send(self, peer: int, message: dict[str, Any]) -> None:
+        kind = message["type"]
+        if kind == "next_node_idx":
+            self._answered = bool(message["success"])
+        elif kind == "request_vote":
+            if self._vote.term != message["term"]:
+                self._vote.open(message["term"], self.self_id)
+            transfer = int(self._asked_to_lead)
+            fields = [message["last_log_index"], message["last_log_term"], transfer]
+            self._send(peer, Kind.VOTE, fields, hold=True)
+        elif kind == "response_vote":
+            self._send(peer, Kind.VOTE_GRANTED, [], hold=True)
+        elif kind == "timeout_now":
+            self._send(peer, Kind.TIMEOUT_NOW, [])
+
+    def engine_replicate(self) -> None:
+        self._replicate_all(heartbeat=True)
+
+    def engine_apply(self) -> None:
+        engine = self.engine
+        first = engine.applied_index() + 1
+        last = min(
+            engine.commit_index(),
+            self.journal.synced_index,  # the index on disk must never be ahead of the journal on disk
+            first + self.flow.apply_entries_max - 1,
+        )
+        if last < first:
+            return
+        apply = self._applier.apply
+        for command, index, term in self.entries(first, last):
+            apply(index, term, command[1:] if command[:1] == REGULAR else b"")
+            engine.set_applied(index)
+
+    def engine_role_changed(self) -> None:
+        self.role_changes += 1
+
+    # -- elections ---------------------------------------------------------------------------------
+
+    def _is_sticky(self, now: float) -> bool:
+        """Whether a leader is known to be alive: itself, or heard of within the shortest election timeout."""
+        if self.is_leader:
+            return True
+        return self.engine.leader() is not None and (
+            now - self._leader_heard < self.timing.election_min_s
+        )
+
+    def _maybe_prevote(self, now: float) -> None:
+        engine = self.engine
+        if engine.role() == LEADER or engine.election_deadline() >= now:
+            return
+        self._asked_to_lead = engine.transfer_pending()
+        if self._asked_to_lead or len(self.voters) == 1:
+            engine.start_election()  # asked for by the leader (Raft dissertation, section 3.10), or alone
+            return
+        engine.set_election_deadline(
+            now + self._rng.uniform(self.timing.election_min_s, self.timing.election_max_s)
+        )
+        self._prevote.open(self.term + 1, self.self_id)
+        last = self.journal.last_index
+        fields = [last, self.journal.term_of(last), 0]
+        for peer in self._peers:
+            self._send(peer, Kind.PREVOTE, fields, term=self.term + 1)
+
+    def _on_prevote(self, now: float, message: Message) -> None:
+        last = self.journal.last_index
+        if message.term <= self.term:
+            self._send(message.sender, Kind.NEWER_TERM, [], hold=True)
+            return
+        if self._is_sticky(now):
+            return
+        if log_is_up_to_date(
+            message.fields[0], message.fields[1], last, self.journal.term_of(last)
+        ):
+            self._send(message.sender, Kind.PREVOTE_GRANTED, [], term=message.term)
+
+    def _on_prevote_granted(self, message: Message) -> None:
+        if self.engine.role() == LEADER or message.term != self.term + 1:
+            return
+        self._prevote.grant(message.term, message.sender)
+        if self._prevote.won(len(self.voters)):
+            self._prevote.close()
+            self.engine.start_election()
+            self.engine.tick()
+
+    def _on_vote_granted(self, message: Message) -> None:
+        if self.engine.role() != CANDIDATE or not self._vote.grant(message.term, message.sender):
+            return  # G3: late, or counted before
+        self.engine.deliver(message.sender, {"type": "response_vote", "term": message.term})
+        self._after_step()
+
+    # -- appends -----------------------------------------------------------------------------------
+
+    def _on_append(self, now: float, message: Message, size: int) -> None:
+        sender = message.sender
+        leader = (message.term, sender)
+        if self._leader_of_term[0] == message.term and self._leader_of_term != leader:
+            self.refused += 1
+            logger.error(
+                "group %d: replica %d and replica %d both lead in term %d; the second is ignored",
+                self.group, self._leader_of_term[1], sender, message.term,
+            )  # fmt: skip
+            return
+        self._leader_of_term = leader
+        self._leader_heard = now
+        round, commit, prev_index, prev_term, terms, commands = message.fields
+        verdict = judge(self.journal, self.engine.commit_index(), prev_index, prev_term, terms)
+        if round:
+            self._send(sender, Kind.ROUND, [round], term=message.term)
+        if verdict.ask >= 0:
+            self._touch(sender, message.term)
+            if prev_index > self.journal.last_index and self._parked:
+                self._park(now, message, size)  # it follows an append that waits for blobs
+            else:
+                self._send(sender, Kind.ACK, [verdict.ask, 0], hold=True)
+            return
+        new = self._admit(now, message, size, verdict)
+        start = verdict.keep
+        count = len(new)
+        verified = verdict.verified + count
+        if count and self.journal.room():
+            base = prev_index + start
+            entries = [(command, base + 1 + i, terms[start + i]) for i, command in enumerate(new)]
+        else:
+            verified = verdict.verified
+            base = self.journal.last_index
+            entries = []
+        self._to_engine(sender, message.term, base, entries, min(commit, verified))
+        if not self._answered:
+            return
+        synced = self.journal.synced_index
+        if verified > synced or terms:
+            self._send(sender, Kind.ACK, [verified + 1, 1], hold=True)
+        if not terms and synced:
+            # A heartbeat is answered even while the disk is slow: it promises only what is synced.
+            self._send(sender, Kind.ACK, [min(verified, synced) + 1, 1])
+
+    def _admit(self, now: float, message: Message, size: int, verdict: Verdict) -> Sequence[bytes]:
+        """The new entries up to the first whose blobs are not here; the append waits if there is one."""
+        commands: list[bytes] = message.fields[5]
+        new = commands[verdict.keep :] if verdict.keep else commands
+        holds = self._applier.holds_blobs
+        first = message.fields[2] + verdict.keep + 1
+        for i, command in enumerate(new):
+            if command[:1] == REGULAR and not holds(command[1:], first + i):
+                self._park(now, message, size)
+                return new[:i]
+        return new
+
+    def _park(self, now: float, message: Message, size: int) -> None:
+        if self._parked_bytes + size <= self.flow.parked_bytes_max:
+            self._parked.append((now, message, size))
+            self._parked_bytes += size
+
+    def _touch(self, sender: int, term: int) -> None:
+        """Let the engine know that the leader lives, and nothing else (G1: the commit index is not the message's)."""
+        self.engine.deliver(
+            sender, {"type": "append_entries", "term": term, "commit_index": 0, "entries": []}
+        )
+
+    def _to_engine(
+        self,
+        sender: int,
+        term: int,
+        base: int,
+        entries: list[tuple[bytes, int, int]],
+        commit: int,
+    ) -> None:
+        """Give the engine entries that follow `base`, which is verified and after which nothing is kept."""
+        self._answered = False
+        self.engine.deliver(
+            sender,
+            {
+                "type": "append_entries",
+                "term": term,
+                "commit_index": commit,
+                "prevLogIdx": base,
+                "prevLogTerm": self.journal.term_of(base),
+                "entries": entries,
+            },
+        )
+
+    def _on_ticket(self, now: float, message: Message) -> None:
+        """The leader's log no longer has what this replica lacks (G9). An offer that is not ahead is dropped (G1)."""
+        self._leader_heard = now
+        self._touch(message.sender, message.term)
+        if message.fields[0] > self.engine.applied_index():
+            self.resync_wanted = (message.sender, message.fields[0])
+
+    # -- leading -----------------------------------------------------------------------------------
+
+    def _on_ack(self, now: float, message: Message) -> None:
+        engine = self.engine
+        if engine.role() != LEADER:
+            return
+        peer = message.sender
+        wanted, success = message.fields
+        state = self._peers[peer]
+        state.acknowledged_at = now
+        before = engine.next_index(peer)
+        if wanted > self.journal.last_index + 1:
+            self.refused += 1
+            return
+        engine.deliver(
+            peer,
+            {
+                "type": "next_node_idx",
+                "reset": not success,
+                "success": bool(success),
+                "next_node_idx": wanted,
+            },
+        )
+        match = engine.match_index(peer)
+        if success:
+            engine.set_next_index(peer, max(before, engine.next_index(peer), match + 1))  # G2
+            if engine.next_index(peer) == match + 1:
+                state.sent_bytes = 0
+            state.probing = False
+        else:
+            engine.set_next_index(peer, max(match + 1, wanted))
+            state.sent_bytes = 0
+            state.probing = True
+        if self._transfer is not None:
+            self._try_transfer()
+
+    def _replicate_all(self, heartbeat: bool) -> None:
+        for peer in self._peers:
+            self._replicate_to(peer, heartbeat)
+
+    def _replicate_to(self, peer: int, heartbeat: bool) -> None:
+        state = self._peers[peer]
+        if not state.connected:
+            return
+        engine = self.engine
+        journal = self.journal
+        flow = self.flow
+        sent = False
+        while True:
+            start = engine.next_index(peer)
+            last = journal.last_index
+            if start <= journal.first_index and start > 1:
+                self._offer_ticket(peer, state)
+                return
+            if start > last or state.sent_bytes > flow.in_flight_bytes_max:
+                break
+            if state.probing and (sent or state.sent_bytes):
+                break  # one message at a time until the follower takes one
+            entries = self.entries(start, last, flow.message_bytes_max)
+            self._send_append(peer, start - 1, entries)
+            state.sent_bytes += sum(len(e[0]) for e in entries)
+            engine.set_next_index(peer, entries[-1][1] + 1)
+            sent = True
+        if heartbeat and not sent:
+            self._send_append(peer, engine.next_index(peer) - 1, ())
+
+    def _send_append(
+        self, peer: int, prev_index: int, entries: Sequence[tuple[bytes, int, int]]
+    ) -> None:
+        round = self._reads.round if self._reads.open else 0
+        fields = [
+            round,
+            self.engine.commit_index(),
+            prev_index,
+            self.journal.term_of(prev_index) if prev_index else 0,
+            [e[2] for e in entries],
+            [e[0] for e in entries],
+        ]
+        self._send(peer, Kind.APPEND, fields)
+
+    def _offer_ticket(self, peer: int, state: _Peer) -> None:
+        if clock.now - state.ticket_at >= self.timing.heartbeat_s:
+            state.ticket_at = clock.now
+            self._send(peer, Kind.TICKET, [self.engine.applied_index()])
+
+    def _try_transfer(self) -> None:
+        if self._transfer is None:
+            return
+        target = self._transfer[0]
+        if self.engine.match_index(target) == self.journal.last_index:
+            self.engine.transferLeadership(self.engine.nodes[target])
+
+    def _start_round(self) -> None:
+        """Begin a round of reads, once an entry of the own term is committed (Raft dissertation, section 6.4)."""
+        if not self.is_leader or self.commit_index < self.engine.first_index_of_term():
+            return
+        if self._reads.begin(self.commit_index):
+            if len(self.voters) == 1:
+                self._through(self._reads.take_if_confirmed(1))
+            else:
+                self._replicate_all(heartbeat=True)
+
+    def _through(self, reads: Sequence[tuple[int, ReadIndex]]) -> None:
+        for index, done in reads:
+            done(index)
+        if reads:
+            self._start_round()
+
+    def _after_step(self) -> None:
+        if self.engine.role() != LEADER:
+            if self._reads.open or self._reads.waiting:
+                self._reads.fail_all()
+            return
+        if self._leader_of_term != (self.term, self.self_id):
+            self._leader_of_term = (self.term, self.self_id)
+            for state in self._peers.values():
+                state.sent_bytes = 0
+                state.ticket_at = -1e18
+                state.probing = False
+            self._reads.round += 1
+        self._start_round()
+
+    # -- sending -----------------------------------------------------------------------------------
+
+    def _send(
+        self,
+        peer: int,
+        kind: Kind,
+        fields: list[Any],
+        *,
+        hold: bool = False,
+        term: int | None = None,
+    ) -> None:
+        """Queue a message; with `hold`, until the next sync is done (G8)."""
+        head = m.header(kind, self.group, self.self_id, peer, self.term if term is None else term)
+        (self._held if hold else self._now_out).append((peer, [head, m.encode_fields(fields)]))
+
+
+__all__ = ["FOLLOWER", "LEADER", "NO_OP", "Applier", "Flow", "Group", "NotLeader", "Timing"]

@@ -1,0 +1,115 @@
+"""The messages of a Raft group, and their encoding (G3: each carries group, sender, receiver and term).
+
+Encoded as a fixed header and a msgpack array; nothing that comes off the wire is unpickled. Decoding is strict: anything that is
+not exactly a message of this version raises `BadMessage`.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any
+
+import msgpack
+
+VERSION = 1
+ENTRIES_PER_MESSAGE_MAX = 4096
+
+_HEADER = struct.Struct("<BBIIIQ")
+
+
+class BadMessage(Exception):
+    """Bytes that are no message of this protocol version; they are dropped and counted."""
+
+
+class Kind(IntEnum):
+    APPEND = 1
+    ACK = 2
+    PREVOTE = 3
+    PREVOTE_GRANTED = 4
+    VOTE = 5
+    VOTE_GRANTED = 6
+    TIMEOUT_NOW = 7
+    TICKET = 8
+    ROUND = 9
+    NEWER_TERM = 10
+
+
+@dataclass(slots=True)
+class Message:
+    """A decoded message. `fields` by kind:
+
+    APPEND: round, commit index, previous index, previous term, terms of the entries, commands of the entries
+    ACK: next index wanted, success (0/1)
+    PREVOTE, VOTE: last log index, last log term, transfer (0/1)
+    PREVOTE_GRANTED, VOTE_GRANTED, TIMEOUT_NOW, NEWER_TERM: none
+    TICKET: applied index of the leader (the follower needs entries that are gone from the log)
+    ROUND: the round of reads that the follower confirms
+    """
+
+    kind: Kind
+    group: int
+    sender: int
+    receiver: int
+    term: int
+    fields: list[Any]
+
+
+def encode_fields(fields: list[Any]) -> bytes:
+    """The body of a message; the same for all its receivers."""
+    return bytes(msgpack.packb(fields, use_bin_type=True))
+
+
+def header(kind: Kind, group: int, sender: int, receiver: int, term: int) -> bytes:
+    return _HEADER.pack(VERSION, kind, group, sender, receiver, term)
+
+
+_SHAPES: dict[Kind, tuple[type, ...]] = {
+    Kind.APPEND: (int, int, int, int, list, list),
+    Kind.ACK: (int, int),
+    Kind.PREVOTE: (int, int, int),
+    Kind.VOTE: (int, int, int),
+    Kind.PREVOTE_GRANTED: (),
+    Kind.VOTE_GRANTED: (),
+    Kind.TIMEOUT_NOW: (),
+    Kind.TICKET: (int,),
+    Kind.ROUND: (int,),
+    Kind.NEWER_TERM: (),
+}
+
+
+def decode(data: bytes) -> Message:
+    """Raises `BadMessage`."""
+    if len(data) < _HEADER.size:
+        raise BadMessage("a Raft message is shorter than its header")
+    version, number, group, sender, receiver, term = _HEADER.unpack_from(data)
+    if version != VERSION:
+        raise BadMessage(f"a Raft message of version {version}; this node speaks {VERSION}")
+    try:
+        kind = Kind(number)
+        fields = msgpack.unpackb(memoryview(data)[_HEADER.size :], raw=False, use_list=True)
+    except Exception as e:  # msgpack raises many kinds
+        raise BadMessage(f"a Raft message that cannot be decoded: {e}") from None
+    shape = _SHAPES[kind]
+    if type(fields) is not list or len(fields) != len(shape):
+        raise BadMessage(f"{kind.name}: wrong number of fields")
+    for value, wanted in zip(fields, shape, strict=True):
+        if type(value) is not wanted or (wanted is int and value < 0):
+            raise BadMessage(f"{kind.name}: a field of the wrong type")
+    if kind is Kind.APPEND:
+        _check_entries(fields[4], fields[5], term)
+    return Message(kind, group, sender, receiver, term, fields)
+
+
+def _check_entries(terms: list[Any], commands: list[Any], term: int) -> None:
+    if len(terms) != len(commands) or len(terms) > ENTRIES_PER_MESSAGE_MAX:
+        raise BadMessage("APPEND: terms and commands do not pair")
+    before = 0
+    for t in terms:
+        if type(t) is not int or t < before or t > term:
+            raise BadMessage("APPEND: the terms of the entries do not ascend to the message's")
+        before = t
+    for c in commands:
+        if type(c) is not bytes or not c:
+            raise BadMessage("APPEND: an entry that is not bytes")

@@ -1,0 +1,532 @@
+"""A replica of one shard: Raft group, state machine, blob store, and the requests that wait for them.
+
+Stepped, never threaded: whoever drives it (`node.runner`, or the simulator) feeds `submit`, `receive` and `tick`, then runs
+`step`, the job of `begin_sync`, and `end_sync`; frames for other nodes come out of `take_frames`.
+
+Invariants:
+
+1. A request's callback is called exactly once: with its result when it was applied here, or with a `Failure`.
+2. An entry is proposed only when every body that it names is in the blob store, and acknowledged by a follower only when it
+   holds them too; they stay pinned until the entry is applied (P1).
+3. The index commits only what the journal on disk holds; the journal is trimmed only up to what the index has on disk.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+from raftmail.consensus.engine import REGULAR
+from raftmail.consensus.group import Group, NotLeader
+from raftmail.consensus.messages import BadMessage
+from raftmail.mail.codec import CodecError, encode_entry, entry_blobs, inspect_request
+from raftmail.mail.results import Executed, Result
+from raftmail.mail.service import Blob, Failure
+from raftmail.shard.machine import Machine
+from raftmail.storage.blobs import BlobDamaged, BlobMissing, BlobStore
+from raftmail.storage.disk import DiskFull
+
+logger = logging.getLogger(__name__)
+
+Done = Callable[[Executed | Failure], None]
+Frame = tuple[str, int, Sequence[bytes]]
+"""A node's name, a `FrameKind`, and the parts of the payload."""
+
+DIGEST_BYTES = 32
+
+
+class FrameKind(IntEnum):
+    """What replicas of a shard send each other."""
+
+    RAFT = 1
+    BLOB = 2  # sha256, body
+    WANT = 3  # hashes, 32 bytes each
+
+
+class BlobsUnknown(Exception):
+    """A request names a body that was not sent along and is not in the store."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """P7: what may wait here, and how much becomes one entry."""
+
+    waiting_requests_max: int = 65536
+    waiting_bytes_max: int = 128 << 20
+    entry_requests_max: int = 1024
+    entry_bytes_max: int = 1 << 20
+    entries_in_flight_max: int = 4
+    want_hashes_max: int = 256
+    want_bytes_max: int = 64 << 20
+    index_commit_requests_max: int = 8192
+    index_commit_s: float = 0.25
+    log_bytes_max: int = 64 << 20
+
+
+@dataclass(slots=True)
+class _Waiting:
+    client: bytes
+    seq: int
+    request: bytes
+    hashes: tuple[bytes, ...]
+    blobs: Sequence[Blob]
+    size: int
+    done: Done
+
+
+@dataclass(slots=True)
+class Counters:
+    """What happened since the start; for status and metrics."""
+
+    requests: int = 0
+    entries: int = 0
+    index_commits: int = 0
+    blobs_received: int = 0
+    blobs_wanted: int = 0
+    bad_frames: int = 0
+    answers_failed: int = 0
+
+
+@dataclass(slots=True)
+class Replica:
+    """One shard's replica on this node. `nodes` maps replica ids to node names."""
+
+    shard: int
+    node: str
+    nodes: Mapping[int, str]
+    machine: Machine
+    blobs: BlobStore
+    limits: Limits = field(default_factory=Limits)
+    counters: Counters = field(default_factory=Counters)
+    group: Group = field(init=False)
+    disk_full: bool = False
+    _ids: dict[str, int] = field(init=False)
+    _waiting: deque[_Waiting] = field(default_factory=deque)
+    _waiting_bytes: int = 0
+    _in_flight: dict[tuple[bytes, int], list[Done]] = field(default_factory=dict)
+    _in_flight_term: int = 0
+    _frames: list[Frame] = field(default_factory=list)
+    _wanted: dict[bytes, float] = field(default_factory=dict)
+    _missing: set[bytes] = field(default_factory=set)
+    _applied_waits: list[tuple[int, Callable[[bool], None]]] = field(default_factory=list)
+    _uncommitted_requests: int = 0
+    _index_dirty_since: float | None = None
+    _now: float = 0.0
+
+    def __post_init__(self) -> None:
+        self._ids = {name: replica for replica, name in self.nodes.items()}
+
+    def start(self, group: Group) -> None:
+        """Take the group (which calls back into this object while it is made) and pin what its log names."""
+        self.group = group
+        first = group.applied_index + 1
+        if first <= group.last_index:
+            for command, index, _ in group.entries(first, group.last_index):
+                if command[:1] == REGULAR:
+                    self.holds_blobs(command[1:], index)
+
+    # -- requests ------------------------------------------------------------------------------------
+
+    @property
+    def leader_node(self) -> str | None:
+        """The node that leads the shard, as far as is known here."""
+        leader = self.group.leader
+        return None if leader is None else self.nodes.get(leader)
+
+    def submit(self, now: float, request: bytes, blobs: Sequence[Blob], done: Done) -> None:
+        """Have a request applied. Only a leader takes it; others fail it at once, with no effect."""
+        self._now = now
+        if not self.group.accepts:
+            done(Failure("this node does not lead the shard"))
+            return
+        try:
+            client, seq, _, hashes = inspect_request(request)
+        except CodecError as e:
+            done(Failure(f"the request cannot be decoded: {e}", final=True))
+            return
+        size = len(request) + sum([len(b[1]) for b in blobs])
+        if (
+            len(self._waiting) >= self.limits.waiting_requests_max
+            or self._waiting_bytes + size > self.limits.waiting_bytes_max
+        ):
+            done(Failure("the master has too many requests waiting"))
+            return
+        if self.disk_full:
+            done(Failure("the master's disk is full", full=True))
+            return
+        self._waiting.append(_Waiting(client, seq, request, hashes, blobs, size, done))
+        self._waiting_bytes += size
+        self.counters.requests += 1
+
+    def barrier(self, now: float, done: Callable[[int | None], None]) -> None:
+        """A read barrier (P5): `done` gets the index that must be applied before reading, or None."""
+        self.group.barrier(now, done)
+
+    def when_applied(self, index: int, done: Callable[[bool], None]) -> None:
+        """Call `done(True)` once `index` is applied here."""
+        if self.group.applied_index >= index:
+            done(True)
+        else:
+            self._applied_waits.append((index, done))
+
+    def forget_waits(self) -> None:
+        """Give up all waits of `when_applied`: `done(False)`."""
+        waits, self._applied_waits = self._applied_waits, []
+        for _, done in waits:
+            done(False)
+
+    def body(self, digest: bytes) -> bytes:
+        """A message's bytes. Raises BlobMissing or BlobDamaged, having asked the other replicas for it."""
+        try:
+            return self.blobs.get(digest)
+        except (BlobMissing, BlobDamaged):
+            self._want(digest)
+            raise
+
+    # -- stepping ------------------------------------------------------------------------------------
+
+    def tick(self, now: float) -> None:
+        """Let time pass."""
+        self._now = now
+        self.group.tick(now)
+        self._check_role()
+        if not self.group.has_parked:
+            self._missing.clear()
+        for digest, asked in list(self._wanted.items()):
+            if now - asked > 2.0:
+                del self._wanted[digest]
+                if digest in self._missing:
+                    self._want(digest)
+
+    def step(self, now: float) -> None:
+        """Propose what waits, and make the frames that may leave before the sync."""
+        self._now = now
+        if self._waiting:
+            self._propose_waiting(now)
+        self._send_wants()
+        self._collect()
+
+    def begin_sync(self) -> list[Callable[[], None]]:
+        """The disk work that answers wait for; the returned calls may run in other threads, in any order."""
+        self._blob_job = self.blobs.begin_sync() if self.blobs.dirty() else None
+        self._journal_job = self.group.begin_sync()
+        jobs: list[Callable[[], None]] = []
+        if self._blob_job is not None:
+            jobs.append(self._blob_job.run)
+        if self._journal_job is not None:
+            jobs.append(self._journal_job.run)
+        return jobs
+
+    def end_sync(self, now: float) -> None:
+        """All calls of `begin_sync` have returned: release what they held up, commit, apply, answer."""
+        self._now = now
+        if self._blob_job is not None:
+            self.blobs.end_sync(self._blob_job)
+        self.group.end_sync(now, self._journal_job)
+        self._blob_job = self._journal_job = None
+        group = self.group
+        group.advance(now)
+        while min(group.commit_index, group.journal.synced_index) > group.applied_index:
+            group.advance(now)
+        self._check_role()
+        if self._applied_waits:
+            self._release_applied()
+        self._commit_index(now)
+        self._collect()
+
+    def take_frames(self) -> list[Frame]:
+        """Frames to send, in order per node."""
+        frames, self._frames = self._frames, []
+        return frames
+
+    def receive(self, now: float, node: str, kind: int, payload: bytes) -> None:
+        """Take a frame from another node's replica. Bad ones are counted and dropped; consensus.appends.Diverged goes through."""
+        self._now = now
+        replica = self._ids.get(node)
+        try:
+            if replica is None:
+                raise BadMessage(f"node {node} has no replica of shard {self.shard}")
+            if kind == FrameKind.RAFT:
+                self.group.receive(now, payload, replica)
+                self._check_role()
+            elif kind == FrameKind.BLOB:
+                self._take_blob(now, payload)
+            elif kind == FrameKind.WANT:
+                self._give(node, payload)
+            else:
+                raise BadMessage(f"a frame of unknown kind {kind}")
+        except BadMessage as e:
+            self.counters.bad_frames += 1
+            logger.warning("shard %d: from %s: %s", self.shard, node, e)
+        except DiskFull as e:
+            self._note_full(e)
+
+    def connected(self, now: float, node: str) -> None:
+        self._now = now
+        if node in self._ids:
+            self.group.connected(now, self._ids[node])
+
+    def disconnected(self, now: float, node: str) -> None:
+        self._now = now
+        if node in self._ids:
+            self.group.disconnected(now, self._ids[node])
+
+    def close(self) -> None:
+        """Commit the index and close the files. Whatever still waits is failed as unknown."""
+        self._fail_all(unknown=True)
+        self.forget_waits()
+        self.blobs.place_pending()
+        self.machine.commit()
+        self.group.journal.close()
+        self.blobs.close()
+
+    # -- the state machine's side (consensus.group.Applier) ----------------------------------------------
+
+    def apply(self, index: int, term: int, payload: bytes) -> None:
+        in_flight = self._in_flight
+        results = self.machine.apply(index, term, payload, want_results=bool(in_flight))
+        self.blobs.unpin(index)
+        self._uncommitted_requests += 1
+        if self._index_dirty_since is None:
+            self._index_dirty_since = self._now
+        if in_flight:
+            for client, seq, result in results:
+                waiters = in_flight.pop((client, seq), None)
+                if waiters is not None:
+                    self._answer(waiters, result, index)
+        self._uncommitted_requests += len(results)
+
+    def holds_blobs(self, payload: bytes, index: int) -> bool:
+        try:
+            hashes = entry_blobs(payload)
+        except CodecError:
+            return True  # the apply refuses it, on every replica alike
+        if not hashes:
+            return True
+        missing = [h for h in hashes if not self.blobs.has(h)]
+        if missing:
+            self._missing.update(missing)
+            for digest in missing:
+                self._want(digest)
+            return False
+        self.blobs.pin(hashes, index)
+        return True
+
+    # -- inside --------------------------------------------------------------------------------------
+
+    def _propose_waiting(self, now: float) -> None:
+        group = self.group
+        while (
+            self._waiting
+            and group.accepts
+            and group.uncommitted < self.limits.entries_in_flight_max
+        ):
+            if not group.journal.room():
+                self._note_full(DiskFull("the journal has no room"))
+                return
+            batch, hashes = self._next_batch()
+            if not batch:
+                continue
+            try:
+                payload = encode_entry([w.request for w in batch], list(hashes))
+                _, index = group.propose(payload)
+            except NotLeader:
+                for w in batch:
+                    w.done(Failure("mastership is moving"))
+                return
+            except DiskFull as e:
+                self._note_full(e)
+                for w in batch:
+                    w.done(Failure(f"the master's disk is full: {e}", full=True))
+                return
+            if hashes:
+                self.blobs.pin(tuple(hashes), index)
+            self._in_flight_term = group.term
+            for w in batch:
+                self._in_flight[(w.client, w.seq)] = [w.done]
+            self.counters.entries += 1
+            group.replicate(now)
+            self._collect()
+
+    def _next_batch(self) -> tuple[list[_Waiting], dict[bytes, None]]:
+        """Requests for one entry, whose bodies are stored here and on their way to the followers."""
+        batch: list[_Waiting] = []
+        hashes: dict[bytes, None] = {}
+        size = 0
+        waiting = self._waiting
+        limits = self.limits
+        in_flight = self._in_flight
+        fresh: set[tuple[bytes, int]] = set()
+        while waiting and len(batch) < limits.entry_requests_max and size < limits.entry_bytes_max:
+            w = waiting.popleft()
+            self._waiting_bytes -= w.size
+            key = (w.client, w.seq)
+            if key in in_flight:
+                in_flight[key].append(w.done)  # a retry of what is on its way
+                continue
+            if key in fresh:
+                waiting.appendleft(w)
+                self._waiting_bytes += w.size
+                break
+            known = self.machine.known(w.client, w.seq)
+            if known is not None:
+                self._answer([w.done], known, self.group.applied_index)
+                continue
+            try:
+                self._store_bodies(w)
+            except BlobsUnknown as e:
+                w.done(Failure(str(e), final=True))
+                continue
+            except DiskFull as e:
+                self._note_full(e)
+                w.done(Failure(f"the master's disk is full: {e}", full=True))
+                continue
+            fresh.add(key)
+            batch.append(w)
+            size += len(w.request)
+            for digest in w.hashes:
+                hashes[digest] = None
+        return batch, hashes
+
+    def _store_bodies(self, w: _Waiting) -> None:
+        if not w.hashes:
+            return
+        given = dict(w.blobs)
+        for digest in w.hashes:
+            body = given.get(digest)
+            if body is None:
+                if not self.blobs.has(digest):
+                    raise BlobsUnknown(f"the body {digest.hex()} was not sent and is not stored")
+                continue
+            if self.blobs.append(digest, body):
+                for name in self._ids:
+                    if name != self.node and self.group.is_connected(self._ids[name]):
+                        self._frames.append((name, FrameKind.BLOB, (digest, body)))
+
+    def _answer(self, waiters: list[Done], result: Result, index: int) -> None:
+        executed = Executed(result, self.shard, index, self.leader_node or self.node)
+        for done in waiters:
+            try:
+                done(executed)
+            except Exception:  # G10: an answer that cannot be given must not stop the apply
+                self.counters.answers_failed += 1
+                logger.exception("shard %d: an answer could not be given", self.shard)
+
+    def _check_role(self) -> None:
+        if self._in_flight and (
+            not self.group.is_leader or self.group.term != self._in_flight_term
+        ):
+            self._fail_in_flight()
+        if self._waiting and not self.group.is_leader:
+            self._fail_waiting("mastership of the shard is lost")
+
+    def _fail_all(self, unknown: bool) -> None:
+        self._fail_in_flight()
+        self._fail_waiting("the node stops")
+
+    def _fail_in_flight(self) -> None:
+        lost, self._in_flight = self._in_flight, {}
+        failure = Failure("mastership was lost before the outcome was known", unknown=True)
+        for waiters in lost.values():
+            for done in waiters:
+                done(failure)
+
+    def _fail_waiting(self, text: str) -> None:
+        lost, self._waiting = self._waiting, deque()
+        self._waiting_bytes = 0
+        for w in lost:
+            w.done(Failure(text))
+
+    def _note_full(self, error: DiskFull) -> None:
+        if not self.disk_full:
+            logger.error("shard %d: writes are refused until there is space: %s", self.shard, error)
+        self.disk_full = True
+
+    def _release_applied(self) -> None:
+        applied = self.group.applied_index
+        ready = [done for index, done in self._applied_waits if index <= applied]
+        if ready:
+            self._applied_waits = [w for w in self._applied_waits if w[0] > applied]
+            for done in ready:
+                done(True)
+
+    def _commit_index(self, now: float) -> None:
+        since = self._index_dirty_since
+        if since is None or (
+            self._uncommitted_requests < self.limits.index_commit_requests_max
+            and now - since < self.limits.index_commit_s
+        ):
+            return
+        try:
+            self.blobs.place_pending()
+            self.machine.commit()
+        except DiskFull as e:
+            self._note_full(e)
+            return
+        self._index_dirty_since = None
+        self._uncommitted_requests = 0
+        self.counters.index_commits += 1
+        journal = self.group.journal
+        if journal.total_bytes > self.limits.log_bytes_max:
+            journal.trim(self.machine.durable_index)
+
+    def _collect(self) -> None:
+        nodes = self.nodes
+        frames = self._frames
+        for peer, parts in self.group.take_messages():
+            frames.append((nodes[peer], FrameKind.RAFT, parts))
+
+    # -- bodies --------------------------------------------------------------------------------------
+
+    def _take_blob(self, now: float, payload: bytes) -> None:
+        digest, body = payload[:DIGEST_BYTES], payload[DIGEST_BYTES:]
+        if hashlib.sha256(body).digest() != digest:
+            raise BadMessage("a body that does not have the hash it was sent under")
+        self.blobs.append(digest, body)
+        self.counters.blobs_received += 1
+        self._wanted.pop(digest, None)
+        if digest in self._missing:
+            self._missing.discard(digest)
+            if not self._missing:
+                self.group.retry_parked(now)
+
+    def _want(self, digest: bytes) -> None:
+        if digest not in self._wanted:
+            self._wanted[digest] = -1.0
+
+    def _send_wants(self) -> None:
+        fresh = [d for d, asked in self._wanted.items() if asked < 0]
+        if not fresh:
+            return
+        source = self.leader_node
+        targets = (
+            [source] if source and source != self.node else [n for n in self._ids if n != self.node]
+        )
+        for at in range(0, len(fresh), self.limits.want_hashes_max):
+            part = fresh[at : at + self.limits.want_hashes_max]
+            for name in targets:
+                if self.group.is_connected(self._ids[name]):
+                    self._frames.append((name, FrameKind.WANT, (b"".join(part),)))
+                    self.counters.blobs_wanted += len(part)
+        for digest in fresh:
+            self._wanted[digest] = self._now
+
+    def _give(self, node: str, payload: bytes) -> None:
+        if len(payload) % DIGEST_BYTES or len(payload) > DIGEST_BYTES * self.limits.want_hashes_max:
+            raise BadMessage("a request for bodies of the wrong length")
+        sent = 0
+        for at in range(0, len(payload), DIGEST_BYTES):
+            digest = payload[at : at + DIGEST_BYTES]
+            try:
+                body = self.blobs.get(digest)
+            except (BlobMissing, BlobDamaged) as e:
+                logger.warning("shard %d: %s asks for a body: %s", self.shard, node, e)
+                continue
+            self._frames.append((node, FrameKind.BLOB, (digest, body)))
+            sent += len(body)
+            if sent > self.limits.want_bytes_max:
+                break
