@@ -1,0 +1,1 @@
+"""The raftmail command: talks to nodes through the client library only."""
