@@ -95,7 +95,7 @@ async def observe(
     for worker in unfinished:
         worker.cancel()
         tally.failures["unfinished"] += 1
-    return _result(tally, begun_s, ended_s, cpu_s)
+    return summarise(tally, begun_s, ended_s, cpu_s)
 
 
 async def keep_connected(
@@ -122,7 +122,8 @@ def _cpu_s() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def _result(tally: Tally, begun_s: float, ended_s: float, cpu_s: float) -> LoadResult:
+def summarise(tally: Tally, begun_s: float, ended_s: float, cpu_s: float) -> LoadResult:
+    """What a tally says about ``begun_s`` to ``ended_s``, which cost the generator ``cpu_s``."""
     measured = [
         (at_s, latency_s)
         for at_s, latency_s in zip(tally.acknowledged_at_s, tally.latencies_s, strict=True)
