@@ -7,7 +7,14 @@ depose a healthy leader when it returns, and one that reaches no majority raises
 
 from __future__ import annotations
 
+import random
 from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from raftmail.consensus.engine import CANDIDATE, LEADER, Engine
+from raftmail.consensus.messages import Kind, Message
+
+_NEVER = -1e18
 
 
 def log_is_up_to_date(
@@ -41,3 +48,115 @@ class Ballot:
 
     def won(self, voters: int) -> bool:
         return self.term >= 0 and len(self.granted) > voters // 2
+
+
+class Send(Protocol):
+    def __call__(
+        self,
+        peer: int,
+        kind: Kind,
+        fields: list[Any],
+        hold: bool = False,
+        *,
+        term: int | None = None,
+    ) -> None: ...
+
+
+class Elections:
+    """When this replica stands, and what it tells others that want to.
+
+    Invariants: the engine stands only when a majority said that it would vote, when the leader asked for it (a transfer), or
+    when there is no one else; a voter's answer counts once; a term has one leader (S7)."""
+
+    def __init__(
+        self, engine: Engine, voters: set[int], self_id: int, rng: random.Random, send: Send
+    ) -> None:
+        self._engine = engine
+        self._voters = voters
+        self._self_id = self_id
+        self._rng = rng
+        self._send = send
+        self._prevote = Ballot()
+        self._vote = Ballot()
+        self._asked_to_lead = False
+        self._leader_heard = _NEVER
+        self._leader_of_term = (-1, -1)
+
+    def is_sticky(self, now: float) -> bool:
+        """Whether a leader is known to be alive: this replica, or one heard of within the shortest election timeout."""
+        engine = self._engine
+        if engine.role() == LEADER:
+            return True
+        return engine.leader() is not None and now - self._leader_heard < engine.election_min_s
+
+    def leader_lost(self) -> None:
+        """The link to the leader broke: stickiness ends."""
+        self._leader_heard = _NEVER
+
+    def heard_leader(self, now: float, term: int, sender: int) -> int:
+        """Note who leads in a term; returns who does, which is another than `sender` when two claim it (S7)."""
+        if self._leader_of_term[0] == term and self._leader_of_term[1] != sender:
+            return self._leader_of_term[1]
+        self._leader_of_term = (term, sender)
+        self._leader_heard = now
+        return sender
+
+    def begin_term(self) -> bool:
+        """This replica leads; True the first time in its term."""
+        mine = (self._engine.term(), self._self_id)
+        if self._leader_of_term == mine:
+            return False
+        self._leader_of_term = mine
+        return True
+
+    def tick(self, now: float) -> None:
+        """Ask whether this replica would be elected, when the election timeout has passed."""
+        engine = self._engine
+        if engine.role() == LEADER or engine.election_deadline() >= now:
+            return
+        self._asked_to_lead = engine.transfer_pending()
+        if self._asked_to_lead or len(self._voters) == 1:
+            engine.start_election()  # Raft dissertation, section 3.10
+            return
+        engine.set_election_deadline(
+            now + self._rng.uniform(engine.election_min_s, engine.election_max_s)
+        )
+        term = engine.term() + 1
+        self._prevote.open(term, self._self_id)
+        last = engine.journal.last_index
+        fields = [last, engine.journal.term_of(last), 0]
+        for peer in engine.nodes:
+            self._send(peer, Kind.PREVOTE, fields, term=term)
+
+    def stand(self, term: int) -> bool:
+        """The engine asks for votes in `term`; True when it does so because the leader handed over."""
+        if self._vote.term != term:
+            self._vote.open(term, self._self_id)
+        return self._asked_to_lead
+
+    def answer_prevote(self, now: float, message: Message) -> None:
+        """Say whether this replica would vote for the sender; say nothing while a leader is alive."""
+        journal = self._engine.journal
+        if message.term <= self._engine.term():
+            self._send(message.sender, Kind.NEWER_TERM, [], hold=True)
+            return
+        if self.is_sticky(now):
+            return
+        last = journal.last_index
+        index, term, _ = message.fields
+        if log_is_up_to_date(index, term, last, journal.term_of(last)):
+            self._send(message.sender, Kind.PREVOTE_GRANTED, [], term=message.term)
+
+    def prevote_granted(self, term: int, voter: int) -> bool:
+        """Count an answer; True when a majority would vote for this replica."""
+        if self._engine.role() == LEADER or term != self._engine.term() + 1:
+            return False
+        self._prevote.grant(term, voter)
+        if not self._prevote.won(len(self._voters)):
+            return False
+        self._prevote.close()
+        return True
+
+    def vote_granted(self, term: int, voter: int) -> bool:
+        """Whether a vote counts: in this term, of a candidate, and the voter's first (S6)."""
+        return self._engine.role() == CANDIDATE and self._vote.grant(term, voter)

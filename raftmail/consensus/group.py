@@ -24,8 +24,9 @@ from typing import Any, Protocol
 from raftmail.consensus import messages as m
 from raftmail.consensus.appends import Verdict, judge
 from raftmail.consensus.barrier import ReadIndex, ReadRounds
-from raftmail.consensus.election import Ballot, log_is_up_to_date
-from raftmail.consensus.engine import CANDIDATE, FOLLOWER, LEADER, NO_OP, REGULAR, Engine, clock
+from raftmail.consensus.election import Elections
+from raftmail.consensus.engine import FOLLOWER, LEADER, NO_OP, REGULAR, Engine, clock
+from raftmail.consensus.followers import Flow, Followers, entries_of
 from raftmail.consensus.journal import Entry, Journal, SyncJob
 from raftmail.consensus.messages import Kind, Message
 from raftmail.storage.disk import DiskFull
@@ -74,25 +75,6 @@ class Timing:
             )
 
 
-@dataclass(frozen=True, slots=True)
-class Flow:
-    """How much may be on its way to a follower, unacknowledged, and in one message."""
-
-    in_flight_bytes_max: int = 16 << 20
-    message_bytes_max: int = 1 << 20
-    parked_bytes_max: int = 32 << 20
-    apply_entries_max: int = 512
-
-
-@dataclass(slots=True)
-class _Peer:
-    connected: bool = False
-    sent_bytes: int = 0
-    acknowledged_at: float = 0.0
-    ticket_at: float = -1e18
-    probing: bool = False
-
-
 class Group:
     """See the module's docstring. `journal` is this replica's own; `voters` are replica ids and include `self_id`."""
 
@@ -117,19 +99,13 @@ class Group:
         self.flow = flow or Flow()
         self._applier = applier
         self._rng = rng
-        self._peers = {v: _Peer() for v in sorted(voters) if v != self_id}
         self._now_out: list[tuple[int, list[bytes]]] = []
         self._held: list[tuple[int, list[bytes]]] = []
         self._releasable = 0
         self._parked: deque[tuple[float, Message, int]] = deque()
         self._parked_bytes = 0
         self._answered = False
-        self._asked_to_lead = False
-        self._prevote = Ballot()
-        self._vote = Ballot()
         self._reads = ReadRounds()
-        self._leader_heard = -1e18
-        self._leader_of_term: tuple[int, int] = (-1, -1)
         self._transfer: tuple[int, float] | None = None
         self.role_changes = 0
         self.refused = 0
@@ -145,6 +121,14 @@ class Group:
             election_min_s=timing.election_min_s,
             election_max_s=timing.election_max_s,
             fallback_s=timing.fallback_s,
+        )
+        self.elections = Elections(self.engine, set(voters), self_id, rng, self._send)
+        self.followers = Followers(
+            sorted(v for v in voters if v != self_id),
+            self.engine,
+            self.flow,
+            timing.heartbeat_s,
+            self._send,
         )
         if applied_index == 0:
             # PySyncObj's log begins with a no-op of term 0 at index 1, alike everywhere.
@@ -197,20 +181,9 @@ class Group:
         """Of a leader: up to where a follower's disk is known to hold the log."""
         return self.engine.match_index(peer)
 
-    def entries(self, first: int, last: int, bytes_max: int | None = None) -> Sequence[Entry]:
-        """(command, index, term) from `first` to `last`, or as many as have `bytes_max` together, but at least one."""
-        journal = self.journal
-        start = first - journal.first_index
-        stop = last + 1 - journal.first_index
-        if bytes_max is None:
-            return journal[start:stop]
-        part = journal[start : min(stop, start + m.ENTRIES_PER_MESSAGE_MAX)]
-        size = 0
-        for count, entry in enumerate(part, 1):
-            size += len(entry[0])
-            if size >= bytes_max:
-                return part[:count]
-        return part
+    def entries(self, first: int, last: int) -> Sequence[Entry]:
+        """(command, index, term) of the log from `first` to `last`."""
+        return entries_of(self.journal, first, last)
 
     @property
     def has_parked(self) -> bool:
@@ -218,33 +191,30 @@ class Group:
         return bool(self._parked)
 
     def is_connected(self, peer: int) -> bool:
-        return self._peers[peer].connected
+        return self.followers.is_connected(peer)
 
     # -- input -------------------------------------------------------------------------------------
 
     def connected(self, now: float, peer: int) -> None:
         """A new ordered link to `peer`: what was on its way on an older one may be lost."""
         clock.now = now
-        state = self._peers[peer]
-        state.connected = True
-        state.sent_bytes = 0
+        self.followers.connected(peer)
         self.engine.link.connected(self.engine.nodes[peer])
         if self.is_leader:
-            match = self.engine.match_index(peer)
-            self.engine.set_next_index(peer, match + 1 if match else self.journal.last_index + 1)
-            self._replicate_to(peer, heartbeat=True)
+            self.followers.rewind(peer)
+            self.followers.replicate_to(peer, now, self._open_round(), heartbeat=True)
 
     def disconnected(self, now: float, peer: int) -> None:
         """The link to `peer` is gone. When it was the leader's, the election comes soon instead of after the timeout."""
         clock.now = now
-        self._peers[peer].connected = False
+        self.followers.disconnected(peer)
         self.engine.link.disconnected(self.engine.nodes[peer])
         if self.engine.leader() == peer and not self.is_leader:
             timing = self.timing
             soon = now + self._rng.uniform(timing.link_lost_min_s, timing.link_lost_max_s)
             if soon < self.engine.election_deadline():
                 self.engine.set_election_deadline(soon)
-            self._leader_heard = -1e18
+            self.elections.leader_lost()
 
     def propose(self, payload: bytes) -> tuple[int, int]:
         """Put a command into the log; returns (term, index) by which its outcome is known when applied. What is
@@ -263,7 +233,7 @@ class Group:
                 f"a message for group {message.group} replica {message.receiver} came to "
                 f"group {self.group} replica {self.self_id}"
             )
-        if message.sender != sender or sender not in self._peers:
+        if message.sender != sender or sender not in self.followers:
             raise m.BadMessage(f"a message in the name of replica {message.sender}, not a member's")
         self._handle(now, message, len(data))
 
@@ -271,12 +241,12 @@ class Group:
         kind = message.kind
         sender = message.sender
         if kind is Kind.PREVOTE:
-            self._on_prevote(now, message)
+            self.elections.answer_prevote(now, message)
             return
         if kind is Kind.PREVOTE_GRANTED:
             self._on_prevote_granted(message)
             return
-        if kind is Kind.VOTE and self._is_sticky(now) and not message.fields[2]:
+        if kind is Kind.VOTE and self.elections.is_sticky(now) and not message.fields[2]:
             return  # G5: a leader is alive; the candidate's term is not adopted either
         if message.term > self.term:
             if kind not in (Kind.VOTE, Kind.APPEND, Kind.TICKET):
@@ -288,7 +258,7 @@ class Group:
         if kind is Kind.APPEND:
             self._on_append(now, message, size)
         elif kind is Kind.ACK:
-            self._on_ack(now, message)
+            self._on_ack(message)
         elif kind is Kind.VOTE:
             self.engine.deliver(
                 sender,
@@ -316,7 +286,7 @@ class Group:
             self._parked_bytes = 0
         if self._transfer is not None and (now > self._transfer[1] or not self.is_leader):
             self._transfer = None
-        self._maybe_prevote(now)
+        self.elections.tick(now)
         self.engine.tick()
         self._after_step()
 
@@ -351,7 +321,7 @@ class Group:
             raise NotLeader(self.engine.leader())
         if target == self.self_id:
             return
-        if target not in self._peers or not self._peers[target].connected:
+        if target not in self.followers or not self.followers.is_connected(target):
             raise ValueError(f"replica {target} is no connected voter of group {self.group}")
         self._transfer = (target, now + self.timing.transfer_s)
         self._try_transfer()
@@ -366,16 +336,28 @@ class Group:
                 self._handle(now, message, size)
 
     def jump(self, index: int, term: int) -> None:
-        """After a resync: the state machine stands at `index`, whose entry had `term`. An older state than the own is refused (G9)."""
+        """After a resync: the state machine stands at `index`, whose entry had `term`. An older state than the own is refused (G9),
+        and a leader, whose log must not shrink, does not jump past what its disk holds: ValueError."""
         if index <= self.engine.applied_index():
             raise ValueError(
                 f"group {self.group}: a jump to {index} would go back behind {self.applied_index}"
             )
-        self.journal.reset(index, term)
+        if not self._has_synced(index, term):
+            if self.is_leader:
+                raise ValueError(f"group {self.group}: a leader would jump to {index}")
+            # What is held promises entries that are forgotten now.
+            self._held.clear()
+            self._releasable = 0
+            self.journal.reset(index, term)
         self.engine.set_applied(index)
         self.resync_wanted = None
         self._parked.clear()
         self._parked_bytes = 0
+
+    def _has_synced(self, index: int, term: int) -> bool:
+        """Whether the own log, on the disk, has this entry: then what follows it may have been acknowledged and stays (Raft paper,
+        section 7)."""
+        return index <= self.journal.synced_index and self.journal.term_of(index) == term
 
     # -- output ------------------------------------------------------------------------------------
 
@@ -385,7 +367,11 @@ class Group:
         return out
 
     def begin_sync(self) -> SyncJob | None:
-        """The disk work that held-back messages and the commit index wait for; None when there is none."""
+        """The disk work that held-back messages and the commit index wait for; None when there is none, or when it is under
+        way already."""
+        if self.journal.syncing:
+            self._releasable = 0
+            return None
         try:
             job = self.journal.begin_sync()
         except DiskFull:
@@ -417,9 +403,7 @@ class Group:
         if kind == "next_node_idx":
             self._answered = bool(message["success"])
         elif kind == "request_vote":
-            if self._vote.term != message["term"]:
-                self._vote.open(message["term"], self.self_id)
-            transfer = int(self._asked_to_lead)
+            transfer = int(self.elections.stand(message["term"]))
             fields = [message["last_log_index"], message["last_log_term"], transfer]
             self._send(peer, Kind.VOTE, fields, hold=True)
         elif kind == "response_vote":
@@ -450,73 +434,23 @@ class Group:
 
     # -- elections ---------------------------------------------------------------------------------
 
-    def _is_sticky(self, now: float) -> bool:
-        """Whether a leader is known to be alive: itself, or heard of within the shortest election timeout."""
-        if self.is_leader:
-            return True
-        return self.engine.leader() is not None and (
-            now - self._leader_heard < self.timing.election_min_s
-        )
-
-    def _maybe_prevote(self, now: float) -> None:
-        engine = self.engine
-        if engine.role() == LEADER or engine.election_deadline() >= now:
-            return
-        self._asked_to_lead = engine.transfer_pending()
-        if self._asked_to_lead or len(self.voters) == 1:
-            engine.start_election()  # asked for by the leader (Raft dissertation, section 3.10), or alone
-            return
-        engine.set_election_deadline(
-            now + self._rng.uniform(self.timing.election_min_s, self.timing.election_max_s)
-        )
-        self._prevote.open(self.term + 1, self.self_id)
-        last = self.journal.last_index
-        fields = [last, self.journal.term_of(last), 0]
-        for peer in self._peers:
-            self._send(peer, Kind.PREVOTE, fields, term=self.term + 1)
-
-    def _on_prevote(self, now: float, message: Message) -> None:
-        last = self.journal.last_index
-        if message.term <= self.term:
-            self._send(message.sender, Kind.NEWER_TERM, [], hold=True)
-            return
-        if self._is_sticky(now):
-            return
-        if log_is_up_to_date(
-            message.fields[0], message.fields[1], last, self.journal.term_of(last)
-        ):
-            self._send(message.sender, Kind.PREVOTE_GRANTED, [], term=message.term)
-
     def _on_prevote_granted(self, message: Message) -> None:
-        if self.engine.role() == LEADER or message.term != self.term + 1:
-            return
-        self._prevote.grant(message.term, message.sender)
-        if self._prevote.won(len(self.voters)):
-            self._prevote.close()
+        if self.elections.prevote_granted(message.term, message.sender):
             self.engine.start_election()
             self.engine.tick()
 
     def _on_vote_granted(self, message: Message) -> None:
-        if self.engine.role() != CANDIDATE or not self._vote.grant(message.term, message.sender):
-            return  # G3: late, or counted before
-        self.engine.deliver(message.sender, {"type": "response_vote", "term": message.term})
-        self._after_step()
+        if self.elections.vote_granted(message.term, message.sender):
+            self.engine.deliver(message.sender, {"type": "response_vote", "term": message.term})
+            self._after_step()
 
     # -- appends -----------------------------------------------------------------------------------
 
     def _on_append(self, now: float, message: Message, size: int) -> None:
-        sender = message.sender
-        leader = (message.term, sender)
-        if self._leader_of_term[0] == message.term and self._leader_of_term != leader:
-            self.refused += 1
-            logger.error(
-                "group %d: replica %d and replica %d both lead in term %d; the second is ignored",
-                self.group, self._leader_of_term[1], sender, message.term,
-            )  # fmt: skip
+        if not self._follows(now, message):
             return
-        self._leader_of_term = leader
-        self._leader_heard = now
-        round, commit, prev_index, prev_term, terms, commands = message.fields
+        sender = message.sender
+        round, commit, prev_index, prev_term, terms, _ = message.fields
         verdict = judge(self.journal, self.engine.commit_index(), prev_index, prev_term, terms)
         if round:
             self._send(sender, Kind.ROUND, [round], term=message.term)
@@ -547,6 +481,18 @@ class Group:
         if not terms and synced:
             # A heartbeat is answered even while the disk is slow: it promises only what is synced.
             self._send(sender, Kind.ACK, [min(verified, synced) + 1, 1])
+
+    def _follows(self, now: float, message: Message) -> bool:
+        """Note that a leader was heard from; False when another one leads in this term (G3)."""
+        other = self.elections.heard_leader(now, message.term, message.sender)
+        if other == message.sender:
+            return True
+        self.refused += 1
+        logger.error(
+            "group %d: replica %d and replica %d both lead in term %d; the second is ignored",
+            self.group, other, message.sender, message.term,
+        )  # fmt: skip
+        return False
 
     def _admit(self, now: float, message: Message, size: int, verdict: Verdict) -> Sequence[bytes]:
         """The new entries up to the first whose blobs are not here; the append waits if there is one."""
@@ -595,95 +541,30 @@ class Group:
 
     def _on_ticket(self, now: float, message: Message) -> None:
         """The leader's log no longer has what this replica lacks (G9). An offer that is not ahead is dropped (G1)."""
-        self._leader_heard = now
+        if not self._follows(now, message):
+            return
         self._touch(message.sender, message.term)
         if message.fields[0] > self.engine.applied_index():
             self.resync_wanted = (message.sender, message.fields[0])
 
     # -- leading -----------------------------------------------------------------------------------
 
-    def _on_ack(self, now: float, message: Message) -> None:
-        engine = self.engine
-        if engine.role() != LEADER:
+    def _on_ack(self, message: Message) -> None:
+        if self.engine.role() != LEADER:
             return
-        peer = message.sender
         wanted, success = message.fields
-        state = self._peers[peer]
-        state.acknowledged_at = now
-        before = engine.next_index(peer)
         if wanted > self.journal.last_index + 1:
             self.refused += 1
             return
-        engine.deliver(
-            peer,
-            {
-                "type": "next_node_idx",
-                "reset": not success,
-                "success": bool(success),
-                "next_node_idx": wanted,
-            },
-        )
-        match = engine.match_index(peer)
-        if success:
-            engine.set_next_index(peer, max(before, engine.next_index(peer), match + 1))  # G2
-            if engine.next_index(peer) == match + 1:
-                state.sent_bytes = 0
-            state.probing = False
-        else:
-            engine.set_next_index(peer, max(match + 1, wanted))
-            state.sent_bytes = 0
-            state.probing = True
+        self.followers.acknowledged(message.sender, wanted, bool(success))
         if self._transfer is not None:
             self._try_transfer()
 
     def _replicate_all(self, heartbeat: bool) -> None:
-        for peer in self._peers:
-            self._replicate_to(peer, heartbeat)
+        self.followers.replicate(clock.now, self._open_round(), heartbeat=heartbeat)
 
-    def _replicate_to(self, peer: int, heartbeat: bool) -> None:
-        state = self._peers[peer]
-        if not state.connected:
-            return
-        engine = self.engine
-        journal = self.journal
-        flow = self.flow
-        sent = False
-        while True:
-            start = engine.next_index(peer)
-            last = journal.last_index
-            if start <= journal.first_index and start > 1:
-                self._offer_ticket(peer, state)
-                return
-            if start > last or state.sent_bytes > flow.in_flight_bytes_max:
-                break
-            if state.probing and (sent or state.sent_bytes):
-                break  # one message at a time until the follower takes one
-            entries = self.entries(start, last, flow.message_bytes_max)
-            self._send_append(peer, start - 1, entries)
-            state.sent_bytes += sum(len(e[0]) for e in entries)
-            engine.set_next_index(peer, entries[-1][1] + 1)
-            sent = True
-        if heartbeat and not sent:
-            self._send_append(peer, engine.next_index(peer) - 1, ())
-
-    def _send_append(
-        self, peer: int, prev_index: int, entries: Sequence[tuple[bytes, int, int]]
-    ) -> None:
-        round = self._reads.round if self._reads.open else 0
-        fields = [
-            round,
-            self.engine.commit_index(),
-            prev_index,
-            self.journal.term_of(prev_index) if prev_index else 0,
-            [e[2] for e in entries],
-            [e[0] for e in entries],
-        ]
-        self._send(peer, Kind.APPEND, fields)
-
-    def _offer_ticket(self, peer: int, state: _Peer) -> None:
-        if clock.now - state.ticket_at >= self.timing.heartbeat_s:
-            state.ticket_at = clock.now
-            self._send(peer, Kind.TICKET, [self.engine.applied_index()])
+    def _open_round(self) -> int:
+        return self._reads.round if self._reads.open else 0
 
     def _try_transfer(self) -> None:
         if self._transfer is None:
@@ -713,12 +594,8 @@ class Group:
             if self._reads.open or self._reads.waiting:
                 self._reads.fail_all()
             return
-        if self._leader_of_term != (self.term, self.self_id):
-            self._leader_of_term = (self.term, self.self_id)
-            for state in self._peers.values():
-                state.sent_bytes = 0
-                state.ticket_at = -1e18
-                state.probing = False
+        if self.elections.begin_term():
+            self.followers.begin_term()
             self._reads.round += 1
         self._start_round()
 
@@ -729,7 +606,6 @@ class Group:
         peer: int,
         kind: Kind,
         fields: list[Any],
-        *,
         hold: bool = False,
         term: int | None = None,
     ) -> None:

@@ -95,7 +95,7 @@ def decode(data: bytes) -> Message:
     if type(fields) is not list or len(fields) != len(shape):
         raise BadMessage(f"{kind.name}: wrong number of fields")
     for value, wanted in zip(fields, shape, strict=True):
-        if type(value) is not wanted or (wanted is int and value < 0):
+        if type(value) is not wanted or (isinstance(value, int) and value < 0):
             raise BadMessage(f"{kind.name}: a field of the wrong type")
     if kind is Kind.APPEND:
         _check_entries(fields[4], fields[5], term)

@@ -22,12 +22,14 @@ from enum import IntEnum
 
 from raftmail.consensus.engine import REGULAR
 from raftmail.consensus.group import Group, NotLeader
+from raftmail.consensus.journal import SyncJob as JournalSyncJob
 from raftmail.consensus.messages import BadMessage
 from raftmail.mail.codec import CodecError, encode_entry, entry_blobs, inspect_request
 from raftmail.mail.results import Executed, Result
 from raftmail.mail.service import Blob, Failure
 from raftmail.shard.machine import Machine
 from raftmail.storage.blobs import BlobDamaged, BlobMissing, BlobStore
+from raftmail.storage.blobs import SyncJob as BlobSyncJob
 from raftmail.storage.disk import DiskFull
 
 logger = logging.getLogger(__name__)
@@ -37,6 +39,11 @@ Frame = tuple[str, int, Sequence[bytes]]
 """A node's name, a `FrameKind`, and the parts of the payload."""
 
 DIGEST_BYTES = 32
+
+MARK = b"\x02"
+"""The payload of a mark: every replica notes its digest at this index. (1 begins a batch of requests.)"""
+
+MARKS_MAX = 16
 
 
 class FrameKind(IntEnum):
@@ -102,6 +109,7 @@ class Replica:
     blobs: BlobStore
     limits: Limits = field(default_factory=Limits)
     counters: Counters = field(default_factory=Counters)
+    marks: dict[int, bytes] = field(default_factory=dict)
     group: Group = field(init=False)
     disk_full: bool = False
     _ids: dict[str, int] = field(init=False)
@@ -116,6 +124,8 @@ class Replica:
     _uncommitted_requests: int = 0
     _index_dirty_since: float | None = None
     _now: float = 0.0
+    _blob_job: BlobSyncJob | None = None
+    _journal_job: JournalSyncJob | None = None
 
     def __post_init__(self) -> None:
         self._ids = {name: replica for replica, name in self.nodes.items()}
@@ -165,6 +175,14 @@ class Replica:
     def barrier(self, now: float, done: Callable[[int | None], None]) -> None:
         """A read barrier (P5): `done` gets the index that must be applied before reading, or None."""
         self.group.barrier(now, done)
+
+    def mark(self) -> int:
+        """Of a leader: put a mark into the log, at which every replica notes its digest. Returns its index, or 0 when this
+        replica does not lead."""
+        try:
+            return self.group.propose(MARK)[1]
+        except (NotLeader, DiskFull):
+            return 0
 
     def when_applied(self, index: int, done: Callable[[bool], None]) -> None:
         """Call `done(True)` once `index` is applied here."""
@@ -238,6 +256,19 @@ class Replica:
         self._commit_index(now)
         self._collect()
 
+    @property
+    def has_work(self) -> bool:
+        """Whether another step would do something at once: what waits can be proposed, or held messages could go."""
+        group = self.group
+        if group.has_held_messages and not self.disk_full:
+            return True
+        return (
+            bool(self._waiting)
+            and group.accepts
+            and not self.disk_full
+            and group.uncommitted < self.limits.entries_in_flight_max
+        )
+
     def take_frames(self) -> list[Frame]:
         """Frames to send, in order per node."""
         frames, self._frames = self._frames, []
@@ -287,6 +318,12 @@ class Replica:
     # -- the state machine's side (consensus.group.Applier) ----------------------------------------------
 
     def apply(self, index: int, term: int, payload: bytes) -> None:
+        if payload[:1] == MARK:
+            self.machine.apply(index, term, b"", want_results=False)
+            self.marks[index] = self.machine.digest()
+            while len(self.marks) > MARKS_MAX:
+                del self.marks[next(iter(self.marks))]
+            return
         in_flight = self._in_flight
         results = self.machine.apply(index, term, payload, want_results=bool(in_flight))
         self.blobs.unpin(index)
@@ -301,6 +338,8 @@ class Replica:
         self._uncommitted_requests += len(results)
 
     def holds_blobs(self, payload: bytes, index: int) -> bool:
+        if payload[:1] == MARK:
+            return True
         try:
             hashes = entry_blobs(payload)
         except CodecError:

@@ -1,0 +1,589 @@
+"""Getting a command to the node that leads its shard, and the answer back (P3, P5).
+
+Any node takes any command. If it leads the shard, the command goes into its own replica; if not, to the node that leads, through a
+third node when the direct link is down; while nobody leads, the command waits. All within the caller's deadline. What was sent and not
+answered is sent again under the same client id and sequence number, so that it has one effect.
+
+Invariants:
+
+1. A callback is called exactly once, at the latest some 50 ms after its deadline.
+2. A call that is relayed is passed on once, to the node that it names: there are no loops.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import os
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from raftmail.cluster import calls as c
+from raftmail.cluster.calls import Call, CallKind, FrameKind
+from raftmail.mail.codec import (
+    CodecError,
+    decode_answer,
+    decode_query,
+    decode_result,
+    encode_answer,
+    encode_query,
+    encode_request,
+    encode_result,
+)
+from raftmail.mail.commands import Command, PutUser, RemoveUser
+from raftmail.mail.queries import Answer, FetchBody, GetUser, ListUsers, Query
+from raftmail.mail.results import Executed
+from raftmail.mail.service import JSON, Blob, Failure, Unavailable
+from raftmail.shard.replica import Done, Replica
+from raftmail.storage.blobs import BlobDamaged, BlobMissing
+
+logger = logging.getLogger(__name__)
+
+ROOT_SHARD = 0
+PENDING_MAX = 200_000
+ATTEMPT_S = 1.0
+
+ReadIndex = Callable[[int | Failure], None]
+
+
+class Links(Protocol):
+    """The links to the other nodes, and the way to have a replica's work done soon."""
+
+    def send(self, node: str, shard: int, kind: int, parts: Sequence[bytes]) -> bool:
+        """Queue a frame; False when there is no link."""
+
+    def is_up(self, node: str) -> bool: ...
+
+    def wake(self, shard: int) -> None:
+        """A replica has something to do: step it in this turn of the loop."""
+
+
+@dataclass(slots=True, eq=False)
+class _Pending:
+    """A call of this node's own that has no answer yet. `sent_to` is "" while it waits to be sent (again)."""
+
+    number: int
+    kind: CallKind
+    shard: int
+    deadline: float
+    data: tuple[Any, ...]
+    done: Callable[[Any], None]
+    sent_to: str = ""
+    via: str = ""
+    sent_at: float = 0.0
+    attempted: bool = False
+    target: str = ""
+
+
+@dataclass(slots=True)
+class Router:
+    """`mail.service.Service` for this node. `replicas` maps shards to the replicas that this node has, `members` shards to the
+    names of the nodes that have one; `mail_shards` are the numbers of the shards that hold users' mail, in the order of the hash."""
+
+    node: str
+    nodes: Sequence[str]
+    replicas: Mapping[int, Replica]
+    members: Mapping[int, Sequence[str]]
+    mail_shards: Sequence[int]
+    links: Links
+    clock: Callable[[], float]
+    answer_admin: Callable[[str, Mapping[str, str], float], Awaitable[JSON]] | None = None
+    client: bytes = field(default_factory=lambda: os.urandom(16))
+    _seq: int = 0
+    _open_seqs: dict[int, None] = field(default_factory=dict)
+    _number: int = 0
+    _pending: dict[int, _Pending] = field(default_factory=dict)
+    _outbox: dict[str, list[list[Any]]] = field(default_factory=dict)
+    _answers: dict[str, list[list[Any]]] = field(default_factory=dict)
+    _hints: dict[int, str] = field(default_factory=dict)
+    _reads: dict[int, list[ReadIndex]] = field(default_factory=dict)
+    _reads_open: set[int] = field(default_factory=set)
+    _relayed: dict[int, tuple[str, int, float]] = field(default_factory=dict)
+    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    _rotation: int = 0
+
+    # -- Service ---------------------------------------------------------------------------------
+
+    def shard_of(self, user: str) -> int:
+        digest = hashlib.blake2b(user.encode(), digest_size=8).digest()
+        return self.mail_shards[int.from_bytes(digest, "big") % len(self.mail_shards)]
+
+    def submit(
+        self,
+        shard: int,
+        request: bytes,
+        blobs: Sequence[Blob],
+        deadline_s: float,
+        done: Done,
+    ) -> None:
+        self._start(CallKind.SUBMIT, shard, deadline_s, (request, blobs), done)
+
+    async def execute(
+        self, command: Command, *, blobs: Sequence[Blob] = (), deadline_s: float
+    ) -> Executed:
+        if isinstance(command, PutUser | RemoveUser):
+            shard = ROOT_SHARD
+        else:
+            shard = self.shard_of(command.user)
+        self._seq += 1
+        seq = self._seq
+        self._open_seqs[seq] = None
+        floor = next(iter(self._open_seqs)) - 1
+        future: asyncio.Future[Executed | Failure] = asyncio.get_running_loop().create_future()
+
+        def answered(outcome: Executed | Failure) -> None:
+            self._open_seqs.pop(seq, None)
+            if not future.done():
+                future.set_result(outcome)
+
+        self.submit(
+            shard, encode_request(self.client, seq, floor, command), blobs, deadline_s, answered
+        )
+        outcome = await future
+        if isinstance(outcome, Failure):
+            raise Unavailable(outcome)
+        return outcome
+
+    async def query(self, query: Query, *, deadline_s: float) -> Answer:
+        shard = self._shard_of_query(query)
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Any] = loop.create_future()
+        deadline = self.clock() + deadline_s
+
+        def answered(outcome: Any) -> None:
+            if not future.done():
+                future.set_result(outcome)
+
+        if shard not in self.replicas:
+            self._start(CallKind.QUERY, shard, deadline_s, (encode_query(query),), answered)
+            outcome = await future
+            if isinstance(outcome, Failure):
+                raise Unavailable(outcome)
+            return decode_answer(outcome)
+        self._read_index(shard, deadline_s, answered)
+        outcome = await future
+        if isinstance(outcome, Failure):
+            raise Unavailable(outcome)
+        return await self._answer_locally(shard, query, outcome, deadline)
+
+    async def admin(self, what: str, arguments: Mapping[str, str]) -> JSON:
+        if self.answer_admin is None:
+            raise ValueError("this node answers no administrative calls")
+        return await self.answer_admin(what, arguments, self.clock() + 10.0)
+
+    # -- calls of the administration to other nodes ------------------------------------------------------
+
+    async def ask(
+        self, node: str, what: str, arguments: Mapping[str, str], deadline_s: float
+    ) -> JSON:
+        """Have another node answer an administrative call. Raises `Unavailable`."""
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+        def answered(outcome: Any) -> None:
+            if not future.done():
+                future.set_result(outcome)
+
+        pending = self._new(
+            CallKind.ADMIN, ROOT_SHARD, deadline_s, (what, dict(arguments)), answered
+        )
+        pending.target = node
+        self._dispatch(pending)
+        outcome = await future
+        if isinstance(outcome, Failure):
+            raise Unavailable(outcome)
+        return outcome
+
+    # -- driven by the node --------------------------------------------------------------------------
+
+    def flush(self) -> None:
+        """Send the calls and answers of this turn of the loop."""
+        if self._outbox:
+            outbox, self._outbox = self._outbox, {}
+            for node, items in outbox.items():
+                self._send_all(node, FrameKind.CALLS, items)
+        if self._answers:
+            answers, self._answers = self._answers, {}
+            for node, items in answers.items():
+                self._send_all(node, FrameKind.ANSWERS, items)
+
+    @property
+    def has_output(self) -> bool:
+        return bool(self._outbox or self._answers)
+
+    def tick(self) -> None:
+        """Every 20 ms: give up what is over its deadline, send again what should have gone elsewhere."""
+        now = self.clock()
+        for pending in list(self._pending.values()):
+            if now >= pending.deadline:
+                self._finish(pending, self._late(pending))
+            elif not pending.sent_to or (
+                now - pending.sent_at > ATTEMPT_S and self._goal(pending) != pending.sent_to
+            ):
+                self._dispatch(pending)
+        for number, (_, _, deadline) in list(self._relayed.items()):
+            if now >= deadline:
+                del self._relayed[number]  # who asked has given up too
+
+    def receive(self, node: str, kind: int, payload: bytes) -> None:
+        """A frame of calls or answers from another node."""
+        try:
+            if kind == FrameKind.CALLS:
+                for call in c.decode_calls(payload):
+                    self._serve(node, call)
+            else:
+                for number, status, value in c.decode_answers(payload):
+                    self._answered(number, status, value)
+        except c.BadCall as e:
+            logger.warning("from %s: %s", node, e)
+
+    def disconnected(self, node: str) -> None:
+        """What was sent over the lost link is sent again."""
+        for pending in list(self._pending.values()):
+            if pending.sent_to and node in (pending.sent_to, pending.via):
+                pending.sent_to = ""
+                self._dispatch(pending)
+
+    def role_changed(self, shard: int) -> None:
+        """A master was elected, or lost: what waits for one may go now."""
+        self._hints.pop(shard, None)
+        for pending in list(self._pending.values()):
+            if pending.shard == shard and not pending.sent_to:
+                self._dispatch(pending)
+
+    def leader_of(self, shard: int) -> str | None:
+        """The node that leads a shard, as far as is known here."""
+        replica = self.replicas.get(shard)
+        if replica is not None:
+            return replica.leader_node
+        return self._hints.get(shard)
+
+    # -- own calls -----------------------------------------------------------------------------------
+
+    def _start(
+        self,
+        kind: CallKind,
+        shard: int,
+        deadline_s: float,
+        data: tuple[Any, ...],
+        done: Callable[[Any], None],
+    ) -> None:
+        if shard not in self.members:
+            done(Failure(f"there is no shard {shard}", final=True))
+            return
+        if len(self._pending) >= PENDING_MAX:
+            done(Failure("this node has too many calls waiting"))
+            return
+        self._dispatch(self._new(kind, shard, deadline_s, data, done))
+
+    def _new(
+        self,
+        kind: CallKind,
+        shard: int,
+        deadline_s: float,
+        data: tuple[Any, ...],
+        done: Callable[[Any], None],
+    ) -> _Pending:
+        self._number += 1
+        pending = _Pending(self._number, kind, shard, self.clock() + deadline_s, data, done)
+        self._pending[pending.number] = pending
+        return pending
+
+    def _goal(self, pending: _Pending) -> str:
+        """The node that a call should be with; "" when none is known."""
+        if pending.target:
+            return pending.target
+        if pending.kind is CallKind.QUERY:
+            members = self.members[pending.shard]
+            for offset in range(len(members)):
+                node = members[(self._rotation + offset) % len(members)]
+                if self.links.is_up(node):
+                    return node
+            return members[0]
+        return self.leader_of(pending.shard) or self._guess(pending.shard)
+
+    def _guess(self, shard: int) -> str:
+        """Without a replica of the shard and without a hint: any member knows better."""
+        if shard in self.replicas:
+            return ""
+        members = self.members[shard]
+        self._rotation += 1
+        return members[self._rotation % len(members)]
+
+    def _dispatch(self, pending: _Pending) -> None:
+        pending.sent_to = pending.via = ""
+        goal = self._goal(pending)
+        if not goal:
+            return
+        if goal == self.node:
+            self._take_myself(pending)
+            return
+        relay = ""
+        if not self.links.is_up(goal):
+            relay = self._relay(goal)
+            if not relay:
+                return
+        now = self.clock()
+        pending.sent_to = goal
+        pending.via = relay
+        pending.sent_at = now
+        pending.attempted = True
+        left_ms = max(1, int((pending.deadline - now) * 1000))
+        item = [
+            pending.number, int(pending.kind), pending.shard, left_ms, goal if relay else "", pending.data,
+        ]  # fmt: skip
+        self._outbox.setdefault(relay or goal, []).append(item)
+        self.links.wake(-1)
+
+    def _relay(self, goal: str) -> str:
+        self._rotation += 1
+        others = [n for n in self.nodes if n not in (self.node, goal) and self.links.is_up(n)]
+        return others[self._rotation % len(others)] if others else ""
+
+    def _take_myself(self, pending: _Pending) -> None:
+        replica = self.replicas[pending.shard]
+        now = self.clock()
+        if pending.kind is CallKind.SUBMIT:
+            if not replica.group.accepts:
+                return
+            pending.sent_to = self.node
+            pending.sent_at = now
+            pending.attempted = True
+            request, blobs = pending.data
+            replica.submit(now, request, blobs, lambda outcome: self._settled(pending, outcome))
+        else:
+            pending.sent_to = self.node
+            pending.sent_at = now
+            replica.barrier(now, lambda index: self._read_settled(pending, index))
+        self.links.wake(pending.shard)
+
+    def _settled(self, pending: _Pending, outcome: Executed | Failure) -> None:
+        if isinstance(outcome, Executed) or outcome.final or outcome.full:
+            self._finish(pending, outcome)
+        elif pending.number in self._pending:
+            pending.sent_to = ""  # the next tick sends it to whoever leads then
+
+    def _read_settled(self, pending: _Pending, index: int | None) -> None:
+        if index is not None:
+            self._finish(pending, index)
+        elif pending.number in self._pending:
+            pending.sent_to = ""
+
+    def _finish(self, pending: _Pending, outcome: Any) -> None:
+        if self._pending.pop(pending.number, None) is None:
+            return
+        try:
+            pending.done(outcome)
+        except Exception:
+            logger.exception("an answer could not be given")
+
+    def _late(self, pending: _Pending) -> Failure:
+        if pending.target:
+            return Failure(f"node {pending.target} did not answer in time")
+        leader = self.leader_of(pending.shard)
+        if leader is None:
+            text = f"shard {pending.shard} has no master within the deadline"
+        else:
+            text = f"shard {pending.shard}: its master {leader} did not answer within the deadline"
+        return Failure(text, unknown=pending.attempted and pending.kind is CallKind.SUBMIT)
+
+    def _answered(self, number: int, status: str, value: Any) -> None:
+        relayed = self._relayed.pop(number, None)
+        if relayed is not None:
+            self._reply(relayed[0], relayed[1], status, value)
+            return
+        pending = self._pending.get(number)
+        if pending is None:
+            return
+        if status == "moved":
+            if isinstance(value, str) and value and value != self.node:
+                self._hints[pending.shard] = value
+            pending.sent_to = ""
+            return
+        if status == "failed":
+            self._failed(pending, value)
+            return
+        try:
+            outcome = self._decode_ok(pending, value)
+        except (CodecError, ValueError, TypeError) as e:
+            logger.warning("an answer that cannot be decoded: %s", e)
+            pending.sent_to = ""
+            return
+        self._finish(pending, outcome)
+
+    def _decode_ok(self, pending: _Pending, value: Any) -> Any:
+        if pending.kind is CallKind.SUBMIT:
+            result, index, master = value
+            self._hints[pending.shard] = str(master)
+            return Executed(decode_result(result), pending.shard, int(index), str(master))
+        if pending.kind is CallKind.BARRIER:
+            return int(value)
+        return value
+
+    def _failed(self, pending: _Pending, value: Any) -> None:
+        if type(value) is list and len(value) == 4 and type(value[0]) is str:
+            failure = Failure(value[0], bool(value[1]), bool(value[2]), bool(value[3]))
+        else:
+            failure = Failure("a failure that cannot be decoded")
+        if failure.final or failure.full or pending.target:
+            self._finish(pending, failure)
+        else:
+            pending.sent_to = ""
+
+    # -- reads ---------------------------------------------------------------------------------------
+
+    def _shard_of_query(self, query: Query) -> int:
+        if isinstance(query, ListUsers | GetUser):
+            return ROOT_SHARD
+        return self.shard_of(query.user)
+
+    def _read_index(self, shard: int, deadline_s: float, done: ReadIndex) -> None:
+        """The index to wait for before reading. One barrier under way serves all that were asked for before it began."""
+        waiting = self._reads.setdefault(shard, [])
+        waiting.append(done)
+        if shard not in self._reads_open:
+            self._start_reads(shard, deadline_s)
+
+    def _start_reads(self, shard: int, deadline_s: float) -> None:
+        waiting = self._reads.pop(shard, [])
+        if not waiting:
+            return
+        self._reads_open.add(shard)
+
+        def through(outcome: int | Failure) -> None:
+            self._reads_open.discard(shard)
+            for done in waiting:
+                done(outcome)
+            self._start_reads(shard, deadline_s)
+
+        self._start(CallKind.BARRIER, shard, deadline_s, (), through)
+
+    async def _answer_locally(
+        self, shard: int, query: Query, index: int, deadline: float
+    ) -> Answer:
+        replica = self.replicas[shard]
+        if replica.group.applied_index < index:
+            future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+            replica.when_applied(index, lambda ok: None if future.done() else future.set_result(ok))
+            await self._within(future, deadline, f"shard {shard} lags behind on this node")
+        if not isinstance(query, FetchBody):
+            return replica.machine.query(query)
+        digest = replica.machine.body_of(query)
+        if digest is None:
+            return None
+        while True:
+            try:
+                return replica.body(digest)
+            except (BlobMissing, BlobDamaged) as e:
+                self.links.wake(shard)
+                if self.clock() + 0.05 >= deadline:
+                    raise Unavailable(Failure(f"the message's body cannot be read: {e}")) from None
+                await asyncio.sleep(0.05)
+
+    async def _within(self, future: asyncio.Future[bool], deadline: float, text: str) -> None:
+        try:
+            done = await asyncio.wait_for(future, max(0.0, deadline - self.clock()))
+        except TimeoutError:
+            done = False
+        if not done:
+            raise Unavailable(Failure(text))
+
+    # -- calls of other nodes ------------------------------------------------------------------------
+
+    def _serve(self, node: str, call: Call) -> None:
+        deadline_s = call.deadline_ms / 1000
+        if call.relay_to:
+            self._pass_on(node, call, deadline_s)
+        elif call.kind is CallKind.SUBMIT:
+            self._serve_submit(node, call)
+        elif call.kind is CallKind.BARRIER:
+            self._serve_barrier(node, call)
+        else:
+            task = asyncio.get_running_loop().create_task(
+                self._serve_slowly(node, call, deadline_s)
+            )
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    def _serve_submit(self, node: str, call: Call) -> None:
+        replica = self.replicas.get(call.shard)
+        if replica is None or not replica.group.accepts:
+            self._reply(node, call.number, "moved", self.leader_of(call.shard) or "")
+            return
+
+        def done(outcome: Executed | Failure) -> None:
+            if isinstance(outcome, Executed):
+                value = [encode_result(outcome.result), outcome.index, outcome.master]
+                self._reply(node, call.number, "ok", value)
+            else:
+                self._reply_failure(node, call.number, outcome)
+
+        replica.submit(self.clock(), call.data[0], [(b[0], b[1]) for b in call.data[1]], done)
+        self.links.wake(call.shard)
+
+    def _serve_barrier(self, node: str, call: Call) -> None:
+        replica = self.replicas.get(call.shard)
+        if replica is None or not replica.group.is_leader:
+            self._reply(node, call.number, "moved", self.leader_of(call.shard) or "")
+            return
+
+        def done(index: int | None) -> None:
+            if index is None:
+                self._reply(node, call.number, "moved", "")
+            else:
+                self._reply(node, call.number, "ok", index)
+
+        replica.barrier(self.clock(), done)
+        self.links.wake(call.shard)
+
+    async def _serve_slowly(self, node: str, call: Call, deadline_s: float) -> None:
+        try:
+            if call.kind is CallKind.QUERY:
+                query = decode_query(call.data[0])
+                if self._shard_of_query(query) not in self.replicas:
+                    self._reply(node, call.number, "moved", "")
+                    return
+                answer: Any = encode_answer(await self.query(query, deadline_s=deadline_s))
+            else:
+                if self.answer_admin is None:
+                    raise ValueError("this node answers no administrative calls")
+                answer = await self.answer_admin(
+                    call.data[0], call.data[1], self.clock() + deadline_s
+                )
+            self._reply(node, call.number, "ok", answer)
+        except Unavailable as e:
+            self._reply_failure(node, call.number, e.failure)
+        except (CodecError, ValueError) as e:
+            self._reply_failure(node, call.number, Failure(str(e), final=True))
+
+    def _pass_on(self, node: str, call: Call, deadline_s: float) -> None:
+        """Relay a call to the node that it names, under a number of this node's own."""
+        goal = call.relay_to
+        if not self.links.is_up(goal):
+            self._reply(node, call.number, "moved", "")
+            return
+        if len(self._relayed) >= PENDING_MAX:
+            self._reply_failure(node, call.number, Failure("the node in between is overloaded"))
+            return
+        self._number += 1
+        number = self._number
+        self._relayed[number] = (node, call.number, self.clock() + deadline_s)
+        self._outbox.setdefault(goal, []).append(
+            [number, int(call.kind), call.shard, call.deadline_ms, "", call.data]
+        )
+        self.links.wake(-1)
+
+    def _reply(self, node: str, number: int, status: str, value: Any) -> None:
+        self._answers.setdefault(node, []).append([number, status, value])
+        self.links.wake(-1)
+
+    def _reply_failure(self, node: str, number: int, failure: Failure) -> None:
+        value = [failure.text, failure.unknown, failure.full, failure.final]
+        self._reply(node, number, "failed", value)
+
+    def _send_all(self, node: str, kind: FrameKind, items: list[list[Any]]) -> None:
+        for at in range(0, len(items), c.CALLS_PER_FRAME_MAX):
+            self.links.send(
+                node, ROOT_SHARD, kind, (c.encode(items[at : at + c.CALLS_PER_FRAME_MAX]),)
+            )

@@ -1,0 +1,167 @@
+"""What a leader knows of its followers, and how much it sends them.
+
+PySyncObj sends everything it has in one go and moves back on every acknowledgement (S2, L2). Here each follower has a window of bytes in
+flight, the next index never goes back on a success (G2), and a follower that could not take an append is probed with one message at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from raftmail.consensus import messages as m
+from raftmail.consensus.engine import Engine
+from raftmail.consensus.journal import Entry, Journal
+from raftmail.consensus.messages import Kind
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """How much may be on its way to a follower, unacknowledged, and in one message; and wait at a follower for blobs."""
+
+    in_flight_bytes_max: int = 16 << 20
+    message_bytes_max: int = 1 << 20
+    parked_bytes_max: int = 32 << 20
+    apply_entries_max: int = 512
+
+
+class Send(Protocol):
+    def __call__(self, peer: int, kind: Kind, fields: list[Any]) -> None: ...
+
+
+@dataclass(slots=True)
+class _Follower:
+    connected: bool = False
+    sent_bytes: int = 0
+    ticket_at: float = -1e18
+    probing: bool = False
+
+
+def entries_of(
+    journal: Journal, first: int, last: int, bytes_max: int | None = None
+) -> Sequence[Entry]:
+    """(command, index, term) from `first` to `last`, or as many as have `bytes_max` together, but at least one."""
+    start = first - journal.first_index
+    stop = last + 1 - journal.first_index
+    if bytes_max is None:
+        return journal[start:stop]
+    part = journal[start : min(stop, start + m.ENTRIES_PER_MESSAGE_MAX)]
+    size = 0
+    for count, entry in enumerate(part, 1):
+        size += len(entry[0])
+        if size >= bytes_max:
+            return part[:count]
+    return part
+
+
+class Followers:
+    """The other voters, as a leader sees them (and, of links, as everyone does)."""
+
+    def __init__(
+        self, ids: Iterable[int], engine: Engine, flow: Flow, ticket_s: float, send: Send
+    ) -> None:
+        self._all = {peer: _Follower() for peer in ids}
+        self._engine = engine
+        self._journal = engine.journal
+        self._flow = flow
+        self._ticket_s = ticket_s
+        self._send = send
+
+    def __contains__(self, peer: object) -> bool:
+        return peer in self._all
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._all)
+
+    def is_connected(self, peer: int) -> bool:
+        return self._all[peer].connected
+
+    def connected(self, peer: int) -> None:
+        """A new ordered link: what was on its way on an older one may be lost."""
+        follower = self._all[peer]
+        follower.connected = True
+        follower.sent_bytes = 0
+
+    def rewind(self, peer: int) -> None:
+        """Of a leader: send again from what the follower is known to have."""
+        match = self._engine.match_index(peer)
+        self._engine.set_next_index(peer, match + 1 if match else self._journal.last_index + 1)
+
+    def disconnected(self, peer: int) -> None:
+        self._all[peer].connected = False
+
+    def begin_term(self) -> None:
+        """This replica was elected."""
+        for follower in self._all.values():
+            follower.sent_bytes = 0
+            follower.ticket_at = -1e18
+            follower.probing = False
+
+    def acknowledged(self, peer: int, wanted: int, success: bool) -> None:
+        """A follower wants entries from `wanted` on; with `success` it has everything before on its disk."""
+        engine = self._engine
+        follower = self._all[peer]
+        before = engine.next_index(peer)
+        engine.deliver(
+            peer,
+            {
+                "type": "next_node_idx",
+                "reset": not success,
+                "success": success,
+                "next_node_idx": wanted,
+            },
+        )
+        match = engine.match_index(peer)
+        if success:
+            engine.set_next_index(peer, max(before, engine.next_index(peer), match + 1))  # G2
+            if engine.next_index(peer) == match + 1:
+                follower.sent_bytes = 0
+        else:
+            engine.set_next_index(peer, max(match + 1, wanted))
+            follower.sent_bytes = 0
+        follower.probing = not success
+
+    def replicate(self, now: float, round: int, *, heartbeat: bool) -> None:
+        """Send every follower what it may have now; with `heartbeat`, an empty append where there is nothing."""
+        for peer in self._all:
+            self.replicate_to(peer, now, round, heartbeat=heartbeat)
+
+    def replicate_to(self, peer: int, now: float, round: int, *, heartbeat: bool) -> None:
+        follower = self._all[peer]
+        if not follower.connected:
+            return
+        engine = self._engine
+        journal = self._journal
+        flow = self._flow
+        sent = False
+        while True:
+            start = engine.next_index(peer)
+            last = journal.last_index
+            if start <= journal.first_index and start > 1:
+                if now - follower.ticket_at >= self._ticket_s:
+                    follower.ticket_at = now
+                    self._send(peer, Kind.TICKET, [engine.applied_index()])
+                return
+            if start > last or follower.sent_bytes > flow.in_flight_bytes_max:
+                break
+            if follower.probing and (sent or follower.sent_bytes):
+                break
+            entries = entries_of(journal, start, last, flow.message_bytes_max)
+            self._append(peer, round, start - 1, entries)
+            follower.sent_bytes += sum(len(e[0]) for e in entries)
+            engine.set_next_index(peer, entries[-1][1] + 1)
+            sent = True
+        if heartbeat and not sent:
+            self._append(peer, round, engine.next_index(peer) - 1, ())
+
+    def _append(self, peer: int, round: int, prev_index: int, entries: Sequence[Entry]) -> None:
+        fields = [
+            round,
+            self._engine.commit_index(),
+            prev_index,
+            self._journal.term_of(prev_index) if prev_index else 0,
+            [e[2] for e in entries],
+            [e[0] for e in entries],
+        ]
+        self._send(peer, Kind.APPEND, fields)

@@ -1,0 +1,4 @@
+"""Putting a node together: configuration, start, stop, the loop that drives the replicas, status.
+
+Called by the command line. The only room where everything meets, and the only one that reads the clock.
+"""

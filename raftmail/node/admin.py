@@ -1,0 +1,275 @@
+"""What operators ask of a node: status, transfer of mastership, verification.
+
+A call is answered from this node's own replicas and, for the whole cluster, from what the other nodes answer. Names that end in "-here" are
+what nodes ask each other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from raftmail import __version__
+from raftmail.cluster.router import ROOT_SHARD, Router
+from raftmail.consensus.group import NotLeader
+from raftmail.mail.service import JSON, Failure, Unavailable
+from raftmail.node.config import Config
+from raftmail.node.replicas import Opened
+
+PEER_ANSWER_S = 2.0
+
+Handler = Callable[[Mapping[str, str], float], Awaitable[JSON]]
+
+
+@dataclass(slots=True)
+class Admin:
+    """Answers administrative calls. `is_up` tells whether the link to a node is up."""
+
+    config: Config
+    router: Router
+    opened: Mapping[int, Opened]
+    is_up: Callable[[str], bool]
+    clock: Callable[[], float]
+    started_at: float
+
+    async def answer(self, what: str, arguments: Mapping[str, str], deadline: float) -> JSON:
+        """Raises ValueError for a call that does not exist or bad arguments, `Unavailable`."""
+        handlers: dict[str, Handler] = {
+            "status": self._status,
+            "status-here": self._status_here,
+            "transfer": self._transfer,
+            "transfer-here": self._transfer_here,
+            "verify": self._verify,
+            "mark-here": self._mark_here,
+            "digest-here": self._digest_here,
+        }
+        handler = handlers.get(what)
+        if handler is None:
+            known = ", ".join(n for n in handlers if not n.endswith("-here"))
+            raise ValueError(f"there is no administrative call {what!r}; there are {known}")
+        return await handler(arguments, deadline)
+
+    # -- status --------------------------------------------------------------------------------------
+
+    async def _status(self, arguments: Mapping[str, str], deadline: float) -> JSON:
+        here = self.config.node.name
+        others = [n for n in self.config.names if n != here]
+        answers = await asyncio.gather(
+            self._status_here({}, deadline),
+            *[self._ask_or_none(n, "status-here", {}) for n in others],
+        )
+        by_node = dict(zip([here, *others], answers, strict=True))
+        nodes = []
+        for name in self.config.names:
+            answer = by_node[name]
+            node: dict[str, Any] = {
+                "name": name,
+                "up": answer is not None,
+                "peer": self.config.cluster.nodes[name].peer,
+            }
+            if answer is not None:
+                node |= answer["node"]
+            nodes.append(node)
+        shards = []
+        for shard in sorted(self.router.members):
+            shards.append(self._shard_status(shard, by_node))
+        return {
+            "cluster": self.config.cluster.id,
+            "asked": here,
+            "nodes": nodes,
+            "shards": shards,
+            "users": await self._count_users(),
+        }
+
+    def _shard_status(self, shard: int, by_node: Mapping[str, Any]) -> dict[str, Any]:
+        replicas = []
+        for name in self.router.members[shard]:
+            answer = by_node.get(name)
+            row = None if answer is None else answer["shards"].get(str(shard))
+            replicas.append(
+                {"node": name, "state": "unreachable"} if row is None else {"node": name, **row}
+            )
+        term = max([r.get("term", 0) for r in replicas])
+        masters = [r["node"] for r in replicas if r.get("role") == "master" and r["term"] == term]
+        last = max(
+            [r.get("last_index", 0) for r in replicas if r.get("role") == "master"], default=0
+        )
+        last = last or max([r.get("last_index", 0) for r in replicas])
+        for replica in replicas:
+            if "applied_index" in replica:
+                replica["lag"] = max(0, last - replica["applied_index"])
+        return {
+            "shard": shard,
+            "master": masters[0] if masters else None,
+            "term": term,
+            "replicas": replicas,
+        }
+
+    async def _status_here(self, arguments: Mapping[str, str], deadline: float) -> JSON:
+        disk = shutil.disk_usage(self.config.data)
+        node = {
+            "version": __version__,
+            "pid": os.getpid(),
+            "uptime_s": round(self.clock() - self.started_at, 1),
+            "disk_free_bytes": disk.free,
+            "links": {n: self.is_up(n) for n in self.config.names if n != self.config.node.name},
+        }
+        return {
+            "node": node,
+            "shards": {str(s): _replica_status(o) for s, o in self.opened.items()},
+        }
+
+    async def _count_users(self) -> int | None:
+        """How many users there are, by a plain look at the local root replica; None without one."""
+        root = self.opened.get(ROOT_SHARD)
+        return None if root is None else root.index.users.count()
+
+    async def _ask_or_none(self, node: str, what: str, arguments: Mapping[str, str]) -> Any:
+        if not self.is_up(node):
+            return None
+        try:
+            return await self.router.ask(node, what, arguments, PEER_ANSWER_S)
+        except Unavailable:
+            return None
+
+    # -- transfer ------------------------------------------------------------------------------------
+
+    def _shard_argument(self, arguments: Mapping[str, str]) -> int:
+        text = arguments.get("shard", "")
+        if not text.isdecimal() or int(text) not in self.router.members:
+            raise ValueError(
+                f"shard: {text!r} is no shard of this cluster (0 to {max(self.router.members)})"
+            )
+        return int(text)
+
+    async def _transfer(self, arguments: Mapping[str, str], deadline: float) -> JSON:
+        shard = self._shard_argument(arguments)
+        node = arguments.get("node", "")
+        if node not in self.router.members[shard]:
+            raise ValueError(
+                f"node: {node!r} has no replica of shard {shard}; {', '.join(self.router.members[shard])} have"
+            )
+        while self.clock() < deadline:
+            master = self.router.leader_of(shard)
+            if master == node:
+                return {"shard": shard, "master": node}
+            if master == self.config.node.name:
+                self._begin_transfer(shard, node)
+            elif master is not None:
+                await self._ask_or_none(
+                    master, "transfer-here", {"shard": str(shard), "node": node}
+                )
+            await asyncio.sleep(0.05)
+        raise Unavailable(Failure(f"shard {shard} was not handed to {node} in time"))
+
+    async def _transfer_here(self, arguments: Mapping[str, str], deadline: float) -> JSON:
+        self._begin_transfer(self._shard_argument(arguments), arguments.get("node", ""))
+        return {}
+
+    def _begin_transfer(self, shard: int, node: str) -> None:
+        replica = self.opened[shard].replica
+        targets = {name: number for number, name in replica.nodes.items()}
+        if node not in targets:
+            raise ValueError(f"node: {node!r} has no replica of shard {shard}")
+        try:
+            replica.group.transfer(self.clock(), targets[node])
+        except NotLeader:
+            raise Unavailable(Failure(f"this node does not lead shard {shard}")) from None
+        self.router.links.wake(shard)
+
+    # -- verify --------------------------------------------------------------------------------------
+
+    async def _verify(self, arguments: Mapping[str, str], deadline: float) -> JSON:
+        """Prove that all replicas of all shards are equal at one log index: the master puts a mark into the log, and each replica
+        notes its digest when it applies the mark."""
+        shards = [
+            await self._verify_shard(shard, deadline) for shard in sorted(self.router.members)
+        ]
+        return {"equal": all(s["equal"] for s in shards), "shards": shards}
+
+    async def _verify_shard(self, shard: int, deadline: float) -> dict[str, Any]:
+        index = await self._mark(shard, deadline)
+        members = self.router.members[shard]
+        rows = await asyncio.gather(*[self._digest_of(n, shard, index, deadline) for n in members])
+        digests = {row.get("digest") for row in rows}
+        return {
+            "shard": shard,
+            "index": index,
+            "equal": len(digests) == 1 and None not in digests,
+            "replicas": rows,
+        }
+
+    async def _mark(self, shard: int, deadline: float) -> int:
+        while self.clock() < deadline:
+            master = self.router.leader_of(shard)
+            answer: Any = None
+            if master == self.config.node.name:
+                answer = await self._mark_here({"shard": str(shard)}, deadline)
+            elif master is not None:
+                answer = await self._ask_or_none(master, "mark-here", {"shard": str(shard)})
+            if answer is not None and answer.get("index"):
+                return int(answer["index"])
+            await asyncio.sleep(0.05)
+        raise Unavailable(Failure(f"shard {shard} has no master within the deadline"))
+
+    async def _mark_here(self, arguments: Mapping[str, str], deadline: float) -> JSON:
+        shard = self._shard_argument(arguments)
+        index = self.opened[shard].replica.mark()
+        self.router.links.wake(shard)
+        return {"index": index}
+
+    async def _digest_of(
+        self, node: str, shard: int, index: int, deadline: float
+    ) -> dict[str, Any]:
+        arguments = {"shard": str(shard), "index": str(index)}
+        while True:
+            if node == self.config.node.name:
+                answer: Any = await self._digest_here(arguments, deadline)
+            else:
+                answer = await self._ask_or_none(node, "digest-here", arguments)
+            if answer is not None and answer.get("digest"):
+                return {"node": node, "index": index, "digest": answer["digest"], "error": None}
+            if self.clock() + 0.1 > deadline:
+                error = "does not answer" if answer is None else answer.get("error", "lags behind")
+                return {"node": node, "index": index, "digest": None, "error": error}
+            await asyncio.sleep(0.1)
+
+    async def _digest_here(self, arguments: Mapping[str, str], deadline: float) -> JSON:
+        shard = self._shard_argument(arguments)
+        text = arguments.get("index", "")
+        if not text.isdecimal():
+            raise ValueError(f"index: {text!r} is no log index")
+        replica = self.opened[shard].replica
+        digest = replica.marks.get(int(text))
+        if digest is not None:
+            return {"digest": digest.hex()}
+        return {"digest": None, "error": f"has applied {replica.group.applied_index} of {text}"}
+
+
+def _replica_status(opened: Opened) -> dict[str, Any]:
+    replica = opened.replica
+    group = replica.group
+    journal = group.journal
+    if group.is_leader:
+        role = "master"
+    else:
+        role = "replica" if group.leader is not None else "electing"
+    counters = replica.counters
+    return {
+        "replica": group.self_id,
+        "role": role,
+        "term": group.term,
+        "commit_index": group.commit_index,
+        "applied_index": group.applied_index,
+        "last_index": group.last_index,
+        "log_bytes": journal.total_bytes,
+        "index_bytes": opened.engine.used_bytes(),
+        "blob_bytes": replica.blobs.total_bytes,
+        "state": "disk full" if replica.disk_full else "ok",
+        "requests": counters.requests,
+        "entries": counters.entries,
+    }

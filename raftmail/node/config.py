@@ -1,0 +1,266 @@
+"""A node's configuration: one TOML file, checked whole before anything is started.
+
+Every error says which file, which key, what stands there and what is allowed. Unknown keys are errors too: a misspelt limit must not be
+silently without effect. docs/operating.md lists the keys from the same table that is checked here.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
+CONFIG_FILE = "node.toml"
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used; the text names file and key, and what is allowed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A node of the cluster as the others reach it; addresses are host:port."""
+
+    peer: str
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSection:
+    name: str
+    data: str = "data"
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterSection:
+    id: str
+    shards: int
+    nodes: dict[str, Member]
+
+
+@dataclass(frozen=True, slots=True)
+class ListenSection:
+    """Addresses to listen on, host:port; "" switches a listener off. `lmtp_socket` is a path."""
+
+    peer: str
+    client: str
+    lmtp: str = ""
+    lmtp_socket: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TlsSection:
+    """Files, relative to the configuration file. `token_file` holds the token that clients must give."""
+
+    ca: str = "tls/ca.pem"
+    certificate: str = "tls/node.pem"
+    key: str = "tls/node.key"
+    token_file: str = "tls/token"
+    clients_on_loopback_without: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class RaftSection:
+    """Raft's times, in milliseconds. Three heartbeats must fit into the shortest election timeout."""
+
+    heartbeat_ms: int = 100
+    election_min_ms: int = 400
+    election_max_ms: int = 800
+    log_bytes_max: int = 64 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class MailSection:
+    message_bytes_max: int = 50 << 20
+    recipients_max: int = 1000
+    detail_separator: str = "+"
+    deadline_s: int = 20
+    lmtp_connections_max: int = 1000
+    client_connections_max: int = 2000
+    disk_reserve_bytes: int = 256 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """A checked configuration. `folder` is where the file stands; relative paths start there."""
+
+    path: Path
+    node: NodeSection
+    cluster: ClusterSection
+    listen: ListenSection
+    tls: TlsSection = field(default_factory=TlsSection)
+    raft: RaftSection = field(default_factory=RaftSection)
+    mail: MailSection = field(default_factory=MailSection)
+
+    @property
+    def folder(self) -> Path:
+        return self.path.parent
+
+    @property
+    def data(self) -> Path:
+        return self.folder / self.node.data
+
+    @property
+    def names(self) -> list[str]:
+        return sorted(self.cluster.nodes)
+
+    @property
+    def replica_id(self) -> int:
+        """Replicas are numbered from 1 in the order of the nodes' names."""
+        return self.names.index(self.node.name) + 1
+
+
+Check = Callable[[Any], str | None]
+"""Says what is allowed, or None when the value is fine."""
+
+
+def _range(low: int, high: int) -> Check:
+    return lambda v: None if low <= v <= high else f"a whole number from {low} to {high}"
+
+
+def _address(value: str) -> str | None:
+    host, colon, port = value.rpartition(":")
+    if colon and host and port.isdecimal() and 0 < int(port) < 65536:
+        return None
+    return 'an address "host:port" with a port from 1 to 65535'
+
+
+def _address_or_none(value: str) -> str | None:
+    return None if not value else _address(value)
+
+
+def _name(value: str) -> str | None:
+    if NAME.fullmatch(value):
+        return None
+    return "1 to 32 of the characters a–z, 0–9 and -, not beginning or ending with -"
+
+
+_CHECKS: Mapping[str, Check] = {
+    "node.name": _name,
+    "cluster.id": lambda v: None if re.fullmatch(r"[0-9a-f]{32}", v) else "32 hexadecimal digits",
+    "cluster.shards": _range(1, 4096),
+    "listen.peer": _address,
+    "listen.client": _address,
+    "listen.lmtp": _address_or_none,
+    "raft.heartbeat_ms": _range(5, 10_000),
+    "raft.election_min_ms": _range(20, 60_000),
+    "raft.election_max_ms": _range(30, 120_000),
+    "raft.log_bytes_max": _range(1 << 20, 1 << 40),
+    "mail.message_bytes_max": _range(1 << 10, 1 << 30),
+    "mail.recipients_max": _range(1, 100_000),
+    "mail.detail_separator": lambda v: None if len(v) <= 1 else 'one character, or "" for none',
+    "mail.deadline_s": _range(1, 600),
+    "mail.lmtp_connections_max": _range(1, 100_000),
+    "mail.client_connections_max": _range(1, 100_000),
+    "mail.disk_reserve_bytes": _range(1 << 20, 1 << 50),
+}
+
+_KINDS = {"str": str, "int": int, "bool": bool}
+
+
+def load(path: Path) -> Config:
+    """Read and check a node's configuration; `path` is the file or its folder. Raises `ConfigError`."""
+    if path.is_dir():
+        path = path / CONFIG_FILE
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(
+            f"{path}: there is no such file; `raftmail init` makes a node's folder"
+        ) from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as e:
+        raise ConfigError(f"{path}: cannot be read: {e}") from None
+    sections: dict[str, type[Any]] = {
+        "node": NodeSection,
+        "cluster": ClusterSection,
+        "listen": ListenSection,
+        "tls": TlsSection,
+        "raft": RaftSection,
+        "mail": MailSection,
+    }
+    unknown = sorted(set(table) - set(sections))
+    if unknown:
+        raise ConfigError(
+            f"{path}: [{unknown[0]}]: no such section; there are {', '.join(sections)}"
+        )
+    made = {
+        name: _section(path, name, kind, table.get(name, {})) for name, kind in sections.items()
+    }
+    config = Config(path.absolute(), **made)
+    _check_together(config)
+    return config
+
+
+def _section(path: Path, name: str, kind: type[Any], table: Any) -> Any:
+    if not isinstance(table, dict):
+        raise ConfigError(f"{path}: {name}: must be a section [{name}]")
+    known = {f.name: f for f in fields(kind)}
+    for key in table:
+        if key not in known:
+            raise ConfigError(f"{path}: {name}.{key}: no such key; [{name}] has {', '.join(known)}")
+    values: dict[str, Any] = {}
+    for key, spec in known.items():
+        if key not in table:
+            if spec.default is spec.default_factory:  # both MISSING
+                raise ConfigError(f"{path}: {name}.{key}: must be set")
+            continue
+        value = table[key]
+        if name == "cluster" and key == "nodes":
+            values[key] = _members(path, value)
+            continue
+        wanted = _KINDS[str(spec.type)]
+        if type(value) is not wanted:
+            words = {"str": "a text in quotes", "int": "a whole number", "bool": "true or false"}
+            raise ConfigError(f"{path}: {name}.{key}: {value!r} is not {words[str(spec.type)]}")
+        check = _CHECKS.get(f"{name}.{key}")
+        allowed = check(value) if check else None
+        if allowed is not None:
+            raise ConfigError(
+                f"{path}: {name}.{key}: {value!r} is not allowed; it must be {allowed}"
+            )
+        values[key] = value
+    return kind(**values)
+
+
+def _members(path: Path, value: Any) -> dict[str, Member]:
+    if not isinstance(value, dict) or not value:
+        raise ConfigError(
+            f"{path}: cluster.nodes: must be sections [cluster.nodes.NAME], one for each node"
+        )
+    members = {}
+    for name, entry in value.items():
+        where = f"{path}: cluster.nodes.{name}"
+        if (allowed := _name(name)) is not None:
+            raise ConfigError(f"{where}: the name is not allowed; it must be {allowed}")
+        if (
+            not isinstance(entry, dict)
+            or set(entry) != {"peer"}
+            or not isinstance(entry["peer"], str)
+        ):
+            raise ConfigError(f'{where}: must have exactly one key, peer = "host:port"')
+        if (allowed := _address(entry["peer"])) is not None:
+            raise ConfigError(
+                f"{where}.peer: {entry['peer']!r} is not allowed; it must be {allowed}"
+            )
+        members[name] = Member(entry["peer"])
+    return members
+
+
+def _check_together(config: Config) -> None:
+    path = config.path
+    if config.node.name not in config.cluster.nodes:
+        raise ConfigError(
+            f"{path}: node.name: {config.node.name!r} is none of the cluster's nodes ({', '.join(config.names)})"
+        )
+    raft = config.raft
+    if not raft.heartbeat_ms * 3 < raft.election_min_ms < raft.election_max_ms:
+        raise ConfigError(
+            f"{path}: raft: three heartbeats (heartbeat_ms = {raft.heartbeat_ms}) must be shorter than election_min_ms "
+            f"({raft.election_min_ms}), and that shorter than election_max_ms ({raft.election_max_ms})"
+        )
+    peers = [m.peer for m in config.cluster.nodes.values()]
+    if len(set(peers)) != len(peers):
+        raise ConfigError(f"{path}: cluster.nodes: two nodes have the same peer address")

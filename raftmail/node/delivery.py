@@ -1,0 +1,116 @@
+"""LMTP's mail store: recipients are looked up in the root shard, messages saved in their user's shard."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from raftmail.cluster.router import ROOT_SHARD, Router
+from raftmail.lmtp.address import Address
+from raftmail.lmtp.backend import Envelope, Recipient, Verdict
+from raftmail.mail.commands import NewMessage, Save, Target
+from raftmail.mail.names import INBOX, mailbox_name, user_address
+from raftmail.mail.queries import GetUser
+from raftmail.mail.results import Code, Refused
+from raftmail.mail.service import Failure, Unavailable
+from raftmail.mail.summary import encode_summary, summarise
+
+_INLINE_BYTES_MAX = 256 << 10
+"""Longer messages are hashed and summarised in a thread, so that the loop stays free."""
+
+_ACCEPTED = Verdict.accepted()
+_DELIVERED = Verdict.delivered()
+_UNKNOWN = Verdict.unknown_user()
+
+
+@dataclass(slots=True)
+class Delivery:
+    """`lmtp.backend.DeliveryBackend` over the cluster. What takes longer than `deadline_s` gets 451."""
+
+    router: Router
+    deadline_s: float
+
+    async def resolve(self, address: Address) -> Verdict:
+        try:
+            user = user_address(address.key)
+        except ValueError:
+            return _UNKNOWN
+        query = GetUser(user)
+        root = self.router.replicas.get(ROOT_SHARD)
+        if root is not None and root.machine.query(query) is not None:
+            return _ACCEPTED  # a user that is being removed may still get mail for a moment
+        try:
+            found = await self.router.query(query, deadline_s=self.deadline_s)
+        except Unavailable as e:
+            return _later(e.failure)
+        return _UNKNOWN if found is None else _ACCEPTED
+
+    async def deliver(
+        self, envelope: Envelope, body: bytes, recipients: Sequence[Recipient]
+    ) -> Sequence[Verdict]:
+        if len(recipients) == 1:
+            return [await self._deliver_to(envelope, body, recipients[0].address)]
+        return await asyncio.gather(
+            *[self._deliver_to(envelope, body, r.address) for r in recipients]
+        )
+
+    async def _deliver_to(self, envelope: Envelope, body: bytes, address: Address) -> Verdict:
+        message = envelope.trace.prefix(address) + body
+        if len(message) > _INLINE_BYTES_MAX:
+            digest, summary = await asyncio.get_running_loop().run_in_executor(None, _read, message)
+        else:
+            digest, summary = _read(message)
+        user = user_address(address.key)
+        command = Save(
+            user,
+            (
+                NewMessage(
+                    (_target(user, address.detail),),
+                    digest,
+                    len(message),
+                    os.urandom(16),
+                    int(envelope.received_unix_s * 1_000_000),
+                    (),
+                    summary,
+                ),
+            ),
+            int(envelope.received_unix_s),
+        )
+        try:
+            executed = await self.router.execute(
+                command, blobs=((digest, message),), deadline_s=self.deadline_s
+            )
+        except Unavailable as e:
+            return _later(e.failure)
+        result = executed.result
+        if isinstance(result, Refused):
+            if result.code is Code.LIMIT:
+                return Verdict(552, "5.2.2", _ascii(result.text))
+            return Verdict.try_later(_ascii(result.text))
+        return _DELIVERED
+
+
+def _target(user: str, detail: str) -> Target:
+    if detail:
+        try:
+            return Target(user, mailbox_name(detail), or_inbox=True)
+        except ValueError:
+            pass  # no mailbox can have that name, so none exists
+    return Target(user, INBOX)
+
+
+def _read(message: bytes) -> tuple[bytes, bytes]:
+    return hashlib.sha256(message).digest(), encode_summary(summarise(message))
+
+
+def _later(failure: Failure) -> Verdict:
+    if failure.full:
+        return Verdict.storage_full()
+    return Verdict.try_later(_ascii(failure.text))
+
+
+def _ascii(text: str) -> str:
+    return text.encode("ascii", "replace").decode()[:300]

@@ -1,0 +1,65 @@
+"""Opening a replica from its folder: index, blobs, journal, state machine and group, in the order that recovery needs."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+from raftmail.consensus.group import Group, Timing
+from raftmail.consensus.journal import Identity as JournalIdentity
+from raftmail.consensus.journal import Journal
+from raftmail.node.config import Config
+from raftmail.node.folder import DataFolder
+from raftmail.shard.machine import Machine
+from raftmail.shard.replica import Limits, Replica
+from raftmail.storage.blobs import BlobLimits, BlobStore
+from raftmail.storage.index import TABLES, Identity, Index
+from raftmail.storage.kv import LmdbEngine
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """What was opened, for status and fsck."""
+
+    replica: Replica
+    index: Index
+    engine: LmdbEngine
+
+
+def open_replica(config: Config, folder: DataFolder, shard: int, now: float) -> Opened:
+    """Open one replica; a new node's are made. Raises the rooms' errors of damage, each naming the file and what to do."""
+    disk = folder.shard_disk(shard)
+    replica_id = config.replica_id
+    nodes = {i + 1: name for i, name in enumerate(config.names)}
+    journal = Journal.open(
+        disk,
+        "journal",
+        JournalIdentity(bytes.fromhex(config.cluster.id), shard, replica_id),
+        create=folder.is_new,
+    )
+    engine = LmdbEngine(disk.root / "index", TABLES)
+    index = Index(engine, Identity(config.cluster.id, shard, str(replica_id)))
+    blobs = BlobStore.open(disk, "blobs", index, BlobLimits())
+    machine = Machine(index, blobs)
+    limits = Limits(log_bytes_max=config.raft.log_bytes_max)
+    replica = Replica(shard, config.node.name, nodes, machine, blobs, limits)
+    raft = config.raft
+    timing = Timing(
+        heartbeat_s=raft.heartbeat_ms / 1000,
+        election_min_s=raft.election_min_ms / 1000,
+        election_max_s=raft.election_max_ms / 1000,
+        fallback_s=raft.election_max_ms / 1000,
+    )
+    group = Group(
+        shard,
+        replica_id,
+        set(nodes),
+        journal,
+        replica,
+        machine.applied_index,
+        random.Random(),
+        now,
+        timing,
+    )
+    replica.start(group)
+    return Opened(replica, index, engine)

@@ -1,0 +1,150 @@
+"""The loop that drives a replica: input, frames out, disk sync, answers, frames out.
+
+Everything that arrives in one turn of the event loop is handled together: one Raft entry, one sync, one batch of answers. While a sync
+runs in a thread, the next batch gathers. On a disk whose sync takes less than a thread hand-over costs, the sync is made in place.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from raftmail.shard.replica import Frame, Replica
+
+logger = logging.getLogger(__name__)
+
+INLINE_SYNC_S = 0.0004
+"""Syncs that take less than this on average are not worth a thread."""
+
+
+@dataclass(slots=True)
+class Runner:
+    """Drives one replica. `send` queues a frame on a link; `fatal` stops the process after an error that must not be survived
+    (a failed sync, damage, a broken promise of Raft)."""
+
+    replica: Replica
+    loop: asyncio.AbstractEventLoop
+    executor: ThreadPoolExecutor
+    send: Callable[[int, Frame], None]
+    fatal: Callable[[BaseException], None]
+    after: Callable[[], None]
+    role_changed: Callable[[int], None]
+    sync_s: float = 0.0
+    _scheduled: bool = False
+    _syncing: bool = False
+    _again: bool = False
+    _stopped: bool = False
+    _role: tuple[int, int | None] = (-1, None)
+    _jobs: list[asyncio.Future[float]] = field(default_factory=list)
+
+    def wake(self) -> None:
+        """Have the replica stepped before this turn of the loop ends."""
+        if not self._scheduled and not self._stopped:
+            self._scheduled = True
+            self.loop.call_soon(self._run)
+
+    def tick(self) -> None:
+        if self._stopped:
+            return
+        try:
+            self.replica.tick(self.loop.time())
+        except Exception as e:
+            self.fatal(e)
+            return
+        self.wake()
+
+    def stop(self) -> None:
+        self._stopped = True
+
+    async def idle(self) -> None:
+        """Wait until no sync runs any more."""
+        while self._syncing:
+            await asyncio.sleep(0.001)
+
+    def _run(self) -> None:
+        self._scheduled = False
+        if self._stopped:
+            return
+        try:
+            self._turn()
+        except Exception as e:
+            self.fatal(e)
+
+    def _turn(self) -> None:
+        replica = self.replica
+        replica.step(self.loop.time())
+        self._flush()
+        if self._syncing:
+            self._again = True
+            return
+        jobs = replica.begin_sync()
+        if not jobs:
+            self._finish()
+        elif self.sync_s < INLINE_SYNC_S:
+            began = self.loop.time()
+            for job in jobs:
+                job()
+            self._measure(self.loop.time() - began)
+            self._finish()
+        else:
+            self._syncing = True
+            self._sync_in_threads(jobs)
+
+    def _sync_in_threads(self, jobs: Sequence[Callable[[], None]]) -> None:
+        began = self.loop.time()
+        left = len(jobs)
+
+        def done(future: asyncio.Future[None]) -> None:
+            nonlocal left
+            left -= 1
+            error = future.exception()
+            if error is not None:
+                self.fatal(error)
+                return
+            if left:
+                return
+            self._syncing = False
+            if self._stopped:
+                return
+            self._measure(self.loop.time() - began)
+            try:
+                self._finish()
+            except Exception as e:
+                self.fatal(e)
+                return
+            if self._again:
+                self._again = False
+                self._turn_again()
+
+        for job in jobs:
+            self.loop.run_in_executor(self.executor, job).add_done_callback(done)
+
+    def _turn_again(self) -> None:
+        try:
+            self._turn()
+        except Exception as e:
+            self.fatal(e)
+
+    def _measure(self, took_s: float) -> None:
+        self.sync_s += 0.05 * (min(took_s, 0.1) - self.sync_s)
+
+    def _finish(self) -> None:
+        replica = self.replica
+        replica.end_sync(self.loop.time())
+        group = replica.group
+        role = (group.term, group.leader)
+        if role != self._role:
+            self._role = role
+            self.role_changed(replica.shard)
+        self._flush()
+        self.after()
+        if replica.has_work:
+            self.wake()
+
+    def _flush(self) -> None:
+        shard = self.replica.shard
+        for frame in self.replica.take_frames():
+            self.send(shard, frame)
