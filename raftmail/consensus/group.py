@@ -457,7 +457,10 @@ class Group:
         if verdict.ask >= 0:
             self._touch(sender, message.term)
             if prev_index > self.journal.last_index and self._parked:
-                self._park(now, message, size)  # it follows an append that waits for blobs
+                # It follows an append that waits for blobs.
+                if terms:
+                    self._park(now, message, size)
+                self._confirm_committed(sender)
             else:
                 self._send(sender, Kind.ACK, [verdict.ask, 0], hold=True)
             return
@@ -517,6 +520,11 @@ class Group:
             sender, {"type": "append_entries", "term": term, "commit_index": 0, "entries": []}
         )
 
+    def _confirm_committed(self, leader: int) -> None:
+        """Answer a leader with what certainly is in its log and on the own disk. It learns that this replica is alive and, after a
+        jump, from where on to send."""
+        self._send(leader, Kind.ACK, [min(self.commit_index, self.journal.synced_index) + 1, 1])
+
     def _to_engine(
         self,
         sender: int,
@@ -544,6 +552,7 @@ class Group:
         if not self._follows(now, message):
             return
         self._touch(message.sender, message.term)
+        self._confirm_committed(message.sender)
         if message.fields[0] > self.engine.applied_index():
             self.resync_wanted = (message.sender, message.fields[0])
 

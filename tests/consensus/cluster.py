@@ -1,0 +1,261 @@
+"""A small cluster of real groups and journals on simulated disks, moved by hand: nothing happens by itself.
+
+Links keep order and lose what is on its way when they are cut, as TCP does.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from raftmail.consensus import messages as m
+from raftmail.consensus.group import Flow, Group, Timing
+from raftmail.consensus.journal import Identity, Journal, JournalLimits
+from tests.simulation.disk import SimDisk
+
+GROUP = 7
+CLUSTER_ID = b"c" * 16
+LIMITS = JournalLimits(segment_bytes_max=4096, prealloc_bytes_min=4096, prealloc_bytes_max=8192)
+
+
+@dataclass(slots=True)
+class ListMachine:
+    """A state machine that keeps what it was given; `missing` are payloads whose blobs are not here."""
+
+    applied: list[tuple[int, int, bytes]] = field(default_factory=list)
+    missing: set[bytes] = field(default_factory=set)
+    raises: Exception | None = None
+
+    def apply(self, index: int, term: int, payload: bytes) -> None:
+        if self.raises is not None:
+            raise self.raises
+        self.applied.append((index, term, payload))
+
+    def holds_blobs(self, payload: bytes, index: int) -> bool:
+        return payload not in self.missing
+
+    @property
+    def payloads(self) -> list[bytes]:
+        return [payload for _, _, payload in self.applied if payload]
+
+    @property
+    def index(self) -> int:
+        return self.applied[-1][0] if self.applied else 0
+
+
+class Node:
+    """A replica; `group` is there while it runs."""
+
+    def __init__(self, cluster: Cluster, replica: int) -> None:
+        self.cluster = cluster
+        self.id = replica
+        self.disk = SimDisk(seed=replica)
+        self.machine = ListMachine()
+        self.durable: list[tuple[int, int, bytes]] = []
+        self.alive = False
+        self.group: Group
+        self.start(create=True)
+
+    def start(self, *, create: bool = False) -> None:
+        """Begin, or begin again from what is on the disk."""
+        cluster = self.cluster
+        identity = Identity(CLUSTER_ID, GROUP, self.id)
+        journal = Journal.open(self.disk, "log", identity, LIMITS, create=create)
+        self.machine.applied = list(self.durable)
+        self.group = Group(
+            GROUP,
+            self.id,
+            set(cluster.ids),
+            journal,
+            self.machine,
+            self.machine.index,
+            random.Random(1000 + self.id),
+            cluster.now,
+            cluster.timing,
+            cluster.flow,
+        )
+        self.alive = True
+
+    def persist(self) -> None:
+        """Have the state machine's state on the disk."""
+        self.durable = list(self.machine.applied)
+
+    def power_loss(self) -> None:
+        """Lose what was not synced."""
+        self.disk.power_off()
+        self.disk.restart()
+        self.alive = False
+
+
+class Cluster:
+    """`size` replicas with ids from 1, all links up."""
+
+    def __init__(
+        self, size: int = 3, *, timing: Timing | None = None, flow: Flow | None = None
+    ) -> None:
+        self.now = 100.0
+        self.timing = timing or Timing()
+        self.flow = flow or Flow()
+        self.ids = range(1, size + 1)
+        self.links: dict[tuple[int, int], deque[bytes]] = {
+            (a, b): deque() for a in self.ids for b in self.ids if a != b
+        }
+        self.up: set[frozenset[int]] = set()
+        self.sent: list[tuple[int, int, m.Message]] = []
+        self.nodes = {n: Node(self, n) for n in self.ids}
+        self.heal()
+
+    def __getitem__(self, replica: int) -> Node:
+        return self.nodes[replica]
+
+    def group(self, replica: int) -> Group:
+        return self.nodes[replica].group
+
+    # -- links
+
+    def connect(self, a: int, b: int) -> None:
+        pair = frozenset((a, b))
+        if pair in self.up or not (self.nodes[a].alive and self.nodes[b].alive):
+            return
+        self.up.add(pair)
+        for x, y in ((a, b), (b, a)):
+            self.group(x).connected(self.now, y)
+            self.collect(x)
+
+    def cut(self, a: int, b: int) -> None:
+        pair = frozenset((a, b))
+        if pair not in self.up:
+            return
+        self.up.discard(pair)
+        self.links[a, b].clear()
+        self.links[b, a].clear()
+        for x, y in ((a, b), (b, a)):
+            if self.nodes[x].alive:
+                self.group(x).disconnected(self.now, y)
+
+    def isolate(self, replica: int) -> None:
+        for other in self.ids:
+            if other != replica:
+                self.cut(replica, other)
+
+    def heal(self) -> None:
+        for a in self.ids:
+            for b in self.ids:
+                if a < b:
+                    self.connect(a, b)
+
+    # -- moving
+
+    def collect(self, replica: int) -> list[m.Message]:
+        """Put what a replica wants to send on the links; what is for a link that is down is lost."""
+        out = []
+        for peer, parts in self.group(replica).take_messages():
+            data = b"".join(parts)
+            message = m.decode(data)
+            out.append(message)
+            self.sent.append((replica, peer, message))
+            if frozenset((replica, peer)) in self.up:
+                self.links[replica, peer].append(data)
+        return out
+
+    def deliver(self, a: int, b: int, count: int = 1 << 30) -> int:
+        """Hand over up to `count` messages from `a` to `b`."""
+        link = self.links[a, b]
+        done = 0
+        while link and done < count and self.nodes[b].alive:
+            self.group(b).receive(self.now, link.popleft(), a)
+            done += 1
+        if done:
+            self.collect(b)
+        return done
+
+    def sync(self, replica: int) -> None:
+        """One turn of the driver's loop: sync, then release, commit and apply."""
+        group = self.group(replica)
+        job = group.begin_sync()
+        if job is not None:
+            job.run()
+        group.end_sync(self.now, job)
+        group.advance(self.now)
+        self.collect(replica)
+
+    def settle(self, only: Iterable[int] | None = None, turns: int = 200) -> None:
+        """Deliver and sync until nothing is on its way."""
+        members = [n for n in (only or self.ids) if self.nodes[n].alive]
+        for _ in range(turns):
+            moved = sum(self.deliver(a, b) for a in members for b in members if a != b)
+            for n in members:
+                if moved or self.group(n).has_held_messages:
+                    self.sync(n)
+                    moved += 1
+            if not moved:
+                return
+        raise AssertionError(f"messages are still on their way after {turns} turns")
+
+    def tick(self, replica: int) -> None:
+        self.group(replica).tick(self.now)
+        self.collect(replica)
+
+    def run(self, seconds: float, only: Iterable[int] | None = None, step: float = 0.05) -> None:
+        """Let time pass for these replicas (all): tick, deliver, sync."""
+        members = [n for n in (only or self.ids) if self.nodes[n].alive]
+        end = self.now + seconds
+        while self.now < end:
+            self.now += step
+            for n in members:
+                self.tick(n)
+            self.settle(members)
+
+    def elect(self, replica: int) -> None:
+        """Have a replica become leader, of those that it reaches."""
+        self.now += self.timing.election_max_s
+        group = self.group(replica)
+        group.engine.set_election_deadline(self.now - 0.001)
+        self.tick(replica)
+        self.settle()
+        assert group.is_leader, f"replica {replica} was not elected"
+
+    def propose(self, replica: int, *payloads: bytes) -> int:
+        """Put commands into the leader's log and on their way, one append each; returns the last index."""
+        group = self.group(replica)
+        index = 0
+        for payload in payloads:
+            _, index = group.propose(payload)
+            group.replicate(self.now)
+            self.collect(replica)
+        return index
+
+    def forge(self, kind: m.Kind, a: int, b: int, term: int, *fields: object) -> None:
+        """Hand `b` a message as if from `a`."""
+        head = m.header(kind, GROUP, a, b, term)
+        self.group(b).receive(self.now, head + m.encode_fields(list(fields)), a)
+        self.collect(b)
+
+    def append(
+        self,
+        a: int,
+        b: int,
+        term: int,
+        prev: tuple[int, int],
+        entries: Iterable[tuple[int, bytes]] = (),
+        *,
+        commit: int = 0,
+        round: int = 0,
+    ) -> None:
+        """Forge an append: `prev` is (index, term), `entries` are (term, payload)."""
+        listed = list(entries)
+        terms = [t for t, _ in listed]
+        commands = [b"\0" + payload for _, payload in listed]
+        self.forge(m.Kind.APPEND, a, b, term, round, commit, *prev, terms, commands)
+
+    def log(self, replica: int) -> list[tuple[int, bytes]]:
+        """(term, payload) of the log; a no-op has an empty payload."""
+        journal = self.group(replica).journal
+        return [(e[2], e[0][1:]) for e in journal[:]]
+
+    def converged(self) -> bool:
+        """Whether all that run have applied the same, up to the leader's last entry."""
+        groups = [n.group for n in self.nodes.values() if n.alive]
+        return len({(g.applied_index, g.last_index, g.commit_index) for g in groups}) == 1

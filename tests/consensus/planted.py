@@ -1,0 +1,298 @@
+"""The guards, taken out one by one (see `planting`). Each fault is found by a test of this folder; most by the simulator too."""
+
+from __future__ import annotations
+
+from raftmail.consensus import group
+from raftmail.consensus.barrier import ReadRounds
+from raftmail.consensus.election import Ballot
+from raftmail.consensus.engine import Engine
+from raftmail.consensus.followers import Followers
+from raftmail.consensus.group import Group
+from tests.consensus.planting import Edit, Fault
+
+
+def _fault(does: str, *edits: tuple[object, str, str, str]) -> Fault:
+    return Fault(does, tuple(Edit(*edit) for edit in edits))
+
+
+FAULTS: dict[str, Fault] = {
+    # G1
+    "ticket-commits": _fault(
+        "a snapshot offer moves the commit index over a log that was never compared",
+        (
+            Group,
+            "_on_ticket",
+            "self._touch(message.sender, message.term)",
+            "self.engine.deliver(message.sender, {'type': 'append_entries', 'term': message.term,"
+            " 'commit_index': message.fields[0], 'entries': []})",
+        ),
+    ),
+    "old-ticket": _fault(
+        "a snapshot that is not ahead of what is applied is asked for",
+        (Group, "_on_ticket", "if message.fields[0] > self.engine.applied_index():", "if True:"),
+    ),
+    "old-jump": _fault(
+        "a resync takes the state machine backwards",
+        (Group, "jump", "if index <= self.engine.applied_index():", "if False:"),
+    ),
+    "jump-forgets": _fault(
+        "a jump drops entries behind the snapshot that were acknowledged",
+        (Group, "jump", "if not self._has_synced(index, term):", "if True:"),
+    ),
+    # G2
+    "cut-matching": _fault(
+        "an append cuts off everything after its previous index, matching or not",
+        (group, "judge", "keep += 1", "break"),
+    ),
+    "cut-committed": _fault(
+        "entries that are committed here are replaced",
+        (
+            group,
+            "judge",
+            "if index <= commit_index:\n                "
+            "raise _diverged(index, log.term_of(index), term, commit_index)\n            ",
+            "",
+        ),
+    ),
+    "commit-unverified": _fault(
+        "the commit index moves over entries that the append did not verify",
+        (Group, "_on_append", "min(commit, verified))", "commit)"),
+    ),
+    "prev-unchecked": _fault(
+        "an append is taken without comparing the term of its previous entry",
+        (
+            group,
+            "judge",
+            "if prev_index >= first and log.term_of(prev_index) != prev_term:",
+            "if False:",
+        ),
+    ),
+    "next-goes-back": _fault(
+        "every acknowledgement has the leader send again what is on its way",
+        (Followers, "acknowledged", "max(before, engine.next_index(peer), match + 1)", "match + 1"),
+    ),
+    # G3
+    "late-messages": _fault(
+        "acknowledgements and votes of earlier terms are taken",
+        (
+            Group,
+            "_handle",
+            "return  # G3: of an earlier term, and so of no meaning any more",
+            "pass",
+        ),
+    ),
+    "votes-counted-twice": _fault(
+        "a vote that is repeated counts again",
+        (Ballot, "grant", "or voter in self.granted", ""),
+    ),
+    "second-leader": _fault(
+        "a second leader of a term is followed",
+        (Group, "_follows", "if self._leader_of_term[0] == message.term and", "if False and"),
+    ),
+    "foreign-messages": _fault(
+        "messages of another group are taken",
+        (Group, "receive", "message.group != self.group or", ""),
+    ),
+    "borrowed-name": _fault(
+        "a member may speak in the name of another",
+        (Group, "receive", "message.sender != sender or", ""),
+    ),
+    # G4
+    "ask-one-back": _fault(
+        "a follower that cannot verify walks back one entry a round trip",
+        (
+            group,
+            "judge",
+            "return Verdict(0, 0, ask=commit_index + 1)\n    keep",
+            "return Verdict(0, 0, ask=prev_index)\n    keep",
+        ),
+    ),
+    "no-probing": _fault(
+        "the leader sends everything again for every answer of a follower that lags",
+        (Followers, "acknowledged", "follower.probing = not success", "follower.probing = False"),
+    ),
+    # G5
+    "no-prevote": _fault(
+        "a replica stands for election without asking first",
+        (
+            Group,
+            "_maybe_prevote",
+            "if self._asked_to_lead or len(self.voters) == 1:",
+            "if True:",
+        ),
+    ),
+    "prevote-not-sticky": _fault(
+        "a PreVote is granted while a leader is alive",
+        (Group, "_on_prevote", "if self._is_sticky(now):", "if False:"),
+    ),
+    "vote-not-sticky": _fault(
+        "a candidate deposes a leader that is alive",
+        (Group, "_handle", "if kind is Kind.VOTE and self._is_sticky(now)", "if False"),
+    ),
+    "prevote-any-log": _fault(
+        "a PreVote is granted to a log that lacks entries",
+        (Group, "_on_prevote", "if log_is_up_to_date(", "if True or log_is_up_to_date("),
+    ),
+    "no-fallback": _fault(
+        "a leader that reaches no majority goes on believing in itself",
+        (Group, "__init__", "fallback_s=timing.fallback_s", "fallback_s=1e9"),
+    ),
+    # G8
+    "vote-before-sync": _fault(
+        "a vote is told before it is on the disk",
+        (
+            Group,
+            "engine_send",
+            "self._send(peer, Kind.VOTE_GRANTED, [], hold=True)",
+            "self._send(peer, Kind.VOTE_GRANTED, [])",
+        ),
+    ),
+    "stand-before-sync": _fault(
+        "a candidacy is told before the own vote is on the disk",
+        (
+            Group,
+            "engine_send",
+            "self._send(peer, Kind.VOTE, fields, hold=True)",
+            "self._send(peer, Kind.VOTE, fields)",
+        ),
+    ),
+    "ack-before-sync": _fault(
+        "entries are acknowledged before they are on the disk",
+        (
+            Group,
+            "_on_append",
+            "self._send(sender, Kind.ACK, [verified + 1, 1], hold=True)",
+            "self._send(sender, Kind.ACK, [verified + 1, 1])",
+        ),
+    ),
+    "heartbeat-acks-unsynced": _fault(
+        "the answer to a heartbeat promises entries that are not on the disk",
+        (
+            Group,
+            "_on_append",
+            "[min(verified, synced) + 1, 1]",
+            "[verified + 1, 1]",
+        ),
+    ),
+    "release-too-much": _fault(
+        "a sync releases what was promised after it began",
+        (Group, "end_sync", "count = self._releasable", "count = len(self._held)"),
+        (Group, "end_sync", "self._held[:count]", "self._held"),
+    ),
+    "release-while-syncing": _fault(
+        "what is held goes out while the sync still runs",
+        (Group, "begin_sync", "if self.journal.syncing:", "if False:"),
+    ),
+    "release-when-full": _fault(
+        "what could not be written for lack of space is acknowledged",
+        (Group, "begin_sync", "self._releasable = 0\n", "self._releasable = len(self._held)\n"),
+    ),
+    "leader-counts-unsynced": _fault(
+        "the leader counts itself before its own disk holds an entry",
+        (Engine, "_SyncObj__getCurrentLogIndex", "if self.count_only_synced:", "if False:"),
+    ),
+    # G9
+    "tickets-flood": _fault(
+        "a follower that needs a resync is offered one with every message",
+        (Followers, "replicate_to", ">= self._ticket_s", ">= 0"),
+    ),
+    # G10
+    "apply-swallows": _fault(
+        "an entry whose apply failed counts as applied",
+        (
+            Group,
+            "engine_apply",
+            'apply(index, term, command[1:] if command[:1] == REGULAR else b"")',
+            'try: apply(index, term, command[1:] if command[:1] == REGULAR else b"")\n'
+            "        except Exception: pass",
+        ),
+    ),
+    "apply-twice": _fault(
+        "an entry is applied again",
+        (
+            Group,
+            "engine_apply",
+            "first = engine.applied_index() + 1",
+            "first = engine.applied_index()",
+        ),
+    ),
+    "apply-unsynced": _fault(
+        "the index gets ahead of the journal on the disk",
+        (Group, "engine_apply", "self.journal.synced_index,", "1 << 60,"),
+    ),
+    # G11
+    "follower-proposes": _fault(
+        "a replica that does not lead takes commands into its log",
+        (Group, "propose", "if not self.accepts:", "if False:"),
+    ),
+    "propose-in-transfer": _fault(
+        "commands are taken while mastership is handed over",
+        (Group, "accepts", "self.is_leader and self._transfer is None", "self.is_leader"),
+    ),
+    "transfer-unmarked": _fault(
+        "the election that a leader asked for is refused because the leader is alive",
+        (Group, "engine_send", "transfer = int(self._asked_to_lead)", "transfer = 0"),
+    ),
+    "transfer-too-early": _fault(
+        "mastership goes to a replica that lacks entries",
+        (
+            Group,
+            "_try_transfer",
+            "if self.engine.match_index(target) == self.journal.last_index:",
+            "if True:",
+        ),
+        (
+            Group,
+            "_try_transfer",
+            "self.engine.transferLeadership(self.engine.nodes[target])",
+            "self._send(target, Kind.TIMEOUT_NOW, [])",
+        ),
+    ),
+    # Reads
+    "read-without-round": _fault(
+        "a leader answers reads without asking whether it still leads",
+        (
+            Group,
+            "_start_round",
+            "if self._reads.begin(self.commit_index):",
+            "if self._reads.begin(self.commit_index) and (self._reads.confirmed.update(self.voters) or True):\n"
+            "        self._through(self._reads.take_if_confirmed(1))\n"
+            "    elif False:",
+        ),
+    ),
+    "read-before-own-entry": _fault(
+        "a new leader answers reads before it knows what is committed",
+        (
+            Group,
+            "_start_round",
+            "if not self.is_leader or self.commit_index < self.engine.first_index_of_term():",
+            "if not self.is_leader:",
+        ),
+    ),
+    "read-joins-round": _fault(
+        "a read is served by a round that began before it",
+        (
+            ReadRounds,
+            "add",
+            "self.waiting.append(done)",
+            "(self.in_round.append((self.in_round[0][0], done)) if self.open else self.waiting.append(done))",
+        ),
+    ),
+    "read-any-round": _fault(
+        "a late answer to an earlier round confirms the present one",
+        (ReadRounds, "confirm", "or round != self.round", ""),
+    ),
+    "round-for-each-read": _fault(
+        "every read takes a round of its own",
+        (
+            ReadRounds,
+            "begin",
+            "self.in_round = [(commit_index, done) for done in self.waiting]\n    self.waiting = []",
+            "self.in_round = [(commit_index, self.waiting.pop(0))]",
+        ),
+    ),
+    "reads-forgotten": _fault(
+        "reads that wait on a deposed leader are never answered",
+        (ReadRounds, "fail_all", "done(None)", "pass"),
+    ),
+}
