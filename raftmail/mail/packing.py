@@ -7,7 +7,7 @@ from collections.abc import Callable
 from struct import error
 from typing import Any, TypeAlias
 
-import msgpack  # type: ignore[import-untyped]
+import msgpack
 
 Raw: TypeAlias = tuple[Any, ...]
 """A request, result, query or answer as msgpack gives it: arrays are tuples."""

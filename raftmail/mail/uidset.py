@@ -261,6 +261,29 @@ class UidSet:
 _EMPTY = UidSet()
 
 
+class UidSetBuilder:
+    """A set from UIDs that come ascending, in memory for its ranges alone."""
+
+    __slots__ = ("_bounds", "_last")
+
+    def __init__(self) -> None:
+        self._bounds: list[int] = []
+        self._last = -1
+
+    def add(self, uid: int) -> None:
+        last = self._last
+        if uid != last + 1:
+            if last >= 0:
+                self._bounds.append(last)
+            self._bounds.append(uid)
+        self._last = uid
+
+    def build(self) -> UidSet:
+        if self._last < 0:
+            return _EMPTY
+        return UidSet._of((*self._bounds, self._last))
+
+
 def _parse_or_empty(text: str) -> UidSet:
     return UidSet.parse(text) if text else _EMPTY
 

@@ -1,0 +1,216 @@
+"""The state machine: carries out committed entries on the index, each request once (P3), the same
+on every replica (P4).
+
+`apply` is total: what cannot be decoded has no effect, what breaks a rule is refused, and either
+is the same everywhere. It raises only for what is this replica's own trouble, damage or a full
+disk; then nothing can be committed until `abort`, and what that loses is applied again.
+
+A message's modseq changes only with its flags: a STORE that leaves a message as it is does not
+touch it, and does not name it among the changed. A command makes one step of the modseq of each
+mailbox it changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from raftmail.mail import queries as q
+from raftmail.mail.codec import (
+    COPY,
+    CREATE,
+    DELETE,
+    EXPUNGE,
+    PURGE_USER,
+    PUT_USER,
+    REMOVE_USER,
+    RENAME,
+    SAVE,
+    STORE,
+    SUBSCRIBE,
+    CodecError,
+    command_of,
+    head_is_good,
+    open_entry,
+)
+from raftmail.mail.codec_results import REFUSED, result_of
+from raftmail.mail.packing import Raw
+from raftmail.mail.results import Code, Result
+from raftmail.shard import mailboxes, queries, transfer
+from raftmail.shard.save import SaveCommand
+from raftmail.shard.state import Refusal, State
+from raftmail.shard.store import StoreCommand
+from raftmail.storage.clients import weight_of
+from raftmail.storage.index import Index
+
+_STALE: Raw = (
+    REFUSED,
+    Code.STALE.value,
+    "the client has had the result of this sequence number, and it is forgotten",
+)
+
+_COMMANDS: dict[int, Callable[[State, Any], Raw]] = {
+    CREATE: mailboxes.create,
+    DELETE: mailboxes.delete,
+    RENAME: mailboxes.rename,
+    SUBSCRIBE: mailboxes.subscribe,
+    COPY: transfer.copy,
+    EXPUNGE: transfer.expunge,
+    PUT_USER: mailboxes.put_user,
+    REMOVE_USER: mailboxes.remove_user,
+    PURGE_USER: mailboxes.purge,
+}
+
+ROW_BYTES = 512
+"""What one changed message is taken to add to the open transaction."""
+
+
+class OutOfOrder(Exception):
+    """An entry came that does not follow the last one applied."""
+
+
+class Machine:
+    """Applies entries to an index, in order. `dirty_requests` and `dirty_bytes` (an estimate) grow
+    until `commit`."""
+
+    def __init__(self, index: Index) -> None:
+        self.index = index
+        self._renew()
+
+    def _renew(self) -> None:
+        self._state = State(self.index)
+        self._store = StoreCommand(self._state)
+        self._save = SaveCommand(self._state)
+        self.dirty_requests = 0
+        self._payload_bytes = 0
+
+    @property
+    def applied_index(self) -> int:
+        return self.index.applied_index
+
+    @property
+    def applied_term(self) -> int:
+        return self.index.applied_term
+
+    @property
+    def durable_index(self) -> int:
+        """What is certainly in the index on the disk: the journal is not needed up to here."""
+        return self.index.durable_index
+
+    @property
+    def dirty(self) -> bool:
+        """Whether an entry was applied since the last commit."""
+        return self.index.applied_index != self.index.committed_index
+
+    @property
+    def dirty_bytes(self) -> int:
+        return self._payload_bytes + self._state.rows_changed * ROW_BYTES
+
+    def apply(
+        self, index: int, term: int, payload: bytes, want_results: bool = True
+    ) -> list[tuple[bytes, int, Result]]:
+        """Carry out the entry at `index`; b"" is a no-op. The results, by client and seq, if they
+        are wanted. An entry already applied gives []. Raises `OutOfOrder`, `IndexDamaged`,
+        `DiskError`."""
+        target = self.index
+        if index <= target.applied_index:
+            return []
+        if index != target.applied_index + 1:
+            raise OutOfOrder(f"entry {index} does not follow entry {target.applied_index}")
+        if target.failed:
+            raise OutOfOrder(f"nothing can be applied before an abort: {target.failed}")
+        try:
+            results = self._requests(payload, want_results) if payload else []
+        except BaseException as e:
+            target.failed = f"entry {index}: {e or type(e).__name__}"
+            raise
+        target.applied_index = index
+        target.applied_term = term
+        self._payload_bytes += len(payload)
+        return results
+
+    def _requests(self, payload: bytes, want_results: bool) -> list[tuple[bytes, int, Result]]:
+        try:
+            hashes, requests = open_entry(payload)
+        except CodecError:
+            return []
+        blobs = frozenset(hashes)
+        state = self._state
+        clients = self.index.clients
+        use, keep = clients.use, clients.keep
+        store = self._store.execute
+        results: list[tuple[bytes, int, Result]] = []
+        for raw in requests:
+            if not head_is_good(raw):
+                continue
+            client, seq, floor, kind = raw[:4]
+            record = use(client)
+            if seq <= record.floor:
+                result = _STALE
+            else:
+                known = record.results.get(seq)
+                if known is not None:
+                    result = known
+                else:
+                    heavy = 0
+                    try:
+                        if kind == STORE:
+                            result = store(raw)
+                            if type(raw[6]) is not int:
+                                heavy = weight_of(result)
+                        else:
+                            if kind == SAVE:
+                                result = self._save.execute(raw, blobs)
+                            else:
+                                command = command_of(raw)
+                                result = _COMMANDS[kind](state, command)
+                            heavy = weight_of(result)
+                    except Refusal as e:
+                        result = e.raw
+                    except CodecError as e:
+                        result = (REFUSED, Code.BAD.value, str(e)[:1000])
+                    keep(record, seq, result, heavy)
+            if floor > record.floor:
+                clients.forget(record, floor)
+            if want_results:
+                results.append((client, seq, result_of(result)))
+        self.dirty_requests += len(requests)
+        return results
+
+    def known(self, client: bytes, seq: int) -> Result | None:
+        """The result of a request that was applied before; None when it is not known to have
+        been."""
+        record = self.index.clients.find(client)
+        if record is None:
+            return None
+        if seq <= record.floor:
+            return result_of(_STALE)
+        raw = record.results.get(seq)
+        return None if raw is None else result_of(raw)
+
+    def query(self, query: q.Query) -> q.Answer:
+        """Answer from what is applied. Of `FetchBody` the answer is the body's sha256 (see
+        `body_of`). Raises `IndexDamaged`."""
+        return queries.answer(self._state, query)
+
+    def body_of(self, query: q.FetchBody) -> bytes | None:
+        """The sha256 of the body of a message, if there is such a message. Raises
+        `IndexDamaged`."""
+        found = queries.answer(self._state, query)
+        return found if isinstance(found, bytes) else None
+
+    def commit(self, sync: bool = True) -> None:
+        """Commit the open transaction. Raises `DiskFull` and other `DiskError`, after which only
+        `abort` helps."""
+        self.index.commit(sync)
+        if self.index.mailboxes.trim():
+            self._state.refs.clear()
+        self._state.rows_changed = 0
+        self.dirty_requests = 0
+        self._payload_bytes = 0
+
+    def abort(self) -> None:
+        """Go back to the last commit: apply again from `applied_index` + 1. Raises
+        `IndexDamaged`."""
+        self.index.abort()
+        self._renew()

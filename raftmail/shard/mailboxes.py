@@ -1,0 +1,160 @@
+"""CREATE, DELETE, RENAME, SUBSCRIBE, and users."""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+
+from raftmail.mail.codec_results import DONE_RAW
+from raftmail.mail.commands import (
+    CreateMailbox,
+    DeleteMailbox,
+    PurgeUser,
+    PutUser,
+    RemoveUser,
+    RenameMailbox,
+    Subscribe,
+)
+from raftmail.mail.names import INBOX, SEPARATOR, mailbox_name, parents
+from raftmail.mail.packing import Raw
+from raftmail.mail.results import Code
+from raftmail.shard.state import MAILBOXES_MAX, Refusal, State, mailbox_result
+from raftmail.shard.transfer import move_all
+from raftmail.storage.records import Mailbox
+
+
+def create(state: State, command: CreateMailbox) -> Raw:
+    """Raises `Refusal`."""
+    user, name = command.user, mailbox_name(command.name)
+    if state.find(user, name) is not None:
+        raise Refusal(Code.ALREADYEXISTS, f"{user} has a mailbox {name!r} already")
+    above = _missing_parents(state, user, name)
+    _check_room(state, user, len(above) + 1)
+    mailbox = _make(
+        state, user, [*above, name], command.guid, command.uidvalidity_seed, command.special_use
+    )
+    return mailbox_result(mailbox)
+
+
+def delete(state: State, command: DeleteMailbox) -> Raw:
+    """Raises `Refusal`."""
+    mailbox = state.must_find(command.user, command.mailbox)
+    if mailbox.name == INBOX:
+        raise Refusal(Code.CANNOT, "INBOX cannot be removed")
+    result = mailbox_result(mailbox)
+    _remove(state, mailbox)
+    return result
+
+
+def rename(state: State, command: RenameMailbox) -> Raw:
+    """Raises `Refusal`."""
+    user, new = command.user, mailbox_name(command.name)
+    mailbox = state.must_find(user, command.mailbox)
+    old = mailbox.name
+    if new == INBOX or state.find(user, new) is not None:
+        raise Refusal(Code.ALREADYEXISTS, f"{user} has a mailbox {new!r} already")
+    above = _missing_parents(state, user, new)
+    if old == INBOX:
+        _check_room(state, user, len(above) + 1)
+        made = _make(state, user, [*above, new], command.guid, command.uidvalidity_seed, "")
+        move_all(state, mailbox, made)
+        return mailbox_result(made)
+    prefix = old + SEPARATOR
+    if new.startswith(prefix):
+        raise Refusal(Code.CANNOT, f"{old!r} cannot be moved below itself")
+    _check_room(state, user, len(above))
+    moves = _children_moves(state, user, prefix, new)
+    if above:
+        _make(state, user, above, command.guid, command.uidvalidity_seed, "")
+    for child, name in moves:
+        state.index.mailboxes.rename(child, name)
+    state.index.mailboxes.rename(mailbox, new)
+    state.forget(user)
+    state.rows_changed += len(moves)
+    return mailbox_result(mailbox)
+
+
+def subscribe(state: State, command: Subscribe) -> Raw:
+    """Raises `Refusal`."""
+    user, name = command.user, mailbox_name(command.name)
+    subscriptions = state.index.subscriptions
+    if not command.subscribed:
+        subscriptions.delete(user, name)
+    elif not subscriptions.has(user, name):
+        if subscriptions.count(user, MAILBOXES_MAX) >= MAILBOXES_MAX:
+            raise Refusal(Code.LIMIT, f"a user can have {MAILBOXES_MAX} subscriptions")
+        subscriptions.put(user, name)
+    return DONE_RAW
+
+
+def put_user(state: State, command: PutUser) -> Raw:
+    """Raises `Refusal`."""
+    exists = state.index.users.get(command.address) is not None
+    if exists and not command.replace:
+        raise Refusal(Code.ALREADYEXISTS, f"there is a user {command.address} already")
+    if command.replace and not exists:
+        raise Refusal(Code.UNKNOWNUSER, f"there is no user {command.address}")
+    state.index.users.put(command.address, command.password_hash)
+    return DONE_RAW
+
+
+def remove_user(state: State, command: RemoveUser) -> Raw:
+    """Raises `Refusal`."""
+    if not state.index.users.delete(command.address):
+        raise Refusal(Code.UNKNOWNUSER, f"there is no user {command.address}")
+    return DONE_RAW
+
+
+def purge(state: State, command: PurgeUser) -> Raw:
+    """Removing what is not there is done too."""
+    for mailbox in state.index.mailboxes.of(command.user):
+        _remove(state, mailbox)
+    for name in state.index.subscriptions.of(command.user):
+        state.index.subscriptions.delete(command.user, name)
+    return DONE_RAW
+
+
+def _missing_parents(state: State, user: str, name: str) -> list[str]:
+    return [above for above in parents(name) if state.find(user, above) is None]
+
+
+def _check_room(state: State, user: str, more: int) -> None:
+    if more and state.index.mailboxes.count(user, MAILBOXES_MAX) + more > MAILBOXES_MAX:
+        raise Refusal(Code.LIMIT, f"a user can have {MAILBOXES_MAX} mailboxes")
+
+
+def _make(
+    state: State, user: str, names: list[str], guid: bytes, seed: int, special_use: str
+) -> Mailbox:
+    """Make mailboxes; the last has `guid` and `special_use`, the others GUIDs that follow from
+    it."""
+    for name in names[:-1]:
+        salted = blake2b(name.encode(), digest_size=16, key=guid).digest()
+        state.index.new_mailbox(user, name, salted, seed, "")
+    made = state.index.new_mailbox(user, names[-1], guid, seed, special_use)
+    state.forget(user)
+    return made
+
+
+def _children_moves(state: State, user: str, prefix: str, new: str) -> list[tuple[Mailbox, str]]:
+    """The mailboxes below one that is renamed, with their new names. Raises `Refusal` when one
+    cannot have its name."""
+    moves: list[tuple[Mailbox, str]] = []
+    for child in state.index.mailboxes.of(user):
+        if not child.name.startswith(prefix):
+            continue
+        name = new + SEPARATOR + child.name[len(prefix) :]
+        try:
+            name = mailbox_name(name)
+        except ValueError as e:
+            raise Refusal(Code.CANNOT, f"{child.name!r} below it cannot be renamed: {e}") from None
+        if state.find(user, name) is not None:
+            raise Refusal(Code.ALREADYEXISTS, f"{user} has a mailbox {name!r} already")
+        moves.append((child, name))
+    return moves
+
+
+def _remove(state: State, mailbox: Mailbox) -> None:
+    state.rows_changed += mailbox.messages
+    state.index.messages.drop_mailbox(mailbox)
+    state.index.mailboxes.remove(mailbox)
+    state.forget(mailbox.user)

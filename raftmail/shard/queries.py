@@ -1,0 +1,106 @@
+"""Reads. They see the open transaction, and are bounded in messages and in bytes."""
+
+from __future__ import annotations
+
+from raftmail.mail import queries as q
+from raftmail.mail.flags import format_flags
+from raftmail.mail.packing import Raw
+from raftmail.mail.uidset import UidSet
+from raftmail.shard.state import Refusal, State
+from raftmail.storage.records import FIXED, Mailbox, unpack_message
+
+PAGE_BYTES_MAX = 4 << 20
+"""A page ends after the summary that goes over this."""
+
+_CHANGED_MAX = 10_000
+"""Up to so many changed messages are found by what changed since; more by reading the mailbox in
+the order of UIDs."""
+
+
+def answer(state: State, query: q.Query) -> q.Answer:
+    """The answer to any query but `FetchBody`, of which it is the body's sha256. Raises
+    `IndexDamaged`."""
+    index = state.index
+    if isinstance(query, q.ListUsers):
+        return tuple(index.users.after(query.after, min(query.limit, 1000)))
+    if isinstance(query, q.GetUser):
+        password_hash = index.users.get(query.address)
+        return None if password_hash is None else q.UserInfo(query.address, password_hash)
+    if isinstance(query, q.ListMailboxes):
+        return tuple(info_of(state, mailbox) for mailbox in index.mailboxes.of(query.user))
+    if isinstance(query, q.ListSubscriptions):
+        return tuple(index.subscriptions.of(query.user))
+    try:
+        mailbox = state.find(query.user, query.mailbox)
+    except Refusal:
+        return None
+    if mailbox is None:
+        return None
+    if isinstance(query, q.GetMailbox):
+        return info_of(state, mailbox)
+    if isinstance(query, q.FetchMessages):
+        return _page(state, mailbox, query)
+    if isinstance(query, q.FetchVanished):
+        return index.messages.vanished_since(mailbox, query.since)
+    fields = index.messages.message(mailbox, query.uid)
+    return None if fields is None else bytes(FIXED.unpack(fields[5])[3])
+
+
+def info_of(state: State, mailbox: Mailbox) -> q.MailboxInfo:
+    """A mailbox as queries show it."""
+    state.index.messages.settle()
+    return q.MailboxInfo(
+        number=mailbox.number,
+        user=mailbox.user,
+        name=mailbox.name,
+        guid=mailbox.guid,
+        uidvalidity=mailbox.uidvalidity,
+        uidnext=mailbox.uidnext,
+        highestmodseq=mailbox.highestmodseq,
+        messages=mailbox.messages,
+        unseen=mailbox.unseen,
+        size_bytes=mailbox.size_bytes,
+        special_use=mailbox.special_use,
+        subscribed=state.index.subscriptions.has(mailbox.user, mailbox.name),
+        digest=mailbox.digest.to_bytes(16, "little"),
+    )
+
+
+def _page(state: State, mailbox: Mailbox, query: q.FetchMessages) -> q.MessagePage:
+    messages = state.index.messages
+    wanted = messages.resolve(mailbox, query.uids)
+    limit = min(query.limit, q.PAGE_MESSAGES_MAX)
+    since = query.changed_since
+    if since >= mailbox.highestmodseq:
+        wanted = UidSet()
+    elif since > 1 and wanted.only == 0:
+        changed = messages.changed_since(mailbox, since, _CHANGED_MAX)
+        if changed is not None:
+            wanted = wanted & UidSet.from_uids(changed)
+    found: list[q.MessageInfo] = []
+    budget = PAGE_BYTES_MAX
+    for rows in messages.pages(mailbox, wanted):
+        for key, record in rows:
+            fields = unpack_message(key, record)
+            if fields[1] <= since:
+                continue
+            if len(found) == limit or budget <= 0:
+                return q.MessagePage(info_of(state, mailbox), tuple(found), True)
+            summary = messages.summary(key) if query.summaries else b""
+            budget -= len(summary)
+            found.append(_message_info(mailbox, fields, summary))
+    return q.MessagePage(info_of(state, mailbox), tuple(found), False)
+
+
+def _message_info(mailbox: Mailbox, fields: Raw, summary: bytes) -> q.MessageInfo:
+    received_us, size_bytes, guid, blob, _ = FIXED.unpack(fields[5])
+    return q.MessageInfo(
+        uid=fields[0],
+        guid=guid,
+        modseq=fields[1],
+        flags=format_flags(fields[2], fields[3] | fields[4] << 64, mailbox.keywords),
+        received_us=received_us,
+        size_bytes=size_bytes,
+        blob=blob,
+        summary=summary,
+    )

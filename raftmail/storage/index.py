@@ -1,0 +1,254 @@
+"""The index of one shard replica: everything about its mail but the bodies, in one LMDB
+environment.
+
+Tables (all records carry checksums):
+
+| table | key | record | |---|---|---| | meta | name | format; identity; state: applied index and
+term, next mailbox number, last UIDVALIDITY | | mailboxes | number | counters, digest, keyword
+table (`records.Mailbox`) | | names | user NUL name | mailbox number | | subscriptions | user NUL
+name | the name | | users | address | password hash | | messages | mailbox number, UID | hot record
+of fixed size (`records.MESSAGE`) | | summaries | mailbox number, UID | the encoded summary | |
+changes | mailbox number, modseq, UID | (nothing) | | expunges | mailbox number, modseq | the UIDs
+that vanished in that step | | blobrefs | sha256 | number of messages that have this body, its size
+| | clients | client id | floor and results (P3) | | places, local | | this replica's own; not
+replicated, in no digest |
+
+A write transaction is open at all times; `commit` ends it. What is cached as objects is written by
+`flush`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from hashlib import blake2b
+
+from raftmail.mail.uidset import UID_MAX
+from raftmail.storage.clients import Clients
+from raftmail.storage.disk import DiskError
+from raftmail.storage.kv import Engine, scan
+from raftmail.storage.mailboxes import Mailboxes, Subscriptions, Users
+from raftmail.storage.messages import Messages
+from raftmail.storage.records import (
+    FIXED,
+    MESSAGE_KEY,
+    IndexDamaged,
+    Mailbox,
+    seal,
+    seal_packed,
+    unpack_message,
+    unseal,
+    unseal_packed,
+)
+
+__all__ = ["LOCAL", "REPLICATED", "TABLES", "Identity", "Index", "IndexDamaged", "IndexFailed"]
+
+FORMAT = 1
+REPLICATED = (
+    "mailboxes",
+    "names",
+    "subscriptions",
+    "users",
+    "messages",
+    "summaries",
+    "changes",
+    "expunges",
+    "blobrefs",
+    "clients",
+)
+"""Equal, row for row, on all replicas that have applied and flushed the same."""
+
+LOCAL = ("meta", "places", "local")
+TABLES = LOCAL + REPLICATED
+
+_DIGESTED = ("mailboxes", "subscriptions", "users", "clients")
+
+
+class IndexFailed(DiskError):
+    """An error came while the index was being changed: nothing can be committed until
+    `Index.abort`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Whose index it is, so that a folder in the wrong place is noticed."""
+
+    cluster: str
+    shard: int
+    replica: str
+
+
+class Index:
+    """The schema over an engine. Implements `storage.blobs.PlaceTable`.
+
+    `applied_index` and `applied_term` are of the last entry applied to the open transaction;
+    `durable_index` is the applied index that is certainly on the disk."""
+
+    def __init__(self, engine: Engine, identity: Identity | None = None) -> None:
+        """Open, and make it `identity`'s when it is new. Raises `IndexDamaged`, `IndexFailed` for
+        another format or identity."""
+        self.engine = engine
+        self._meta = engine.table("meta")
+        self._places = engine.table("places")
+        self._local = engine.table("local")
+        self.failed = ""
+        self.identity = identity
+        self._open()
+        self.durable_index = self.committed_index = self.applied_index
+
+    def _open(self) -> None:
+        engine = self.engine
+        self.mailboxes = Mailboxes(engine)
+        self.subscriptions = Subscriptions(engine)
+        self.users = Users(engine)
+        self.messages = Messages(engine)
+        self.clients = Clients(engine.table("clients"))
+        self.applied_index = self.applied_term = 0
+        self.next_mailbox = 1
+        self.last_uidvalidity = 0
+        self._check_format()
+        record = self._meta.get(b"state")
+        if record is not None:
+            try:
+                (
+                    self.applied_index,
+                    self.applied_term,
+                    self.next_mailbox,
+                    self.last_uidvalidity,
+                ) = unseal_packed("meta", b"state", record)
+            except (ValueError, TypeError) as e:
+                raise IndexDamaged("meta", b"state", str(e)) from None
+
+    def _check_format(self) -> None:
+        record = self._meta.get(b"format")
+        if record is None:
+            self._meta.put(b"format", seal_packed(b"format", FORMAT))
+        else:
+            found = unseal_packed("meta", b"format", record)
+            if found != FORMAT:
+                raise IndexFailed(f"the index has format {found}; this release reads {FORMAT}")
+        record = self._meta.get(b"identity")
+        if record is not None:
+            try:
+                found = Identity(*unseal_packed("meta", b"identity", record))
+            except TypeError as e:
+                raise IndexDamaged("meta", b"identity", str(e)) from None
+            if self.identity is None:
+                self.identity = found
+            elif found != self.identity:
+                raise IndexFailed(f"this is the index of {found}, not of {self.identity}")
+        elif self.identity is not None:
+            mine = (self.identity.cluster, self.identity.shard, self.identity.replica)
+            self._meta.put(b"identity", seal_packed(b"identity", mine))
+
+    # Transactions
+
+    def flush(self) -> None:
+        """Write what is held as objects into the open transaction. Raises `IndexFailed` after a
+        failed apply."""
+        if self.failed:
+            raise IndexFailed(f"nothing can be committed before an abort: {self.failed}")
+        self.messages.settle()
+        self.mailboxes.flush()
+        self.clients.flush()
+        state = (
+            self.applied_index,
+            self.applied_term,
+            self.next_mailbox,
+            self.last_uidvalidity,
+        )
+        self._meta.put(b"state", seal_packed(b"state", state))
+
+    def commit(self, sync: bool = True) -> None:
+        """End the transaction and begin the next. Without `sync`, what is committed is durable
+        after the next commit. Raises `DiskFull` and other `DiskError`, after which only `abort`
+        helps."""
+        try:
+            self.flush()
+            self.engine.commit(sync)
+        except DiskError as e:
+            self.failed = self.failed or str(e)
+            raise
+        self.durable_index = self.applied_index if sync else self.committed_index
+        self.committed_index = self.applied_index
+
+    def abort(self) -> None:
+        """Go back to the last commit. Raises `IndexDamaged`."""
+        self.engine.abort()
+        self.failed = ""
+        self._open()
+
+    def close(self) -> None:
+        """Close without committing."""
+        self.engine.close()
+
+    # What is derived
+
+    def new_mailbox(
+        self, user: str, name: str, guid: bytes, uidvalidity_seed: int, special_use: str
+    ) -> Mailbox:
+        """Make a mailbox under a name that is free. Its UIDVALIDITY is the seed, or the next that
+        this shard has not used."""
+        uidvalidity = max(uidvalidity_seed, self.last_uidvalidity + 1)
+        mailbox = Mailbox(self.next_mailbox, user, name, guid, uidvalidity, special_use)
+        self.last_uidvalidity = uidvalidity
+        self.next_mailbox += 1
+        self.mailboxes.add(mailbox)
+        return mailbox
+
+    def digest(self) -> bytes:
+        """16 bytes that are equal on replicas with the same applied index, and differ when
+        anything replicated does: the records of mailboxes (each with the digest of its messages),
+        subscriptions, users and clients, and the counters. Cost is that of the mailboxes and
+        clients, not of the messages."""
+        self.flush()
+        total = blake2b(digest_size=16)
+        total.update(
+            b"%d %d %d" % (self.applied_index, self.next_mailbox, self.last_uidvalidity),
+        )
+        for name in _DIGESTED:
+            for key, record in scan(self.engine.table(name)):
+                total.update(b"%d %d " % (len(key), len(record)))
+                total.update(key)
+                total.update(record)
+        return total.digest()
+
+    def references(self, digest: bytes) -> int:
+        """How many messages have a body."""
+        return self.messages.references(digest)
+
+    def holders(self, digest: bytes) -> Iterator[tuple[str, str, int]]:
+        """User, mailbox and UID of the messages that have a body. Reads every message: for
+        reports."""
+        self.messages.settle()
+        for key, record in scan(self.messages.records):
+            fields = unpack_message(key, record)
+            if FIXED.unpack(fields[5])[3] == digest:
+                mailbox = self.mailboxes.get(MESSAGE_KEY.unpack(key)[0])
+                if mailbox is not None and fields[0] <= UID_MAX:
+                    yield mailbox.user, mailbox.name, fields[0]
+
+    # PlaceTable
+
+    def get_place(self, digest: bytes) -> bytes | None:
+        """Where the blob store has a body. Raises `IndexDamaged`."""
+        record = self._places.get(digest)
+        return None if record is None else unseal("places", digest, record)
+
+    def put_place(self, digest: bytes, place: bytes) -> None:
+        self._places.put(digest, seal(digest, place))
+
+    def delete_place(self, digest: bytes) -> None:
+        self._places.delete(digest)
+
+    def get_local(self, key: bytes) -> bytes | None:
+        """A value of this replica's own. Raises `IndexDamaged`."""
+        record = self._local.get(key)
+        return None if record is None else unseal("local", key, record)
+
+    def put_local(self, key: bytes, value: bytes) -> None:
+        self._local.put(key, seal(key, value))
+
+    def commit_durable(self) -> None:
+        """`commit`, durable on return."""
+        self.commit(sync=True)

@@ -1,0 +1,200 @@
+"""The tables of mailboxes, of their names, of subscriptions and of users.
+
+A name is filed under `user NUL name`; where that is longer than a key can be, under its beginning
+and a hash of the whole. Mailboxes are cached as objects, changed there, and written when the
+transaction is flushed.
+"""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+
+from raftmail.storage.kv import KEY_BYTES_MAX, Engine, Table, after_prefix, scan
+from raftmail.storage.records import (
+    NUMBER,
+    IndexDamaged,
+    Mailbox,
+    seal,
+    seal_packed,
+    unseal,
+    unseal_packed,
+)
+
+CACHED_MAX = 100_000
+"""Mailboxes kept as objects from one transaction to the next."""
+
+_HASHED_FROM = KEY_BYTES_MAX - 16
+
+
+def name_key(user: str, name: str) -> bytes:
+    """Where a name of a user is filed."""
+    key = b"%b\0%b" % (user.encode(), name.encode())
+    if len(key) > _HASHED_FROM:
+        key = key[:_HASHED_FROM] + blake2b(key, digest_size=16).digest()
+    return key
+
+
+def user_range(user: str) -> tuple[bytes, bytes | None]:
+    """The range of keys that names of a user are filed under."""
+    prefix = user.encode() + b"\0"
+    return prefix, after_prefix(prefix)
+
+
+class Mailboxes:
+    """Mailboxes by number and by name."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._records = engine.table("mailboxes")
+        self._names = engine.table("names")
+        self._cache: dict[int, Mailbox] = {}
+        self._dirty: dict[int, Mailbox] = {}
+
+    def get(self, number: int) -> Mailbox | None:
+        """Raises `IndexDamaged`."""
+        mailbox = self._cache.get(number)
+        if mailbox is not None:
+            return mailbox
+        if not 0 < number < 2**64:
+            return None
+        key = NUMBER.pack(number)
+        record = self._records.get(key)
+        if record is None:
+            return None
+        mailbox = self._cache[number] = read_mailbox(key, record)
+        return mailbox
+
+    def named(self, user: str, name: str) -> Mailbox | None:
+        """By name, which is in its normal form. Raises `IndexDamaged`."""
+        key = name_key(user, name)
+        record = self._names.get(key)
+        if record is None:
+            return None
+        return self._listed(key, record)
+
+    def of(self, user: str) -> list[Mailbox]:
+        """All of a user, ordered by name. Raises `IndexDamaged`."""
+        start, end = user_range(user)
+        found = [self._listed(key, record) for key, record in scan(self._names, start, end)]
+        found.sort(key=lambda mailbox: mailbox.name)
+        return found
+
+    def count(self, user: str, most: int) -> int:
+        """How many a user has, counted up to `most`."""
+        return len(self._names.page(*user_range(user), most))
+
+    def add(self, mailbox: Mailbox) -> None:
+        """File a new mailbox."""
+        self._cache[mailbox.number] = mailbox
+        self._file(mailbox)
+
+    def remove(self, mailbox: Mailbox) -> None:
+        """Forget a mailbox whose messages are gone."""
+        self._names.delete(name_key(mailbox.user, mailbox.name))
+        self._records.delete(NUMBER.pack(mailbox.number))
+        self._cache.pop(mailbox.number, None)
+        self._dirty.pop(mailbox.number, None)
+
+    def rename(self, mailbox: Mailbox, name: str) -> None:
+        self._names.delete(name_key(mailbox.user, mailbox.name))
+        mailbox.name = name
+        self._file(mailbox)
+
+    def touch(self, mailbox: Mailbox) -> None:
+        """Have a changed mailbox written."""
+        if not mailbox.dirty:
+            mailbox.dirty = True
+            self._dirty[mailbox.number] = mailbox
+
+    def flush(self) -> None:
+        """Write what changed into the open transaction."""
+        for number, mailbox in sorted(self._dirty.items()):
+            key = NUMBER.pack(number)
+            self._records.put(key, seal_packed(key, mailbox.packed()))
+            mailbox.dirty = False
+        self._dirty.clear()
+
+    def trim(self) -> bool:
+        """Empty the cache if it has grown too large; whether it did, so that who holds mailboxes
+        lets go of them. Only after `flush`."""
+        if len(self._cache) <= CACHED_MAX:
+            return False
+        self._cache.clear()
+        return True
+
+    def _file(self, mailbox: Mailbox) -> None:
+        key = name_key(mailbox.user, mailbox.name)
+        self._names.put(key, seal(key, NUMBER.pack(mailbox.number)))
+        self.touch(mailbox)
+
+    def _listed(self, key: bytes, record: bytes) -> Mailbox:
+        value = unseal("names", key, record)
+        mailbox = self.get(NUMBER.unpack(value)[0]) if len(value) == NUMBER.size else None
+        if mailbox is None:
+            raise IndexDamaged("names", key, "there is no such mailbox")
+        return mailbox
+
+
+def read_mailbox(key: bytes, record: bytes) -> Mailbox:
+    """A mailbox from its record. Raises `IndexDamaged`."""
+    try:
+        return Mailbox.unpacked(unseal_packed("mailboxes", key, record))
+    except (ValueError, TypeError, AttributeError) as e:
+        raise IndexDamaged("mailboxes", key, str(e)) from None
+
+
+class Subscriptions:
+    """The names that users subscribed to."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._table = engine.table("subscriptions")
+
+    def has(self, user: str, name: str) -> bool:
+        return self._table.get(name_key(user, name)) is not None
+
+    def put(self, user: str, name: str) -> None:
+        key = name_key(user, name)
+        self._table.put(key, seal(key, name.encode()))
+
+    def delete(self, user: str, name: str) -> bool:
+        return self._table.delete(name_key(user, name))
+
+    def of(self, user: str) -> list[str]:
+        """All of a user, ordered. Raises `IndexDamaged`."""
+        rows = scan(self._table, *user_range(user))
+        return sorted(read_text("subscriptions", key, record) for key, record in rows)
+
+    def count(self, user: str, most: int) -> int:
+        return len(self._table.page(*user_range(user), most))
+
+
+class Users:
+    """Addresses and password hashes; only the root shard has any."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._table: Table = engine.table("users")
+
+    def get(self, address: str) -> str | None:
+        """The password hash. Raises `IndexDamaged`."""
+        key = address.encode()
+        record = self._table.get(key)
+        return None if record is None else read_text("users", key, record)
+
+    def put(self, address: str, password_hash: str) -> None:
+        key = address.encode()
+        self._table.put(key, seal(key, password_hash.encode()))
+
+    def delete(self, address: str) -> bool:
+        return self._table.delete(address.encode())
+
+    def after(self, address: str, limit: int) -> list[str]:
+        """Addresses above `address`, ordered, at most `limit`."""
+        start = address.encode() + b"\0" if address else b""
+        return [key.decode() for key, _ in self._table.page(start, None, limit)]
+
+
+def read_text(table: str, key: bytes, record: bytes) -> str:
+    """A sealed record that is text. Raises `IndexDamaged`."""
+    try:
+        return unseal(table, key, record).decode()
+    except UnicodeDecodeError as e:
+        raise IndexDamaged(table, key, str(e)) from None

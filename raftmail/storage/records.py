@@ -1,0 +1,213 @@
+"""The records of the index as bytes: fixed-size structs for messages, msgpack for what is rarely
+written.
+
+Every record ends in a CRC32 over itself and what it is filed under, so that neither a flipped bit
+nor a record in the wrong place is taken for good.
+"""
+
+from __future__ import annotations
+
+from struct import Struct
+from typing import Any
+from zlib import crc32
+
+from raftmail.mail.packing import CodecError, Raw, pack, unpack
+from raftmail.storage.disk import DiskError
+
+DIGEST_MASK = 2**128 - 1
+CRC = Struct("<I")
+
+MESSAGE_KEY = Struct(">QI")
+"""Mailbox number, UID."""
+
+CHANGE_KEY = Struct(">QQI")
+"""Mailbox number, modseq, UID."""
+
+EXPUNGE_KEY = Struct(">QQ")
+"""Mailbox number, modseq."""
+
+NUMBER = Struct(">Q")
+
+MESSAGE_BODY = Struct("<IQBQQ64s")
+"""UID, modseq, system flags, keyword bits 0-63 and 64-127, and the fields that never change, see
+`FIXED`."""
+
+MESSAGE = Struct("<IQBQQ64s16sI")
+"""`MESSAGE_BODY`, the digest of it, and the CRC32."""
+
+FIXED = Struct("<qI16s32sI")
+"""Received date (microseconds since 1970), size in bytes, GUID, sha256 of the body, CRC32 of the
+summary."""
+
+BLOBREF = Struct("<QI")
+"""How many messages have this body, and its size in bytes."""
+
+
+class IndexDamaged(DiskError):
+    """A record of the index fails its checksum or does not decode."""
+
+    def __init__(self, table: str, key: bytes, why: str = "its checksum does not fit") -> None:
+        super().__init__(f"the record {key.hex()} of table {table!r} is damaged: {why}")
+        self.table = table
+        self.key = key
+
+
+def seal(key: bytes, value: bytes) -> bytes:
+    """`value` with the checksum that `unseal` checks."""
+    return value + CRC.pack(crc32(value, crc32(key)))
+
+
+def unseal(table: str, key: bytes, record: bytes) -> bytes:
+    """The value in a sealed record. Raises `IndexDamaged`."""
+    value = record[:-4]
+    if len(record) < 4 or record[-4:] != CRC.pack(crc32(value, crc32(key))):
+        raise IndexDamaged(table, key)
+    return value
+
+
+def seal_packed(key: bytes, value: object) -> bytes:
+    return seal(key, pack(value))
+
+
+def unseal_packed(table: str, key: bytes, record: bytes) -> Any:
+    try:
+        return unpack(unseal(table, key, record))
+    except CodecError as e:
+        raise IndexDamaged(table, key, str(e)) from None
+
+
+def unpack_message(key: bytes, record: bytes) -> Raw:
+    """The fields of `MESSAGE`. Raises `IndexDamaged`."""
+    mailbox, uid = MESSAGE_KEY.unpack(key)
+    if len(record) == MESSAGE.size:
+        fields = MESSAGE.unpack(record)
+        if fields[7] == crc32(record[:-4], mailbox & 0xFFFFFFFF) and fields[0] == uid:
+            return fields
+    raise IndexDamaged("messages", key)
+
+
+class Mailbox:
+    """A mailbox, as it is cached and changed; written when the transaction is committed.
+
+    Invariants: every UID is below `uidnext`, every modseq at most `highestmodseq`; `digest` is the
+    sum of the messages' digests modulo 2^128; `unseen` counts messages without \\Seen;
+    `expunge_rows` counts its rows of the expunge log, which is complete for what vanished after
+    modseq `expunge_floor`."""
+
+    __slots__ = (
+        "bits",
+        "digest",
+        "dirty",
+        "expunge_floor",
+        "expunge_rows",
+        "guid",
+        "highestmodseq",
+        "keywords",
+        "messages",
+        "name",
+        "number",
+        "size_bytes",
+        "special_use",
+        "uidnext",
+        "uidvalidity",
+        "unseen",
+        "user",
+    )
+
+    def __init__(
+        self, number: int, user: str, name: str, guid: bytes, uidvalidity: int, special_use: str
+    ) -> None:
+        self.number = number
+        self.user = user
+        self.name = name
+        self.guid = guid
+        self.uidvalidity = uidvalidity
+        self.special_use = special_use
+        self.uidnext = 1
+        self.highestmodseq = 1
+        self.messages = 0
+        self.unseen = 0
+        self.size_bytes = 0
+        self.digest = 0
+        self.keywords: list[str] = []
+        self.bits: dict[str, int] = {}
+        self.expunge_rows = 0
+        self.expunge_floor = 0
+        self.dirty = False
+
+    def packed(self) -> Raw:
+        """What is written, and what a shard's digest covers."""
+        return (
+            self.number,
+            self.user,
+            self.name,
+            self.guid,
+            self.uidvalidity,
+            self.special_use,
+            self.uidnext,
+            self.highestmodseq,
+            self.messages,
+            self.unseen,
+            self.size_bytes,
+            self.digest.to_bytes(16, "little"),
+            self.keywords,
+            self.expunge_rows,
+            self.expunge_floor,
+        )
+
+    @staticmethod
+    def unpacked(raw: Any) -> Mailbox:
+        """Raises ValueError or TypeError for what `packed` does not give."""
+        if len(raw) != 15:
+            raise ValueError("a mailbox has 15 fields")
+        mailbox = Mailbox(*raw[:6])
+        (
+            mailbox.uidnext,
+            mailbox.highestmodseq,
+            mailbox.messages,
+            mailbox.unseen,
+            mailbox.size_bytes,
+            digest,
+            keywords,
+            mailbox.expunge_rows,
+            mailbox.expunge_floor,
+        ) = raw[6:]
+        mailbox.digest = int.from_bytes(digest, "little")
+        mailbox.keywords = list(keywords)
+        mailbox.bits = {name.lower(): bit for bit, name in enumerate(keywords)}
+        return mailbox
+
+    def add_keywords(self, names: tuple[str, ...]) -> None:
+        """Give bits to keywords that have none."""
+        for name in names:
+            self.bits[name.lower()] = len(self.keywords)
+            self.keywords.append(name)
+
+
+class Client:
+    """What is kept of one client (P3): everything up to `floor` is forgotten, `results` has what
+    was given above it.
+
+    `used` orders clients by their last use. `heavy` has the weight of results that are not
+    small."""
+
+    __slots__ = ("floor", "heavy", "results", "used")
+
+    def __init__(self) -> None:
+        self.floor = 0
+        self.used = 0
+        self.results: dict[int, Raw] = {}
+        self.heavy: dict[int, int] = {}
+
+    def packed(self) -> Raw:
+        """What is written, and what a shard's digest covers."""
+        return (self.used, self.floor, list(self.results.items()), list(self.heavy.items()))
+
+    @staticmethod
+    def unpacked(raw: Any) -> Client:
+        """Raises ValueError or TypeError for what `packed` does not give."""
+        client = Client()
+        client.used, client.floor, results, heavy = raw
+        client.results = dict(results)
+        client.heavy = dict(heavy)
+        return client
