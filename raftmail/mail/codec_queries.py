@@ -154,11 +154,11 @@ def _answer_raw(answer: q.Answer) -> Raw:
         return (_NOTHING,)
     if isinstance(answer[0], str):
         return (_NAMES, answer)
-    return (_MAILBOXES, [_mailbox_raw(mailbox) for mailbox in answer])  # type: ignore[arg-type]
+    return (_MAILBOXES, [_mailbox_raw(mailbox) for mailbox in answer])
 
 
 def _read_answer(kind: int, value: Any = None) -> q.Answer:
-    if kind == _NONE or kind == _NOTHING:
+    if kind in (_NONE, _NOTHING):
         if value is not None:
             raise ValueError("nothing stands in an empty answer")
         return None if kind == _NONE else ()

@@ -3,6 +3,9 @@ checks again."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from raftmail.mail import commands as c
 from raftmail.mail.flags import parse_flags
 from raftmail.mail.names import SPECIAL_USES, mailbox_name, user_address
@@ -39,7 +42,7 @@ def validate(command: c.Command) -> None:
     shard's state.
 
     Raises ValueError whose text names the field."""
-    check = _CHECKS.get(type(command))
+    check: Callable[[Any], None] | None = _CHECKS.get(type(command))
     if check is None:
         raise ValueError(f"command: {type(command).__name__} is no command")
     check(command)
@@ -212,7 +215,7 @@ def _purge(x: c.PurgeUser) -> None:
     check_user("user", x.user)
 
 
-_CHECKS = {
+_CHECKS: dict[type, Callable[[Any], None]] = {
     c.CreateMailbox: _create,
     c.DeleteMailbox: _delete,
     c.RenameMailbox: _rename,

@@ -112,6 +112,14 @@ class Machine:
         """Carry out the entry at `index`; b"" is a no-op. The results, by client and seq, if they
         are wanted. An entry already applied gives []. Raises `OutOfOrder`, `IndexDamaged`,
         `DiskError`."""
+        given = self.apply_raw(index, term, payload)
+        if not want_results:
+            return []
+        return [(client, seq, result_of(raw)) for client, seq, raw in given]
+
+    def apply_raw(self, index: int, term: int, payload: bytes) -> list[tuple[bytes, int, Raw]]:
+        """`apply`, with results as `codec_results.result_of` takes them, for those alone that
+        somebody waits for."""
         target = self.index
         if index <= target.applied_index:
             return []
@@ -120,7 +128,7 @@ class Machine:
         if target.failed:
             raise OutOfOrder(f"nothing can be applied before an abort: {target.failed}")
         try:
-            results = self._requests(payload, want_results) if payload else []
+            results = self._requests(payload) if payload else []
         except BaseException as e:
             target.failed = f"entry {index}: {e or type(e).__name__}"
             raise
@@ -129,7 +137,7 @@ class Machine:
         self._payload_bytes += len(payload)
         return results
 
-    def _requests(self, payload: bytes, want_results: bool) -> list[tuple[bytes, int, Result]]:
+    def _requests(self, payload: bytes) -> list[tuple[bytes, int, Raw]]:
         try:
             hashes, requests = open_entry(payload)
         except CodecError:
@@ -139,7 +147,7 @@ class Machine:
         clients = self.index.clients
         use, keep = clients.use, clients.keep
         store = self._store.execute
-        results: list[tuple[bytes, int, Result]] = []
+        results: list[tuple[bytes, int, Raw]] = []
         for raw in requests:
             if not head_is_good(raw):
                 continue
@@ -172,8 +180,7 @@ class Machine:
                     keep(record, seq, result, heavy)
             if floor > record.floor:
                 clients.forget(record, floor)
-            if want_results:
-                results.append((client, seq, result_of(result)))
+            results.append((client, seq, result))
         self.dirty_requests += len(requests)
         return results
 

@@ -8,7 +8,6 @@ only for what the expunge log no longer has.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from hashlib import blake2b
 from typing import Any
 from zlib import crc32
 
@@ -28,6 +27,7 @@ from raftmail.storage.records import (
     MESSAGE_KEY,
     IndexDamaged,
     Mailbox,
+    message_digest,
     seal,
     seal_packed,
     unpack_message,
@@ -107,12 +107,12 @@ class Messages:
         before: list[bytes] = []
         after: list[bytes] = []
         pack_body, pack_change, pack_crc = MESSAGE_BODY.pack, CHANGE_KEY.pack, CRC.pack
-        number_of = int.from_bytes
+        number_of, digest_of = int.from_bytes, message_digest
         for key, entry in self.unsettled.items():
             modseq, system, keywords, fixed, mailbox, uid, old_modseq, old_digest = entry
             number = mailbox.number
             body = pack_body(uid, modseq, system, keywords & _LOW, keywords >> 64, fixed)
-            digest = blake2b(body, digest_size=16).digest()
+            digest = digest_of(body)
             body += digest
             rows.append((key, body + pack_crc(crc32(body, number & 0xFFFFFFFF))))
             mailbox.digest = (
@@ -220,7 +220,7 @@ class Messages:
             return self.absent(mailbox)
         ranges: list[tuple[int, int]] = []
         for key, record in self._expunge_rows(mailbox, modseq + 1):
-            ranges.extend(_read_uids(key, record).ranges())
+            ranges.extend(read_uids(key, record).ranges())
         return UidSet.from_ranges(ranges)
 
     def absent(self, mailbox: Mailbox) -> UidSet:
@@ -343,7 +343,7 @@ class Messages:
         rows = self._expunges.page(EXPUNGE_KEY.pack(number, 0), end, EXPUNGE_ROWS_MAX // 2)
         ranges: list[tuple[int, int]] = []
         for key, record in rows:
-            ranges.extend(_read_uids(key, record).ranges())
+            ranges.extend(read_uids(key, record).ranges())
             self._expunges.delete(key)
         merged = UidSet.from_ranges(ranges)
         key = rows[-1][0]
@@ -355,7 +355,8 @@ class Messages:
             mailbox.expunge_rows += 1
 
 
-def _read_uids(key: bytes, record: bytes) -> UidSet:
+def read_uids(key: bytes, record: bytes) -> UidSet:
+    """A row of the expunge log. Raises `IndexDamaged`."""
     try:
         return UidSet.from_wire(unseal_packed("expunges", key, record))
     except ValueError as e:

@@ -7,6 +7,7 @@ nor a record in the wrong place is taken for good.
 
 from __future__ import annotations
 
+from hashlib import blake2b
 from struct import Struct
 from typing import Any
 from zlib import crc32
@@ -74,6 +75,12 @@ def unseal_packed(table: str, key: bytes, record: bytes) -> Any:
         return unpack(unseal(table, key, record))
     except CodecError as e:
         raise IndexDamaged(table, key, str(e)) from None
+
+
+def message_digest(body: bytes) -> bytes:
+    """The part of a message (its `MESSAGE_BODY`) in its mailbox's digest, which is the sum of them
+    modulo 2^128."""
+    return blake2b(body, digest_size=16).digest()
 
 
 def unpack_message(key: bytes, record: bytes) -> Raw:
