@@ -9,6 +9,7 @@ What stays the engine's: terms, votes, roles, the log matching of appends, match
 
 from __future__ import annotations
 
+import logging
 import random
 from typing import Any, Protocol
 
@@ -19,6 +20,9 @@ from pysyncobj.transport import Transport
 from pysyncobj.version import VERSION
 
 from raftmail.consensus.journal import Journal
+from raftmail.storage.disk import DiskFull
+
+logger = logging.getLogger(__name__)
 
 ENGINE_VERSION = "0.3.17"
 
@@ -128,6 +132,7 @@ class Engine(SyncObj):
         fallback_s: float,
     ) -> None:
         self.owner = owner
+        self.self_id = self_id
         self.rng = rng
         self.election_min_s = election_min_s
         self.election_max_s = election_max_s
@@ -182,6 +187,9 @@ class Engine(SyncObj):
         if self.commit_index() < index:
             self._SyncObj__raftCommitIndex = index
 
+    def rewind_applied(self, index: int) -> None:
+        self._SyncObj__raftLastApplied = index
+
     def set_commit(self, index: int) -> None:
         self._SyncObj__raftCommitIndex = index
 
@@ -214,6 +222,7 @@ class Engine(SyncObj):
 
     def deliver(self, peer: int, message: dict[str, Any]) -> None:
         self.link.received(self.nodes[peer], message)
+        self.count_only_synced = False
 
     def start_election(self) -> None:
         """Have the next tick begin an election. Without this none ever begins (G5)."""
@@ -263,7 +272,14 @@ class Engine(SyncObj):
 
     def _SyncObj__onBecomeLeader(self) -> None:
         index = self.journal.last_index + 1
-        SyncObj._SyncObj__onBecomeLeader(self)
+        try:
+            SyncObj._SyncObj__onBecomeLeader(self)
+        except DiskFull as e:
+            # Without the entry that begins its term a leader would answer reads from before it.
+            logger.error("replica %d was elected and cannot lead: %s", self.self_id, e)
+            self._SyncObj__raftLeader = None
+            self._SyncObj__setState(FOLLOWER)
+            return
         self._SyncObj__noopIDx = index
         self.count_only_synced = True
 

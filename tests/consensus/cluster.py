@@ -206,6 +206,7 @@ class Cluster:
             self.now += step
             for n in members:
                 self.tick(n)
+                self.sync(n)
             self.settle(members)
 
     def elect(self, replica: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from raftmail.consensus import group
 from raftmail.consensus.barrier import ReadRounds
-from raftmail.consensus.election import Ballot
+from raftmail.consensus.election import Ballot, Elections
 from raftmail.consensus.engine import Engine
 from raftmail.consensus.followers import Followers
 from raftmail.consensus.group import Group
@@ -87,7 +87,7 @@ FAULTS: dict[str, Fault] = {
     ),
     "second-leader": _fault(
         "a second leader of a term is followed",
-        (Group, "_follows", "if self._leader_of_term[0] == message.term and", "if False and"),
+        (Elections, "heard_leader", "if self._leader_of_term[0] == term and", "if False and"),
     ),
     "foreign-messages": _fault(
         "messages of another group are taken",
@@ -115,23 +115,23 @@ FAULTS: dict[str, Fault] = {
     "no-prevote": _fault(
         "a replica stands for election without asking first",
         (
-            Group,
-            "_maybe_prevote",
-            "if self._asked_to_lead or len(self.voters) == 1:",
+            Elections,
+            "tick",
+            "if self._asked_to_lead or len(self._voters) == 1:",
             "if True:",
         ),
     ),
     "prevote-not-sticky": _fault(
         "a PreVote is granted while a leader is alive",
-        (Group, "_on_prevote", "if self._is_sticky(now):", "if False:"),
+        (Elections, "answer_prevote", "if self.is_sticky(now):", "if False:"),
     ),
     "vote-not-sticky": _fault(
         "a candidate deposes a leader that is alive",
-        (Group, "_handle", "if kind is Kind.VOTE and self._is_sticky(now)", "if False"),
+        (Group, "_handle", "if kind is Kind.VOTE and self.elections.is_sticky(now)", "if False"),
     ),
     "prevote-any-log": _fault(
         "a PreVote is granted to a log that lacks entries",
-        (Group, "_on_prevote", "if log_is_up_to_date(", "if True or log_is_up_to_date("),
+        (Elections, "answer_prevote", "if log_is_up_to_date(", "if True or log_is_up_to_date("),
     ),
     "no-fallback": _fault(
         "a leader that reaches no majority goes on believing in itself",
@@ -177,7 +177,6 @@ FAULTS: dict[str, Fault] = {
     "release-too-much": _fault(
         "a sync releases what was promised after it began",
         (Group, "end_sync", "count = self._releasable", "count = len(self._held)"),
-        (Group, "end_sync", "self._held[:count]", "self._held"),
     ),
     "release-while-syncing": _fault(
         "what is held goes out while the sync still runs",
@@ -185,7 +184,12 @@ FAULTS: dict[str, Fault] = {
     ),
     "release-when-full": _fault(
         "what could not be written for lack of space is acknowledged",
-        (Group, "begin_sync", "self._releasable = 0\n", "self._releasable = len(self._held)\n"),
+        (
+            Group,
+            "begin_sync",
+            "nothing of it is acknowledged.\n        self._releasable = 0",
+            "nothing of it is acknowledged.\n        self._releasable = len(self._held)",
+        ),
     ),
     "leader-counts-unsynced": _fault(
         "the leader counts itself before its own disk holds an entry",
@@ -231,7 +235,7 @@ FAULTS: dict[str, Fault] = {
     ),
     "transfer-unmarked": _fault(
         "the election that a leader asked for is refused because the leader is alive",
-        (Group, "engine_send", "transfer = int(self._asked_to_lead)", "transfer = 0"),
+        (Group, "engine_send", ", transfer]", ", 0]"),
     ),
     "transfer-too-early": _fault(
         "mastership goes to a replica that lacks entries",
@@ -249,6 +253,10 @@ FAULTS: dict[str, Fault] = {
         ),
     ),
     # Reads
+    "leads-without-entry": _fault(
+        "a replica leads although the entry that begins its term did not fit on the disk",
+        (Engine, "_SyncObj__onBecomeLeader", "self._SyncObj__setState(FOLLOWER)", "pass"),
+    ),
     "read-without-round": _fault(
         "a leader answers reads without asking whether it still leads",
         (

@@ -45,7 +45,7 @@ class Edit:
         edited = source.replace(self.old, self.new)
         exec(compile(edited, f"<planted {self.name}>", "exec"), function.__globals__, made)
         after = made[self.name]
-        (after.fget if isinstance(after, property) else after).planted_source = edited
+        (after.fget if isinstance(before, property) else after).planted_source = edited
         # A property's source carries its decorator along.
         setattr(self.owner, self.name, after)
         return partial(setattr, self.owner, self.name, before)
