@@ -1,0 +1,86 @@
+"""Limits of a connection and of a server, with their defaults."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class LmtpConfig:
+    """Limits of one connection, and how it names itself.
+
+    `host` is this server's name in the greeting and in Received. A command line counts with its
+    CRLF: over `command_line_bytes_max` it gets 500, over `line_drop_bytes_max` the connection is
+    closed. `bad_commands_max` bad commands are answered since the last delivery, the next one is
+    the last. Over `message_bytes_max` a message is read to its end without being kept, and refused
+    with 552. Replies wait in the session up to `reply_bytes_max` (and one command's replies more)
+    before it reads on. An empty `detail_separator` means that addresses have no detail.
+    Raises ValueError.
+    """
+
+    host: str = "localhost"
+    detail_separator: str = "+"
+    starttls: bool = False
+    command_line_bytes_max: int = 4096
+    line_drop_bytes_max: int = 65536
+    recipients_max: int = 1000
+    message_bytes_max: int = 50 * 1024 * 1024
+    bad_commands_max: int = 20
+    reply_bytes_max: int = 65536
+    idle_timeout_s: float = 300.0
+    transaction_timeout_s: float = 600.0
+
+    def __post_init__(self) -> None:
+        for name in (
+            "recipients_max",
+            "message_bytes_max",
+            "bad_commands_max",
+            "reply_bytes_max",
+            "idle_timeout_s",
+            "transaction_timeout_s",
+        ):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be above 0, not {getattr(self, name)}")
+        if self.command_line_bytes_max < 512:
+            raise ValueError("command_line_bytes_max must be at least 512 (RFC 5321 4.5.3.1.4)")
+        if self.line_drop_bytes_max < self.command_line_bytes_max:
+            raise ValueError("line_drop_bytes_max must not be below command_line_bytes_max")
+        if (
+            not self.host
+            or not self.host.isascii()
+            or not self.host.isprintable()
+            or (" " in self.host)
+        ):
+            raise ValueError(f"host must be a name in ASCII without spaces, not {self.host!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class ServerConfig:
+    """Limits of a server, beside those of each connection in `session`.
+
+    Over `connections_max` a client gets 421. One read takes at most `read_bytes_max`. A connection
+    is not read from while more than `unread_bytes_max` wait for the backend to answer, nor, by the
+    rule of `ReadBudget`, while all of them hold more than `buffered_bytes_max`. A backend call that
+    takes longer than `backend_timeout_s` is cancelled and answered 451. A client that does not take
+    what was sent before closing is cut off after `close_timeout_s`. Raises ValueError.
+    """
+
+    session: LmtpConfig = field(default_factory=LmtpConfig)
+    connections_max: int = 1000
+    read_bytes_max: int = 64 * 1024
+    unread_bytes_max: int = 64 * 1024
+    buffered_bytes_max: int = 256 * 1024 * 1024
+    backend_timeout_s: float = 60.0
+    tls_handshake_timeout_s: float = 30.0
+    close_timeout_s: float = 5.0
+
+    def __post_init__(self) -> None:
+        for name in (
+            "connections_max",
+            "read_bytes_max",
+            "unread_bytes_max",
+            "buffered_bytes_max",
+            "backend_timeout_s",
+            "tls_handshake_timeout_s",
+            "close_timeout_s",
+        ):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be above 0, not {getattr(self, name)}")

@@ -1,0 +1,182 @@
+"""The LMTP server: listeners on TCP and unix sockets, time limits, and an orderly end."""
+
+import asyncio
+import os
+import socket
+import ssl
+import stat
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Final
+
+from raftmail.lmtp.backend import DeliveryBackend
+from raftmail.lmtp.config import ServerConfig
+from raftmail.lmtp.connection import LOG, Connection, Shared
+
+_BACKLOG: Final = 128
+_SWEEP_S_MAX: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class ServerStats:
+    """What a server does now, and has done since it began.
+
+    Now: `connections`, of which `connections_waiting` are not read from for want of memory;
+    `buffered_bytes` of what clients sent; `unsent_bytes` of replies that clients do not take.
+    Since: the rest; `messages` counts those that the backend gave verdicts on.
+    """
+
+    connections: int
+    connections_waiting: int
+    buffered_bytes: int
+    unsent_bytes: int
+    connections_refused: int
+    messages: int
+    backend_failures: int
+
+
+class LmtpServer:
+    """Takes mail by LMTP and hands it to a backend.
+
+    To be made and used on the event loop. Time limits are checked at most a second late, and at
+    most a quarter of the shortest limit.
+    """
+
+    def __init__(
+        self,
+        backend: DeliveryBackend,
+        config: ServerConfig,
+        *,
+        wall_clock: Callable[[], float],
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        """With `tls`, STARTTLS is offered, whatever `config.session.starttls` says. `wall_clock`
+        gives seconds since 1970, for Received and the arrival date of messages."""
+        session_config = replace(config.session, starttls=tls is not None)
+        self._loop = asyncio.get_running_loop()
+        self._shared = Shared(backend, config, session_config, tls, wall_clock)
+        self._listeners: list[asyncio.Server] = []
+        self._socket_files: list[tuple[str, int]] = []
+        self._sweeper: asyncio.TimerHandle | None = None
+        self._sweep_s = min(
+            _SWEEP_S_MAX,
+            session_config.idle_timeout_s / 4,
+            session_config.transaction_timeout_s / 4,
+            config.backend_timeout_s / 4,
+            config.close_timeout_s / 4,
+        )
+
+    async def listen_tcp(self, host: str, port: int) -> tuple[str, int]:
+        """Take connections on a TCP port, any free one for 0; returns address and port.
+
+        Raises OSError where the port cannot be had.
+        """
+        listener = await self._loop.create_server(self._accept, host, port, backlog=_BACKLOG)
+        self._add_listener(listener)
+        name = listener.sockets[0].getsockname()
+        return str(name[0]), int(name[1])
+
+    async def listen_unix(self, path: str, mode: int = 0o660) -> None:
+        """Take connections on a unix socket with these permissions.
+
+        A socket that a server left behind is replaced; one that is listened on, or a file that is
+        no socket, is not: OSError.
+        """
+        with suppress(FileNotFoundError):
+            if not stat.S_ISSOCK(os.lstat(path).st_mode):
+                raise FileExistsError(
+                    f"{path} exists and is not a socket; remove it or use another"
+                )
+            if _is_listened_on(path):
+                raise OSError(f"another server listens on {path}; stop it or use another path")
+            os.unlink(path)
+        listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            listening.bind(path)
+            # Nobody can connect before listen(), so nobody sees the permissions of the umask.
+            os.chmod(path, mode)
+            self._socket_files.append((path, os.lstat(path).st_ino))
+            listener = await self._loop.create_unix_server(
+                self._accept, sock=listening, backlog=_BACKLOG
+            )
+        except BaseException:
+            listening.close()
+            raise
+        self._add_listener(listener)
+
+    async def stop(self, grace_s: float) -> None:
+        """Stop. Idle clients get 421 at once, the others when their transaction is through; after
+        `grace_s` those that are left get it, too, and their backend calls are cancelled."""
+        shared = self._shared
+        shared.stopping = True
+        for listener in self._listeners:
+            listener.close()
+        self._listeners.clear()
+        for path, inode in self._socket_files:
+            with suppress(FileNotFoundError):
+                if os.lstat(path).st_ino == inode:
+                    os.unlink(path)
+        self._socket_files.clear()
+
+        now = self._loop.time()
+        for connection in list(shared.connections):
+            connection.drain(now)
+        if not await _happens(shared.no_connections, grace_s):
+            LOG.warning("%d connections did not end in %s s", len(shared.connections), grace_s)
+            for connection in list(shared.connections):
+                connection.cut()
+            await _happens(shared.no_connections, shared.config.close_timeout_s)
+        if shared.abandoned:
+            await asyncio.wait(list(shared.abandoned), timeout=shared.config.close_timeout_s)
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+            self._sweeper = None
+
+    def stats(self) -> ServerStats:
+        """A snapshot for metrics."""
+        shared = self._shared
+        return ServerStats(
+            connections=len(shared.connections),
+            connections_waiting=shared.budget.waiting_count,
+            buffered_bytes=shared.budget.held_bytes,
+            unsent_bytes=sum(connection.unsent_bytes for connection in shared.connections),
+            connections_refused=shared.connections_refused,
+            messages=shared.messages,
+            backend_failures=shared.backend_failures,
+        )
+
+    def _accept(self) -> Connection:
+        return Connection(self._shared)
+
+    def _add_listener(self, listener: asyncio.Server) -> None:
+        self._listeners.append(listener)
+        if self._sweeper is None:
+            self._sweeper = self._loop.call_later(self._sweep_s, self._sweep)
+
+    def _sweep(self) -> None:
+        # One timer for all: to set one for each command would cost more than the command.
+        self._sweeper = self._loop.call_later(self._sweep_s, self._sweep)
+        now = self._loop.time()
+        for connection in list(self._shared.connections):
+            connection.check_deadlines(now)
+
+
+def _is_listened_on(path: str) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(path)
+        except BlockingIOError:
+            return True  # its backlog is full
+        except OSError:
+            return False
+    return True
+
+
+async def _happens(event: asyncio.Event, timeout_s: float) -> bool:
+    try:
+        await asyncio.wait_for(event.wait(), timeout_s)
+    except TimeoutError:
+        return False
+    return True
