@@ -1,0 +1,206 @@
+"""The live connection of two peers: frames out in one write a turn, frames in, and a sign of life.
+
+A `PeerLink` begins after the handshake and does not know who dialled. `peers.PeerNet` sees to it
+that there is at most one for each peer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from raftmail.wire.codec import ProtocolError
+from raftmail.wire.frames import FrameReader, frame_prefix
+from raftmail.wire.limits import MIB
+
+_log = logging.getLogger(__name__)
+
+OnFrame: TypeAlias = Callable[[str, int, str, bytes], None]
+"""Called with peer, shard, kind, payload; must not raise."""
+
+PING = "PING"
+_INFLATED_BYTES_MAX = 256 * 1024
+_COMPRESSION_LEVEL = 1
+_NO_HEADER = -15
+_PREFIXES_MAX = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class LinkLimits:
+    """Of the links of a node."""
+
+    frame_bytes_max: int = 64 * MIB
+    """A longer frame ends the link that it comes on, and is not sent."""
+    queue_bytes_max: int = 128 * MIB
+    """Frames that the peer has not read; more end the link, since memory may not grow."""
+    silence_s: float = 3.0
+    """A link on which nothing comes for so long has ended."""
+    ping_s: float = 1.0
+    """After so long without a frame to send, a PING is sent."""
+    dial_s: float = 3.0
+    """Connecting, TLS and hello together take no longer."""
+    backoff_min_s: float = 0.05
+    backoff_max_s: float = 1.0
+    """Between two dials, doubling, half of it random."""
+
+
+class PeerLink(asyncio.Protocol):
+    """Invariants:
+    1. `on_lost` is called once, and no frame is handed out after `close` was called.
+    2. Frames leave and arrive in the order of `send`, or not at all.
+    3. At most `queue_bytes_max` bytes, and the frame that went over it, wait to be sent."""
+
+    def __init__(
+        self,
+        peer: str,
+        transport: asyncio.Transport,
+        limits: LinkLimits,
+        on_frame: OnFrame,
+        on_lost: Callable[[PeerLink, str], None],
+        *,
+        compress: bool,
+    ) -> None:
+        self.peer = peer
+        self.frames_received = 0
+        self.bytes_received = 0
+        self._loop = asyncio.get_running_loop()
+        self._transport = transport
+        self._limits = limits
+        self._on_frame = on_frame
+        self._on_lost = on_lost
+        self._reader = FrameReader(limits.frame_bytes_max)
+        self._deflate = (
+            zlib.compressobj(_COMPRESSION_LEVEL, zlib.DEFLATED, _NO_HEADER) if compress else None
+        )
+        self._inflate = zlib.decompressobj(_NO_HEADER) if compress else None
+        self._out: list[bytes] = []
+        self._queued_bytes = 0
+        self._flushing = False
+        self._prefixes: dict[tuple[int, str], bytes] = {}
+        self._heard = self._sent = self._ticked = self._loop.time()
+        self.closed = False
+        transport.set_write_buffer_limits(high=limits.queue_bytes_max)
+
+    def send(self, shard: int, kind: str, payload: bytes | Sequence[bytes]) -> bool:
+        """Queue a frame, whose payload may be given in pieces. False when the link has ended or
+        ends over this. Raises ValueError for a frame that no reader takes."""
+        if self.closed:
+            return False
+        size = len(payload) if isinstance(payload, bytes) else sum(map(len, payload))
+        limits = self._limits
+        if size > limits.frame_bytes_max:
+            raise ValueError(f"a frame of {size} bytes, more than {limits.frame_bytes_max}")
+        try:
+            prefix = self._prefixes[shard, kind]
+        except KeyError:
+            if len(self._prefixes) >= _PREFIXES_MAX:
+                self._prefixes.clear()
+            prefix = self._prefixes[shard, kind] = frame_prefix(shard, kind)
+        out = self._out
+        out.append(b"%b%d}\r\n" % (prefix, size))
+        if isinstance(payload, bytes):
+            out.append(payload)
+        else:
+            out.extend(payload)
+        self._queued_bytes += size
+        if self._queued_bytes > limits.queue_bytes_max:
+            self._fail(f"{self._queued_bytes} bytes wait to be sent: the peer is too slow")
+            return False
+        if not self._flushing:
+            self._flushing = True
+            self._loop.call_soon(self._flush)
+        return True
+
+    def receive(self, data: bytes) -> None:
+        """What the transport brought."""
+        self.data_received(data)
+
+    def close(self, reason: str) -> None:
+        """End it now: what is queued is not sent, what was received and not handed out is
+        dropped."""
+        if not self.closed:
+            self.closed = True
+            self._out.clear()
+            self._transport.abort()
+            self._on_lost(self, reason)
+
+    def tick(self, now: float) -> None:
+        """Some times within `ping_s`: end the link when it is silent, ping when we are."""
+        if self.closed:
+            return
+        limits = self._limits
+        late_s = now - self._ticked - limits.ping_s
+        self._ticked = now
+        if late_s > limits.silence_s / 2:
+            # This process stood still; what the peer sent meanwhile is not read yet.
+            self._heard = now
+        if now - self._heard > limits.silence_s:
+            self.close(f"silent for {limits.silence_s:g} s")
+        elif now - self._sent >= limits.ping_s:
+            self.send(0, PING, b"")
+
+    # asyncio.Protocol
+
+    def data_received(self, data: bytes) -> None:
+        self._heard = self._loop.time()
+        try:
+            inflate = self._inflate
+            if inflate is None:
+                self._take(data)
+                return
+            while not self.closed:
+                piece = inflate.decompress(data, _INFLATED_BYTES_MAX)
+                data = inflate.unconsumed_tail
+                if not piece:
+                    return
+                self._take(piece)
+        except (ProtocolError, zlib.error) as error:
+            _log.warning("link to %s: what came makes no sense: %s", self.peer, error)
+            self.close(f"what came makes no sense: {error}")
+        except Exception:
+            _log.exception("link to %s: a frame could not be handled", self.peer)
+            self.close("a frame could not be handled")
+
+    def _take(self, data: bytes) -> None:
+        on_frame = self._on_frame
+        peer = self.peer
+        frames = self._reader.feed(data)
+        self.bytes_received += len(data)
+        self.frames_received += len(frames)
+        for shard, kind, payload in frames:
+            if kind != PING:
+                on_frame(peer, shard, kind, payload)
+                if self.closed:
+                    return
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.close("closed by the peer" if exc is None else f"lost: {exc}")
+
+    # Inside
+
+    def _fail(self, reason: str) -> None:
+        """End it, but not inside the caller's `send`."""
+        self.closed = True
+        self._out.clear()
+        self._transport.abort()
+        self._loop.call_soon(self._on_lost, self, reason)
+
+    def _flush(self) -> None:
+        self._flushing = False
+        out = self._out
+        if self.closed or not out:
+            return
+        self._sent = self._loop.time()
+        transport = self._transport
+        deflate = self._deflate
+        if deflate is None:
+            transport.writelines(out)
+        else:
+            data = deflate.compress(b"".join(out)) + deflate.flush(zlib.Z_SYNC_FLUSH)
+            transport.write(data)
+        self._out = []
+        self._queued_bytes = transport.get_write_buffer_size()

@@ -1,0 +1,364 @@
+"""All links of a node: dials its peers, takes those that dial, keeps one live link for each."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import random
+import ssl
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import cast
+
+from raftmail.wire import handshake, tls
+from raftmail.wire.codec import Line, LineReader, ProtocolError
+from raftmail.wire.handshake import Hello, HelloRefused, Live
+from raftmail.wire.limits import BEFORE_AUTH
+from raftmail.wire.link import LinkLimits, OnFrame, PeerLink
+from raftmail.wire.server import is_loopback
+
+_log = logging.getLogger(__name__)
+
+_TAG = b"p1"
+_NEVER = "0"
+_OTHER_TAKEN = "the other side's connection is taken instead"
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """`host:port` or `[v6]:port`. Raises ValueError."""
+    host, colon, port = address.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not colon or not host or not port.isdigit() or not 0 < int(port) < 65536:
+        raise ValueError(f"{address!r} is no address: write host:port")
+    return host, int(port)
+
+
+class _Peer:
+    """What is known of one peer. Invariant: `link` is live or None, and `on_up` was called for
+    it."""
+
+    __slots__ = (
+        "address",
+        "boot",
+        "dial",
+        "down",
+        "greeting",
+        "link",
+        "live",
+        "name",
+        "seen",
+        "task",
+    )
+
+    def __init__(self, name: str, address: str) -> None:
+        self.name = name
+        self.address = address
+        self.link: PeerLink | None = None
+        self.live: Live | None = None
+        self.dial = 0
+        self.seen = _NEVER
+        self.greeting: _Dial | None = None  # has said hello, and has no answer
+        self.down = asyncio.Event()
+        self.down.set()
+        self.task: asyncio.Task[None] | None = None
+
+
+class _Dial(asyncio.Protocol):
+    """A connection that we began, until it has become a link. `outcome` has the answer to the hello
+    and what came after it."""
+
+    def __init__(self) -> None:
+        self.transport: asyncio.Transport | None = None
+        self.outcome: asyncio.Future[tuple[Line, bytes]] = (
+            asyncio.get_running_loop().create_future()
+        )
+        self._reader = LineReader(BEFORE_AUTH)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # uvloop's TLS transport is no subclass of asyncio.Transport, but has all it has.
+        transport = cast(asyncio.Transport, transport)
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        if self.outcome.done():
+            return
+        self._reader.feed(data)
+        try:
+            while (item := self._reader.take_one()) is not None:
+                words = item if isinstance(item, list) else getattr(item, "words", [b"*"])
+                if words[0] == b"*":
+                    continue
+                line = item if isinstance(item, Line) else Line.of(words)
+                assert self.transport is not None
+                self.transport.pause_reading()
+                self.outcome.set_result((line, self._reader.rest()))
+                return
+        except (ProtocolError, ValueError) as error:
+            self.fail(HelloRefused(f"its answer makes no sense: {error}"))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.fail(exc or ConnectionError("closed before it answered"))
+
+    def fail(self, error: Exception) -> None:
+        """Give up."""
+        if not self.outcome.done():
+            self.outcome.set_exception(error)
+            self.outcome.exception()  # whether anybody waits for it or not
+
+
+class PeerNet:
+    """The links to all peers.
+
+    Invariants (they hold at every call of `on_up`, `on_down`, `on_frame`):
+    1. Between an `on_up(p)` and the next `on_down(p)`, all frames from `p` came on one connection.
+    2. A connection is aborted, and `on_down` called, before the next is announced; nothing that was
+       received on it is handed out afterwards.
+    3. Each queue is bounded by `LinkLimits.queue_bytes_max`."""
+
+    def __init__(
+        self,
+        node: str,
+        cluster: str,
+        peers: Mapping[str, str],
+        *,
+        tls_context: ssl.SSLContext | None,
+        kinds: Iterable[str],
+        on_frame: OnFrame,
+        on_up: Callable[[str], None],
+        on_down: Callable[[str], None],
+        limits: LinkLimits | None = None,
+        compress: bool = False,
+    ) -> None:
+        """`peers` maps names to `host:port`. `tls_context` is `tls.peer_context`; None is for
+        trials on one machine: then only loopback addresses are dialled and taken. Frames whose
+        kind is not in `kinds` are counted and dropped. With `compress`, links are compressed if
+        both sides say so. Raises ValueError for an address that cannot be."""
+        self.node = node
+        self.cluster = cluster
+        self._tls = tls_context
+        self._kinds = frozenset(kinds)
+        self._on_frame = on_frame
+        self._on_up = on_up
+        self._on_down = on_down
+        self._limits = limits or LinkLimits()
+        self._compress = compress
+        self._boot = os.urandom(8).hex()
+        self._peers: dict[str, _Peer] = {}
+        self._running = False
+        self._ticking: asyncio.TimerHandle | None = None
+        self.unknown_frames = 0
+        """Frames of kinds that nobody registered here."""
+        for name, address in peers.items():
+            split_address(address)
+            self._peers[name] = _Peer(name, address)
+
+    # For the node
+
+    def start(self) -> None:
+        """Begin to dial. Needs a running loop."""
+        self._running = True
+        for peer in self._peers.values():
+            self._begin_dialling(peer)
+        self._tick()
+
+    async def close(self) -> None:
+        """End all links, calling `on_down` for each, and dial no more."""
+        self._running = False
+        if self._ticking is not None:
+            self._ticking.cancel()
+        for name in list(self._peers):
+            await self._remove(name)
+
+    async def set_peers(self, peers: Mapping[str, str]) -> None:
+        """Let the membership be this: links to others end; a changed address counts from the next
+        dial on. Raises ValueError for an address that cannot be, changing nothing."""
+        for address in peers.values():
+            split_address(address)
+        for name in self._peers.keys() - peers.keys():
+            await self._remove(name)
+        for name, address in peers.items():
+            peer = self._peers.get(name)
+            if peer is not None:
+                peer.address = address
+            else:
+                peer = self._peers[name] = _Peer(name, address)
+                if self._running:
+                    self._begin_dialling(peer)
+
+    def send(self, peer: str, shard: int, kind: str, payload: bytes | Sequence[bytes]) -> bool:
+        """Queue a frame. False when the link is down, also when it goes down over this one because
+        too much waits; the frames queued so far are lost then, and `on_down` follows."""
+        known = self._peers.get(peer)
+        if known is None or known.link is None:
+            return False
+        return known.link.send(shard, kind, payload)
+
+    @property
+    def up(self) -> frozenset[str]:
+        """Peers whose link is live."""
+        return frozenset(name for name, peer in self._peers.items() if peer.link is not None)
+
+    # Links
+
+    def accept(self, transport: asyncio.Transport, line: Line, rest: bytes) -> None:
+        """See `server.PeerAcceptor`."""
+        tag = line.words[0][:64]
+        try:
+            hello = handshake.read_hello(line)
+            certified = self._certified(transport, hello)
+            handshake.check_hello(
+                hello,
+                cluster=self.cluster,
+                node=self.node,
+                peers=self._peers,
+                certified=certified,
+            )
+            peer = self._peers[hello.node]
+            greeting = peer.greeting is not None
+            handshake.may_take(self.node, hello, peer.live, greeting=greeting)
+            if not self._running:
+                raise HelloRefused(f"node {self.node} is stopping")
+        except HelloRefused as error:
+            _log.info("a peer was refused: %s", error)
+            transport.write(handshake.refusal(tag, str(error)))
+            transport.close()
+            return
+        if peer.greeting is not None:
+            peer.greeting.fail(HelloRefused(_OTHER_TAKEN))
+        compress = self._compress and hello.compress
+        transport.write(handshake.answer(tag, hello, self._boot, compress))
+        live = Live(hello.boot, True, hello.dial, hello.link)
+        self._go_live(peer, transport, live, rest, compress=compress)
+
+    def _certified(self, transport: asyncio.Transport, hello: Hello) -> tuple[str, str] | None:
+        ssl_object = transport.get_extra_info("ssl_object")
+        if ssl_object is not None:
+            return tls.identity(ssl_object.getpeercert())
+        if self._tls is None and is_loopback(transport):
+            return hello.cluster, hello.node
+        return None
+
+    def _go_live(
+        self, peer: _Peer, transport: asyncio.Transport, live: Live, rest: bytes, *, compress: bool
+    ) -> None:
+        old = peer.link
+        if old is not None:
+            old.close("the peer has a new connection")
+            self._lost(old, "the peer has a new connection")
+        link = PeerLink(
+            peer.name, transport, self._limits, self._receive, self._lost, compress=compress
+        )
+        transport.set_protocol(link)
+        peer.link = link
+        peer.live = live
+        peer.seen = live.link
+        peer.down.clear()
+        _log.info("link to %s is up", peer.name)
+        self._on_up(peer.name)
+        if rest:
+            link.receive(rest)
+        transport.resume_reading()
+
+    def _receive(self, peer: str, shard: int, kind: str, payload: bytes) -> None:
+        if kind in self._kinds:
+            self._on_frame(peer, shard, kind, payload)
+        else:
+            self.unknown_frames += 1
+
+    def _lost(self, link: PeerLink, reason: str) -> None:
+        peer = self._peers.get(link.peer)
+        if peer is None or peer.link is not link:
+            return
+        peer.link = None
+        peer.live = None
+        _log.info("link to %s is down: %s", peer.name, reason)
+        self._on_down(peer.name)
+        peer.down.set()
+
+    async def _remove(self, name: str) -> None:
+        peer = self._peers[name]
+        if peer.task is not None:
+            peer.task.cancel()
+            await asyncio.gather(peer.task, return_exceptions=True)
+        if peer.link is not None:
+            peer.link.close("not a peer any more")
+        del self._peers[name]
+
+    def _tick(self) -> None:
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        for peer in list(self._peers.values()):
+            if peer.link is not None:
+                peer.link.tick(now)
+        self._ticking = loop.call_later(self._limits.ping_s / 2, self._tick)
+
+    # Dialling
+
+    def _begin_dialling(self, peer: _Peer) -> None:
+        peer.task = asyncio.get_running_loop().create_task(self._keep_dialling(peer))
+
+    async def _keep_dialling(self, peer: _Peer) -> None:
+        limits = self._limits
+        backoff_s = limits.backoff_min_s
+        said = ""
+        while True:
+            while not peer.down.is_set():
+                await peer.down.wait()
+            dial = _Dial()
+            try:
+                async with asyncio.timeout(limits.dial_s):
+                    await self._dial(peer, dial)
+                backoff_s = limits.backoff_min_s
+                said = ""
+                continue
+            except (OSError, HelloRefused, TimeoutError) as error:
+                text = tls.explain(error)
+                if text != said:
+                    _log.info("dialling %s at %s: %s", peer.name, peer.address, text)
+                    said = text
+            finally:
+                peer.greeting = None
+                if dial.transport is not None and dial.transport.get_protocol() is dial:
+                    dial.transport.abort()
+            await asyncio.sleep(backoff_s * (0.5 + random.random() / 2))
+            backoff_s = min(2 * backoff_s, limits.backoff_max_s)
+
+    async def _dial(self, peer: _Peer, dial: _Dial) -> None:
+        """Make a link, unless the peer has made one meanwhile. Raises OSError, `HelloRefused`."""
+        host, port = split_address(peer.address)
+        loop = asyncio.get_running_loop()
+        await loop.create_connection(lambda: dial, host, port, ssl=self._tls)
+        transport = dial.transport
+        assert transport is not None
+        if self._tls is None and not is_loopback(transport):
+            raise HelloRefused("without TLS, peers are on this machine only")
+        if self._tls is not None:
+            shown = tls.identity(transport.get_extra_info("ssl_object").getpeercert())
+            if shown != (self.cluster, peer.name):
+                raise HelloRefused(f"the certificate there is of {shown}, not of {peer.name}")
+        if peer.link is not None:
+            raise HelloRefused(_OTHER_TAKEN)
+        peer.dial += 1
+        hello = Hello(
+            self.cluster,
+            self.node,
+            peer.name,
+            self._boot,
+            peer.dial,
+            os.urandom(8).hex(),
+            peer.seen,
+            self._compress,
+        )
+        peer.greeting = dial
+        transport.write(hello.line(_TAG))
+        line, rest = await dial.outcome
+        if peer.link is not None:
+            raise HelloRefused(_OTHER_TAKEN)  # it was dialled after our hello was answered
+        words = line.words
+        if words[1:2] != [b"OK"]:
+            raise HelloRefused(" ".join(word.decode("utf-8", "replace") for word in words[2:]))
+        boot = line.named.get(b"boot", b"").decode("ascii", "replace")
+        compress = line.named.get(b"compress") == b"deflate"
+        peer.greeting = None
+        live = Live(boot, False, hello.dial, hello.link)
+        self._go_live(peer, transport, live, rest, compress=compress)

@@ -1,0 +1,359 @@
+"""The listener, and the connections of clients until they end or become links of peers.
+
+Protocols, not streams, so that it runs as it is on asyncio's loop and on uvloop's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+import ssl
+import zlib
+from collections.abc import Coroutine
+from typing import Any, Protocol, cast
+
+from raftmail.wire.codec import Line, quote_text
+from raftmail.wire.frontend import FrontEnd
+from raftmail.wire.session import Session
+
+_log = logging.getLogger(__name__)
+
+_SWEEP_S = 1.0
+_BACKLOG = 1024
+_INFLATED_BYTES_MAX = 64 * 1024
+_COMPRESSION_LEVEL = 3
+_NO_HEADER = -15  # raw DEFLATE (RFC 1951)
+
+
+class PeerAcceptor(Protocol):
+    """Takes over a connection whose other side says that it is a peer; `link.PeerNet` does."""
+
+    def accept(self, transport: asyncio.Transport, line: Line, rest: bytes) -> None:
+        """`line` is PEER HELLO, `rest` what was received after it. Answers, and either makes the
+        transport a link or closes it."""
+
+
+def is_loopback(transport: asyncio.BaseTransport) -> bool:
+    """Whether the other side is on this machine."""
+    name = transport.get_extra_info("peername")
+    if not isinstance(name, tuple):
+        return False
+    try:
+        address = ipaddress.ip_address(name[0].partition("%")[0])
+    except ValueError:
+        return False
+    mapped = getattr(address, "ipv4_mapped", None)
+    return bool((mapped or address).is_loopback)
+
+
+class Connection(asyncio.Protocol):
+    """One accepted connection: bytes in and out, compression, and back-pressure, of one `Session`.
+
+    Invariants:
+    1. While the session is blocked nothing is read, so what is held is bounded by the session's
+       limits, one chunk, and one compressed chunk.
+    2. Answers of one turn of the loop leave in one write."""
+
+    def __init__(self, listener: Listener) -> None:
+        self._listener = listener
+        self._front = listener.front
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport
+        self._session: Session
+        self._out: list[bytes] = []
+        self._flushing = False
+        self._reading = True
+        self._eof = False
+        self._closing = False
+        self.congested = False
+        self._congested_at = 0.0
+        self._writable = asyncio.Event()
+        self._writable.set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._deflate: zlib._Compress | None = None
+        self._inflate: zlib._Decompress | None = None
+        self._deflated = b""
+        self._began = self._heard = self._loop.time()
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # uvloop's TLS transport is no subclass of asyncio.Transport, but has all it has.
+        transport = cast(asyncio.Transport, transport)
+        self._transport = transport
+        limits = self._front.limits
+        transport.set_write_buffer_limits(high=limits.output_bytes_max)
+        trusted = self._listener.trust_loopback and is_loopback(transport)
+        self._session = Session(self._front, self, trusted=trusted)
+        if not self._listener.admit(self):
+            self.write(
+                b"* BYE %b\r\n" % quote_text(f"{limits.connections_max} connections already")
+            )
+            self._session.end()
+            self.hang_up()
+            return
+        self._session.start()
+
+    def data_received(self, data: bytes) -> None:
+        self._heard = self._loop.time()
+        try:
+            if self._inflate is not None:
+                self._deflated += data
+                self._pump()
+            else:
+                self._session.receive(data)
+        except Exception:
+            self._fail()
+        self._set_reading()
+
+    def eof_received(self) -> bool:
+        self._eof = True
+        self._flush_soon()
+        return self._transport.get_extra_info("ssl_object") is None
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._closing = True
+        self._session.end()
+        self._listener.forget(self)
+        self._writable.set()
+        for task in self._tasks:
+            task.cancel()
+
+    def pause_writing(self) -> None:
+        self.congested = True
+        self._congested_at = self._loop.time()
+        self._writable.clear()
+        self._set_reading()
+
+    def resume_writing(self) -> None:
+        self.congested = False
+        self._writable.set()
+        self.resume_soon()
+
+    # The session's channel
+
+    def write(self, data: bytes) -> None:
+        """See `desk.Channel`."""
+        self._out.append(data)
+        if not self._flushing:
+            self._flush_soon()
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """See `desk.Channel`."""
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def resume_soon(self) -> None:
+        """See `desk.Channel`."""
+        self._loop.call_soon(self._resume)
+
+    async def drained(self) -> None:
+        """See `desk.Channel`."""
+        self._flush()
+        await self._writable.wait()
+
+    def compress(self) -> None:
+        """See `desk.Channel`."""
+        self._flush()
+        self._deflate = zlib.compressobj(_COMPRESSION_LEVEL, zlib.DEFLATED, _NO_HEADER)
+        self._inflate = zlib.decompressobj(_NO_HEADER)
+
+    def become_peer(self, line: Line, rest: bytes) -> None:
+        """See `desk.Channel`."""
+        self._flush()
+        peers = self._listener.peers
+        if peers is None or self._inflate is not None:
+            self.write(b'%b NO CANNOT "no peers are taken here"\r\n' % line.words[0][:64])
+            self.hang_up()
+            return
+        self._listener.forget(self)
+        self._closing = True
+        if not self._reading:
+            self._transport.resume_reading()
+        peers.accept(self._transport, line, rest)
+
+    def hang_up(self) -> None:
+        """See `desk.Channel`."""
+        if not self._closing:
+            self._eof = False  # it is closed now, not when the last answer has gone
+            self._flush()
+            self._closing = True
+            self._congested_at = self._loop.time()
+            self._transport.close()
+
+    # Time
+
+    def check(self, now: float) -> None:
+        """Once a second: end what has been silent or slow for too long."""
+        limits = self._front.limits
+        session = self._session
+        if self._closing or self.congested:
+            if now - self._congested_at > limits.slow_reader_s:
+                self._transport.abort()
+            return
+        silent_s = now - self._heard
+        if self._eof:
+            self._flush_soon()
+        elif not session.authenticated:
+            if now - self._began > limits.handshake_s:
+                self._bye(f"no authentication within {limits.handshake_s:g} s")
+        elif session.outstanding:
+            pass
+        elif session.inside_request and silent_s > limits.stalled_request_s:
+            self._bye(f"half a request, and nothing more for {limits.stalled_request_s:g} s")
+        elif silent_s > limits.idle_s:
+            self._bye(f"no request for {limits.idle_s:g} s")
+
+    def stop(self) -> None:
+        """The node stops: say so and close."""
+        self._bye("the node stops")
+
+    # Inside
+
+    def _bye(self, text: str) -> None:
+        self.write(b"* BYE %b\r\n" % quote_text(text))
+        self._session.end()
+        self.hang_up()
+
+    def _fail(self) -> None:
+        _log.exception("a client connection failed over what it received")
+        self._session.end()
+        self._transport.abort()
+
+    def _resume(self) -> None:
+        if self._session.ended:
+            return
+        try:
+            self._session.run()
+            if self._inflate is not None:
+                self._pump()
+        except Exception:
+            self._fail()
+        self._set_reading()
+        if self._eof:
+            self._flush_soon()
+
+    def _pump(self) -> None:
+        """Inflate and take a piece at a time, for as long as the session is not blocked."""
+        inflate = self._inflate
+        assert inflate is not None
+        session = self._session
+        while not session.blocked and not session.ended:
+            try:
+                piece = inflate.decompress(self._deflated, _INFLATED_BYTES_MAX)
+            except zlib.error:
+                self._bye("that is not DEFLATE")
+                return
+            self._deflated = inflate.unconsumed_tail
+            if not piece:
+                return
+            session.receive(piece)
+
+    def _set_reading(self) -> None:
+        if self._closing:
+            return
+        wanted = not self._session.blocked
+        if wanted != self._reading:
+            self._reading = wanted
+            if wanted:
+                self._transport.resume_reading()
+            else:
+                self._transport.pause_reading()
+
+    def _flush_soon(self) -> None:
+        self._flushing = True
+        self._loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._flushing = False
+        out = self._out
+        if self._closing:
+            out.clear()
+            return
+        if out:
+            data = out[0] if len(out) == 1 else b"".join(out)
+            out.clear()
+            deflate = self._deflate
+            if deflate is not None:
+                data = deflate.compress(data) + deflate.flush(zlib.Z_SYNC_FLUSH)
+            self._transport.write(data)
+        session = self._session
+        if self._eof and not session.outstanding and not session.blocked:
+            self.hang_up()
+
+
+class Listener:
+    """Accepts clients, and peers for `peers`, on any number of addresses.
+
+    Invariant: at most `limits.connections_max` connections are clients or may become so."""
+
+    def __init__(
+        self,
+        front: FrontEnd,
+        *,
+        peers: PeerAcceptor | None = None,
+        tls: ssl.SSLContext | None = None,
+        trust_loopback: bool = False,
+    ) -> None:
+        """`tls` is `tls.server_context`, or None for a listener in the clear. With `trust_loopback`
+        connections from this machine need no AUTH."""
+        self.front = front
+        self.peers = peers
+        self.trust_loopback = trust_loopback
+        self._tls = tls
+        self._servers: list[asyncio.Server] = []
+        self._connections: set[Connection] = set()
+        self._sweeping: asyncio.TimerHandle | None = None
+
+    async def listen(self, host: str, port: int) -> tuple[str, int]:
+        """Accept on an address; port 0 takes a free one. Gives what was bound. Raises OSError."""
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(
+            lambda: Connection(self),
+            host,
+            port,
+            ssl=self._tls,
+            backlog=_BACKLOG,
+            ssl_handshake_timeout=self.front.limits.handshake_s if self._tls else None,
+        )
+        self._servers.append(server)
+        if self._sweeping is None:
+            self._sweeping = loop.call_later(_SWEEP_S, self._sweep)
+        bound: tuple[str, int] = server.sockets[0].getsockname()[:2]
+        return bound
+
+    async def close(self) -> None:
+        """Stop accepting, tell all clients goodbye, and close. Links of peers stay as they are."""
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+        for server in self._servers:
+            server.close()
+        for connection in list(self._connections):
+            connection.stop()
+        for server in self._servers:
+            await server.wait_closed()
+
+    @property
+    def connections(self) -> int:
+        """Clients that are connected now."""
+        return len(self._connections)
+
+    def admit(self, connection: Connection) -> bool:
+        """Whether one more may be served."""
+        if len(self._connections) >= self.front.limits.connections_max:
+            return False
+        self._connections.add(connection)
+        return True
+
+    def forget(self, connection: Connection) -> None:
+        """It has ended, or is a client no longer."""
+        self._connections.discard(connection)
+
+    def _sweep(self) -> None:
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        for connection in list(self._connections):
+            connection.check(now)
+        self._sweeping = loop.call_later(_SWEEP_S, self._sweep)

@@ -1,0 +1,285 @@
+"""The server's side of a client connection: from bytes to commands, and who may give them.
+
+No sockets: `server.Connection` feeds what it receives, and is the session's `Channel`.
+"""
+
+from __future__ import annotations
+
+import hmac
+
+from raftmail.mail.results import Code
+from raftmail.wire import requests
+from raftmail.wire.codec import BadLine, Item, Line, LineReader, ProtocolError, quote, quote_text
+from raftmail.wire.desk import Channel, Desk
+from raftmail.wire.frontend import FrontEnd
+from raftmail.wire.reads import Reads
+from raftmail.wire.requests import Mailboxes, Refusal
+from raftmail.wire.writes import Commands, Writes
+
+VERSION = 1
+CAPABILITIES = b"COMPRESS-DEFLATE,MSAVE,PEER"
+
+_NOTHING: frozenset[bytes] = frozenset()
+_TAG_BYTES_MAX = 64
+
+
+class Session:
+    """One client.
+
+    Invariants:
+    1. Every line with a tag gets exactly one tagged answer, unless the connection ends first.
+    2. Commands begin in the order of their lines; their answers come in any order.
+    3. At `outstanding_commands_max`, or when the output is congested, lines wait and `blocked` is
+       True; what waits is bounded by one chunk."""
+
+    def __init__(self, front: FrontEnd, channel: Channel, *, trusted: bool) -> None:
+        self._front = front
+        self._channel = channel
+        limits = self._limits = front.limits
+        self.authenticated = trusted
+        """The other side may do everything."""
+        self._desk = Desk(channel.write, channel.resume_soon, front.budget)
+        reader_limits = limits.reader if trusted else limits.before_auth
+        self._reader = LineReader(reader_limits, self._admit)
+        self._items: list[Item] = []
+        self._next = 0
+        self._bad_lines = 0
+        self._failed_auths = 0
+        self._compressed = False
+        mailboxes = Mailboxes(limits.mailbox_numbers_max, {})
+        self._writes = Writes(front, self._desk, channel, mailboxes)
+        self._reads = Reads(front, self._desk, channel, mailboxes)
+        self._users = {**self._writes.user_commands, **self._reads.user_commands}
+        self._open_commands: Commands = {
+            b"HELLO": (self._hello, frozenset((b"client",))),
+            b"AUTH": (self._auth, _NOTHING),
+            b"LOGOUT": (self._logout, _NOTHING),
+        }
+        self._commands: Commands = {
+            **self._writes.commands,
+            **self._reads.commands,
+            b"NOOP": (self._noop, _NOTHING),
+            b"COMPRESS": (self._compress, _NOTHING),
+        }
+
+    @property
+    def outstanding(self) -> int:
+        """Commands that have begun and have no answer yet."""
+        return self._desk.outstanding
+
+    @property
+    def ended(self) -> bool:
+        """It takes and answers nothing more."""
+        return self._desk.ended
+
+    @property
+    def blocked(self) -> bool:
+        """Lines wait for answers to leave: nothing more should be read."""
+        return self._next < len(self._items) or self._reader.waiting or self._channel.congested
+
+    @property
+    def inside_request(self) -> bool:
+        """A request has begun to come and is not complete."""
+        return self._reader.inside_request
+
+    def start(self) -> None:
+        """Greet."""
+        limits = self._limits
+        self._channel.write(
+            b"* HELLO raftmail version=%d node=%b cluster=%b authenticated=%b line_bytes_max=%d"
+            b" literal_bytes_max=%d request_bytes_max=%d outstanding_commands_max=%d"
+            b" mailbox_numbers_max=%d idle_s=%d capabilities=%b\r\n"
+            % (
+                VERSION,
+                quote(self._front.node.encode()),
+                quote(self._front.cluster.encode()),
+                b"yes" if self.authenticated else b"no",
+                limits.reader.line_bytes_max,
+                limits.reader.literal_bytes_max,
+                limits.reader.request_bytes_max,
+                limits.outstanding_commands_max,
+                limits.mailbox_numbers_max,
+                int(limits.idle_s),
+                CAPABILITIES,
+            )
+        )
+
+    def receive(self, data: bytes) -> None:
+        """Take bytes, and begin the commands that have become complete."""
+        self._reader.feed(data)
+        self.run()
+
+    def end(self) -> None:
+        """The connection is gone."""
+        self._desk.end()
+        self._items = []
+        self._next = 0
+
+    def run(self) -> None:
+        """Begin what was received, until all of it is begun or has to wait."""
+        desk = self._desk
+        channel = self._channel
+        store = self._writes.store
+        outstanding_max = self._limits.outstanding_commands_max
+        while not desk.ended:
+            items = self._items
+            at = self._next
+            if at >= len(items):
+                self._items = items = self._read()
+                self._next = at = 0
+                if not items:
+                    desk.waiting = self._reader.waiting
+                    return
+            for position in range(at, len(items)):
+                item = items[position]
+                if desk.outstanding >= outstanding_max or channel.congested:
+                    self._next = position
+                    desk.waiting = True
+                    return
+                if type(item) is list and len(item) > 5 and item[1] == b"STORE" and store(item):
+                    continue
+                self._next = position + 1
+                self._dispatch(item)
+                if desk.ended:
+                    return
+            self._next = len(items)
+
+    def _read(self) -> list[Item]:
+        try:
+            if self.authenticated:
+                return self._reader.take()
+            item = self._reader.take_one()
+        except ProtocolError as error:
+            self._desk.bad(b"*", str(error))
+            self._bye("what follows cannot be understood")
+            return []
+        return [] if item is None else [item]
+
+    def _admit(self, count: int, first: bool) -> str | None:
+        desk = self._desk
+        held_max = self._limits.connection_buffered_bytes_max
+        if first and desk.held_bytes and desk.held_bytes + count > held_max:
+            return None
+        if desk.take(count):
+            return ""
+        return "the node holds as many messages in memory as it may: try again"
+
+    def _dispatch(self, item: Item) -> None:
+        if isinstance(item, BadLine):
+            self._desk.give_back(item.literal_bytes)
+            if item.busy:
+                self._channel.write(b"%b RETRY %b\r\n" % (item.tag, quote_text(item.text)))
+            else:
+                self._bad(item.tag, item.text)
+            return
+        words = item if isinstance(item, list) else item.words
+        tag = words[0]
+        line = Line()
+        try:
+            if not tag.isalnum() or len(tag) > _TAG_BYTES_MAX:
+                tag = b"*"
+                raise ValueError("a line begins with a tag, up to 64 letters and digits")
+            line = item if isinstance(item, Line) else Line.of(item)
+            if len(line.words) < 2:
+                raise ValueError("after the tag stands a command")
+            self._perform(tag, line)
+        except Refusal as refusal:
+            self._desk.no(tag, refusal)
+        except ValueError as error:
+            self._bad(tag, str(error))
+        finally:
+            # A handler that keeps the literals until its command is done sets this to 0.
+            self._desk.give_back(line.literal_bytes)
+
+    def _perform(self, tag: bytes, line: Line) -> None:
+        name = line.words[1].upper()
+        if name == b"PEER":
+            rest = self._reader.rest()
+            self.end()
+            self._channel.become_peer(line, rest)
+            return
+        found = self._open_commands.get(name)
+        if found is None:
+            if not self.authenticated:
+                raise Refusal(Code.CANNOT, "say who you are first: AUTH TOKEN <token>")
+            if name == b"ADMIN":
+                self._reads.admin(tag, line)
+                return
+            commands: Commands = self._commands
+            if name == b"USER" and len(line.words) > 2:
+                commands = self._users
+                name = line.words[2].upper()
+            found = commands.get(name)
+        if found is None:
+            shown = b" ".join(line.words[1:3] if name != line.words[1].upper() else [name])
+            raise ValueError(f"there is no command {shown[:80].decode('utf-8', 'replace')}")
+        handler, names = found
+        if not line.named.keys() <= names:
+            wrong = min(line.named.keys() - names).decode()
+            raise ValueError(f"{name.decode()} has no argument {wrong}=")
+        handler(tag, line)
+
+    def _bad(self, tag: bytes, text: str) -> None:
+        self._desk.bad(tag, text)
+        self._bad_lines += 1
+        if self._bad_lines >= self._limits.bad_lines_max:
+            self._bye(f"{self._bad_lines} lines that make no sense")
+
+    def _bye(self, text: str) -> None:
+        self._channel.write(b"* BYE %b\r\n" % quote_text(text))
+        self.end()
+        self._channel.hang_up()
+
+    # Of the connection itself
+
+    def _hello(self, tag: bytes, line: Line) -> None:
+        (version,) = requests.words_of(line, "HELLO 1 [client=<32 hexadecimal digits>]", 1)
+        if requests.integer("version", version) != VERSION:
+            raise Refusal(Code.CANNOT, f"this node speaks version {VERSION}")
+        client = line.named.get(b"client")
+        if client is not None:
+            self._writes.use_client(requests.client_of(client))
+        answer = b" version=%d node=%b cluster=%b authenticated=%b" % (
+            VERSION,
+            quote(self._front.node.encode()),
+            quote(self._front.cluster.encode()),
+            b"yes" if self.authenticated else b"no",
+        )
+        self._desk.ok(tag, answer)
+
+    def _auth(self, tag: bytes, line: Line) -> None:
+        kind, token = requests.words_of(line, "AUTH TOKEN <token>", 2)
+        if kind.upper() != b"TOKEN":
+            raise ValueError("usage: AUTH TOKEN <token>")
+        expected = self._front.token
+        if expected is None or not hmac.compare_digest(token, expected.encode()):
+            self._desk.no(tag, Refusal(Code.CANNOT, "that is not the token"))
+            self._failed_auths += 1
+            if self._failed_auths >= self._limits.failed_auths_max:
+                self._bye("too many wrong tokens")
+            return
+        self.authenticated = True
+        self._reader.limits = self._limits.reader
+        self._desk.ok(tag)
+
+    def _logout(self, tag: bytes, line: Line) -> None:
+        self._desk.ok(tag)
+        self._bye("you said LOGOUT")
+
+    def _noop(self, tag: bytes, line: Line) -> None:
+        requests.words_of(line, "NOOP", 0)
+        self._desk.ok(tag)
+
+    def _compress(self, tag: bytes, line: Line) -> None:
+        (method,) = requests.words_of(line, "COMPRESS DEFLATE", 1)
+        if method.upper() != b"DEFLATE":
+            raise Refusal(Code.CANNOT, "DEFLATE is the only compression here")
+        if self._compressed:
+            raise Refusal(Code.CANNOT, "compressed already")
+        if self._next < len(self._items) or self._reader.unread_bytes:
+            self._desk.bad(tag, "after COMPRESS nothing is sent before its answer")
+            self._bye("what follows cannot be understood")
+            return
+        self._compressed = True
+        self._desk.ok(tag)
+        self._channel.compress()
