@@ -6,7 +6,7 @@ Many calls go in one frame (those of one turn of the loop), and so do their answ
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import IntEnum
+from enum import IntEnum, StrEnum
 from typing import Any
 
 import msgpack
@@ -25,11 +25,11 @@ class CallKind(IntEnum):
     ADMIN = 4  # what, {key: value}
 
 
-class FrameKind(IntEnum):
-    """Frame kinds of the cluster; `shard.replica.FrameKind` has those below 16."""
+class FrameKind(StrEnum):
+    """Frames between routers; `shard.replica.FrameKind` has those between replicas."""
 
-    CALLS = 16
-    ANSWERS = 17
+    CALLS = "CALLS"
+    ANSWERS = "ANSWERS"
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,7 +51,7 @@ ReadIndex = Callable[[int | Failure], None]
 class Links(Protocol):
     """The links to the other nodes, and the way to have a replica's work done soon."""
 
-    def send(self, node: str, shard: int, kind: int, parts: Sequence[bytes]) -> bool:
+    def send(self, node: str, shard: int, kind: str, parts: Sequence[bytes]) -> bool:
         """Queue a frame; False when there is no link."""
 
     def is_up(self, node: str) -> bool: ...
@@ -77,6 +77,37 @@ class _Pending:
     target: str = ""
 
 
+class _Direct:
+    """A request that went straight into the own replica: the usual case, and so without a `_Pending`. When it comes back
+    without a result, it becomes one."""
+
+    __slots__ = ("blobs", "deadline", "done", "request", "router", "shard")
+
+    def __init__(
+        self,
+        router: Router,
+        shard: int,
+        deadline: float,
+        request: bytes,
+        blobs: Sequence[Blob],
+        done: Done,
+    ) -> None:
+        self.router = router
+        self.shard = shard
+        self.deadline = deadline
+        self.request = request
+        self.blobs = blobs
+        self.done = done
+
+    def __call__(self, outcome: Executed | Failure) -> None:
+        if self.router._direct.pop(self, self) is self:
+            return  # its deadline has passed, and it was answered then
+        if isinstance(outcome, Executed) or outcome.final or outcome.full:
+            self.done(outcome)
+        else:
+            self.router.try_elsewhere(self)
+
+
 @dataclass(slots=True)
 class Router:
     """`mail.service.Service` for this node. `replicas` maps shards to the replicas that this node has, `members` shards to the
@@ -95,6 +126,7 @@ class Router:
     _open_seqs: dict[int, None] = field(default_factory=dict)
     _number: int = 0
     _pending: dict[int, _Pending] = field(default_factory=dict)
+    _direct: dict[_Direct, None] = field(default_factory=dict)
     _outbox: dict[str, list[list[Any]]] = field(default_factory=dict)
     _answers: dict[str, list[list[Any]]] = field(default_factory=dict)
     _hints: dict[int, str] = field(default_factory=dict)
@@ -118,7 +150,15 @@ class Router:
         deadline_s: float,
         done: Done,
     ) -> None:
-        self._start(CallKind.SUBMIT, shard, deadline_s, (request, blobs), done)
+        replica = self.replicas.get(shard)
+        if replica is not None and replica.group.accepts and len(self._direct) < PENDING_MAX:
+            now = self.clock()
+            direct = _Direct(self, shard, now + deadline_s, request, blobs, done)
+            self._direct[direct] = None
+            replica.submit(now, request, blobs, direct)
+            self.links.wake(shard)
+        else:
+            self._start(CallKind.SUBMIT, shard, deadline_s, (request, blobs), done)
 
     async def execute(
         self, command: Command, *, blobs: Sequence[Blob] = (), deadline_s: float
@@ -222,11 +262,14 @@ class Router:
                 now - pending.sent_at > ATTEMPT_S and self._goal(pending) != pending.sent_to
             ):
                 self._dispatch(pending)
+        for direct in [d for d in self._direct if now >= d.deadline]:
+            del self._direct[direct]
+            direct.done(self._late_in(direct.shard, unknown=True))
         for number, (_, _, deadline) in list(self._relayed.items()):
             if now >= deadline:
                 del self._relayed[number]  # who asked has given up too
 
-    def receive(self, node: str, kind: int, payload: bytes) -> None:
+    def receive(self, node: str, kind: str, payload: bytes) -> None:
         """A frame of calls or answers from another node."""
         try:
             if kind == FrameKind.CALLS:
@@ -251,6 +294,14 @@ class Router:
         for pending in list(self._pending.values()):
             if pending.shard == shard and not pending.sent_to:
                 self._dispatch(pending)
+
+    def try_elsewhere(self, direct: _Direct) -> None:
+        """A request came back from the own replica without a result: send it to whoever leads now, under the same client id."""
+        pending = self._new(
+            CallKind.SUBMIT, direct.shard, 0.0, (direct.request, direct.blobs), direct.done
+        )
+        pending.deadline = direct.deadline
+        pending.attempted = True
 
     def leader_of(self, shard: int) -> str | None:
         """The node that leads a shard, as far as is known here."""
@@ -381,12 +432,16 @@ class Router:
     def _late(self, pending: _Pending) -> Failure:
         if pending.target:
             return Failure(f"node {pending.target} did not answer in time")
-        leader = self.leader_of(pending.shard)
+        unknown = pending.attempted and pending.kind is CallKind.SUBMIT
+        return self._late_in(pending.shard, unknown=unknown)
+
+    def _late_in(self, shard: int, *, unknown: bool) -> Failure:
+        leader = self.leader_of(shard)
         if leader is None:
-            text = f"shard {pending.shard} has no master within the deadline"
+            text = f"shard {shard} has no master within the deadline"
         else:
-            text = f"shard {pending.shard}: its master {leader} did not answer within the deadline"
-        return Failure(text, unknown=pending.attempted and pending.kind is CallKind.SUBMIT)
+            text = f"shard {shard}: its master {leader} did not answer within the deadline"
+        return Failure(text, unknown)
 
     def _answered(self, number: int, status: str, value: Any) -> None:
         relayed = self._relayed.pop(number, None)
@@ -519,6 +574,10 @@ class Router:
             else:
                 self._reply_failure(node, call.number, outcome)
 
+        for digest, body in call.data[1]:
+            if hashlib.sha256(body).digest() != digest:
+                self._reply_failure(node, call.number, Failure("a body was damaged on its way"))
+                return
         replica.submit(self.clock(), call.data[0], [(b[0], b[1]) for b in call.data[1]], done)
         self.links.wake(call.shard)
 

@@ -335,6 +335,10 @@ class Group:
             if message.term == self.term:
                 self._handle(now, message, size)
 
+    def rewind_applied(self, index: int) -> None:
+        """The state machine went back to `index` (an open transaction was lost): what follows is applied again."""
+        self.engine.rewind_applied(max(index, 1))
+
     def jump(self, index: int, term: int) -> None:
         """After a resync: the state machine stands at `index`, whose entry had `term`. An older state than the own is refused (G9),
         and a leader, whose log must not shrink, does not jump past what its disk holds: ValueError."""

@@ -86,7 +86,7 @@ class Admin:
         }
 
     def _shard_status(self, shard: int, by_node: Mapping[str, Any]) -> dict[str, Any]:
-        replicas = []
+        replicas: list[Any] = []
         for name in self.router.members[shard]:
             answer = by_node.get(name)
             row = None if answer is None else answer["shards"].get(str(shard))
@@ -126,7 +126,7 @@ class Admin:
     async def _count_users(self) -> int | None:
         """How many users there are, by a plain look at the local root replica; None without one."""
         root = self.opened.get(ROOT_SHARD)
-        return None if root is None else root.index.users.count()
+        return None if root is None else root.engine.table("users").count()
 
     async def _ask_or_none(self, node: str, what: str, arguments: Mapping[str, str]) -> Any:
         if not self.is_up(node):

@@ -1,7 +1,8 @@
 """A node's data folder: whose it is, that one process uses it, and that what it once held is still there (D7, G12).
 
-Layout: `node.json` (identity), `lock`, `shards/N/{journal,index,blobs}`. Beside the configuration stands `joined.json`, a copy of the identity
-that is not on the data disk: a node that once held replicas and finds none has lost its disk, and must not vote under its old id.
+Layout: `node.json` (identity), `lock`, `shards/N/{journal,index,blobs}`. Beside the configuration
+stands `joined.json`, a copy of the identity that is not on the data disk: a node that once held
+replicas and finds none has lost its disk, and must not vote under its old id.
 """
 
 from __future__ import annotations

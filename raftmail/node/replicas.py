@@ -39,8 +39,10 @@ def open_replica(config: Config, folder: DataFolder, shard: int, now: float) -> 
     )
     engine = LmdbEngine(disk.root / "index", TABLES)
     index = Index(engine, Identity(config.cluster.id, shard, str(replica_id)))
-    blobs = BlobStore.open(disk, "blobs", index, BlobLimits())
-    machine = Machine(index, blobs)
+    blobs = BlobStore.open(
+        disk, "blobs", index, BlobLimits(free_bytes_min=config.mail.disk_reserve_bytes)
+    )
+    machine = Machine(index)
     limits = Limits(log_bytes_max=config.raft.log_bytes_max)
     replica = Replica(shard, config.node.name, nodes, machine, blobs, limits)
     raft = config.raft

@@ -38,7 +38,7 @@ class Runner:
     _again: bool = False
     _stopped: bool = False
     _role: tuple[int, int | None] = (-1, None)
-    _jobs: list[asyncio.Future[float]] = field(default_factory=list)
+    _idle: asyncio.Event = field(default_factory=asyncio.Event)
 
     def wake(self) -> None:
         """Have the replica stepped before this turn of the loop ends."""
@@ -61,8 +61,8 @@ class Runner:
 
     async def idle(self) -> None:
         """Wait until no sync runs any more."""
-        while self._syncing:
-            await asyncio.sleep(0.001)
+        if self._syncing:
+            await self._idle.wait()
 
     def _run(self) -> None:
         self._scheduled = False
@@ -91,6 +91,7 @@ class Runner:
             self._finish()
         else:
             self._syncing = True
+            self._idle.clear()
             self._sync_in_threads(jobs)
 
     def _sync_in_threads(self, jobs: Sequence[Callable[[], None]]) -> None:
@@ -107,6 +108,7 @@ class Runner:
             if left:
                 return
             self._syncing = False
+            self._idle.set()
             if self._stopped:
                 return
             self._measure(self.loop.time() - began)

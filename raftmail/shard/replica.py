@@ -18,13 +18,14 @@ import logging
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import IntEnum
+from enum import StrEnum
 
 from raftmail.consensus.engine import REGULAR
 from raftmail.consensus.group import Group, NotLeader
 from raftmail.consensus.journal import SyncJob as JournalSyncJob
 from raftmail.consensus.messages import BadMessage
 from raftmail.mail.codec import CodecError, encode_entry, entry_blobs, inspect_request
+from raftmail.mail.codec_results import result_of
 from raftmail.mail.results import Executed, Result
 from raftmail.mail.service import Blob, Failure
 from raftmail.shard.machine import Machine
@@ -35,7 +36,7 @@ from raftmail.storage.disk import DiskFull
 logger = logging.getLogger(__name__)
 
 Done = Callable[[Executed | Failure], None]
-Frame = tuple[str, int, Sequence[bytes]]
+Frame = tuple[str, str, Sequence[bytes]]
 """A node's name, a `FrameKind`, and the parts of the payload."""
 
 DIGEST_BYTES = 32
@@ -46,12 +47,12 @@ MARK = b"\x02"
 MARKS_MAX = 16
 
 
-class FrameKind(IntEnum):
+class FrameKind(StrEnum):
     """What replicas of a shard send each other."""
 
-    RAFT = 1
-    BLOB = 2  # sha256, body
-    WANT = 3  # hashes, 32 bytes each
+    RAFT = "RAFT"
+    BLOB = "BLOB"  # sha256, body
+    WANT = "WANT"  # hashes, 32 bytes each
 
 
 class BlobsUnknown(Exception):
@@ -70,8 +71,12 @@ class Limits:
     want_hashes_max: int = 256
     want_bytes_max: int = 64 << 20
     index_commit_requests_max: int = 8192
+    index_commit_bytes_max: int = 64 << 20
     index_commit_s: float = 0.25
     log_bytes_max: int = 64 << 20
+    reclaim_bytes: int = 1 << 20
+    reclaim_pause_s: float = 0.1
+    reclaim_rest_s: float = 30.0
 
 
 @dataclass(slots=True)
@@ -121,8 +126,8 @@ class Replica:
     _wanted: dict[bytes, float] = field(default_factory=dict)
     _missing: set[bytes] = field(default_factory=set)
     _applied_waits: list[tuple[int, Callable[[bool], None]]] = field(default_factory=list)
-    _uncommitted_requests: int = 0
     _index_dirty_since: float | None = None
+    _reclaim_at: float = 0.0
     _now: float = 0.0
     _blob_job: BlobSyncJob | None = None
     _journal_job: JournalSyncJob | None = None
@@ -212,6 +217,8 @@ class Replica:
         self._now = now
         self.group.tick(now)
         self._check_role()
+        self._check_space(now)
+        self._reclaim(now)
         if not self.group.has_parked:
             self._missing.clear()
         for digest, asked in list(self._wanted.items()):
@@ -256,6 +263,30 @@ class Replica:
         self._commit_index(now)
         self._collect()
 
+    def _check_space(self, now: float) -> None:
+        """Refuse writes while the disk is nearly full, and take them again when there is space."""
+        full = self.blobs.nearly_full(now) or not self.group.journal.room()
+        if full and not self.disk_full:
+            self._note_full(DiskFull("the disk is nearly full"))
+        elif self.disk_full and not full:
+            self.disk_full = False
+            logger.info("shard %d: there is space again, writes are taken", self.shard)
+
+    def _reclaim(self, now: float) -> None:
+        """One bounded step towards giving back the space of bodies that nothing needs any more."""
+        if now < self._reclaim_at or self.blobs.dirty():
+            return
+        try:
+            progress = self.blobs.reclaim(self.machine.index.references, self.limits.reclaim_bytes)
+        except DiskFull as e:
+            self._note_full(e)
+            self._reclaim_at = now + self.limits.reclaim_rest_s
+            return
+        if progress.freed_bytes:
+            logger.info("shard %d: %d bytes of bodies given back", self.shard, progress.freed_bytes)
+        pause_s = self.limits.reclaim_pause_s if progress.more else self.limits.reclaim_rest_s
+        self._reclaim_at = now + pause_s
+
     @property
     def has_work(self) -> bool:
         """Whether another step would do something at once: what waits can be proposed, or held messages could go."""
@@ -274,7 +305,7 @@ class Replica:
         frames, self._frames = self._frames, []
         return frames
 
-    def receive(self, now: float, node: str, kind: int, payload: bytes) -> None:
+    def receive(self, now: float, node: str, kind: str, payload: bytes) -> None:
         """Take a frame from another node's replica. Bad ones are counted and dropped; consensus.appends.Diverged goes through."""
         self._now = now
         replica = self._ids.get(node)
@@ -319,23 +350,21 @@ class Replica:
 
     def apply(self, index: int, term: int, payload: bytes) -> None:
         if payload[:1] == MARK:
-            self.machine.apply(index, term, b"", want_results=False)
-            self.marks[index] = self.machine.digest()
+            self.machine.apply_raw(index, term, b"")
+            self.marks[index] = self.machine.index.digest()
             while len(self.marks) > MARKS_MAX:
                 del self.marks[next(iter(self.marks))]
             return
-        in_flight = self._in_flight
-        results = self.machine.apply(index, term, payload, want_results=bool(in_flight))
+        results = self.machine.apply_raw(index, term, payload)
         self.blobs.unpin(index)
-        self._uncommitted_requests += 1
         if self._index_dirty_since is None:
             self._index_dirty_since = self._now
+        in_flight = self._in_flight
         if in_flight:
-            for client, seq, result in results:
+            for client, seq, raw in results:
                 waiters = in_flight.pop((client, seq), None)
                 if waiters is not None:
-                    self._answer(waiters, result, index)
-        self._uncommitted_requests += len(results)
+                    self._answer(waiters, result_of(raw), index)
 
     def holds_blobs(self, payload: bytes, index: int) -> bool:
         if payload[:1] == MARK:
@@ -495,9 +524,11 @@ class Replica:
 
     def _commit_index(self, now: float) -> None:
         since = self._index_dirty_since
+        limits = self.limits
         if since is None or (
-            self._uncommitted_requests < self.limits.index_commit_requests_max
-            and now - since < self.limits.index_commit_s
+            self.machine.dirty_requests < limits.index_commit_requests_max
+            and self.machine.dirty_bytes < limits.index_commit_bytes_max
+            and now - since < limits.index_commit_s
         ):
             return
         try:
@@ -505,13 +536,19 @@ class Replica:
             self.machine.commit()
         except DiskFull as e:
             self._note_full(e)
+            self._take_back()
             return
         self._index_dirty_since = None
-        self._uncommitted_requests = 0
         self.counters.index_commits += 1
         journal = self.group.journal
         if journal.total_bytes > self.limits.log_bytes_max:
             journal.trim(self.machine.durable_index)
+
+    def _take_back(self) -> None:
+        """The open transaction of the index is lost: go back to the last commit, and apply again what the journal has."""
+        self.machine.abort()
+        self.group.rewind_applied(self.machine.applied_index)
+        self._index_dirty_since = None
 
     def _collect(self) -> None:
         nodes = self.nodes

@@ -1,0 +1,190 @@
+"""Making a cluster: its id, its certificate authority, its token, and one folder for each node.
+
+A node's folder holds everything that the node needs and is copied to its machine whole. What only
+the administrator needs (the authority's key) stays beside the folders.
+
+Layout: `NAME/{node.toml,README,tls/{ca.pem,node.pem,node.key,token}}` for each node, and
+`ca/{ca.pem,ca.key}`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from raftmail.node import config
+from raftmail.wire import tls
+
+TOKEN_BYTES = 32
+
+
+class BootstrapError(Exception):
+    """The cluster cannot be made; the text says why and what to do. Nothing was left behind."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodePlan:
+    """A node to be made. Addresses are host:port; an empty `lmtp` switches LMTP off."""
+
+    name: str
+    peer: str
+    client: str
+    lmtp: str = ""
+
+    @property
+    def hosts(self) -> list[str]:
+        """The hosts of its addresses, each once."""
+        addresses = filter(None, (self.peer, self.client, self.lmtp))
+        return list(dict.fromkeys(split_address(one)[0] for one in addresses))
+
+
+@dataclass(frozen=True, slots=True)
+class NewCluster:
+    """What was made. `folders` has a node's folder for each plan, in order."""
+
+    id: str
+    folder: Path
+    ca: Path
+    token_file: Path
+    folders: tuple[Path, ...]
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """Host and port of `host:port`; an IPv6 host stands in brackets, and is given without them.
+    Raises ValueError."""
+    host, colon, port = address.rpartition(":")
+    if not colon or not host or not port.isdecimal() or not 0 < int(port) < 65536:
+        raise ValueError(f'{address!r} is no address "host:port" with a port from 1 to 65535')
+    return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+def plan_loopback(count: int, base_port: int) -> list[NodePlan]:
+    """Nodes n1, n2, … on this machine: node i, from 0, has the ports `base_port` + 10 i for its
+    peers, one more for clients, and one more for LMTP. Raises ValueError when they do not fit."""
+    if base_port < 1 or base_port + 10 * (count - 1) + 2 > 65535:
+        raise ValueError(f"{count} nodes from port {base_port} on do not fit below port 65536")
+    plans = []
+    for at in range(count):
+        peer, client, lmtp = (f"127.0.0.1:{base_port + 10 * at + kind}" for kind in range(3))
+        plans.append(NodePlan(f"n{at + 1}", peer, client, lmtp))
+    return plans
+
+
+def make_cluster(
+    folder: Path, plans: Sequence[NodePlan], *, shards: int, now: datetime
+) -> NewCluster:
+    """Make a cluster's files in `folder`, which must be empty or missing.
+
+    `now` (with a time zone) is when the certificates become valid. Raises `BootstrapError`."""
+    _check(plans)
+    existed = folder.exists()
+    if existed and (not folder.is_dir() or any(folder.iterdir())):
+        raise BootstrapError(f"{folder}: is not an empty folder; name one that is new or empty")
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        return _make(folder, plans, shards, now)
+    except BaseException as error:
+        for path in folder.iterdir():
+            shutil.rmtree(path, ignore_errors=True)
+        if not existed:
+            folder.rmdir()
+        if isinstance(error, ValueError | config.ConfigError):
+            raise BootstrapError(str(error)) from None
+        raise
+
+
+def _check(plans: Sequence[NodePlan]) -> None:
+    seen: dict[str, str] = {}
+    for plan in plans:
+        if config.NAME.fullmatch(plan.name) is None:
+            raise BootstrapError(
+                f"node name {plan.name!r}: 1 to 32 of the characters a-z, 0-9 and -, not beginning "
+                "or ending with -"
+            )
+        for address in filter(None, (plan.peer, plan.client, plan.lmtp)):
+            try:
+                split_address(address)
+            except ValueError as error:
+                raise BootstrapError(f"node {plan.name}: {error}") from None
+            if address in seen:
+                raise BootstrapError(
+                    f"node {plan.name}: {address} is already an address of node {seen[address]}"
+                )
+            seen[address] = plan.name
+    if len({plan.name for plan in plans}) != len(plans):
+        raise BootstrapError("two nodes have the same name")
+    if not plans:
+        raise BootstrapError("a cluster has at least one node")
+
+
+def _make(folder: Path, plans: Sequence[NodePlan], shards: int, now: datetime) -> NewCluster:
+    cluster = secrets.token_hex(16)
+    token = secrets.token_hex(TOKEN_BYTES)
+    ca = tls.create_ca(cluster, now)
+    (folder / "ca").mkdir(mode=0o700)
+    tls.save(ca, folder / "ca" / "ca.pem", folder / "ca" / "ca.key")
+    _write_private(folder / "ca" / "token", token + "\n")
+    folders = []
+    for plan in plans:
+        home = folder / plan.name
+        (home / "tls").mkdir(parents=True, mode=0o700)
+        home.chmod(0o700)
+        pair = tls.issue(ca, plan.name, plan.hosts, now)
+        tls.save(pair, home / "tls" / "node.pem", home / "tls" / "node.key")
+        _write_private(home / "tls" / "ca.pem", ca.certificate.decode("ascii"))
+        _write_private(home / "tls" / "token", token + "\n")
+        (home / "README").write_text(_readme(plan), encoding="utf-8")
+        path = home / config.CONFIG_FILE
+        path.write_text(_toml(cluster, shards, plan, plans), encoding="utf-8")
+        config.load(path)
+        folders.append(home)
+    return NewCluster(
+        cluster, folder, folder / "ca" / "ca.pem", folder / "ca" / "token", tuple(folders)
+    )
+
+
+def _write_private(path: Path, text: str) -> None:
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text)
+
+
+def _readme(plan: NodePlan) -> str:
+    return (
+        f"This is node {plan.name} of a raftmail cluster. Copy the folder to its machine and start "
+        "it there with `raftmail node FOLDER`; tls/ holds secrets.\n"
+    )
+
+
+def _toml(cluster: str, shards: int, plan: NodePlan, plans: Sequence[NodePlan]) -> str:
+    # A JSON string is also a TOML basic string.
+    q = json.dumps
+    lines = [
+        "# Configuration of a raftmail node. docs/operating.md explains every key.",
+        "",
+        "[node]",
+        f"name = {q(plan.name)}",
+        'data = "data"',
+        "",
+        "# The same on every node of the cluster.",
+        "[cluster]",
+        f"id = {q(cluster)}",
+        f"shards = {shards}",
+        "",
+    ]
+    for other in plans:
+        lines += [f"[cluster.nodes.{other.name}]", f"peer = {q(other.peer)}", ""]
+    lines += [
+        "# Where this node listens.",
+        "[listen]",
+        f"peer = {q(plan.peer)}",
+        f"client = {q(plan.client)}",
+        f"lmtp = {q(plan.lmtp)}",
+        "",
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,340 @@
+"""Looking into the folder of a node without starting it: its logs as records, and fsck.
+
+Called by `raftmail log show` and `raftmail fsck`. Reads only; repairs nothing, since whatever is
+damaged is to be fetched again from another replica.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from raftmail.consensus.engine import NO_OP, REGULAR
+from raftmail.consensus.journal import Identity, JournalError, read_records
+from raftmail.consensus.records import HEADER_BYTES, UnknownFormat, decode_header
+from raftmail.consensus.replay import list_segments as list_journal
+from raftmail.consensus.replay import replay
+from raftmail.consensus.replay import segment_name as journal_segment
+from raftmail.mail.codec import CodecError, entry_blobs
+from raftmail.node.config import CONFIG_FILE, ConfigError, load
+from raftmail.node.folder import FORMAT
+from raftmail.storage import blobformat
+from raftmail.storage.check import PROBLEMS_MAX, check
+from raftmail.storage.disk import DiskError, RealDisk
+from raftmail.storage.index import TABLES, IndexDamaged
+from raftmail.storage.kv import LmdbReader, Tables, scan
+from raftmail.storage.records import unseal, unseal_packed
+
+SHARDS = "shards"
+
+
+class ExamineError(Exception):
+    """The folder cannot be examined; the text says why and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogRecord:
+    """A record of a journal. `payload` is what the shard applies, and empty for records that are
+    no entries, whose `note` tells in words what they are."""
+
+    shard: int
+    file: str
+    offset: int
+    kind: str
+    index: int
+    term: int
+    payload: bytes
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something wrong: in which shard (None: in none of them), which part, and what."""
+
+    shard: int | None
+    part: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """What fsck looked at in one shard, and how much of it."""
+
+    shard: int
+    entries: int
+    messages: int
+    bodies: int
+    log_bytes: int
+    problems: tuple[Problem, ...]
+
+
+def data_folder(folder: Path) -> Path:
+    """The data of a node: `folder` itself, or where its configuration says. Raises
+    `ExamineError`."""
+    if (folder / CONFIG_FILE).exists():
+        try:
+            folder = load(folder).data
+        except ConfigError as error:
+            raise ExamineError(str(error)) from None
+    if not (folder / SHARDS).is_dir():
+        raise ExamineError(
+            f"{folder}: holds no replicas ({SHARDS}/ is missing); name the folder of a node that "
+            "was started at least once"
+        )
+    return folder
+
+
+def shards_of(data: Path) -> list[int]:
+    """The shards that a data folder has replicas of, ascending."""
+    names = [path.name for path in (data / SHARDS).iterdir() if path.is_dir()]
+    return sorted(int(name) for name in names if name.isdecimal())
+
+
+def read_log(data: Path, shard: int) -> Iterator[LogRecord]:
+    """The journal of a replica in the order in which it was written; fit also for a running one.
+
+    Raises `ExamineError` when there is none, and at the place where it is damaged."""
+    disk = _shard_disk(data, shard)
+    try:
+        for record in read_records(disk, "journal"):
+            payload, note = record.payload, record.note
+            if payload[:1] == REGULAR:
+                payload = payload[1:]
+            elif payload == NO_OP:
+                payload, note = b"", "a new master begins its term"
+            elif payload:
+                note = f"an entry of the engine's own ({len(payload)} bytes)"
+                payload = b""
+            yield LogRecord(
+                shard,
+                record.file,
+                record.offset,
+                record.kind,
+                record.index,
+                record.term,
+                payload,
+                note,
+            )
+    except (JournalError, DiskError) as error:
+        raise ExamineError(f"{data / SHARDS / str(shard)}: {error}") from None
+
+
+def _shard_disk(data: Path, shard: int) -> RealDisk:
+    root = data / SHARDS / str(shard)
+    if not root.is_dir():
+        there = ", ".join(map(str, shards_of(data)))
+        raise ExamineError(f"{data}: has no replica of shard {shard}; it has {there}")
+    return RealDisk(root)
+
+
+@contextmanager
+def stopped(data: Path) -> Iterator[None]:
+    """Keep a node from being started on the folder meanwhile. Raises `ExamineError` when one runs."""
+    fd = os.open(data / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            owner = os.pread(fd, 32, 0).decode("ascii", "replace").strip() or "unknown"
+            raise ExamineError(
+                f"{data}: its node is running (pid {owner}); stop it first"
+            ) from None
+        yield
+    finally:
+        os.close(fd)
+
+
+def fsck(data: Path, progress: Callable[[int, str], None]) -> list[Examined]:
+    """Examine all replicas of a stopped node: journal, index, bodies, and that they agree.
+
+    `progress` is told shard and part before each. Raises `ExamineError` when the folder is in use
+    or is no node's."""
+    with stopped(data):
+        cluster = _cluster_of(data)
+        return [_examine(data, shard, cluster, progress) for shard in shards_of(data)]
+
+
+def _cluster_of(data: Path) -> bytes:
+    path = data / "node.json"
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if found["format"] != FORMAT:
+            raise ExamineError(f"{path}: format {found['format']}; this release reads {FORMAT}")
+        return bytes.fromhex(found["cluster"])
+    except OSError as error:
+        raise ExamineError(f"{path}: {error.strerror}: the folder of no node") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise ExamineError(f"{path}: damaged ({error!r})") from None
+
+
+def _examine(
+    data: Path, shard: int, cluster: bytes, progress: Callable[[int, str], None]
+) -> Examined:
+    found = _Replica(shard, _shard_disk(data, shard))
+    progress(shard, "journal")
+    found.check_journal(cluster)
+    progress(shard, "index")
+    found.check_index()
+    progress(shard, "bodies")
+    found.check_bodies()
+    found.check_together()
+    size = sum(path.stat().st_size for path in (found.disk.root / "journal").glob("*.log"))
+    count = max(0, found.last_index - found.first_index + 1)
+    return Examined(shard, count, found.messages, len(found.held), size, tuple(found.problems))
+
+
+@dataclass(slots=True)
+class _Replica:
+    """What is learnt of one replica on the way."""
+
+    shard: int
+    disk: RealDisk
+    problems: list[Problem] = field(default_factory=list)
+    first_index: int = 1
+    last_index: int = 0
+    named: dict[bytes, int] = field(default_factory=dict)
+    """Bodies that log entries name, and the last entry that names each."""
+    log_is_read: bool = False
+    applied: int | None = None
+    messages: int = 0
+    places: dict[bytes, bytes] = field(default_factory=dict)
+    needed: set[bytes] = field(default_factory=set)
+    """Bodies of messages in the index."""
+    held: set[bytes] = field(default_factory=set)
+    """Bodies that were read, and are what their hash says."""
+
+    def tell(self, part: str, text: str) -> None:
+        if len(self.problems) < PROBLEMS_MAX:
+            self.problems.append(Problem(self.shard, part, text))
+
+    def check_journal(self, cluster: bytes) -> None:
+        try:
+            identity = self._identity(cluster)
+            if identity is None:
+                return
+            log = replay(self.disk, "journal", identity)
+            if log is None:
+                self.tell("journal", "it holds nothing, not even a finished first segment")
+                return
+            self.first_index, self.last_index = log.log.base_index + 1, log.log.last_index
+            for record in read_records(self.disk, "journal"):
+                if record.kind == "entry" and record.payload[:1] == REGULAR:
+                    for digest in self._bodies_of(record.index, record.payload[1:]):
+                        self.named[digest] = record.index
+        except (JournalError, UnknownFormat, DiskError) as error:
+            self.tell("journal", str(error))
+        else:
+            self.log_is_read = True
+
+    def _identity(self, cluster: bytes) -> Identity | None:
+        """Whose journal it says that it is; None after telling what is wrong with that."""
+        sequences = list_journal(self.disk, "journal")
+        if not sequences:
+            self.tell("journal", "it is missing")
+            return None
+        name = journal_segment("journal", sequences[0])
+        file = self.disk.open(name)
+        try:
+            header = decode_header(file.read(0, HEADER_BYTES))
+        finally:
+            file.close()
+        if header is None:
+            self.tell("journal", f"{name}: the header cannot be verified")
+            return None
+        found = header.identity
+        if (found.cluster_id, found.shard) != (cluster, self.shard):
+            self.tell("journal", f"it is that of {found}, not of shard {self.shard} here")
+            return None
+        return found
+
+    def _bodies_of(self, index: int, payload: bytes) -> tuple[bytes, ...]:
+        try:
+            return entry_blobs(payload)
+        except CodecError as error:
+            self.tell("journal", f"entry {index} cannot be decoded: {error}")
+            return ()
+
+    def check_index(self) -> None:
+        folder = self.disk.root / "index"
+        if not folder.is_dir():
+            self.tell("index", "it is missing")
+            return
+        try:
+            reader = LmdbReader(folder, TABLES)
+            try:
+                snapshot = reader.snapshot()
+                try:
+                    self._read_index(snapshot)
+                finally:
+                    snapshot.close()
+            finally:
+                reader.close()
+        except DiskError as error:
+            self.tell("index", str(error))
+
+    def _read_index(self, tables: Tables) -> None:
+        for problem in check(tables):
+            self.tell("index", str(problem))
+        self.messages = sum(1 for _ in scan(tables.table("messages")))
+        self.needed = {key for key, _ in scan(tables.table("blobrefs"))}
+        self.places = dict(scan(tables.table("places")))
+        state = tables.table("meta").get(b"state")
+        try:
+            self.applied = 0 if state is None else unseal_packed("meta", b"state", state)[0]
+        except IndexDamaged:
+            self.applied = None  # told by `check`
+
+    def check_bodies(self) -> None:
+        """Read every body. Bytes that belong to none are no problem: a crash leaves some behind."""
+        verified: set[tuple[bytes, blobformat.Place]] = set()
+        for sequence in blobformat.list_segments(self.disk, "blobs"):
+            name = blobformat.segment_name("blobs", sequence)
+            try:
+                file = self.disk.open(name)
+                try:
+                    end = file.size()
+                    start = blobformat.SEGMENT_HEADER_BYTES
+                    for item in blobformat.walk(file, sequence, start, end):
+                        if isinstance(item, tuple):
+                            continue
+                        at = item.place.offset + blobformat.HEADER_BYTES
+                        stored = file.read(at, item.place.stored_bytes)
+                        if blobformat.decode_body(item, stored) is not None:
+                            verified.add((item.digest, item.place))
+                finally:
+                    file.close()
+            except DiskError as error:
+                self.tell("bodies", str(error))
+        self.held = {digest for digest, _ in verified}
+        for digest, record in self.places.items():
+            try:
+                place = blobformat.unpack_place(unseal("places", digest, record))
+            except (IndexDamaged, ValueError):
+                continue  # told by `check`, or the same as a body that is missing
+            if (digest, place) not in verified:
+                name = blobformat.segment_name("blobs", place.sequence)
+                self.tell(
+                    "bodies", f"{name}, offset {place.offset}: the body {digest.hex()} is damaged"
+                )
+
+    def check_together(self) -> None:
+        for digest in sorted(self.needed - self.held):
+            self.tell("bodies", f"a message has the body {digest.hex()}, which is missing")
+        applied = self.applied
+        if applied is None or not self.log_is_read:
+            return
+        if applied < self.first_index - 1:
+            self.tell(
+                "index",
+                f"it ends at entry {applied}, but the journal begins at {self.first_index}",
+            )
+        if applied > self.last_index:
+            self.tell("journal", f"it ends at entry {self.last_index}, but the index has {applied}")
+        for digest, index in self.named.items():
+            if applied < index <= self.last_index and digest not in self.held:
+                self.tell("bodies", f"entry {index} has the body {digest.hex()}, which is missing")

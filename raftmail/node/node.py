@@ -1,0 +1,275 @@
+"""A node: replicas, their runners, the links to the other nodes, and the front ends, put together."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from raftmail.cluster.calls import FrameKind as ClusterFrame
+from raftmail.cluster.router import Router
+from raftmail.lmtp.connection import ServerConfig
+from raftmail.lmtp.protocol import LmtpConfig
+from raftmail.lmtp.server import LmtpServer
+from raftmail.node.admin import Admin
+from raftmail.node.config import Config, ConfigError
+from raftmail.node.delivery import Delivery
+from raftmail.node.folder import DataFolder
+from raftmail.node.replicas import Opened, open_replica
+from raftmail.node.runner import Runner
+from raftmail.shard.replica import Frame
+from raftmail.shard.replica import FrameKind as ShardFrame
+from raftmail.wire.frontend import FrontEnd
+from raftmail.wire.limits import Limits as WireLimits
+from raftmail.wire.peers import PeerNet
+from raftmail.wire.server import Listener
+from raftmail.wire.tls import TlsFiles, peer_context, server_context
+
+logger = logging.getLogger(__name__)
+
+TICK_S = 0.02
+STOP_GRACE_S = 5.0
+_CLUSTER_FRAMES = frozenset(ClusterFrame)
+
+
+@dataclass(slots=True)
+class Node:
+    """Everything that runs in a node's process. `fatal` ends the process; `wall` is Unix time."""
+
+    config: Config
+    loop: asyncio.AbstractEventLoop
+    executor: ThreadPoolExecutor
+    fatal: Callable[[BaseException], None]
+    wall: Callable[[], float]
+    _folder: DataFolder | None = None
+    _opened: dict[int, Opened] = field(default_factory=dict)
+    _runners: dict[int, Runner] = field(default_factory=dict)
+    _net: PeerNet | None = None
+    _listeners: list[Listener] = field(default_factory=list)
+    _lmtp: LmtpServer | None = None
+    _router: Router | None = None
+    _ticker: asyncio.TimerHandle | None = None
+    _flushing: bool = False
+
+    async def start(self) -> None:
+        """Open, listen, and take part. Raises the rooms' errors; `stop` cleans up after one."""
+        config = self.config
+        loop = self.loop
+        self._folder = folder = DataFolder.claim(config)
+        shards = range(config.cluster.shards + 1)
+        for shard in shards:
+            self._opened[shard] = open_replica(config, folder, shard, loop.time())
+        folder.mark_started()
+        replicas = {shard: o.replica for shard, o in self._opened.items()}
+        self._router = router = Router(
+            config.node.name,
+            config.names,
+            replicas,
+            dict.fromkeys(shards, config.names),
+            [s for s in shards if s != 0],
+            self,
+            loop.time,
+        )
+        admin = Admin(config, router, self._opened, self.is_up, loop.time, loop.time())
+        router.answer_admin = admin.answer
+        for shard, replica in replicas.items():
+            self._runners[shard] = Runner(
+                replica,
+                loop,
+                self.executor,
+                self._send_frame,
+                self.fatal,
+                self._flush_soon,
+                router.role_changed,
+            )
+        await self._listen(router)
+        self._tick()
+
+    async def _listen(self, router: Router) -> None:
+        config = self.config
+        files = TlsFiles(
+            config.folder / config.tls.ca,
+            config.folder / config.tls.certificate,
+            config.folder / config.tls.key,
+        )
+        context = server_context(files)
+        token = _read_token(config)
+        front = FrontEnd(
+            router,
+            config.node.name,
+            config.cluster.id,
+            self.wall,
+            token,
+            WireLimits(connections_max=config.mail.client_connections_max),
+        )
+        self._net = net = PeerNet(
+            config.node.name,
+            config.cluster.id,
+            {n: m.peer for n, m in config.cluster.nodes.items() if n != config.node.name},
+            tls_context=peer_context(files),
+            kinds=(*ShardFrame, *ClusterFrame),
+            on_frame=self._on_frame,
+            on_up=self._on_up,
+            on_down=self._on_down,
+        )
+        peers = Listener(front, peers=net, tls=context)
+        clients = Listener(
+            front,
+            tls=None if self._is_plain(config.listen.client) else context,
+            trust_loopback=config.tls.clients_on_loopback_without,
+        )
+        for listener, address in ((peers, config.listen.peer), (clients, config.listen.client)):
+            self._listeners.append(listener)
+            try:
+                await listener.listen(*_split(address))
+            except OSError as e:
+                raise ConfigError(
+                    f"{config.path}: cannot listen on {address}: {e.strerror or e}"
+                ) from None
+        if config.listen.lmtp or config.listen.lmtp_socket:
+            await self._listen_lmtp(router, context)
+        net.start()
+
+    async def _listen_lmtp(self, router: Router, context: object) -> None:
+        config = self.config
+        mail = config.mail
+        session = LmtpConfig(
+            host=config.node.name,
+            detail_separator=mail.detail_separator,
+            recipients_max=mail.recipients_max,
+            message_bytes_max=mail.message_bytes_max,
+        )
+        self._lmtp = lmtp = LmtpServer(
+            Delivery(router, float(mail.deadline_s)),
+            ServerConfig(
+                session=session,
+                connections_max=mail.lmtp_connections_max,
+                backend_timeout_s=mail.deadline_s + 10.0,
+            ),
+            wall_clock=self.wall,
+            tls=context,  # type: ignore[arg-type]
+        )
+        try:
+            if config.listen.lmtp:
+                await lmtp.listen_tcp(*_split(config.listen.lmtp))
+            if config.listen.lmtp_socket:
+                await lmtp.listen_unix(str(config.folder / config.listen.lmtp_socket))
+        except OSError as e:
+            where = config.listen.lmtp or config.listen.lmtp_socket
+            raise ConfigError(
+                f"{config.path}: cannot listen on {where}: {e.strerror or e}"
+            ) from None
+
+    def _is_plain(self, address: str) -> bool:
+        host = _split(address)[0]
+        return self.config.tls.clients_on_loopback_without and host in (
+            "127.0.0.1",
+            "::1",
+            "localhost",
+        )
+
+    async def stop(self) -> None:
+        """Stop taking mail, answer what is under way, hand over nothing, close the files. Harmless after a failed start."""
+        if self._lmtp is not None:
+            await self._lmtp.stop(STOP_GRACE_S)
+        for listener in self._listeners:
+            await listener.close()
+        if self._ticker is not None:
+            self._ticker.cancel()
+        for runner in self._runners.values():
+            runner.stop()
+        for runner in self._runners.values():
+            await runner.idle()
+        if self._net is not None:
+            await self._net.close()
+        for opened in self._opened.values():
+            opened.replica.close()
+            opened.index.close()
+        if self._folder is not None:
+            self._folder.release()
+
+    # -- cluster.router.Links ------------------------------------------------------------------------
+
+    def send(self, node: str, shard: int, kind: str, parts: Sequence[bytes]) -> bool:
+        return self._net is not None and self._net.send(node, shard, kind, parts)
+
+    def is_up(self, node: str) -> bool:
+        return self._net is not None and node in self._net.up
+
+    def wake(self, shard: int) -> None:
+        runner = self._runners.get(shard)
+        if runner is not None:
+            runner.wake()
+        self._flush_soon()
+
+    # -- the loop ------------------------------------------------------------------------------------
+
+    def _send_frame(self, shard: int, frame: Frame) -> None:
+        self.send(frame[0], shard, frame[1], frame[2])
+
+    def _flush_soon(self) -> None:
+        if not self._flushing:
+            self._flushing = True
+            self.loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._flushing = False
+        if self._router is not None:
+            self._router.flush()
+
+    def _tick(self) -> None:
+        self._ticker = self.loop.call_later(TICK_S, self._tick)
+        for runner in self._runners.values():
+            runner.tick()
+        if self._router is not None:
+            self._router.tick()
+
+    def _on_frame(self, node: str, shard: int, kind: str, payload: bytes) -> None:
+        if kind in _CLUSTER_FRAMES:
+            if self._router is not None:
+                self._router.receive(node, kind, payload)
+            return
+        runner = self._runners.get(shard)
+        if runner is None:
+            logger.warning(
+                "from %s: a frame for shard %d, which this node does not hold", node, shard
+            )
+            return
+        try:
+            runner.replica.receive(self.loop.time(), node, kind, payload)
+        except Exception as e:
+            self.fatal(e)
+            return
+        runner.wake()
+
+    def _on_up(self, node: str) -> None:
+        logger.info("link to %s is up", node)
+        for runner in self._runners.values():
+            runner.replica.connected(self.loop.time(), node)
+            runner.wake()
+
+    def _on_down(self, node: str) -> None:
+        logger.info("link to %s is down", node)
+        for runner in self._runners.values():
+            runner.replica.disconnected(self.loop.time(), node)
+            runner.wake()
+        if self._router is not None:
+            self._router.disconnected(node)
+
+
+def _split(address: str) -> tuple[str, int]:
+    host, _, port = address.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
+def _read_token(config: Config) -> str:
+    path = config.folder / config.tls.token_file
+    try:
+        token = path.read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError) as e:
+        raise ConfigError(f"{path}: the clients' token cannot be read: {e}") from None
+    if len(token) < 16:
+        raise ConfigError(f"{path}: the clients' token is shorter than 16 characters")
+    return token
