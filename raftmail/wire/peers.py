@@ -21,6 +21,7 @@ _log = logging.getLogger(__name__)
 
 _TAG = b"p1"
 _NEVER = "0"
+_CLOSED = "closed before it answered, as a node does that does not trust our certificate"
 _OTHER_TAKEN = "the other side's connection is taken instead"
 
 
@@ -97,7 +98,7 @@ class _Dial(asyncio.Protocol):
             self.fail(HelloRefused(f"its answer makes no sense: {error}"))
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.fail(exc or ConnectionError("closed before it answered"))
+        self.fail(exc or ConnectionError(_CLOSED))
 
     def fail(self, error: Exception) -> None:
         """Give up."""
