@@ -1,15 +1,13 @@
-"""Framing between peers, and calls on top of it."""
+"""Framing between peers."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raftmail.wire.calls import ANSWER, ASK, Answer, Calls
 from raftmail.wire.codec import ProtocolError
 from raftmail.wire.frames import Frame, FrameReader, frame_prefix
 
@@ -89,85 +87,3 @@ def test_a_frame_over_the_limit_is_refused_before_it_comes() -> None:
 def test_what_no_reader_takes_is_not_sent(shard: int, kind: str) -> None:
     with pytest.raises(ValueError, match="a frame has a shard"):
         frame_prefix(shard, kind)
-
-
-class Wire:
-    """Two `Calls` that hand each other frames when told to."""
-
-    def __init__(self) -> None:
-        self.frames: list[tuple[str, int, str, bytes]] = []
-        self.up = True
-        self.asked: list[tuple[bytes, Answer]] = []
-        self.a = Calls(self.send, self.serve, calls_max=3)
-        self.b = Calls(self.send, self.serve)
-        self.outcomes: list[bytes | None] = []
-
-    def send(self, peer: str, shard: int, kind: str, payload: bytes | Sequence[bytes]) -> bool:
-        if self.up:
-            whole = payload if isinstance(payload, bytes) else b"".join(payload)
-            self.frames.append((peer, shard, kind, whole))
-        return self.up
-
-    def serve(self, peer: str, shard: int, payload: bytes, answer: Answer) -> None:
-        self.asked.append((payload, answer))
-
-    def call(self, payload: bytes, deadline: float = 10.0) -> bool:
-        return self.a.call("b", 1, payload, deadline, self.outcomes.append)
-
-    def deliver(self) -> None:
-        frames, self.frames = self.frames, []
-        for peer, shard, kind, payload in frames:
-            to, sender = (self.b, "a") if peer == "b" else (self.a, "b")
-            to.on_frame(sender, shard, kind, payload)
-
-
-def test_answers_find_their_calls_in_any_order() -> None:
-    wire = Wire()
-    assert wire.call(b"one")
-    assert wire.call(b"two")
-    wire.deliver()
-    assert [payload for payload, _ in wire.asked] == [b"one", b"two"]
-    for payload, answer in reversed(wire.asked):
-        answer([payload, b"!"])
-    wire.deliver()
-    assert wire.outcomes == [b"two!", b"one!"]
-
-
-def test_a_call_ends_once_by_the_link_the_clock_or_an_answer() -> None:
-    wire = Wire()
-    wire.call(b"one", deadline=5.0)
-    wire.call(b"two", deadline=20.0)
-    wire.a.expire(5.0)
-    assert wire.outcomes == [None]
-    wire.a.on_down("c")
-    assert wire.outcomes == [None]
-    wire.a.on_down("b")
-    assert wire.outcomes == [None, None]
-    wire.deliver()
-    for _, answer in wire.asked:
-        answer(b"late")
-    wire.deliver()
-    wire.a.expire(100.0)
-    assert wire.outcomes == [None, None]
-
-
-def test_a_call_that_was_not_sent_has_no_outcome() -> None:
-    wire = Wire()
-    wire.up = False
-    assert not wire.call(b"one")
-    wire.up = True
-    assert [wire.call(b"x") for _ in range(4)] == [True, True, True, False]
-    wire.a.on_down("b")
-    assert wire.outcomes == [None, None, None]
-
-
-def test_an_answer_from_another_peer_or_to_nothing_is_ignored() -> None:
-    wire = Wire()
-    wire.call(b"one")
-    number = (1).to_bytes(8, "big")
-    wire.a.on_frame("c", 1, ANSWER, number + b"forged")
-    wire.a.on_frame("b", 1, ANSWER, (9).to_bytes(8, "big"))
-    wire.a.on_frame("b", 1, ASK, b"short")
-    assert (wire.outcomes, wire.asked) == ([], [])
-    wire.a.on_frame("b", 1, ANSWER, number + b"good")
-    assert wire.outcomes == [b"good"]
