@@ -1,0 +1,615 @@
+"""The durable Raft log: entries, current term and vote, in checksummed segment files.
+
+It takes the place of PySyncObj's journal, whose interface it keeps (see "as the engine sees it"
+below). Nothing is ever overwritten: cutting off a conflicting suffix is a record, trimming removes
+whole files. The format is told in `records`, what happens on opening in `replay`.
+
+Invariants:
+
+1. The log has no gap: position p holds the entry of index `first_index + p`. After a trim or a
+   reset position 0 is a stub, the entry before the first that is kept, with its term and an empty
+   command.
+2. What is in memory is what a replay of everything written and buffered would give.
+3. `synced_index` and `synced_hard_state` speak only of what a finished sync has covered.
+4. A write that fails changes nothing: what it was to write stays in the buffer, for the next flush.
+5. Entries that cannot be read back are never passed over: `JournalDamaged`.
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Final, overload
+from zlib import crc32
+
+from raftmail.consensus.records import (
+    CRC,
+    CUT,
+    ENTRY,
+    HARD_STATE,
+    HEAD,
+    RECORD_BYTES,
+    Identity,
+    Vote,
+    encode_vote,
+)
+from raftmail.consensus.replay import (
+    JournalDamaged,
+    JournalError,
+    JournalForeign,
+    Log,
+    Record,
+    list_segments,
+    read_records,
+    replay,
+    segment_name,
+)
+from raftmail.consensus.segments import JournalLimits, SegmentFiles, SyncJob
+from raftmail.storage.disk import Disk, DiskFull
+
+__all__ = [
+    "Entry",
+    "Identity",
+    "Journal",
+    "JournalDamaged",
+    "JournalError",
+    "JournalForeign",
+    "JournalLimits",
+    "Record",
+    "SyncJob",
+    "Vote",
+    "read_records",
+]
+
+Entry = tuple[bytes, int, int]
+"""(command, index, term), the order of PySyncObj."""
+
+_ENTRY_OVERHEAD_BYTES: Final = 160
+"""What a cached entry costs beside its command: the bytes object, the tuple and two numbers."""
+_LIST_SLICE_MAX: Final = 64
+"""Slices of up to this many entries are lists even when they have to be read from the disk."""
+_SMALL_ENTRY_BYTES: Final = 64
+"""Entries up to this long (the engine's own) may use the reserve of a full disk ..."""
+_HARD_STATE_SPARE_BYTES: Final = 4096
+"""... but leave so much of it for terms and votes."""
+
+
+@dataclass(slots=True)
+class _Hidden:
+    """A suffix that was cut, but may come back unchanged before anything is written about it."""
+
+    places: array[int]
+    lengths: array[int]
+    terms: array[int]
+    cached: list[Entry]
+    """The last entries of the suffix, as far as they were cached."""
+    next: int = 0
+    """The first that has not come back."""
+
+
+class _View(Sequence[Entry]):
+    """A long slice of the log, read from the disk as far as someone looks at it.
+
+    The engine slices the whole rest of the log and takes the first few entries of it.
+    """
+
+    __slots__ = ("_journal", "_range")
+
+    def __init__(self, journal: Journal, indices: range) -> None:
+        self._journal = journal
+        self._range = indices
+
+    def __len__(self) -> int:
+        return len(self._range)
+
+    @overload
+    def __getitem__(self, item: int) -> Entry: ...
+    @overload
+    def __getitem__(self, item: slice) -> list[Entry]: ...
+    def __getitem__(self, item: int | slice) -> Entry | list[Entry]:
+        if isinstance(item, slice):
+            return [self._journal.entry(i) for i in self._range[item]]
+        return self._journal.entry(self._range[item])
+
+    def __iter__(self) -> Iterator[Entry]:
+        return map(self._journal.entry, self._range)
+
+
+@dataclass(slots=True)
+class _Cache:
+    """The newest entries; `entries[0]` has the index `first`."""
+
+    entries: list[Entry] = field(default_factory=list)
+    first: int = 1
+    bytes_held: int = 0
+
+
+class Journal:
+    """A replica's log. One thread uses it; only `SyncJob.run` may run in another.
+
+    The life of a batch: `add` …, `begin_sync`, `job.run()`, `end_sync(job)`; then everything up to
+    `synced_index` may be acknowledged, and the term and vote in `synced_hard_state` told to others.
+    """
+
+    def __init__(
+        self, disk: Disk, folder: str, identity: Identity, limits: JournalLimits, log: Log
+    ) -> None:
+        self.identity = identity
+        self._limits = limits
+        self._entry_bytes_max = limits.entry_bytes_max
+        self._files = SegmentFiles(disk, folder, identity, limits, log)
+        self._adopt_log(log)
+        self._dirty = False  # something but marks was added since the last sync began
+        self._job: SyncJob | None = None
+        self._synced_index = log.last_index
+        self._synced_hard_state: tuple[int, Vote] = (log.term, log.vote)
+        self._closed = False
+
+    def _adopt_log(self, log: Log) -> None:
+        self._log = log
+        self._places = log.places
+        self._lengths = log.lengths
+        self._terms = log.terms
+        self._cache = _Cache(first=log.last_index + 1)
+        self._hidden: _Hidden | None = None
+        self._head: Entry | None = None
+        self._last: Entry | None = None
+        self._next_index = log.last_index + 1
+        self._flushed_index = log.last_index
+
+    # ------------------------------------------------------------------ opening and closing
+
+    @classmethod
+    def open(
+        cls,
+        disk: Disk,
+        folder: str,
+        identity: Identity,
+        limits: JournalLimits | None = None,
+        *,
+        create: bool,
+    ) -> Journal:
+        """Open the journal in `folder`, finishing what a crash interrupted.
+
+        With `create` a journal that is not there is begun. Without, that is `JournalDamaged`: a
+        replica that has voted must not forget it. Everything that is read is synced before `open`
+        returns. Raises `JournalDamaged`, `JournalForeign`, `DiskError`.
+        """
+        limits = limits or JournalLimits()
+        found = replay(disk, folder, identity)
+        if found is None:
+            if not create:
+                raise JournalDamaged(segment_name(folder, 1), 0, "the journal is missing")
+            disk.mkdir(folder)
+            disk.sync_folder(folder.rpartition("/")[0])
+            for sequence in list_segments(disk, folder):
+                disk.remove(segment_name(folder, sequence))  # a first one that was never finished
+            self = cls(disk, folder, identity, limits, Log())
+            self._files.begin(reset=False)
+        else:
+            self = cls(disk, folder, identity, limits, found.log)
+            self._files.adopt(found)
+        self._sync_now()
+        return self
+
+    def close(self) -> None:
+        """Write and sync everything, and a last record after which any damage can be told for rot.
+
+        Raises `SyncFailed`, `DiskError`; the files are closed in any case. Twice is harmless.
+        """
+        if self._closed:
+            return
+        try:
+            self._sync_now(closed=True)
+            self._sync_now()
+        finally:
+            self.abandon()
+
+    def abandon(self) -> None:
+        """Close the files as they are, as a crash would leave them."""
+        self._closed = True
+        self._files.close()
+
+    # ------------------------------------------------------------------ what is in it
+
+    @property
+    def first_index(self) -> int:
+        """Index of position 0; that entry is a stub when the log was trimmed or reset."""
+        return self._log.base_index or 1
+
+    @property
+    def last_index(self) -> int:
+        """Index of the last entry; 0 when there is none."""
+        return self._next_index - 1
+
+    @property
+    def synced_index(self) -> int:
+        """Entries up to here are on stable storage."""
+        return min(self._synced_index, self._next_index - 1)
+
+    @property
+    def synced_hard_state(self) -> tuple[int, Vote]:
+        """The (term, vote) on stable storage."""
+        return self._synced_hard_state
+
+    @property
+    def syncing(self) -> bool:
+        """True between `begin_sync` and `end_sync`."""
+        return self._job is not None
+
+    @property
+    def dirty(self) -> bool:
+        """True when something waits for a sync that has not begun."""
+        return self._dirty or self._files.removals_wait or self._hidden is not None
+
+    @property
+    def total_bytes(self) -> int:
+        """Space that the segment files take, in bytes."""
+        return self._files.total_bytes
+
+    def term_of(self, index: int) -> int:
+        """The term of an entry from `first_index` to `last_index`. Raises IndexError outside."""
+        log = self._log
+        at = index - log.base_index - 1
+        if at >= 0:
+            return self._terms[at]
+        if at == -1 and log.base_index:
+            return log.base_term
+        raise IndexError(f"entry {index} is not in the log ({self.first_index}–{self.last_index})")
+
+    def entry(self, index: int) -> Entry:
+        """The entry with this index. Raises IndexError, `JournalDamaged`, `DiskError`."""
+        cache = self._cache
+        at = index - cache.first
+        if 0 <= at < len(cache.entries):
+            return cache.entries[at]
+        if index == self._log.base_index and index:
+            return b"", index, self._log.base_term
+        at = index - self._log.base_index - 1
+        if not 0 <= at < len(self._terms):
+            raise IndexError(
+                f"entry {index} is not in the log ({self.first_index}–{self.last_index})"
+            )
+        term = self._terms[at]
+        return self._files.read(self._places[at], self._lengths[at], index, term), index, term
+
+    # ------------------------------------------------------------------ as the engine sees it
+
+    def __len__(self) -> int:
+        return self._next_index - self.first_index
+
+    @overload
+    def __getitem__(self, item: int) -> Entry: ...
+    @overload
+    def __getitem__(self, item: slice) -> Sequence[Entry]: ...
+    def __getitem__(self, item: int | slice) -> Entry | Sequence[Entry]:
+        if item.__class__ is int:
+            if item == -1:
+                if self._last is None:
+                    self._last = self.entry(self._index_at(-1))
+                return self._last
+            if item == 0:
+                if self._head is None:
+                    self._head = self.entry(self._index_at(0))
+                return self._head
+            return self.entry(self._index_at(item))
+        assert isinstance(item, slice)
+        start, stop, step = item.indices(len(self))
+        first = self.first_index
+        cache = self._cache
+        if step == 1 and first + start >= cache.first:
+            shift = first - cache.first
+            return cache.entries[start + shift : max(start, stop) + shift]
+        indices = range(first + start, first + stop, step)
+        if len(indices) <= _LIST_SLICE_MAX:
+            return [self.entry(i) for i in indices]
+        return _View(self, indices)
+
+    def __iter__(self) -> Iterator[Entry]:
+        return map(self.entry, range(self.first_index, self._next_index))
+
+    def _index_at(self, position: int) -> int:
+        length = len(self)
+        if not -length <= position < length:
+            raise IndexError(f"position {position} of a log of {length} entries")
+        return self.first_index + position + (length if position < 0 else 0)
+
+    def add(self, command: bytes, idx: int, term: int) -> None:
+        """Append an entry, in memory; `idx` must be the last index plus one.
+
+        Raises ValueError when it is not, when the term goes back or the command is too long, and
+        `DiskFull` when there is no space to write it; the entry is then not added.
+        """
+        if self._hidden is not None and self._restore(command, idx, term):
+            return
+        if idx != self._next_index:
+            raise ValueError(f"entry {idx} does not follow entry {self._next_index - 1}")
+        if term < (self._terms[-1] if self._terms else self._log.base_term):
+            raise ValueError(f"entry {idx} has term {term}, older than the one before it")
+        length = len(command)
+        if length > self._entry_bytes_max:
+            raise ValueError(f"entry {idx} has {length} bytes; at most {self._entry_bytes_max}")
+        files = self._files
+        buffer = files.buffer
+        at = len(buffer)
+        if at + RECORD_BYTES + length > files.buffer_room:
+            self._make_room(idx, length)
+            at = len(buffer)
+        head = HEAD.pack(RECORD_BYTES + length, ENTRY, idx, term)
+        crc = crc32(command, crc32(head, (files.seed + at) & 0xFFFFFFFF))
+        buffer += CRC.pack(crc)
+        buffer += head
+        buffer += command
+        self._places.append(files.place + at)
+        self._lengths.append(length)
+        self._terms.append(term)
+        self._last = last = (command, idx, term)
+        cache = self._cache
+        cache.entries.append(last)
+        cache.bytes_held += length + _ENTRY_OVERHEAD_BYTES
+        self._next_index = idx + 1
+        self._dirty = True
+
+    def _make_room(self, idx: int, length: int) -> None:
+        """The slow side of `add`: have space for a command of `length` bytes, or raise."""
+        limits = self._limits
+        if len(self._files.buffer) + length > limits.buffer_bytes_max:
+            self.flush()
+        record = RECORD_BYTES + length
+        if self._files.claim(record, spare=limits.reserve_bytes):
+            return
+        if length > _SMALL_ENTRY_BYTES or not self._files.claim(
+            record, spare=_HARD_STATE_SPARE_BYTES
+        ):
+            raise DiskFull(f"the disk is full: entry {idx} of {length} bytes was not added")
+
+    def _restore(self, command: bytes, idx: int, term: int) -> bool:
+        """True: the entry is the next one of the hidden suffix and has come back.
+
+        Same index and same term is the same entry (Raft paper, section 5.3, log matching), so a
+        cut that is followed by the same entries must never touch what may have been acknowledged.
+        """
+        hidden = self._hidden
+        assert hidden is not None
+        at = hidden.next
+        in_cache = at - (len(hidden.terms) - len(hidden.cached))
+        if (
+            idx != self._next_index
+            or at == len(hidden.terms)
+            or hidden.terms[at] != term
+            or hidden.lengths[at] != len(command)
+            or (in_cache >= 0 and hidden.cached[in_cache][0] != command)
+        ):
+            self._write_cut()
+            return False
+        self._places.append(hidden.places[at])
+        self._lengths.append(hidden.lengths[at])
+        self._terms.append(term)
+        if in_cache >= 0:
+            entry = hidden.cached[in_cache]
+            if not self._cache.entries:
+                self._cache.first = idx
+            self._cache.entries.append(entry)
+            self._cache.bytes_held += len(entry[0]) + _ENTRY_OVERHEAD_BYTES
+        else:
+            self._cache.first = idx + 1
+        self._last = None
+        self._next_index = idx + 1
+        hidden.next = at + 1
+        if hidden.next == len(hidden.terms):
+            self._hidden = None
+        return True
+
+    def deleteEntriesFrom(self, entryFrom: int) -> None:
+        """Cut the log before position `entryFrom`; the stub stays.
+
+        It becomes a record only when an entry is added that differs, or at the next flush.
+        """
+        index = self.first_index + entryFrom
+        if index <= self._log.base_index or entryFrom < 0:
+            raise ValueError(f"entry {index} is not in the log")
+        if index >= self._next_index:
+            return
+        at = index - self._log.base_index - 1
+        cache = self._cache
+        in_cache = max(index - cache.first, 0)
+        hidden = _Hidden(
+            self._places[at:], self._lengths[at:], self._terms[at:], cache.entries[in_cache:]
+        )
+        if self._hidden is not None:
+            older = self._hidden
+            cached_from = len(older.terms) - len(older.cached)
+            hidden.places += older.places[older.next :]
+            hidden.lengths += older.lengths[older.next :]
+            hidden.terms += older.terms[older.next :]
+            hidden.cached += older.cached[max(older.next - cached_from, 0) :]
+        self._hidden = hidden
+        del self._places[at:], self._lengths[at:], self._terms[at:]
+        for command, _, _ in cache.entries[in_cache:]:
+            cache.bytes_held -= len(command) + _ENTRY_OVERHEAD_BYTES
+        del cache.entries[in_cache:]
+        if not cache.entries:
+            cache.first = index
+        self._next_index = index
+        self._last = None
+        if entryFrom == 0:
+            self._head = None
+
+    def _write_cut(self) -> None:
+        """Put the cut into the buffer: the rest of the hidden suffix will not come back."""
+        index = self._next_index
+        self._files.append(CUT, index, self._log.last_term(), b"")
+        self._hidden = None
+        self._synced_index = min(self._synced_index, index - 1)
+        self._flushed_index = min(self._flushed_index, index - 1)
+        if self._job is not None:
+            self._job.last_index = min(self._job.last_index, index - 1)
+        self._dirty = True
+
+    def deleteEntriesTo(self, entryTo: int) -> None:
+        """`trim` to the entry at this position; entries before it may stay for a while."""
+        self.trim(self.first_index + entryTo)
+
+    def clear(self) -> None:
+        """Not part of what the guarded engine uses: it would forget acknowledged entries (D2)."""
+        raise JournalError("the log is never cleared; `reset` begins it after a snapshot")
+
+    def setCurrentTerm(self, term: int, votedForNodeId: Vote) -> None:
+        """Note the current term and vote; to be synced before any message tells of them.
+
+        Raises ValueError when the term goes back or a vote changes within its term, and `DiskFull`
+        when there is no space for it, which the reserve makes unlikely; then nothing has changed.
+        """
+        log = self._log
+        if term < log.term:
+            raise ValueError(f"the term would go back from {log.term} to {term}")
+        if term == log.term and log.vote is not None and votedForNodeId != log.vote:
+            raise ValueError(f"the vote of term {term} would change from {log.vote!r}")
+        if term == log.term and votedForNodeId == log.vote:
+            return
+        if self._hidden is not None:
+            self._write_cut()
+        self._files.append(HARD_STATE, 0, term, encode_vote(votedForNodeId))
+        log.term, log.vote = term, votedForNodeId
+        self._dirty = True
+
+    def getCurrentTerm(self) -> int:
+        """The current term; 0 at the beginning."""
+        return self._log.term
+
+    def getVotedForNodeId(self) -> Vote:
+        """The member voted for in the current term."""
+        return self._log.vote
+
+    def setRaftCommitIndex(self, raftCommitIndex: int) -> None:
+        """Note the commit index; it is written with the next mark, as a hint."""
+        self._log.commit_index = raftCommitIndex
+
+    def getRaftCommitIndex(self) -> int:
+        """A commit index that is not beyond the log; at least 1, as the engine wants it."""
+        return max(1, min(self._log.commit_index, self._next_index - 1))
+
+    def onOneSecondTimer(self) -> None:
+        """Let what waits be written: the mark of the last sync, and space, if there is some."""
+        self.flush()
+
+    def _destroy(self) -> None:
+        self.close()
+
+    # ------------------------------------------------------------------ writing
+
+    def room(self) -> bool:
+        """True: new entries may be accepted. False: the disk is full; what is left is for votes."""
+        return not self._files.full
+
+    def flush(self) -> None:
+        """Write what was added, without a sync; tries for space again when the disk was full.
+
+        Raises `DiskError`; everything then stays in memory for the next flush.
+        """
+        if self._hidden is not None:
+            self._write_cut()
+        self._files.flush()
+        self._flushed_index = self._next_index - 1
+        if self._cache.bytes_held > self._limits.cache_bytes_max:
+            self._evict()
+
+    def _evict(self) -> None:
+        """Drop the oldest quarter of the cache, but nothing that is not yet in a file."""
+        cache = self._cache
+        target = self._limits.cache_bytes_max * 3 // 4
+        held = cache.bytes_held
+        count = 0
+        most = self._flushed_index + 1 - cache.first
+        while held > target and count < most:
+            held -= len(cache.entries[count][0]) + _ENTRY_OVERHEAD_BYTES
+            count += 1
+        self._drop_cached(count)
+
+    # ------------------------------------------------------------------ syncing
+
+    def begin_sync(self) -> SyncJob | None:
+        """Flush, and hand out the sync to run; None: nothing waits, or one is already running.
+
+        Raises `DiskError` as `flush` does.
+        """
+        self.flush()
+        if self._job is not None or not (self._dirty or self._files.removals_wait):
+            return None
+        self._dirty = False
+        self._job = self._files.begin_sync()
+        return self._job
+
+    def end_sync(self, job: SyncJob, *, closed: bool = False) -> None:
+        """Take note that `job.run()` has returned. Raises RuntimeError when it has not."""
+        if not job.finished:
+            raise RuntimeError("the sync has not finished; after a failed sync the process stops")
+        self._job = None
+        self._files.end_sync(job, closed=closed)
+        self._synced_index = job.last_index
+        self._synced_hard_state = job.hard_state
+
+    def _sync_now(self, *, closed: bool = False) -> None:
+        if self._job is not None:
+            raise RuntimeError("a sync is running; end it first")
+        self._dirty = True
+        job = self.begin_sync()
+        assert job is not None
+        job.run()
+        self.end_sync(job, closed=closed)
+
+    # ------------------------------------------------------------------ forgetting
+
+    def trim(self, index: int) -> None:
+        """Drop the segments that hold nothing but entries up to `index`.
+
+        The files go with the next sync, after everything that is kept is durable. Entries that stay
+        are not touched. Does nothing while a cut may still be undone.
+        """
+        log = self._log
+        if self._hidden is not None:
+            return
+        place = count = 0
+        for boundary in self._files.boundaries():
+            # Entries lie in the order of their places.
+            below = bisect_left(self._places, boundary)
+            if log.base_index + below > index:
+                break
+            place, count = boundary, below
+        if not place:
+            return
+        self._files.drop_before(place)
+        if not count:
+            return
+        log.base_term = self._terms[count - 1]
+        log.base_index += count
+        del self._places[:count], self._lengths[:count], self._terms[:count]
+        self._head = self._last = None
+        dropped = log.base_index + 1 - self._cache.first
+        if dropped > 0:
+            self._drop_cached(dropped)
+
+    def _drop_cached(self, count: int) -> None:
+        cache = self._cache
+        for command, _, _ in cache.entries[:count]:
+            cache.bytes_held -= len(command) + _ENTRY_OVERHEAD_BYTES
+        del cache.entries[:count]
+        cache.first += count
+
+    def reset(self, index: int, term: int) -> None:
+        """Forget every entry and go on after a snapshot at (`index`, `term`); term and vote stay.
+
+        Durable when it returns. Crash-safe: the segment that says so is synced before the others
+        are removed, and `open` removes what was left. Raises `DiskFull` (nothing has changed),
+        `SyncFailed`, RuntimeError while a sync is running.
+        """
+        if index < 1:
+            raise ValueError(f"a snapshot cannot be at index {index}")
+        if self._job is not None:
+            raise RuntimeError("a sync is running; end it first")
+        log = Log(index, term, self._log.term, self._log.vote, index)
+        self._files.restart(log)
+        self._adopt_log(log)
+        self._sync_now()

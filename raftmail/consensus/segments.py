@@ -1,0 +1,347 @@
+"""The journal's files: a buffer that is written to the newest segment, and the sync of it.
+
+Space is allocated ahead by writing zeros, because a sync of data that overwrites zeros needs no
+change to the file's metadata and takes half the time. Allocating before a record is accepted into
+the buffer also means that the buffer can always be written: a full disk is noticed when something
+is added, never between a promise and its keeping.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from raftmail.consensus.records import (
+    CLOSED,
+    ENTRY,
+    HEADER_BYTES,
+    MARK,
+    RECORD_BYTES,
+    Header,
+    Identity,
+    Position,
+    Vote,
+    encode_header,
+    encode_record,
+    mark_payload,
+    record_at,
+)
+from raftmail.consensus.replay import OFFSET_BITS, JournalDamaged, Log, Replayed, segment_name
+from raftmail.storage.disk import Disk, DiskFull, File
+
+_OFFSET_MASK: Final = (1 << OFFSET_BITS) - 1
+_MARK_BYTES: Final = RECORD_BYTES + len(mark_payload(0))
+
+
+@dataclass(frozen=True, slots=True)
+class JournalLimits:
+    """Sizes, in bytes."""
+
+    segment_bytes_max: int = 8 << 20
+    """A new segment is begun by the first flush after which the current one is this long."""
+    entry_bytes_max: int = 16 << 20
+    """The longest command."""
+    buffer_bytes_max: int = 16 << 20
+    """Added and not yet written; beyond it the journal flushes by itself."""
+    cache_bytes_max: int = 8 << 20
+    """Commands kept in memory, the newest; older ones are read back from the disk."""
+    prealloc_bytes_min: int = 64 << 10
+    """Space is allocated ahead, first so much at a time, then doubling ..."""
+    prealloc_bytes_max: int = 1 << 20
+    """... up to so much."""
+    reserve_bytes: int = 16 << 10
+    """Allocated space that is left for terms, votes and the engine's own entries on a full disk."""
+
+
+@dataclass(slots=True)
+class SyncJob:
+    """One sync of the journal. `run` may be called in another thread."""
+
+    disk: Disk
+    folder: str
+    files: list[File]
+    new_names: bool
+    removals: list[str]
+    position: Position
+    last_index: int
+    hard_state: tuple[int, Vote]
+    finished: bool = False
+
+    def run(self) -> None:
+        """Sync. Raises `SyncFailed`, after which the journal must not be used any more."""
+        for file in self.files:
+            file.sync()
+        if self.new_names:
+            self.disk.sync_folder(self.folder)
+        for name in self.removals:
+            # One name at a time, oldest first, so that a crash cannot leave a gap.
+            self.disk.remove(name)
+            self.disk.sync_folder(self.folder)
+        self.finished = True
+
+
+class SegmentFiles:
+    """The segments of one journal. `log` is read for headers; it must match what was appended.
+
+    Invariant: the buffer always fits into what is allocated of the newest segment.
+    """
+
+    def __init__(
+        self, disk: Disk, folder: str, identity: Identity, limits: JournalLimits, log: Log
+    ) -> None:
+        self.buffer = bytearray()
+        self.seed = 0
+        """The newest segment's salt plus the offset at which the buffer begins."""
+        self.place = 0
+        """The place at which the buffer begins."""
+        self.buffer_room = 0
+        """How long the buffer may get without touching the reserve, as allocated so far."""
+        self.full = False
+        """True: the last attempt to allocate space failed."""
+        self.durable: Position = (0, 0)
+
+        self._disk = disk
+        self._folder = folder
+        self._identity = identity
+        self._limits = limits
+        self._log = log
+        self._chunk_bytes = limits.prealloc_bytes_min
+        self._file: File | None = None
+        self._sequence = 0
+        self._end = 0
+        self._allocated = 0
+        self._older: list[tuple[int, int]] = []  # (sequence, bytes), ascending
+        self._reader: tuple[int, File] | None = None
+        self._unsynced: list[File] = []  # ends with the newest segment's file, when that is there
+        self._new_names = False
+        self._removals: list[str] = []
+
+    # ------------------------------------------------------------------ opening and closing
+
+    def adopt(self, found: Replayed) -> None:
+        """Go on where a replay ended, removing what does not belong to the log."""
+        disk, folder = self._disk, self._folder
+        for sequence in found.superseded + found.torn:
+            disk.remove(segment_name(folder, sequence))
+            disk.sync_folder(folder)
+        for sequence in found.sequences[:-1]:
+            file = disk.open(segment_name(folder, sequence))
+            self._older.append((sequence, file.size()))
+            self._unsynced.append(file)
+        self._sequence, self._end = found.end
+        self._file = disk.open(segment_name(folder, self._sequence))
+        self._allocated = self._file.size()
+        if found.dirty_tail:
+            # Records of a batch that no one was told about could otherwise come back to life
+            # behind new ones that end where an old one began.
+            self._file.truncate(self._end)
+            self._allocated = self._end
+        self._unsynced.append(self._file)
+        self._new_names = True
+        self._begin_buffer()
+
+    def close(self) -> None:
+        """Close the files as they are, as a crash would leave them. Twice is harmless."""
+        for file in self._unsynced:
+            file.close()
+        if self._file is not None:
+            self._file.close()
+        if self._reader is not None:
+            self._reader[1].close()
+
+    # ------------------------------------------------------------------ appending
+
+    def claim(self, length: int, *, spare: int) -> bool:
+        """Try to have space for `length` more bytes in the buffer with `spare` bytes behind it."""
+        needed = self._end + len(self.buffer) + length + spare - self._allocated
+        if needed <= 0:
+            return True
+        reserve = self._limits.reserve_bytes
+        for size in (max(self._chunk_bytes, needed + reserve), needed):
+            try:
+                assert self._file is not None
+                self._file.write(self._allocated, bytes(size))
+            except DiskFull:
+                self.full = True
+                continue
+            self._chunk_bytes = min(self._chunk_bytes * 2, self._limits.prealloc_bytes_max)
+            self._allocated += size
+            self.buffer_room = self._allocated - self._end - reserve
+            self.full = False
+            return True
+        return False
+
+    def append(self, kind: int, index: int, term: int, payload: bytes) -> None:
+        """Put a record other than an entry into the buffer. Raises `DiskFull`."""
+        record = encode_record(kind, index, term, payload, self.seed + len(self.buffer))
+        if not self.claim(len(record), spare=0):
+            raise DiskFull(
+                f"{self._name()}: no space, not even for a record of {len(record)} bytes"
+            )
+        self.buffer += record
+
+    def flush(self) -> None:
+        """Write the buffer, without a sync, and begin a new segment when this one is long
+        enough.
+        """
+        if self.buffer:
+            assert self._file is not None
+            self._file.write(self._end, self.buffer)
+            self._end += len(self.buffer)
+            if not self._unsynced or self._unsynced[-1] is not self._file:
+                self._unsynced.append(self._file)
+            if self._end >= self._limits.segment_bytes_max:
+                try:
+                    self.begin(reset=False)
+                except DiskFull:
+                    self.full = True  # this segment grows on until there is space
+            self._begin_buffer()
+        if self.full and self.claim(0, spare=self._limits.reserve_bytes):
+            self.full = False
+
+    def begin(self, *, reset: bool) -> None:
+        """Begin a new segment. Raises `DiskFull`, having changed nothing."""
+        log = self._log
+        sequence = self._sequence + 1
+        header = Header(
+            self._identity,
+            sequence,
+            log.base_index if reset else log.last_index,
+            log.base_term if reset else log.last_term(),
+            0 if reset else self._end,
+            (0, 0) if reset else self.durable,
+            log.term,
+            log.vote,
+            reset,
+        )
+        size = max(self._chunk_bytes, HEADER_BYTES + 2 * self._limits.reserve_bytes)
+        name = segment_name(self._folder, sequence)
+        file = self._disk.open(name, create=True)
+        try:
+            # The header comes last: without it the file counts as not begun, even if the removal
+            # of its name should be undone by a crash.
+            file.write(0, bytes(size))
+            file.write(0, encode_header(header))
+        except BaseException:
+            file.close()
+            self._disk.remove(name)
+            self._disk.sync_folder(self._folder)
+            raise
+        if self._file is not None:
+            self._older.append((self._sequence, self._allocated))
+            if not self._unsynced or self._unsynced[-1] is not self._file:
+                self._file.close()
+        self._file = file
+        self._sequence, self._end, self._allocated = sequence, HEADER_BYTES, size
+        self._unsynced.append(file)
+        self._new_names = True
+        self.full = False
+        self._begin_buffer()
+
+    def _begin_buffer(self) -> None:
+        self.buffer.clear()
+        self.seed = self._identity.salt(self._sequence) + self._end
+        self.place = self._sequence << OFFSET_BITS | self._end
+        self.buffer_room = self._allocated - self._end - self._limits.reserve_bytes
+
+    def _name(self) -> str:
+        return segment_name(self._folder, self._sequence)
+
+    # ------------------------------------------------------------------ reading
+
+    def read(self, place: int, length: int, index: int, term: int) -> bytes:
+        """The command of a flushed entry. Raises `JournalDamaged`."""
+        sequence, offset = place >> OFFSET_BITS, place & _OFFSET_MASK
+        data = self._open_reader(sequence).read(offset, RECORD_BYTES + length)
+        # `record_at` adds the offset within `data`, which is 0 here, to the seed.
+        salt = self._identity.salt(sequence) + offset
+        if record_at(data, 0, salt, len(data)) != (0, RECORD_BYTES + length, ENTRY, index, term):
+            name = segment_name(self._folder, sequence)
+            raise JournalDamaged(name, offset, f"entry {index} cannot be verified")
+        return data[RECORD_BYTES:]
+
+    def _open_reader(self, sequence: int) -> File:
+        if sequence == self._sequence:
+            assert self._file is not None
+            return self._file
+        if self._reader is None or self._reader[0] != sequence:
+            if self._reader is not None:
+                self._reader[1].close()
+            self._reader = sequence, self._disk.open(segment_name(self._folder, sequence))
+        return self._reader[1]
+
+    @property
+    def total_bytes(self) -> int:
+        """Space taken by all segments."""
+        return self._allocated + sum(size for _, size in self._older)
+
+    # ------------------------------------------------------------------ syncing
+
+    @property
+    def removals_wait(self) -> bool:
+        """True: files are to be removed by the next sync."""
+        return bool(self._removals)
+
+    def begin_sync(self) -> SyncJob:
+        """The sync of everything flushed."""
+        job = SyncJob(
+            self._disk,
+            self._folder,
+            self._unsynced,
+            self._new_names,
+            self._removals,
+            (self._sequence, self._end),
+            self._log.last_index,
+            (self._log.term, self._log.vote),
+        )
+        self._unsynced, self._removals, self._new_names = [], [], False
+        return job
+
+    def end_sync(self, job: SyncJob, *, closed: bool = False) -> None:
+        """Note what is durable now, and let the next flush write it into the file."""
+        for file in job.files:
+            if file is not self._file and file not in self._unsynced:
+                file.close()
+        self.durable = job.position
+        self.mark(CLOSED if closed else MARK)
+
+    def mark(self, kind: int) -> None:
+        """Put a mark of the durable position into the buffer; without space for it, do not."""
+        if self.claim(_MARK_BYTES, spare=0):
+            sequence, offset = self.durable
+            commit = min(self._log.commit_index, self._log.last_index)
+            self.append(kind, sequence, offset, mark_payload(commit))
+
+    # ------------------------------------------------------------------ forgetting
+
+    def boundaries(self) -> list[int]:
+        """The places at which the segments after the oldest begin."""
+        sequences = [sequence for sequence, _ in self._older[1:]]
+        if self._older:
+            sequences.append(self._sequence)
+        return [sequence << OFFSET_BITS for sequence in sequences]
+
+    def drop_before(self, place: int) -> None:
+        """Have the next sync remove the segments before the one that begins at `place`."""
+        sequence = place >> OFFSET_BITS
+        drop = [n for n, _ in self._older if n < sequence]
+        self._removals += [segment_name(self._folder, n) for n in drop]
+        del self._older[: len(drop)]
+        if self._reader is not None and self._reader[0] < sequence:
+            self._reader[1].close()
+            self._reader = None
+
+    def restart(self, log: Log) -> None:
+        """Begin a segment that supersedes all others, which the next sync removes.
+
+        Raises `DiskFull`, having changed nothing."""
+        old, self._log = self._log, log
+        try:
+            self.begin(reset=True)
+        except BaseException:
+            self._log = old
+            raise
+        for file in self._unsynced[:-1]:
+            file.close()
+        del self._unsynced[:-1]
+        self.drop_before(self.place)
