@@ -6,10 +6,12 @@ import asyncio
 import json
 import logging
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from raftmail.mail.codec import validate_query
+from raftmail.mail.limits import NUMBER_MAX
 from raftmail.mail.queries import (
     Answer,
     FetchBody,
@@ -44,6 +46,9 @@ _log = logging.getLogger(__name__)
 
 _PAGE_MESSAGES = 250
 _USERS_MAX = 1000
+_BODIES_AT_ONCE = 4
+"""Bodies of one session between the blob store and the socket."""
+
 _ONLY_DEADLINE = frozenset((b"deadline",))
 _STATE = (b"uidvalidity", b"uidnext", b"messages", b"highestmodseq")
 
@@ -75,7 +80,8 @@ class Introductions:
 
 class Reads:
     """Of one session. What has untagged lines goes one at a time (`_listing`), so that all of them
-    up to the tagged line belong to it."""
+    up to the tagged line belong to it. Bodies go a few at a time, each counted in the budget until
+    the client has read enough."""
 
     def __init__(self, front: FrontEnd, desk: Desk, channel: Channel, mailboxes: Mailboxes) -> None:
         self._front = front
@@ -83,13 +89,16 @@ class Reads:
         self._desk = desk
         self._channel = channel
         self._mailboxes = mailboxes
+        self.deadline_s = front.limits.deadline_default_s
+        """Of commands that do not give one."""
         self._listing = asyncio.Lock()
+        self._fetching = asyncio.Semaphore(_BODIES_AT_ONCE)
         self._introductions = Introductions(channel.write, front.limits.mailbox_numbers_max)
         self.commands: Commands = {
             b"MAILBOX": (self._mailbox, _ONLY_DEADLINE | set(_STATE)),
             b"MAILBOXES": (self._list_mailboxes, _ONLY_DEADLINE),
             b"SUBSCRIPTIONS": (self._list_subscriptions, _ONLY_DEADLINE),
-            b"LIST": (self._list, _ONLY_DEADLINE | {b"since"}),
+            b"LIST": (self._list, _ONLY_DEADLINE | {b"since", b"limit"}),
             b"VANISHED": (self._vanished, _ONLY_DEADLINE),
             b"FETCH": (self._fetch, _ONLY_DEADLINE),
         }
@@ -123,11 +132,10 @@ class Reads:
         return await self._service.query(query, deadline_s=deadline_s)
 
     def _deadline(self, line: Line) -> float:
-        limits = self._front.limits
         given = line.named.get(b"deadline")
         if given is None:
-            return limits.deadline_default_s
-        return requests.seconds(given, limits.deadline_max_s)
+            return self.deadline_s
+        return requests.seconds(given, self._front.limits.deadline_max_s)
 
     # Mailboxes
 
@@ -202,41 +210,31 @@ class Reads:
     # Messages
 
     def _list(self, tag: bytes, line: Line) -> None:
-        usage = "LIST mailbox uids [summary] [since=]"
+        usage = "LIST mailbox uids [summary] [since= limit=]"
         number, uids, *rest = requests.words_of(line, usage, 2, 3)
         if rest and rest[0].upper() != b"SUMMARY":
             raise ValueError(f"usage: {usage}")
         mailbox = self._mailboxes.get(number)
         since = requests.integer("since", line.named.get(b"since", b"0"))
-        wanted = read_uids(uids)
-        deadline_s = self._deadline(line)
-        work = partial(self._tell_messages, tag, mailbox, wanted, since, bool(rest), deadline_s)
+        limit = line.named.get(b"limit")
+        count_max = requests.integer("limit", limit, 1) if limit is not None else NUMBER_MAX
+        query = FetchMessages(mailbox.user, mailbox.ref, read_uids(uids), since, bool(rest))
+        work = partial(self._tell_messages, tag, query, count_max, self._deadline(line))
         self._start(tag, work)
 
     async def _tell_messages(
-        self,
-        tag: bytes,
-        mailbox: Mailbox,
-        uids: UidSet,
-        since: int,
-        summaries: bool,
-        deadline_s: float,
+        self, tag: bytes, query: FetchMessages, count_max: int, deadline_s: float
     ) -> None:
         async with self._listing:
             first: MailboxInfo | None = None
-            count = 0
-            last = 0
+            count = last = number = 0
             more = True
-            while more:
+            while more and count < count_max:
                 await self._channel.drained()
-                page = await self._ask(
-                    FetchMessages(
-                        mailbox.user, mailbox.ref, uids, since, summaries, _PAGE_MESSAGES
-                    ),
-                    deadline_s,
-                )
+                query = replace(query, limit=min(_PAGE_MESSAGES, count_max - count))
+                page = await self._ask(query, deadline_s)
                 if not isinstance(page, MessagePage):
-                    raise Refusal(Code.NONEXISTENT, f"{mailbox.user} has no mailbox {mailbox.ref}")
+                    raise Refusal(Code.NONEXISTENT, f"{query.user} has no mailbox {query.mailbox}")
                 first = first or page.mailbox
                 number = self._introductions.introduce(page.mailbox)
                 fresh = [message for message in page.messages if message.uid > last]
@@ -246,12 +244,21 @@ class Reads:
                 more = page.more and bool(fresh)
                 if more:
                     last = fresh[-1].uid
-                    uids = uids - UidSet.from_ranges([(1, last)])
+                    rest = query.uids - UidSet.from_ranges([(1, last)])
+                    query = replace(query, uids=rest)
             assert first is not None
             self._desk.ok(
                 tag,
-                b" count=%d uidvalidity=%d uidnext=%d messages=%d highestmodseq=%d"
-                % (count, first.uidvalidity, first.uidnext, first.messages, first.highestmodseq),
+                b" mailbox=%d count=%d uidvalidity=%d uidnext=%d messages=%d highestmodseq=%d%b"
+                % (
+                    number,
+                    count,
+                    first.uidvalidity,
+                    first.uidnext,
+                    first.messages,
+                    first.highestmodseq,
+                    b" more=yes" if more else b"",
+                ),
             )
 
     def _vanished(self, tag: bytes, line: Line) -> None:
@@ -275,18 +282,19 @@ class Reads:
         self._start(tag, partial(self._tell_body, tag, mailbox, one, self._deadline(line)))
 
     async def _tell_body(self, tag: bytes, mailbox: Mailbox, uid: int, deadline_s: float) -> None:
-        await self._channel.drained()
-        async with self._front.fetching:
-            body = await self._ask(FetchBody(mailbox.user, mailbox.ref, uid), deadline_s)
-            if not isinstance(body, bytes):
-                raise Refusal(Code.NONEXISTENT, f"no message with UID {uid} in {mailbox.ref}")
-            if not self._front.budget.take(len(body)):
-                raise Unavailable(Failure("the node holds as many messages in memory as it may"))
-        try:
-            self._desk.ok(tag, b" {%d}\r\n%b" % (len(body), body))
+        async with self._fetching:
             await self._channel.drained()
-        finally:
-            self._front.budget.give(len(body))
+            async with self._front.fetching:
+                body = await self._ask(FetchBody(mailbox.user, mailbox.ref, uid), deadline_s)
+                if not isinstance(body, bytes):
+                    raise Refusal(Code.NONEXISTENT, f"no message with UID {uid} in {mailbox.ref}")
+                if not self._front.budget.take(len(body)):
+                    raise Unavailable(Failure("the node holds as many messages as it may"))
+            try:
+                self._desk.ok(tag, b" {%d}\r\n%b" % (len(body), body))
+                await self._channel.drained()
+            finally:
+                self._front.budget.give(len(body))
 
     # Users and operators
 

@@ -51,7 +51,7 @@ class Session:
         self._reads = Reads(front, self._desk, channel, mailboxes)
         self._users = {**self._writes.user_commands, **self._reads.user_commands}
         self._open_commands: Commands = {
-            b"HELLO": (self._hello, frozenset((b"client",))),
+            b"HELLO": (self._hello, frozenset((b"client", b"deadline"))),
             b"AUTH": (self._auth, _NOTHING),
             b"LOGOUT": (self._logout, _NOTHING),
         }
@@ -233,12 +233,18 @@ class Session:
     # Of the connection itself
 
     def _hello(self, tag: bytes, line: Line) -> None:
-        (version,) = requests.words_of(line, "HELLO 1 [client=<32 hexadecimal digits>]", 1)
+        (version,) = requests.words_of(
+            line, "HELLO 1 [client=<32 hexadecimal digits> deadline=]", 1
+        )
         if requests.integer("version", version) != VERSION:
             raise Refusal(Code.CANNOT, f"this node speaks version {VERSION}")
         client = line.named.get(b"client")
         if client is not None:
             self._writes.use_client(requests.client_of(client))
+        deadline = line.named.get(b"deadline")
+        if deadline is not None:
+            deadline_s = requests.seconds(deadline, self._limits.deadline_max_s)
+            self._writes.deadline_s = self._reads.deadline_s = deadline_s
         answer = b" version=%d node=%b cluster=%b authenticated=%b" % (
             VERSION,
             quote(self._front.node.encode()),

@@ -63,7 +63,8 @@ class Writes:
         self._window = SequenceWindow()
         self._client = b""
         self._client_floor = 0
-        self._deadline_s = front.limits.deadline_default_s
+        self.deadline_s = front.limits.deadline_default_s
+        """Of commands that do not give one."""
         every = _WITH_SEQUENCE
         self.commands: Commands = {
             b"STORE": (self._store_line, every | {b"unchangedsince"}),
@@ -101,8 +102,8 @@ class Writes:
             return False
         if b"=" in flag_text:
             return False  # no flags, and what stands in their place has a name
-        since = -1
-        client = b""
+        since = floor = -1
+        seq = 0
         try:
             uids = read_uids(uid_text)
             flags = read_flags(flag_text)
@@ -110,20 +111,29 @@ class Writes:
                 name, _, value = word.partition(b"=")
                 if not value.isdigit() or len(value) > 18:
                     return False
-                if name == b"seq" and not client:
+                if name == b"seq" and not seq:
                     seq = int(value)
-                    client = self._client
-                    floor = self._client_floor
-                    if not client or seq <= floor:
+                    if not seq:
                         return False
                 elif name == b"unchangedsince" and since < 0:
                     since = int(value)
+                elif name == b"floor" and floor < 0:
+                    floor = int(value)
                 else:
                     return False
         except ValueError:
             return False
+        client = self._client
         own = 0
-        if not client:
+        if seq and client:
+            if seq <= max(floor, self._client_floor):
+                return False
+            if floor > self._client_floor:
+                self._client_floor = floor
+            floor = self._client_floor
+        elif seq or floor >= 0:
+            return False
+        else:
             client = self._own_client
             own = seq = self._window.take()
             floor = self._window.floor
@@ -133,7 +143,7 @@ class Writes:
             mailbox.shard,
             encode_request(client, seq, floor, command),
             (),
-            self._deadline_s,
+            self.deadline_s,
             partial(self._done, tag, own, 0),
         )
         return True
@@ -181,7 +191,7 @@ class Writes:
     def _deadline(self, line: Line) -> float:
         given = line.named.get(b"deadline")
         if given is None:
-            return self._deadline_s
+            return self.deadline_s
         return requests.seconds(given, self._front.limits.deadline_max_s)
 
     def _run(self, tag: bytes, line: Line, shard: int, command: Command) -> None:
