@@ -17,13 +17,12 @@ Invariants:
 
 from __future__ import annotations
 
-from array import array
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import Final, overload
 from zlib import crc32
 
+from raftmail.consensus.logcache import ENTRY_OVERHEAD_BYTES, Cache, Entry, Hidden, View
 from raftmail.consensus.records import (
     CRC,
     CUT,
@@ -63,67 +62,12 @@ __all__ = [
     "read_records",
 ]
 
-Entry = tuple[bytes, int, int]
-"""(command, index, term), the order of PySyncObj."""
-
-_ENTRY_OVERHEAD_BYTES: Final = 160
-"""What a cached entry costs beside its command: the bytes object, the tuple and two numbers."""
 _LIST_SLICE_MAX: Final = 64
 """Slices of up to this many entries are lists even when they have to be read from the disk."""
 _SMALL_ENTRY_BYTES: Final = 64
 """Entries up to this long (the engine's own) may use the reserve of a full disk ..."""
 _HARD_STATE_SPARE_BYTES: Final = 4096
 """... but leave so much of it for terms and votes."""
-
-
-@dataclass(slots=True)
-class _Hidden:
-    """A suffix that was cut, but may come back unchanged before anything is written about it."""
-
-    places: array[int]
-    lengths: array[int]
-    terms: array[int]
-    cached: list[Entry]
-    """The last entries of the suffix, as far as they were cached."""
-    next: int = 0
-    """The first that has not come back."""
-
-
-class _View(Sequence[Entry]):
-    """A long slice of the log, read from the disk as far as someone looks at it.
-
-    The engine slices the whole rest of the log and takes the first few entries of it.
-    """
-
-    __slots__ = ("_journal", "_range")
-
-    def __init__(self, journal: Journal, indices: range) -> None:
-        self._journal = journal
-        self._range = indices
-
-    def __len__(self) -> int:
-        return len(self._range)
-
-    @overload
-    def __getitem__(self, item: int) -> Entry: ...
-    @overload
-    def __getitem__(self, item: slice) -> list[Entry]: ...
-    def __getitem__(self, item: int | slice) -> Entry | list[Entry]:
-        if isinstance(item, slice):
-            return [self._journal.entry(i) for i in self._range[item]]
-        return self._journal.entry(self._range[item])
-
-    def __iter__(self) -> Iterator[Entry]:
-        return map(self._journal.entry, self._range)
-
-
-@dataclass(slots=True)
-class _Cache:
-    """The newest entries; `entries[0]` has the index `first`."""
-
-    entries: list[Entry] = field(default_factory=list)
-    first: int = 1
-    bytes_held: int = 0
 
 
 class Journal:
@@ -152,8 +96,8 @@ class Journal:
         self._places = log.places
         self._lengths = log.lengths
         self._terms = log.terms
-        self._cache = _Cache(first=log.last_index + 1)
-        self._hidden: _Hidden | None = None
+        self._cache = Cache(first=log.last_index + 1)
+        self._hidden: Hidden | None = None
         self._head: Entry | None = None
         self._last: Entry | None = None
         self._next_index = log.last_index + 1
@@ -305,7 +249,7 @@ class Journal:
         indices = range(first + start, first + stop, step)
         if len(indices) <= _LIST_SLICE_MAX:
             return [self.entry(i) for i in indices]
-        return _View(self, indices)
+        return View(self.entry, indices)
 
     def __iter__(self) -> Iterator[Entry]:
         return map(self.entry, range(self.first_index, self._next_index))
@@ -348,7 +292,7 @@ class Journal:
         self._last = last = (command, idx, term)
         cache = self._cache
         cache.entries.append(last)
-        cache.bytes_held += length + _ENTRY_OVERHEAD_BYTES
+        cache.bytes_held += length + ENTRY_OVERHEAD_BYTES
         self._next_index = idx + 1
         self._dirty = True
 
@@ -392,7 +336,7 @@ class Journal:
             if not self._cache.entries:
                 self._cache.first = idx
             self._cache.entries.append(entry)
-            self._cache.bytes_held += len(entry[0]) + _ENTRY_OVERHEAD_BYTES
+            self._cache.bytes_held += len(entry[0]) + ENTRY_OVERHEAD_BYTES
         else:
             self._cache.first = idx + 1
         self._last = None
@@ -415,7 +359,7 @@ class Journal:
         at = index - self._log.base_index - 1
         cache = self._cache
         in_cache = max(index - cache.first, 0)
-        hidden = _Hidden(
+        hidden = Hidden(
             self._places[at:], self._lengths[at:], self._terms[at:], cache.entries[in_cache:]
         )
         if self._hidden is not None:
@@ -428,7 +372,7 @@ class Journal:
         self._hidden = hidden
         del self._places[at:], self._lengths[at:], self._terms[at:]
         for command, _, _ in cache.entries[in_cache:]:
-            cache.bytes_held -= len(command) + _ENTRY_OVERHEAD_BYTES
+            cache.bytes_held -= len(command) + ENTRY_OVERHEAD_BYTES
         del cache.entries[in_cache:]
         if not cache.entries:
             cache.first = index
@@ -524,9 +468,9 @@ class Journal:
         count = 0
         most = self._flushed_index + 1 - cache.first
         while held > target and count < most:
-            held -= len(cache.entries[count][0]) + _ENTRY_OVERHEAD_BYTES
+            held -= len(cache.entries[count][0]) + ENTRY_OVERHEAD_BYTES
             count += 1
-        self._drop_cached(count)
+        self._cache.drop(count)
 
     # ------------------------------------------------------------------ syncing
 
@@ -589,14 +533,7 @@ class Journal:
         self._head = self._last = None
         dropped = log.base_index + 1 - self._cache.first
         if dropped > 0:
-            self._drop_cached(dropped)
-
-    def _drop_cached(self, count: int) -> None:
-        cache = self._cache
-        for command, _, _ in cache.entries[:count]:
-            cache.bytes_held -= len(command) + _ENTRY_OVERHEAD_BYTES
-        del cache.entries[:count]
-        cache.first += count
+            self._cache.drop(dropped)
 
     def reset(self, index: int, term: int) -> None:
         """Forget every entry and go on after a snapshot at (`index`, `term`); term and vote stay.
