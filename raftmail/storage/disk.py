@@ -1,15 +1,18 @@
 """The only door to the file system.
 
-Everything below `node/` that keeps files (journal, blob segments) goes through a `Disk`, so that the
-simulator can put in its place one that cuts the power, tears writes, fills up or lies. LMDB is the one
-exception: it maps its own file, and has a twin of its own (see `raftmail.storage.kv`).
+Everything below `node/` that keeps files (journal, blob segments) goes through a `Disk`, so that
+the simulator can put in its place one that cuts the power, tears writes, fills up or lies. LMDB is
+the one exception: it maps its own file, and has a twin of its own (see `raftmail.storage.kv`).
 
 Invariants of every implementation:
 
-1. `File.write` either writes all bytes or raises; after an error the bytes of that call are undefined.
+1. `File.write` either writes all bytes or raises; after an error the bytes of that call are
+   undefined.
 2. Nothing is durable before `File.sync` returned (contents) or `Disk.sync_folder` returned (names).
-3. `File.sync` may run in another thread than the writes, and covers every write that returned before it began.
-4. A failed sync is final (`SyncFailed`): the kernel may have dropped the dirty pages, so the process has to stop.
+3. `File.sync` may run in another thread than the writes, and covers every write that returned
+   before it began.
+4. A failed sync is final (`SyncFailed`): the kernel may have dropped the dirty pages, so the
+   process has to stop.
 """
 
 from __future__ import annotations
@@ -31,7 +34,9 @@ class DiskFull(DiskError):
 
 
 class SyncFailed(DiskError):
-    """fdatasync or fsync failed: what was written since the last sync may be gone. Stop the process."""
+    """fdatasync or fsync failed: what was written since the last sync may be gone. Stop the
+    process.
+    """
 
 
 class File(Protocol):
@@ -45,6 +50,12 @@ class File(Protocol):
 
     def truncate(self, size: int) -> None:
         """Cut or extend (with zeros) to `size` bytes."""
+
+    def allocate(self, size: int) -> None:
+        """Have space for `size` bytes in all, so that writing them cannot fail for want of it on
+        file systems that write in place; a shorter file is extended with zeros. Raises
+        `DiskFull`.
+        """
 
     def sync(self) -> None:
         """Put the contents on stable storage (fdatasync). Raises `SyncFailed`."""
@@ -60,8 +71,10 @@ class Disk(Protocol):
     """A folder of files, addressed by relative paths with `/` between the parts."""
 
     def open(self, path: str, *, create: bool = False) -> File:
-        """Open for reading and writing; with `create`, a missing file is made (its name is durable only
-        after `sync_folder`). Raises FileNotFoundError when it is missing and not to be made."""
+        """Open for reading and writing; with `create`, a missing file is made (its name is durable
+        only after `sync_folder`). Raises FileNotFoundError when it is missing and not to be
+        made.
+        """
 
     def exists(self, path: str) -> bool: ...
 
@@ -129,6 +142,10 @@ class RealFile:
     def truncate(self, size: int) -> None:
         with _named(self.path):
             os.ftruncate(self._fd, size)
+
+    def allocate(self, size: int) -> None:
+        with _named(self.path):
+            os.posix_fallocate(self._fd, 0, size)
 
     def sync(self) -> None:
         try:

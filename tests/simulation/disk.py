@@ -124,6 +124,14 @@ class SimFile:
             self._inode.pending.append(_Truncate(size))
         self._disk.check_power()
 
+    def allocate(self, size: int) -> None:
+        self._check()
+        if size <= len(self._inode.data):
+            return
+        if size - len(self._inode.data) > self._disk.free_bytes():
+            raise DiskFull(f"{self.path}: no space left on the simulated disk")
+        self.truncate(size)
+
     def sync(self) -> None:
         self._check()
         disk = self._disk

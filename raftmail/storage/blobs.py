@@ -1,0 +1,507 @@
+"""The blob store: message bodies by their sha256, in append-only segments.
+
+A body is stored once, however many messages have it. Where it is stands in the index's place table
+(`PlaceTable`), written in the transactions of the index; a checkpoint there says up to where the
+segments have been entered, and `open` reads only what comes after it.
+
+Invariants:
+
+1. `has` is true only for a body that can be read, as far as is known: not for one whose segment is
+   gone, or that a read has found damaged.
+2. A place is put into the table only when the body is on stable storage.
+3. A body that is pinned, or that the index refers to, is never reclaimed; nor one that became
+   needed while its segment was being emptied.
+4. A body is only ever given out after its sha256 was verified.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable
+from hashlib import sha256
+from typing import Final, Protocol
+
+from zstandard import ZstdCompressor
+
+from raftmail.storage.blobcheck import (
+    CHECKPOINT,
+    POSITION,
+    Problem,
+    check_segments,
+    load_sealed,
+    record_sealed,
+    stored_digests,
+)
+from raftmail.storage.blobfiles import BlobLimits, Position, SegmentFiles, SyncJob
+from raftmail.storage.blobformat import (
+    HEADER_BYTES,
+    SEGMENT_HEADER_BYTES,
+    ZSTD,
+    Header,
+    Place,
+    decode_body,
+    decode_header,
+    filler_header,
+    is_zero,
+    list_segments,
+    pack_place,
+    read_body,
+    segment_name,
+    unpack_place,
+    walk,
+)
+from raftmail.storage.disk import Disk
+from raftmail.storage.reclaim import Reclaimer, ReclaimProgress
+
+__all__ = [
+    "BlobDamaged",
+    "BlobLimits",
+    "BlobMissing",
+    "BlobStore",
+    "BlobTooLarge",
+    "BlobsDamaged",
+    "PlaceTable",
+    "Problem",
+    "ReclaimProgress",
+    "SyncJob",
+    "check_segments",
+    "stored_digests",
+]
+
+_FREE_POLL_S: Final = 1.0
+
+
+class BlobError(Exception):
+    """Something is wrong with a body or the store of them."""
+
+
+class BlobMissing(BlobError):
+    """The store does not have this body; a peer may."""
+
+    def __init__(self, digest: bytes) -> None:
+        super().__init__(f"the body {digest.hex()} is not in the store")
+        self.digest = digest
+
+
+class BlobDamaged(BlobError):
+    """This one body cannot be verified; a good copy from a peer mends it (`BlobStore.replace`)."""
+
+    def __init__(self, digest: bytes, file: str, offset: int) -> None:
+        super().__init__(
+            f"{file}, offset {offset}: the body {digest.hex()} is damaged; it is to be fetched again "
+            f"from a peer"
+        )
+        self.digest = digest
+        self.file = file
+        self.offset = offset
+
+
+class BlobTooLarge(BlobError):
+    """The body is longer than `BlobLimits.body_bytes_max`."""
+
+
+class BlobsDamaged(BlobError):
+    """Segments that were on stable storage are gone or cut short. Nothing was changed."""
+
+    def __init__(self, file: str, offset: int, what: str) -> None:
+        super().__init__(
+            f"{file}, offset {offset}: {what}. Put the file back; or open the store without it, and "
+            f"have the bodies that were in it fetched again from peers"
+        )
+        self.file = file
+        self.offset = offset
+
+
+class PlaceTable(Protocol):
+    """Where the store keeps the places of bodies and a little of its own: tables of the index.
+
+    What is put is seen at once, and durable with the index's transaction.
+    """
+
+    def get_place(self, digest: bytes) -> bytes | None: ...
+    def put_place(self, digest: bytes, place: bytes) -> None: ...
+    def delete_place(self, digest: bytes) -> None: ...
+    def get_local(self, key: bytes) -> bytes | None: ...
+    def put_local(self, key: bytes, value: bytes) -> None: ...
+
+    def commit_durable(self) -> None:
+        """Commit the index's transaction, on stable storage."""
+
+
+class BlobStore:
+    """The bodies of one replica. One thread uses it; only `SyncJob.run` may run in another."""
+
+    def __init__(self, disk: Disk, folder: str, places: PlaceTable, limits: BlobLimits) -> None:
+        self.limits = limits
+        self._disk = disk
+        self._folder = folder
+        self._places = places
+        self._files = SegmentFiles(disk, folder, limits)
+        # Places that are not yet in the table, in the order of the places; and those that were put
+        # into it last, which come back here when the transaction turns out to have been aborted.
+        self._pending: dict[bytes, Place] = {}
+        self._placed: dict[bytes, Place] = {}
+        self._recorded: list[int] = []  # segments whose sealing was recorded with them
+        self._checkpoint = b""
+        self._pins: dict[Hashable, tuple[bytes, ...]] = {}
+        self._pin_counts: dict[bytes, int] = {}
+        self._damaged: dict[bytes, Place] = {}
+        self._compressors: dict[int, ZstdCompressor] = {}
+        self._free_bytes = 0
+        self._free_polled = -_FREE_POLL_S
+        self._reclaimer = Reclaimer(self, self._files, places)
+
+    # ---------------------------------------------------------------- opening and closing
+
+    @classmethod
+    def open(
+        cls,
+        disk: Disk,
+        folder: str,
+        places: PlaceTable,
+        limits: BlobLimits | None = None,
+        *,
+        without_missing: bool = False,
+    ) -> BlobStore:
+        """Open the store, entering what was appended after the checkpoint.
+
+        What no sync had covered may be torn; it is dropped. Bad records elsewhere do not hinder the
+        opening: they are noticed when read. Raises `BlobsDamaged` when a whole segment is gone or
+        shorter than it was, unless `without_missing`: then the bodies in it are missing.
+        """
+        self = cls(disk, folder, places, limits or BlobLimits())
+        if folder not in ("", ".") and not disk.exists(folder):
+            disk.mkdir(folder)
+            disk.sync_folder(folder.rpartition("/")[0])
+        found = places.get_local(CHECKPOINT)
+        checkpoint: Position = POSITION.unpack(found) if found is not None else (0, 0)
+        self._checkpoint = found or b""
+        present = list_segments(disk, folder)
+        highest = max([0, checkpoint[0], *present])
+        sealed, reclaimed = load_sealed(places.get_local, highest)
+        self._files.sequence_max = highest
+        self._adopt_sealed(sealed, set(present), without_missing)
+        if checkpoint[1] and checkpoint[0] not in present:
+            if not without_missing:
+                raise BlobsDamaged(segment_name(folder, checkpoint[0]), 0, "the file is missing")
+            checkpoint = (checkpoint[0] + 1, 0)
+            self._checkpoint = POSITION.pack(*checkpoint)
+            places.put_local(CHECKPOINT, self._checkpoint)
+        for sequence in reclaimed.intersection(present):
+            disk.remove(segment_name(folder, sequence))
+            disk.sync_folder(folder)
+        unknown = [n for n in present if n not in sealed and n not in reclaimed]
+        for sequence in unknown:
+            start = checkpoint[1] if sequence == checkpoint[0] else SEGMENT_HEADER_BYTES
+            self._enter(sequence, start, checkpoint, sequence == unknown[-1], without_missing)
+        job = self._files.begin_sync()
+        if job is not None:
+            job.run()
+            self._files.end_sync(job)
+        self._files.durable = max(self._files.durable, checkpoint)
+        return self
+
+    def _adopt_sealed(
+        self, sealed: dict[int, int], present: set[int], without_missing: bool
+    ) -> None:
+        for sequence, length in sealed.items():
+            name = segment_name(self._folder, sequence)
+            if sequence not in present:
+                if not without_missing:
+                    raise BlobsDamaged(name, 0, "the file is missing")
+                record_sealed(self._places, sequence, None)
+                continue
+            file = self._disk.open(name)
+            size = file.size()
+            file.close()
+            if size < length:
+                if not without_missing:
+                    raise BlobsDamaged(name, size, f"of {length} bytes, {size} are left")
+                record_sealed(self._places, sequence, size)
+            self._files.sealed[sequence] = min(length, size)
+
+    def _enter(
+        self,
+        sequence: int,
+        start: int,
+        checkpoint: Position,
+        is_newest: bool,
+        without_missing: bool,
+    ) -> None:
+        """Enter the bodies of a segment from `start` on; what is torn there belongs to no one."""
+        name = segment_name(self._folder, sequence)
+        file = self._disk.open(name)
+        try:
+            size = file.size()
+            if sequence == checkpoint[0] and size < start and not without_missing:
+                what = f"{start} bytes were on stable storage, {size} are left"
+                raise BlobsDamaged(name, size, what)
+            end = max(min(start, size), SEGMENT_HEADER_BYTES)
+            for item in walk(file, sequence, end, size):
+                if not isinstance(item, Header) or read_body(file, item) is None:
+                    continue
+                place = item.place
+                if place.offset >= end + HEADER_BYTES:
+                    file.write(end, filler_header(sequence, end, place.offset - end))
+                end = place.end
+                if sequence < checkpoint[0] and self.current_place(item.digest) is not None:
+                    continue  # an older copy of what the table has
+                self._pending.pop(item.digest, None)
+                self._pending[item.digest] = place
+            if end == SEGMENT_HEADER_BYTES:
+                # It holds nothing, and may not even have its header.
+                self._disk.remove(name)
+                self._disk.sync_folder(self._folder)
+                return
+            if not is_zero(file, end, size):
+                file.truncate(end)
+                file.sync()
+        finally:
+            file.close()
+        self._files.adopt(sequence, end)
+        if not is_newest or sequence < checkpoint[0] or size < start:
+            self._files.seal()
+
+    def close(self) -> None:
+        """Write and sync what was appended, and close the files. Raises `SyncFailed`."""
+        try:
+            job = self._files.begin_sync()
+            if job is not None:
+                job.run()
+                self._files.end_sync(job)
+        finally:
+            self.abandon()
+
+    def abandon(self) -> None:
+        """Close the files as they are, as a crash would leave them."""
+        self._reclaimer.close()
+        self._files.close()
+
+    # ---------------------------------------------------------------- bodies
+
+    def current_place(self, digest: bytes) -> Place | None:
+        """Where a body was put last, whether it can still be read or not."""
+        place = self._pending.get(digest)
+        if place is None:
+            place = self._placed.get(digest)
+            if place is None:
+                packed = self._places.get_place(digest)
+                return None if packed is None else unpack_place(packed)
+        return place
+
+    def place_of(self, digest: bytes) -> Place | None:
+        """Where a body is; None when it is not there, or was found to be damaged."""
+        place = self.current_place(digest)
+        if place is None or not self._files.has_segment(place.sequence):
+            return None
+        if self._damaged and self._damaged.get(digest) == place:
+            return None
+        return place
+
+    def has(self, digest: bytes) -> bool:
+        """True when the body is there, durable or not."""
+        return self.place_of(digest) is not None
+
+    def durable(self, digest: bytes) -> bool:
+        """True when the body is there and on stable storage."""
+        place = self.place_of(digest)
+        return place is not None and (place.sequence, place.end) <= self._files.durable
+
+    def append(self, digest: bytes, body: bytes) -> bool:
+        """Store a body whose sha256 the caller has verified to be `digest`; False: it was there.
+
+        Raises `DiskFull` and `BlobTooLarge`, having changed nothing.
+        """
+        if self.place_of(digest) is not None:
+            return False
+        self._append(digest, body, self.limits.compress_bytes_min, self.limits.compress_level)
+        return True
+
+    def replace(self, digest: bytes, body: bytes) -> None:
+        """Store a good copy of a body that is damaged or missing.
+
+        Raises ValueError when the body is not the one of this digest, `DiskFull`, `BlobTooLarge`.
+        """
+        if sha256(body).digest() != digest:
+            raise ValueError(f"this is not the body {digest.hex()}")
+        self.move(digest, body)
+
+    def move(self, digest: bytes, body: bytes) -> Place:
+        """Store a verified body anew, compressed if that pays, and forget its old place."""
+        limits = self.limits
+        return self._append(digest, body, limits.recompress_bytes_min, limits.recompress_level)
+
+    def _append(self, digest: bytes, body: bytes, compress_from: int, level: int) -> Place:
+        if len(digest) != 32:
+            raise ValueError(f"a sha256 has 32 bytes, not {len(digest)}")
+        if len(body) > self.limits.body_bytes_max:
+            raise BlobTooLarge(
+                f"a body of {len(body)} bytes; the limit is {self.limits.body_bytes_max}"
+            )
+        stored, flags = body, 0
+        if len(body) >= compress_from:
+            compressed = self._compressor(level).compress(body)
+            if len(compressed) * 100 <= len(body) * (100 - self.limits.saved_percent_min):
+                stored, flags = compressed, ZSTD
+        place = self._files.append(digest, len(body), stored, flags)
+        self._pending.pop(digest, None)  # so that the order stays that of the places
+        self._pending[digest] = place
+        self._damaged.pop(digest, None)
+        return place
+
+    def _compressor(self, level: int) -> ZstdCompressor:
+        compressor = self._compressors.get(level)
+        if compressor is None:
+            compressor = self._compressors[level] = ZstdCompressor(
+                level=level, write_checksum=False, write_content_size=True
+            )
+        return compressor
+
+    def get(self, digest: bytes) -> bytes:
+        """The body. Raises `BlobMissing`, `BlobDamaged` (which puts it among `damaged`)."""
+        place = self.place_of(digest)
+        if place is None:
+            bad = self._damaged.get(digest)
+            if bad is not None:
+                raise BlobDamaged(digest, segment_name(self._folder, bad.sequence), bad.offset)
+            raise BlobMissing(digest)
+        body = self.read(digest, place)
+        if body is None:
+            self.mark_damaged(digest, place)
+            raise BlobDamaged(digest, segment_name(self._folder, place.sequence), place.offset)
+        return body
+
+    def read(self, digest: bytes, place: Place) -> bytes | None:
+        """The body at a place, or None when what is there is not that body."""
+        try:
+            data = self._files.read(place)
+        except FileNotFoundError:
+            return None
+        header = decode_header(data, place.sequence, place.offset)
+        if header is None or header.digest != digest or header.place != place:
+            return None
+        return decode_body(header, data[HEADER_BYTES:])
+
+    def mark_damaged(self, digest: bytes, place: Place) -> None:
+        """Remember that a read of the body at this place failed."""
+        self._damaged[digest] = place
+
+    def forget(self, digest: bytes) -> None:
+        """Drop a body that nothing needs from the store; its bytes stay until the segment goes."""
+        self._pending.pop(digest, None)
+        self._placed.pop(digest, None)
+        self._damaged.pop(digest, None)
+        self._places.delete_place(digest)
+
+    def damaged(self) -> list[bytes]:
+        """The bodies that reads have found to be damaged, and that were not replaced since."""
+        return list(self._damaged)
+
+    # ---------------------------------------------------------------- durability
+
+    def dirty(self) -> bool:
+        """True when something was appended that no sync has begun to cover."""
+        return self._files.dirty
+
+    def begin_sync(self) -> SyncJob | None:
+        """Write what was appended and hand out the sync; None: nothing to do, or one is running."""
+        return self._files.begin_sync()
+
+    def end_sync(self, job: SyncJob) -> None:
+        """Note that `job.run()` has returned. Raises RuntimeError when it has not."""
+        self._files.end_sync(job)
+
+    def place_pending(self) -> None:
+        """Enter the places of durable bodies, and the checkpoint, into the index's transaction.
+
+        To be followed by its commit. If that is aborted instead, the next call enters them again.
+        """
+        files = self._files
+        entered = self._placed or self._recorded
+        if entered and self._places.get_local(CHECKPOINT) != self._checkpoint:
+            self._pending = {**self._placed, **self._pending}
+            files.just_sealed = self._recorded + files.just_sealed
+        durable = files.durable
+        placed: dict[bytes, Place] = {}
+        for digest, place in self._pending.items():
+            if (place.sequence, place.end) > durable:
+                break
+            self._places.put_place(digest, pack_place(place))
+            placed[digest] = place
+        for digest in placed:
+            del self._pending[digest]
+        recorded = [n for n in files.just_sealed if n < durable[0]]
+        for sequence in recorded:
+            record_sealed(self._places, sequence, files.sealed.get(sequence))
+        files.just_sealed = [n for n in files.just_sealed if n >= durable[0]]
+        self._placed, self._recorded = placed, recorded
+        checkpoint = POSITION.pack(*durable)
+        if checkpoint != self._checkpoint:
+            self._checkpoint = checkpoint
+            self._places.put_local(CHECKPOINT, checkpoint)
+
+    # ---------------------------------------------------------------- what is needed
+
+    def pin(self, digests: Iterable[bytes], token: Hashable) -> None:
+        """Keep bodies that a log entry not yet applied names; replaces an earlier pin of the
+        token.
+        """
+        self.unpin(token)
+        kept = tuple(digests)
+        self._pins[token] = kept
+        counts = self._pin_counts
+        for digest in kept:
+            counts[digest] = counts.get(digest, 0) + 1
+
+    def unpin(self, token: Hashable) -> None:
+        """Undo `pin`; an unknown token is fine."""
+        counts = self._pin_counts
+        for digest in self._pins.pop(token, ()):
+            left = counts[digest] - 1
+            if left:
+                counts[digest] = left
+            else:
+                del counts[digest]
+
+    def is_pinned(self, digest: bytes) -> bool:
+        return digest in self._pin_counts
+
+    def note_dead(self, digest: bytes) -> None:
+        """The last message with this body is gone. A hint: `reclaim` asks again before it acts."""
+        self._reclaimer.note(self.place_of(digest), dead=True)
+
+    def note_live(self, digest: bytes) -> None:
+        """A body that no message had has one again. A hint, as `note_dead` is."""
+        self._reclaimer.note(self.place_of(digest), dead=False)
+
+    def reclaim(self, references: Callable[[bytes], int], budget_bytes: int) -> ReclaimProgress:
+        """Take one step towards giving back the space of bodies that nothing needs any more.
+
+        `references` tells how many messages have a body. A step reads about `budget_bytes`. Call it
+        again, after the next sync, while the answer says there is more to do. Raises `DiskFull`
+        (nothing is lost, try again later) and what `PlaceTable.commit_durable` raises.
+        """
+        return self._reclaimer.step(references, budget_bytes)
+
+    # ---------------------------------------------------------------- figures
+
+    @property
+    def total_bytes(self) -> int:
+        """Length of all segments."""
+        return self._files.total_bytes
+
+    @property
+    def dead_bytes(self) -> int:
+        """How much of it is known not to be needed."""
+        return self._reclaimer.dead_bytes
+
+    @property
+    def pending(self) -> int:
+        """Bodies whose places are not yet in the table."""
+        return len(self._pending)
+
+    def nearly_full(self, now: float) -> bool:
+        """True when the file system has less than `free_bytes_min` left; asked once a second."""
+        if now - self._free_polled >= _FREE_POLL_S or now < self._free_polled:
+            self._free_polled = now
+            self._free_bytes = self._disk.free_bytes()
+        return self._free_bytes < self.limits.free_bytes_min
