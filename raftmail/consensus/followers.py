@@ -91,6 +91,12 @@ class Followers:
     def disconnected(self, peer: int) -> None:
         self._all[peer].connected = False
 
+    def majority_index(self, own: int) -> int:
+        """Of a leader whose disk holds the log up to `own`: what a majority holds."""
+        engine = self._engine
+        held = sorted([own, *[engine.match_index(peer) for peer in self._all]])
+        return held[(len(held) - 1) // 2]
+
     def begin_term(self) -> None:
         """This replica was elected."""
         for follower in self._all.values():

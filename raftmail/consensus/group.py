@@ -299,10 +299,27 @@ class Group:
     def advance(self, now: float) -> None:
         """Commit and apply what the acknowledgements and syncs since the last call allow, and send what may go."""
         clock.now = now
-        self.engine.tick()
+        if self._may_commit():
+            self.engine.tick()
         if self.engine.role() == LEADER:
             self._replicate_all(heartbeat=False)
         self._after_step()
+
+    def _may_commit(self) -> bool:
+        """Whether the engine would commit or apply anything; if not, its tick is spared."""
+        engine = self.engine
+        synced = self.journal.synced_index
+        commit = engine.commit_index()
+        if engine.applied_index() < min(commit, synced):
+            return True
+        if engine.role() != LEADER or commit >= synced:
+            return False
+        return self.followers.majority_index(synced) > commit
+
+    @property
+    def has_messages(self) -> bool:
+        """Whether `take_messages` would give any."""
+        return bool(self._now_out)
 
     def barrier(self, now: float, done: ReadIndex) -> None:
         """Ask for proof that this replica still leads (see `barrier`); `done` gets the index to wait for, or None."""
@@ -325,6 +342,11 @@ class Group:
             raise ValueError(f"replica {target} is no connected voter of group {self.group}")
         self._transfer = (target, now + self.timing.transfer_s)
         self._try_transfer()
+
+    def best_successor(self) -> int | None:
+        """Of a leader: the connected follower that has most of the log; None when there is none."""
+        connected = [p for p in self.followers if self.followers.is_connected(p)]
+        return max(connected, key=self.engine.match_index, default=None)
 
     def retry_parked(self, now: float) -> None:
         """Blobs came in: look again at the appends that waited for them."""

@@ -211,8 +211,19 @@ def inspect_request(request: bytes) -> tuple[bytes, int, int, tuple[bytes, ...]]
         raise CodecError("a request is an array that begins with client, seq, floor and kind")
     if raw[3] != SAVE:
         return raw[0], raw[1], raw[3], ()
-    save = command_of(raw)
-    blobs = dict.fromkeys(message.blob for message in save.messages)  # type: ignore[union-attr]
+    messages = raw[5] if len(raw) > 5 else None
+    if type(messages) is not tuple:
+        raise CodecError("a Save has an array of messages")
+    blobs: dict[bytes, None] = {}
+    for message in messages:
+        if (
+            type(message) is not tuple
+            or len(message) < 2
+            or type(message[1]) is not bytes
+            or len(message[1]) != DIGEST_BYTES
+        ):
+            raise CodecError("a message to save names its body by a sha256")
+        blobs[message[1]] = None
     return raw[0], raw[1], raw[3], tuple(blobs)
 
 

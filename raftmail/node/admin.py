@@ -272,4 +272,5 @@ def _replica_status(opened: Opened) -> dict[str, Any]:
         "state": "disk full" if replica.disk_full else "ok",
         "requests": counters.requests,
         "entries": counters.entries,
+        "sync_ms": round(counters.sync_ms, 3),
     }

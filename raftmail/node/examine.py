@@ -23,6 +23,7 @@ from raftmail.consensus.replay import segment_name as journal_segment
 from raftmail.mail.codec import CodecError, entry_blobs
 from raftmail.node.config import CONFIG_FILE, ConfigError, load
 from raftmail.node.folder import FORMAT
+from raftmail.shard.replica import MARK
 from raftmail.storage import blobformat
 from raftmail.storage.check import PROBLEMS_MAX, check
 from raftmail.storage.disk import DiskError, RealDisk
@@ -105,6 +106,8 @@ def read_log(data: Path, shard: int) -> Iterator[LogRecord]:
             payload, note = record.payload, record.note
             if payload[:1] == REGULAR:
                 payload = payload[1:]
+                if payload[:1] == MARK:
+                    payload, note = b"", "a mark, at which every replica notes its digest"
             elif payload == NO_OP:
                 payload, note = b"", "a new master begins its term"
             elif payload:
@@ -253,6 +256,8 @@ class _Replica:
         return found
 
     def _bodies_of(self, index: int, payload: bytes) -> tuple[bytes, ...]:
+        if payload[:1] == MARK:
+            return ()
         try:
             return entry_blobs(payload)
         except CodecError as error:

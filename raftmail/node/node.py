@@ -10,8 +10,7 @@ from dataclasses import dataclass, field
 
 from raftmail.cluster.calls import FrameKind as ClusterFrame
 from raftmail.cluster.router import Router
-from raftmail.lmtp.connection import ServerConfig
-from raftmail.lmtp.protocol import LmtpConfig
+from raftmail.lmtp import LmtpConfig, ServerConfig
 from raftmail.lmtp.server import LmtpServer
 from raftmail.node.admin import Admin
 from raftmail.node.config import Config, ConfigError
@@ -31,6 +30,7 @@ logger = logging.getLogger(__name__)
 
 TICK_S = 0.02
 STOP_GRACE_S = 5.0
+HAND_OVER_S = 1.0
 _CLUSTER_FRAMES = frozenset(ClusterFrame)
 
 
@@ -171,7 +171,8 @@ class Node:
         )
 
     async def stop(self) -> None:
-        """Stop taking mail, answer what is under way, hand over nothing, close the files. Harmless after a failed start."""
+        """Hand mastership over, answer what is under way, close the files. Harmless after a failed start."""
+        await self._hand_over()
         if self._lmtp is not None:
             await self._lmtp.stop(STOP_GRACE_S)
         for listener in self._listeners:
@@ -189,6 +190,20 @@ class Node:
             opened.index.close()
         if self._folder is not None:
             self._folder.release()
+
+    async def _hand_over(self) -> None:
+        """Give the shards that this node leads to others, so that nobody has to wait for an election."""
+        deadline = self.loop.time() + HAND_OVER_S
+        led = [o.replica for o in self._opened.values() if o.replica.group.is_leader]
+        for replica in led:
+            successor = replica.group.best_successor()
+            if successor is not None:
+                replica.group.transfer(self.loop.time(), successor)
+                self.wake(replica.shard)
+        while self.loop.time() < deadline and any(  # noqa: ASYNC110  the group has no event for it
+            r.group.is_leader and r.group.best_successor() is not None for r in led
+        ):
+            await asyncio.sleep(TICK_S)
 
     # -- cluster.router.Links ------------------------------------------------------------------------
 

@@ -16,8 +16,24 @@ from raftmail.shard.replica import Frame, Replica
 
 logger = logging.getLogger(__name__)
 
-INLINE_SYNC_S = 0.0004
-"""Syncs that take less than this on average are not worth a thread."""
+INLINE_SYNC_S = 0.0015
+"""Syncs that take less than this on average are made in place: a thread would cost as much, and the loop has nothing else that could be
+acknowledged meanwhile. One slow sync is enough to change over."""
+
+PARALLEL_SYNC_S = 0.004
+"""Syncs that take longer are made by several threads at once."""
+
+
+def _timed(jobs: Sequence[Callable[[], None]], clock: Callable[[], float]) -> Callable[[], float]:
+    """One call that runs the jobs, one after the other, and returns the seconds that they took."""
+
+    def run() -> float:
+        began = clock()
+        for job in jobs:
+            job()
+        return clock() - began
+
+    return run
 
 
 @dataclass(slots=True)
@@ -54,7 +70,10 @@ class Runner:
         except Exception as e:
             self.fatal(e)
             return
-        self.wake()
+        if self.replica.needs_turn:
+            self.wake()
+        else:
+            self._note_role()
 
     def stop(self) -> None:
         self._stopped = True
@@ -81,37 +100,39 @@ class Runner:
             self._again = True
             return
         jobs = replica.begin_sync()
+        clock = self.loop.time
         if not jobs:
             self._finish()
         elif self.sync_s < INLINE_SYNC_S:
-            began = self.loop.time()
-            for job in jobs:
-                job()
-            self._measure(self.loop.time() - began)
+            self._measure(_timed(jobs, clock)())
             self._finish()
         else:
             self._syncing = True
             self._idle.clear()
-            self._sync_in_threads(jobs)
+            if self.sync_s < PARALLEL_SYNC_S:
+                self._sync_in_threads([_timed(jobs, clock)])
+            else:
+                self._sync_in_threads([_timed([job], clock) for job in jobs])
 
-    def _sync_in_threads(self, jobs: Sequence[Callable[[], None]]) -> None:
-        began = self.loop.time()
+    def _sync_in_threads(self, jobs: Sequence[Callable[[], float]]) -> None:
         left = len(jobs)
+        longest_s = 0.0
 
-        def done(future: asyncio.Future[None]) -> None:
-            nonlocal left
+        def done(future: asyncio.Future[float]) -> None:
+            nonlocal left, longest_s
             left -= 1
             error = future.exception()
             if error is not None:
                 self.fatal(error)
                 return
+            longest_s = max(longest_s, future.result())
             if left:
                 return
             self._syncing = False
             self._idle.set()
             if self._stopped:
                 return
-            self._measure(self.loop.time() - began)
+            self._measure(longest_s)
             try:
                 self._finish()
             except Exception as e:
@@ -132,19 +153,23 @@ class Runner:
 
     def _measure(self, took_s: float) -> None:
         self.sync_s += 0.05 * (min(took_s, 0.1) - self.sync_s)
+        self.replica.counters.sync_ms = self.sync_s * 1000
 
     def _finish(self) -> None:
         replica = self.replica
         replica.end_sync(self.loop.time())
-        group = replica.group
-        role = (group.term, group.leader)
-        if role != self._role:
-            self._role = role
-            self.role_changed(replica.shard)
+        self._note_role()
         self._flush()
         self.after()
         if replica.has_work:
             self.wake()
+
+    def _note_role(self) -> None:
+        group = self.replica.group
+        role = (group.term, group.leader)
+        if role != self._role:
+            self._role = role
+            self.role_changed(self.replica.shard)
 
     def _flush(self) -> None:
         shard = self.replica.shard

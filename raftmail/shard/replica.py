@@ -68,15 +68,19 @@ class Limits:
     entry_requests_max: int = 1024
     entry_bytes_max: int = 1 << 20
     entries_in_flight_max: int = 4
+    pipelined_requests_min: int = 64
+    pipelined_bytes_min: int = 256 << 10
     want_hashes_max: int = 256
     want_bytes_max: int = 64 << 20
     index_commit_requests_max: int = 8192
     index_commit_bytes_max: int = 64 << 20
     index_commit_s: float = 0.25
+    index_retry_s: float = 1.0
     log_bytes_max: int = 64 << 20
     reclaim_bytes: int = 1 << 20
+    reclaim_look_bytes: int = 16 << 10
     reclaim_pause_s: float = 0.1
-    reclaim_rest_s: float = 30.0
+    reclaim_rest_s: float = 60.0
 
 
 @dataclass(slots=True)
@@ -101,6 +105,7 @@ class Counters:
     blobs_wanted: int = 0
     bad_frames: int = 0
     answers_failed: int = 0
+    sync_ms: float = 0.0  # a running average
 
 
 @dataclass(slots=True)
@@ -127,7 +132,9 @@ class Replica:
     _missing: set[bytes] = field(default_factory=set)
     _applied_waits: list[tuple[int, Callable[[bool], None]]] = field(default_factory=list)
     _index_dirty_since: float | None = None
+    _index_retry_at: float = 0.0
     _reclaim_at: float = 0.0
+    _reclaim_busy: bool = False
     _now: float = 0.0
     _blob_job: BlobSyncJob | None = None
     _journal_job: JournalSyncJob | None = None
@@ -254,14 +261,34 @@ class Replica:
         self.group.end_sync(now, self._journal_job)
         self._blob_job = self._journal_job = None
         group = self.group
-        group.advance(now)
-        while min(group.commit_index, group.journal.synced_index) > group.applied_index:
+        try:
             group.advance(now)
+            while min(group.commit_index, group.journal.synced_index) > group.applied_index:
+                group.advance(now)
+        except DiskFull as e:
+            self._note_full(e)
+            self._take_back()
         self._check_role()
         if self._applied_waits:
             self._release_applied()
         self._commit_index(now)
         self._collect()
+
+    @property
+    def needs_turn(self) -> bool:
+        """Whether a tick left anything to send, sync, apply or commit."""
+        group = self.group
+        since = self._index_dirty_since
+        return (
+            bool(self._frames)
+            or bool(self._waiting)
+            or group.has_messages
+            or group.has_held_messages
+            or group.journal.dirty
+            or self.blobs.dirty()
+            or min(group.commit_index, group.journal.synced_index) > group.applied_index
+            or (since is not None and self._now - since >= self.limits.index_commit_s)
+        )
 
     def _check_space(self, now: float) -> None:
         """Refuse writes while the disk is nearly full, and take them again when there is space."""
@@ -274,18 +301,26 @@ class Replica:
 
     def _reclaim(self, now: float) -> None:
         """One bounded step towards giving back the space of bodies that nothing needs any more."""
+        limits = self.limits
         if now < self._reclaim_at or self.blobs.dirty():
             return
+        unreferenced = self.machine.index.messages.unreferenced
+        for digest in unreferenced:
+            self.blobs.note_dead(digest)
+        unreferenced.clear()
+        budget = limits.reclaim_bytes if self._reclaim_busy else limits.reclaim_look_bytes
         try:
-            progress = self.blobs.reclaim(self.machine.index.references, self.limits.reclaim_bytes)
+            progress = self.blobs.reclaim(self.machine.index.references, budget)
         except DiskFull as e:
             self._note_full(e)
-            self._reclaim_at = now + self.limits.reclaim_rest_s
+            self._reclaim_at = now + limits.reclaim_rest_s
             return
         if progress.freed_bytes:
             logger.info("shard %d: %d bytes of bodies given back", self.shard, progress.freed_bytes)
-        pause_s = self.limits.reclaim_pause_s if progress.more else self.limits.reclaim_rest_s
-        self._reclaim_at = now + pause_s
+        self._reclaim_busy = bool(progress.copied_bytes) or progress.waits_for_sync
+        self._reclaim_at = now + (
+            limits.reclaim_pause_s if progress.more else limits.reclaim_rest_s
+        )
 
     @property
     def has_work(self) -> bool:
@@ -293,12 +328,7 @@ class Replica:
         group = self.group
         if group.has_held_messages and not self.disk_full:
             return True
-        return (
-            bool(self._waiting)
-            and group.accepts
-            and not self.disk_full
-            and group.uncommitted < self.limits.entries_in_flight_max
-        )
+        return not self.disk_full and self._may_propose()
 
     def take_frames(self) -> list[Frame]:
         """Frames to send, in order per node."""
@@ -386,13 +416,24 @@ class Replica:
 
     # -- inside --------------------------------------------------------------------------------------
 
+    def _may_propose(self) -> bool:
+        """Whether what waits becomes an entry now. While one is on its way the next gathers (group commit), unless so much waits
+        that it is worth an entry of its own."""
+        waiting = self._waiting
+        if not waiting or not self.group.accepts:
+            return False
+        in_flight = self.group.uncommitted
+        if in_flight == 0:
+            return True
+        limits = self.limits
+        return in_flight < limits.entries_in_flight_max and (
+            len(waiting) >= limits.pipelined_requests_min
+            or self._waiting_bytes >= limits.pipelined_bytes_min
+        )
+
     def _propose_waiting(self, now: float) -> None:
         group = self.group
-        while (
-            self._waiting
-            and group.accepts
-            and group.uncommitted < self.limits.entries_in_flight_max
-        ):
+        while self._may_propose():
             if not group.journal.room():
                 self._note_full(DiskFull("the journal has no room"))
                 return
@@ -525,7 +566,9 @@ class Replica:
     def _commit_index(self, now: float) -> None:
         since = self._index_dirty_since
         limits = self.limits
-        if since is None or (
+        if since is None or now < self._index_retry_at:
+            return
+        if (
             self.machine.dirty_requests < limits.index_commit_requests_max
             and self.machine.dirty_bytes < limits.index_commit_bytes_max
             and now - since < limits.index_commit_s
@@ -537,12 +580,20 @@ class Replica:
         except DiskFull as e:
             self._note_full(e)
             self._take_back()
+            self._index_retry_at = now + limits.index_retry_s
             return
         self._index_dirty_since = None
         self.counters.index_commits += 1
+        self._trim_log()
+
+    def _trim_log(self) -> None:
+        """Keep some `log_bytes_max` of the log, for followers that were away; what the index has not on disk stays in any case."""
         journal = self.group.journal
-        if journal.total_bytes > self.limits.log_bytes_max:
-            journal.trim(self.machine.durable_index)
+        total = journal.total_bytes
+        if total > self.limits.log_bytes_max:
+            first = journal.first_index
+            drop = (journal.last_index - first) * (total - self.limits.log_bytes_max) // total
+            journal.trim(min(self.machine.durable_index, first + drop))
 
     def _take_back(self) -> None:
         """The open transaction of the index is lost: go back to the last commit, and apply again what the journal has."""

@@ -51,6 +51,8 @@ MODSEQ, SYSTEM, KEYWORDS, FIXED_FIELDS, MAILBOX, UID, OLD_MODSEQ, OLD_DIGEST = r
 _NO_DIGEST = bytes(16)
 _LOW = 0xFFFFFFFFFFFFFFFF
 
+UNREFERENCED_MAX = 100_000
+
 
 class Messages:
     """Messages by mailbox and UID. Changes counters of the `Mailbox` it is given, whose owner has
@@ -71,6 +73,8 @@ class Messages:
         self._new_summaries: dict[bytes, bytes] = {}
         self._new_bytes = 0
         self._new_refs: dict[bytes, list[int]] = {}
+        self.unreferenced: list[bytes] = []
+        """Bodies that lost their last message, for whoever gives back their space (and clears this)."""
 
     def open(self, mailbox: Mailbox, key: bytes, record: bytes) -> list[Any]:
         """The fields of a message that is going to be changed; put them into `unsettled` when they
@@ -299,8 +303,11 @@ class Messages:
             raise IndexDamaged("blobrefs", blob, "it counts fewer messages than there are")
         if count:
             self._blobrefs.put(blob, seal(blob, BLOBREF.pack(count, size_bytes)))
-        elif record is not None:
-            self._blobrefs.delete(blob)
+        else:
+            if record is not None:
+                self._blobrefs.delete(blob)
+            if len(self.unreferenced) < UNREFERENCED_MAX:
+                self.unreferenced.append(blob)
 
     def references(self, blob: bytes) -> int:
         """How many messages have a body. Raises `IndexDamaged`."""

@@ -194,6 +194,7 @@ FAULTS: dict[str, Fault] = {
     "leader-counts-unsynced": _fault(
         "the leader counts itself before its own disk holds an entry",
         (Engine, "_SyncObj__getCurrentLogIndex", "if self.count_only_synced:", "if False:"),
+        (Group, "_may_commit", "synced = self.journal.synced_index", "return True"),
     ),
     # G9
     "tickets-flood": _fault(
