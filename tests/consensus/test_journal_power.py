@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from raftmail.consensus.journal import Journal, JournalLimits
+from raftmail.consensus.records import RECORD_BYTES, mark_payload
 from tests.consensus.journal_twin import IDENTITY, SMALL, Driver
 from tests.simulation.disk import PowerCut, SimDisk
 
@@ -110,7 +111,9 @@ def test_the_end_of_a_lost_batch_does_not_come_back_to_life() -> None:
     journal = Journal.open(disk, "journal", IDENTITY, limits, create=True)
     journal.flush()
     before = len(disk.content("journal/0000000000000001.log").rstrip(b"\0"))
-    for index in (1, 2, 3):
+    # As long as the mark and the entry that will be written in its place.
+    journal.add(bytes(len(mark_payload(0)) + RECORD_BYTES + 8), 1, 1)
+    for index in (2, 3):
         journal.add(b"%d" % index * 8, index, 1)
     journal.flush()
     torn = bytearray(disk.content("journal/0000000000000001.log"))
