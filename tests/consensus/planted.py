@@ -224,6 +224,7 @@ FAULTS: dict[str, Fault] = {
     "apply-unsynced": _fault(
         "the index gets ahead of the journal on the disk",
         (Group, "engine_apply", "self.journal.synced_index,", "1 << 60,"),
+        (Group, "_may_commit", "synced = self.journal.synced_index", "return True"),
     ),
     # G11
     "follower-proposes": _fault(
