@@ -357,6 +357,13 @@ class Group:
             if message.term == self.term:
                 self._handle(now, message, size)
 
+    def forget_from(self, index: int) -> None:
+        """Before the first message: drop the log from `index` on. Only what was never acknowledged may be dropped."""
+        self.journal.deleteEntriesFrom(index - self.journal.first_index)
+        self.journal.flush()  # the cut is final: the same entries come back as new ones, to be synced again
+        if self.engine.commit_index() >= index:
+            self.engine.set_commit(index - 1)
+
     def rewind_applied(self, index: int) -> None:
         """The state machine went back to `index` (an open transaction was lost): what follows is applied again."""
         self.engine.rewind_applied(max(index, 1))

@@ -145,11 +145,30 @@ class Replica:
     def start(self, group: Group) -> None:
         """Take the group (which calls back into this object while it is made) and pin what its log names."""
         self.group = group
+        unheld = self._pin_log()
+        if unheld:
+            logger.info(
+                "shard %d: the log is cut at %d, whose bodies were lost", self.shard, unheld
+            )
+            group.forget_from(unheld)
+            self._missing.clear()
+            self._wanted.clear()
+
+    def _pin_log(self) -> int:
+        """Pin the bodies of the entries that are to be applied. Returns the first entry of which a body was never on the disk, or 0.
+
+        A loss of power between the syncs of the journal and of the blobs may keep an entry and lose its body. Such an entry was never
+        acknowledged, and must not be now (P1): what follows the last sync is forgotten, and comes again from the leader."""
+        group = self.group
         first = group.applied_index + 1
         if first <= group.last_index:
             for command, index, _ in group.entries(first, group.last_index):
-                if command[:1] == REGULAR:
-                    self.holds_blobs(command[1:], index)
+                if command[:1] == REGULAR and not self.holds_blobs(command[1:], index):
+                    place = self.machine.index.get_place
+                    missing = [h for h in entry_blobs(command[1:]) if not self.blobs.has(h)]
+                    if any(place(digest) is None for digest in missing):
+                        return index
+        return 0
 
     # -- requests ------------------------------------------------------------------------------------
 
@@ -313,6 +332,8 @@ class Replica:
             progress = self.blobs.reclaim(self.machine.index.references, budget)
         except DiskFull as e:
             self._note_full(e)
+            if self.machine.index.failed:
+                self._take_back()
             self._reclaim_at = now + limits.reclaim_rest_s
             return
         if progress.freed_bytes:
@@ -599,6 +620,7 @@ class Replica:
         """The open transaction of the index is lost: go back to the last commit, and apply again what the journal has."""
         self.machine.abort()
         self.group.rewind_applied(self.machine.applied_index)
+        self._pin_log()
         self._index_dirty_since = None
 
     def _collect(self) -> None:
