@@ -13,7 +13,6 @@ Invariants:
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -24,12 +23,13 @@ from raftmail.consensus.engine import REGULAR
 from raftmail.consensus.group import Group, NotLeader
 from raftmail.consensus.journal import SyncJob as JournalSyncJob
 from raftmail.consensus.messages import BadMessage
-from raftmail.mail.codec import CodecError, encode_entry, entry_blobs, inspect_request
+from raftmail.mail.codec import CodecError, encode_entry, inspect_request
 from raftmail.mail.codec_results import result_of
 from raftmail.mail.results import Executed, Result
 from raftmail.mail.service import Blob, Failure
+from raftmail.shard.bodies import BadBodies, Bodies
 from raftmail.shard.machine import Machine
-from raftmail.storage.blobs import BlobDamaged, BlobMissing, BlobStore
+from raftmail.storage.blobs import BlobStore
 from raftmail.storage.blobs import SyncJob as BlobSyncJob
 from raftmail.storage.disk import DiskFull
 
@@ -38,8 +38,6 @@ logger = logging.getLogger(__name__)
 Done = Callable[[Executed | Failure], None]
 Frame = tuple[str, str, Sequence[bytes]]
 """A node's name, a `FrameKind`, and the parts of the payload."""
-
-DIGEST_BYTES = 32
 
 MARK = b"\x02"
 """The payload of a mark: every replica notes its digest at this index. (1 begins a batch of requests.)"""
@@ -53,6 +51,7 @@ class FrameKind(StrEnum):
     RAFT = "RAFT"
     BLOB = "BLOB"  # sha256, body
     WANT = "WANT"  # hashes, 32 bytes each
+    GONE = "GONE"  # applied index (8 bytes), hashes of bodies that no message has there any more
 
 
 class BlobsUnknown(Exception):
@@ -70,17 +69,11 @@ class Limits:
     entries_in_flight_max: int = 4
     pipelined_requests_min: int = 64
     pipelined_bytes_min: int = 256 << 10
-    want_hashes_max: int = 256
-    want_bytes_max: int = 64 << 20
     index_commit_requests_max: int = 8192
     index_commit_bytes_max: int = 64 << 20
     index_commit_s: float = 0.25
     index_retry_s: float = 1.0
     log_bytes_max: int = 64 << 20
-    reclaim_bytes: int = 1 << 20
-    reclaim_look_bytes: int = 16 << 10
-    reclaim_pause_s: float = 0.1
-    reclaim_rest_s: float = 60.0
 
 
 @dataclass(slots=True)
@@ -101,8 +94,6 @@ class Counters:
     requests: int = 0
     entries: int = 0
     index_commits: int = 0
-    blobs_received: int = 0
-    blobs_wanted: int = 0
     bad_frames: int = 0
     answers_failed: int = 0
     sync_ms: float = 0.0  # a running average
@@ -121,6 +112,7 @@ class Replica:
     counters: Counters = field(default_factory=Counters)
     marks: dict[int, bytes] = field(default_factory=dict)
     group: Group = field(init=False)
+    bodies: Bodies = field(init=False)
     disk_full: bool = False
     _ids: dict[str, int] = field(init=False)
     _waiting: deque[_Waiting] = field(default_factory=deque)
@@ -128,19 +120,16 @@ class Replica:
     _in_flight: dict[tuple[bytes, int], list[Done]] = field(default_factory=dict)
     _in_flight_term: int = 0
     _frames: list[Frame] = field(default_factory=list)
-    _wanted: dict[bytes, float] = field(default_factory=dict)
-    _missing: set[bytes] = field(default_factory=set)
     _applied_waits: list[tuple[int, Callable[[bool], None]]] = field(default_factory=list)
     _index_dirty_since: float | None = None
     _index_retry_at: float = 0.0
-    _reclaim_at: float = 0.0
-    _reclaim_busy: bool = False
     _now: float = 0.0
     _blob_job: BlobSyncJob | None = None
     _journal_job: JournalSyncJob | None = None
 
     def __post_init__(self) -> None:
         self._ids = {name: replica for replica, name in self.nodes.items()}
+        self.bodies = Bodies(self.blobs, self.machine.index.references)
 
     def start(self, group: Group) -> None:
         """Take the group (which calls back into this object while it is made) and pin what its log names."""
@@ -151,8 +140,7 @@ class Replica:
                 "shard %d: the log is cut at %d, whose bodies were lost", self.shard, unheld
             )
             group.forget_from(unheld)
-            self._missing.clear()
-            self._wanted.clear()
+            self.bodies.forget_missing()
 
     def _pin_log(self) -> int:
         """Pin the bodies of the entries that are to be applied. Returns the first entry of which a body was never on the disk, or 0.
@@ -165,8 +153,7 @@ class Replica:
             for command, index, _ in group.entries(first, group.last_index):
                 if command[:1] == REGULAR and not self.holds_blobs(command[1:], index):
                     place = self.machine.index.get_place
-                    missing = [h for h in entry_blobs(command[1:]) if not self.blobs.has(h)]
-                    if any(place(digest) is None for digest in missing):
+                    if any(place(digest) is None for digest in self.bodies.missing):
                         return index
         return 0
 
@@ -230,11 +217,7 @@ class Replica:
 
     def body(self, digest: bytes) -> bytes:
         """A message's bytes. Raises BlobMissing or BlobDamaged, having asked the other replicas for it."""
-        try:
-            return self.blobs.get(digest)
-        except (BlobMissing, BlobDamaged):
-            self._want(digest)
-            raise
+        return self.bodies.read(digest)
 
     # -- stepping ------------------------------------------------------------------------------------
 
@@ -245,13 +228,7 @@ class Replica:
         self._check_role()
         self._check_space(now)
         self._reclaim(now)
-        if not self.group.has_parked:
-            self._missing.clear()
-        for digest, asked in list(self._wanted.items()):
-            if now - asked > 2.0:
-                del self._wanted[digest]
-                if digest in self._missing:
-                    self._want(digest)
+        self.bodies.tick(now, self.group.applied_index, waiting=self.group.has_parked)
 
     def step(self, now: float) -> None:
         """Propose what waits, and make the frames that may leave before the sync."""
@@ -319,29 +296,13 @@ class Replica:
             logger.info("shard %d: there is space again, writes are taken", self.shard)
 
     def _reclaim(self, now: float) -> None:
-        """One bounded step towards giving back the space of bodies that nothing needs any more."""
-        limits = self.limits
-        if now < self._reclaim_at or self.blobs.dirty():
-            return
-        unreferenced = self.machine.index.messages.unreferenced
-        for digest in unreferenced:
-            self.blobs.note_dead(digest)
-        unreferenced.clear()
-        budget = limits.reclaim_bytes if self._reclaim_busy else limits.reclaim_look_bytes
         try:
-            progress = self.blobs.reclaim(self.machine.index.references, budget)
+            freed = self.bodies.reclaim(now, self.machine.index.messages.unreferenced)
         except DiskFull as e:
             self._note_full(e)
-            if self.machine.index.failed:
-                self._take_back()
-            self._reclaim_at = now + limits.reclaim_rest_s
             return
-        if progress.freed_bytes:
-            logger.info("shard %d: %d bytes of bodies given back", self.shard, progress.freed_bytes)
-        self._reclaim_busy = bool(progress.copied_bytes) or progress.waits_for_sync
-        self._reclaim_at = now + (
-            limits.reclaim_pause_s if progress.more else limits.reclaim_rest_s
-        )
+        if freed:
+            logger.info("shard %d: %d bytes of bodies given back", self.shard, freed)
 
     @property
     def has_work(self) -> bool:
@@ -367,12 +328,16 @@ class Replica:
                 self.group.receive(now, payload, replica)
                 self._check_role()
             elif kind == FrameKind.BLOB:
-                self._take_blob(now, payload)
+                if self.bodies.take(payload):
+                    self.group.retry_parked(now)
             elif kind == FrameKind.WANT:
                 self._give(node, payload)
+            elif kind == FrameKind.GONE:
+                if self.bodies.note_gone(payload):
+                    self.group.retry_parked(now)
             else:
                 raise BadMessage(f"a frame of unknown kind {kind}")
-        except BadMessage as e:
+        except (BadMessage, BadBodies) as e:
             self.counters.bad_frames += 1
             logger.warning("shard %d: from %s: %s", self.shard, node, e)
         except DiskFull as e:
@@ -418,22 +383,7 @@ class Replica:
                     self._answer(waiters, result_of(raw), index)
 
     def holds_blobs(self, payload: bytes, index: int) -> bool:
-        if payload[:1] == MARK:
-            return True
-        try:
-            hashes = entry_blobs(payload)
-        except CodecError:
-            return True  # the apply refuses it, on every replica alike
-        if not hashes:
-            return True
-        missing = [h for h in hashes if not self.blobs.has(h)]
-        if missing:
-            self._missing.update(missing)
-            for digest in missing:
-                self._want(digest)
-            return False
-        self.blobs.pin(hashes, index)
-        return True
+        return payload[:1] == MARK or self.bodies.hold(payload, index)
 
     # -- inside --------------------------------------------------------------------------------------
 
@@ -631,51 +581,20 @@ class Replica:
 
     # -- bodies --------------------------------------------------------------------------------------
 
-    def _take_blob(self, now: float, payload: bytes) -> None:
-        digest, body = payload[:DIGEST_BYTES], payload[DIGEST_BYTES:]
-        if hashlib.sha256(body).digest() != digest:
-            raise BadMessage("a body that does not have the hash it was sent under")
-        self.blobs.append(digest, body)
-        self.counters.blobs_received += 1
-        self._wanted.pop(digest, None)
-        if digest in self._missing:
-            self._missing.discard(digest)
-            if not self._missing:
-                self.group.retry_parked(now)
-
-    def _want(self, digest: bytes) -> None:
-        if digest not in self._wanted:
-            self._wanted[digest] = -1.0
-
     def _send_wants(self) -> None:
-        fresh = [d for d, asked in self._wanted.items() if asked < 0]
-        if not fresh:
+        requests = self.bodies.requests(self._now)
+        if not requests:
             return
         source = self.leader_node
-        targets = (
-            [source] if source and source != self.node else [n for n in self._ids if n != self.node]
-        )
-        for at in range(0, len(fresh), self.limits.want_hashes_max):
-            part = fresh[at : at + self.limits.want_hashes_max]
-            for name in targets:
-                if self.group.is_connected(self._ids[name]):
-                    self._frames.append((name, FrameKind.WANT, (b"".join(part),)))
-                    self.counters.blobs_wanted += len(part)
-        for digest in fresh:
-            self._wanted[digest] = self._now
+        others = [n for n in self._ids if n != self.node]
+        for name in [source] if source and source != self.node else others:
+            if self.group.is_connected(self._ids[name]):
+                for hashes in requests:
+                    self._frames.append((name, FrameKind.WANT, (hashes,)))
 
     def _give(self, node: str, payload: bytes) -> None:
-        if len(payload) % DIGEST_BYTES or len(payload) > DIGEST_BYTES * self.limits.want_hashes_max:
-            raise BadMessage("a request for bodies of the wrong length")
-        sent = 0
-        for at in range(0, len(payload), DIGEST_BYTES):
-            digest = payload[at : at + DIGEST_BYTES]
-            try:
-                body = self.blobs.get(digest)
-            except (BlobMissing, BlobDamaged) as e:
-                logger.warning("shard %d: %s asks for a body: %s", self.shard, node, e)
-                continue
+        found, gone = self.bodies.give(payload, self.group.applied_index)
+        for digest, body in found:
             self._frames.append((node, FrameKind.BLOB, (digest, body)))
-            sent += len(body)
-            if sent > self.limits.want_bytes_max:
-                break
+        if gone:
+            self._frames.append((node, FrameKind.GONE, gone))
