@@ -1,0 +1,56 @@
+"""What a resync may use, and what its errors say."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+class ResyncError(Exception):
+    """A resync cannot go on. The text names the shard, the peer and what is wrong."""
+
+    def __init__(self, shard: int, peer: str, what: str) -> None:
+        super().__init__(f"resync of shard {shard} with {peer}: {what}")
+        self.shard = shard
+        self.peer = peer
+        self.what = what
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """P7. Times in seconds."""
+
+    rate_bytes_s: int = 0
+    """What a source sends to all sinks, after compression; 0 is without a limit."""
+
+    rate_burst_bytes: int = 256 << 10
+    sources_max: int = 2
+    """Sinks that one replica serves at a time."""
+
+    requests_max: int = 16
+    """Requests under way: with `answer_bytes`, the window of what is in flight."""
+
+    answer_bytes: int = 256 << 10
+    """An answer ends with the row that reaches this."""
+
+    answer_rows_max: int = 4096
+    message_bytes_max: int = (256 << 20) + (1 << 20)
+    """A whole answer: the largest body, and a little."""
+
+    body_request_bytes: int = 1 << 20
+    bodies_unsynced_bytes_max: int = 32 << 20
+    """Received bodies that wait for the blob store's sync."""
+
+    mailboxes_parallel: int = 8
+    commit_rows: int = 20_000
+    """Rows after which a half resync is committed, under its mark."""
+
+    commit_bytes: int = 16 << 20
+    step_rows: int = 8192
+    """About as many rows are looked at or written in one step."""
+
+    step_bytes: int = 2 << 20
+    silence_s: float = 60.0
+    """How long the other end may say nothing."""
+
+    retry_first_s: float = 0.5
+    retry_max_s: float = 60.0

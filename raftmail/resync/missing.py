@@ -1,0 +1,129 @@
+"""The bodies that messages refer to and the blob store does not have, on the disk, newest first.
+
+Rows of the index's local table: `missing/order/` with the received date counted down and the hash,
+`missing/body/` with the hash (to the date and size), `missing/lost/` with the hash for those that
+no peer has, and `missing/total`. All is written in the index's open transaction, with whatever
+made a body missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from struct import Struct
+from typing import NamedTuple
+
+from raftmail.resync.state import read_local, write_local
+from raftmail.storage.index import Index
+from raftmail.storage.kv import after_prefix, scan
+from raftmail.storage.records import IndexDamaged, seal, unseal
+
+_ORDER = b"missing/order/"
+_BODY = b"missing/body/"
+_LOST = b"missing/lost/"
+_TOTAL = b"missing/total"
+_ORDER_END = after_prefix(_ORDER)
+_LOST_END = after_prefix(_LOST)
+
+_RANK = Struct(">Q")
+_VALUE = Struct(">QI")
+_LATEST_US = 2**63 - 1
+
+AWAITED_US = _LATEST_US
+"""The date of a body that was there and is not any more: it comes before all mail."""
+
+
+class MissingBody(NamedTuple):
+    rank: bytes
+    """Its place in the order."""
+
+    digest: bytes
+    size_bytes: int
+
+
+class Missing:
+    """Nothing is held in memory but a count of additions, `added`."""
+
+    def __init__(self, index: Index) -> None:
+        self._index = index
+        self._table = index.engine.table("local")
+        self.added = 0
+
+    def total(self) -> tuple[int, int]:
+        """How many, and their bytes."""
+        found = read_local(self._index, _TOTAL)
+        return (found[0], found[1]) if found is not None else (0, 0)
+
+    def lost(self) -> list[bytes]:
+        """Those that no peer has, as far as was asked."""
+        return [key[len(_LOST) :] for key, _ in scan(self._table, _LOST, _LOST_END)]
+
+    def has(self, digest: bytes) -> bool:
+        return self._table.get(_BODY + digest) is not None
+
+    def add(self, digest: bytes, size_bytes: int, received_us: int) -> bool:
+        """Note that a body is missing; False when that is known."""
+        table = self._table
+        if table.get(_BODY + digest) is not None:
+            return False
+        table.delete(_LOST + digest)
+        rank = _RANK.pack(_LATEST_US - max(-(2**62), min(received_us, _LATEST_US)))
+        key = _ORDER + rank + digest
+        table.put(key, seal(key, b""))
+        key = _BODY + digest
+        table.put(key, seal(key, rank + size_bytes.to_bytes(4, "big")))
+        self._count(1, size_bytes)
+        self.added += 1
+        return True
+
+    def remove(self, digest: bytes) -> bool:
+        """It is there again, or not needed any more. False: it was not missing."""
+        value = self._value(digest)
+        if value is None:
+            return False
+        self._table.delete(_ORDER + value[:8] + digest)
+        self._table.delete(_BODY + digest)
+        self._count(-1, -int.from_bytes(value[8:], "big"))
+        return True
+
+    def lose(self, digest: bytes) -> None:
+        """No peer has it."""
+        if self.remove(digest):
+            key = _LOST + digest
+            self._table.put(key, seal(key, b""))
+
+    def forget_lost(self, digest: bytes) -> None:
+        self._table.delete(_LOST + digest)
+
+    def size_of(self, digest: bytes) -> int:
+        """0 when it is not missing."""
+        value = self._value(digest)
+        return 0 if value is None else int.from_bytes(value[8:], "big")
+
+    def page(self, after: bytes, limit: int) -> list[MissingBody]:
+        """The next behind `after`, a rank with its hash (b"": from the first on)."""
+        start = _ORDER + after + b"\0" if after else _ORDER
+        found = []
+        for key, _ in self._table.page(start, _ORDER_END, limit):
+            digest = key[-32:]
+            found.append(MissingBody(key[len(_ORDER) :], digest, self.size_of(digest)))
+        return found
+
+    def all(self) -> Iterator[bytes]:
+        """Every hash, newest first."""
+        for key, _ in scan(self._table, _ORDER, _ORDER_END):
+            yield key[-32:]
+
+    def _value(self, digest: bytes) -> bytes | None:
+        record = self._table.get(_BODY + digest)
+        if record is None:
+            return None
+        value = unseal("local", _BODY + digest, record)
+        if len(value) != _VALUE.size:
+            raise IndexDamaged("local", _BODY + digest, "it has the wrong length")
+        return value
+
+    def _count(self, count: int, size_bytes: int) -> None:
+        before = self.total()
+        write_local(
+            self._index, _TOTAL, (max(before[0] + count, 0), max(before[1] + size_bytes, 0))
+        )

@@ -1,0 +1,126 @@
+"""What a replica keeps of its own about resyncs, in the index's local table: never replicated.
+
+| key | value |
+|---|---|
+| `resync/mark` | a resync is half done: what it began from, and where it was to lead |
+| `resync/suspects` | what is to be compared record by record in the next one |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from raftmail.mail.packing import CodecError, pack, unpack
+from raftmail.storage.index import Index
+from raftmail.storage.records import NUMBER, IndexDamaged
+
+_MARK = b"resync/mark"
+_SUSPECTS = b"resync/suspects"
+
+SUSPECTS_MAX = 10_000
+"""Mailboxes remembered one by one; with more, all are suspect."""
+
+
+def read_local(index: Index, key: bytes) -> Any:
+    """A packed value of the local table; None when there is none. Raises `IndexDamaged`."""
+    value = index.get_local(key)
+    if value is None:
+        return None
+    try:
+        return unpack(value)
+    except CodecError as e:
+        raise IndexDamaged("local", key, str(e)) from None
+
+
+def write_local(index: Index, key: bytes, value: object) -> None:
+    index.put_local(key, pack(value))
+
+
+def delete_local(index: Index, key: bytes) -> None:
+    index.engine.table("local").delete(key)
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A resync that is half done: the index is none of a whole replica. `index` and `term` are
+    where its last session was to lead."""
+
+    peer: str
+    session: int
+    index: int
+    term: int
+
+    @staticmethod
+    def read(index: Index) -> Mark | None:
+        """None: the index is whole. A mark that cannot be read is one all the same."""
+        try:
+            raw = read_local(index, _MARK)
+            return None if raw is None else Mark(*raw)
+        except (IndexDamaged, TypeError):
+            return Mark("an unknown peer", 0, 0, 0)
+
+    def write(self, index: Index) -> None:
+        write_local(index, _MARK, (self.peer, self.session, self.index, self.term))
+
+    @staticmethod
+    def clear(index: Index) -> None:
+        delete_local(index, _MARK)
+
+
+@dataclass(slots=True)
+class Suspects:
+    """What was found damaged, or is to be looked at by order. Compared record by record in the
+    next resync, which clears it."""
+
+    everything: bool = False
+    mailboxes: set[int] = field(default_factory=set)
+    counts: bool = False
+    """The table of blobrefs."""
+
+    names: bool = False
+
+    @staticmethod
+    def read(index: Index) -> Suspects:
+        """Those that cannot be read are: everything."""
+        try:
+            raw = read_local(index, _SUSPECTS)
+            if raw is None:
+                return Suspects()
+            everything, mailboxes, counts, names = raw
+            return Suspects(everything, set(mailboxes), counts, names)
+        except (IndexDamaged, TypeError, ValueError):
+            return Suspects(everything=True)
+
+    def write(self, index: Index) -> None:
+        """Into the open transaction."""
+        if self:
+            raw = (self.everything, sorted(self.mailboxes), self.counts, self.names)
+            write_local(index, _SUSPECTS, raw)
+        else:
+            delete_local(index, _SUSPECTS)
+
+    def __bool__(self) -> bool:
+        return bool(self.everything or self.mailboxes or self.counts or self.names)
+
+    def add(self, mailboxes: Iterable[int]) -> None:
+        self.mailboxes.update(mailboxes)
+        if len(self.mailboxes) > SUSPECTS_MAX:
+            self.everything = True
+            self.mailboxes.clear()
+
+    def note(self, damage: IndexDamaged) -> bool:
+        """Note a damaged record. False: comparing finds it without being told."""
+        if damage.table in ("messages", "summaries", "changes", "expunges", "mailboxes"):
+            if len(damage.key) >= NUMBER.size:
+                self.add(NUMBER.unpack_from(damage.key))
+            else:
+                self.everything = True
+        elif damage.table == "blobrefs":
+            self.counts = True
+        elif damage.table == "names":
+            self.names = True
+        else:
+            return False
+        return True

@@ -1,0 +1,112 @@
+"""A replica that fell behind becomes what the source is, whatever happened in between."""
+
+from __future__ import annotations
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from raftmail.mail import commands as c
+from raftmail.resync.limits import Limits
+from tests.resync.ends import History, Node, assert_equal, resync
+
+USERS = st.sampled_from(["a", "b"])
+NAMES = st.sampled_from(["INBOX", "x", "y", "x/z"])
+UIDS = st.tuples(st.integers(1, 30), st.integers(0, 12)).map(lambda p: (p[0], p[0] + p[1]))
+STEPS = st.one_of(
+    st.tuples(st.just("create"), NAMES, USERS),
+    st.tuples(st.just("save"), NAMES, USERS, st.integers(1, 9), st.integers(0, 40)),
+    st.tuples(st.just("flag"), NAMES, UIDS, st.sampled_from(["\\Seen", "k1", "k2"])),
+    st.tuples(st.just("unflag"), NAMES, UIDS, st.sampled_from(["\\Seen", "k1"])),
+    st.tuples(st.just("expunge"), NAMES, UIDS),
+    st.tuples(st.just("copy"), NAMES, UIDS, NAMES, st.booleans()),
+    st.tuples(st.just("delete"), NAMES, USERS),
+    st.tuples(st.just("rename"), NAMES, NAMES),
+    st.tuples(st.just("subscribe"), NAMES, st.booleans()),
+    st.tuples(st.just("user"), st.sampled_from(["u", "v"]), st.booleans()),
+)
+
+
+def history_of(steps: list[tuple[object, ...]]) -> History:
+    log = History()
+    for step in steps:
+        match step:
+            case ("create", str(name), str(user)):
+                log.create(name, user)
+            case ("save", str(name), str(user), int(count), int(salt)):
+                texts = [f"m{salt + i}" for i in range(count)]
+                log.save(name, *texts, user=user, client=salt % 5)
+            case ("flag", str(name), (int(low), int(high)), str(flag)):
+                log.flag(name, low, high, flag)
+            case ("unflag", str(name), (int(low), int(high)), str(flag)):
+                log.flag(name, low, high, flag, add=False)
+            case ("expunge", str(name), (int(low), int(high))):
+                log.expunge(name, low, high)
+            case ("copy", str(name), (int(low), int(high)), str(to), bool(move)):
+                log.copy(name, low, high, to, move=move)
+            case ("delete", str(name), str(user)):
+                log.do(c.DeleteMailbox(user, name))
+            case ("rename", str(name), str(new)):
+                log.do(c.RenameMailbox("a", name, new, 5, b"guid of a rename"))
+            case ("subscribe", str(name), bool(on)):
+                log.do(c.Subscribe("a", name, on))
+            case ("user", str(name), bool(there)):
+                address = f"{name}@example.org"
+                log.do(c.PutUser(address, f"hash{len(log)}") if there else c.RemoveUser(address))
+            case _:
+                raise AssertionError(step)
+    return log
+
+
+@settings(max_examples=60)
+@given(st.lists(STEPS, max_size=40), st.data())
+def test_any_prefix_of_a_history_becomes_the_whole(
+    steps: list[tuple[object, ...]], data: st.DataObject
+) -> None:
+    log = history_of(steps)
+    cut = data.draw(st.integers(0, len(log)))
+    giver, target = Node("giver"), Node("target")
+    log.save("INBOX", "last")
+    giver.apply(log.entries)
+    target.apply(log.entries[:cut])
+    resync(target, giver)
+    assert target.sink.take_finished() == (giver.index.applied_index, 3)
+    assert target.index.durable_index == giver.index.applied_index
+    assert_equal(target, giver)
+    referenced = {key for key, _ in giver.rows()["blobrefs"]}
+    assert referenced <= set(target.bodies.bodies)
+    assert target.sink.missing.total() == (0, 0)
+    more = History()
+    more.entries = list(log.entries)
+    more.save("INBOX", "after", "wards")
+    more.expunge("INBOX", 1, 3)
+    giver.apply(more.entries[len(log) :])
+    target.apply(more.entries[len(log) :])
+    assert_equal(target, giver)
+
+
+@settings(max_examples=30)
+@given(st.lists(STEPS, max_size=25), st.lists(STEPS, max_size=25))
+def test_a_replica_with_another_history_becomes_the_source(
+    mine: list[tuple[object, ...]], theirs: list[tuple[object, ...]]
+) -> None:
+    """It never comes to that; but what is there is compared, not believed."""
+    giver, target = Node("giver", Limits()), Node("target", Limits())
+    log = history_of(theirs)
+    while len(log) <= len(mine):
+        log.save("INBOX", "filler")
+    giver.apply(log.entries)
+    target.apply(history_of(mine).entries)
+    resync(target, giver)
+    assert_equal(target, giver)
+
+
+def test_an_equal_replica_is_told_so() -> None:
+    giver, target = Node("giver"), Node("target")
+    log = History()
+    log.save("INBOX", "one")
+    giver.apply(log.entries)
+    target.apply(log.entries)
+    target.sink.start(0.0, "giver", 1, records=True, full=True)
+    target.sink.lost(0.0, "the test begins another way")
+    resync(target, giver, 2, full=True)
+    assert_equal(target, giver)
