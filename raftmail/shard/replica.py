@@ -27,7 +27,7 @@ from raftmail.mail.codec import CodecError, encode_entry, inspect_request
 from raftmail.mail.codec_results import result_of
 from raftmail.mail.results import Executed, Result
 from raftmail.mail.service import Blob, Failure
-from raftmail.shard.bodies import BadBodies, Bodies
+from raftmail.shard.bodies import BadBodies, Bodies, BodyLimits
 from raftmail.shard.machine import Machine
 from raftmail.storage.blobs import BlobStore
 from raftmail.storage.blobs import SyncJob as BlobSyncJob
@@ -74,6 +74,7 @@ class Limits:
     index_commit_s: float = 0.25
     index_retry_s: float = 1.0
     log_bytes_max: int = 64 << 20
+    bodies: BodyLimits = field(default_factory=BodyLimits)
 
 
 @dataclass(slots=True)
@@ -129,7 +130,7 @@ class Replica:
 
     def __post_init__(self) -> None:
         self._ids = {name: replica for replica, name in self.nodes.items()}
-        self.bodies = Bodies(self.blobs, self.machine.index.references)
+        self.bodies = Bodies(self.blobs, self.machine.index.references, self.limits.bodies)
 
     def start(self, group: Group) -> None:
         """Take the group (which calls back into this object while it is made) and pin what its log names."""
@@ -224,7 +225,10 @@ class Replica:
     def tick(self, now: float) -> None:
         """Let time pass."""
         self._now = now
-        self.group.tick(now)
+        try:
+            self.group.tick(now)
+        except DiskFull as e:
+            self._note_full(e)
         self._check_role()
         self._check_space(now)
         self._reclaim(now)
@@ -263,7 +267,6 @@ class Replica:
                 group.advance(now)
         except DiskFull as e:
             self._note_full(e)
-            self._take_back()
         self._check_role()
         if self._applied_waits:
             self._release_applied()
@@ -522,9 +525,14 @@ class Replica:
             w.done(Failure(text))
 
     def _note_full(self, error: DiskFull) -> None:
+        """Refuse writes until there is space. What the index had not committed may be lost with its transaction: it is applied again."""
         if not self.disk_full:
             logger.error("shard %d: writes are refused until there is space: %s", self.shard, error)
         self.disk_full = True
+        if self.machine.index.failed:
+            self.machine.abort()
+            self.group.rewind_applied(self.machine.applied_index)
+            self._index_dirty_since = None
 
     def _release_applied(self) -> None:
         applied = self.group.applied_index
@@ -550,7 +558,6 @@ class Replica:
             self.machine.commit()
         except DiskFull as e:
             self._note_full(e)
-            self._take_back()
             self._index_retry_at = now + limits.index_retry_s
             return
         self._index_dirty_since = None
@@ -565,13 +572,6 @@ class Replica:
             first = journal.first_index
             drop = (journal.last_index - first) * (total - self.limits.log_bytes_max) // total
             journal.trim(min(self.machine.durable_index, first + drop))
-
-    def _take_back(self) -> None:
-        """The open transaction of the index is lost: go back to the last commit, and apply again what the journal has."""
-        self.machine.abort()
-        self.group.rewind_applied(self.machine.applied_index)
-        self._pin_log()
-        self._index_dirty_since = None
 
     def _collect(self) -> None:
         nodes = self.nodes
