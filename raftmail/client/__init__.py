@@ -1,0 +1,21 @@
+"""The client library: mail and administration of a cluster, over the text protocol, from asyncio
+(`Client`) or not (`SyncClient`).
+
+For the commands, the chaos tests and other programs. Touches sockets; of the project it uses only
+what stands on the wire (`raftmail.wire`) and what mail is (`raftmail.mail`).
+"""
+
+from raftmail.client.aio import Client, MailboxState, NewMail
+from raftmail.client.errors import ClientError, ProtocolError, Refused, TryAgain
+from raftmail.client.sync import SyncClient
+
+__all__ = [
+    "Client",
+    "ClientError",
+    "MailboxState",
+    "NewMail",
+    "ProtocolError",
+    "Refused",
+    "SyncClient",
+    "TryAgain",
+]
