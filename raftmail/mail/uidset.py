@@ -254,9 +254,6 @@ class UidSet:
     def __repr__(self) -> str:
         return f"UidSet({self.format()!r})"
 
-    def __reduce__(self) -> tuple[object, tuple[str]]:
-        return (_parse_or_empty, (self.format(),))
-
 
 _EMPTY = UidSet()
 
@@ -282,10 +279,6 @@ class UidSetBuilder:
         if self._last < 0:
             return _EMPTY
         return UidSet._of((*self._bounds, self._last))
-
-
-def _parse_or_empty(text: str) -> UidSet:
-    return UidSet.parse(text) if text else _EMPTY
 
 
 def _check(low: int, high: int) -> None:

@@ -1,0 +1,119 @@
+"""Strategies for valid commands, results, queries and answers."""
+
+from __future__ import annotations
+
+from hypothesis import strategies as st
+
+from raftmail.mail import commands as c
+from raftmail.mail import queries as q
+from raftmail.mail import results as r
+from raftmail.mail.uidset import STAR, UidSet
+
+numbers = st.integers(1, 2**63 - 1)
+seeds = st.integers(0, 2**32 - 1)
+guids = st.binary(min_size=16, max_size=16)
+hashes = st.binary(min_size=32, max_size=32)
+users = st.sampled_from(["a", "alice@example.org", "jörg@example.org"])
+names = st.sampled_from(["INBOX", "inbox", "Sent", "a/b", "Ärger/x y"])
+refs = names | numbers
+uidsets = st.builds(UidSet.from_uids, st.frozensets(st.integers(1, 30) | st.just(STAR)))
+flags = st.lists(st.sampled_from(["\\Seen", "\\Deleted", "$Junk", "k"]), max_size=3).map(tuple)
+received = st.integers(-(2**62), 2**62)
+sizes = st.integers(0, 2**32 - 1)
+targets = st.builds(c.Target, users, refs, st.booleans())
+messages = st.builds(
+    c.NewMessage,
+    st.lists(targets, min_size=1, max_size=3).map(tuple),
+    hashes,
+    sizes,
+    guids,
+    received,
+    flags,
+    st.binary(max_size=20),
+)
+commands = st.one_of(
+    st.builds(c.CreateMailbox, users, names, seeds, guids, st.sampled_from(["", "\\Sent"])),
+    st.builds(c.DeleteMailbox, users, refs),
+    st.builds(c.RenameMailbox, users, refs, names, seeds, guids),
+    st.builds(c.Subscribe, users, names, st.booleans()),
+    st.builds(c.Save, users, st.lists(messages, min_size=1, max_size=3).map(tuple), seeds),
+    st.builds(
+        c.Copy,
+        users,
+        refs,
+        uidsets,
+        targets,
+        seeds,
+        st.booleans(),
+        st.lists(guids, max_size=2).map(tuple),
+    ),
+    st.builds(c.Expunge, users, refs, uidsets, st.booleans()),
+    st.builds(
+        c.Store, users, refs, uidsets, st.sampled_from(c.StoreMode), flags, st.integers(-1, 99)
+    ),
+    st.builds(c.PutUser, users, st.sampled_from(["", "$scrypt$x"]), st.booleans()),
+    st.builds(c.RemoveUser, users),
+    st.builds(c.PurgeUser, users),
+)
+results = st.one_of(
+    st.builds(r.Refused, st.sampled_from(r.Code), st.text(max_size=20)),
+    st.just(r.Done()),
+    st.builds(
+        r.MailboxResult, numbers, names, guids, numbers, numbers, numbers, st.integers(0, 99)
+    ),
+    st.lists(st.builds(r.Saved, users, numbers, numbers, numbers, numbers), max_size=3).map(
+        lambda saved: r.SaveResult(tuple(saved))
+    ),
+    st.builds(r.CopyResult, numbers, numbers, uidsets, uidsets, numbers, numbers),
+    st.builds(r.ExpungeResult, uidsets, numbers),
+    st.builds(r.StoreResult, uidsets, uidsets, numbers, numbers),
+)
+queries = st.one_of(
+    st.builds(q.ListMailboxes, users),
+    st.builds(q.GetMailbox, users, refs),
+    st.builds(
+        q.FetchMessages, users, refs, uidsets, st.integers(0, 99), st.booleans(), st.integers(1, 99)
+    ),
+    st.builds(q.FetchVanished, users, refs, st.integers(0, 99)),
+    st.builds(q.FetchBody, users, refs, st.integers(1, 99)),
+    st.builds(q.ListSubscriptions, users),
+    st.builds(q.ListUsers, st.just("") | users, st.integers(1, 1000)),
+    st.builds(q.GetUser, users),
+)
+infos = st.builds(
+    q.MailboxInfo,
+    number=numbers,
+    user=users,
+    name=names,
+    guid=guids,
+    uidvalidity=numbers,
+    uidnext=numbers,
+    highestmodseq=numbers,
+    messages=numbers,
+    unseen=numbers,
+    size_bytes=numbers,
+    special_use=st.just(""),
+    subscribed=st.booleans(),
+    digest=guids,
+)
+message_infos = st.builds(
+    q.MessageInfo,
+    st.integers(1, 99),
+    guids,
+    numbers,
+    flags,
+    received,
+    sizes,
+    hashes,
+    st.binary(max_size=9),
+)
+answers = st.one_of(
+    st.none(),
+    infos,
+    st.builds(q.MessagePage, infos, st.lists(message_infos, max_size=2).map(tuple), st.booleans()),
+    st.builds(q.UserInfo, users, st.just("hash")),
+    uidsets,
+    st.binary(max_size=50),
+    st.lists(infos, max_size=2).map(tuple),
+    st.lists(names, max_size=3).map(tuple),
+)

@@ -1,0 +1,448 @@
+"""The machine by example: what the promises and the RFCs say of single commands."""
+
+from __future__ import annotations
+
+import msgpack
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from raftmail.mail import commands as c
+from raftmail.mail import queries as q
+from raftmail.mail import results as r
+from raftmail.mail.codec import ENTRY_HEAD, encode_entry, encode_request
+from raftmail.mail.uidset import UID_MAX, UidSet
+from raftmail.shard.machine import OutOfOrder
+from raftmail.storage.check import check
+from tests.mail import values
+from tests.shard.machines import (
+    CLIENT,
+    Feeder,
+    body_hash,
+    entry_of,
+    guid_of,
+    message,
+    new_machine,
+    save,
+)
+from tests.simulation.kv import MemoryEngine
+
+SEEN = ("\\Seen",)
+
+
+def _store(uids: str, flags: tuple[str, ...] = SEEN, since: int = -1) -> c.Store:
+    return c.Store("a", "INBOX", UidSet.parse(uids), c.StoreMode.ADD, flags, since)
+
+
+def _with_messages(count: int) -> Feeder:
+    feeder = Feeder(new_machine())
+    feeder.do(save(*[message()] * count))
+    return feeder
+
+
+def test_entries_apply_once_and_in_order() -> None:
+    machine = new_machine()
+    payload = entry_of((CLIENT, 1, 0, save()))
+    assert len(machine.apply(1, 7, payload)) == 1
+    assert machine.apply(1, 7, payload) == []
+    assert (machine.applied_index, machine.applied_term) == (1, 7)
+    with pytest.raises(OutOfOrder, match="entry 3"):
+        machine.apply(3, 7, payload)
+
+
+def test_a_request_sent_again_has_its_first_result_and_no_effect() -> None:
+    machine = new_machine()
+    payload = entry_of((CLIENT, 1, 0, save()))
+    first = machine.apply(1, 1, payload)
+    assert machine.apply(2, 1, payload) == first
+    assert machine.known(CLIENT, 1) == first[0][2]
+    assert machine.known(CLIENT, 2) is None
+    assert machine.known(bytes(16), 1) is None
+    info = machine.query(q.GetMailbox("a", "INBOX"))
+    assert isinstance(info, q.MailboxInfo)
+    assert info.messages == 1
+
+
+def test_a_request_below_the_floor_is_stale() -> None:
+    machine = new_machine()
+    machine.apply(1, 1, entry_of((CLIENT, 1, 0, save()), (CLIENT, 2, 1, save())))
+    ((*_, result),) = machine.apply(2, 1, entry_of((CLIENT, 1, 0, save())))
+    assert isinstance(result, r.Refused)
+    assert result.code == r.Code.STALE
+    assert machine.known(CLIENT, 1) == result
+
+
+def test_a_refusal_is_a_result_that_is_kept() -> None:
+    """P3: what was refused once is refused when it is sent again, though it could be done by
+    then."""
+    machine = new_machine()
+    delete = (CLIENT, 1, 0, c.DeleteMailbox("a", "x"))
+    machine.apply(1, 1, entry_of(delete))
+    machine.apply(2, 1, entry_of((CLIENT, 2, 0, c.CreateMailbox("a", "x", 1, bytes(16)))))
+    ((*_, result),) = machine.apply(3, 1, entry_of(delete))
+    assert isinstance(result, r.Refused)
+    assert machine.query(q.GetMailbox("a", "x")) is not None
+
+
+def test_raw_results_are_the_same_results() -> None:
+    one, other = new_machine(), new_machine()
+    payload = entry_of((CLIENT, 1, 0, save()))
+    assert one.apply(1, 1, payload, want_results=False) == []
+    assert [raw[:2] for raw in other.apply_raw(1, 1, payload)] == [(CLIENT, 1)]
+    assert one.known(CLIENT, 1) == other.known(CLIENT, 1)
+
+
+def test_uidvalidity_is_the_seed_or_the_next_one_free() -> None:
+    feeder = Feeder(new_machine())
+    given = [
+        feeder.do(c.CreateMailbox("a", name, seed, bytes(16)))
+        for name, seed in (("x", 100), ("y", 100), ("z", 50), ("w", 500))
+    ]
+    assert [x.uidvalidity for x in given] == [100, 101, 102, 500]  # type: ignore[union-attr]
+    feeder.do(c.DeleteMailbox("a", "w"))
+    again = feeder.do(c.CreateMailbox("a", "w", 1, bytes(16)))
+    assert again.uidvalidity == 501  # type: ignore[union-attr]
+
+
+def test_uids_are_not_given_again_after_an_expunge() -> None:
+    feeder = _with_messages(3)
+    feeder.do(c.Expunge("a", "INBOX", UidSet.parse("2:3")))
+    result = feeder.do(save())
+    assert result.saved[0].uid == 4  # type: ignore[union-attr]
+
+
+def test_a_save_with_one_wrong_target_saves_nothing() -> None:
+    feeder = Feeder(new_machine())
+    where = (c.Target("b", "INBOX"), c.Target("a", "nowhere"))
+    assert feeder.refused(save(message("one", *where))) == "NONEXISTENT"
+    assert feeder.machine.query(q.ListMailboxes("b")) == ()
+    assert feeder.machine.index.references(body_hash("one")) == 0
+
+
+def test_a_delivery_goes_to_inbox_when_the_mailbox_is_missing() -> None:
+    feeder = Feeder(new_machine())
+    result = feeder.do(save(message("one", c.Target("a", "lists", or_inbox=True))))
+    info = feeder.machine.query(q.GetMailbox("a", result.saved[0].mailbox))  # type: ignore[union-attr]
+    assert isinstance(info, q.MailboxInfo)
+    assert info.name == "INBOX"
+
+
+def test_a_save_whose_body_the_entry_does_not_name_is_refused() -> None:
+    machine = new_machine()
+    payload = encode_entry([encode_request(CLIENT, 1, 0, save())], [bytes(32)])
+    ((*_, result),) = machine.apply(1, 1, payload)
+    assert isinstance(result, r.Refused)
+    assert result.code == r.Code.BAD
+
+
+def test_a_store_that_changes_nothing_leaves_the_modseq() -> None:
+    feeder = _with_messages(1)
+    feeder.do(_store("1"))
+    assert feeder.do(_store("1")) == r.StoreResult(UidSet(), UidSet(), 0, 3)
+    assert feeder.do(_store("2")) == r.StoreResult(UidSet(), UidSet(), 0, 3)
+
+
+def test_unchangedsince_leaves_alone_what_changed_later() -> None:
+    """RFC 7162 section 3.1.3, with its UNCHANGEDSINCE 0 that always fails."""
+    feeder = _with_messages(3)
+    feeder.do(_store("2"))
+    result = feeder.do(_store("1:3", ("\\Flagged",), since=2))
+    assert result == r.StoreResult(UidSet.parse("1,3"), UidSet.parse("2"), 4, 4)
+    result = feeder.do(_store("1:3", ("\\Draft",), since=0))
+    assert result == r.StoreResult(UidSet(), UidSet.parse("1:3"), 0, 4)
+
+
+def test_a_mailbox_has_room_for_120_keywords() -> None:
+    feeder = _with_messages(2)
+    names = tuple(f"k{i}" for i in range(120))
+    feeder.do(_store("1", names))
+    assert feeder.refused(_store("1", ("one-too-many",))) == "LIMIT"
+    assert feeder.refused(_store("1:2", ("one-too-many",))) == "LIMIT"
+    assert feeder.refused(save(message("b", flags=("other",)))) == "LIMIT"
+    assert isinstance(feeder.do(_store("2", ("K7",))), r.StoreResult)
+    page = feeder.machine.query(q.FetchMessages("a", "INBOX", UidSet.single(2)))
+    assert isinstance(page, q.MessagePage)
+    assert page.messages[0].flags == ("k7",)
+
+
+def test_keywords_of_several_messages_are_refused_together() -> None:
+    feeder = Feeder(new_machine())
+    halves = [tuple(f"{half}{i}" for i in range(70)) for half in "ab"]
+    assert feeder.refused(save(*(message(flags=flags) for flags in halves))) == "LIMIT"
+    assert feeder.machine.query(q.ListMailboxes("a")) == ()
+
+
+def test_a_copy_carries_guid_date_flags_and_summary() -> None:
+    feeder = Feeder(new_machine())
+    feeder.do(c.CreateMailbox("a", "x", 1, bytes(16)))
+    feeder.do(save(message("t", c.Target("a", "x"), flags=("other", "k"), summary=b"S")))
+    feeder.do(save(message("one", flags=("k", "\\Seen"), summary=b"s")))
+    feeder.do(c.Copy("a", "INBOX", UidSet.single(1), c.Target("a", "x"), 1))
+    pages = [
+        feeder.machine.query(q.FetchMessages("a", name, UidSet.parse("*"), summaries=True))
+        for name in ("INBOX", "x")
+    ]
+    (source,), (copied,) = (page.messages for page in pages)  # type: ignore[union-attr, misc]
+    assert (copied.uid, copied.guid, copied.flags) == (2, guid_of("one"), source.flags)
+    assert (copied.received_us, copied.summary) == (source.received_us, b"s")
+    assert feeder.machine.index.references(body_hash("one")) == 2
+
+
+def test_a_move_with_guids_that_are_not_the_messages_is_refused_whole() -> None:
+    feeder = Feeder(new_machine())
+    feeder.do(save(message("one"), message("two")))
+    feeder.do(c.CreateMailbox("a", "x", 1, bytes(16)))
+
+    def move(*guids: bytes) -> c.Copy:
+        return c.Copy("a", "INBOX", UidSet.parse("1:9"), c.Target("a", "x"), 1, True, guids)
+
+    for wrong in (("two", "one"), ("one",), ("one", "two", "three")):
+        assert feeder.refused(move(*map(guid_of, wrong))) == "GUIDMISMATCH"
+    result = feeder.do(move(guid_of("one"), guid_of("two")))
+    assert result.source_uids == UidSet.parse("1:2")  # type: ignore[union-attr]
+    assert feeder.machine.index.references(body_hash("one")) == 1
+
+
+def test_renaming_inbox_moves_its_messages_and_leaves_it_empty() -> None:
+    """RFC 9051 section 6.3.6."""
+    feeder = _with_messages(3)
+    feeder.do(c.CreateMailbox("a", "INBOX/kept", 1, bytes(16)))
+    before = feeder.machine.query(q.GetMailbox("a", "INBOX"))
+    result = feeder.do(c.RenameMailbox("a", "inbox", "old/mail", 9, b"g" * 16))
+    after = feeder.machine.query(q.GetMailbox("a", "INBOX"))
+    assert isinstance(before, q.MailboxInfo)
+    assert isinstance(after, q.MailboxInfo)
+    assert isinstance(result, r.MailboxResult)
+    assert (after.number, after.uidvalidity, after.uidnext, after.messages) == (
+        before.number,
+        before.uidvalidity,
+        4,
+        0,
+    )
+    assert (result.name, result.guid, result.messages) == ("old/mail", b"g" * 16, 3)
+    names = [info.name for info in feeder.machine.query(q.ListMailboxes("a"))]  # type: ignore
+    assert names == ["INBOX", "INBOX/kept", "old", "old/mail"]
+
+
+def test_a_mailbox_keeps_number_and_uids_when_it_is_renamed_with_its_children() -> None:
+    feeder = Feeder(new_machine())
+    made = feeder.do(c.CreateMailbox("a", "x/y", 1, bytes(16)))
+    feeder.do(save(message("one", c.Target("a", "x/y"))))
+    feeder.do(c.RenameMailbox("a", "x", "z/w", 1, bytes(16)))
+    info = feeder.machine.query(q.GetMailbox("a", "z/w/y"))
+    assert isinstance(info, q.MailboxInfo)
+    assert (info.number, info.uidvalidity, info.messages) == (
+        made.number,  # type: ignore[union-attr]
+        made.uidvalidity,  # type: ignore[union-attr]
+        1,
+    )
+    assert feeder.machine.query(q.GetMailbox("a", "x/y")) is None
+
+
+def test_children_whose_new_names_would_be_too_long_stop_the_rename() -> None:
+    feeder = Feeder(new_machine())
+    stem = "/".join(["x" * 250] * 3)
+    feeder.do(c.CreateMailbox("a", "s/" + stem, 1, bytes(16)))
+    assert feeder.refused(c.RenameMailbox("a", "s", "y" * 255, 1, bytes(16))) == "CANNOT"
+    assert feeder.refused(c.RenameMailbox("a", "s", "s/t", 1, bytes(16))) == "CANNOT"
+
+
+def test_inbox_cannot_be_removed_and_children_of_others_stay() -> None:
+    feeder = _with_messages(1)
+    assert feeder.refused(c.DeleteMailbox("a", "Inbox")) == "CANNOT"
+    feeder.do(c.CreateMailbox("a", "x/y", 1, bytes(16)))
+    feeder.do(c.DeleteMailbox("a", "x"))
+    assert feeder.machine.query(q.GetMailbox("a", "x/y")) is not None
+
+
+def test_a_user_cannot_have_mailboxes_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("raftmail.shard.mailboxes.MAILBOXES_MAX", 3)
+    feeder = Feeder(new_machine())
+    feeder.do(c.CreateMailbox("a", "x/y", 1, bytes(16)))
+    assert feeder.refused(c.CreateMailbox("a", "z/w", 1, bytes(16))) == "LIMIT"
+    feeder.do(c.CreateMailbox("a", "z", 1, bytes(16)))
+    assert feeder.refused(c.RenameMailbox("a", "z", "p/q", 1, bytes(16))) == "LIMIT"
+    for name in "xyz":
+        feeder.do(c.Subscribe("a", name, True))
+    assert feeder.refused(c.Subscribe("a", "w", True)) == "LIMIT"
+
+
+def test_uids_that_are_used_up_refuse_and_do_not_wrap() -> None:
+    feeder = _with_messages(1)
+    mailbox = feeder.machine.index.mailboxes.named("a", "INBOX")
+    assert mailbox is not None
+    mailbox.uidnext = UID_MAX
+    assert feeder.refused(save()) == "LIMIT"
+    copy = c.Copy("a", "INBOX", UidSet.single(1), c.Target("a", "INBOX"), 1)
+    assert feeder.refused(copy) == "LIMIT"
+
+
+def test_another_users_mailbox_number_is_nobodys() -> None:
+    feeder = _with_messages(1)
+    info = feeder.machine.query(q.GetMailbox("a", "INBOX"))
+    assert isinstance(info, q.MailboxInfo)
+    assert feeder.machine.query(q.GetMailbox("b", info.number)) is None
+    assert feeder.refused(c.Expunge("b", info.number, UidSet.single(1))) == "NONEXISTENT"
+
+
+def test_a_purge_leaves_nothing_of_the_user() -> None:
+    feeder = _with_messages(2)
+    feeder.do(c.Subscribe("a", "x", True))
+    feeder.do(c.PurgeUser("a"))
+    engine = feeder.machine.index.engine
+    feeder.machine.index.flush()
+    for table in ("mailboxes", "names", "messages", "summaries", "changes", "blobrefs"):
+        assert engine.table(table).count() == 0
+    assert feeder.machine.query(q.ListSubscriptions("a")) == ()
+
+
+def test_pages_are_bounded_in_messages_and_bytes() -> None:
+    feeder = Feeder(new_machine())
+    for _ in range(3):
+        feeder.do(save(*[message(summary=bytes(1 << 20))] * 3))
+    everything = UidSet.parse("1:*")
+
+    def page(**more: object) -> q.MessagePage:
+        query = q.FetchMessages("a", "INBOX", everything, **more)  # type: ignore[arg-type]
+        found = feeder.machine.query(query)
+        assert isinstance(found, q.MessagePage)
+        return found
+
+    assert [m.uid for m in page(limit=4).messages] == [1, 2, 3, 4]
+    assert page(limit=4).more
+    assert not page(limit=9).more
+    assert [m.uid for m in page(summaries=True).messages] == [1, 2, 3, 4]
+    assert page(summaries=True).more
+
+
+def test_changes_are_paged_alike_whether_few_or_many_changed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    feeder = _with_messages(40)
+    feeder.do(_store("3:30"))
+    query = q.FetchMessages("a", "INBOX", UidSet.parse("5:*"), changed_since=2, limit=10)
+    few = feeder.machine.query(query)
+    monkeypatch.setattr("raftmail.shard.queries._CHANGED_MAX", 5)
+    many = feeder.machine.query(query)
+    assert few == many
+    assert isinstance(few, q.MessagePage)
+    assert [m.uid for m in few.messages] == list(range(5, 15))
+    assert few.more
+
+
+def test_the_digest_differs_when_anything_replicated_does() -> None:
+    def digest(*commands: c.Command) -> bytes:
+        feeder = Feeder(new_machine())
+        feeder.do(save(message("one"), message("two")))
+        feeder.do(c.CreateMailbox("a", "x", 5, bytes(16)))
+        for command in commands:
+            feeder.do(command)
+        return feeder.machine.index.digest()
+
+    store = c.Store("a", "INBOX", UidSet.single(1), c.StoreMode.ADD, SEEN)
+    digests = [
+        digest(c.Subscribe("a", "y", False)),
+        digest(c.Subscribe("a", "x", True)),
+        digest(store),
+        digest(c.Store("a", "INBOX", UidSet.single(2), c.StoreMode.ADD, SEEN)),
+        digest(c.PutUser("a", "h")),
+        digest(c.RenameMailbox("a", "x", "y", 5, bytes(16))),
+        digest(save(message("three", summary=b"s"))),
+        digest(save(message("three", summary=b"t"))),
+        digest(),
+    ]
+    assert len(set(digests)) == len(digests)
+    assert digest(store) == digest(store)
+
+
+def _operations_of(count: int, command: c.Command) -> int:
+    feeder = Feeder(new_machine())
+    for _ in range(count // 100):
+        feeder.do(save(*[message(f"{feeder.seq} {i}") for i in range(100)]))
+    feeder.machine.commit()
+    engine = feeder.machine.index.engine
+    assert isinstance(engine, MemoryEngine)
+    before = engine.operations
+    feeder.do(command)
+    feeder.machine.commit()
+    return engine.operations - before
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        _store("7"),
+        _store("7,9,20:30"),
+        save(message("new")),
+        c.Expunge("a", "INBOX", UidSet.parse("5:6")),
+        c.Copy("a", "INBOX", UidSet.parse("5:6"), c.Target("a", "INBOX"), 1),
+    ],
+    ids=["store", "store many", "save", "expunge", "copy"],
+)
+def test_what_is_written_follows_the_change_and_not_the_mailbox(command: c.Command) -> None:
+    assert _operations_of(100, command) == _operations_of(3000, command)
+
+
+def test_a_command_over_thousands_of_messages_is_settled_page_by_page() -> None:
+    feeder = Feeder(new_machine())
+    for _ in range(4):
+        feeder.do(save(*[message()] * 1000))
+    most = 0
+    messages = feeder.machine.index.messages
+    settle = messages.settle
+
+    def watched() -> None:
+        nonlocal most
+        most = max(most, len(messages.unsettled))
+        settle()
+
+    feeder.machine.index.messages.settle()
+    messages.settle = watched  # type: ignore[method-assign]
+    result = feeder.do(_store("1:*"))
+    assert result.changed == UidSet.parse("1:4000")  # type: ignore[union-attr]
+    feeder.do(c.CreateMailbox("a", "x", 1, bytes(16)))
+    feeder.do(c.Copy("a", "INBOX", UidSet.parse("1:*"), c.Target("a", "x"), 1, move=True))
+    assert most <= 1000
+    assert check(feeder.machine.index) == []
+
+
+_raw = st.recursive(
+    st.none() | st.booleans() | st.integers(-2, 2**64 - 1) | st.text(max_size=3)
+    | st.binary(max_size=3) | st.floats(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=1), inner),
+    max_leaves=5,
+)  # fmt: skip
+
+
+@settings(max_examples=150)
+@given(st.lists(st.tuples(values.commands, st.integers(0, 12), _raw), min_size=1, max_size=8))
+def test_whatever_stands_in_a_request_nothing_raises_and_nothing_breaks(
+    spoiled: list[tuple[c.Command, int, object]],
+) -> None:
+    feeder = _with_messages(5)
+    machine = feeder.machine
+    requests = []
+    for seq, (command, at, value) in enumerate(spoiled, 1):
+        raw = list(msgpack.unpackb(encode_request(b"x" * 16, seq, 0, command)))
+        raw[at % len(raw)] = value
+        requests.append(msgpack.packb(raw))
+    hashes = [bytes(32)]
+    before = machine.index.digest()
+    results = machine.apply(2, 1, encode_entry(requests, hashes))
+    assert check(machine.index) == []
+    if not results:
+        assert machine.index.references(body_hash("a")) == 5
+        assert before != machine.index.digest()  # the applied index is in it
+    for *_, result in results:
+        if isinstance(result, r.Refused):
+            assert result.text
+
+
+@settings(max_examples=60)
+@given(st.binary(max_size=60))
+def test_an_entry_of_noise_has_no_effect_and_counts_as_applied(noise: bytes) -> None:
+    machine = new_machine()
+    for index, payload in enumerate((noise, ENTRY_HEAD.pack(1, 1, 0, 1) + noise), 1):
+        assert machine.apply(index, 1, payload) == []
+        assert machine.applied_index == index
+    assert len(machine.index.clients) == 0

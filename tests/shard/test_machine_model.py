@@ -1,0 +1,308 @@
+"""The machine against the obvious twin, under retries, aborts, commits and power loss; and two
+machines against each other (P3, P4)."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from raftmail.mail import commands as c
+from raftmail.mail import queries as q
+from raftmail.mail import results as r
+from raftmail.mail.uidset import STAR, UidSet
+from raftmail.shard.machine import Machine
+from raftmail.storage.check import check
+from raftmail.storage.index import TABLES, Index
+from raftmail.storage.kv import LmdbEngine
+from tests.shard.machines import body_hash, entry_of, guid_of, new_machine, rows_of
+from tests.shard.twin import Twin, TwinMailbox
+from tests.simulation.kv import MemoryEngine
+
+_users = st.sampled_from(["a", "a", "a", "a", "a", "b"])
+_names = st.sampled_from(["INBOX", "inbox", "x", "x", "x/y", "y", "y/z", "A\u0308", "Ä"])
+_refs = _names | st.integers(1, 4)
+_seeds = st.sampled_from([1, 1000, 5])
+_texts = st.sampled_from(["one", "two", "three"])
+_guids = _texts.map(guid_of)
+_uidsets = st.builds(UidSet.from_uids, st.frozensets(st.integers(1, 6), min_size=1)) | (
+    st.sampled_from(["*", "2:*", "1:9", "1:*", "1:3,5:*", "9:*"]).map(UidSet.parse)
+)
+_flags = st.lists(
+    st.sampled_from(["\\Seen", "\\seen", "\\Deleted", "\\Draft", "k1", "K1", "k2"]), max_size=3
+).map(tuple)
+_targets = st.builds(c.Target, _users, _refs, st.booleans())
+
+
+@st.composite
+def _messages(draw: st.DrawFn) -> c.NewMessage:
+    text = draw(_texts)
+    return c.NewMessage(
+        tuple(draw(st.lists(_targets | st.just(c.Target("a", "INBOX")), min_size=1, max_size=2))),
+        body_hash(text),
+        len(text),
+        guid_of(text),
+        draw(st.sampled_from([-5, 10])),
+        draw(_flags),
+        text.encode(),
+    )
+
+
+_stores = st.builds(
+    c.Store,
+    _users,
+    _refs | st.just("INBOX"),
+    _uidsets,
+    st.sampled_from(c.StoreMode),
+    _flags,
+    st.sampled_from([-1, -1, -1, 0, 2, 3, 4]),
+)
+_saves = st.builds(c.Save, _users, st.lists(_messages(), min_size=1, max_size=3).map(tuple), _seeds)
+_commands = st.one_of(
+    st.builds(c.CreateMailbox, _users, _names, _seeds, _guids, st.sampled_from(["", "\\Sent"])),
+    st.builds(c.DeleteMailbox, _users, _refs),
+    st.builds(c.RenameMailbox, _users, _refs, _names, _seeds, _guids),
+    st.builds(c.Subscribe, _users, _names, st.booleans()),
+    _saves,
+    _saves,
+    _saves,
+    st.builds(
+        c.Copy,
+        _users,
+        _refs,
+        _uidsets,
+        _targets,
+        _seeds,
+        st.booleans(),
+        st.just(()) | st.lists(_guids, max_size=2).map(tuple),
+    ),
+    st.builds(c.Copy, st.just("a"), st.just("INBOX"), _uidsets, _targets, _seeds, st.booleans()),
+    st.builds(c.Expunge, _users, _refs | st.just("INBOX"), _uidsets, st.booleans()),
+    _stores,
+    _stores,
+    st.builds(c.PutUser, _users, st.sampled_from(["h", "i"]), st.booleans()),
+    st.builds(c.RemoveUser, _users),
+    st.builds(c.PurgeUser, st.sampled_from(["a", "b", "b", "b"])),
+)
+_steps = st.lists(
+    st.one_of(
+        st.tuples(st.just("batch"), st.lists(_commands, min_size=1, max_size=6)),
+        st.tuples(st.just("batch"), st.lists(_stores | _saves, min_size=1, max_size=12)),
+        st.tuples(st.just("retry"), st.integers(0, 99)),
+        st.tuples(st.just("retry"), st.integers(-3, -1)),
+        st.tuples(st.just("commit"), st.booleans()),
+        st.tuples(st.just("abort"), st.none()),
+        st.tuples(st.just("power"), st.booleans()),
+        st.tuples(st.just("look"), st.none()),
+        st.tuples(st.just("noop"), st.none()),
+    ),
+    max_size=14,
+)
+
+
+_BEGINNING: list[c.Command] = [
+    c.CreateMailbox("a", "x", 5, bytes(16)),
+    c.CreateMailbox("a", "x/y", 5, bytes(16)),
+    *(
+        c.Save("a", (c.NewMessage(
+            (c.Target("a", name),), body_hash(text), len(text), guid_of(text), 1, flags, text.encode()
+        ),), 5)
+        for name, text, flags in (
+            ("INBOX", "one", ("k1", "\\Seen")),
+            ("INBOX", "two", ("k2",)),
+            ("INBOX", "one", ()),
+            ("x", "three", ("k2", "k3")),
+        )
+    ),
+]  # fmt: skip
+
+
+class _Run:
+    """A machine with its log, and the twin beside it."""
+
+    def __init__(self) -> None:
+        self.engine = MemoryEngine(TABLES)
+        self.machine = new_machine(self.engine)
+        self.twin = Twin()
+        self.log: list[bytes] = []
+        self.history: list[tuple[tuple[bytes, int, int, c.Command], r.Result]] = []
+        self.seqs = [0, 0]
+        self.batch(_BEGINNING)
+
+    def append(self, payload: bytes) -> list[tuple[bytes, int, r.Result]]:
+        self.log.append(payload)
+        return self.machine.apply(len(self.log), 1, payload)
+
+    def batch(self, commands: list[c.Command]) -> None:
+        requests = []
+        for at, command in enumerate(commands):
+            which = at % 2
+            self.seqs[which] += 1
+            seq = self.seqs[which]
+            requests.append((bytes([which]) * 16, seq, max(0, seq - 30), command))
+        given = self.append(entry_of(*requests))
+        assert [(client, seq) for client, seq, _ in given] == [
+            (client, seq) for client, seq, *_ in requests
+        ]
+        for request, (*_, result) in zip(requests, given, strict=True):
+            _compare(request[3], result, self.twin.execute(request[3]))
+            self.history.append((request, result))
+
+    def retry(self, which: int) -> None:
+        if self.history:
+            (client, seq, _, command), result = self.history[which % len(self.history)]
+            ((*_, again),) = self.append(entry_of((client, seq, 0, command)))
+            floor = max(0, self.seqs[client[0]] - 30)
+            if seq > floor:
+                assert again == result == self.machine.known(client, seq)
+            else:
+                assert isinstance(again, r.Refused)
+                assert again.code == r.Code.STALE
+
+    def go_back(self) -> None:
+        """Apply again what an abort or power loss took away; answers nobody waits for."""
+        assert self.machine.durable_index <= self.machine.applied_index
+        for index in range(self.machine.applied_index + 1, len(self.log) + 1):
+            self.machine.apply(index, 1, self.log[index - 1], want_results=False)
+
+    def step(self, what: str, with_: Any) -> None:
+        if what == "batch":
+            self.batch(with_)
+        elif what == "retry":
+            self.retry(with_)
+        elif what == "commit":
+            self.machine.commit(with_)
+            if with_:
+                assert self.machine.durable_index == len(self.log)
+        elif what == "abort":
+            self.machine.abort()
+            self.go_back()
+        elif what == "power":
+            durable = self.machine.durable_index
+            self.engine.power_loss(lucky=with_)
+            self.machine = Machine(Index(self.engine))
+            assert self.machine.applied_index >= durable
+            self.go_back()
+        elif what == "look":
+            _look(self.machine, self.twin)
+        else:
+            assert self.append(b"") == []
+
+
+def _compare(command: c.Command, result: r.Result, expected: r.Result | r.Code) -> None:
+    if isinstance(expected, r.Code):
+        assert isinstance(result, r.Refused), (command, result, expected)
+        assert result.code == expected, (command, result)
+        assert result.text
+    elif isinstance(expected, r.MailboxResult):
+        assert isinstance(result, r.MailboxResult), (command, result)
+        guid = expected.guid or result.guid
+        assert result == r.MailboxResult(
+            expected.number, expected.name, guid, *_last_four(expected)
+        ), command
+    else:
+        assert result == expected, command
+
+
+def _last_four(x: r.MailboxResult) -> tuple[int, int, int, int]:
+    return x.uidvalidity, x.uidnext, x.highestmodseq, x.messages
+
+
+def _look(machine: Machine, twin: Twin) -> None:
+    """Everything that queries tell is what the twin has."""
+    for user in ("a", "b"):
+        mine = sorted((m for m in twin.mailboxes if m.user == user), key=lambda m: m.name)
+        infos = machine.query(q.ListMailboxes(user))
+        assert isinstance(infos, tuple)
+        assert [info.name for info in infos] == [m.name for m in mine]  # type: ignore[union-attr]
+        names = tuple(sorted(name for owner, name in twin.subscriptions if owner == user))
+        assert machine.query(q.ListSubscriptions(user)) == names
+        for mailbox in mine:
+            _look_at(machine, twin, mailbox)
+        known = twin.users.get(user)
+        info = q.UserInfo(user, known) if known is not None else None
+        assert machine.query(q.GetUser(user)) == info
+    assert machine.query(q.ListUsers()) == tuple(sorted(twin.users))
+    references = twin.references()
+    for text in ("one", "two", "three"):
+        assert machine.index.references(body_hash(text)) == references.get(body_hash(text), 0)
+
+
+def _look_at(machine: Machine, twin: Twin, mailbox: TwinMailbox) -> None:
+    user = mailbox.user
+    info = machine.query(q.GetMailbox(user, mailbox.number))
+    assert isinstance(info, q.MailboxInfo)
+    assert info == machine.query(q.GetMailbox(user, mailbox.name))
+    assert (info.number, info.name, info.uidvalidity, info.uidnext, info.highestmodseq) == (
+        mailbox.number, mailbox.name, mailbox.uidvalidity, mailbox.uidnext, mailbox.highestmodseq,
+    )  # fmt: skip
+    assert info.messages == len(mailbox.messages)
+    assert info.unseen == sum("\\Seen" not in m.flags for m in mailbox.messages)
+    assert info.size_bytes == sum(m.size_bytes for m in mailbox.messages)
+    assert info.special_use == mailbox.special_use
+    assert info.subscribed == ((user, mailbox.name) in twin.subscriptions)
+    everything = UidSet.from_ranges([(1, STAR)])
+    for since in range(mailbox.highestmodseq + 2):
+        page = machine.query(q.FetchMessages(user, mailbox.number, everything, since, True))
+        assert isinstance(page, q.MessagePage)
+        assert not page.more
+        assert list(page.messages) == [
+            q.MessageInfo(
+                m.uid, m.guid, m.modseq, mailbox.spelled(m.flags), m.received_us, m.size_bytes,
+                m.blob, m.summary,
+            )
+            for m in mailbox.messages
+            if m.modseq > since
+        ]  # fmt: skip
+        assert machine.query(q.FetchVanished(user, mailbox.name, since)) == UidSet.from_uids(
+            uid for modseq, uid in mailbox.vanished if modseq > since
+        )
+    for m in mailbox.messages:
+        assert machine.body_of(q.FetchBody(user, mailbox.name, m.uid)) == m.blob
+
+
+@settings(max_examples=150)
+@given(_steps)
+def test_the_machine_does_what_the_twin_does_through_retries_aborts_and_power_loss(
+    steps: list[tuple[str, Any]],
+) -> None:
+    run = _Run()
+    for what, with_ in steps:
+        run.step(what, with_)
+    _look(run.machine, run.twin)
+    assert check(run.machine.index) == []
+
+    other = new_machine()
+    for index, payload in enumerate(run.log, 1):
+        other.apply(index, 1, payload, want_results=False)
+    assert other.index.digest() == run.machine.index.digest()
+    assert rows_of(other) == rows_of(run.machine)
+
+
+@settings(max_examples=12)
+@given(_steps)
+def test_a_machine_on_lmdb_keeps_what_one_in_memory_keeps(steps: list[tuple[str, Any]]) -> None:
+    run = _Run()
+    folder = tempfile.mkdtemp()
+    machine = new_machine(LmdbEngine(Path(folder), TABLES))
+    try:
+        for what, with_ in [("noop", None), *steps]:
+            run.step(what, with_)
+            if what == "commit":
+                machine.commit(with_)
+            elif what == "power":
+                machine.commit()
+                machine.index.close()
+                machine = new_machine(LmdbEngine(Path(folder), TABLES))
+            for index in range(machine.applied_index + 1, len(run.log) + 1):
+                machine.apply(index, 1, run.log[index - 1])
+        assert machine.index.digest() == run.machine.index.digest()
+        assert rows_of(machine) == rows_of(run.machine)
+        assert check(machine.index) == []
+    finally:
+        machine.index.close()
+        shutil.rmtree(folder)

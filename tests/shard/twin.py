@@ -1,0 +1,362 @@
+"""The obvious mailbox store: lists and dicts, every rule in the plainest words, no cost spared.
+
+Tells what the machine has to answer. Texts of refusals are not modelled, codes are.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from raftmail.mail import commands as c
+from raftmail.mail import results as r
+from raftmail.mail.names import INBOX, mailbox_name
+from raftmail.mail.uidset import STAR, UidSet
+
+KEYWORDS_MAX = 120
+SYSTEM = ["\\Seen", "\\Answered", "\\Flagged", "\\Deleted", "\\Draft"]
+
+
+class Refuse(Exception):
+    def __init__(self, code: r.Code) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+@dataclass
+class TwinMessage:
+    uid: int
+    modseq: int
+    flags: set[str]  # system flags as they are, keywords in lower case
+    guid: bytes
+    received_us: int
+    size_bytes: int
+    blob: bytes
+    summary: bytes
+
+
+@dataclass
+class TwinMailbox:
+    number: int
+    user: str
+    name: str
+    uidvalidity: int
+    special_use: str = ""
+    uidnext: int = 1
+    highestmodseq: int = 1
+    keywords: list[str] = field(default_factory=list)
+    messages: list[TwinMessage] = field(default_factory=list)
+    vanished: list[tuple[int, int]] = field(default_factory=list)  # modseq, UID
+
+    def select(self, uids: UidSet) -> list[TwinMessage]:
+        last = max((m.uid for m in self.messages), default=0)
+        wanted = set()
+        for low, high in uids.ranges():
+            if high == STAR:
+                wanted.add(last)
+                high = last
+            wanted |= {m.uid for m in self.messages if low <= m.uid <= high}
+        return [m for m in self.messages if m.uid in wanted]
+
+    def spelled(self, flags: set[str]) -> tuple[str, ...]:
+        return tuple(f for f in [*SYSTEM, *self.keywords] if f in flags or f.lower() in flags)
+
+    def learn(self, keywords: list[str]) -> None:
+        for keyword in keywords:
+            if keyword.lower() not in [k.lower() for k in self.keywords]:
+                self.keywords.append(keyword)
+
+    def room_for(self, keywords: list[str]) -> bool:
+        known = {k.lower() for k in self.keywords}
+        return len(known | {k.lower() for k in keywords}) <= KEYWORDS_MAX
+
+
+def _split(flags: tuple[str, ...]) -> tuple[set[str], list[str]]:
+    system = {s for f in flags for s in SYSTEM if s.lower() == f.lower()}
+    return system, [f for f in flags if not f.startswith("\\")]
+
+
+class Twin:
+    def __init__(self) -> None:
+        self.mailboxes: list[TwinMailbox] = []
+        self.subscriptions: set[tuple[str, str]] = set()
+        self.users: dict[str, str] = {}
+        self.next_number = 1
+        self.last_uidvalidity = 0
+
+    def execute(self, command: c.Command) -> r.Result | r.Code:
+        """The result, or the code of the refusal."""
+        try:
+            result: r.Result = getattr(self, "do_" + type(command).__name__)(command)
+        except Refuse as e:
+            return e.code
+        return result
+
+    def find(self, user: str, ref: str | int) -> TwinMailbox | None:
+        for mailbox in self.mailboxes:
+            if mailbox.user == user:
+                if isinstance(ref, int) and mailbox.number == ref:
+                    return mailbox
+                if isinstance(ref, str) and mailbox.name == mailbox_name(ref):
+                    return mailbox
+        return None
+
+    def must(self, user: str, ref: str | int) -> TwinMailbox:
+        mailbox = self.find(user, ref)
+        if mailbox is None:
+            raise Refuse(r.Code.NONEXISTENT)
+        return mailbox
+
+    def make(self, user: str, name: str, seed: int, special_use: str = "") -> TwinMailbox:
+        self.last_uidvalidity = max(seed, self.last_uidvalidity + 1)
+        made = TwinMailbox(self.next_number, user, name, self.last_uidvalidity, special_use)
+        self.next_number += 1
+        self.mailboxes.append(made)
+        return made
+
+    def make_with_parents(self, user: str, name: str, seed: int) -> TwinMailbox:
+        parts = name.split("/")
+        for depth in range(1, len(parts)):
+            above = "/".join(parts[:depth])
+            if self.find(user, above) is None:
+                self.make(user, above, seed)
+        return self.make(user, name, seed)
+
+    def destination(self, target: c.Target) -> TwinMailbox | None:
+        found = self.find(target.user, target.mailbox)
+        if found is None and target.or_inbox:
+            return self.find(target.user, INBOX)
+        if found is None and (
+            isinstance(target.mailbox, int) or mailbox_name(target.mailbox) != INBOX
+        ):
+            raise Refuse(r.Code.NONEXISTENT)
+        return found
+
+    def references(self) -> dict[bytes, int]:
+        counts: dict[bytes, int] = {}
+        for mailbox in self.mailboxes:
+            for message in mailbox.messages:
+                counts[message.blob] = counts.get(message.blob, 0) + 1
+        return counts
+
+    def do_CreateMailbox(self, x: c.CreateMailbox) -> r.Result:
+        name = mailbox_name(x.name)
+        if self.find(x.user, name):
+            raise Refuse(r.Code.ALREADYEXISTS)
+        made = self.make_with_parents(x.user, name, x.uidvalidity_seed)
+        made.special_use = x.special_use
+        return _result(made, x.guid)
+
+    def do_DeleteMailbox(self, x: c.DeleteMailbox) -> r.Result:
+        mailbox = self.must(x.user, x.mailbox)
+        if mailbox.name == INBOX:
+            raise Refuse(r.Code.CANNOT)
+        self.mailboxes.remove(mailbox)
+        return _result(mailbox, b"")
+
+    def do_RenameMailbox(self, x: c.RenameMailbox) -> r.Result:
+        mailbox = self.must(x.user, x.mailbox)
+        new = mailbox_name(x.name)
+        if new == INBOX or self.find(x.user, new):
+            raise Refuse(r.Code.ALREADYEXISTS)
+        if mailbox.name == INBOX:
+            made = self.make_with_parents(x.user, new, x.uidvalidity_seed)
+            self.transfer(mailbox, made, list(mailbox.messages), move=True)
+            return _result(made, x.guid)
+        prefix = mailbox.name + "/"
+        if new.startswith(prefix):
+            raise Refuse(r.Code.CANNOT)
+        children = [m for m in self.mailboxes if m.user == x.user and m.name.startswith(prefix)]
+        names = [new + "/" + child.name[len(prefix) :] for child in children]
+        if any(self.find(x.user, name) for name in names):
+            raise Refuse(r.Code.ALREADYEXISTS)
+        parts = new.split("/")
+        for depth in range(1, len(parts)):
+            above = "/".join(parts[:depth])
+            if self.find(x.user, above) is None:
+                self.make(x.user, above, x.uidvalidity_seed)
+        for child, name in zip(children, names, strict=True):
+            child.name = name
+        mailbox.name = new
+        return _result(mailbox, b"")
+
+    def do_Subscribe(self, x: c.Subscribe) -> r.Result:
+        pair = (x.user, mailbox_name(x.name))
+        (self.subscriptions.add if x.subscribed else self.subscriptions.discard)(pair)
+        return r.Done()
+
+    def do_Save(self, x: c.Save) -> r.Result:
+        wanted: dict[str, tuple[TwinMailbox | None, list[str]]] = {}
+        for message in x.messages:
+            keywords = _split(message.flags)[1]
+            for target in message.targets:
+                found = self.destination(target)
+                key = f"{target.user} {found.number if found else INBOX}"
+                wanted.setdefault(key, (found, []))[1].extend(keywords)
+        for found, keywords in wanted.values():
+            if not (found or TwinMailbox(0, "", "", 0)).room_for(keywords):
+                raise Refuse(r.Code.LIMIT)
+        stepped: set[int] = set()
+        saved = []
+        plan = [(m, target, self.destination(target)) for m in x.messages for target in m.targets]
+        for message, target, found in plan:
+            mailbox = (
+                found
+                or self.find(target.user, INBOX)
+                or self.make(target.user, INBOX, x.uidvalidity_seed)
+            )
+            if mailbox.number not in stepped:
+                stepped.add(mailbox.number)
+                mailbox.highestmodseq += 1
+            system, keywords = _split(message.flags)
+            mailbox.learn(keywords)
+            mailbox.messages.append(
+                TwinMessage(
+                    mailbox.uidnext,
+                    mailbox.highestmodseq,
+                    system | {k.lower() for k in keywords},
+                    message.guid,
+                    message.received_us,
+                    message.size_bytes,
+                    message.blob,
+                    message.summary,
+                )
+            )
+            saved.append(
+                r.Saved(
+                    target.user,
+                    mailbox.number,
+                    mailbox.uidvalidity,
+                    mailbox.uidnext,
+                    mailbox.highestmodseq,
+                )
+            )
+            mailbox.uidnext += 1
+        return r.SaveResult(tuple(saved))
+
+    def do_Copy(self, x: c.Copy) -> r.Result:
+        source = self.must(x.user, x.mailbox)
+        target = self.destination(x.target)
+        chosen = source.select(x.uids)
+        if x.guids and tuple(m.guid for m in chosen) != x.guids:
+            raise Refuse(r.Code.GUIDMISMATCH)
+        used = [k for k in source.keywords if any(k.lower() in m.flags for m in chosen)]
+        if not (target or TwinMailbox(0, "", "", 0)).room_for(used):
+            raise Refuse(r.Code.LIMIT)
+        if target is None:
+            target = self.find(x.target.user, INBOX) or self.make(
+                x.target.user, INBOX, x.uidvalidity_seed
+            )
+        return self.transfer(source, target, chosen, move=x.move)
+
+    def transfer(
+        self, source: TwinMailbox, target: TwinMailbox, chosen: list[TwinMessage], *, move: bool
+    ) -> r.Result:
+        if not chosen:
+            return r.CopyResult(target.uidvalidity, target.number, UidSet(), UidSet(), 0, 0)
+        target.learn([k for k in source.keywords if any(k.lower() in m.flags for m in chosen)])
+        target.highestmodseq += 1
+        modseq = target.highestmodseq
+        source_modseq = 0
+        if move:
+            if source is not target:
+                source.highestmodseq += 1
+            source_modseq = source.highestmodseq
+        given = []
+        for message in chosen:
+            given.append(target.uidnext)
+            target.messages.append(
+                TwinMessage(
+                    target.uidnext,
+                    modseq,
+                    set(message.flags),
+                    message.guid,
+                    message.received_us,
+                    message.size_bytes,
+                    message.blob,
+                    message.summary,
+                )
+            )
+            target.uidnext += 1
+        if move:
+            for message in chosen:
+                source.messages.remove(message)
+                source.vanished.append((source_modseq, message.uid))
+        return r.CopyResult(
+            target.uidvalidity,
+            target.number,
+            UidSet.from_uids(m.uid for m in chosen),
+            UidSet.from_uids(given),
+            source_modseq,
+            modseq,
+        )
+
+    def do_Expunge(self, x: c.Expunge) -> r.Result:
+        mailbox = self.must(x.user, x.mailbox)
+        chosen = [m for m in mailbox.select(x.uids) if not x.only_deleted or "\\Deleted" in m.flags]
+        if chosen:
+            mailbox.highestmodseq += 1
+        for message in chosen:
+            mailbox.messages.remove(message)
+            mailbox.vanished.append((mailbox.highestmodseq, message.uid))
+        return r.ExpungeResult(UidSet.from_uids(m.uid for m in chosen), mailbox.highestmodseq)
+
+    def do_Store(self, x: c.Store) -> r.Result:
+        mailbox = self.must(x.user, x.mailbox)
+        system, keywords = _split(x.flags)
+        if x.mode != c.StoreMode.REMOVE and not mailbox.room_for(keywords):
+            raise Refuse(r.Code.LIMIT)
+        named = system | {k.lower() for k in keywords}
+        changed, rejected = [], []
+        for message in mailbox.select(x.uids):
+            if x.unchanged_since >= 0 and message.modseq > x.unchanged_since:
+                rejected.append(message.uid)
+                continue
+            after = {
+                c.StoreMode.ADD: message.flags | named,
+                c.StoreMode.REMOVE: message.flags - named,
+                c.StoreMode.REPLACE: named,
+            }[x.mode]
+            if after != message.flags:
+                message.flags = set(after)
+                message.modseq = mailbox.highestmodseq + 1
+                changed.append(message.uid)
+        if changed:
+            mailbox.highestmodseq += 1
+            if x.mode != c.StoreMode.REMOVE:
+                mailbox.learn(keywords)
+        return r.StoreResult(
+            UidSet.from_uids(changed),
+            UidSet.from_uids(rejected),
+            mailbox.highestmodseq if changed else 0,
+            mailbox.highestmodseq,
+        )
+
+    def do_PutUser(self, x: c.PutUser) -> r.Result:
+        if x.address in self.users and not x.replace:
+            raise Refuse(r.Code.ALREADYEXISTS)
+        if x.address not in self.users and x.replace:
+            raise Refuse(r.Code.UNKNOWNUSER)
+        self.users[x.address] = x.password_hash
+        return r.Done()
+
+    def do_RemoveUser(self, x: c.RemoveUser) -> r.Result:
+        if self.users.pop(x.address, None) is None:
+            raise Refuse(r.Code.UNKNOWNUSER)
+        return r.Done()
+
+    def do_PurgeUser(self, x: c.PurgeUser) -> r.Result:
+        self.mailboxes = [m for m in self.mailboxes if m.user != x.user]
+        self.subscriptions = {pair for pair in self.subscriptions if pair[0] != x.user}
+        return r.Done()
+
+
+def _result(mailbox: TwinMailbox, guid: bytes) -> r.MailboxResult:
+    return r.MailboxResult(
+        mailbox.number,
+        mailbox.name,
+        guid,
+        mailbox.uidvalidity,
+        mailbox.uidnext,
+        mailbox.highestmodseq,
+        len(mailbox.messages),
+    )
