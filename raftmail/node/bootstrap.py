@@ -22,10 +22,12 @@ from raftmail.node import config
 from raftmail.wire import tls
 
 TOKEN_BYTES = 32
+LOOPBACK_HOSTS = ("127.0.0.1", "::1", "localhost")
 
 
 class BootstrapError(Exception):
-    """The cluster cannot be made; the text says why and what to do. Nothing was left behind."""
+    """A cluster's files cannot be made or read; the text says why and what to do. Of a cluster that
+    could not be made nothing is left behind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,11 @@ class NodePlan:
     peer: str
     client: str
     lmtp: str = ""
+
+    @property
+    def needs_tls(self) -> bool:
+        """Whether clients must use TLS, as long as `tls.clients_on_loopback_without` is set."""
+        return split_address(self.client)[0] not in LOOPBACK_HOSTS
 
     @property
     def hosts(self) -> list[str]:
@@ -62,6 +69,16 @@ def split_address(address: str) -> tuple[str, int]:
     if not colon or not host or not port.isdecimal() or not 0 < int(port) < 65536:
         raise ValueError(f'{address!r} is no address "host:port" with a port from 1 to 65535')
     return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+def read_authority(path: Path) -> str:
+    """The cluster whose authority's certificate the file holds. Raises `BootstrapError`."""
+    try:
+        return tls.cluster_of(path.read_bytes())
+    except OSError as error:
+        raise BootstrapError(f"{path}: cannot be read: {error.strerror}") from None
+    except tls.TlsError as error:
+        raise BootstrapError(f"{path}: {error}; name the cluster's ca.pem") from None
 
 
 def plan_loopback(count: int, base_port: int) -> list[NodePlan]:

@@ -1,0 +1,103 @@
+"""`cluster.json`: where the nodes of a cluster are, and what a client needs to be let in.
+
+Written by `raftmail init`, `up` and `demo`; read by every command that talks to nodes, and by
+programs that start and stop nodes. Paths in it are relative to the file.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from raftmail_cli.errors import CliError
+
+FILE = "cluster.json"
+
+
+@dataclass(frozen=True, slots=True)
+class NodeEntry:
+    """One node. `data`, `start` (the argv that starts it) and `pid` are known of nodes that run on
+    this machine alone; `pid` is 0 while it is not running."""
+
+    name: str
+    peer: str
+    client: str
+    lmtp: str = ""
+    data: Path | None = None
+    start: tuple[str, ...] = ()
+    pid: int = 0
+    tls: bool = False
+    """Its client address takes nothing but TLS."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterFile:
+    """The file as values; paths are absolute."""
+
+    cluster: str
+    ca: Path
+    token_file: Path
+    nodes: tuple[NodeEntry, ...]
+
+    def node(self, name: str) -> NodeEntry:
+        """Raises `CliError`."""
+        for entry in self.nodes:
+            if entry.name == name:
+                return entry
+        names = ", ".join(entry.name for entry in self.nodes)
+        raise CliError(f"there is no node {name!r} in the cluster; its nodes are {names}")
+
+
+def load(path: Path) -> ClusterFile:
+    """Read the file, or the one in the folder that `path` is. Raises `CliError`."""
+    if path.is_dir():
+        path = path / FILE
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+        folder = path.absolute().parent
+        return ClusterFile(
+            str(value["cluster"]),
+            folder / value["ca"],
+            folder / value["token_file"],
+            tuple(_node(folder, item) for item in value["nodes"]),
+        )
+    except FileNotFoundError:
+        raise CliError(
+            f"{path}: there is no such file; `raftmail up` and `init` make one"
+        ) from None
+    except OSError as error:
+        raise CliError(f"{path}: cannot be read: {error.strerror}") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise CliError(f"{path}: is not a cluster.json: {error!r}") from None
+
+
+def _node(folder: Path, item: dict[str, Any]) -> NodeEntry:
+    return NodeEntry(
+        str(item["name"]),
+        str(item["peer"]),
+        str(item["client"]),
+        str(item.get("lmtp", "")),
+        folder / item["data"] if item.get("data") else None,
+        tuple(map(str, item.get("start", ()))),
+        int(item.get("pid", 0)),
+        bool(item.get("tls", True)),
+    )
+
+
+def save(path: Path, cluster: str, ca: Path, token_file: Path, nodes: Sequence[NodeEntry]) -> None:
+    """Write the file in one step: whoever reads it finds the old or the new one."""
+    items = []
+    for node in nodes:
+        item: dict[str, object] = {"name": node.name}
+        if node.start:
+            item |= {"pid": node.pid, "data": str(node.data), "start": list(node.start)}
+        item |= {"peer": node.peer, "client": node.client, "lmtp": node.lmtp, "tls": node.tls}
+        items.append(item)
+    value = {"cluster": cluster, "ca": str(ca), "token_file": str(token_file), "nodes": items}
+    temporary = path.with_name(f".{path.name}.new")
+    temporary.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+    os.replace(temporary, path)

@@ -1,0 +1,119 @@
+"""The one place where the commands meet the client library."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TypeVar
+
+from raftmail.client import ClientError, Refused, SyncClient, TryAgain
+from raftmail.mail.commands import StoreMode
+from raftmail.mail.queries import MailboxInfo, MessageInfo
+from raftmail.mail.results import Executed
+from raftmail.mail.uidset import UidSet
+from raftmail.node.bootstrap import BootstrapError, read_authority
+from raftmail_cli.errors import CliError, TryLater
+from raftmail_cli.session import JSON, Session, Where
+
+T = TypeVar("T")
+
+
+@contextmanager
+def connect(where: Where) -> Iterator[Session]:
+    """A session with the cluster. Connects when it is first asked. Raises `CliError`."""
+    try:
+        if where.ca is not None:
+            read_authority(where.ca)
+        client = SyncClient(
+            where.addresses, token=where.token, ca=where.ca, timeout_s=where.deadline_s
+        )
+    except (ValueError, BootstrapError) as error:
+        raise CliError(str(error)) from None
+    with client:
+        yield _ClientSession(client)
+
+
+class _ClientSession:
+    """Implements `Session`."""
+
+    def __init__(self, client: SyncClient) -> None:
+        self._client = client
+
+    def admin(self, what: str, arguments: Mapping[str, str]) -> JSON:
+        return _do(lambda: self._client.admin(what, **arguments))
+
+    def users(self) -> Iterator[str]:
+        return _each(self._client.users())
+
+    def add_user(self, address: str, password: str) -> Executed:
+        return _do(lambda: self._client.add_user(address, password))
+
+    def set_password(self, address: str, password: str) -> Executed:
+        return _do(lambda: self._client.set_password(address, password))
+
+    def remove_user(self, address: str) -> Executed:
+        return _do(lambda: self._client.remove_user(address))
+
+    def purge_user(self, address: str) -> Executed:
+        return _do(lambda: self._client.purge_user(address))
+
+    def mailboxes(self, user: str) -> Sequence[MailboxInfo]:
+        return _do(lambda: self._client.mailboxes(user))
+
+    def create_mailbox(self, user: str, name: str, special_use: str) -> Executed:
+        return _do(lambda: self._client.create_mailbox(user, name, special_use=special_use))
+
+    def delete_mailbox(self, user: str, name: str) -> Executed:
+        return _do(lambda: self._client.delete_mailbox(user, name))
+
+    def rename_mailbox(self, user: str, name: str, new_name: str) -> Executed:
+        return _do(lambda: self._client.rename_mailbox(user, name, new_name))
+
+    def save(
+        self, user: str, mailbox: str, body: bytes, flags: Sequence[str], received_us: int | None
+    ) -> Executed:
+        return _do(lambda: self._client.save(user, mailbox, body, flags, received_us=received_us))
+
+    def messages(self, user: str, mailbox: str, uids: UidSet) -> Iterator[MessageInfo]:
+        return _each(self._client.messages(user, mailbox, uids, summaries=True))
+
+    def body(self, user: str, mailbox: str, uid: int) -> bytes:
+        return _do(lambda: self._client.body(user, mailbox, uid))
+
+    def store(
+        self, user: str, mailbox: str, uids: UidSet, mode: StoreMode, flags: Sequence[str]
+    ) -> Executed:
+        return _do(lambda: self._client.store(user, mailbox, uids, mode, flags))
+
+    def copy(self, user: str, mailbox: str, uids: UidSet, target: str, *, move: bool) -> Executed:
+        return _do(lambda: self._client.copy(user, mailbox, uids, target, move=move))
+
+    def expunge(self, user: str, mailbox: str, uids: UidSet, *, only_deleted: bool) -> Executed:
+        return _do(lambda: self._client.expunge(user, mailbox, uids, only_deleted=only_deleted))
+
+
+def _do(call: Callable[[], T]) -> T:
+    try:
+        return call()
+    except (ClientError, ValueError) as error:
+        raise _explained(error) from None
+
+
+def _each(items: Iterator[T]) -> Iterator[T]:
+    try:
+        yield from items
+    except (ClientError, ValueError) as error:
+        raise _explained(error) from None
+
+
+def _explained(error: ClientError | ValueError) -> CliError:
+    if isinstance(error, TryAgain):
+        text = str(error)
+        if error.full:
+            text += "; make space on the nodes' disks"
+        elif error.outcome_unknown:
+            text += "; it may have been done, or be done yet: look before you repeat it"
+        return TryLater(text)
+    if isinstance(error, Refused):
+        return CliError(f"{error.text} ({error.code})")
+    return CliError(str(error))

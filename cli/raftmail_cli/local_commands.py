@@ -1,0 +1,265 @@
+"""`log show` and `fsck`: what can be read from a node's folder without asking a node."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Console
+
+from raftmail.mail import commands as c
+from raftmail.mail.codec import CodecError, decode_entry, request_of
+from raftmail_cli.errors import REFUSED, CliError
+from raftmail_cli.output import Format, make_table, printable, show, size, to_json
+from raftmail_cli.settings import Settings, cluster_option, output_option, pass_settings
+
+if TYPE_CHECKING:
+    from raftmail.node.examine import Examined, LogRecord
+
+_CLIENT_CHARS = 8
+
+
+@click.group()
+def log() -> None:
+    """The Raft logs of a node."""
+
+
+@log.command("show")
+@click.argument("folder", metavar="[DIR]", type=click.Path(path_type=Path), required=False)
+@click.option("--node", help="Instead of DIR: a node of this machine, named in cluster.json.")
+@click.option("--shard", type=click.IntRange(0), help="One shard  [default: all]")
+@click.option("--from", "first", type=click.IntRange(0), default=0, help="First log index.")
+@click.option("--to", "last", type=click.IntRange(0), help="Last log index.")
+@click.option("--all", "all_", is_flag=True, help="Also what keeps the journal itself in order.")
+@cluster_option
+@output_option
+@pass_settings
+def show_log(
+    settings: Settings,
+    folder: Path | None,
+    node: str | None,
+    shard: int | None,
+    first: int,
+    last: int | None,
+    all_: bool,
+) -> None:
+    """Print what was decided, in order, from the log of a node (DIR: its folder).
+
+    The node may be running. Entries at the end may not be committed yet, and be cut off again.
+    """
+    from raftmail.node import examine  # most of a node: too slow to load for other commands
+
+    if (folder is None) == (node is None):
+        raise click.UsageError("name either the folder of a node, or --node NAME")
+    if folder is None:
+        assert node is not None
+        folder = settings.cluster_file().node(node).data
+        if folder is None:
+            raise CliError(f"cluster.json does not tell where node {node} keeps its data; name DIR")
+    try:
+        data = examine.data_folder(folder)
+        shards = examine.shards_of(data) if shard is None else [shard]
+        records = (
+            record
+            for one in shards
+            for record in examine.read_log(data, one)
+            if _wanted(record, first, last, all_)
+        )
+        if settings.output is Format.JSON:
+            _print_json(records)
+        else:
+            for record in records:
+                for line in log_lines(record, with_shard=len(shards) > 1):
+                    click.echo(printable(line))
+    except examine.ExamineError as error:
+        raise CliError(str(error)) from None
+
+
+def _wanted(record: LogRecord, first: int, last: int | None, all_: bool) -> bool:
+    if record.kind not in ("entry", "cut"):
+        return all_  # their index is none of the log
+    return record.index >= first and (last is None or record.index <= last)
+
+
+def _print_json(records: Iterator[LogRecord]) -> None:
+    """An array, one record a line, without holding them all."""
+    sys.stdout.write("[")
+    separator = "\n"
+    for record in records:
+        value: dict[str, Any] = {
+            "shard": record.shard,
+            "index": record.index,
+            "term": record.term,
+            "kind": record.kind,
+            "file": record.file,
+            "offset": record.offset,
+        }
+        if record.note:
+            value["note"] = record.note
+        if record.payload:
+            value["bytes"] = len(record.payload)
+            value["requests"] = list(_requests(record.payload))
+        sys.stdout.write(separator + json.dumps(to_json(value), ensure_ascii=False))
+        separator = ",\n"
+    sys.stdout.write("\n]\n")
+
+
+def _requests(payload: bytes) -> Iterator[dict[str, Any]]:
+    try:
+        raws = decode_entry(payload)
+    except CodecError as error:
+        yield {"error": str(error)}
+        return
+    for raw in raws:
+        try:
+            request = request_of(raw)
+        except CodecError as error:
+            yield {"error": str(error)}
+            continue
+        command = to_json(_shortened(request.command))
+        yield {
+            "client": request.client.hex(),
+            "seq": request.seq,
+            "floor": request.floor,
+            "command": type(request.command).__name__,
+            "fields": command,
+        }
+
+
+def _shortened(command: c.Command) -> c.Command:
+    """Without password hashes, which nobody has to see."""
+    if isinstance(command, c.PutUser):
+        return c.PutUser(command.address, "...", command.replace)
+    return command
+
+
+def log_lines(record: LogRecord, *, with_shard: bool) -> Iterator[str]:
+    """A record in words: a line for it, and one for each request of an entry."""
+    shard = f"shard {record.shard}  " if with_shard else ""
+    head = f"{shard}{record.index:>8}  term {record.term:<4} {record.kind:<6}"
+    if not record.payload:
+        yield f"{head} {record.note}"
+        return
+    try:
+        raws = decode_entry(record.payload)
+    except CodecError as error:
+        yield f"{head} {size(len(record.payload))}, cannot be decoded: {error}"
+        return
+    yield f"{head} {len(raws)} request{'s' if len(raws) > 1 else ''}, {size(len(record.payload))}"
+    for raw in raws:
+        try:
+            request = request_of(raw)
+            client = request.client.hex()[:_CLIENT_CHARS]
+            yield f"{'':>10}{client} #{request.seq}: {in_words(request.command)}"
+        except CodecError as error:
+            yield f"{'':>10}a request that every replica refuses: {error}"
+
+
+def in_words(command: c.Command) -> str:
+    """A command on one line, for people."""
+    match command:
+        case c.Save():
+            return "; ".join(_save_in_words(message) for message in command.messages)
+        case c.Copy():
+            verb = "move" if command.move else "copy"
+            return (
+                f"{verb} {command.user} {_ref(command.mailbox)} {command.uids.format()} to "
+                f"{_ref(command.target.mailbox)}"
+            )
+        case c.Expunge():
+            marked = " marked \\Deleted" if command.only_deleted else ""
+            return f"expunge {command.user} {_ref(command.mailbox)} {command.uids.format()}{marked}"
+        case c.Store():
+            sign = {c.StoreMode.ADD: "+", c.StoreMode.REMOVE: "-", c.StoreMode.REPLACE: "="}
+            flags = " ".join(command.flags) or "(none)"
+            return (
+                f"store {command.user} {_ref(command.mailbox)} {command.uids.format()} "
+                f"{sign[command.mode]}{flags}"
+            )
+        case c.CreateMailbox():
+            return f"create {command.user} {command.name}"
+        case c.DeleteMailbox():
+            return f"delete {command.user} {_ref(command.mailbox)}"
+        case c.RenameMailbox():
+            return f"rename {command.user} {_ref(command.mailbox)} to {command.name}"
+        case c.Subscribe():
+            return f"{'' if command.subscribed else 'un'}subscribe {command.user} {command.name}"
+        case c.PutUser():
+            return (
+                f"{'change the password of' if command.replace else 'add'} user {command.address}"
+            )
+        case c.RemoveUser():
+            return f"remove user {command.address}"
+        case c.PurgeUser():
+            return f"remove all mail of {command.user}"
+
+
+def _save_in_words(message: c.NewMessage) -> str:
+    targets = ", ".join(f"{target.user} {_ref(target.mailbox)}" for target in message.targets)
+    flags = f" {' '.join(message.flags)}" if message.flags else ""
+    return f"save {targets}{flags} {size(message.size_bytes)} sha256 {message.blob.hex()[:12]}"
+
+
+def _ref(mailbox: c.MailboxRef) -> str:
+    return mailbox if isinstance(mailbox, str) else f"mailbox {mailbox}"
+
+
+@click.command()
+@click.argument("folder", metavar="DIR", type=click.Path(exists=True, path_type=Path))
+@output_option
+@pass_settings
+def fsck(settings: Settings, folder: Path) -> None:
+    """Examine everything that a stopped node keeps; DIR is its folder. Changes nothing.
+
+    Exit status 1 when something is wrong. What is damaged has to be fetched from another replica.
+    """
+    from raftmail.node import examine
+
+    try:
+        data = examine.data_folder(folder)
+        found = examine.fsck(data, _progress(settings.output))
+    except examine.ExamineError as error:
+        raise CliError(str(error)) from None
+    show(settings.output, found, lambda console: _render_fsck(console, found))
+    if any(one.problems for one in found):
+        sys.exit(REFUSED)
+
+
+def _progress(output: Format) -> Any:
+    def tell(shard: int, part: str) -> None:
+        if output is Format.HUMAN and sys.stderr.isatty():
+            click.echo(f"shard {shard}: {part} ...", err=True)
+
+    return tell
+
+
+def _render_fsck(console: Console, found: list[Examined]) -> None:
+    rows = [
+        (
+            one.shard,
+            one.entries,
+            size(one.log_bytes),
+            one.messages,
+            one.bodies,
+            f"{len(one.problems)} PROBLEMS" if one.problems else "good",
+        )
+        for one in found
+    ]
+    columns = ("shard", "log entries", "log", "messages", "bodies", "verdict")
+    console.print(make_table(columns, rows, right=columns[:-1]))
+    problems = [problem for one in found for problem in one.problems]
+    if problems:
+        console.print()
+        for problem in problems:
+            console.print(printable(f"shard {problem.shard}, {problem.part}: {problem.text}"))
+        console.print()
+        console.print(
+            "The replica is damaged. Leave it stopped, and have it made anew from another."
+        )
+
+
+COMMANDS = [log, fsck]

@@ -1,0 +1,489 @@
+"""Users, mailboxes and messages."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from email.errors import HeaderParseError
+from email.header import decode_header, make_header
+from typing import BinaryIO
+
+import click
+
+from raftmail.mail.commands import StoreMode
+from raftmail.mail.names import SPECIAL_USES
+from raftmail.mail.queries import MessageInfo
+from raftmail.mail.results import CopyResult, Executed, ExpungeResult, SaveResult, StoreResult
+from raftmail.mail.summary import SummaryError, decode_summary, header_fields
+from raftmail.mail.uidset import UidSet
+from raftmail_cli.errors import CliError
+from raftmail_cli.output import Format, date, make_table, printable, printable_lines, show, size
+from raftmail_cli.settings import Settings, common_options, pass_settings
+
+_LONE_LF = re.compile(rb"(?<!\r)\n")
+
+
+class _Uids(click.ParamType[UidSet]):
+    """A UID set as in IMAP."""
+
+    name = "uids"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> UidSet:
+        if isinstance(value, UidSet):
+            return value
+        try:
+            return UidSet.parse(str(value))
+        except ValueError as error:
+            self.fail(f"{error}, for example 7, 1:5,9 or 12:*", param, ctx)
+
+
+_ALL = UidSet.parse("1:*")
+
+
+def _report(settings: Settings, executed: Executed, text: str) -> None:
+    show(settings.output, executed, lambda console: console.print(printable(text)))
+
+
+# Users
+
+
+@click.group()
+def user() -> None:
+    """Users: who can have mail."""
+
+
+def _password(password: str | None, from_stdin: bool) -> str:
+    if password is not None and from_stdin:
+        raise click.UsageError("--password and --password-stdin exclude each other")
+    if from_stdin:
+        password = sys.stdin.readline().rstrip("\r\n")
+    elif password is None:
+        if not sys.stdin.isatty():
+            raise click.UsageError("there is no terminal to ask for it: give --password-stdin")
+        password = str(
+            click.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)
+        )
+    if not password:
+        raise CliError("the password is empty; nothing was changed")
+    return password
+
+
+_password_option = click.option(
+    "--password", metavar="P", help="The password; others on this machine may see it."
+)
+_stdin_option = click.option(
+    "--password-stdin", is_flag=True, help="Read the password from standard input, one line."
+)
+
+
+@user.command("add")
+@click.argument("address")
+@_password_option
+@_stdin_option
+@common_options
+@pass_settings
+def add_user(settings: Settings, address: str, password: str | None, password_stdin: bool) -> None:
+    """Add a user. Without an option, asks for the password."""
+    secret = _password(password, password_stdin)
+    with settings.connect() as session:
+        executed = session.add_user(address, secret)
+    _report(settings, executed, f"Added {address}.")
+
+
+@user.command("passwd")
+@click.argument("address")
+@_password_option
+@_stdin_option
+@common_options
+@pass_settings
+def set_password(
+    settings: Settings, address: str, password: str | None, password_stdin: bool
+) -> None:
+    """Change a user's password."""
+    secret = _password(password, password_stdin)
+    with settings.connect() as session:
+        executed = session.set_password(address, secret)
+    _report(settings, executed, f"Changed the password of {address}.")
+
+
+@user.command("list")
+@common_options
+@pass_settings
+def list_users(settings: Settings) -> None:
+    """List all users."""
+    with settings.connect() as session:
+        users = list(session.users())
+    show(settings.output, users, lambda console: console.print(printable_lines(users), end=""))
+
+
+@user.command("remove")
+@click.argument("address")
+@click.option("--purge", is_flag=True, help="Remove the user's mail too, for ever.")
+@common_options
+@pass_settings
+def remove_user(settings: Settings, address: str, purge: bool) -> None:
+    """Take no more mail for a user. The mail that is there stays, unless --purge is given."""
+    with settings.connect() as session:
+        executed = session.remove_user(address)
+        if purge:
+            executed = session.purge_user(address)
+    _report(settings, executed, f"Removed {address}{' and all mail' if purge else ''}.")
+
+
+# Mailboxes
+
+
+@click.group()
+def mailbox() -> None:
+    """Mailboxes of a user."""
+
+
+@mailbox.command("list")
+@click.argument("user")
+@common_options
+@pass_settings
+def list_mailboxes(settings: Settings, user: str) -> None:
+    """List a user's mailboxes."""
+    with settings.connect() as session:
+        found = session.mailboxes(user)
+    rows = [
+        (
+            info.name,
+            info.messages,
+            info.unseen,
+            size(info.size_bytes),
+            info.uidvalidity,
+            info.uidnext,
+            info.special_use or "-",
+        )
+        for info in found
+    ]
+    columns = ("mailbox", "messages", "unseen", "size", "uidvalidity", "uidnext", "use")
+    show(
+        settings.output,
+        found,
+        lambda console: console.print(make_table(columns, rows, right=columns[1:6])),
+    )
+
+
+@mailbox.command("create")
+@click.argument("user")
+@click.argument("name")
+@click.option(
+    "--use",
+    type=click.Choice(sorted(use.removeprefix("\\") for use in SPECIAL_USES), case_sensitive=False),
+    help="What the mailbox is for (RFC 6154).",
+)
+@common_options
+@pass_settings
+def create_mailbox(settings: Settings, user: str, name: str, use: str | None) -> None:
+    """Create a mailbox, and the parents that it lacks (names have / between their parts)."""
+    with settings.connect() as session:
+        executed = session.create_mailbox(user, name, f"\\{use}" if use else "")
+    _report(settings, executed, f"Created {name}.")
+
+
+@mailbox.command("delete")
+@click.argument("user")
+@click.argument("name")
+@common_options
+@pass_settings
+def delete_mailbox(settings: Settings, user: str, name: str) -> None:
+    """Delete a mailbox with its messages. Mailboxes below it stay."""
+    with settings.connect() as session:
+        executed = session.delete_mailbox(user, name)
+    _report(settings, executed, f"Deleted {name}.")
+
+
+@mailbox.command("rename")
+@click.argument("user")
+@click.argument("name")
+@click.argument("new_name")
+@common_options
+@pass_settings
+def rename_mailbox(settings: Settings, user: str, name: str, new_name: str) -> None:
+    """Rename a mailbox, and what is below it."""
+    with settings.connect() as session:
+        executed = session.rename_mailbox(user, name, new_name)
+    _report(settings, executed, f"Renamed {name} to {new_name}.")
+
+
+# Messages
+
+
+@click.command()
+@click.argument("user")
+@click.argument("mailbox")
+@click.argument("file", type=click.File("rb"), default="-")
+@click.option("--flag", "flags", multiple=True, help="A flag, like \\Seen. Can be repeated.")
+@click.option(
+    "--date",
+    "received",
+    type=click.DateTime(["%Y-%m-%dT%H:%M:%S%z", "%Y-%m-%d %H:%M:%S", "%Y-%m-%d"]),
+    help="When the message was received; without a time zone, in UTC  [default: now]",
+)
+@click.option(
+    "--crlf", is_flag=True, help="Make line ends CRLF, as mail has them, where they are LF."
+)
+@common_options
+@pass_settings
+def save(
+    settings: Settings,
+    user: str,
+    mailbox: str,
+    file: BinaryIO,
+    flags: tuple[str, ...],
+    received: datetime | None,
+    crlf: bool,
+) -> None:
+    """Save a message from FILE or standard input.
+
+    Exit status 0 says that it is on the disks of a majority of the replicas.
+    """
+    body = file.read()
+    if crlf:
+        body = _LONE_LF.sub(b"\r\n", body)
+    received_us = None
+    if received is not None:
+        received = received if received.tzinfo else received.replace(tzinfo=UTC)
+        received_us = int(received.timestamp() * 1_000_000)
+    with settings.connect() as session:
+        executed = session.save(user, mailbox, body, flags, received_us)
+    assert isinstance(executed.result, SaveResult)
+    uid = executed.result.saved[0].uid
+    _report(settings, executed, f"Saved in {mailbox} as UID {uid} ({size(len(body))}).")
+
+
+@click.command("list")
+@click.argument("user")
+@click.argument("mailbox")
+@click.argument("uids", type=_Uids(), default=_ALL)
+@common_options
+@pass_settings
+def list_messages(settings: Settings, user: str, mailbox: str, uids: UidSet) -> None:
+    """List messages: UID, flags, date, size and subject."""
+    with settings.connect() as session:
+        found = list(session.messages(user, mailbox, uids))
+    value = [
+        {
+            "uid": info.uid,
+            "flags": info.flags,
+            "received": date(info.received_us),
+            "size": info.size_bytes,
+            "modseq": info.modseq,
+            "guid": info.guid,
+            "sha256": info.blob,
+            "subject": subject_of(info),
+        }
+        for info in found
+    ]
+    rows = [
+        (
+            info.uid,
+            " ".join(info.flags) or "-",
+            date(info.received_us),
+            size(info.size_bytes),
+            subject_of(info),
+        )
+        for info in found
+    ]
+    columns = ("uid", "flags", "received", "size", "subject")
+    show(
+        settings.output,
+        value,
+        lambda console: console.print(make_table(columns, rows, right=("uid", "size"))),
+    )
+
+
+def subject_of(info: MessageInfo) -> str:
+    """The subject for people; what cannot be decoded is shown as it stands."""
+    try:
+        field = header_fields(decode_summary(info.summary), (b"subject",)) or b""
+    except SummaryError:
+        return ""
+    raw = field.partition(b":")[2].strip()
+    try:
+        shown = raw.decode()
+    except UnicodeDecodeError:
+        shown = raw.decode("latin-1")  # what mail without a charset most often is
+    text = " ".join(shown.split())
+    try:
+        return str(make_header(decode_header(text)))
+    except (HeaderParseError, LookupError, UnicodeError, ValueError):
+        return text
+
+
+@click.command()
+@click.argument("user")
+@click.argument("mailbox")
+@click.argument("uid", type=click.IntRange(1))
+@common_options
+@pass_settings
+def fetch(settings: Settings, user: str, mailbox: str, uid: int) -> None:
+    """Write a message to standard output, byte for byte (with -o json, in base64)."""
+    with settings.connect() as session:
+        body = session.body(user, mailbox, uid)
+    if settings.output is Format.JSON:
+        value = {
+            "uid": uid,
+            "size": len(body),
+            "sha256": hashlib.sha256(body).hexdigest(),
+            "body_base64": base64.b64encode(body).decode("ascii"),
+        }
+        show(settings.output, value, lambda _: None)
+    else:
+        sys.stdout.buffer.write(body)
+
+
+class _FlagCommand(click.Command):
+    r"""A command among whose arguments `-\Seen` is no option."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, options_first(args))
+
+
+def options_first(args: Sequence[str]) -> list[str]:
+    r"""The options, `--`, and the rest: `-\Seen`, `-$Work` and `-FLAGS` are arguments, and every
+    option but --help has a value."""
+    options: list[str] = []
+    rest: list[str] = []
+    left = list(args)
+    while left:
+        one = left.pop(0)
+        if one == "--":
+            rest += left
+            break
+        if one == "--help" or (one.startswith("--") and "=" in one):
+            options.append(one)
+        elif one == "-o" or one.startswith("--"):
+            options += [one, *left[:1]]
+            del left[:1]
+        elif one.startswith("-o") and one[2:] in list(Format):
+            options.append(one)
+        else:
+            rest.append(one)
+    return [*options, "--", *rest]
+
+
+_MODES = {"+FLAGS": StoreMode.ADD, "-FLAGS": StoreMode.REMOVE, "FLAGS": StoreMode.REPLACE}
+
+
+@click.command(cls=_FlagCommand)
+@click.argument("user")
+@click.argument("mailbox")
+@click.argument("uids", type=_Uids())
+@click.argument("changes", nargs=-1, required=True)
+@common_options
+@pass_settings
+def store(
+    settings: Settings, user: str, mailbox: str, uids: UidSet, changes: tuple[str, ...]
+) -> None:
+    """Change flags: +\\Seen adds, -\\Seen removes, \\Seen replaces all.
+
+    Or as in IMAP: +FLAGS, -FLAGS or FLAGS, and the flags after it.
+    """
+    steps = flag_changes(changes)
+    with settings.connect() as session:
+        done = [session.store(user, mailbox, uids, mode, flags) for mode, flags in steps]
+    changed = UidSet()
+    for executed in done:
+        assert isinstance(executed.result, StoreResult)
+        changed |= executed.result.changed
+    text = (
+        f"Changed {len(changed)} messages: {changed.format()}." if changed else "Nothing to change."
+    )
+    show(
+        settings.output,
+        done[0] if len(done) == 1 else done,
+        lambda console: console.print(text),
+    )
+
+
+def flag_changes(words: Sequence[str]) -> list[tuple[StoreMode, tuple[str, ...]]]:
+    """What the words after the UIDs ask for; each mode once, in the order given. Raises
+    `click.UsageError`."""
+    wanted: dict[StoreMode, list[str]] = {}
+    mode: StoreMode | None = None
+    for word in words:
+        if word.upper() in _MODES:
+            mode = _MODES[word.upper()]
+            wanted.setdefault(mode, [])
+        elif mode is not None:
+            wanted[mode].append(word)
+        elif word[0:1] in ("+", "-"):
+            step = StoreMode.ADD if word[0] == "+" else StoreMode.REMOVE
+            wanted.setdefault(step, []).append(word[1:])
+        else:
+            wanted.setdefault(StoreMode.REPLACE, []).append(word)
+    if StoreMode.REPLACE in wanted and len(wanted) > 1:
+        raise click.UsageError("flags that replace all others stand alone, without + and -")
+    for step, flags in wanted.items():
+        if not flags and step is not StoreMode.REPLACE:
+            raise click.UsageError("no flags stand after +FLAGS or -FLAGS")
+    return [(step, tuple(flags)) for step, flags in wanted.items()]
+
+
+def _copy(
+    settings: Settings, user: str, mailbox: str, uids: UidSet, target: str, *, move: bool
+) -> None:
+    with settings.connect() as session:
+        executed = session.copy(user, mailbox, uids, target, move=move)
+    result = executed.result
+    assert isinstance(result, CopyResult)
+    done = "Moved" if move else "Copied"
+    text = f"{done} {len(result.source_uids)} messages to {target}"
+    if result.target_uids:
+        text += f": {result.source_uids.format()} became {result.target_uids.format()}"
+    _report(settings, executed, f"{text}.")
+
+
+@click.command()
+@click.argument("user")
+@click.argument("mailbox")
+@click.argument("uids", type=_Uids())
+@click.argument("target")
+@common_options
+@pass_settings
+def copy(settings: Settings, user: str, mailbox: str, uids: UidSet, target: str) -> None:
+    """Copy messages to the mailbox TARGET of the same user."""
+    _copy(settings, user, mailbox, uids, target, move=False)
+
+
+@click.command()
+@click.argument("user")
+@click.argument("mailbox")
+@click.argument("uids", type=_Uids())
+@click.argument("target")
+@common_options
+@pass_settings
+def move(settings: Settings, user: str, mailbox: str, uids: UidSet, target: str) -> None:
+    """Move messages to the mailbox TARGET of the same user."""
+    _copy(settings, user, mailbox, uids, target, move=True)
+
+
+@click.command()
+@click.argument("user")
+@click.argument("mailbox")
+@click.argument("uids", type=_Uids(), default=_ALL)
+@click.option("--all", "all_", is_flag=True, help="Also those that are not marked \\Deleted.")
+@common_options
+@pass_settings
+def expunge(settings: Settings, user: str, mailbox: str, uids: UidSet, all_: bool) -> None:
+    """Remove messages that are marked \\Deleted; all of them, or those in UIDS."""
+    if all_ and uids == _ALL:
+        raise click.UsageError("--all needs UIDS")
+    with settings.connect() as session:
+        executed = session.expunge(user, mailbox, uids, only_deleted=not all_)
+    assert isinstance(executed.result, ExpungeResult)
+    gone = executed.result.uids
+    text = f"Removed {len(gone)} messages: {gone.format()}." if gone else "Nothing to remove."
+    _report(settings, executed, text)
+
+
+COMMANDS = [user, mailbox, save, list_messages, fetch, store, copy, move, expunge]

@@ -1,0 +1,103 @@
+"""The command line itself: the group, its commands, and how failures become one line and a code."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import click
+from click.shell_completion import get_completion_class
+
+from raftmail import __version__
+from raftmail_cli import cluster_commands, local_commands, mail_commands, node_commands
+from raftmail_cli.errors import INTERRUPTED, REFUSED, USAGE, CliError
+from raftmail_cli.output import printable
+from raftmail_cli.settings import connection_options, output_option
+
+_PROGRAM = "raftmail"
+
+
+class Program(click.Group):
+    """A group whose foreseeable failures are one line on stderr, never a traceback."""
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        **extra: Any,
+    ) -> Any:
+        """As `click.Group.main`; in standalone mode it ends the process with the exit code."""
+        run = partial(super().main, args, prog_name or _PROGRAM, complete_var, False, **extra)
+        if not standalone_mode:
+            return run()
+        sys.exit(_exit_code(run))
+
+
+def _exit_code(run: Callable[[], Any]) -> int:
+    """Run, and turn what it raises into one line on stderr and an exit code."""
+    try:
+        code = run()
+        sys.stdout.flush()
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        return USAGE
+    except click.UsageError as error:
+        path = error.ctx.command_path if error.ctx else _PROGRAM
+        _complain(f"{error.format_message()} (`{path} --help` shows how it is used)")
+        return USAGE
+    except click.ClickException as error:
+        _complain(error.format_message())
+        return REFUSED
+    except CliError as error:
+        _complain(str(error))
+        return error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        _complain("interrupted")
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Who read the output has enough. Nothing may be flushed into the pipe at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        what = f"{error.filename}: " if error.filename else ""
+        _complain(f"{what}{error.strerror or error}")
+        return REFUSED
+    return code if isinstance(code, int) else 0
+
+
+def _complain(text: str) -> None:
+    click.echo(f"{_PROGRAM}: {printable(text)}", err=True)
+
+
+@click.group(cls=Program, context_settings={"max_content_width": 100})
+@click.version_option(__version__, prog_name=_PROGRAM, message="%(prog)s %(version)s")
+@output_option
+@connection_options
+def main() -> None:
+    """A replicated mail store.
+
+    Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 75 try again later.
+    """
+
+
+@main.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@click.pass_context
+def completion(ctx: click.Context, shell: str) -> None:
+    """Print what makes SHELL complete raftmail's commands.
+
+    For bash, put `eval "$(raftmail completion bash)"` in ~/.bashrc.
+    """
+    found = get_completion_class(shell)
+    assert found is not None, "every choice is a shell that click knows"
+    click.echo(found(main, {}, _PROGRAM, "_RAFTMAIL_COMPLETE").source())
+
+
+for _module in (node_commands, cluster_commands, mail_commands, local_commands):
+    for _command in _module.COMMANDS:
+        main.add_command(_command)

@@ -1,0 +1,313 @@
+"""`init`, `node`, `up` and `down`: making a cluster and running its nodes."""
+
+from __future__ import annotations
+
+import shlex
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+
+import click
+
+from raftmail_cli import clusterfile
+from raftmail_cli.cluster_commands import render_status
+from raftmail_cli.clusterfile import NodeEntry
+from raftmail_cli.errors import REFUSED, CliError
+from raftmail_cli.output import Format, make_console, show
+from raftmail_cli.session import JSON
+from raftmail_cli.settings import Settings, output_option, pass_settings
+
+if TYPE_CHECKING:
+    from raftmail.node.bootstrap import NodePlan
+    from raftmail_cli.processes import Process
+
+# `raftmail.node`, which loads the cryptography of certificates, is imported where it is needed:
+# every other command starts in half the time.
+
+_FOLDER = click.Path(file_okay=False, path_type=Path)
+_READY_S = 60.0
+_WATCH_S = 0.2
+
+
+class _Named(click.ParamType[tuple[str, str]]):
+    """NAME=VALUE."""
+
+    name = "name=host:port"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, str]:
+        name, equals, address = str(value).partition("=")
+        if not equals or not name:
+            self.fail(f"{value!r} is not NAME=HOST:PORT", param, ctx)
+        return name, address
+
+
+@click.command()
+@click.argument("folder", metavar="DIR", type=_FOLDER)
+@click.option(
+    "--node",
+    "nodes",
+    type=_Named(),
+    multiple=True,
+    required=True,
+    help="A node and the address at which the others reach it. Repeat for each; the first is this "
+    "machine's.",
+)
+@click.option(
+    "--client",
+    "clients",
+    type=_Named(),
+    multiple=True,
+    help="Where a node listens for clients  [default: the peer's port + 1]",
+)
+@click.option(
+    "--lmtp",
+    "lmtps",
+    type=_Named(),
+    multiple=True,
+    help="Where a node takes mail; NAME= for nowhere  [default: the peer's port + 2]",
+)
+@click.option("--shards", type=click.IntRange(1, 4096), default=1, show_default=True)
+@output_option
+@pass_settings
+def init(
+    settings: Settings,
+    folder: Path,
+    nodes: tuple[tuple[str, str], ...],
+    clients: tuple[tuple[str, str], ...],
+    lmtps: tuple[tuple[str, str], ...],
+    shards: int,
+) -> None:
+    """Make the configuration, keys and certificates of a new cluster.
+
+    DIR gets a folder for each node, ready to be copied to its machine.
+    """
+    from raftmail.node.bootstrap import BootstrapError, make_cluster
+
+    try:
+        plans = _plans(nodes, dict(clients), dict(lmtps))
+        made = make_cluster(folder, plans, shards=shards, now=datetime.now(UTC))
+    except (BootstrapError, ValueError) as error:
+        raise CliError(str(error)) from None
+    clusterfile.save(
+        folder / clusterfile.FILE,
+        made.id,
+        made.ca.relative_to(folder),
+        made.token_file.relative_to(folder),
+        [
+            NodeEntry(plan.name, plan.peer, plan.client, plan.lmtp, tls=plan.needs_tls)
+            for plan in plans
+        ],
+    )
+    value = {
+        "cluster": made.id,
+        "folder": folder,
+        "cluster_file": folder / clusterfile.FILE,
+        "nodes": [
+            {"name": plan.name, "folder": home, "peer": plan.peer, "client": plan.client}
+            for plan, home in zip(plans, made.folders, strict=True)
+        ],
+    }
+    show(settings.output, value, lambda console: console.print(_next_steps(folder, plans)))
+
+
+def _plans(
+    nodes: Sequence[tuple[str, str]], clients: dict[str, str], lmtps: dict[str, str]
+) -> list[NodePlan]:
+    from raftmail.node.bootstrap import NodePlan, split_address
+
+    names = [name for name, _ in nodes]
+    for option, given in (("--client", clients), ("--lmtp", lmtps)):
+        for name in given:
+            if name not in names:
+                raise click.UsageError(f"{option} {name}=...: there is no --node {name}=...")
+    plans = []
+    for name, peer in nodes:
+        _, port = split_address(peer)
+        if port > 65533:
+            raise ValueError(f"node {name}: take a port up to 65533; two more follow it")
+        host = peer.rpartition(":")[0]
+        plans.append(
+            NodePlan(
+                name,
+                peer,
+                clients.get(name, f"{host}:{port + 1}"),
+                lmtps.get(name, f"{host}:{port + 2}"),
+            )
+        )
+    return plans
+
+
+def _next_steps(folder: Path, plans: Sequence[NodePlan]) -> str:
+    from raftmail.node.bootstrap import split_address
+
+    q = shlex.quote
+    first, *others = plans
+    lines = [f"Made a cluster of {len(plans)} nodes in {folder}.", "", "Next:"]
+    for plan in others:
+        host, _ = split_address(plan.peer)
+        lines.append(
+            f"  copy {q(str(folder / plan.name))} to {host}, and run there: raftmail node {plan.name}"
+        )
+    lines += [
+        f"  run here:    raftmail node {q(str(folder / first.name))}",
+        f"  then:        raftmail --cluster {q(str(folder / clusterfile.FILE))} status",
+        "",
+        f"Every node's folder holds secrets (tls/). Keep {folder / 'ca' / 'ca.key'} where no node is:"
+        " who has it can make nodes.",
+    ]
+    return "\n".join(lines)
+
+
+@click.command()
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+def node(folder: Path) -> None:
+    """Run one node in the foreground, from the folder that `raftmail init` made.
+
+    SIGTERM and SIGINT stop it in order.
+    """
+    from raftmail.node.main import run  # the whole of a node; no other command needs it
+
+    sys.exit(run(folder))
+
+
+@click.command()
+@click.argument("folder", metavar="DIR", type=_FOLDER)
+@click.option("--nodes", type=click.IntRange(1, 15), help="How many  [default: 3]")
+@click.option(
+    "--base-port",
+    type=click.IntRange(1, 65533),
+    help="Node i has this port + 10 i for peers, + 1 for clients, + 2 for LMTP  [default: 9000]",
+)
+@click.option("--shards", type=click.IntRange(1, 4096), help="  [default: 1]")
+@output_option
+@pass_settings
+def up(
+    settings: Settings,
+    folder: Path,
+    nodes: int | None,
+    base_port: int | None,
+    shards: int | None,
+) -> None:
+    """Run a cluster on this machine, each node a process of its own, until Ctrl-C or SIGTERM.
+
+    Makes DIR when it is not there, and uses it again later. DIR/cluster.json tells where the nodes
+    are; DIR/NAME/node.log is what each says. A node that ends is not started again.
+    """
+    from raftmail_cli import processes
+
+    cluster = processes.loopback_cluster(folder, nodes, base_port, shards)
+    running = _running_already(folder)
+    if running:
+        raise CliError(
+            f"{folder}: nodes {', '.join(running)} run already; `raftmail down {folder}` ends them"
+        )
+    processes.check_ports(cluster.nodes)
+    asked = _Asked()
+    started: list[Process] = []
+    try:
+        for entry in cluster.nodes:
+            started.append(processes.Process.start(entry))
+        path = processes.write_file(folder, cluster, started)
+        opener = settings.opener
+        status = processes.wait_until_ready(opener, cluster, started, _READY_S, lambda: asked.stop)
+        if status is not None:
+            _say_ready(settings.output, path, status)
+            _watch(started, asked)
+    finally:
+        for name in processes.stop(started):
+            click.echo(f"raftmail: node {name} did not stop in time and was killed", err=True)
+
+
+def _say_ready(output: Format, path: Path, status: JSON) -> None:
+    if output is Format.JSON:
+        show(output, {"cluster_file": path, "status": status}, lambda _: None)
+    else:
+        render_status(make_console(), status)
+        click.echo(
+            f"\nAll nodes are ready. Try: raftmail --cluster {shlex.quote(str(path))} status"
+        )
+    sys.stdout.flush()
+
+
+def _running_already(folder: Path) -> list[str]:
+    from raftmail_cli import processes
+
+    path = folder / clusterfile.FILE
+    if not path.exists():
+        return []
+    return [entry.name for entry in clusterfile.load(path).nodes if processes.is_node(entry)]
+
+
+class _Asked:
+    """SIGINT, SIGTERM and SIGHUP set `stop`, instead of ending this process somewhere between the
+    start of a node and the note that it was started."""
+
+    def __init__(self) -> None:
+        self.stop = False
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, self._handle)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        self.stop = True
+
+
+def _watch(started: Sequence[Process], asked: _Asked) -> None:
+    """A line for each node that ends, until asked to stop."""
+    left = list(started)
+    while not asked.stop:
+        for process in [one for one in left if not one.running]:
+            left.remove(process)
+            again = shlex.join(process.entry.start)
+            click.echo(f"node {process.entry.name} {process.ending()}; start it again: {again}")
+            if not left:
+                click.echo("No node that was started here runs any more; Ctrl-C ends this command.")
+            sys.stdout.flush()
+        time.sleep(_WATCH_S)
+
+
+@click.command()
+@click.argument("folder", metavar="DIR", type=click.Path(exists=True, path_type=Path))
+def down(folder: Path) -> None:
+    """End the nodes that `raftmail up` or `demo --keep` left running on this machine."""
+    from raftmail_cli import processes
+
+    ended = processes.stop_by_file(clusterfile.load(folder))
+    if ended:
+        click.echo(f"Ended {', '.join(ended)}.")
+    else:
+        click.echo("None of its nodes was running.")
+
+
+@click.command()
+@click.option("--keep", is_flag=True, help="Leave the cluster running, to look at it.")
+@click.option(
+    "--dir",
+    "folder",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Where to make it; stays afterwards  [default: a temporary folder, removed afterwards]",
+)
+@click.option(
+    "--messages", "count", type=click.IntRange(20, 100_000), default=600, show_default=True
+)
+@output_option
+@pass_settings
+def demo(settings: Settings, keep: bool, folder: Path | None, count: int) -> None:
+    """Run a cluster of three, kill its master while mail arrives, and count what is lost.
+
+    Takes about half a minute. Exit status 0 when nothing is lost or doubled and the replicas are
+    equal.
+    """
+    from raftmail_cli.demo import run_demo
+
+    if not run_demo(settings.opener, settings.output, folder, count, keep):
+        sys.exit(REFUSED)
+
+
+COMMANDS = [init, node, up, down, demo]

@@ -1,0 +1,43 @@
+"""The commands over the client library: what goes wrong before anything is asked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from raftmail_cli.main import main
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(main, list(arguments))
+
+
+def test_nobody_who_answers_is_exit_status_75(free_port: int) -> None:
+    result = run("status", "--cluster", f"127.0.0.1:{free_port}", "--deadline", "0.3")
+    assert result.exit_code == 75
+    assert result.stderr.startswith("raftmail: ") and result.stderr.count("\n") == 1
+    assert str(free_port) in result.stderr
+
+
+@pytest.mark.parametrize("text", ["", "nonsense"])
+def test_a_file_that_is_no_authority_is_told(tmp_path: Path, text: str) -> None:
+    ca = tmp_path / "ca.pem"
+    ca.write_text(text)
+    result = run("status", "--cluster", "127.0.0.1:1", "--ca", str(ca))
+    assert result.exit_code == 1
+    assert str(ca) in result.stderr and result.stderr.count("\n") == 1
+
+
+def test_a_missing_authority_is_told(tmp_path: Path) -> None:
+    result = run("status", "--cluster", "127.0.0.1:1", "--ca", str(tmp_path / "none.pem"))
+    assert result.exit_code == 1
+    assert "there is no such file" in result.stderr
+
+
+@pytest.mark.parametrize("user", ["", "two words", "a@"])
+def test_a_name_that_no_user_can_have_is_told(user: str) -> None:
+    result = run("list", user, "INBOX", "--cluster", "127.0.0.1:1", "--deadline", "0.3")
+    assert result.exit_code == 1
+    assert "user address" in result.stderr

@@ -1,0 +1,125 @@
+"""`raftmail init`, and the files of a cluster."""
+
+from __future__ import annotations
+
+import json
+import stat
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from raftmail.node.bootstrap import BootstrapError, NodePlan, make_cluster, plan_loopback
+from raftmail.node.config import load
+from raftmail.wire.tls import TlsFiles, check_files
+from raftmail_cli import clusterfile
+from raftmail_cli.main import main
+
+NOW = datetime(2024, 5, 6, tzinfo=UTC)
+
+
+def init(folder: Path, *arguments: str) -> Result:
+    return CliRunner().invoke(main, ["init", str(folder), *arguments])
+
+
+def test_every_node_gets_a_folder_that_is_all_it_needs(tmp_path: Path) -> None:
+    folder = tmp_path / "new"
+    result = init(
+        folder, "--node", "a=mail1.example:7000", "--node", "b=10.0.0.2:7000", "--shards", "3",
+        "--client", "b=10.0.0.2:443", "--lmtp", "a=",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    for name in ("a", "b"):
+        home = folder / name
+        config = load(home)
+        assert config.node.name == name
+        assert config.cluster.shards == 3
+        assert {n: m.peer for n, m in config.cluster.nodes.items()} == {
+            "a": "mail1.example:7000",
+            "b": "10.0.0.2:7000",
+        }
+        files = TlsFiles(home / config.tls.ca, home / config.tls.certificate, home / config.tls.key)
+        check_files(files, config.cluster.id, name, datetime.now(UTC))
+        for path in (files.key, home / config.tls.token_file):
+            assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        assert stat.S_IMODE(home.stat().st_mode) == 0o700
+        assert (home / "README").read_text().count("\n") == 1
+    listen = load(folder / "a").listen
+    assert (listen.peer, listen.client, listen.lmtp) == (
+        "mail1.example:7000", "mail1.example:7001", "",
+    )  # fmt: skip
+    assert load(folder / "b").listen.client == "10.0.0.2:443"
+
+
+def test_all_nodes_have_one_token_and_the_cluster_file_leads_to_it(tmp_path: Path) -> None:
+    folder = tmp_path / "new"
+    assert init(folder, "--node", "a=h:7000", "--node", "b=i:7000").exit_code == 0
+    cluster = clusterfile.load(folder)
+    token = cluster.token_file.read_text()
+    assert len(token.strip()) == 64
+    assert {(folder / n / "tls" / "token").read_text() for n in ("a", "b")} == {token}
+    assert cluster.ca.read_bytes() == (folder / "a" / "tls" / "ca.pem").read_bytes()
+    assert [node.client for node in cluster.nodes] == ["h:7001", "i:7001"]
+    assert not json.loads((folder / clusterfile.FILE).read_text())["ca"].startswith("/")
+
+
+def test_what_comes_next_is_told(tmp_path: Path) -> None:
+    shown = init(tmp_path / "new", "--node", "a=h:7000", "--node", "b=mail2.example:7000").stdout
+    assert f"raftmail node {tmp_path / 'new' / 'a'}" in shown
+    assert f"copy {tmp_path / 'new' / 'b'} to mail2.example" in shown
+    assert "ca.key" in shown
+
+
+def test_a_folder_that_is_not_empty_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "mine").write_text("x")
+    result = init(tmp_path, "--node", "a=h:7000")
+    assert result.exit_code == 1
+    assert "is not an empty folder" in result.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--node", "A=h:7000"], "node name 'A'"),
+        (["--node", "a=h"], "host:port"),
+        (["--node", "a=h:0"], "host:port"),
+        (["--node", "a=h:65535"], "up to 65533"),
+        (["--node", "a=h:1", "--node", "a=i:1"], "same name"),
+        (["--node", "a=h:1", "--node", "b=h:1"], "already an address of node a"),
+        (["--node", "a=h:1", "--node", "b=h:2"], "already an address of node a"),
+    ],
+)
+def test_a_bad_node_is_refused_and_nothing_is_made(
+    tmp_path: Path, arguments: list[str], words: str
+) -> None:
+    result = init(tmp_path / "new", *arguments)
+    assert result.exit_code == 1
+    assert words in result.stderr
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["--node", "a"], ["--node", "a=h:1", "--client", "b=h:2"]]
+)
+def test_a_node_that_cannot_be_meant_is_wrong_usage(tmp_path: Path, arguments: list[str]) -> None:
+    assert init(tmp_path / "new", *arguments).exit_code == 2
+
+
+def test_what_failed_half_way_leaves_nothing_behind(tmp_path: Path) -> None:
+    plans = [NodePlan("a", "bad host:1", "h:2")]
+    with pytest.raises(BootstrapError):
+        make_cluster(tmp_path / "new", [*plans, NodePlan("-", "h:3", "h:4")], shards=1, now=NOW)
+    with pytest.raises(BootstrapError):
+        make_cluster(tmp_path / "new", [NodePlan("a", "h:1", "h:2")], shards=0, now=NOW)
+    assert not (tmp_path / "new").exists()
+
+
+def test_loopback_nodes_are_ten_ports_apart() -> None:
+    assert plan_loopback(2, 9000) == [
+        NodePlan("n1", "127.0.0.1:9000", "127.0.0.1:9001", "127.0.0.1:9002"),
+        NodePlan("n2", "127.0.0.1:9010", "127.0.0.1:9011", "127.0.0.1:9012"),
+    ]
+    with pytest.raises(ValueError, match="65536"):
+        plan_loopback(3, 65514)

@@ -1,0 +1,216 @@
+"""Users, mailboxes and messages on the command line, against a twin of the cluster."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from raftmail.mail.commands import StoreMode
+from raftmail_cli.corpus import corpus
+from raftmail_cli.mail_commands import flag_changes, options_first
+from raftmail_cli.main import main
+from raftmail_cli.settings import Settings
+from tests.cli.cluster_twin import Twin
+
+Run = Callable[..., Result]
+ANNA = "anna@example.org"
+MESSAGE = b"Subject: =?utf-8?q?Gr=C3=BC=C3=9Fe?=\r\nFrom: b@example.org\r\n\r\nHello\r\n"
+
+
+@pytest.fixture
+def twin() -> Twin:
+    made = Twin()
+    made.add_user(ANNA, "secret")
+    return made
+
+
+@pytest.fixture
+def run(twin: Twin) -> Run:
+    def invoke(*arguments: str, stdin: bytes | str | None = None) -> Result:
+        settings = Settings(cluster="127.0.0.1:1", opener=twin.open)
+        return CliRunner().invoke(main, list(arguments), input=stdin, obj=settings)
+
+    return invoke
+
+
+def as_json(result: Result) -> Any:
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+def test_a_user_is_added_with_the_password_from_standard_input(run: Run, twin: Twin) -> None:
+    result = run("user", "add", "bela@example.org", "--password-stdin", stdin="pass word\nmore\n")
+    assert (result.exit_code, result.stdout) == (0, "Added bela@example.org.\n")
+    assert twin.known["bela@example.org"] == "pass word"
+
+
+def test_without_a_terminal_no_password_is_asked_for(run: Run, twin: Twin) -> None:
+    result = run("user", "add", "bela@example.org")
+    assert result.exit_code == 2
+    assert "--password-stdin" in result.stderr
+    assert "bela@example.org" not in twin.known
+
+
+def test_an_empty_password_is_refused(run: Run) -> None:
+    result = run("user", "passwd", ANNA, "--password-stdin", stdin="\n")
+    assert result.exit_code == 1
+    assert "empty" in result.stderr
+
+
+def test_users_are_listed_and_removed_with_their_mail_only_when_asked(run: Run, twin: Twin) -> None:
+    twin.add_user("bela@example.org", "x")
+    assert run("user", "list").stdout.split() == [ANNA, "bela@example.org"]
+    assert as_json(run("user", "list", "-o", "json")) == [ANNA, "bela@example.org"]
+    assert run("user", "remove", ANNA).exit_code == 0
+    assert (ANNA, "INBOX") in twin.boxes
+    assert run("user", "remove", "bela@example.org", "--purge").exit_code == 0
+    assert ("bela@example.org", "INBOX") not in twin.boxes
+
+
+def test_a_refusal_is_one_line_on_stderr_and_exit_status_1(run: Run) -> None:
+    result = run("user", "add", ANNA, "--password", "x")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == f"raftmail: {ANNA}: exists already\n"
+
+
+def test_mailboxes_are_created_renamed_listed_and_deleted(run: Run) -> None:
+    assert run("mailbox", "create", ANNA, "Work", "--use", "archive").exit_code == 0
+    assert run("mailbox", "rename", ANNA, "Work", "Done").exit_code == 0
+    listed = as_json(run("mailbox", "list", ANNA, "-o", "json"))
+    assert [(box["name"], box["special_use"]) for box in listed] == [
+        ("Done", "\\Archive"),
+        ("INBOX", ""),
+    ]
+    assert "uidvalidity" in run("mailbox", "list", ANNA).stdout
+    assert run("mailbox", "delete", ANNA, "Done").exit_code == 0
+    assert "Done" not in run("mailbox", "list", ANNA).stdout
+
+
+def test_a_message_comes_back_byte_for_byte(run: Run) -> None:
+    for uid, (name, body) in enumerate(corpus(large=False), 1):
+        assert run("save", ANNA, "INBOX", stdin=body).exit_code == 0, name
+        assert run("fetch", ANNA, "INBOX", str(uid)).stdout_bytes == body, name
+
+
+def test_line_ends_change_only_when_asked(run: Run, twin: Twin) -> None:
+    run("save", ANNA, "INBOX", "-", stdin=b"A: b\n\nc\r\n")
+    run("save", ANNA, "INBOX", "-", "--crlf", stdin=b"A: b\n\nc\r\n")
+    assert set(twin.bodies.values()) == {b"A: b\n\nc\r\n", b"A: b\r\n\r\nc\r\n"}
+
+
+def test_a_date_without_a_zone_is_in_utc(run: Run, twin: Twin) -> None:
+    run("save", ANNA, "INBOX", "--date", "2024-02-03 04:05:06", stdin=MESSAGE)
+    run("save", ANNA, "INBOX", "--date", "2024-02-03T05:05:06+0100", stdin=MESSAGE)
+    dates = {m.received_us for m in twin.boxes[ANNA, "INBOX"].messages.values()}
+    assert dates == {1706933106_000_000}
+
+
+def test_the_answer_to_a_save_tells_where_it_is(run: Run) -> None:
+    result = run("save", ANNA, "INBOX", stdin=MESSAGE)
+    assert result.stdout == "Saved in INBOX as UID 1 (68 B).\n"
+    answer = as_json(run("save", ANNA, "INBOX", "-o", "json", stdin=MESSAGE))
+    assert (answer["shard"], answer["master"], answer["result"]["saved"][0]["uid"]) == (1, "n2", 2)
+
+
+def test_a_list_shows_decoded_subjects(run: Run) -> None:
+    run("save", ANNA, "INBOX", "--flag", "\\Seen", stdin=MESSAGE)
+    assert "Grüße" in run("list", ANNA, "INBOX").stdout
+    (listed,) = as_json(run("list", ANNA, "INBOX", "1:5", "-o", "json"))
+    assert (listed["subject"], listed["flags"], listed["size"]) == ("Grüße", ["\\Seen"], 68)
+
+
+def test_nothing_in_a_subject_reaches_the_terminal_as_a_command(run: Run) -> None:
+    run("save", ANNA, "INBOX", stdin=b"Subject: =?utf-8?q?=1B=5B31m=07red?=\r\n\r\n")
+    run("save", ANNA, "INBOX", stdin=b"Subject: \x1b[31mred\r\n\r\n")
+    shown = run("list", ANNA, "INBOX").stdout
+    assert shown.count("red") == 2
+    assert "\x1b" not in shown and "\x07" not in shown
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        b"=?utf-8?b?!!!?=",
+        b"=?no-such-charset?q?abc?=",
+        b"=?utf-8?q?=FF?=",
+        b"\xff\xfe",
+        b"[bold]x[/bold]",
+    ],
+)
+def test_any_subject_can_be_listed(run: Run, field: bytes) -> None:
+    run("save", ANNA, "INBOX", stdin=b"Subject: " + field + b"\r\n\r\n")
+    assert run("list", ANNA, "INBOX").exit_code == 0
+
+
+def test_a_message_as_json_is_in_base64(run: Run) -> None:
+    run("save", ANNA, "INBOX", stdin=MESSAGE)
+    answer = as_json(run("fetch", ANNA, "INBOX", "1", "-o", "json"))
+    assert base64.b64decode(answer["body_base64"]) == MESSAGE
+
+
+def test_a_message_that_is_not_there_is_exit_status_1(run: Run) -> None:
+    result = run("fetch", ANNA, "INBOX", "9")
+    assert result.exit_code == 1
+    assert result.stderr == "raftmail: INBOX: there is no message 9\n"
+
+
+def test_flags_are_added_removed_and_replaced(run: Run, twin: Twin) -> None:
+    run("save", ANNA, "INBOX", "--flag", "\\Draft", stdin=MESSAGE)
+
+    def flags_after(*changes: str) -> tuple[str, ...]:
+        result = run("store", ANNA, "INBOX", "1", *changes)
+        assert result.exit_code == 0, result.output
+        return twin.boxes[ANNA, "INBOX"].messages[1].flags
+
+    assert flags_after("+\\Seen", "-\\Draft") == ("\\Seen",)
+    assert flags_after("-FLAGS", "\\Seen") == ()
+    assert flags_after("+flags", "$Work", "other") == ("$Work", "other")
+    assert flags_after("-o", "json", "-other") == ("$Work",)
+    assert flags_after("\\Flagged") == ("\\Flagged",)
+    assert flags_after("FLAGS") == ()
+
+
+def test_flag_changes_that_contradict_are_wrong_usage(run: Run) -> None:
+    for changes in (["+\\Seen", "\\Draft"], ["+FLAGS"], []):
+        assert run("store", ANNA, "INBOX", "1", *changes).exit_code == 2
+
+
+def test_what_follows_a_sign_is_no_option() -> None:
+    given = ["u", "-\\Seen", "--cluster", "x", "-ojson", "-o", "json", "-$W", "--", "-o"]
+    assert options_first(given) == [
+        "--cluster", "x", "-ojson", "-o", "json", "--", "u", "-\\Seen", "-$W", "-o",
+    ]  # fmt: skip
+    assert flag_changes(["+a", "+b", "-c"]) == [
+        (StoreMode.ADD, ("a", "b")),
+        (StoreMode.REMOVE, ("c",)),
+    ]
+
+
+def test_messages_are_copied_moved_and_expunged(run: Run, twin: Twin) -> None:
+    twin.create_mailbox(ANNA, "Work", "")
+    for _ in range(3):
+        run("save", ANNA, "INBOX", stdin=MESSAGE)
+    assert run("copy", ANNA, "INBOX", "1:2", "Work").stdout == (
+        "Copied 2 messages to Work: 1:2 became 1:2.\n"
+    )
+    assert run("move", ANNA, "INBOX", "3", "Work").exit_code == 0
+    assert sorted(twin.boxes[ANNA, "INBOX"].messages) == [1, 2]
+    run("store", ANNA, "INBOX", "1", "+\\Deleted")
+    assert run("expunge", ANNA, "INBOX").stdout == "Removed 1 messages: 1.\n"
+    assert run("expunge", ANNA, "INBOX").stdout == "Nothing to remove.\n"
+    assert run("expunge", ANNA, "INBOX", "--all").exit_code == 2
+    assert run("expunge", ANNA, "INBOX", "2", "--all").exit_code == 0
+    assert not twin.boxes[ANNA, "INBOX"].messages
+
+
+@pytest.mark.parametrize("uids", ["0", "1,,2", "a", "4294967297"])
+def test_bad_uids_are_wrong_usage(run: Run, uids: str) -> None:
+    result = run("copy", ANNA, "INBOX", uids, "Work")
+    assert result.exit_code == 2
+    assert result.stderr.startswith("raftmail: ")
+    assert result.stderr.count("\n") == 1
