@@ -48,7 +48,8 @@ _WORDS = _PROSE.split()
 
 @dataclass(frozen=True, slots=True)
 class LoadPlan:
-    """One run. ``address`` is ``host:port`` or ``unix:PATH``; times are in seconds.
+    """One run. ``address`` is ``host:port`` or ``unix:PATH``, or several of them with commas
+    between, to which the connections are dealt in turn; times are in seconds.
 
     What is acknowledged during ``warmup_s`` is delivered but not measured: the first message to a
     recipient makes its mailbox, and is not what a store does all day.
@@ -273,8 +274,9 @@ def _check(plan: LoadPlan) -> None:
     needed = MESSAGE_BYTES_MIN + max(map(len, plan.recipients))
     if plan.message_bytes < needed:
         raise BenchError(f"a message of {plan.message_bytes} bytes has no room: {needed} at least")
-    if not plan.address.startswith("unix:") and not plan.address.rpartition(":")[2].isdigit():
-        raise BenchError(f"address {plan.address!r} is neither host:port nor unix:PATH")
+    for address in plan.address.split(","):
+        if not address.startswith("unix:") and not address.rpartition(":")[2].isdigit():
+            raise BenchError(f"address {address!r} is neither host:port nor unix:PATH")
 
 
 async def drive(plan: LoadPlan) -> LoadResult:
@@ -286,17 +288,22 @@ async def drive(plan: LoadPlan) -> LoadResult:
     templates = _templates(plan)
     tally = _LmtpTally()
     loop = asyncio.get_running_loop()
-    try:
-        probe = await _connect(loop, plan.address, asyncio.Protocol)
-        probe.close()
-    except OSError as error:
-        raise BenchError(f"no LMTP server at {plan.address}: {error}") from error
+    addresses = plan.address.split(",")
+    for address in addresses:
+        try:
+            probe = await _connect(loop, address, asyncio.Protocol)
+            probe.close()
+        except OSError as error:
+            raise BenchError(f"no LMTP server at {address}: {error}") from error
 
-    async def connect(ended: Callable[[], None]) -> None:
+    async def connect(address: str, ended: Callable[[], None]) -> None:
         make = partial(_Connection, templates, plan.pipelining, tally, ended)
-        await _connect(loop, plan.address, make)
+        await _connect(loop, address, make)
 
-    connections = (keep_connected(connect, tally) for _ in range(plan.connections))
+    connections = (
+        keep_connected(partial(connect, addresses[turn % len(addresses)]), tally)
+        for turn in range(plan.connections)
+    )
     result = await observe(connections, tally, plan.warmup_s, plan.seconds)
     return replace(result, notes={"pipelined": tally.pipelined})
 
@@ -319,7 +326,9 @@ def run_load(plan: LoadPlan) -> LoadResult:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; exit status 1 when nothing could be delivered."""
     parser = argparse.ArgumentParser(prog="bench.lmtp_load", description="LMTP load generator")
-    parser.add_argument("--address", required=True, help="host:port or unix:PATH")
+    parser.add_argument(
+        "--address", required=True, help="host:port or unix:PATH, or several: A,B,…"
+    )
     parser.add_argument("--connections", type=int, default=32)
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--warmup", type=float, default=1.0, help="seconds before measuring")

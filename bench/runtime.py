@@ -15,6 +15,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+_POLL_S = 0.01
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
@@ -54,6 +55,7 @@ def stop_session(process: subprocess.Popen[bytes], grace_s: float = 10.0) -> Non
     """End a process started with ``start_new_session``, then whatever is left of its group.
 
     SIGTERM first; SIGKILL to the group after ``grace_s``, or for children that stayed behind.
+    Returns when none of them is left, or after another ``grace_s``.
     """
     process.terminate()
     try:
@@ -61,10 +63,13 @@ def stop_session(process: subprocess.Popen[bytes], grace_s: float = 10.0) -> Non
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-    try:
-        os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        return
+    deadline_s = time.monotonic() + grace_s
+    while time.monotonic() < deadline_s:
+        try:
+            os.killpg(process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            return
+        time.sleep(_POLL_S)
 
 
 def session_cpu_s(session_id: int) -> float:

@@ -1,13 +1,15 @@
-"""A load of STORE commands over the text protocol, as a process of its own.
+"""A load of STORE or SAVE commands over the text protocol, as a process of its own.
 
-Closed loop: each connection keeps `pipeline` commands outstanding. Every command sets or takes away a flag of one message, so that each one
-changes something, gets a modseq of its own, and is written to the journals of a majority before it is answered.
+Closed loop: every connection keeps ``pipeline`` commands outstanding. A STORE sets or takes away a
+flag of one message, so that each one changes something, gets a modseq of its own, and stands in the
+journals of a majority before it is answered. A SAVE brings a new message of some hundred bytes.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import secrets
 import sys
 import time
 from collections import deque
@@ -16,167 +18,242 @@ from dataclasses import dataclass
 from functools import partial
 from typing import cast
 
-from bench.closed_loop import LoadResult, Tally, keep_connected, observe, run_and_print, run_generator
+from bench.closed_loop import (
+    DRAIN_S,
+    LoadResult,
+    Tally,
+    keep_connected,
+    observe,
+    run_and_print,
+    run_generator,
+)
+from bench.runtime import BenchError
 
-SETUP_S = 30.0
+SETUP_S = 60.0
+FILL_COMMANDS = 200
 
 
 @dataclass(frozen=True, slots=True)
 class StorePlan:
-    """One run against a node's client address `host:port` (loopback, in the clear).
+    """One run against client addresses ``host:port`` (loopback, in the clear), to which the
+    connections are dealt in turn; times are in seconds.
 
-    The mailbox of `user` is filled to `messages` messages first."""
+    The mailbox of ``user`` is filled first (`fill`) to ``messages`` messages. STORE changes ``touched`` of
+    them, spread evenly over the mailbox, which must have no gaps in its UIDs."""
 
-    address: str
+    addresses: tuple[str, ...]
     user: str
     mailbox: str = "INBOX"
+    operation: str = "store"
     connections: int = 1
     pipeline: int = 128
     messages: int = 1000
+    touched: int = 1000
     seconds: float = 10.0
     warmup_s: float = 1.0
 
 
-class _Connection(asyncio.Protocol):
-    """Introduces the mailbox, then stores. Answers come in any order; only their number counts, and that each says OK."""
+def _store_lines(plan: StorePlan, number: int) -> list[bytes]:
+    """What a connection sends again and again: its share of the messages, flagged, then not."""
+    step = max(1, plan.messages // plan.touched)
+    share = max(1, min(plan.touched, plan.messages) // plan.connections)
+    first = number * share
+    uids = [1 + (first + at) * step % plan.messages for at in range(share)]
+    return [
+        b"s STORE 1 %d %bFLAGS \\Flagged\r\n" % (uid, sign) for sign in (b"+", b"-") for uid in uids
+    ]
 
-    def __init__(self, plan: StorePlan, tally: Tally, number: int, ended: Callable[[], None]) -> None:
+
+class _Connection(asyncio.Protocol):
+    """Introduces the mailbox, then stores or saves. Answers come in any order: their number
+    counts, and that each says OK."""
+
+    def __init__(
+        self, plan: StorePlan, tally: Tally, number: int, ended: Callable[[], None]
+    ) -> None:
         self._plan = plan
         self._tally = tally
         self._ended = ended
         self._rest = b""
         self._ready = False
         self._begun: deque[float] = deque()
-        span = plan.messages // plan.connections
-        first = 1 + number * span
-        lines = []
-        for sign in (b"+", b"-"):
-            for uid in range(first, first + span):
-                lines.append(b"s STORE 1 %d %bFLAGS \\Flagged\r\n" % (uid, sign))
-        self._lines = lines
+        self._lines = _store_lines(plan, number) if plan.operation == "store" else []
         self._at = 0
+        self._mark = secrets.token_hex(8).encode()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # uvloop's transports do not derive from asyncio's.
         self._transport = cast(asyncio.Transport, transport)
         plan = self._plan
         self._transport.write(f"m MAILBOX 1 {plan.user} {plan.mailbox}\r\n".encode())
 
     def data_received(self, data: bytes) -> None:
-        data = self._rest + data
-        end = data.rfind(b"\n") + 1
-        self._rest = data[end:]
-        lines = data[:end].split(b"\r\n")
-        lines.pop()
+        if self._rest:
+            data = self._rest + data
+        lines = data.split(b"\r\n")
+        self._rest = lines.pop()
         if not self._ready:
-            for line in lines:
-                if line.startswith(b"m OK"):
-                    self._ready = True
-                    self._send(self._plan.pipeline)
-                elif line.startswith(b"m "):
-                    self._tally.failures[line.decode()[:60]] += 1
-                    self._transport.close()
+            self._introduced(lines)
             return
         tally = self._tally
         begun = self._begun
         now = time.perf_counter()
         for line in lines:
             if line.startswith(b"s OK"):
+                # Which command it answers is not looked up: with all of one kind, and answered
+                # together, the oldest is as good.
                 tally.latencies_s.append(now - begun.popleft())
                 tally.acknowledged_at_s.append(now)
+            elif line.startswith(b"* "):
+                tally.failures[line[:60].decode("utf-8", "replace")] += 1
             else:
                 begun.popleft()
-                tally.failures[line.decode()[2:20]] += 1
+                tally.failures[line[2:60].decode("utf-8", "replace")] += 1
         if not tally.stopping:
-            self._send(len(lines))
+            self._send(self._plan.pipeline - len(begun))
         elif not begun:
             self._transport.close()
-
-    def _send(self, count: int) -> None:
-        lines = self._lines
-        part = lines[self._at : self._at + count]
-        self._at += count
-        if len(part) < count:
-            self._at = count - len(part)
-            part += lines[: self._at]
-        self._begun.extend([time.perf_counter()] * len(part))
-        self._transport.write(b"".join(part))
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._begun:
             self._tally.failures["lost"] += len(self._begun)
         self._ended()
 
+    def _introduced(self, lines: list[bytes]) -> None:
+        for line in lines:
+            if line.startswith(b"m OK"):
+                self._ready = True
+                self._send(self._plan.pipeline)
+            elif line.startswith(b"m "):
+                self._tally.failures[line[2:60].decode("utf-8", "replace")] += 1
+                self._transport.close()
 
-async def _fill(plan: StorePlan) -> None:
-    """Save small messages until the mailbox has enough."""
-    host, _, port = plan.address.rpartition(":")
-    reader, writer = await asyncio.open_connection(host, int(port))
-    writer.write(f"m MAILBOX 1 {plan.user} {plan.mailbox}\r\n".encode())
-    have = 0
-    while True:
+    def _send(self, count: int) -> None:
+        if count <= 0:
+            return
+        at = self._at
+        self._at = at + count
+        if self._lines:
+            size = len(self._lines)
+            part = [self._lines[one % size] for one in range(at, at + count)]
+        else:
+            part = [
+                _save_command(b"s", b"%b %d" % (self._mark, one)) for one in range(at, at + count)
+            ]
+        self._begun.extend([time.perf_counter()] * count)
+        self._transport.write(b"".join(part))
+
+
+def _save_command(tag: bytes, mark: bytes) -> bytes:
+    body = (
+        b"From: Ada Sender <sender@example.net>\r\nTo: Bob <bob@example.org>\r\n"
+        b"Subject: %b\r\nMessage-ID: <%b@mail.example.net>\r\n\r\nA short text.\r\n"
+        % (mark, mark.replace(b" ", b"."))
+    )
+    return b"%b SAVE 1 {%d}\r\n%b\r\n" % (tag, len(body), body)
+
+
+async def fill(plan: StorePlan) -> None:
+    """Save small messages until the mailbox has enough. Raises BenchError."""
+    reader, writer = await _open(plan.addresses[0])
+    try:
+        writer.write(f"m MAILBOX 1 {plan.user} {plan.mailbox}\r\n".encode())
+        have = 0
+        while not (line := await _line(reader)).startswith(b"m "):
+            pass
+        for word in line.split():
+            if word.startswith(b"messages="):
+                have = int(word[9:])
+        while have < plan.messages:
+            batch = min(FILL_COMMANDS, plan.messages - have)
+            for at in range(have, have + batch):
+                writer.write(_save_command(b"f", b"filled %d" % at))
+            for _ in range(batch):
+                line = await _line(reader)
+                if not line.startswith(b"f OK"):
+                    raise BenchError(f"the mailbox could not be filled: {line!r}")
+            have += batch
+    finally:
+        writer.close()
+
+
+async def _open(address: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    host, _, port = address.rpartition(":")
+    try:
+        return await asyncio.open_connection(host, int(port))
+    except OSError as error:
+        raise BenchError(f"nobody listens at {address}: {error}") from error
+
+
+async def _line(reader: asyncio.StreamReader) -> bytes:
+    try:
         line = await asyncio.wait_for(reader.readline(), SETUP_S)
-        if line.startswith(b"m "):
-            for word in line.split():
-                if word.startswith(b"messages="):
-                    have = int(word[9:])
-            break
-    missing = max(0, plan.messages - have)
-    sent = 0
-    while sent < missing:
-        batch = min(200, missing - sent)
-        for i in range(batch):
-            body = b"Subject: %d\r\n\r\nmessage %d\r\n" % (have + sent + i, have + sent + i)
-            writer.write(b"f SAVE 1 {%d}\r\n%b\r\n" % (len(body), body))
-        for _ in range(batch):
-            line = await asyncio.wait_for(reader.readline(), SETUP_S)
-            if not line.startswith(b"f OK"):
-                raise SystemExit(f"the mailbox could not be filled: {line!r}")
-        sent += batch
-    writer.close()
+    except TimeoutError:
+        raise BenchError(f"no answer within {SETUP_S:.0f} s") from None
+    if not line:
+        raise BenchError("the node closed the connection")
+    return line
 
 
 async def drive(plan: StorePlan) -> LoadResult:
-    """Run the load in this process."""
-    await _fill(plan)
-    host, _, port = plan.address.rpartition(":")
+    """Run a plan in this process; `run_load` is what a benchmark wants. Raises BenchError."""
+    if not plan.addresses or min(plan.connections, plan.pipeline, plan.messages) < 1:
+        raise BenchError("addresses, connections, pipeline and messages must not be empty or zero")
+    if plan.operation not in ("store", "save"):
+        raise BenchError(f"operation {plan.operation!r} is neither store nor save")
+    await fill(plan)
     loop = asyncio.get_running_loop()
     tally = Tally()
 
     async def connect(number: int, ended: Callable[[], None]) -> None:
-        await loop.create_connection(
-            lambda: _Connection(plan, tally, number, ended), host, int(port)
-        )
+        host, _, port = plan.addresses[number % len(plan.addresses)].rpartition(":")
+        make = partial(_Connection, plan, tally, number, ended)
+        await loop.create_connection(make, host, int(port))
 
     connections = [keep_connected(partial(connect, n), tally) for n in range(plan.connections)]
     return await observe(connections, tally, plan.warmup_s, plan.seconds)
 
 
 def run_load(plan: StorePlan) -> LoadResult:
-    """Run the load in a process of its own."""
-    arguments = [
-        "--address", plan.address, "--user", plan.user, "--mailbox", plan.mailbox, "--connections", str(plan.connections),
-        "--pipeline", str(plan.pipeline), "--messages", str(plan.messages), "--seconds", str(plan.seconds),
-        "--warmup", str(plan.warmup_s), "-o", "json",
-    ]  # fmt: skip
-    return run_generator("bench.store_load", arguments, plan.seconds + plan.warmup_s + 120)
+    """Run a plan in a process of its own; BenchError with its words when it fails."""
+    arguments = ["--user", plan.user, "--mailbox", plan.mailbox, "--operation", plan.operation]
+    for address in plan.addresses:
+        arguments += ["--address", address]
+    arguments += ["--connections", str(plan.connections), "--pipeline", str(plan.pipeline)]
+    arguments += ["--messages", str(plan.messages), "--touched", str(plan.touched)]
+    arguments += ["--seconds", str(plan.seconds), "--warmup", str(plan.warmup_s), "-o", "json"]
+    timeout_s = plan.seconds + plan.warmup_s + DRAIN_S + 2 * SETUP_S
+    return run_generator("bench.store_load", arguments, timeout_s)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="bench.store_load", description=__doc__)
-    parser.add_argument("--address", required=True)
+    """The command line; exit status 1 when nothing was acknowledged."""
+    parser = argparse.ArgumentParser(prog="bench.store_load", description="STORE and SAVE load")
+    parser.add_argument("--address", action="append", required=True, help="host:port")
     parser.add_argument("--user", required=True)
     parser.add_argument("--mailbox", default="INBOX")
+    parser.add_argument("--operation", choices=("store", "save"), default="store")
     parser.add_argument("--connections", type=int, default=1)
     parser.add_argument("--pipeline", type=int, default=128)
     parser.add_argument("--messages", type=int, default=1000)
+    parser.add_argument("--touched", type=int, default=1000, help="messages that STORE changes")
     parser.add_argument("--seconds", type=float, default=10.0)
-    parser.add_argument("--warmup", type=float, default=1.0)
+    parser.add_argument("--warmup", type=float, default=1.0, help="seconds before measuring")
     parser.add_argument("-o", "--output", choices=("text", "json"), default="text")
     given = parser.parse_args(arguments)
     plan = StorePlan(
-        given.address, given.user, given.mailbox, given.connections, given.pipeline, given.messages, given.seconds, given.warmup
-    )  # fmt: skip
-    return run_and_print(partial(drive, plan), "bench.store_load", given.output == "json")
+        addresses=tuple(given.address),
+        user=given.user,
+        mailbox=given.mailbox,
+        operation=given.operation,
+        connections=given.connections,
+        pipeline=given.pipeline,
+        messages=given.messages,
+        touched=given.touched,
+        seconds=given.seconds,
+        warmup_s=given.warmup,
+    )
+    return run_and_print(lambda: drive(plan), "store_load", given.output == "json")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,33 @@
+"""All measurements of raftmail, or those that are named."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from bench import failover, lmtp, million, store
+from bench.report import Measure, add_options, run
+
+MEASUREMENTS: dict[str, Measure] = {
+    "lmtp": lmtp.measure,
+    "store": store.measure,
+    "failover": failover.measure,
+    "million": million.measure,
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="bench", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="name", help=", ".join(MEASUREMENTS))
+    add_options(parser)
+    given = parser.parse_args(arguments)
+    for name in given.names:
+        if name not in MEASUREMENTS:
+            parser.error(f"there is no measurement {name!r}; there are {', '.join(MEASUREMENTS)}")
+    chosen = given.names or list(MEASUREMENTS)
+    return run([(name, MEASUREMENTS[name]) for name in chosen], given)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,351 @@
+"""A raftmail cluster of real processes on 127.0.0.1, for as long as a measurement takes."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from bench.runtime import BenchError, session_cpu_s, stop_session
+from raftmail.node.bootstrap import NodePlan, make_cluster, plan_loopback, split_address
+
+ROOT = Path(__file__).resolve().parent.parent
+START_S = 60.0
+ANSWER_S = 60.0
+MAIL_SHARD = 1
+_POLL_S = 0.05
+_LOG_BYTES = 3000
+
+
+class TextClient:
+    """One blocking connection over the text protocol, for what is not measured."""
+
+    def __init__(self, address: str, timeout_s: float = ANSWER_S) -> None:
+        """Raises OSError."""
+        self._socket = socket.create_connection(split_address(address), timeout=timeout_s)
+        self._lines = self._socket.makefile("rb")
+        self._lines.readline()  # the greeting
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._lines.close()
+        self._socket.close()
+
+    def ask(self, command: bytes) -> bytes:
+        """The answer to one command: what follows OK, or the bytes of its literal.
+
+        Raises BenchError with any other answer, OSError."""
+        return self.ask_all([command])[0]
+
+    def ask_all(self, commands: Sequence[bytes]) -> list[bytes]:
+        """Send all at once; the answers in the order of the commands."""
+        self._socket.sendall(b"".join(b"q%d %b\r\n" % item for item in enumerate(commands)))
+        answers: dict[bytes, bytes] = {}
+        while len(answers) < len(commands):
+            line = self._lines.readline()
+            if not line:
+                raise ConnectionError("the node closed the connection")
+            tag, _, rest = line.rstrip(b"\r\n").partition(b" ")
+            if tag == b"*":
+                continue
+            if not rest.startswith(b"OK"):
+                shown = commands[int(tag[1:])][:60]
+                raise BenchError(f"{shown.decode()}: {rest.decode('utf-8', 'replace')}")
+            answer = rest[3:]
+            if answer.endswith(b"}"):
+                answer = self._lines.read(int(answer[answer.rindex(b"{") + 1 : -1]))
+                self._lines.readline()
+            answers[tag] = answer
+        return [answers[b"q%d" % at] for at in range(len(commands))]
+
+
+class Raftmail:
+    """A running cluster: ``with Raftmail(nodes=3, users=["ann@example.org"]) as c``.
+
+    Entering waits until every node is up and every shard has a master, and raises BenchError with
+    the end of the logs when that does not come about. ``parent`` is the folder to put everything in
+    (default: the system's temporary folder) and decides which disk is measured. Leaving stops the
+    nodes and removes the folder; a node that ended by itself meanwhile makes it raise BenchError.
+    """
+
+    def __init__(
+        self,
+        nodes: int = 3,
+        users: Iterable[str] = (),
+        shards: int = 1,
+        parent: Path | None = None,
+    ) -> None:
+        self.users = tuple(users)
+        self._nodes = nodes
+        self._shards = shards
+        self._parent = parent
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+
+    def __enter__(self) -> Self:
+        self.folder = Path(tempfile.mkdtemp(prefix="bench-raftmail-", dir=self._parent))
+        try:
+            plans = plan_loopback(self._nodes, _base_port(self._nodes))
+            make_cluster(self.folder / "nodes", plans, shards=self._shards, now=datetime.now(UTC))
+            self._by_name: dict[str, NodePlan] = {plan.name: plan for plan in plans}
+            for name in self._by_name:
+                self._start(name)
+            self.wait_until_ready()
+            with TextClient(self.client_addresses[0]) as client:
+                client.ask_all([f"USER ADD {user} bench".encode() for user in self.users])
+            self._wait_until_users_are_everywhere()
+        except BaseException:
+            self._stop()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        ended = self._ended_by_itself()
+        self._stop()
+        if ended and (kind is None or issubclass(kind, BenchError)):
+            raise BenchError(ended)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(self._by_name)
+
+    @property
+    def client_addresses(self) -> tuple[str, ...]:
+        """``host:port`` of the text protocol, in the clear, in the order of ``names``."""
+        return tuple(plan.client for plan in self._by_name.values())
+
+    @property
+    def lmtp_addresses(self) -> tuple[str, ...]:
+        return tuple(plan.lmtp for plan in self._by_name.values())
+
+    def client_address_of(self, name: str) -> str:
+        return self._by_name[name].client
+
+    def lmtp_address_of(self, name: str) -> str:
+        return self._by_name[name].lmtp
+
+    def pid_of(self, name: str) -> int:
+        return self._processes[name].pid
+
+    def data_of(self, name: str) -> Path:
+        """The folder with what the node keeps on disk."""
+        return self.folder / "nodes" / name / "data"
+
+    # What the nodes say
+
+    def admin(self, command: str, node: str | None = None) -> Any:
+        """What ``ADMIN command`` answers, asked of a node or of any that answers.
+
+        Raises BenchError when none does."""
+        last: Exception | None = None
+        for name in [node] if node else [n for n in self.names if self._runs(n)]:
+            try:
+                with TextClient(self._by_name[name].client) as client:
+                    return json.loads(client.ask(b"ADMIN " + command.encode()))
+            except (OSError, BenchError) as error:
+                last = error
+        raise BenchError(f"ADMIN {command}: no node answers: {last}")
+
+    def master_of(self, shard: int = MAIL_SHARD) -> str:
+        """The node that leads the shard; waits for one if there is none just now."""
+        deadline_s = time.monotonic() + START_S
+        while time.monotonic() < deadline_s:
+            with contextlib.suppress(BenchError):
+                for row in self.admin("status")["shards"]:
+                    if row["shard"] == shard and row["master"]:
+                        return str(row["master"])
+            time.sleep(_POLL_S)
+        raise BenchError(f"shard {shard} has no master after {START_S:.0f} s:\n{self.logs()}")
+
+    def wait_until_ready(self, timeout_s: float = START_S, lag_max: int = 0) -> None:
+        """Until all nodes are up, every shard has a master, and every replica has applied all but
+        ``lag_max`` entries of what the master had written when it was asked."""
+        deadline_s = time.monotonic() + timeout_s
+        status: Any = None
+        while time.monotonic() < deadline_s:
+            if ended := self._ended_by_itself():
+                raise BenchError(ended)
+            with contextlib.suppress(BenchError):
+                status = self.admin("status")
+                if _is_ready(status, lag_max):
+                    return
+            time.sleep(_POLL_S)
+        raise BenchError(f"not ready after {timeout_s:.0f} s: {status}\n{self.logs()}")
+
+    def messages_of(self, users: Iterable[str], mailbox: str = "INBOX") -> int:
+        """How many messages the mailboxes of users hold together; they must exist."""
+        with TextClient(self.client_addresses[0]) as client:
+            asked = [f"MAILBOX {at} {user} {mailbox}".encode() for at, user in enumerate(users, 1)]
+            answers = client.ask_all(asked)
+        counts = [re.search(rb"\bmessages=([0-9]+)", answer) for answer in answers]
+        return sum(int(count[1]) for count in counts if count)
+
+    def is_equal(self) -> bool:
+        """Whether all replicas prove to be equal (``raftmail verify``)."""
+        return bool(self.admin("verify")["equal"])
+
+    def logs(self) -> str:
+        """The end of every node's log."""
+        return "\n".join(f"--- {name}\n{self._log_tail(name)}" for name in self.names)
+
+    # What is done to the nodes
+
+    def kill(self, name: str) -> None:
+        """SIGKILL, and wait until it is gone."""
+        process = self._processes.pop(name)
+        process.kill()
+        process.wait()
+
+    def stop(self, name: str) -> None:
+        """SIGTERM, and wait until it is gone."""
+        stop_session(self._processes.pop(name))
+
+    def restart(self, name: str) -> None:
+        """Start a node that was killed or stopped; ``wait_until_ready`` waits for it."""
+        self._start(name)
+
+    # What the nodes cost
+
+    def cpu_s(self, name: str | None = None) -> float:
+        """CPU seconds so far of a node, or of all that run; nodes that were killed are not in it."""
+        names = [name] if name else list(self._processes)
+        return sum(session_cpu_s(self._processes[one].pid) for one in names)
+
+    def rss_bytes(self, name: str) -> tuple[int, int]:
+        """Resident bytes of a node: without, and of, the mapped index (LMDB's data.mdb).
+
+        Pages of the index are the system's file cache, seen through the map."""
+        return resident_bytes(Path(f"/proc/{self.pid_of(name)}/smaps").read_text())
+
+    def index_bytes(self, name: str) -> int:
+        """Bytes that the indexes of a node take on its disk."""
+        return sum(path.stat().st_blocks * 512 for path in self.data_of(name).rglob("data.mdb"))
+
+    def _start(self, name: str) -> None:
+        folder = self.folder / "nodes" / name
+        path = os.pathsep.join(filter(None, (str(ROOT), str(ROOT / "cli"), _python_path())))
+        with (folder / "node.log").open("ab") as log:
+            self._processes[name] = subprocess.Popen(
+                [sys.executable, "-m", "raftmail_cli", "node", str(folder)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={**os.environ, "PYTHONPATH": path},
+                start_new_session=True,
+            )
+
+    def _runs(self, name: str) -> bool:
+        process = self._processes.get(name)
+        return process is not None and process.poll() is None
+
+    def _wait_until_users_are_everywhere(self) -> None:
+        for address in self.client_addresses if self.users else ():
+            with TextClient(address) as client:
+                client.ask(f"USER GET {self.users[-1]}".encode())
+
+    def _ended_by_itself(self) -> str:
+        for name, process in self._processes.items():
+            if process.poll() is not None:
+                tail = self._log_tail(name)
+                return f"node {name} ended with status {process.returncode}:\n{tail}"
+        return ""
+
+    def _log_tail(self, name: str) -> str:
+        log = self.folder / "nodes" / name / "node.log"
+        text = log.read_text(errors="replace") if log.exists() else ""
+        return text[-_LOG_BYTES:]
+
+    def _stop(self) -> None:
+        for process in self._processes.values():
+            process.terminate()
+        for process in self._processes.values():
+            stop_session(process)
+        self._processes.clear()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def resident_bytes(smaps: str) -> tuple[int, int]:
+    """Of the text of /proc/PID/smaps: what is resident without, and of, maps of data.mdb."""
+    outside = index = 0
+    in_index = False
+    for line in smaps.splitlines():
+        if line.startswith("Rss:"):
+            kib = int(line.split()[1])
+            if in_index:
+                index += kib
+            else:
+                outside += kib
+        elif not line.partition(" ")[0].endswith(":"):  # an address range: another mapping begins
+            in_index = line.endswith("/data.mdb")
+    return outside * 1024, index * 1024
+
+
+def _is_ready(status: Any, lag_max: int) -> bool:
+    shards = status["shards"]
+    return (
+        all(node["up"] for node in status["nodes"])
+        and all(shard["master"] for shard in shards)
+        and all(
+            replica.get("lag", lag_max + 1) <= lag_max
+            for shard in shards
+            for replica in shard["replicas"]
+        )
+    )
+
+
+def _python_path() -> str:
+    return os.environ.get("PYTHONPATH", "")
+
+
+def _base_port(nodes: int) -> int:
+    """Below the ports that the system gives to clients: there a node that redials one that is down
+    could be given that very port, and find itself."""
+    for base_port in _ports_in_random_order():
+        addresses = [
+            split_address(address)
+            for plan in plan_loopback(nodes, base_port)
+            for address in (plan.peer, plan.client, plan.lmtp)
+        ]
+        if all(map(_is_free, addresses)):
+            return base_port
+    raise BenchError("no free ports between 10000 and 32000 on 127.0.0.1")
+
+
+def _ports_in_random_order() -> Iterator[int]:
+    ports = list(range(10_000, 32_000, 100))
+    random.shuffle(ports)
+    return iter(ports)
+
+
+def _is_free(address: tuple[str, int]) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(address)
+        except OSError:
+            return False
+        return True
