@@ -130,7 +130,7 @@ class Replica:
 
     def __post_init__(self) -> None:
         self._ids = {name: replica for replica, name in self.nodes.items()}
-        self.bodies = Bodies(self.blobs, self.machine.index.references, self.limits.bodies)
+        self.bodies = Bodies(self.blobs, self.machine.index, self.limits.bodies)
 
     def start(self, group: Group) -> None:
         """Take the group (which calls back into this object while it is made) and pin what its log names."""
@@ -209,6 +209,10 @@ class Replica:
             done(True)
         else:
             self._applied_waits.append((index, done))
+
+    def forget_wait(self, done: Callable[[bool], None]) -> None:
+        """Whoever waited with `when_applied` gave up; `done` is not called."""
+        self._applied_waits = [wait for wait in self._applied_waits if wait[1] is not done]
 
     def forget_waits(self) -> None:
         """Give up all waits of `when_applied`: `done(False)`."""
@@ -337,6 +341,9 @@ class Replica:
                 self._give(node, payload)
             elif kind == FrameKind.GONE:
                 if self.bodies.note_gone(payload):
+                    # A restart must not take the entries that are acknowledged now for such as lost their bodies.
+                    self.blobs.place_pending()
+                    self.machine.commit()
                     self.group.retry_parked(now)
             else:
                 raise BadMessage(f"a frame of unknown kind {kind}")
@@ -531,7 +538,9 @@ class Replica:
         self.disk_full = True
         if self.machine.index.failed:
             self.machine.abort()
+            self.bodies.reload()
             self.group.rewind_applied(self.machine.applied_index)
+            self._pin_log()  # else a step of `reclaim` might come before they are applied again
             self._index_dirty_since = None
 
     def _release_applied(self) -> None:

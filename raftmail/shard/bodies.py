@@ -1,0 +1,206 @@
+"""The bodies of a replica: which are missing, asked for, given to others, or needed by no one any more.
+
+Invariants:
+
+1. An entry is said to be held only when every body that it names is in the store and pinned until the entry is applied, or is known to have
+   lost its last message by an entry that comes later.
+2. What other replicas send is verified against its hash before it is stored (P8).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from raftmail.mail.codec import CodecError, entry_blobs
+from raftmail.storage.blobs import BlobDamaged, BlobMissing, BlobStore
+from raftmail.storage.index import Index
+
+logger = logging.getLogger(__name__)
+
+DIGEST_BYTES = 32
+_INDEX_BYTES = 8
+_NOTE_BYTES = _INDEX_BYTES + DIGEST_BYTES
+_GONE = b"bodies that are gone"
+
+
+class BadBodies(Exception):
+    """A frame about bodies that cannot be what it says it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class BodyLimits:
+    """How much is asked for and given at once, how long an answer is waited for, and how reclaiming is paced."""
+
+    want_hashes_max: int = 256
+    give_bytes_max: int = 64 << 20
+    answer_s: float = 2.0
+    reclaim_bytes: int = 1 << 20
+    reclaim_look_bytes: int = 16 << 10
+    reclaim_pause_s: float = 0.1
+    reclaim_rest_s: float = 60.0
+
+
+@dataclass(slots=True)
+class Bodies:
+    """`missing` are bodies that entries of the log wait for."""
+
+    store: BlobStore
+    index: Index
+    limits: BodyLimits = field(default_factory=BodyLimits)
+    received: int = 0
+    wanted: int = 0
+    missing: set[bytes] = field(default_factory=set)
+    _asked: dict[bytes, float | None] = field(default_factory=dict)
+    _gone: dict[bytes, int] = field(default_factory=dict)
+    _reclaim_at: float = 0.0
+    _reclaim_busy: bool = False
+
+    def __post_init__(self) -> None:
+        self.reload()
+
+    def reload(self) -> None:
+        """The index was opened, or went back to its last commit: believe its notes alone."""
+        noted = self.index.get_local(_GONE) or b""
+        self._gone = {
+            noted[at + _INDEX_BYTES : at + _NOTE_BYTES]: int.from_bytes(
+                noted[at : at + _INDEX_BYTES], "big"
+            )
+            for at in range(0, len(noted), _NOTE_BYTES)
+        }
+
+    def hold(self, payload: bytes, index: int) -> bool:
+        """Whether the entry for `index` may be acknowledged; if not, what it lacks is asked for."""
+        try:
+            hashes = entry_blobs(payload)
+        except CodecError:
+            return True  # the apply refuses it, on every replica alike
+        if not hashes:
+            return True
+        has = self.store.has
+        missing = [h for h in hashes if not has(h) and self._gone.get(h, 0) < index]
+        if missing:
+            self.missing.update(missing)
+            for digest in missing:
+                self.want(digest)
+            return False
+        self.store.pin(hashes, index)
+        return True
+
+    def want(self, digest: bytes) -> None:
+        """Ask for a body with the next `requests`."""
+        self._asked.setdefault(digest, None)
+
+    def forget_missing(self) -> None:
+        """What was missing is not waited for any more."""
+        self.missing.clear()
+        self._asked.clear()
+
+    def read(self, digest: bytes) -> bytes:
+        """A body. Raises BlobMissing or BlobDamaged, having asked the other replicas for it."""
+        try:
+            return self.store.get(digest)
+        except (BlobMissing, BlobDamaged):
+            self.want(digest)
+            raise
+
+    def tick(self, now: float, applied_index: int, *, waiting: bool) -> None:
+        """Ask again for what did not come. `waiting` tells whether entries still wait for bodies."""
+        if not waiting:
+            self.missing.clear()
+        if self._gone:
+            self._gone = {h: i for h, i in self._gone.items() if i > applied_index}
+        for digest, asked in list(self._asked.items()):
+            if asked is not None and now - asked > self.limits.answer_s:
+                del self._asked[digest]
+                if digest in self.missing:
+                    self.want(digest)
+
+    def requests(self, now: float) -> list[bytes]:
+        """Lists of hashes to ask for, to be sent to a replica that has them (each a frame)."""
+        fresh = [d for d, asked in self._asked.items() if asked is None]
+        for digest in fresh:
+            self._asked[digest] = now
+        self.wanted += len(fresh)
+        most = self.limits.want_hashes_max
+        return [b"".join(fresh[at : at + most]) for at in range(0, len(fresh), most)]
+
+    def take(self, payload: bytes) -> bool:
+        """Store a body that came: hash, bytes. True when nothing that entries wait for is missing any more.
+
+        Raises `BadBodies`, DiskFull."""
+        digest, body = payload[:DIGEST_BYTES], payload[DIGEST_BYTES:]
+        if hashlib.sha256(body).digest() != digest:
+            raise BadBodies("a body that does not have the hash it was sent under")
+        self.store.append(digest, body)
+        self.received += 1
+        self._asked.pop(digest, None)
+        if digest not in self.missing:
+            return False
+        self.missing.discard(digest)
+        return not self.missing
+
+    def give(
+        self, payload: bytes, applied_index: int
+    ) -> tuple[list[tuple[bytes, bytes]], Sequence[bytes]]:
+        """Of the bodies that another replica asks for: those that are here, and the payload's parts that name those that no message has any
+        more (empty when there are none). Raises `BadBodies`."""
+        if len(payload) % DIGEST_BYTES or len(payload) > DIGEST_BYTES * self.limits.want_hashes_max:
+            raise BadBodies("a request for bodies of the wrong length")
+        found: list[tuple[bytes, bytes]] = []
+        gone: list[bytes] = []
+        sent = 0
+        for at in range(0, len(payload), DIGEST_BYTES):
+            digest = payload[at : at + DIGEST_BYTES]
+            try:
+                body = self.store.get(digest)
+            except (BlobMissing, BlobDamaged) as e:
+                if self.index.references(digest) or self.store.is_pinned(digest):
+                    logger.warning("another replica asks for a body: %s", e)
+                    self.want(digest)
+                else:
+                    gone.append(digest)
+                continue
+            found.append((digest, body))
+            sent += len(body)
+            if sent > self.limits.give_bytes_max:
+                break
+        return found, (applied_index.to_bytes(_INDEX_BYTES, "big"), *gone) if gone else ()
+
+    def note_gone(self, payload: bytes) -> bool:
+        """No message has these bodies any more once an entry that comes later is applied. Entries up to there need not wait for them:
+        nothing is read here before that entry is applied (P5), and one that names them again brings them along. Returns as `take`.
+
+        What is noted is in the index's transaction, which is to be committed before those entries are acknowledged."""
+        if len(payload) < _INDEX_BYTES or (len(payload) - _INDEX_BYTES) % DIGEST_BYTES:
+            raise BadBodies("a list of bodies that are gone, of the wrong length")
+        index = int.from_bytes(payload[:_INDEX_BYTES], "big")
+        for at in range(_INDEX_BYTES, len(payload), DIGEST_BYTES):
+            digest = payload[at : at + DIGEST_BYTES]
+            if digest in self.missing:
+                self._gone[digest] = index
+                self.missing.discard(digest)
+                self._asked.pop(digest, None)
+        noted = [until.to_bytes(_INDEX_BYTES, "big") + h for h, until in self._gone.items()]
+        self.index.put_local(_GONE, b"".join(noted))
+        return not self.missing
+
+    def reclaim(self, now: float, unreferenced: list[bytes]) -> int:
+        """One bounded step towards giving back the space of bodies that nothing needs; returns the bytes given back.
+
+        `unreferenced` are bodies that lost their last message since the last step; it is cleared. Raises DiskFull."""
+        if now < self._reclaim_at or self.store.dirty():
+            return 0
+        for digest in unreferenced:
+            self.store.note_dead(digest)
+        unreferenced.clear()
+        limits = self.limits
+        budget = limits.reclaim_bytes if self._reclaim_busy else limits.reclaim_look_bytes
+        self._reclaim_at = now + limits.reclaim_rest_s
+        progress = self.store.reclaim(self.index.references, budget)
+        self._reclaim_busy = bool(progress.copied_bytes) or progress.waits_for_sync
+        if progress.more:
+            self._reclaim_at = now + limits.reclaim_pause_s
+        return progress.freed_bytes
