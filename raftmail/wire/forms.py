@@ -203,9 +203,10 @@ def _given(text: bytes) -> UidSet:
 
 
 def read_store(named: Named) -> StoreResult:
+    rejected = named.get(b"rejected")
     return StoreResult(
         _given(named[b"changed"]),
-        _given(named.get(b"rejected", b"")),
+        _given(rejected) if rejected else UidSet(),
         int(named[b"modseq"]),
         int(named[b"highestmodseq"]),
     )

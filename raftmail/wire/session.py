@@ -46,6 +46,7 @@ class Session:
         self._bad_lines = 0
         self._failed_auths = 0
         self._compressed = False
+        self._leaving = b""  # the tag of LOGOUT, which the answers of other commands go before
         mailboxes = Mailboxes(limits.mailbox_numbers_max, {})
         self._writes = Writes(front, self._desk, channel, mailboxes)
         self._reads = Reads(front, self._desk, channel, mailboxes)
@@ -75,7 +76,8 @@ class Session:
     @property
     def blocked(self) -> bool:
         """Lines wait for answers to leave: nothing more should be read."""
-        return self._next < len(self._items) or self._reader.waiting or self._channel.congested
+        waiting = self._next < len(self._items) or self._reader.waiting or bool(self._leaving)
+        return waiting or self._channel.congested
 
     @property
     def inside_request(self) -> bool:
@@ -122,6 +124,9 @@ class Session:
         store = self._writes.store
         outstanding_max = self._limits.outstanding_commands_max
         while not desk.ended:
+            if self._leaving:
+                self._leave()
+                return
             items = self._items
             at = self._next
             if at >= len(items):
@@ -141,6 +146,9 @@ class Session:
                 self._next = position + 1
                 self._dispatch(item)
                 if desk.ended:
+                    return
+                if self._leaving:
+                    self._leave()
                     return
             self._next = len(items)
 
@@ -269,7 +277,14 @@ class Session:
         self._desk.ok(tag)
 
     def _logout(self, tag: bytes, line: Line) -> None:
-        self._desk.ok(tag)
+        requests.words_of(line, "LOGOUT", 0)
+        self._leaving = tag
+
+    def _leave(self) -> None:
+        if self._desk.outstanding:
+            self._desk.waiting = True
+            return
+        self._desk.ok(self._leaving)
         self._bye("you said LOGOUT")
 
     def _noop(self, tag: bytes, line: Line) -> None:

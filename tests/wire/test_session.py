@@ -251,6 +251,21 @@ def test_the_own_floor_passes_over_nothing_that_is_outstanding() -> None:
     asyncio.run(run())
 
 
+def test_logout_waits_for_the_answers_of_what_is_under_way() -> None:
+    async def run() -> None:
+        twin = TwinService()
+        twin.hold = True
+        session, channel = open_session(twin)
+        session.receive(b"a CREATE ann x\r\nb LOGOUT\r\nc NOOP\r\n")
+        assert (channel.take(), session.blocked) == (b"", True)
+        twin.release()
+        await asyncio.sleep(0)
+        tags = [line.split()[0] for line in channel.take().splitlines()]
+        assert (tags, channel.hung_up) == ([b"a", b"b", b"*"], True)
+
+    asyncio.run(run())
+
+
 def test_deadlines_are_passed_on_and_cut_to_their_limit() -> None:
     async def run() -> None:
         twin = TwinService()
