@@ -18,19 +18,17 @@ import logging
 import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from raftmail.cluster import calls as c
-from raftmail.cluster.calls import Call, CallKind, FrameKind
+from raftmail.cluster.calls import CallKind, FrameKind
+from raftmail.cluster.server import PENDING_MAX, CallServer, Links
 from raftmail.mail.codec import (
     CodecError,
     decode_answer,
-    decode_query,
     decode_result,
-    encode_answer,
     encode_query,
     encode_request,
-    encode_result,
 )
 from raftmail.mail.commands import Command, PutUser, RemoveUser
 from raftmail.mail.queries import Answer, FetchBody, GetUser, ListUsers, Query
@@ -42,22 +40,12 @@ from raftmail.storage.blobs import BlobDamaged, BlobMissing
 logger = logging.getLogger(__name__)
 
 ROOT_SHARD = 0
-PENDING_MAX = 200_000
 ATTEMPT_S = 1.0
+ASK_OTHERS_S = 0.1
+LAGGING_S = 0.3
+"""How long a read waits for this node's own replica before another one answers it."""
 
 ReadIndex = Callable[[int | Failure], None]
-
-
-class Links(Protocol):
-    """The links to the other nodes, and the way to have a replica's work done soon."""
-
-    def send(self, node: str, shard: int, kind: str, parts: Sequence[bytes]) -> bool:
-        """Queue a frame; False when there is no link."""
-
-    def is_up(self, node: str) -> bool: ...
-
-    def wake(self, shard: int) -> None:
-        """A replica has something to do: step it in this turn of the loop."""
 
 
 @dataclass(slots=True, eq=False)
@@ -70,6 +58,7 @@ class _Pending:
     deadline: float
     data: tuple[Any, ...]
     done: Callable[[Any], None]
+    began: float
     sent_to: str = ""
     via: str = ""
     sent_at: float = 0.0
@@ -128,13 +117,14 @@ class Router:
     _pending: dict[int, _Pending] = field(default_factory=dict)
     _direct: dict[_Direct, None] = field(default_factory=dict)
     _outbox: dict[str, list[list[Any]]] = field(default_factory=dict)
-    _answers: dict[str, list[list[Any]]] = field(default_factory=dict)
     _hints: dict[int, str] = field(default_factory=dict)
-    _reads: dict[int, list[ReadIndex]] = field(default_factory=dict)
+    _reads: dict[int, list[tuple[float, ReadIndex]]] = field(default_factory=dict)
     _reads_open: set[int] = field(default_factory=set)
-    _relayed: dict[int, tuple[str, int, float]] = field(default_factory=dict)
-    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    service: CallServer = field(init=False)
     _rotation: int = 0
+
+    def __post_init__(self) -> None:
+        self.service = CallServer(self)
 
     # -- Service ---------------------------------------------------------------------------------
 
@@ -187,7 +177,7 @@ class Router:
         return outcome
 
     async def query(self, query: Query, *, deadline_s: float) -> Answer:
-        shard = self._shard_of_query(query)
+        shard = self.shard_of_query(query)
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
         deadline = self.clock() + deadline_s
@@ -243,14 +233,8 @@ class Router:
             outbox, self._outbox = self._outbox, {}
             for node, items in outbox.items():
                 self._send_all(node, FrameKind.CALLS, items)
-        if self._answers:
-            answers, self._answers = self._answers, {}
-            for node, items in answers.items():
-                self._send_all(node, FrameKind.ANSWERS, items)
-
-    @property
-    def has_output(self) -> bool:
-        return bool(self._outbox or self._answers)
+        for node, items in self.service.take_answers().items():
+            self._send_all(node, FrameKind.ANSWERS, items)
 
     def tick(self) -> None:
         """Every 20 ms: give up what is over its deadline, send again what should have gone elsewhere."""
@@ -265,16 +249,14 @@ class Router:
         for direct in [d for d in self._direct if now >= d.deadline]:
             del self._direct[direct]
             direct.done(self._late_in(direct.shard, unknown=True))
-        for number, (_, _, deadline) in list(self._relayed.items()):
-            if now >= deadline:
-                del self._relayed[number]  # who asked has given up too
+        self.service.tick(now)
 
     def receive(self, node: str, kind: str, payload: bytes) -> None:
         """A frame of calls or answers from another node."""
         try:
             if kind == FrameKind.CALLS:
                 for call in c.decode_calls(payload):
-                    self._serve(node, call)
+                    self.service.serve(node, call)
             else:
                 for number, status, value in c.decode_answers(payload):
                     self._answered(number, status, value)
@@ -306,9 +288,18 @@ class Router:
     def leader_of(self, shard: int) -> str | None:
         """The node that leads a shard, as far as is known here."""
         replica = self.replicas.get(shard)
-        if replica is not None:
-            return replica.leader_node
-        return self._hints.get(shard)
+        known = None if replica is None else replica.leader_node
+        return known or self._hints.get(shard)
+
+    def next_number(self) -> int:
+        """A number for a call that this node sends, its own or one that it passes on."""
+        self._number += 1
+        return self._number
+
+    def send_call(self, node: str, item: list[Any]) -> None:
+        """Send a call with the others of this turn of the loop."""
+        self._outbox.setdefault(node, []).append(item)
+        self.links.wake(-1)
 
     # -- own calls -----------------------------------------------------------------------------------
 
@@ -336,8 +327,8 @@ class Router:
         data: tuple[Any, ...],
         done: Callable[[Any], None],
     ) -> _Pending:
-        self._number += 1
-        pending = _Pending(self._number, kind, shard, self.clock() + deadline_s, data, done)
+        now = self.clock()
+        pending = _Pending(self.next_number(), kind, shard, now + deadline_s, data, done, now)
         self._pending[pending.number] = pending
         return pending
 
@@ -352,13 +343,14 @@ class Router:
                 if self.links.is_up(node):
                     return node
             return members[0]
-        return self.leader_of(pending.shard) or self._guess(pending.shard)
+        return self.leader_of(pending.shard) or self._guess(pending)
 
-    def _guess(self, shard: int) -> str:
-        """Without a replica of the shard and without a hint: any member knows better."""
-        if shard in self.replicas:
+    def _guess(self, pending: _Pending) -> str:
+        """While no master is known: another member may know one that this node cannot hear (the link to it is down)."""
+        members = [m for m in self.members[pending.shard] if m != self.node and self.links.is_up(m)]
+        has_replica = pending.shard in self.replicas
+        if not members or (has_replica and self.clock() - pending.began < ASK_OTHERS_S):
             return ""
-        members = self.members[shard]
         self._rotation += 1
         return members[self._rotation % len(members)]
 
@@ -374,6 +366,7 @@ class Router:
         if not self.links.is_up(goal):
             relay = self._relay(goal)
             if not relay:
+                self._hints.pop(pending.shard, None)
                 return
         now = self.clock()
         pending.sent_to = goal
@@ -384,8 +377,7 @@ class Router:
         item = [
             pending.number, int(pending.kind), pending.shard, left_ms, goal if relay else "", pending.data,
         ]  # fmt: skip
-        self._outbox.setdefault(relay or goal, []).append(item)
-        self.links.wake(-1)
+        self.send_call(relay or goal, item)
 
     def _relay(self, goal: str) -> str:
         self._rotation += 1
@@ -444,9 +436,7 @@ class Router:
         return Failure(text, unknown)
 
     def _answered(self, number: int, status: str, value: Any) -> None:
-        relayed = self._relayed.pop(number, None)
-        if relayed is not None:
-            self._reply(relayed[0], relayed[1], status, value)
+        if self.service.pass_back(number, status, value):
             return
         pending = self._pending.get(number)
         if pending is None:
@@ -454,6 +444,8 @@ class Router:
         if status == "moved":
             if isinstance(value, str) and value and value != self.node:
                 self._hints[pending.shard] = value
+            else:
+                self._hints.pop(pending.shard, None)
             pending.sent_to = ""
             return
         if status == "failed":
@@ -488,7 +480,8 @@ class Router:
 
     # -- reads ---------------------------------------------------------------------------------------
 
-    def _shard_of_query(self, query: Query) -> int:
+    def shard_of_query(self, query: Query) -> int:
+        """The shard that answers a query."""
         if isinstance(query, ListUsers | GetUser):
             return ROOT_SHARD
         return self.shard_of(query.user)
@@ -496,11 +489,11 @@ class Router:
     def _read_index(self, shard: int, deadline_s: float, done: ReadIndex) -> None:
         """The index to wait for before reading. One barrier under way serves all that were asked for before it began."""
         waiting = self._reads.setdefault(shard, [])
-        waiting.append(done)
+        waiting.append((deadline_s, done))
         if shard not in self._reads_open:
-            self._start_reads(shard, deadline_s)
+            self._start_reads(shard)
 
-    def _start_reads(self, shard: int, deadline_s: float) -> None:
+    def _start_reads(self, shard: int) -> None:
         waiting = self._reads.pop(shard, [])
         if not waiting:
             return
@@ -508,20 +501,20 @@ class Router:
 
         def through(outcome: int | Failure) -> None:
             self._reads_open.discard(shard)
-            for done in waiting:
+            for _, done in waiting:
                 done(outcome)
-            self._start_reads(shard, deadline_s)
+            self._start_reads(shard)
 
-        self._start(CallKind.BARRIER, shard, deadline_s, (), through)
+        self._start(CallKind.BARRIER, shard, max(w[0] for w in waiting), (), through)
 
     async def _answer_locally(
         self, shard: int, query: Query, index: int, deadline: float
     ) -> Answer:
         replica = self.replicas[shard]
-        if replica.group.applied_index < index:
-            future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-            replica.when_applied(index, lambda ok: None if future.done() else future.set_result(ok))
-            await self._within(future, deadline, f"shard {shard} lags behind on this node")
+        if replica.group.applied_index < index and not await self._applied(
+            replica, index, deadline
+        ):
+            return await self._answer_elsewhere(shard, query, deadline)
         if not isinstance(query, FetchBody):
             return replica.machine.query(query)
         digest = replica.machine.body_of(query)
@@ -536,110 +529,41 @@ class Router:
                     raise Unavailable(Failure(f"the message's body cannot be read: {e}")) from None
                 await asyncio.sleep(0.05)
 
-    async def _within(self, future: asyncio.Future[bool], deadline: float, text: str) -> None:
+    async def _applied(self, replica: Replica, index: int, deadline: float) -> bool:
+        """Whether the own replica has applied `index`, if need be in a moment."""
+        future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+
+        def applied(ok: bool) -> None:
+            if not future.done():
+                future.set_result(ok)
+
+        replica.when_applied(index, applied)
+        patience_s = min(LAGGING_S, deadline - self.clock())
         try:
-            done = await asyncio.wait_for(future, max(0.0, deadline - self.clock()))
+            return await asyncio.wait_for(future, max(0.0, patience_s))
         except TimeoutError:
-            done = False
-        if not done:
-            raise Unavailable(Failure(text))
+            replica.forget_wait(applied)
+            return False
 
-    # -- calls of other nodes ------------------------------------------------------------------------
+    async def _answer_elsewhere(self, shard: int, query: Query, deadline: float) -> Answer:
+        """Have the master answer: this node's replica lags behind, or cannot hear the master at all."""
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
 
-    def _serve(self, node: str, call: Call) -> None:
-        deadline_s = call.deadline_ms / 1000
-        if call.relay_to:
-            self._pass_on(node, call, deadline_s)
-        elif call.kind is CallKind.SUBMIT:
-            self._serve_submit(node, call)
-        elif call.kind is CallKind.BARRIER:
-            self._serve_barrier(node, call)
+        def answered(outcome: Any) -> None:
+            if not future.done():
+                future.set_result(outcome)
+
+        left_s = deadline - self.clock()
+        pending = self._new(CallKind.QUERY, shard, left_s, (encode_query(query),), answered)
+        pending.target = self.leader_of(shard) or ""
+        if pending.target in ("", self.node):
+            self._finish(pending, Failure(f"shard {shard} lags behind on this node"))
         else:
-            task = asyncio.get_running_loop().create_task(
-                self._serve_slowly(node, call, deadline_s)
-            )
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-
-    def _serve_submit(self, node: str, call: Call) -> None:
-        replica = self.replicas.get(call.shard)
-        if replica is None or not replica.group.accepts:
-            self._reply(node, call.number, "moved", self.leader_of(call.shard) or "")
-            return
-
-        def done(outcome: Executed | Failure) -> None:
-            if isinstance(outcome, Executed):
-                value = [encode_result(outcome.result), outcome.index, outcome.master]
-                self._reply(node, call.number, "ok", value)
-            else:
-                self._reply_failure(node, call.number, outcome)
-
-        for digest, body in call.data[1]:
-            if hashlib.sha256(body).digest() != digest:
-                self._reply_failure(node, call.number, Failure("a body was damaged on its way"))
-                return
-        replica.submit(self.clock(), call.data[0], [(b[0], b[1]) for b in call.data[1]], done)
-        self.links.wake(call.shard)
-
-    def _serve_barrier(self, node: str, call: Call) -> None:
-        replica = self.replicas.get(call.shard)
-        if replica is None or not replica.group.is_leader:
-            self._reply(node, call.number, "moved", self.leader_of(call.shard) or "")
-            return
-
-        def done(index: int | None) -> None:
-            if index is None:
-                self._reply(node, call.number, "moved", "")
-            else:
-                self._reply(node, call.number, "ok", index)
-
-        replica.barrier(self.clock(), done)
-        self.links.wake(call.shard)
-
-    async def _serve_slowly(self, node: str, call: Call, deadline_s: float) -> None:
-        try:
-            if call.kind is CallKind.QUERY:
-                query = decode_query(call.data[0])
-                if self._shard_of_query(query) not in self.replicas:
-                    self._reply(node, call.number, "moved", "")
-                    return
-                answer: Any = encode_answer(await self.query(query, deadline_s=deadline_s))
-            else:
-                if self.answer_admin is None:
-                    raise ValueError("this node answers no administrative calls")
-                answer = await self.answer_admin(
-                    call.data[0], call.data[1], self.clock() + deadline_s
-                )
-            self._reply(node, call.number, "ok", answer)
-        except Unavailable as e:
-            self._reply_failure(node, call.number, e.failure)
-        except (CodecError, ValueError) as e:
-            self._reply_failure(node, call.number, Failure(str(e), final=True))
-
-    def _pass_on(self, node: str, call: Call, deadline_s: float) -> None:
-        """Relay a call to the node that it names, under a number of this node's own."""
-        goal = call.relay_to
-        if not self.links.is_up(goal):
-            self._reply(node, call.number, "moved", "")
-            return
-        if len(self._relayed) >= PENDING_MAX:
-            self._reply_failure(node, call.number, Failure("the node in between is overloaded"))
-            return
-        self._number += 1
-        number = self._number
-        self._relayed[number] = (node, call.number, self.clock() + deadline_s)
-        self._outbox.setdefault(goal, []).append(
-            [number, int(call.kind), call.shard, call.deadline_ms, "", call.data]
-        )
-        self.links.wake(-1)
-
-    def _reply(self, node: str, number: int, status: str, value: Any) -> None:
-        self._answers.setdefault(node, []).append([number, status, value])
-        self.links.wake(-1)
-
-    def _reply_failure(self, node: str, number: int, failure: Failure) -> None:
-        value = [failure.text, failure.unknown, failure.full, failure.final]
-        self._reply(node, number, "failed", value)
+            self._dispatch(pending)
+        outcome = await future
+        if isinstance(outcome, Failure):
+            raise Unavailable(outcome)
+        return decode_answer(outcome)
 
     def _send_all(self, node: str, kind: FrameKind, items: list[list[Any]]) -> None:
         for at in range(0, len(items), c.CALLS_PER_FRAME_MAX):

@@ -27,11 +27,14 @@ from raftmail.mail.codec import CodecError, encode_entry, inspect_request
 from raftmail.mail.codec_results import result_of
 from raftmail.mail.results import Executed, Result
 from raftmail.mail.service import Blob, Failure
-from raftmail.shard.bodies import BadBodies, Bodies, BodyLimits
+from raftmail.shard.bodies import BadBodies, Bodies
+from raftmail.shard.limits import Counters, Limits
 from raftmail.shard.machine import Machine
 from raftmail.storage.blobs import BlobStore
 from raftmail.storage.blobs import SyncJob as BlobSyncJob
 from raftmail.storage.disk import DiskFull
+
+__all__ = ["MARK", "Counters", "Done", "Frame", "FrameKind", "Limits", "Replica"]
 
 logger = logging.getLogger(__name__)
 
@@ -58,25 +61,6 @@ class BlobsUnknown(Exception):
     """A request names a body that was not sent along and is not in the store."""
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """P7: what may wait here, and how much becomes one entry."""
-
-    waiting_requests_max: int = 65536
-    waiting_bytes_max: int = 128 << 20
-    entry_requests_max: int = 1024
-    entry_bytes_max: int = 1 << 20
-    entries_in_flight_max: int = 4
-    pipelined_requests_min: int = 64
-    pipelined_bytes_min: int = 256 << 10
-    index_commit_requests_max: int = 8192
-    index_commit_bytes_max: int = 64 << 20
-    index_commit_s: float = 0.25
-    index_retry_s: float = 1.0
-    log_bytes_max: int = 64 << 20
-    bodies: BodyLimits = field(default_factory=BodyLimits)
-
-
 @dataclass(slots=True)
 class _Waiting:
     client: bytes
@@ -86,18 +70,6 @@ class _Waiting:
     blobs: Sequence[Blob]
     size: int
     done: Done
-
-
-@dataclass(slots=True)
-class Counters:
-    """What happened since the start; for status and metrics."""
-
-    requests: int = 0
-    entries: int = 0
-    index_commits: int = 0
-    bad_frames: int = 0
-    answers_failed: int = 0
-    sync_ms: float = 0.0  # a running average
 
 
 @dataclass(slots=True)

@@ -1,0 +1,38 @@
+"""What a replica keeps within limits (P7), and what it counts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from raftmail.shard.bodies import BodyLimits
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """P7: what may wait here, and how much becomes one entry."""
+
+    waiting_requests_max: int = 65536
+    waiting_bytes_max: int = 128 << 20
+    entry_requests_max: int = 1024
+    entry_bytes_max: int = 1 << 20
+    entries_in_flight_max: int = 4
+    pipelined_requests_min: int = 64
+    pipelined_bytes_min: int = 256 << 10
+    index_commit_requests_max: int = 8192
+    index_commit_bytes_max: int = 64 << 20
+    index_commit_s: float = 0.25
+    index_retry_s: float = 1.0
+    log_bytes_max: int = 64 << 20
+    bodies: BodyLimits = field(default_factory=BodyLimits)
+
+
+@dataclass(slots=True)
+class Counters:
+    """What happened since the start; for status and metrics."""
+
+    requests: int = 0
+    entries: int = 0
+    index_commits: int = 0
+    bad_frames: int = 0
+    answers_failed: int = 0
+    sync_ms: float = 0.0  # a running average
