@@ -53,6 +53,11 @@ def session_of(frame: bytes) -> int:
     return int(HEAD.unpack_from(frame)[4]) if len(frame) >= HEAD.size else 0
 
 
+def kind_of(frame: bytes) -> int:
+    """The kind of message a frame says it is of; 0 for what is no frame."""
+    return int(HEAD.unpack_from(frame)[1]) if len(frame) >= HEAD.size else 0
+
+
 class Encoder:
     """Makes the frames of one direction of a session."""
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from raftmail.resync.state import read_local, write_local
 from raftmail.storage.index import Index
 from raftmail.storage.kv import after_prefix, scan
-from raftmail.storage.records import IndexDamaged, seal, unseal
+from raftmail.storage.records import BLOBREF, IndexDamaged, seal, unseal
 
 _ORDER = b"missing/order/"
 _BODY = b"missing/body/"
@@ -30,6 +30,14 @@ _LATEST_US = 2**63 - 1
 
 AWAITED_US = _LATEST_US
 """The date of a body that was there and is not any more: it comes before all mail."""
+
+
+def body_size(index: Index, digest: bytes) -> int | None:
+    """The size of a body that messages refer to; None when none does. Raises `IndexDamaged`."""
+    if not index.references(digest):
+        return None
+    record = index.engine.table("blobrefs").get(digest)
+    return None if record is None else int(BLOBREF.unpack(record[:-4])[1])
 
 
 class MissingBody(NamedTuple):

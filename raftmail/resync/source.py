@@ -177,6 +177,11 @@ class Source:
         frames, self._frames = self._frames, []
         return frames
 
+    def refuse(self, why: str) -> None:
+        """Tell the sink why there can be no session, and end it."""
+        self._frames.extend(self._encoder.frames(ANSWER + Kind.REFUSED, r.encode_refusal(why)))
+        self.close()
+
     @property
     def applied_index(self) -> int:
         """Of the snapshot; 0 when there is none."""
@@ -200,10 +205,10 @@ class Source:
             self.close()
             raise self.link.error(f"a request of kind {kind} cannot be decoded: {e}") from None
         except _Refused as e:
-            self._refuse(str(e))
+            self.refuse(str(e))
             return 0
         except DiskError as e:
-            self._refuse(f"the source cannot read: {e}")
+            self.refuse(f"the source cannot read: {e}")
             raise self.link.error(str(e)) from e
         if answer is None:
             return self._limits.step_bytes // 4
@@ -213,10 +218,6 @@ class Source:
             self._frames.extend(self._sending)
             self.close()
         return len(answer) // 8
-
-    def _refuse(self, text: str) -> None:
-        self._frames.extend(self._encoder.frames(ANSWER + Kind.REFUSED, r.encode_refusal(text)))
-        self.close()
 
     def _answer(self, kind: int, payload: bytes) -> bytes | None:
         if kind == Kind.HELLO:

@@ -80,6 +80,8 @@ class Suspects:
     """The table of blobrefs."""
 
     names: bool = False
+    others: bool = False
+    """A small table, which is compared in every resync."""
 
     @staticmethod
     def read(index: Index) -> Suspects:
@@ -88,21 +90,23 @@ class Suspects:
             raw = read_local(index, _SUSPECTS)
             if raw is None:
                 return Suspects()
-            everything, mailboxes, counts, names = raw
-            return Suspects(everything, set(mailboxes), counts, names)
+            everything, mailboxes, counts, names, others = raw
+            return Suspects(everything, set(mailboxes), counts, names, others)
         except (IndexDamaged, TypeError, ValueError):
             return Suspects(everything=True)
 
     def write(self, index: Index) -> None:
         """Into the open transaction."""
         if self:
-            raw = (self.everything, sorted(self.mailboxes), self.counts, self.names)
+            mailboxes = sorted(self.mailboxes)
+            raw = (self.everything, mailboxes, self.counts, self.names, self.others)
             write_local(index, _SUSPECTS, raw)
         else:
             delete_local(index, _SUSPECTS)
 
     def __bool__(self) -> bool:
-        return bool(self.everything or self.mailboxes or self.counts or self.names)
+        single = self.counts or self.names or self.others
+        return bool(self.everything or self.mailboxes or single)
 
     def add(self, mailboxes: Iterable[int]) -> None:
         self.mailboxes.update(mailboxes)
@@ -111,7 +115,7 @@ class Suspects:
             self.mailboxes.clear()
 
     def note(self, damage: IndexDamaged) -> bool:
-        """Note a damaged record. False: comparing finds it without being told."""
+        """Note a damaged record. False: it is none that another replica has."""
         if damage.table in ("messages", "summaries", "changes", "expunges", "mailboxes"):
             if len(damage.key) >= NUMBER.size:
                 self.add(NUMBER.unpack_from(damage.key))
@@ -121,6 +125,8 @@ class Suspects:
             self.counts = True
         elif damage.table == "names":
             self.names = True
+        elif damage.table in ("subscriptions", "users", "clients"):
+            self.others = True
         else:
             return False
         return True

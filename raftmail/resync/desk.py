@@ -1,0 +1,312 @@
+"""All that a replica has to do with resyncs, in one place: its sink, the sinks it serves, scrub.
+
+The replica that owns it feeds frames and time, tells what is needed and who is there, and asks
+`holds` before it applies, commits, serves or votes.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+
+from raftmail.resync.frames import Link, kind_of, session_of
+from raftmail.resync.limits import Limits, ResyncError
+from raftmail.resync.missing import AWAITED_US, body_size
+from raftmail.resync.pace import TokenBucket
+from raftmail.resync.requests import ANSWER, Kind
+from raftmail.resync.scrub import Scrub, ScrubLimits
+from raftmail.resync.sink import Phase, Sink
+from raftmail.resync.source import Bodies, Source
+from raftmail.resync.state import Suspects
+from raftmail.storage.disk import DiskFull
+from raftmail.storage.index import Index
+from raftmail.storage.records import IndexDamaged
+
+logger = logging.getLogger(__name__)
+
+LOST_RETRY_S = 3600.0
+"""How often peers are asked again for bodies that none of them had."""
+
+_LACKING_MAX = 65_536
+
+
+class Desk:
+    """`dirty` tells that the open transaction of the index has something of a resync: commit it
+    soon, and call `committed`. `full_disk`: the last session failed for want of space."""
+
+    def __init__(
+        self,
+        index: Index,
+        bodies: Bodies,
+        cluster: str,
+        shard: int,
+        reopen: Callable[[], None],
+        new_session: Callable[[], int],
+        limits: Limits | None = None,
+        scrub_limits: ScrubLimits | None = None,
+    ) -> None:
+        """`reopen` is `Machine.abort`; `new_session` gives numbers below 2^64 that do not come
+        again."""
+        self.limits = limits = limits or Limits()
+        self.sink = Sink(index, bodies, cluster, shard, reopen, limits)
+        self.missing = self.sink.missing
+        self.scrub = Scrub(index, bodies, self.missing, self.sink.suspect, scrub_limits)
+        self.refused_frames = 0
+        self.full_disk = False
+        self._index = index
+        self._bodies = bodies
+        self._cluster = cluster
+        self._shard = shard
+        self._new_session = new_session
+        self._bucket = TokenBucket(limits.rate_bytes_s, limits.rate_burst_bytes)
+        self._sources: dict[str, Source] = {}
+        self._frames: list[tuple[str, bytes]] = []
+        self._needed = False
+        self._full = False
+        self._dirty = False
+        self._last_peer = ""
+        self._lacking: dict[bytes, set[str]] = {}
+        self._asked_again_at = LOST_RETRY_S
+
+    # -- state ----------------------------------------------------------------------------------
+
+    @property
+    def holds(self) -> bool:
+        """Nothing may be applied, committed, served, voted for, acknowledged or led now."""
+        return self.sink.holds
+
+    @property
+    def whole(self) -> bool:
+        """Records and bodies are complete, but for bodies that no replica has."""
+        return not self.sink.holds and self.missing.total()[0] == 0
+
+    @property
+    def dirty(self) -> bool:
+        return self._dirty or self.sink.dirty or self.scrub.dirty
+
+    def committed(self) -> None:
+        """The index was committed."""
+        self._dirty = self.sink.dirty = self.scrub.dirty = False
+
+    @property
+    def needs_records(self) -> bool:
+        """A session for records is needed: leave mastership to another."""
+        return self._needed or self.sink.mark is not None or bool(Suspects.read(self._index))
+
+    def lost(self) -> list[bytes]:
+        """Bodies that no peer has. `Index.holders` tells whose they are."""
+        return self.missing.lost()
+
+    # -- orders ---------------------------------------------------------------------------------
+
+    def need(self, *, full: bool = False) -> None:
+        """Have the records brought up to a source's: the log of the others does not reach back, or
+        somebody said so. `full`: compare every record."""
+        self._needed = True
+        self._full = self._full or full
+
+    def compare(self, mailboxes: Sequence[int]) -> None:
+        """Have these mailboxes compared record by record."""
+        suspects = Suspects.read(self._index)
+        suspects.add(mailboxes)
+        suspects.write(self._index)
+        self._dirty = True
+        self._needed = True
+
+    def damaged(self, damage: IndexDamaged) -> None:
+        """A read met a damaged record."""
+        if self.sink.suspect(damage):
+            self._needed = True
+
+    def want(self, digest: bytes, size_bytes: int) -> None:
+        """A read met a body that is missing or damaged: fetch it before all others."""
+        self.sink.want(digest, size_bytes)
+
+    # -- stepping -------------------------------------------------------------------------------
+
+    def tick(
+        self, now: float, replicas: Sequence[str], connected: Sequence[str], *, may_hold: bool
+    ) -> None:
+        """Begin what is to be begun. `replicas` are all others of the shard, `connected` those that
+        can be asked, the best source first; `may_hold`: this replica does not lead, and can do
+        without its index for a while."""
+        for closed in [peer for peer, source in self._sources.items() if source.closed]:
+            del self._sources[closed]
+        sink = self.sink
+        if sink.active:
+            if sink.link.peer not in connected:
+                sink.lost(now, "the link to it is lost")
+                self._after(now)
+            return
+        if now >= self._asked_again_at and not sink.holds:
+            self._ask_again(now)
+        records = self.needs_records
+        if (records and not may_hold) or (not records and self.missing.total()[0] == 0):
+            return
+        self._give_up_lost(replicas)
+        peer = self._next_peer(connected)
+        if peer is None or (sink.phase == Phase.WAITING and now < sink.retry_at):
+            return
+        self._last_peer = peer
+        logger.info("shard %d: resync with %s begins", self._shard, peer)
+        sink.start(now, peer, self._new_session(), records=records, full=self._full)
+
+    def step(self, now: float, room_bytes: Callable[[str], int]) -> bool:
+        """A bounded piece of work; `room_bytes` tells how much may be queued for a node. Whether
+        there is more to do at once. Raises `storage.disk.SyncFailed`."""
+        sink = self.sink
+        more = False
+        if sink.active:
+            more = sink.step(now)
+            peer = sink.link.peer
+            self._frames.extend((peer, frame) for frame in sink.take_frames())
+            if not sink.active:
+                self._after(now)
+        for peer, source in self._sources.items():
+            if source.closed:
+                continue
+            try:
+                room = room_bytes(peer)
+                if room > 0:
+                    more = source.step(now, room) or more
+            except ResyncError as e:
+                logger.warning("%s", e)
+            self._take_from(peer, source)
+        if not sink.holds and not sink.active:
+            self.scrub.step(now)
+        return more
+
+    def wait_s(self) -> float:
+        """How long the rate limit holds the sources back."""
+        return self._bucket.wait_s()
+
+    def receive(self, now: float, peer: str, frame: bytes) -> None:
+        """Take a frame from a node. Bad ones end their session, and are logged."""
+        kind = kind_of(frame)
+        if kind >= ANSWER:
+            if self.sink.active and peer == self.sink.link.peer:
+                self.sink.receive(now, frame)
+                if not self.sink.active:
+                    self._after(now)
+            else:
+                self.refused_frames += 1
+            return
+        source = self._sources.get(peer)
+        if kind == Kind.HELLO and (source is None or source.session != session_of(frame)):
+            if source is not None:
+                source.close()
+            source = self._open_source(now, peer, session_of(frame))
+        if source is None or source.closed:
+            self.refused_frames += 1
+            return
+        try:
+            source.receive(now, frame)
+        except ResyncError as e:
+            self.refused_frames += 1
+            logger.warning("%s", e)
+
+    def disconnected(self, now: float, peer: str) -> None:
+        source = self._sources.pop(peer, None)
+        if source is not None:
+            source.close()
+        if self.sink.active and self.sink.link.peer == peer:
+            self.sink.lost(now, "the link to it is lost")
+            self._after(now)
+
+    def take_frames(self) -> list[tuple[str, bytes]]:
+        """Frames to send, with the node they are for."""
+        frames, self._frames = self._frames, []
+        return frames
+
+    def take_finished(self) -> tuple[int, int] | None:
+        """Once after the records became whole: index and term to let the Raft group jump to."""
+        return self.sink.take_finished()
+
+    def close(self) -> None:
+        """Give back every snapshot."""
+        for source in self._sources.values():
+            source.close()
+        self._sources.clear()
+
+    # -- inside ---------------------------------------------------------------------------------
+
+    def _unfit(self) -> str:
+        if self.sink.holds:
+            return "it is being resynced itself"
+        count = self.missing.total()[0]
+        return f"it lacks {count} bodies itself" if count else ""
+
+    def _open_source(self, now: float, peer: str, session: int) -> Source:
+        link = Link(self._cluster, self._shard, peer)
+        source = Source(
+            self._index,
+            self._bodies,
+            link,
+            session,
+            self._bucket,
+            self._unfit,
+            now,
+            self.limits,
+        )
+        open_ = [p for p, one in self._sources.items() if not one.closed and p != peer]
+        self._sources[peer] = source
+        if len(open_) >= self.limits.sources_max:
+            source.refuse(f"{len(open_)} others are being served")
+            self._take_from(peer, source)
+        return source
+
+    def _take_from(self, peer: str, source: Source) -> None:
+        self._frames.extend((peer, frame) for frame in source.take_frames())
+        for digest in source.damaged:
+            size = body_size(self._index, digest)
+            if size is not None:
+                self.missing.add(digest, size, AWAITED_US)
+                self._dirty = True
+        source.damaged.clear()
+
+    def _after(self, now: float) -> None:
+        """A session is over."""
+        sink = self.sink
+        if sink.error is not None:
+            cause = sink.error.__cause__
+            self.full_disk = isinstance(cause, DiskFull)
+            logger.warning("%s; tried again in %.1f s", sink.error, sink.retry_at - now)
+            return
+        self.full_disk = False
+        self._needed = self._full = False
+        for digest in sink.unavailable:
+            if len(self._lacking) < _LACKING_MAX or digest in self._lacking:
+                self._lacking.setdefault(digest, set()).add(sink.link.peer)
+        logger.info("shard %d: resync with %s is done", self._shard, sink.link.peer)
+
+    def _next_peer(self, connected: Sequence[str]) -> str | None:
+        """The best; after a session that did not do it, the one after the last."""
+        if not connected:
+            return None
+        if self.sink.error is None and not self._lacking:
+            return connected[0]
+        if self._last_peer in connected:
+            at = connected.index(self._last_peer)
+            return connected[(at + 1) % len(connected)]
+        return connected[0]
+
+    def _give_up_lost(self, replicas: Sequence[str]) -> None:
+        everyone = set(replicas)
+        for digest, peers in list(self._lacking.items()):
+            if not self.missing.has(digest):
+                del self._lacking[digest]
+            elif everyone and everyone <= peers:
+                del self._lacking[digest]
+                self.missing.lose(digest)
+                self._dirty = True
+                logger.error("shard %d: no replica has the body %s", self._shard, digest.hex())
+
+    def _ask_again(self, now: float) -> None:
+        self._asked_again_at = now + LOST_RETRY_S
+        for digest in self.missing.lost():
+            size = body_size(self._index, digest)
+            if size is None:
+                self.missing.forget_lost(digest)
+            else:
+                self.missing.add(digest, size, 0)
+            self._dirty = True

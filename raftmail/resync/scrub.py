@@ -1,0 +1,299 @@
+"""Reading everything, slowly and for ever, so that rot is found while there are good copies.
+
+Of the index every record is read against its checksum, and what belongs together is compared; of
+the blob store every body that a message has is read against its sha256. A damaged or missing body
+goes among the missing ones, to be fetched from a peer; a damaged record is handed to `suspect`,
+which has it compared and fetched by a resync. Works on the open transaction, a page at a time; the
+place it has come to survives a restart.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from struct import error as StructError
+from zlib import crc32
+
+from raftmail.mail.packing import CodecError
+from raftmail.resync.missing import AWAITED_US, Missing
+from raftmail.resync.pace import TokenBucket
+from raftmail.resync.source import Bodies
+from raftmail.resync.state import read_local, write_local
+from raftmail.storage.blobs import BlobDamaged, BlobMissing
+from raftmail.storage.index import Index
+from raftmail.storage.kv import Row
+from raftmail.storage.mailboxes import name_key, read_mailbox, read_text
+from raftmail.storage.messages import read_uids
+from raftmail.storage.records import (
+    BLOBREF,
+    CHANGE_KEY,
+    CRC,
+    DIGEST_MASK,
+    FIXED,
+    MESSAGE_BODY,
+    MESSAGE_KEY,
+    NUMBER,
+    Client,
+    IndexDamaged,
+    message_digest,
+    unpack_message,
+    unseal,
+    unseal_packed,
+)
+
+_AT = b"scrub/at"
+_ROW_COST_BYTES = 64
+
+
+@dataclass(frozen=True, slots=True)
+class ScrubLimits:
+    """`rate_bytes_s` of records and bodies together; 0 is no scrub at all. The next round begins
+    `rest_s` after the last has ended."""
+
+    rate_bytes_s: int = 4 << 20
+    burst_bytes: int = 1 << 20
+    page_rows: int = 128
+    rest_s: float = 6 * 3600.0
+    findings_max: int = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something damaged. Of a body, `table` is "body" and `key` its hash; of a message, user,
+    mailbox and UID are told where they are known."""
+
+    table: str
+    key: bytes
+    text: str
+    user: str = ""
+    mailbox: str = ""
+    uid: int = 0
+
+
+@dataclass(slots=True)
+class _Sum:
+    """What the messages of the mailbox that is being read add up to. `whole`: it was read from its
+    beginning, and all was good."""
+
+    number: int
+    highestmodseq: int
+    whole: bool
+    digest: int = 0
+    count: int = 0
+
+
+class Scrub:
+    """One for the life of a replica. `findings` has the latest; `rounds` counts whole rounds since
+    the start; `dirty` tells that the open transaction has something of it."""
+
+    def __init__(
+        self,
+        index: Index,
+        bodies: Bodies,
+        missing: Missing,
+        suspect: Callable[[IndexDamaged], bool],
+        limits: ScrubLimits | None = None,
+    ) -> None:
+        self.limits = limits = limits or ScrubLimits()
+        self.findings: deque[Finding] = deque(maxlen=limits.findings_max)
+        self.rounds = 0
+        self.dirty = False
+        self.read_bytes = 0
+        self._index = index
+        self._bodies = bodies
+        self._missing = missing
+        self._suspect = suspect
+        self._bucket = TokenBucket(limits.rate_bytes_s, limits.burst_bytes)
+        self._rest_until = 0.0
+        self._sum: _Sum | None = None
+        self._table, self._key = self._read_place()
+        self._checks: tuple[tuple[str, Callable[[bytes, bytes], int]], ...] = (
+            ("mailboxes", self._mailbox),
+            ("names", self._name),
+            ("messages", self._message),
+            ("changes", self._change),
+            ("expunges", self._expunge),
+            ("subscriptions", self._text),
+            ("users", self._text),
+            ("clients", self._client),
+            ("blobrefs", self._body),
+        )
+
+    def step(self, now: float) -> None:
+        """Read a page, if the rate allows."""
+        if self.limits.rate_bytes_s <= 0 or now < self._rest_until or not self._bucket.ready(now):
+            return
+        self._index.messages.settle()
+        name, check = self._checks[self._table]
+        table = self._index.engine.table(name)
+        limit = 1 if name == "blobrefs" else self.limits.page_rows
+        start = self._key + b"\0" if self._key else b""
+        page = table.page(start, None, limit)
+        cost = 0
+        for row in page:
+            cost += self._check(name, row, check)
+        self._bucket.take(cost + _ROW_COST_BYTES)
+        self.read_bytes += cost
+        if len(page) == limit:
+            self._key = page[-1][0]
+        else:
+            self._end_sum()
+            self._key = b""
+            self._table += 1
+            if self._table == len(self._checks):
+                self._table = 0
+                self.rounds += 1
+                self._rest_until = now + self.limits.rest_s
+        write_local(self._index, _AT, (self._table, self._key))
+        self.dirty = True
+
+    def progress(self) -> str:
+        """The table that is being read."""
+        return self._checks[self._table][0]
+
+    def _read_place(self) -> tuple[int, bytes]:
+        try:
+            raw = read_local(self._index, _AT)
+            if raw is not None and 0 <= raw[0] < 9 and type(raw[1]) is bytes:
+                return raw[0], raw[1]
+        except (IndexDamaged, TypeError, IndexError):
+            pass
+        return 0, b""
+
+    def _check(self, name: str, row: Row, check: Callable[[bytes, bytes], int]) -> int:
+        key, record = row
+        try:
+            return check(key, record)
+        except IndexDamaged as e:
+            self._tell(e)
+        except (ValueError, TypeError, CodecError, StructError) as e:
+            self._tell(IndexDamaged(name, key, str(e)))
+        return len(key) + len(record)
+
+    def _tell(self, damage: IndexDamaged) -> None:
+        if self._sum is not None:
+            self._sum.whole = False
+        user = mailbox = ""
+        uid = 0
+        key = damage.key
+        if damage.table in ("messages", "summaries", "changes", "expunges", "mailboxes"):
+            if len(key) >= NUMBER.size:
+                user, mailbox = self._whose(NUMBER.unpack_from(key)[0])
+            if damage.table in ("messages", "summaries") and len(key) == MESSAGE_KEY.size:
+                uid = MESSAGE_KEY.unpack(key)[1]
+            elif damage.table == "changes" and len(key) == CHANGE_KEY.size:
+                uid = CHANGE_KEY.unpack(key)[2]
+        self.findings.append(Finding(damage.table, key, str(damage), user, mailbox, uid))
+        self._suspect(damage)
+
+    def _whose(self, number: int) -> tuple[str, str]:
+        try:
+            mailbox = self._index.mailboxes.get(number)
+        except IndexDamaged:
+            return "", ""
+        return (mailbox.user, mailbox.name) if mailbox is not None else ("", "")
+
+    # -- checks of single records; each gives the bytes it read ------------------------------------
+
+    def _mailbox(self, key: bytes, record: bytes) -> int:
+        mailbox = read_mailbox(key, record)
+        if NUMBER.pack(mailbox.number) != key:
+            raise IndexDamaged("mailboxes", key, "it is another mailbox's")
+        if self._index.engine.table("names").get(self._filed(mailbox.number, key)) is None:
+            raise IndexDamaged("names", key, f"mailbox {mailbox.number} has no name there")
+        return len(record)
+
+    def _filed(self, number: int, key: bytes) -> bytes:
+        """Where the name is, which may have changed since the record was written."""
+        mailbox = self._index.mailboxes.get(number)
+        if mailbox is None:
+            raise IndexDamaged("mailboxes", key, "it is gone")
+        return name_key(mailbox.user, mailbox.name)
+
+    def _name(self, key: bytes, record: bytes) -> int:
+        (number,) = NUMBER.unpack(unseal("names", key, record))
+        mailbox = self._index.mailboxes.get(number)
+        if mailbox is None or name_key(mailbox.user, mailbox.name) != key:
+            raise IndexDamaged("names", key, f"it leads to mailbox {number}, which is another")
+        return len(record)
+
+    def _message(self, key: bytes, record: bytes) -> int:
+        number, uid = MESSAGE_KEY.unpack(key)
+        fields = unpack_message(key, record)
+        if message_digest(record[: MESSAGE_BODY.size]) != fields[6]:
+            raise IndexDamaged("messages", key, "its digest is not of its fields")
+        sum_ = self._sum
+        if sum_ is None or sum_.number != number:
+            self._end_sum()
+            sum_ = self._begin_sum(number, key)
+        sum_.digest += int.from_bytes(fields[6], "little")
+        sum_.count += 1
+        _, _, _, blob, summary_crc = FIXED.unpack(fields[5])
+        engine = self._index.engine
+        sealed = engine.table("summaries").get(key)
+        if sealed is None:
+            raise IndexDamaged("summaries", key, "it is missing")
+        if crc32(unseal("summaries", key, sealed)) != summary_crc:
+            raise IndexDamaged("summaries", key, "it is another message's")
+        change = CHANGE_KEY.pack(number, fields[1], uid)
+        if engine.table("changes").get(change) is None:
+            raise IndexDamaged("changes", change, "it is missing")
+        if engine.table("blobrefs").get(blob) is None:
+            raise IndexDamaged("blobrefs", blob, "it is missing")
+        return len(record) + len(sealed)
+
+    def _begin_sum(self, number: int, key: bytes) -> _Sum:
+        mailbox = self._index.mailboxes.get(number)
+        if mailbox is None:
+            raise IndexDamaged("messages", key, f"there is no mailbox {number}")
+        first = self._index.engine.table("messages").page(NUMBER.pack(number), None, 1)
+        self._sum = _Sum(number, mailbox.highestmodseq, first[0][0] == key)
+        return self._sum
+
+    def _end_sum(self) -> None:
+        sum_, self._sum = self._sum, None
+        if sum_ is None or not sum_.whole:
+            return
+        mailbox = self._index.mailboxes.get(sum_.number)
+        if mailbox is None or mailbox.highestmodseq != sum_.highestmodseq:
+            return
+        if (sum_.digest & DIGEST_MASK, sum_.count) != (mailbox.digest, mailbox.messages):
+            self._tell(
+                IndexDamaged(
+                    "mailboxes",
+                    NUMBER.pack(sum_.number),
+                    "its messages do not add up to what it has",
+                )
+            )
+
+    def _change(self, key: bytes, record: bytes) -> int:
+        number, modseq, uid = CHANGE_KEY.unpack(key)
+        if record != CRC.pack(crc32(key)):
+            raise IndexDamaged("changes", key)
+        message_key = MESSAGE_KEY.pack(number, uid)
+        message = self._index.engine.table("messages").get(message_key)
+        if message is None or unpack_message(message_key, message)[1] != modseq:
+            raise IndexDamaged("changes", key, "no message has changed in this step")
+        return len(key) + 113
+
+    def _expunge(self, key: bytes, record: bytes) -> int:
+        read_uids(key, record)
+        return len(record)
+
+    def _text(self, key: bytes, record: bytes) -> int:
+        read_text(self._checks[self._table][0], key, record)
+        return len(record)
+
+    def _client(self, key: bytes, record: bytes) -> int:
+        Client.unpacked(unseal_packed("clients", key, record))
+        return len(record)
+
+    def _body(self, key: bytes, record: bytes) -> int:
+        _, size = BLOBREF.unpack(unseal("blobrefs", key, record))
+        try:
+            return len(self._bodies.get(key))
+        except (BlobMissing, BlobDamaged) as e:
+            if self._missing.add(key, size, AWAITED_US):
+                self.findings.append(Finding("body", key, str(e)))
+            return int(size)
