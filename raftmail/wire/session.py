@@ -21,6 +21,8 @@ CAPABILITIES = b"COMPRESS-DEFLATE,MSAVE,PEER"
 
 _NOTHING: frozenset[bytes] = frozenset()
 _TAG_BYTES_MAX = 64
+_TURN_COMMANDS = 500
+"""Commands of one session in one turn of the loop, so that heartbeats and other sessions go on."""
 
 
 class Session:
@@ -135,7 +137,8 @@ class Session:
                 if not items:
                     desk.waiting = self._reader.waiting
                     return
-            for position in range(at, len(items)):
+            stop = min(at + _TURN_COMMANDS, len(items))
+            for position in range(at, stop):
                 item = items[position]
                 if desk.outstanding >= outstanding_max or channel.congested:
                     self._next = position
@@ -150,7 +153,10 @@ class Session:
                 if self._leaving:
                     self._leave()
                     return
-            self._next = len(items)
+            self._next = stop
+            if stop < len(items):
+                channel.resume_soon()
+                return
 
     def _read(self) -> list[Item]:
         try:

@@ -251,6 +251,19 @@ def test_the_own_floor_passes_over_nothing_that_is_outstanding() -> None:
     asyncio.run(run())
 
 
+def test_a_long_chunk_is_done_in_turns() -> None:
+    async def run() -> None:
+        session, channel = open_session(TwinService())
+        session.receive(b"".join(b"t%d NOOP\r\n" % i for i in range(1200)))
+        done = [len(channel.take().splitlines())]
+        while session.blocked:
+            await asyncio.sleep(0)
+            done.append(len(channel.take().splitlines()))
+        assert done == [500, 500, 200]
+
+    asyncio.run(run())
+
+
 def test_logout_waits_for_the_answers_of_what_is_under_way() -> None:
     async def run() -> None:
         twin = TwinService()
