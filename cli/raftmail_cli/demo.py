@@ -105,6 +105,8 @@ class _Demo:
     folder: Path
     running: dict[str, Process] = field(default_factory=dict)
     killed: int = 0
+    cancelled: bool = False
+    """Threads look at this: nobody waits for what they do any more."""
 
     async def run(self, count: int) -> Verdict:
         say = self.reporter.say
@@ -136,6 +138,7 @@ class _Demo:
             self.cluster,
             list(self.running.values()),
             timeout_s,
+            lambda: self.cancelled,
         )
 
     def _add_users(self) -> None:
@@ -202,6 +205,8 @@ class _Demo:
         with self.opener(deadline) as session:
             for user in USERS:
                 for info in session.messages(user, "INBOX", _ALL):
+                    if self.cancelled:
+                        return found
                     body = session.body(user, "INBOX", info.uid)
                     number = number_of(body)
                     if number is None or not body.endswith(messages[number].body):
@@ -218,7 +223,7 @@ class _Demo:
                     answer = session.admin("verify", {})
             except TryLater:
                 answer = {"equal": False}
-            if answer["equal"] or time.monotonic() > deadline_s:
+            if answer["equal"] or self.cancelled or time.monotonic() > deadline_s:
                 return bool(answer["equal"])
             time.sleep(_POLL_S)
 
@@ -299,7 +304,10 @@ async def _until_signalled(made: _Demo, count: int) -> Verdict:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, task.cancel)
-    return await task
+    try:
+        return await task
+    finally:
+        made.cancelled = True
 
 
 def _render(console: Console, verdict: Verdict) -> None:
