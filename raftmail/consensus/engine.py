@@ -19,7 +19,7 @@ from pysyncobj.node import Node
 from pysyncobj.transport import Transport
 from pysyncobj.version import VERSION
 
-from raftmail.consensus.journal import Journal
+from raftmail.consensus.journal import Entry, Journal
 from raftmail.storage.disk import DiskFull
 
 logger = logging.getLogger(__name__)
@@ -223,6 +223,22 @@ class Engine(SyncObj):
     def deliver(self, peer: int, message: dict[str, Any]) -> None:
         self.link.received(self.nodes[peer], message)
         self.count_only_synced = False
+
+    def take_entries(
+        self, leader: int, term: int, base: int, entries: list[Entry], commit: int
+    ) -> None:
+        """Of a follower: entries that follow `base`, which is verified and after which nothing is kept."""
+        self.deliver(
+            leader,
+            {
+                "type": "append_entries",
+                "term": term,
+                "commit_index": commit,
+                "prevLogIdx": base,
+                "prevLogTerm": self.journal.term_of(base),
+                "entries": entries,
+            },
+        )
 
     def start_election(self) -> None:
         """Have the next tick begin an election. Without this none ever begins (G5)."""

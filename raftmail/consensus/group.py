@@ -16,63 +16,23 @@ from __future__ import annotations
 
 import logging
 import random
-from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from raftmail.consensus import messages as m
 from raftmail.consensus.appends import Verdict, judge
+from raftmail.consensus.applier import Applier, NotLeader
 from raftmail.consensus.barrier import ReadIndex, ReadRounds
 from raftmail.consensus.election import Elections
 from raftmail.consensus.engine import FOLLOWER, LEADER, NO_OP, REGULAR, Engine, clock
 from raftmail.consensus.followers import Flow, Followers, entries_of
 from raftmail.consensus.journal import Entry, Journal, SyncJob
 from raftmail.consensus.messages import Kind, Message
+from raftmail.consensus.parking import Parking
+from raftmail.consensus.timing import Timing
 from raftmail.storage.disk import DiskFull
 
 logger = logging.getLogger(__name__)
-
-
-class NotLeader(Exception):
-    """This replica does not lead, or is handing its mastership over; `leader` is who does, as far as is known."""
-
-    def __init__(self, leader: int | None) -> None:
-        super().__init__("not the leader")
-        self.leader = leader
-
-
-class Applier(Protocol):
-    """The state machine as the group sees it."""
-
-    def apply(self, index: int, term: int, payload: bytes) -> None:
-        """Apply one committed entry; b"" is a no-op. Any exception stops the process."""
-
-    def holds_blobs(self, payload: bytes, index: int) -> bool:
-        """Whether every blob that the entry for `index` names is in the blob store. If so they are kept until that index is
-        applied; if not, they are asked for."""
-
-
-@dataclass(frozen=True, slots=True)
-class Timing:
-    """Raft's times in seconds. A leader that reached no majority for `fallback_s` steps down."""
-
-    heartbeat_s: float = 0.1
-    election_min_s: float = 0.4
-    election_max_s: float = 0.8
-    fallback_s: float = 0.8
-    link_lost_min_s: float = 0.05
-    link_lost_max_s: float = 0.2
-    transfer_s: float = 2.0
-    parked_s: float = 5.0
-
-    def __post_init__(self) -> None:
-        if not 0 < self.heartbeat_s * 3 < self.election_min_s < self.election_max_s:
-            raise ValueError(
-                "raft times: three heartbeats must be shorter than the shortest election timeout, and that "
-                f"shorter than the longest (heartbeat {self.heartbeat_s} s, election {self.election_min_s} "
-                f"to {self.election_max_s} s)"
-            )
 
 
 class Group:
@@ -102,8 +62,7 @@ class Group:
         self._now_out: list[tuple[int, list[bytes]]] = []
         self._held: list[tuple[int, list[bytes]]] = []
         self._releasable = 0
-        self._parked: deque[tuple[float, Message, int]] = deque()
-        self._parked_bytes = 0
+        self._parked = Parking(self.flow.parked_bytes_max)
         self._answered = False
         self._reads = ReadRounds()
         self._transfer: tuple[int, float] | None = None
@@ -281,9 +240,7 @@ class Group:
     def tick(self, now: float) -> None:
         """Let time pass: elections, heartbeats, the fall back of a leader without a majority, then `advance`."""
         clock.now = now
-        if self._parked and now - self._parked[0][0] > self.timing.parked_s:
-            self._parked.clear()
-            self._parked_bytes = 0
+        self._parked.expire(now - self.timing.parked_s)
         if self._transfer is not None and (now > self._transfer[1] or not self.is_leader):
             self._transfer = None
         self.elections.tick(now)
@@ -351,9 +308,7 @@ class Group:
     def retry_parked(self, now: float) -> None:
         """Blobs came in: look again at the appends that waited for them."""
         clock.now = now
-        parked, self._parked = self._parked, deque()
-        self._parked_bytes = 0
-        for _, message, size in parked:
+        for message, size in self._parked.take_all():
             if message.term == self.term:
                 self._handle(now, message, size)
 
@@ -385,7 +340,6 @@ class Group:
         self.engine.set_applied(index)
         self.resync_wanted = None
         self._parked.clear()
-        self._parked_bytes = 0
 
     def _has_synced(self, index: int, term: int) -> bool:
         """Whether the own log, on the disk, has this entry: then what follows it may have been acknowledged and stays (Raft paper,
@@ -508,7 +462,8 @@ class Group:
             verified = verdict.verified
             base = self.journal.last_index
             entries = []
-        self._to_engine(sender, message.term, base, entries, min(commit, verified))
+        self._answered = False
+        self.engine.take_entries(sender, message.term, base, entries, min(commit, verified))
         if not self._answered:
             return
         synced = self.journal.synced_index
@@ -543,9 +498,12 @@ class Group:
         return new
 
     def _park(self, now: float, message: Message, size: int) -> None:
-        if self._parked_bytes + size <= self.flow.parked_bytes_max:
-            self._parked.append((now, message, size))
-            self._parked_bytes += size
+        """Keep an append until its blobs are here; all that its entries lack is asked for at once."""
+        if not self._parked.add(now, message, size):
+            return  # it is sent again
+        for command in message.fields[5]:
+            if command[:1] == REGULAR:
+                self._applier.want_blobs(command[1:])
 
     def _touch(self, sender: int, term: int) -> None:
         """Let the engine know that the leader lives, and nothing else (G1: the commit index is not the message's)."""
@@ -557,28 +515,6 @@ class Group:
         """Answer a leader with what certainly is in its log and on the own disk. It learns that this replica is alive and, after a
         jump, from where on to send."""
         self._send(leader, Kind.ACK, [min(self.commit_index, self.journal.synced_index) + 1, 1])
-
-    def _to_engine(
-        self,
-        sender: int,
-        term: int,
-        base: int,
-        entries: list[tuple[bytes, int, int]],
-        commit: int,
-    ) -> None:
-        """Give the engine entries that follow `base`, which is verified and after which nothing is kept."""
-        self._answered = False
-        self.engine.deliver(
-            sender,
-            {
-                "type": "append_entries",
-                "term": term,
-                "commit_index": commit,
-                "prevLogIdx": base,
-                "prevLogTerm": self.journal.term_of(base),
-                "entries": entries,
-            },
-        )
 
     def _on_ticket(self, now: float, message: Message) -> None:
         """The leader's log no longer has what this replica lacks (G9). An offer that is not ahead is dropped (G1)."""

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 from raftmail.cluster.calls import FrameKind as ClusterFrame
 from raftmail.cluster.router import Router
@@ -24,7 +25,7 @@ from raftmail.wire.frontend import FrontEnd
 from raftmail.wire.limits import Limits as WireLimits
 from raftmail.wire.peers import PeerNet
 from raftmail.wire.server import Listener
-from raftmail.wire.tls import TlsFiles, peer_context, server_context
+from raftmail.wire.tls import TlsFiles, check_files, peer_context, server_context
 
 logger = logging.getLogger(__name__)
 
@@ -93,6 +94,9 @@ class Node:
             config.folder / config.tls.ca,
             config.folder / config.tls.certificate,
             config.folder / config.tls.key,
+        )
+        check_files(
+            files, config.cluster.id, config.node.name, datetime.fromtimestamp(self.wall(), UTC)
         )
         context = server_context(files)
         token = _read_token(config)

@@ -89,6 +89,17 @@ class Bodies:
         self.store.pin(hashes, index)
         return True
 
+    def want_all(self, payload: bytes) -> None:
+        """Ask for what an entry lacks that will be looked at later."""
+        try:
+            hashes = entry_blobs(payload)
+        except CodecError:
+            return
+        for digest in hashes:
+            if not self.store.has(digest) and digest not in self._gone:
+                self.missing.add(digest)
+                self.want(digest)
+
     def want(self, digest: bytes) -> None:
         """Ask for a body with the next `requests`."""
         self._asked.setdefault(digest, None)

@@ -367,6 +367,10 @@ class Replica:
     def holds_blobs(self, payload: bytes, index: int) -> bool:
         return payload[:1] == MARK or self.bodies.hold(payload, index)
 
+    def want_blobs(self, payload: bytes) -> None:
+        if payload[:1] != MARK:
+            self.bodies.want_all(payload)
+
     # -- inside --------------------------------------------------------------------------------------
 
     def _may_propose(self) -> bool:

@@ -33,6 +33,8 @@ class ListMachine:
             raise self.raises
         self.applied.append((index, term, payload))
 
+    def want_blobs(self, payload: bytes) -> None: ...
+
     def holds_blobs(self, payload: bytes, index: int) -> bool:
         return payload not in self.missing
 

@@ -1,0 +1,121 @@
+"""A cluster of real node processes on loopback, for tests."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Self
+
+from raftmail.client import SyncClient
+from raftmail.node.bootstrap import NodePlan, make_cluster
+
+WAIT_S = 60.0
+"""How long anything is waited for on a slow machine; nothing should take as long."""
+
+
+def free_ports(count: int) -> list[int]:
+    """Different ports that nobody listened on a moment ago."""
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for s in sockets:
+            s.bind(("127.0.0.1", 0))
+        return [s.getsockname()[1] for s in sockets]
+
+
+def wait_for(what: str, condition: Callable[[], Any], timeout_s: float = WAIT_S) -> Any:
+    """The condition's first true value. Fails naming `what`."""
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        value = condition()
+        if value:
+            return value
+        time.sleep(0.05)
+    raise AssertionError(f"waited {timeout_s:.0f} s in vain for: {what}")
+
+
+class Cluster:
+    """Processes by node name. As a context manager it ends them all, by pid."""
+
+    def __init__(self, folder: Path, nodes: int = 3, shards: int = 1) -> None:
+        ports = free_ports(3 * nodes)
+        self.plans = [
+            NodePlan(f"n{i + 1}", *[f"127.0.0.1:{p}" for p in ports[3 * i : 3 * i + 3]])
+            for i in range(nodes)
+        ]
+        self.made = make_cluster(folder, self.plans, shards=shards, now=datetime.now(UTC))
+        self.folders = {p.name: f for p, f in zip(self.plans, self.made.folders, strict=True)}
+        self.clients = {p.name: p.client for p in self.plans}
+        self.lmtp = {p.name: p.lmtp for p in self.plans}
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+
+    def __enter__(self) -> Self:
+        for name in self.folders:
+            self.start(name)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in self.processes.values():
+            process.send_signal(signal.SIGCONT)
+            process.kill()
+        for process in self.processes.values():
+            process.wait()
+
+    def start(self, name: str) -> subprocess.Popen[bytes]:
+        """Start a node; its output is added to node.log in its folder."""
+        with (self.folders[name] / "node.log").open("ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "raftmail_cli", "node", str(self.folders[name])],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            )
+        self.processes[name] = process
+        return process
+
+    def kill(self, name: str) -> None:
+        self.processes[name].kill()
+        self.processes[name].wait()
+
+    def terminate(self, name: str) -> int:
+        self.processes[name].terminate()
+        return self.processes[name].wait(WAIT_S)
+
+    def log(self, name: str) -> str:
+        return (self.folders[name] / "node.log").read_text(errors="replace")
+
+    def client(self, *names: str) -> SyncClient:
+        """A client of these nodes (all, when none is named)."""
+        return SyncClient([self.clients[n] for n in names or self.clients])
+
+    def status(self, name: str | None = None) -> Any:
+        """What a node that runs says of the cluster; None while none answers."""
+        names = [name] if name else [n for n, p in self.processes.items() if p.poll() is None]
+        for n in names:
+            try:
+                with self.client(n) as client:
+                    return client.admin("status")
+            except Exception:  # it may be starting, or dying
+                continue
+        return None
+
+    def master(self, shard: int = 1) -> str:
+        """The node that leads a shard and runs, once there is one."""
+
+        def find() -> str | None:
+            status = self.status()
+            if status is None:
+                return None
+            name = status["shards"][shard]["master"]
+            return name if name and self.processes[name].poll() is None else None
+
+        found: str = wait_for(f"a master of shard {shard}", find)
+        return found
