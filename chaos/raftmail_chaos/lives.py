@@ -1,0 +1,285 @@
+"""One message's life: whether some order of the operations explains everything that was seen of it.
+
+A message is unborn, then there, then gone for ever. While it is there it has flags and a modseq that grows with every change. The
+search goes through the operations in the order of time and keeps the set of all states that the message may be in, each with the
+operations that have taken effect without being answered yet (Lowe, "Testing for linearizability", 2017). A write that was never
+answered may take effect at any later time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from math import inf
+from typing import TypeAlias
+
+from raftmail.mail import commands as c
+from raftmail.mail import results as r
+from raftmail_chaos.history import Fate, Operation
+
+STATES_MAX = 20_000
+
+_DELETED = "\\deleted"
+
+Seen: TypeAlias = tuple[frozenset[str], int] | tuple[()] | None
+"""Of a read: flags and modseq; () for "it is there"; None for "it is not there"."""
+
+Flags: TypeAlias = frozenset[str] | None
+"""None: whatever the source of the copy had."""
+
+State: TypeAlias = tuple[int, Flags, int, bool]
+"""0 unborn, 1 there, 2 gone; flags; modseq, and whether that is exact or the least it can be."""
+
+UNBORN: State = (0, None, 0, True)
+GONE: State = (2, None, 0, True)
+
+Found: TypeAlias = tuple[str, str, tuple[Operation, ...]]
+
+
+@dataclass(slots=True)
+class _Step:
+    """An operation as this message meets it. `seen` counts for reads only."""
+
+    operation: Operation
+    is_read: bool
+    seen: Seen
+    invoked: float
+    returned: float
+
+
+@dataclass(slots=True)
+class Life:
+    """Everything about one message. `modseq` at birth is 0 when it is not known."""
+
+    uid: int
+    birth: Operation
+    flags: Flags
+    modseq: int
+    steps: list[_Step] = field(default_factory=list)
+    there: dict[Seen, tuple[_Step, _Step]] = field(default_factory=dict)
+    absent: list[_Step] = field(default_factory=list)
+
+    def add(self, operation: Operation) -> None:
+        """A STORE, EXPUNGE or COPY that names the message. Its end is open unless it was answered."""
+        if operation.fate is Fate.ANSWERED:
+            if isinstance(operation.answer, r.Refused):
+                return
+            end = operation.returned
+        elif isinstance(operation.call, c.Copy) and not operation.call.move:
+            return
+        else:
+            end = inf
+        self.steps.append(_Step(operation, False, None, operation.invoked, end))
+
+    def see(self, operation: Operation, seen: Seen) -> None:
+        """A read. Of those that saw the same, only the first to end and the last to begin tell anything: a modseq comes once."""
+        step = _Step(operation, True, seen, operation.invoked, operation.returned)
+        if seen is None:
+            self.absent.append(step)
+            return
+        before = self.there.get(seen)
+        if before is None or not seen:
+            self.there[seen] = (step, step) if before is None else _outer(before, step)
+        else:
+            self.there[seen] = _outer(before, step)
+
+
+def _outer(pair: tuple[_Step, _Step], step: _Step) -> tuple[_Step, _Step]:
+    first, last = pair
+    if step.returned < first.returned:
+        first = step
+    if step.invoked > last.invoked:
+        last = step
+    return first, last
+
+
+def check_life(life: Life) -> Found | None:
+    """What is wrong: the rule, a text, and the operations that show it."""
+    birth = life.birth
+    born_at = birth.returned if birth.fate is Fate.ANSWERED else inf
+    removals = [s for s in life.steps if _removes(s.operation)]
+    first_removal = min((s.invoked for s in removals), default=inf)
+    gone_at = min((s.returned for s in removals if _removed(s.operation, life.uid)), default=inf)
+    steps = list(life.steps)
+    for first, last in life.there.values():
+        steps.append(first)
+        if last is not first:
+            steps.append(last)
+        if last.invoked > gone_at:
+            remover = min(removals, key=lambda s: s.returned)
+            return "EXPUNGE", "came back", (remover.operation, last.operation)
+    for step in life.absent:
+        if step.returned < birth.invoked or step.invoked > gone_at:
+            continue
+        if step.invoked > born_at and step.returned < first_removal:
+            return "SAVE", "is acknowledged and not there", (birth, step.operation)
+        steps.append(step)
+    if not steps:
+        return None
+    return _search(life, steps)
+
+
+def _removes(operation: Operation) -> bool:
+    call = operation.call
+    return isinstance(call, c.Expunge) or (isinstance(call, c.Copy) and call.move)
+
+
+def _removed(operation: Operation, uid: int) -> bool:
+    answer = operation.answer
+    if operation.fate is not Fate.ANSWERED:
+        return False
+    if isinstance(answer, r.ExpungeResult):
+        return uid in answer.uids
+    return isinstance(answer, r.CopyResult) and uid in answer.source_uids
+
+
+def _search(life: Life, steps: list[_Step]) -> Found | None:
+    born = life.birth
+    end = born.returned if born.fate is Fate.ANSWERED else inf
+    steps.append(_Step(born, False, None, born.invoked, end))
+    birth = len(steps) - 1
+    moments = [(s.invoked, 0, i) for i, s in enumerate(steps)]
+    moments += [(s.returned, 1, i) for i, s in enumerate(steps) if s.returned != inf]
+    moments.sort()
+    pending: set[int] = set()
+    states: set[tuple[State, frozenset[int]]] = {(UNBORN, frozenset())}
+    for _, is_end, i in moments:
+        if not is_end:
+            pending.add(i)
+            continue
+        states = _until(life, steps, birth, pending, states, i)
+        pending.discard(i)
+        if not states:
+            shown = [s.operation for s in steps if s.invoked <= steps[i].returned]
+            shown.sort(key=lambda o: o.invoked)
+            return "order", "no order of the operations explains what was seen", tuple(shown[-12:])
+        if len(states) > STATES_MAX:
+            return None  # too many lost answers to tell
+    return None
+
+
+def _until(
+    life: Life,
+    steps: list[_Step],
+    birth: int,
+    pending: set[int],
+    states: set[tuple[State, frozenset[int]]],
+    wanted: int,
+) -> set[tuple[State, frozenset[int]]]:
+    """All states that are possible once step `wanted` has taken effect, others before it as they may."""
+    done: set[tuple[State, frozenset[int]]] = set()
+    seen = set(states)
+    work = list(states)
+    while work:
+        state, taken = work.pop()
+        if wanted in taken:
+            done.add((state, taken - {wanted}))
+            continue
+        for i in pending:
+            if i in taken:
+                continue
+            after = _born(life, state) if i == birth else _after(life.uid, state, steps[i])
+            for new in after:
+                item = (new, taken | {i})
+                if item not in seen:
+                    seen.add(item)
+                    work.append(item)
+    return done
+
+
+def _born(life: Life, state: State) -> list[State]:
+    if state[0] != 0:
+        return []
+    return [(1, life.flags, life.modseq or 1, life.modseq != 0)]
+
+
+def _after(uid: int, state: State, step: _Step) -> list[State]:
+    """The states after a step; none when it cannot have happened so."""
+    if step.is_read:
+        return _read(state, step.seen)
+    operation = step.operation
+    call = operation.call
+    answered = operation.fate is Fate.ANSWERED
+    there = state[0] == 1
+    if isinstance(call, c.Store):
+        if answered:
+            assert isinstance(operation.answer, r.StoreResult)
+            return _store(uid, state, call, operation.answer)
+        return _lost_store(state, call) if there else []
+    if isinstance(call, c.Expunge):
+        deleted = not call.only_deleted or state[1] is None or _DELETED in state[1]
+        if not answered:
+            return [GONE] if there and deleted else []
+        assert isinstance(operation.answer, r.ExpungeResult)
+        if uid in operation.answer.uids:
+            return [GONE] if there and deleted else []
+        return [state] if not there or (call.only_deleted and not _surely(state, _DELETED)) else []
+    assert isinstance(call, c.Copy)
+    if not answered:
+        return [GONE] if there else []  # a move
+    assert isinstance(operation.answer, r.CopyResult)
+    if (uid in operation.answer.source_uids) != there:
+        return []
+    return [GONE] if there and call.move else [state]
+
+
+def _surely(state: State, flag: str) -> bool:
+    return state[1] is not None and flag in state[1]
+
+
+def _read(state: State, seen: Seen) -> list[State]:
+    if seen is None:
+        return [state] if state[0] != 1 else []
+    if state[0] != 1:
+        return []
+    if not seen:
+        return [state]
+    flags, modseq = seen
+    if state[1] is not None and state[1] != flags:
+        return []
+    if modseq != state[2] if state[3] else modseq < state[2]:
+        return []
+    return [(1, flags, modseq, True)]
+
+
+def _changed(flags: frozenset[str], call: c.Store) -> frozenset[str]:
+    named = frozenset(f.lower() for f in call.flags)
+    if call.mode is c.StoreMode.ADD:
+        return flags | named
+    if call.mode is c.StoreMode.REMOVE:
+        return flags - named
+    return named
+
+
+def _store(uid: int, state: State, call: c.Store, answer: r.StoreResult) -> list[State]:
+    there, flags, modseq, exact = state
+    if uid in answer.changed:
+        if there != 1 or answer.modseq <= modseq or (exact and _too_new(call, modseq)):
+            return []
+        if flags is None:
+            known = _changed(frozenset(), call) if call.mode is c.StoreMode.REPLACE else None
+            return [(1, known, answer.modseq, True)]
+        after = _changed(flags, call)
+        return [(1, after, answer.modseq, True)] if after != flags else []
+    if uid in answer.rejected:
+        if there != 1 or (exact and not _too_new(call, modseq)):
+            return []
+        return [state]
+    if there != 1:
+        return [state]
+    if (exact and _too_new(call, modseq)) or (flags is not None and _changed(flags, call) != flags):
+        return []
+    return [state]
+
+
+def _too_new(call: c.Store, modseq: int) -> bool:
+    return 0 <= call.unchanged_since < modseq
+
+
+def _lost_store(state: State, call: c.Store) -> list[State]:
+    _, flags, modseq, exact = state
+    if exact and _too_new(call, modseq):
+        return []
+    if flags is None:
+        return [(1, None, modseq, False)]
+    after = _changed(flags, call)
+    return [(1, after, modseq + 1, False)] if after != flags else []

@@ -1,0 +1,333 @@
+"""Clients of the simulated cluster: they write and read, retry under the same client id and sequence number, give up, and move to
+another node. What they saw goes into a history.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from hashlib import sha256
+
+from raftmail.mail import commands as c
+from raftmail.mail import queries as q
+from raftmail.mail import results as r
+from raftmail.mail.codec import encode_request
+from raftmail.mail.service import Blob, Failure
+from raftmail.mail.uidset import UidSet
+from raftmail_chaos.history import Call, Fate, History, Operation
+from tests.simulation.network import Network
+from tests.simulation.node import SimNode
+from tests.simulation.world import Event, World
+
+USER = "user@example.org"
+MAILBOXES = ("INBOX", "Work", "Trash")
+FLAGS = ("\\Seen", "\\Flagged", "\\Deleted", "$Later")
+EVERYTHING = UidSet.from_ranges([(1, (1 << 32) - 1)])
+SEED = 1_700_000_000
+
+
+class Knowledge:
+    """What the clients tell each other: UIDs and modseqs that someone has seen."""
+
+    def __init__(self) -> None:
+        self.uids: dict[str, list[int]] = {name: [] for name in MAILBOXES}
+        self.modseqs: dict[str, int] = dict.fromkeys(MAILBOXES, 1)
+        self.guids = 0
+
+    def learn(self, call: Call, answer: object) -> None:
+        if isinstance(answer, r.SaveResult):
+            assert isinstance(call, c.Save)
+            for target, saved in zip(call.messages[0].targets, answer.saved, strict=True):
+                self._add(str(target.mailbox), [saved.uid])
+                self.modseqs[str(target.mailbox)] = saved.modseq
+        elif isinstance(answer, r.CopyResult):
+            assert isinstance(call, c.Copy)
+            self._add(str(call.target.mailbox), list(answer.target_uids))
+        elif isinstance(answer, q.MessagePage):
+            name = answer.mailbox.name
+            self.uids[name] = [m.uid for m in answer.messages]
+            self.modseqs[name] = answer.mailbox.highestmodseq
+
+    def _add(self, name: str, uids: list[int]) -> None:
+        known = self.uids[name]
+        known += [uid for uid in uids if uid not in known]
+        del known[:-60]
+
+
+class Workload:
+    """Makes up operations."""
+
+    def __init__(self, rng: random.Random, knowledge: Knowledge) -> None:
+        self.rng = rng
+        self.knowledge = knowledge
+
+    def next(self) -> tuple[Call, tuple[Blob, ...]]:
+        x = self.rng.random()
+        name = self.rng.choice(MAILBOXES)
+        uids = self.knowledge.uids[name]
+        if x < 0.30 or not uids:
+            return self._save(name)
+        if x < 0.50:
+            return self._store(name), ()
+        if x < 0.58:
+            return self._copy(name), ()
+        if x < 0.68:
+            only_deleted = self.rng.random() < 0.3
+            return c.Expunge(USER, name, self._some(name, 6), only_deleted), ()
+        if x < 0.92:
+            return q.FetchMessages(USER, name, EVERYTHING), ()
+        if x < 0.96:
+            return q.GetMailbox(USER, name), ()
+        return q.FetchBody(USER, name, self.rng.choice(uids)), ()
+
+    def _some(self, name: str, most: int) -> UidSet:
+        uids = self.knowledge.uids[name]
+        return UidSet.from_uids(self.rng.sample(uids, min(len(uids), self.rng.randint(1, most))))
+
+    def _flags(self, most: int = 2) -> tuple[str, ...]:
+        return tuple(self.rng.sample(FLAGS, self.rng.randint(0, most)))
+
+    def _save(self, name: str) -> tuple[Call, tuple[Blob, ...]]:
+        rng = self.rng
+        self.knowledge.guids += 1
+        guid = self.knowledge.guids.to_bytes(16, "big")
+        body = b"Subject: %d\r\n\r\n" % self.knowledge.guids + rng.randbytes(rng.randint(1, 900))
+        if rng.random() < 0.05:
+            body = b"Subject: again\r\n\r\n"  # a body that many messages have
+        digest = sha256(body).digest()
+        names = [name]
+        if rng.random() < 0.2:
+            names = rng.sample(MAILBOXES, 2)
+        message = c.NewMessage(
+            tuple(c.Target(USER, n) for n in names),
+            digest,
+            len(body),
+            guid,
+            SEED * 1_000_000 + self.knowledge.guids,
+            self._flags(),
+            b"",
+        )
+        return c.Save(USER, (message,), SEED), ((digest, body),)
+
+    def _store(self, name: str) -> c.Store:
+        since = -1
+        if self.rng.random() < 0.2:
+            since = max(0, self.knowledge.modseqs[name] - self.rng.randint(0, 3))
+        mode = self.rng.choice(tuple(c.StoreMode))
+        flags = self._flags(3)
+        if not flags and mode is not c.StoreMode.REPLACE:
+            flags = ("\\Seen",)
+        return c.Store(USER, name, self._some(name, 5), mode, flags, since)
+
+    def _copy(self, name: str) -> c.Copy:
+        move = self.rng.random() < 0.4
+        others = [n for n in MAILBOXES if n != name] if move else MAILBOXES
+        target = c.Target(USER, self.rng.choice(others))
+        return c.Copy(USER, name, self._some(name, 3), target, SEED, move)
+
+
+class Client:
+    """One operation at a time. A write that is given up ends the client id, because the sequence number stays unanswered."""
+
+    def __init__(
+        self,
+        name: str,
+        world: World,
+        network: Network,
+        nodes: Mapping[str, SimNode],
+        history: History,
+        knowledge: Knowledge,
+        *,
+        think_s: float,
+        loss: float,
+    ) -> None:
+        self.name = name
+        self.world = world
+        self.network = network
+        self.nodes = nodes
+        self.names = list(nodes)
+        self.history = history
+        self.knowledge = knowledge
+        self.rng = random.Random(world.rng.getrandbits(32))
+        self.workload = Workload(self.rng, knowledge)
+        self.think_s = think_s
+        self.loss = loss
+        self.active = False
+        self.busy = False
+        self.patience_s = (2.0, 12.0)
+        self.target = self.rng.choice(self.names)
+        self.operation: Operation
+        self._blobs: Sequence[Blob] = ()
+        self._ids = 0
+        self._id = b""
+        self._seq = 0
+        self._attempt = 0
+        self._deadline = 0.0
+        self._doubtful = False
+        self._new_id()
+
+    def _new_id(self) -> None:
+        self._ids += 1
+        self._id = f"{self.name}{self._ids}".encode().rjust(16)
+        self._seq = 0
+
+    def start(self) -> None:
+        self.active = True
+        self._rest()
+
+    def stop(self) -> None:
+        """Begin nothing more; the operation under way goes on."""
+        self.active = False
+
+    def _rest(self) -> None:
+        self.busy = False
+        if self.active:
+            self.world.after(self.rng.expovariate(1.0 / self.think_s), self._begin)
+
+    def _begin(self) -> None:
+        if self.active and not self.busy:
+            self.ask(*self.workload.next())
+
+    def ask(self, call: Call, blobs: Sequence[Blob] = ()) -> None:
+        """Do one operation."""
+        self.busy = True
+        self.operation = self.history.invoke(self.name, call, self.world.now)
+        self._blobs = blobs
+        self._seq += 1
+        self._doubtful = False
+        self._deadline = self.world.now + self.rng.uniform(*self.patience_s)
+        self._try()
+
+    # -- attempts
+
+    def _try(self) -> None:
+        self._attempt += 1
+        attempt, operation = self._attempt, self.operation
+        self._send(attempt, self.target)
+        if self.rng.random() < 0.03:
+            self._doubtful = True
+            self._send(attempt, self.rng.choice(self.names))
+
+        def expire() -> None:
+            if self.operation is operation and self._attempt == attempt and self.busy:
+                self._doubtful = True
+                self._retry(None)
+
+        self.world.after(self.rng.uniform(0.5, 3.0), expire)
+
+    def _send(self, attempt: int, target: str) -> None:
+        operation = self.operation
+        node = self.nodes[target]
+        if isinstance(operation.call, c.Command):
+            request = encode_request(self._id, self._seq, self._seq - 1, operation.call)
+            blobs = self._blobs
+
+            def arrive() -> None:
+                if not node.running:
+                    self._hear(attempt, operation, None)  # refused by the operating system
+                else:
+                    node.submit(request, blobs, self._answered(attempt, operation))
+        else:
+
+            def arrive() -> None:
+                if not node.running:
+                    self._hear(attempt, operation, None)
+                else:
+                    self._read(attempt, operation, node)
+
+        if self.rng.random() >= self.loss:
+            self.world.after(self.rng.uniform(0.0002, 0.003), arrive)
+
+    def _answered(self, attempt: int, operation: Operation) -> Callable[[object], None]:
+        def done(answer: object) -> None:
+            if self.rng.random() < self.loss:
+                return
+            delay = self.rng.uniform(0.0002, 0.003)
+            self.world.after(delay, lambda: self._hear(attempt, operation, answer))
+
+        return done
+
+    def _read(self, attempt: int, operation: Operation, node: SimNode) -> None:
+        """As `cluster.router` does: the barrier at the master, the read at the node that was asked or at the master."""
+        leader = node.replica.leader_node
+        if leader is None:
+            self._hear(attempt, operation, None)
+            return
+        master = self.nodes[leader]
+        reader = node if self.rng.random() < 0.5 else master
+        query = operation.call
+        assert isinstance(query, q.Query)
+
+        def passed(index: int | None) -> None:
+            if index is None:
+                self._hear(attempt, operation, None)
+            elif self.network.reaches(master.name, reader.name) and reader.running:
+                self._wait(lambda: reader.read(index, query, answered))
+
+        def answered(answer: tuple[object] | None) -> None:
+            if answer is None or isinstance(answer[0], Exception):
+                self._hear(attempt, operation, None)
+            else:
+                self._wait(lambda: self._hear(attempt, operation, answer))
+
+        if self.network.reaches(node.name, leader):
+            self._wait(lambda: master.barrier(passed))
+
+    def _wait(self, then: Event) -> None:
+        self.world.after(self.rng.uniform(0.0002, 0.002), then)
+
+    def _hear(self, attempt: int, operation: Operation, answer: object) -> None:
+        """An answer came: Executed, the answer of a read in a tuple, a `Failure`, or None for "not here, nothing happened"."""
+        if self.operation is not operation or not self.busy:
+            return
+        if isinstance(answer, r.Executed):
+            self._end(answer.result, answer.index)
+        elif isinstance(answer, tuple):
+            self._end(answer[0], 0)
+        elif isinstance(answer, Failure) and answer.final:
+            raise AssertionError(f"{operation} was refused for good: {answer.text}")
+        else:
+            if isinstance(answer, Failure) and answer.unknown:
+                self._doubtful = True
+            if attempt == self._attempt:
+                self._retry(answer)
+
+    def _retry(self, answer: object) -> None:
+        now = self.world.now
+        if now > self._deadline:
+            self._give_up()
+            return
+        self._attempt += 1
+        self._choose()
+        operation = self.operation
+        attempt = self._attempt
+
+        def again() -> None:
+            if self.operation is operation and self._attempt == attempt and self.busy:
+                self._try()
+
+        self.world.after(self.rng.uniform(0.02, 0.3), again)
+
+    def _choose(self) -> None:
+        leaders = [
+            node.replica.leader_node for node in self.nodes.values() if node.running
+        ] + self.names
+        self.target = self.rng.choice([name for name in leaders if name])
+
+    def _end(self, answer: object, index: int) -> None:
+        self.history.answer(self.operation, answer, self.world.now, index)
+        self.knowledge.learn(self.operation.call, answer)
+        self.world.log(f"{self.operation}")
+        self._rest()
+
+    def _give_up(self) -> None:
+        operation = self.operation
+        is_read = not isinstance(operation.call, c.Command)
+        if is_read or not self._doubtful:
+            self.history.nothing(operation, self.world.now)
+        else:
+            operation.fate = Fate.LOST
+        self.world.log(f"given up: {operation}")
+        if not is_read:
+            self._new_id()
+        self._rest()

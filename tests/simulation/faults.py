@@ -1,0 +1,256 @@
+"""The fault model, and the injector that follows it.
+
+Processes
+- Killed at any moment: files keep what was written, the index keeps what was committed.
+- Paused for up to 5 s, and going on as if nothing had happened.
+- The node's clock jumps ahead by up to 5 s; it never goes back (CLOCK_MONOTONIC).
+
+Power and disks (`disk.SimDisk` tells what a loss of power leaves)
+- The power goes at a moment between operations of the disk, or at any one of the next operations: in the middle of a write, before or
+  after a sync, between the syncs of journal and blobs, around a commit of the index; of one node, or of all at once.
+- A sync fails. The process must stop; the machine is restarted, since the kernel may show what is not on the disk.
+- The disk is full for a while: writes of journal and blobs, and commits of the index, fail.
+- Syncs take up to 1.5 s for a while.
+
+Network (`network.Network`)
+- Partitions: one node off, halves, a chain A–B–C whose ends do not reach each other, one direction only. They hold frames back; when they
+  last, connections break on one end before the other, and lose what was on its way.
+- Connections are reset; frames of the old one may come again at the beginning of the new one.
+- Delays of up to 0.3 s on single frames.
+
+Operators
+- Mastership is handed over; logs are trimmed as they grow, also past what a node that is down still needs (it is then resynced).
+
+Not in the model: bits that rot at rest (the tests of journal and blobs have them), disks that lie about syncs, nodes that lie, links that
+change order within a connection (TLS over TCP does not).
+
+Each seed picks some of these and how often they come; at the end all faults are taken back and the cluster has to converge.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+
+from tests.simulation.network import Network
+from tests.simulation.node import SimNode
+from tests.simulation.world import World
+
+SLOW_SYNC_S = (0.05, 1.5)
+NORMAL_SYNC_S = (0.0005, 0.004)
+
+
+class Injector:
+    """Makes faults until `stop`, then takes them back."""
+
+    def __init__(self, world: World, network: Network, nodes: Sequence[SimNode]) -> None:
+        self.world = world
+        self.network = network
+        self.nodes = list(nodes)
+        self.rng = random.Random(world.rng.getrandbits(32))
+        self.active = False
+        self.pace_s = self.rng.choice((0.3, 0.8, 2.0, 4.0))
+        kinds: list[Callable[[], None]] = [
+            self._kill,
+            self._power_now,
+            self._power_at_operation,
+            self._power_everywhere,
+            self._fail_sync,
+            self._full_disk,
+            self._slow_disk,
+            self._pause,
+            self._jump_clock,
+        ]
+        if len(self.nodes) > 1:
+            kinds += [
+                self._isolate,
+                self._split,
+                self._chain,
+                self._one_way,
+                self._reset,
+                self._transfer,
+            ]
+        picked = [kind for kind in kinds if self.rng.random() < 0.6]
+        self.kinds = picked or [self._kill]
+        network.repeat_chance = self.rng.choice((0.0, 0.0, 0.5))
+        network.slow_chance = self.rng.choice((0.0, 0.0, 0.02))
+
+    def start(self) -> None:
+        self.active = True
+        self._next()
+
+    def stop(self) -> None:
+        """Heal everything, for ever."""
+        self.active = False
+        self.network.unblock_all()
+        self.network.slow_chance = 0.0
+        for node in self.nodes:
+            self._restore(node)
+            if not node.running:
+                node.start()
+            node.resume()
+
+    def _restore(self, node: SimNode) -> None:
+        node.sync_s = NORMAL_SYNC_S
+        node.disk.capacity_bytes = node.disk.plenty_bytes
+        node.disk.cut_at = None
+        node.disk.fail_sync_at = None
+
+    def _next(self) -> None:
+        self.world.after(self.rng.expovariate(1.0 / self.pace_s), self._strike)
+
+    def _strike(self) -> None:
+        if not self.active:
+            return
+        self.rng.choice(self.kinds)()
+        for node in self.nodes:
+            if not node.running:
+                self._restart_later(node)
+        self._next()
+
+    def _node(self) -> SimNode:
+        """Any node, the leader more often than others."""
+        leaders = [n for n in self.nodes if n.running and n.group.is_leader]
+        if leaders and self.rng.random() < 0.6:
+            return self.rng.choice(leaders)
+        return self.rng.choice(self.nodes)
+
+    def _for(self, low: float, high: float, undo: Callable[[], None]) -> None:
+        def end() -> None:
+            if self.active:
+                undo()
+
+        self.world.after(self.rng.uniform(low, high), end)
+
+    def _restart_later(self, node: SimNode) -> None:
+        life = node.life
+
+        def restart() -> None:
+            if node.life == life and not node.running:
+                node.start()
+
+        self.world.after(self.rng.choice((0.05, 0.3, 1.0, 4.0)) * self.rng.random(), restart)
+
+    # -- processes
+
+    def _kill(self) -> None:
+        node = self._node()
+        if node.running:
+            self.world.log(f"fault: {node.name} is killed")
+            node.kill()
+
+    def _pause(self) -> None:
+        node = self._node()
+        if node.running and not node.paused:
+            self.world.log(f"fault: {node.name} is paused")
+            node.pause()
+            self._for(0.1, 5.0, node.resume)
+
+    def _jump_clock(self) -> None:
+        node = self._node()
+        jump = self.rng.uniform(0.1, 5.0)
+        self.world.log(f"fault: the clock of {node.name} jumps {jump:.2f} s")
+        node.clock_offset += jump
+
+    # -- power and disks
+
+    def _power_now(self) -> None:
+        node = self._node()
+        if node.running:
+            self.world.log(f"fault: {node.name} loses power")
+            node.power_off()
+
+    def _power_at_operation(self) -> None:
+        node = self._node()
+        if node.running and node.disk.cut_at is None:
+            ahead = self.rng.randint(1, 30)
+            self.world.log(f"fault: {node.name} loses power {ahead} operations of its disk ahead")
+            node.disk.cut_at = node.disk.operations + ahead
+
+    def _power_everywhere(self) -> None:
+        self.world.log("fault: all lose power")
+        for node in self.nodes:
+            if node.running:
+                node.power_off()
+
+    def _fail_sync(self) -> None:
+        node = self._node()
+        if node.running:
+            self.world.log(f"fault: a sync of {node.name} fails")
+            node.disk.fail_sync_at = node.disk.syncs + self.rng.randint(1, 6)
+
+    def _full_disk(self) -> None:
+        node = self._node()
+        disk = node.disk
+        used = disk.plenty_bytes - disk.free_bytes()
+        if disk.capacity_bytes == disk.plenty_bytes and used >= 0:
+            self.world.log(f"fault: the disk of {node.name} fills up")
+            disk.capacity_bytes = used + self.rng.randint(0, 20_000)
+
+            def restore() -> None:
+                disk.capacity_bytes = disk.plenty_bytes
+
+            self._for(0.2, 4.0, restore)
+
+    def _slow_disk(self) -> None:
+        node = self._node()
+        self.world.log(f"fault: the disk of {node.name} is slow")
+        node.sync_s = SLOW_SYNC_S
+
+        def restore() -> None:
+            node.sync_s = NORMAL_SYNC_S
+
+        self._for(0.3, 4.0, restore)
+
+    # -- network
+
+    def _block(self, pairs: Sequence[tuple[str, str]], what: str) -> None:
+        self.world.log(f"fault: {what}")
+        for source, target in pairs:
+            self.network.block(source, target)
+
+        def heal() -> None:
+            for source, target in pairs:
+                self.network.unblock(source, target)
+
+        self._for(0.3, 10.0, heal)
+
+    def _isolate(self) -> None:
+        node = self._node()
+        others = [n.name for n in self.nodes if n is not node]
+        pairs = [(node.name, o) for o in others] + [(o, node.name) for o in others]
+        self._block(pairs, f"{node.name} is cut off")
+
+    def _split(self) -> None:
+        names = [n.name for n in self.nodes]
+        self.rng.shuffle(names)
+        cut = self.rng.randint(1, len(names) - 1)
+        left, right = names[:cut], names[cut:]
+        pairs = [(a, b) for a in left for b in right] + [(b, a) for a in left for b in right]
+        self._block(pairs, f"{left} and {right} are parted")
+
+    def _chain(self) -> None:
+        a, b = self.rng.sample([n.name for n in self.nodes], 2)
+        self._block([(a, b), (b, a)], f"{a} and {b} do not reach each other")
+
+    def _one_way(self) -> None:
+        node = self._node()
+        others = [n.name for n in self.nodes if n is not node]
+        picked = self.rng.sample(others, self.rng.randint(1, len(others)))
+        if self.rng.random() < 0.5:
+            self._block([(node.name, o) for o in picked], f"{node.name} is not heard by {picked}")
+        else:
+            self._block([(o, node.name) for o in picked], f"{node.name} does not hear {picked}")
+
+    def _reset(self) -> None:
+        a, b = self.rng.sample([n.name for n in self.nodes], 2)
+        self.network.reset(a, b)
+
+    # -- operators
+
+    def _transfer(self) -> None:
+        for node in self.nodes:
+            if node.running and node.group.is_leader:
+                target = self.rng.choice(self.nodes)
+                self.world.log(f"fault: {node.name} hands over to {target.name}")
+                node.transfer(target.number)

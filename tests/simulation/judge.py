@@ -1,0 +1,150 @@
+"""What must hold at every moment of a run, looked at from outside of the nodes.
+
+1. In a term one node leads.
+2. What is applied at an index is the same everywhere and for ever, and every node applies every index in order.
+3. Nodes that have applied the same index have the same digest.
+4. What is acknowledged is on the disks of a majority: if the power went everywhere now, a majority would come back with the log entry (or
+   the index that has applied it) and the bodies that it names.
+5. A node that stops, stops for a reason that was injected; nothing is refused as damaged or diverged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from zlib import crc32
+
+from raftmail.consensus.engine import REGULAR
+from raftmail.consensus.journal import Identity, Journal
+from raftmail.mail.codec import CodecError, entry_blobs
+from raftmail.storage.blobs import BlobStore
+from raftmail.storage.index import TABLES, Index
+from raftmail.storage.kv import scan
+from tests.simulation.disk import SimDisk
+from tests.simulation.kv import MemoryEngine
+from tests.simulation.node import (
+    BLOB_LIMITS,
+    CLUSTER_ID,
+    JOURNAL_LIMITS,
+    SHARD,
+    Broken,
+    NodeDisk,
+    SimNode,
+)
+from tests.simulation.world import World
+
+DIGEST_EVERY = 8
+"""Digests are compared at indices that this divides."""
+
+
+class Judge:
+    """Looks at every apply and every step; raises `Broken`."""
+
+    def __init__(self, world: World, durability_share: float) -> None:
+        self.world = world
+        self.nodes: Mapping[str, SimNode] = {}
+        self.durability_share = durability_share
+        self.leaders: dict[int, str] = {}
+        self.entries: dict[int, tuple[int, int]] = {}
+        self.digests: dict[int, bytes] = {}
+        self.last: dict[str, tuple[int, int]] = {}
+        self.durability_checks = 0
+
+    # -- what the nodes tell
+
+    def applied(self, node: SimNode, index: int, term: int, payload: bytes) -> None:
+        entry = (term, crc32(payload))
+        known = self.entries.setdefault(index, entry)
+        if known != entry:
+            raise Broken(
+                f"{node.name} applies another entry at {index}: term {term}, not {known[0]}"
+            )
+        life, before = self.last.get(node.name, (-1, -1))
+        if life == node.life and index > before + 1:
+            raise Broken(f"{node.name} applies {index} after {before}")
+        self.last[node.name] = (node.life, index)
+        world = self.world
+        world.note(b"%d %d %d" % (node.number, index, term))
+        if index % DIGEST_EVERY == 0 and node.replica.machine.applied_index == index:
+            digest = node.index.digest()
+            if self.digests.setdefault(index, digest) != digest:
+                raise Broken(f"{node.name} has another digest at {index}")
+        if node.running and node.group.is_leader and world.chance(self.durability_share):
+            self.check_durable(index, term, payload)
+
+    def resynced(self, node: SimNode, index: int) -> None:
+        self.last[node.name] = (node.life, index)
+
+    def stepped(self, node: SimNode) -> None:
+        group = node.replica.group
+        if group.is_leader:
+            leader = self.leaders.setdefault(group.term, node.name)
+            if leader != node.name:
+                raise Broken(f"{leader} and {node.name} both lead in term {group.term}")
+
+    def stopped(self, node: SimNode, error: BaseException) -> None:
+        raise Broken(f"{node.name} stopped: {type(error).__name__}: {error}") from error
+
+    # -- durability
+
+    def check_durable(self, index: int, term: int, payload: bytes) -> None:
+        """Of a committed entry: whether a majority would still have it after a loss of power everywhere."""
+        self.durability_checks += 1
+        holders = [n.name for n in self.nodes.values() if _survives(n, index, term, payload)]
+        if len(holders) <= len(self.nodes) // 2:
+            raise Broken(
+                f"entry {index} of term {term} is committed, and on the disks of {holders} only"
+            )
+
+    def check_bodies(self, node: SimNode) -> None:
+        """At the end: every message's body can be read."""
+        blobs = node.replica.blobs
+        for digest, _ in scan(node.engine.table("blobrefs")):
+            blobs.get(digest)
+
+
+def _survives(node: SimNode, index: int, term: int, payload: bytes) -> bool:
+    disk = stable_copy(node.disk)
+    identity = Identity(CLUSTER_ID, SHARD, node.number)
+    try:
+        journal = Journal.open(disk, "journal", identity, JOURNAL_LIMITS, create=False)
+    except Exception:  # whatever is wrong with it, it does not hold the entry
+        return False
+    table = Index(_stable_index(node.engine))
+    if table.applied_index < index:
+        if not journal.first_index <= index <= journal.last_index:
+            return False
+        if journal.entry(index) != (REGULAR + payload if payload else b"\x01", index, term):
+            return False
+    try:
+        needed = entry_blobs(payload)
+    except CodecError:
+        return True
+    if not needed:
+        return True
+    blobs = BlobStore.open(disk, "blobs", table, BLOB_LIMITS)
+    return all(
+        blobs.has(d) or table.references(d) == 0 < table.applied_index >= index for d in needed
+    )
+
+
+def stable_copy(disk: NodeDisk) -> SimDisk:
+    """The disk as a loss of power would leave it at worst: what was synced, and nothing else."""
+    copy = SimDisk()
+    names = disk.stable_files()
+    for path, content in names.items():
+        if content is None:
+            if path:
+                copy.mkdir(path)
+        else:
+            copy.put(path, content)
+    return copy
+
+
+def _stable_index(engine: MemoryEngine) -> MemoryEngine:
+    copy = MemoryEngine(TABLES)
+    snapshot = engine.snapshot()
+    for name in TABLES:
+        source, target = snapshot.table(name), copy.table(name)
+        target.rows = dict(source.rows)
+        target.keys = list(source.keys)
+    return copy

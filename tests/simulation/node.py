@@ -1,0 +1,480 @@
+"""A node of the simulated cluster: the real journal, blob store, index, state machine, replica and group of one shard, on a simulated disk,
+driven as `raftmail.node.runner` drives them.
+
+A crash is one of two: the process is killed (what was written stays, synced or not), or the power goes (`disk.SimDisk`). After a failed
+sync the machine is restarted, since a kernel may show as written what is not on the disk.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Protocol
+
+from raftmail.consensus.group import Flow, Group, Timing
+from raftmail.consensus.journal import Identity as JournalIdentity
+from raftmail.consensus.journal import Journal, JournalLimits
+from raftmail.mail.queries import FetchBody, Query
+from raftmail.mail.results import Executed
+from raftmail.mail.service import Blob, Failure
+from raftmail.shard.bodies import BodyLimits
+from raftmail.shard.machine import Machine
+from raftmail.shard.replica import Limits, Replica
+from raftmail.storage.blobs import BlobDamaged, BlobLimits, BlobMissing, BlobStore
+from raftmail.storage.disk import DiskFull, SyncFailed
+from raftmail.storage.index import REPLICATED, TABLES, Identity, Index
+from raftmail.storage.kv import scan
+from tests.simulation.disk import PowerCut, SimDisk
+from tests.simulation.kv import MemoryEngine, MemoryTable
+from tests.simulation.network import Network, Payload
+from tests.simulation.world import Event, World
+
+SHARD = 1
+CLUSTER_ID = b"simulated shard."
+TICK_S = 0.1
+TURN_S = 0.0001
+TIMING = Timing(heartbeat_s=0.25, election_min_s=0.8, election_max_s=1.6, fallback_s=1.6)
+"""Slower than a real node's, so that more happens for each heartbeat that is simulated."""
+JOURNAL_LIMITS = JournalLimits(
+    segment_bytes_max=4 << 10,
+    prealloc_bytes_min=2 << 10,
+    prealloc_bytes_max=4 << 10,
+    reserve_bytes=1 << 10,
+    cache_bytes_max=4 << 10,
+)
+BLOB_LIMITS = BlobLimits(
+    segment_bytes_max=16 << 10,
+    alloc_bytes_min=4 << 10,
+    alloc_bytes_max=8 << 10,
+    free_bytes_min=0,
+)
+FLOW = Flow(message_bytes_max=1 << 10, in_flight_bytes_max=8 << 10)
+LIMITS = Limits(
+    entry_requests_max=8,
+    entry_bytes_max=4 << 10,
+    index_commit_requests_max=24,
+    log_bytes_max=32 << 10,
+    bodies=BodyLimits(reclaim_bytes=16 << 10, reclaim_look_bytes=8 << 10, reclaim_rest_s=1.0),
+)
+
+
+class Broken(Exception):
+    """A promise does not hold."""
+
+
+class Watcher(Protocol):
+    """Who looks at what replicas do; raises when a promise is broken."""
+
+    def applied(self, node: SimNode, index: int, term: int, payload: bytes) -> None: ...
+    def stepped(self, node: SimNode) -> None: ...
+    def resynced(self, node: SimNode, index: int) -> None: ...
+    def stopped(self, node: SimNode, error: BaseException) -> None: ...
+
+
+class NodeDisk(SimDisk):
+    """`plenty_bytes`: a capacity below it means that the disk is made to fill up."""
+
+    plenty_bytes = 1 << 40
+
+    def stable_files(self) -> dict[str, bytes | None]:
+        """What would be left if the power went now and nothing unsynced were kept; None for a folder."""
+        return {
+            path: None if isinstance(what, str) else what.stable
+            for path, what in self._stable_names.items()
+        }
+
+
+class SimEngine(MemoryEngine):
+    """LMDB's twin on a node's disk: its commits count as operations of the disk, at which the power may go."""
+
+    disk: NodeDisk
+
+    def commit(self, sync: bool = True) -> None:
+        disk = self.disk
+        if disk.capacity_bytes < disk.plenty_bytes and disk.random.random() < 0.3:
+            self.fail_commit = DiskFull("no space for the simulated index")
+        if not disk.count():
+            super().commit(sync)
+            return
+        if disk.random.random() < 0.5:
+            super().commit(sync)
+        raise PowerCut
+
+
+class _Watched(Replica):
+    """A replica whose applies are told to the watcher."""
+
+    owner: SimNode
+
+    def apply(self, index: int, term: int, payload: bytes) -> None:
+        Replica.apply(self, index, term, payload)
+        self.owner.watcher.applied(self.owner, index, term, payload)
+
+
+class SimNode:
+    """A machine with a disk; `replica` is there while `running`."""
+
+    def __init__(
+        self, world: World, network: Network, watcher: Watcher, names: Sequence[str], number: int
+    ) -> None:
+        self.world = world
+        self.network = network
+        self.watcher = watcher
+        self.number = number
+        self.name = names[number - 1]
+        self.nodes = dict(enumerate(names, 1))
+        self.disk = NodeDisk(world.rng.getrandbits(32))
+        self.engine = SimEngine(TABLES)
+        self.engine.disk = self.disk
+        self.replica: _Watched
+        self.index: Index
+        self.timing = TIMING
+        self.limits = LIMITS
+        self.sync_s = (0.0005, 0.004)
+        self.clock_offset = world.between(0.0, 1000.0)
+        self.running = False
+        self.life = 0
+        self.paused = False
+        self._backlog: list[Event] = []
+        self._turn_due = False
+        self._syncing = False
+        self._again = False
+        self._made = False
+
+    # -- starting and stopping
+
+    @property
+    def now(self) -> float:
+        """The node's own clock: never goes back, and may jump ahead."""
+        return self.world.now + self.clock_offset
+
+    @property
+    def group(self) -> Group:
+        return self.replica.group
+
+    def start(self) -> None:
+        """Open everything from the disk, as a node does, and join the others."""
+        if self.running:
+            return
+        self.life += 1
+        try:
+            self._open()
+        except (PowerCut, Exception) as e:
+            self._stop(e)
+            return
+        self.running = True
+        self._turn_due = self._syncing = self._again = False
+        self.world.log(
+            f"{self.name} up, applied {self.group.applied_index}, log to {self.group.last_index}"
+        )
+        self.network.up(self.name, self)
+        self._tick(self.life)
+
+    def _open(self) -> None:
+        disk = self.disk
+        journal = Journal.open(
+            disk,
+            "journal",
+            JournalIdentity(CLUSTER_ID, SHARD, self.number),
+            JOURNAL_LIMITS,
+            create=not self._made,
+        )
+        self.index = Index(self.engine, Identity("simulated", SHARD, str(self.number)))
+        blobs = BlobStore.open(disk, "blobs", self.index, BLOB_LIMITS)
+        machine = Machine(self.index)
+        replica = _Watched(SHARD, self.name, self.nodes, machine, blobs, self.limits)
+        replica.owner = self
+        self.replica = replica
+        group = Group(
+            SHARD,
+            self.number,
+            set(self.nodes),
+            journal,
+            replica,
+            machine.applied_index,
+            random.Random(self.world.rng.getrandbits(32)),
+            self.now,
+            self.timing,
+            FLOW,
+        )
+        replica.start(group)
+        self._made = True
+
+    def kill(self) -> None:
+        """SIGKILL: what was written stays."""
+        self._stop(None)
+        self.engine.abort()
+
+    def power_off(self) -> None:
+        self._stop(None)
+        self._lose_power()
+
+    def _lose_power(self) -> None:
+        self.disk.power_off()
+        self.disk.restart()
+        self.engine.power_loss(lucky=self.world.chance(0.5))
+
+    def _stop(self, error: BaseException | None) -> None:
+        if self.running:
+            self.network.down(self.name)
+        self.running = self.paused = False
+        self._backlog.clear()
+        self.life += 1
+        if error is None:
+            return
+        self.world.log(f"{self.name} stops: {type(error).__name__} {error}")
+        if isinstance(error, Broken):
+            raise error
+        if isinstance(error, PowerCut | SyncFailed):
+            self._lose_power()
+        elif isinstance(error, DiskFull):
+            self.engine.abort()
+        else:
+            self.watcher.stopped(self, error)
+
+    def _guard(self, work: Callable[[], None]) -> None:
+        """Do some work as a process does: what it raises ends it."""
+        try:
+            work()
+        except (PowerCut, Exception) as e:
+            self._stop(e)
+            return
+        if self.running:
+            self.watcher.stepped(self)
+
+    def _later(self, delay: float, work: Callable[[], None]) -> None:
+        """Do some work later, in this life; when the node is paused then, when it goes on."""
+        life = self.life
+
+        def run() -> None:
+            if self.life != life:
+                return
+            if self.paused:
+                self._backlog.append(run)
+            else:
+                self._guard(work)
+
+        self.world.after(delay, run)
+
+    def pause(self) -> None:
+        """SIGSTOP, or a virtual machine that is not scheduled."""
+        self.paused = self.running
+
+    def resume(self) -> None:
+        if self.paused:
+            self.paused = False
+            backlog, self._backlog = self._backlog, []
+            for run in backlog:
+                run()
+
+    def _now_or_later(self, work: Callable[[], None]) -> None:
+        if self.paused:
+            self._later(0.0, work)
+        else:
+            self._guard(work)
+
+    # -- the network's side
+
+    def connected(self, peer: str) -> None:
+        def work() -> None:
+            self.replica.connected(self.now, peer)
+            self._wake()
+
+        self._now_or_later(work)
+
+    def disconnected(self, peer: str) -> None:
+        def work() -> None:
+            self.replica.disconnected(self.now, peer)
+            self._wake()
+
+        self._now_or_later(work)
+
+    def receive(self, peer: str, frames: Sequence[Payload]) -> None:
+        def work() -> None:
+            receive, now = self.replica.receive, self.now
+            for kind, content in frames:
+                receive(now, peer, kind, content)
+            self._wake()
+
+        self._now_or_later(work)
+
+    # -- the runner's loop
+
+    def _tick(self, life: int) -> None:
+        if self.life != life:
+            return
+        if not self.paused:
+            self._guard(self._tick_now)
+        self.world.after(TICK_S, lambda: self._tick(life))
+
+    def _tick_now(self) -> None:
+        self.replica.tick(self.now)
+        if self.replica.needs_turn:
+            self._wake()
+
+    def _wake(self) -> None:
+        if not self._turn_due:
+            self._turn_due = True
+            self._later(TURN_S, self._turn)
+
+    def _turn(self) -> None:
+        self._turn_due = False
+        replica = self.replica
+        replica.step(self.now)
+        self._flush()
+        if self._syncing:
+            self._again = True
+            return
+        jobs = replica.begin_sync()
+        if not jobs:
+            self._finish()
+            return
+        self._syncing = True
+        world = self.world
+        world.rng.shuffle(jobs)
+        left = len(jobs)
+
+        def end(job: Callable[[], None], early: bool) -> Callable[[], None]:
+            def run() -> None:
+                nonlocal left
+                if not early:
+                    job()
+                left -= 1
+                if not left:
+                    self._syncing = False
+                    self._finish()
+                    if self._again:
+                        self._again = False
+                        self._wake()
+
+            return run
+
+        for job in jobs:
+            early = world.chance(0.3)
+            if early:
+                job()
+            self._later(world.between(*self.sync_s), end(job, early))
+
+    def _finish(self) -> None:
+        self.replica.end_sync(self.now)
+        self._flush()
+        if self.replica.has_work:
+            self._wake()
+
+    def _flush(self) -> None:
+        batches: dict[str, list[Payload]] = {}
+        for target, kind, parts in self.replica.take_frames():
+            batches.setdefault(target, []).append((kind, b"".join(parts)))
+        for target, frames in batches.items():
+            self.network.send(self.name, target, frames)
+
+    # -- requests
+
+    def submit(
+        self, request: bytes, blobs: Sequence[Blob], done: Callable[[Executed | Failure], None]
+    ) -> None:
+        """A request has arrived. When the node is down, nothing is answered."""
+        if not self.running:
+            return
+
+        def work() -> None:
+            self.replica.submit(self.now, request, blobs, done)
+            self._wake()
+
+        self._now_or_later(work)
+
+    def barrier(self, done: Callable[[int | None], None]) -> None:
+        """A read barrier, asked for by this node or another."""
+        if not self.running:
+            return
+
+        def work() -> None:
+            self.replica.barrier(self.now, done)
+            self._wake()
+
+        self._now_or_later(work)
+
+    def read(self, index: int, query: Query, done: Callable[[tuple[object] | None], None]) -> None:
+        """Answer a query once `index` is applied; None when it cannot be answered here."""
+        if not self.running:
+            return
+
+        def answer(applied: bool) -> None:
+            done((self._answer(query),) if applied else None)
+
+        self._now_or_later(lambda: self.replica.when_applied(index, answer))
+
+    def _answer(self, query: Query) -> object:
+        machine = self.replica.machine
+        if not isinstance(query, FetchBody):
+            return machine.query(query)
+        digest = machine.body_of(query)
+        if digest is None:
+            return None
+        try:
+            return self.replica.body(digest)
+        except (BlobMissing, BlobDamaged) as e:
+            return e
+
+    def transfer(self, number: int) -> None:
+        def work() -> None:
+            if self.group.is_leader and number != self.number:
+                try:
+                    self.group.transfer(self.now, number)
+                except ValueError:
+                    return
+                self._wake()
+
+        self._now_or_later(work)
+
+    def resync_from(self, source: SimNode) -> None:
+        """Take over the source's state, bodies included, as one step in which the power stays on."""
+        if self._syncing or source.group.applied_index <= self.group.applied_index:
+            return
+        disk = self.disk
+        cut_at, disk.cut_at = disk.cut_at, None
+        fail_at, disk.fail_sync_at = disk.fail_sync_at, None
+        capacity, disk.capacity_bytes = disk.capacity_bytes, disk.plenty_bytes
+
+        def work() -> None:
+            blobs = self.replica.blobs
+            source.index.flush()
+            for digest, _ in scan(source.engine.table("blobrefs")):
+                if not blobs.has(digest):
+                    blobs.append(digest, source.replica.blobs.get(digest))
+            job = blobs.begin_sync()
+            if job is not None:
+                job.run()
+                blobs.end_sync(job)
+            self.engine.abort()
+            for name in REPLICATED:
+                _copy_table(source.engine.table(name), self.engine.table(name))
+            state = source.engine.table("meta").get(b"state")
+            assert state is not None
+            self.engine.table("meta").put(b"state", state)
+            self.engine.commit()
+            self.replica.machine.abort()
+            index = self.replica.machine.applied_index
+            self.index.durable_index = self.index.committed_index = index
+            self.group.jump(index, self.replica.machine.applied_term)
+            self.watcher.resynced(self, index)
+            self._wake()
+
+        self.world.log(f"{self.name} is resynced by {source.name} to {source.group.applied_index}")
+        self._guard(work)
+        disk.cut_at = cut_at
+        disk.fail_sync_at = fail_at
+        disk.capacity_bytes = capacity
+
+    def use_limits(self, log_bytes_max: int) -> None:
+        """Other limits from the next start on."""
+        self.limits = replace(self.limits, log_bytes_max=log_bytes_max)
+
+
+def _copy_table(source: MemoryTable, target: MemoryTable) -> None:
+    for key in [key for key in target.keys if source.get(key) is None]:
+        target.delete(key)
+    for key, value in scan(source):
+        if target.get(key) != value:
+            target.put(key, value)

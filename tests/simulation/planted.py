@@ -1,0 +1,177 @@
+"""The simulator, proved: each of these faults is put into the code, and seeds are run until one shows it.
+
+`FAULTS` are those that the simulator has to find; the table in docs/testing.md is what `report` prints.
+"""
+
+from __future__ import annotations
+
+import time
+
+from raftmail.consensus.group import Group
+from raftmail.consensus.journal import Journal
+from raftmail.consensus.segments import SyncJob as JournalSync
+from raftmail.shard import transfer
+from raftmail.shard.machine import Machine
+from raftmail.shard.replica import Replica
+from raftmail.shard.store import StoreCommand
+from raftmail.storage.blobfiles import SyncJob as BlobSync
+from raftmail.storage.blobs import BlobStore
+from raftmail.storage.clients import Clients
+from raftmail.storage.index import Index
+from raftmail.storage.reclaim import Reclaimer
+from tests.consensus.planted import FAULTS as GUARDS
+from tests.consensus.planting import Edit, Fault, planted
+from tests.simulation.run import simulate
+
+
+def _fault(does: str, *edits: tuple[object, str, str, str]) -> Fault:
+    return Fault(does, tuple(Edit(*edit) for edit in edits))
+
+
+FROM_CONSENSUS = (
+    "ticket-commits",
+    "cut-matching",
+    "commit-unverified",
+    "prev-unchecked",
+    "late-messages",
+    "vote-before-sync",
+    "ack-before-sync",
+    "heartbeat-acks-unsynced",
+    "release-too-much",
+    "leader-counts-unsynced",
+    "apply-twice",
+    "apply-unsynced",
+    "apply-swallows",
+    "read-without-round",
+    "read-before-own-entry",
+    "read-joins-round",
+)
+"""Guards of the engine whose removal breaks a promise that clients see, and not a measure of speed alone."""
+
+FAULTS: dict[str, Fault] = {
+    **{name: GUARDS[name] for name in FROM_CONSENSUS},
+    "journal-not-synced": _fault(
+        "the journal is not synced", (JournalSync, "run", "file.sync()", "pass")
+    ),
+    "bodies-not-synced": _fault("bodies are not synced", (BlobSync, "run", "file.sync()", "pass")),
+    "votes-not-written": _fault(
+        "term and vote are not written to the journal",
+        (Journal, "setCurrentTerm", "self._files.append(", "(lambda *_: None)("),
+    ),
+    "ack-without-body": _fault(
+        "an entry is acknowledged before its bodies are there",
+        (
+            Replica,
+            "holds_blobs",
+            "return payload[:1] == MARK or self.bodies.hold(payload, index)",
+            "return payload[:1] == MARK or self.bodies.hold(payload, index) or True",
+        ),
+    ),
+    "torn-entries-kept": _fault(
+        "entries whose bodies a loss of power took are acknowledged after it",
+        (Replica, "start", "if unheld:", "if False:"),
+    ),
+    "applied-before-committed": _fault(
+        "entries are applied, and answered, before they are committed",
+        (Group, "engine_apply", "engine.commit_index(),", "self.journal.last_index,"),
+        (Group, "engine_apply", "self.journal.synced_index,", "1 << 60,"),
+    ),
+    "retries-not-known": _fault(
+        "a request that was carried out is carried out again when it is retried",
+        (Machine, "_requests", "if known is not None:", "if False:"),
+        (Machine, "known", "raw = record.results.get(seq)", "raw = None"),
+    ),
+    "retries-forgotten": _fault(
+        "what was carried out is forgotten by a restart",
+        (
+            Clients,
+            "flush",
+            "self._table.put(key, seal_packed(key, self._clients[key].packed()))",
+            "pass",
+        ),
+    ),
+    "barrier-skipped": _fault(
+        "reads need no barrier",
+        (Replica, "barrier", "self.group.barrier(now, done)", "done(self.group.commit_index)"),
+    ),
+    "read-not-applied": _fault(
+        "a read does not wait until what the barrier says is applied",
+        (Replica, "when_applied", "if self.group.applied_index >= index:", "if True:"),
+    ),
+    "lost-told-as-nothing": _fault(
+        "a client is told that nothing happened when the outcome is not known",
+        (Replica, "_fail_in_flight", "unknown=True", "unknown=False"),
+    ),
+    "trimmed-too-far": _fault(
+        "the log is trimmed beyond what the index has on the disk",
+        (
+            Replica,
+            "_trim_log",
+            "min(self.machine.durable_index, first + drop)",
+            "self.group.applied_index",
+        ),
+    ),
+    "uids-given-again": _fault(
+        "the UIDs of expunged messages are given to new ones",
+        (
+            transfer,
+            "expunge",
+            "uids = removed.build()\n",
+            "uids = removed.build()\n"
+            "    mailbox.uidnext = uids.first if uids.last == mailbox.uidnext - 1 and len(uids) == 1 else mailbox.uidnext\n",
+        ),
+    ),
+    "modseq-stays": _fault(
+        "a change of flags does not raise the modseq",
+        (StoreCommand, "execute", "highest += 1", "highest += 0"),
+    ),
+    "apply-not-alike": _fault(
+        "what is applied depends on when the replica last committed its index",
+        (
+            Index,
+            "new_mailbox",
+            "uidvalidity = max(uidvalidity_seed, self.last_uidvalidity + 1)",
+            "uidvalidity = max(uidvalidity_seed, self.last_uidvalidity + 1) + self.durable_index % 2",
+        ),
+    ),
+    "pins-ignored": _fault(
+        "bodies that the log needs are given back",
+        (Reclaimer, "_empty", "or store.is_pinned(item.digest)", ""),
+    ),
+    "places-before-sync": _fault(
+        "the index says where bodies are that are not on the disk",
+        (BlobStore, "place_pending", "if (place.sequence, place.end) > durable:", "if False:"),
+    ),
+}
+
+
+def seeds_until_found(fault: Fault, most: int) -> tuple[int, str]:
+    """After how many seeds (from 0) the fault shows, and how; 0 when it does not within `most`."""
+    with planted(fault):
+        for seed in range(most):
+            outcome = simulate(seed, 3)
+            if outcome.problem:
+                return seed + 1, outcome.problem
+    return 0, ""
+
+
+def report(most: int, only: str | None = None) -> int:
+    """Print the table; 1 when something is not found."""
+    missed = []
+    print("| fault | seeds | seconds | found as |\n|---|---|---|---|")
+    for name, fault in {**FAULTS, **(GUARDS if only else {})}.items():
+        if only and name != only:
+            continue
+        began = time.monotonic()
+        seeds, problem = seeds_until_found(fault, most)
+        took = time.monotonic() - began
+        if not seeds:
+            missed.append(name)
+        told = problem.replace("\n", " ").replace("|", "/")[:100]
+        print(
+            f"| `{name}`: {fault.does} | {seeds or f'not in {most}'} | {took:.0f} | {told} |",
+            flush=True,
+        )
+    if missed:
+        print("not found: " + ", ".join(missed))
+    return 1 if missed else 0

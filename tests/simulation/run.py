@@ -1,0 +1,208 @@
+"""One run: a cluster, clients, faults, and the judgement."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from itertools import pairwise
+
+from raftmail.mail import commands as c
+from raftmail.mail import queries as q
+from raftmail_chaos.checker import Problem, check
+from raftmail_chaos.history import Fate, History
+from tests.simulation.clients import (
+    EVERYTHING,
+    MAILBOXES,
+    SEED,
+    USER,
+    Client,
+    Knowledge,
+)
+from tests.simulation.faults import Injector
+from tests.simulation.judge import Judge
+from tests.simulation.network import Network
+from tests.simulation.node import Broken, SimNode
+from tests.simulation.world import World
+
+FAULTY_S = 40.0
+CALM_S_MAX = 30.0
+STEP_S = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """`problem` is "" when everything held. `trace` is the same for the same seed and code."""
+
+    seed: int
+    nodes: int
+    problem: str
+    trace: str
+    seconds: float
+    operations: int
+    answered: int
+    entries: int
+    lines: tuple[str, ...]
+
+
+class Simulation:
+    """One seed. Everything that the run depends on comes from it."""
+
+    def __init__(self, seed: int, nodes: int, *, verbose: bool = False) -> None:
+        self.world = world = World(seed, verbose=verbose)
+        names = [f"n{i}" for i in range(1, nodes + 1)]
+        self.network = Network(world, names)
+        self.judge = Judge(world, durability_share=0.04)
+        self.nodes = [
+            SimNode(world, self.network, self.judge, names, i) for i in range(1, nodes + 1)
+        ]
+        self.judge.nodes = {node.name: node for node in self.nodes}
+        log_bytes_max = world.rng.choice((6 << 10, 12 << 10, 1 << 30))
+        for node in self.nodes:
+            node.use_limits(log_bytes_max)
+        self.history = History()
+        knowledge = Knowledge()
+        think_s = world.rng.choice((0.1, 0.4, 1.0))
+        loss = world.rng.choice((0.0, 0.02, 0.15))
+        self.clients = [
+            Client(
+                f"c{i}",
+                world,
+                self.network,
+                self.judge.nodes,
+                self.history,
+                knowledge,
+                think_s=think_s,
+                loss=loss,
+            )
+            for i in range(world.rng.randint(2, 5))
+        ]
+        self.injector = Injector(world, self.network, self.nodes)
+
+    def run(self) -> Outcome:
+        world = self.world
+        problem = ""
+        try:
+            self._run()
+            problems = check(self.history)
+            if problems:
+                problem = _told(problems)
+        except Broken as e:
+            problem = f"broken: {e}"
+        except Exception as e:
+            problem = f"error: {type(e).__name__}: {e}"
+            if world._verbose:
+                raise
+        if problem:
+            world.log(problem)
+        return Outcome(
+            world.seed,
+            len(self.nodes),
+            problem,
+            world.trace,
+            world.now,
+            len(self.history.operations),
+            sum(o.fate is Fate.ANSWERED for o in self.history.operations),
+            max(self.judge.entries, default=0),
+            tuple(world.lines[-400:]),
+        )
+
+    def _run(self) -> None:
+        world = self.world
+        for node in self.nodes:
+            node.start()
+        world.run_until(world.now + 2.0)
+        first = self.clients[0]
+        for name in MAILBOXES[1:]:
+            first.ask(c.CreateMailbox(USER, name, SEED, name.encode().rjust(16)))
+            self._until(lambda: not first.busy, "a mailbox is not made")
+        for client in self.clients:
+            client.start()
+        self.injector.start()
+        self._run_for(FAULTY_S)
+        world.log("the faults end")
+        self.injector.stop()
+        self._run_for(2.0)
+        for client in self.clients:
+            client.stop()
+        self._until(
+            lambda: not any(client.busy for client in self.clients), "the clients are not answered"
+        )
+        self._until(self._converged, "the nodes do not converge")
+        reader = self.clients[0]
+        reader.loss, reader.patience_s = 0.0, (CALM_S_MAX, CALM_S_MAX)
+        for name in MAILBOXES:
+            reader.ask(q.FetchMessages(USER, name, EVERYTHING))
+            self._until(lambda: not reader.busy, "a read is not answered")
+            if reader.operation.fate is not Fate.ANSWERED:
+                raise Broken(f"{reader.operation} is not answered")
+        digests = {node.name: node.index.digest() for node in self.nodes}
+        for (a, x), (b, y) in pairwise(digests.items()):
+            if x != y:
+                raise Broken(f"{a} and {b} end with different digests")
+        for node in self.nodes:
+            self.judge.check_bodies(node)
+
+    def _run_for(self, seconds: float) -> None:
+        end = self.world.now + seconds
+        while self.world.now < end:
+            self.world.run_until(min(end, self.world.now + STEP_S))
+            self._resync()
+
+    def _until(self, done: object, otherwise: str) -> None:
+        assert callable(done)
+        end = self.world.now + CALM_S_MAX
+        while not done():
+            if self.world.now >= end:
+                raise Broken(
+                    f"{otherwise} within {CALM_S_MAX} s without faults: {self._standing()}"
+                )
+            self.world.run_until(self.world.now + STEP_S)
+            self._resync()
+
+    def _converged(self) -> bool:
+        groups = [node.group for node in self.nodes if node.running]
+        return (
+            len(groups) == len(self.nodes)
+            and sum(g.is_leader for g in groups) == 1
+            and len({(g.applied_index, g.last_index, g.commit_index) for g in groups}) == 1
+        )
+
+    def _standing(self) -> str:
+        told = []
+        for node in self.nodes:
+            if not node.running:
+                told.append(f"{node.name} down")
+                continue
+            g = node.group
+            what = "leads" if g.is_leader else f"follows {g.leader}"
+            told.append(
+                f"{node.name} {what} term {g.term} log {g.journal.first_index}-{g.last_index} "
+                f"synced {g.journal.synced_index} commit {g.commit_index} applied {g.applied_index} "
+                f"parked {g.has_parked} full {node.replica.disk_full}"
+            )
+        return "; ".join(told)
+
+    def _resync(self) -> None:
+        """What `raftmail.resync` does, in one step: a replica beyond the log gets the state of the one that offered it."""
+        for node in self.nodes:
+            if node.running and not node.paused and node.group.resync_wanted is not None:
+                offered, _ = node.group.resync_wanted
+                source = self.nodes[offered - 1]
+                if source.running and self.network.reaches(source.name, node.name):
+                    node.resync_from(source)
+
+
+def _told(problems: list[Problem]) -> str:
+    return "history: " + "\n".join(map(str, problems[:5]))
+
+
+def simulate(seed: int, nodes: int, *, verbose: bool = False) -> Outcome:
+    """Run one seed. Nothing outside of the run is touched but the engine's clock and the logging level."""
+    logging.disable(logging.CRITICAL)
+    try:
+        return Simulation(seed, nodes, verbose=verbose).run()
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+__all__ = ["Outcome", "Simulation", "simulate"]
