@@ -21,6 +21,7 @@ from raftmail.node.config import Config
 from raftmail.node.replicas import Opened
 
 PEER_ANSWER_S = 2.0
+RELAYED_ANSWER_S = 0.5
 
 Handler = Callable[[Mapping[str, str], float], Awaitable[JSON]]
 
@@ -129,10 +130,10 @@ class Admin:
         return None if root is None else root.engine.table("users").count()
 
     async def _ask_or_none(self, node: str, what: str, arguments: Mapping[str, str]) -> Any:
-        if not self.is_up(node):
-            return None
+        # Without a link of its own a node may still be reached through a third one; a dead one is not waited for long.
+        wait_s = PEER_ANSWER_S if self.is_up(node) else RELAYED_ANSWER_S
         try:
-            return await self.router.ask(node, what, arguments, PEER_ANSWER_S)
+            return await self.router.ask(node, what, arguments, wait_s)
         except Unavailable:
             return None
 

@@ -24,8 +24,9 @@ from raftmail.mail.commands import (
     Subscribe,
 )
 from raftmail.mail.limits import validate
+from raftmail.mail.names import INBOX
 from raftmail.mail.results import Code, Executed
-from raftmail.mail.service import Blob, Failure
+from raftmail.mail.service import Blob, Failure, Unavailable
 from raftmail.mail.summary import encode_summary, summarise
 from raftmail.wire import requests
 from raftmail.wire.codec import Line
@@ -333,13 +334,25 @@ class Writes:
                 hashed = await loop.run_in_executor(None, hash_password, password)
             command = PutUser(address, hashed, replace)
             request = encode_request(client, seq, floor, command)
-        except ValueError as error:
-            self._desk.bad(tag, str(error))
+            if not replace:
+                await self._make_inbox(address, deadline_s)
+        except (ValueError, Unavailable) as error:
+            if isinstance(error, Unavailable):
+                self._desk.retry(tag, error.failure)
+            else:
+                self._desk.bad(tag, str(error))
             if own:
                 self._window.release(own)
             self._desk.finish()
             return
         self._submit(ROOT_SHARD, request, (), deadline_s, partial(self._done, tag, own, 0))
+
+    async def _make_inbox(self, user: str, deadline_s: float) -> None:
+        """Make INBOX before the user, so that every user that exists has one. Where it is already, that is fine.
+
+        Raises `Unavailable`."""
+        command = CreateMailbox(user, INBOX, int(self._front.wall_s()), os.urandom(16))
+        await self._front.service.execute(command, deadline_s=deadline_s)
 
     def _remove_user(self, tag: bytes, line: Line) -> None:
         _, user = requests.words_of(line, "USER REMOVE address", 2)
