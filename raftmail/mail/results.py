@@ -19,7 +19,7 @@ class Code(StrEnum):
     GUIDMISMATCH = "GUIDMISMATCH"
     UNKNOWNUSER = "UNKNOWNUSER"
     STALE = "STALE"  # a sequence number at or below the client's floor: the result was already given and forgotten
-    BAD = "BAD"  # the command cannot be decoded or breaks a rule that the front end should have kept
+    BAD = "BAD"  # the command cannot be decoded, or breaks a rule that the front end should keep
 
 
 @dataclass(frozen=True, slots=True)

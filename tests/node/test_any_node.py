@@ -13,7 +13,7 @@ from raftmail.client import Refused
 from raftmail.mail.commands import StoreMode
 from raftmail.mail.results import Code, SaveResult, StoreResult
 from raftmail.mail.uidset import UidSet
-from tests.node.cluster import Cluster, wait_for
+from tests.node.cluster import Cluster
 
 USER = "alice@example.org"
 ALL = UidSet.parse("1:*")
@@ -130,7 +130,7 @@ def test_mastership_goes_where_an_operator_sends_it(cluster: Cluster) -> None:
     for name in cluster.clients:
         with cluster.client() as client:
             assert client.admin("transfer", shard="1", node=name)["master"] == name
-        wait_for(f"{name} to lead", lambda name=name: cluster.master(1) == name)
+        assert cluster.master(1) == name
 
 
 def test_all_replicas_are_equal_by_digest(cluster: Cluster) -> None:

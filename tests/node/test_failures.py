@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import signal
 import threading
+from functools import partial
 from pathlib import Path
 
 from raftmail.client import ClientError
@@ -21,6 +22,10 @@ def _begin(cluster: Cluster) -> None:
     cluster.master(1)
     with cluster.client() as client:
         client.add_user(USER, "secret-password")
+
+
+def _more_than(acknowledged: dict[int, bytes], count: int) -> bool:
+    return len(acknowledged) > count
 
 
 def _all_there(cluster: Cluster, acknowledged: dict[int, bytes]) -> None:
@@ -60,11 +65,11 @@ def test_no_acknowledged_mail_is_lost_when_the_master_is_killed_again_and_again(
         try:
             for _ in range(3):
                 have = len(acknowledged)
-                wait_for("mail to be saved", lambda have=have: len(acknowledged) > have + 20)
+                wait_for("mail to be saved", partial(_more_than, acknowledged, have + 20))
                 master = cluster.master(1)
                 cluster.kill(master)
                 have = len(acknowledged)
-                wait_for("mail to be saved without it", lambda have=have: len(acknowledged) > have)
+                wait_for("mail to be saved without it", partial(_more_than, acknowledged, have))
                 cluster.start(master)
         finally:
             stop.set()
