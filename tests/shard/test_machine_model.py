@@ -3,11 +3,13 @@ machines against each other (P3, P4)."""
 
 from __future__ import annotations
 
+import random
 import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -29,6 +31,7 @@ _refs = _names | st.integers(1, 4)
 _seeds = st.sampled_from([1, 1000, 5])
 _texts = st.sampled_from(["one", "two", "three"])
 _guids = _texts.map(guid_of)
+_one_uid = st.integers(1, 4).map(UidSet.single)
 _uidsets = st.builds(UidSet.from_uids, st.frozensets(st.integers(1, 6), min_size=1)) | (
     st.sampled_from(["*", "2:*", "1:9", "1:*", "1:3,5:*", "9:*"]).map(UidSet.parse)
 )
@@ -54,9 +57,9 @@ def _messages(draw: st.DrawFn) -> c.NewMessage:
 
 _stores = st.builds(
     c.Store,
-    _users,
-    _refs | st.just("INBOX"),
-    _uidsets,
+    st.just("a") | _users,
+    st.sampled_from(["INBOX", "x", 1, 3]) | _refs,
+    _one_uid | _one_uid | _uidsets,
     st.sampled_from(c.StoreMode),
     _flags,
     st.sampled_from([-1, -1, -1, 0, 2, 3, 4]),
@@ -90,8 +93,8 @@ _commands = st.one_of(
 )
 _steps = st.lists(
     st.one_of(
-        st.tuples(st.just("batch"), st.lists(_commands, min_size=1, max_size=6)),
-        st.tuples(st.just("batch"), st.lists(_stores | _saves, min_size=1, max_size=12)),
+        st.tuples(st.just("batch"), st.lists(_commands, min_size=3, max_size=8)),
+        st.tuples(st.just("batch"), st.lists(_stores | _stores | _saves, min_size=6, max_size=14)),
         st.tuples(st.just("retry"), st.integers(0, 99)),
         st.tuples(st.just("retry"), st.integers(-3, -1)),
         st.tuples(st.just("commit"), st.booleans()),
@@ -100,6 +103,7 @@ _steps = st.lists(
         st.tuples(st.just("look"), st.none()),
         st.tuples(st.just("noop"), st.none()),
     ),
+    min_size=5,
     max_size=14,
 )
 
@@ -265,7 +269,7 @@ def _look_at(machine: Machine, twin: Twin, mailbox: TwinMailbox) -> None:
         assert machine.body_of(q.FetchBody(user, mailbox.name, m.uid)) == m.blob
 
 
-@settings(max_examples=150)
+@settings(max_examples=100)
 @given(_steps)
 def test_the_machine_does_what_the_twin_does_through_retries_aborts_and_power_loss(
     steps: list[tuple[str, Any]],
@@ -273,14 +277,68 @@ def test_the_machine_does_what_the_twin_does_through_retries_aborts_and_power_lo
     run = _Run()
     for what, with_ in steps:
         run.step(what, with_)
+    _finish(run)
+
+
+def _finish(run: _Run) -> None:
+    """All is as the twin has it, fsck is content, and a machine that was never disturbed has the
+    same rows."""
     _look(run.machine, run.twin)
     assert check(run.machine.index) == []
-
     other = new_machine()
     for index, payload in enumerate(run.log, 1):
         other.apply(index, 1, payload, want_results=False)
     assert other.index.digest() == run.machine.index.digest()
     assert rows_of(other) == rows_of(run.machine)
+
+
+def _some_command(rng: random.Random) -> c.Command:
+    """One that mostly finds what it names."""
+    user = rng.choice("aaaab")
+    name = rng.choice(["INBOX", "INBOX", "x", "x/y", "y"])
+    ref: str | int = name if rng.random() < 0.7 else rng.randint(1, 8)
+    few = rng.sample(range(1, 13), rng.randint(1, 3))
+    uids = rng.choice([UidSet.single(few[0]), UidSet.from_uids(few), UidSet.parse("3:*")])
+    flags = tuple(rng.sample(["\\Seen", "\\Deleted", "k1", "K2", "k3"], rng.randint(0, 2)))
+    target = c.Target(user, rng.choice(["INBOX", "x", "y", ref]), rng.random() < 0.3)
+    kind = rng.choices("SsctedrRuUpP", (30, 40, 8, 8, 8, 4, 5, 4, 2, 2, 2, 0.3))[0]
+    if kind == "S":
+        text = rng.choice(["one", "two", "three"])
+        where = (target,) if rng.random() < 0.8 else (target, c.Target("b", "INBOX"))
+        new = c.NewMessage(where, body_hash(text), 5, guid_of(text), 1, flags, text.encode())
+        return c.Save(user, (new,) * rng.randint(1, 2), rng.randint(1, 50))
+    if kind == "s":
+        since = rng.choice([-1, -1, rng.randint(0, 60)])
+        return c.Store(user, ref, uids, rng.choice(list(c.StoreMode)), flags, since)
+    if kind in "ct":
+        return c.Copy(user, ref, uids, target, 1, kind == "t")
+    if kind == "e":
+        return c.Expunge(user, ref, uids, rng.random() < 0.5)
+    if kind == "d":
+        return c.DeleteMailbox(user, ref)
+    if kind in "rR":
+        other = rng.choice(["x", "x/y", "y", "y/z", f"old{rng.randint(1, 9)}"])
+        if kind == "r":
+            return c.RenameMailbox(user, ref, other, rng.randint(1, 50), bytes(16))
+        return c.CreateMailbox(user, other, rng.randint(1, 50), bytes(16))
+    if kind == "u":
+        return c.PutUser(user, "hash", rng.random() < 0.5)
+    if kind == "U":
+        return c.RemoveUser(user)
+    if kind == "p":
+        return c.Subscribe(user, name, rng.random() < 0.7)
+    return c.PurgeUser(user)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_long_life_of_a_shard_ends_where_the_twin_does(seed: int) -> None:
+    rng = random.Random(seed)
+    run = _Run()
+    for _ in range(60):
+        run.batch([_some_command(rng) for _ in range(rng.randint(1, 15))])
+        what = rng.choice(["retry", "commit", "abort", "power", "look", "noop", "noop"])
+        run.step(what, rng.randint(-25, -1) if what == "retry" else rng.random() < 0.5)
+    _finish(run)
 
 
 @settings(max_examples=12)
