@@ -72,10 +72,13 @@ class BodyFetch:
 
     def settle(self) -> None:
         """Take what is on stable storage by now from the list."""
+        settled = []
         while self._arrived and self._bodies.durable(self._arrived[0][0]):
             digest, size = self._arrived.popleft()
             self._unsynced_bytes -= size
-            self._missing.remove(digest)
+            settled.append(digest)
+        if settled:
+            self._missing.remove_many(settled)
             self._dirty = True
 
     def take_dirty(self) -> bool:
@@ -138,7 +141,7 @@ class BodyFetch:
     def _next(self) -> tuple[bytes, int] | None:
         while self._awaited:
             digest = self._awaited.popleft()
-            if self._is_wanted(digest) and self._missing.has(digest):
+            if self._is_free(digest) and self._missing.has(digest) and not self._bodies.has(digest):
                 return digest, self._missing.size_of(digest)
         if self._added != self._missing.added:
             # Newer ones may stand before those that were looked at last.
@@ -148,7 +151,7 @@ class BodyFetch:
         while True:
             while self._ready:
                 digest, size = self._ready.popleft()
-                if self._is_wanted(digest):
+                if self._is_free(digest):
                     return digest, size
             page = self._missing.page(self._cursor, _PAGE)
             if not page:
@@ -157,15 +160,11 @@ class BodyFetch:
             for item in page:
                 if self._bodies.has(item.digest):
                     self._arrived.append((item.digest, 0))  # it came another way
-                elif self._is_wanted(item.digest) and not self._is_over(item.digest):
+                elif self._is_free(item.digest) and not self._is_over(item.digest):
                     self._ready.append((item.digest, item.size_bytes))
 
-    def _is_wanted(self, digest: bytes) -> bool:
-        return (
-            digest not in self._in_flight
-            and digest not in self._unavailable
-            and not self._bodies.has(digest)
-        )
+    def _is_free(self, digest: bytes) -> bool:
+        return digest not in self._in_flight and digest not in self._unavailable
 
     def _is_over(self, digest: bytes) -> bool:
         """No message has this body any more."""

@@ -45,10 +45,10 @@ class Limits:
     """Rows after which a half resync is committed, under its mark."""
 
     commit_bytes: int = 16 << 20
-    step_rows: int = 8192
+    step_rows: int = 2048
     """About as many rows are looked at or written in one step."""
 
-    step_bytes: int = 2 << 20
+    step_bytes: int = 512 << 10
     silence_s: float = 60.0
     """How long the other end may say nothing."""
 

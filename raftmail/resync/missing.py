@@ -1,14 +1,14 @@
 """The bodies that messages refer to and the blob store does not have, on the disk, newest first.
 
-Rows of the index's local table: `missing/order/` with the received date counted down and the hash,
-`missing/body/` with the hash (to the date and size), `missing/lost/` with the hash for those that
+Rows of the index's local table: `missing/order/` with the received date counted down and the hash (to
+the size), `missing/body/` with the hash (to the date and size), `missing/lost/` with the hash for those that
 no peer has, and `missing/total`. All is written in the index's open transaction, with whatever
 made a body missing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from struct import Struct
 from typing import NamedTuple
 
@@ -25,7 +25,7 @@ _ORDER_END = after_prefix(_ORDER)
 _LOST_END = after_prefix(_LOST)
 
 _RANK = Struct(">Q")
-_VALUE = Struct(">QI")
+_SIZE = Struct(">I")
 _LATEST_US = 2**63 - 1
 
 AWAITED_US = _LATEST_US
@@ -70,28 +70,47 @@ class Missing:
 
     def add(self, digest: bytes, size_bytes: int, received_us: int) -> bool:
         """Note that a body is missing; False when that is known."""
+        return self.add_many([(digest, size_bytes, received_us)]) == 1
+
+    def add_many(self, bodies: Iterable[tuple[bytes, int, int]]) -> int:
+        """Hash, size and received date of each. How many of them were not known."""
         table = self._table
-        if table.get(_BODY + digest) is not None:
-            return False
-        table.delete(_LOST + digest)
-        rank = _RANK.pack(_LATEST_US - max(-(2**62), min(received_us, _LATEST_US)))
-        key = _ORDER + rank + digest
-        table.put(key, seal(key, b""))
-        key = _BODY + digest
-        table.put(key, seal(key, rank + size_bytes.to_bytes(4, "big")))
-        self._count(1, size_bytes)
-        self.added += 1
-        return True
+        count = total = 0
+        for digest, size_bytes, received_us in bodies:
+            body = _BODY + digest
+            if table.get(body) is not None:
+                continue
+            table.delete(_LOST + digest)
+            rank = _RANK.pack(_LATEST_US - max(-(2**62), min(received_us, _LATEST_US)))
+            size = _SIZE.pack(size_bytes)
+            key = _ORDER + rank + digest
+            table.put(key, seal(key, size))
+            table.put(body, seal(body, rank + size))
+            count += 1
+            total += size_bytes
+        if count:
+            self._count(count, total)
+            self.added += count
+        return count
 
     def remove(self, digest: bytes) -> bool:
         """It is there again, or not needed any more. False: it was not missing."""
-        value = self._value(digest)
-        if value is None:
-            return False
-        self._table.delete(_ORDER + value[:8] + digest)
-        self._table.delete(_BODY + digest)
-        self._count(-1, -int.from_bytes(value[8:], "big"))
-        return True
+        return self.remove_many([digest]) == 1
+
+    def remove_many(self, digests: Iterable[bytes]) -> int:
+        """As `remove`. How many of them were missing."""
+        table = self._table
+        count = total = 0
+        for digest in digests:
+            value = self._value(digest)
+            if value is not None:
+                table.delete(_ORDER + value[:8] + digest)
+                table.delete(_BODY + digest)
+                count += 1
+                total += _SIZE.unpack_from(value, 8)[0]
+        if count:
+            self._count(-count, -total)
+        return count
 
     def lose(self, digest: bytes) -> None:
         """No peer has it."""
@@ -105,15 +124,17 @@ class Missing:
     def size_of(self, digest: bytes) -> int:
         """0 when it is not missing."""
         value = self._value(digest)
-        return 0 if value is None else int.from_bytes(value[8:], "big")
+        return 0 if value is None else int(_SIZE.unpack_from(value, 8)[0])
 
     def page(self, after: bytes, limit: int) -> list[MissingBody]:
         """The next behind `after`, a rank with its hash (b"": from the first on)."""
         start = _ORDER + after + b"\0" if after else _ORDER
         found = []
-        for key, _ in self._table.page(start, _ORDER_END, limit):
-            digest = key[-32:]
-            found.append(MissingBody(key[len(_ORDER) :], digest, self.size_of(digest)))
+        for key, record in self._table.page(start, _ORDER_END, limit):
+            value = unseal("local", key, record)
+            if len(value) != _SIZE.size:
+                raise IndexDamaged("local", key, "it has the wrong length")
+            found.append(MissingBody(key[len(_ORDER) :], key[-32:], _SIZE.unpack(value)[0]))
         return found
 
     def all(self) -> Iterator[bytes]:
@@ -126,7 +147,7 @@ class Missing:
         if record is None:
             return None
         value = unseal("local", _BODY + digest, record)
-        if len(value) != _VALUE.size:
+        if len(value) != _RANK.size + _SIZE.size:
             raise IndexDamaged("local", _BODY + digest, "it has the wrong length")
         return value
 

@@ -58,6 +58,7 @@ class Writer:
         self.blobrefs = engine.table("blobrefs")
         self._bodies = bodies
         self._refs: dict[bytes, list[int]] = {}
+        self._gained: list[tuple[bytes, int, int]] = []
 
     def wrote(self, rows: int, size_bytes: int) -> None:
         self.rows += rows
@@ -173,6 +174,8 @@ class Writer:
             change = pack_change(number, modseq, uid)
             changes.append((change, pack_crc(crc32(change))))
         mailbox.digest = sum_ & DIGEST_MASK
+        gained, self._gained = self._gained, []
+        self.missing.add_many(gained)
         rows.sort()
         self.messages.put_many(rows)
         summaries.sort()
@@ -207,7 +210,7 @@ class Writer:
     def _gain(self, blob: bytes, size_bytes: int, received_us: int) -> None:
         self._refer(blob, size_bytes, 1)
         if not self._bodies.has(blob):
-            self.missing.add(blob, size_bytes, received_us)
+            self._gained.append((blob, size_bytes, received_us))
 
     def _refer(self, blob: bytes, size_bytes: int, change: int) -> None:
         ref = self._refs.get(blob)
