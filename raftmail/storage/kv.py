@@ -12,6 +12,8 @@ costs whole commits, never consistency.
 from __future__ import annotations
 
 import errno
+import os
+import resource
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
@@ -26,6 +28,9 @@ KEY_BYTES_MAX = 511
 PAGE_ROWS = 1000
 MAP_BYTES_INITIAL = 16 << 30
 """Virtual, not on the disk: the file grows as it is written."""
+
+ROOM_BYTES_MIN = 16 << 20
+"""With less space than this, a commit that fails is taken to have failed for want of it."""
 
 READERS_MAX = 512
 
@@ -262,7 +267,19 @@ class _LmdbFile:
         explained = _explained(e, self.path)
         if isinstance(explained, MapFull):
             self.full = True
+        elif _os_error(e) == errno.EIO and not self._has_room():
+            # LMDB calls a write that was cut short for want of space an I/O error.
+            return DiskFull(f"{explained}; there is no space left")
         return explained
+
+    def _has_room(self) -> bool:
+        """Whether the file can grow by `ROOM_BYTES_MIN`."""
+        stat = os.statvfs(self.path)
+        most = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+        size = os.path.getsize(os.path.join(self.path, "data.mdb"))
+        return stat.f_bavail * stat.f_frsize >= ROOM_BYTES_MIN and (
+            most == resource.RLIM_INFINITY or most - size >= ROOM_BYTES_MIN
+        )
 
     def snapshot(self) -> _LmdbSnapshot:
         try:
@@ -307,15 +324,14 @@ class LmdbEngine(_LmdbFile):
     def commit(self, sync: bool = True) -> None:
         try:
             self._txn.commit()
-            if sync:
-                self.env.sync(True)
         except lmdb.Error as e:
             explained = self.explained(e)
-            if _os_error(e) == errno.EIO:
-                raise SyncFailed(str(explained)) from e
-            self._txn.abort()
+            if _os_error(e) == errno.EIO and not isinstance(explained, DiskFull):
+                raise SyncFailed(f"{self.path}: {e}") from e
             self._begin()
             raise explained from e
+        if sync:
+            self.sync()
         self._begin()
 
     def abort(self) -> None:

@@ -116,6 +116,37 @@ def test_the_map_is_left_alone_while_a_snapshot_looks_at_it(tmp_path: Path) -> N
     engine.close()
 
 
+def test_a_commit_that_finds_no_space_is_lost_and_the_next_one_works(tmp_path: Path) -> None:
+    """In a process of its own, whose files may not grow: that is as good as a full disk."""
+    code = (
+        "import pathlib, resource, sys\n"
+        "from raftmail.storage.disk import DiskFull\n"
+        "from raftmail.storage.kv import LmdbEngine, scan\n"
+        "engine = LmdbEngine(pathlib.Path(sys.argv[1]), ('a', 'b'))\n"
+        "table = engine.table('a')\n"
+        "table.put(b'k', b'v')\n"
+        "engine.commit()\n"
+        "soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, hard))\n"
+        "rows = [(b'%04d' % i, bytes(1000)) for i in range(3000)]\n"
+        "table.put_many(rows)\n"
+        "try:\n"
+        "    engine.commit()\n"
+        "except DiskFull as e:\n"
+        "    print('full', list(scan(table)))\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))\n"
+        "engine.abort()\n"
+        "table.put_many(rows)\n"
+        "engine.commit()\n"
+        "print(table.count())\n"
+    )
+    root = Path(__file__).resolve().parents[2]
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], cwd=root, capture_output=True, text=True
+    )
+    assert done.stdout.split("\n")[:2] == ["full [(b'k', b'v')]", "3001"], done.stderr
+
+
 def test_a_full_disk_is_told_from_other_trouble() -> None:
     explained = kv._explained(lmdb.DiskError("mdb_txn_commit: No space left on device"), "/x")
     assert isinstance(explained, DiskFull)
