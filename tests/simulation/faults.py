@@ -7,7 +7,8 @@ Processes
 
 Power and disks (`disk.SimDisk` tells what a loss of power leaves)
 - The power goes at a moment between operations of the disk, or at any one of the next operations: in the middle of a write, before or
-  after a sync, between the syncs of journal and blobs, around a commit of the index; of one node, or of all at once.
+  after a sync, between the syncs of journal and blobs, around a commit of the index, when a new term is written (and whoever
+  is elected then is killed); of one node, or of all at once.
 - A sync fails. The process must stop; the machine is restarted, since the kernel may show what is not on the disk.
 - The disk is full for a while: writes of journal and blobs, and commits of the index, fail.
 - Syncs take up to 1.5 s for a while.
@@ -54,6 +55,7 @@ class Injector:
             self._kill,
             self._power_now,
             self._power_at_operation,
+            self._power_at_new_term,
             self._power_everywhere,
             self._fail_sync,
             self._full_disk,
@@ -77,6 +79,8 @@ class Injector:
 
     def start(self) -> None:
         self.active = True
+        for node in self.nodes:
+            node.on_stop = self._restart_later
         self._next()
 
     def stop(self) -> None:
@@ -86,14 +90,15 @@ class Injector:
         self.network.slow_chance = 0.0
         for node in self.nodes:
             self._restore(node)
+            node.resume()
             if not node.running:
                 node.start()
-            node.resume()
 
     def _restore(self, node: SimNode) -> None:
         node.sync_s = NORMAL_SYNC_S
         node.disk.capacity_bytes = node.disk.plenty_bytes
         node.disk.cut_at = None
+        node.cut_at_new_term = node.dies_when_elected = False
         node.disk.fail_sync_at = None
 
     def _next(self) -> None:
@@ -103,9 +108,6 @@ class Injector:
         if not self.active:
             return
         self.rng.choice(self.kinds)()
-        for node in self.nodes:
-            if not node.running:
-                self._restart_later(node)
         self._next()
 
     def _node(self) -> SimNode:
@@ -123,13 +125,13 @@ class Injector:
         self.world.after(self.rng.uniform(low, high), end)
 
     def _restart_later(self, node: SimNode) -> None:
-        life = node.life
+        """Someone, or something, starts a node that stopped."""
 
         def restart() -> None:
-            if node.life == life and not node.running:
+            if not node.running:
                 node.start()
 
-        self.world.after(self.rng.choice((0.05, 0.3, 1.0, 4.0)) * self.rng.random(), restart)
+        self.world.after(self.rng.choice((0.01, 0.3, 1.0, 6.0)) * self.rng.random(), restart)
 
     # -- processes
 
@@ -166,6 +168,13 @@ class Injector:
             ahead = self.rng.randint(1, 30)
             self.world.log(f"fault: {node.name} loses power {ahead} operations of its disk ahead")
             node.disk.cut_at = node.disk.operations + ahead
+
+    def _power_at_new_term(self) -> None:
+        self.world.log(
+            "fault: all but one lose power when they write the next term, a vote perhaps"
+        )
+        for node in self.rng.sample(self.nodes, max(len(self.nodes) - 1, 1)):
+            node.cut_at_new_term = True
 
     def _power_everywhere(self) -> None:
         self.world.log("fault: all lose power")

@@ -3,8 +3,8 @@
 1. In a term one node leads.
 2. What is applied at an index is the same everywhere and for ever, and every node applies every index in order.
 3. Nodes that have applied the same index have the same digest.
-4. What is acknowledged is on the disks of a majority: if the power went everywhere now, a majority would come back with the log entry (or
-   the index that has applied it) and the bodies that it names.
+4. When the first node applies an entry (only then it can be acknowledged), it is on the disks of a majority: if the power went
+   everywhere now, a majority would come back with the log entry (or the index that has applied it) and the bodies that it names.
 5. A node that stops, stops for a reason that was injected; nothing is refused as damaged or diverged.
 """
 
@@ -53,8 +53,12 @@ class Judge:
 
     def applied(self, node: SimNode, index: int, term: int, payload: bytes) -> None:
         entry = (term, crc32(payload))
-        known = self.entries.setdefault(index, entry)
-        if known != entry:
+        known = self.entries.get(index)
+        if known is None:
+            self.entries[index] = entry
+            if index > 1 and self.world.chance(self.durability_share):
+                self.check_durable(index, term, payload)
+        elif known != entry:
             raise Broken(
                 f"{node.name} applies another entry at {index}: term {term}, not {known[0]}"
             )
@@ -68,8 +72,6 @@ class Judge:
             digest = node.index.digest()
             if self.digests.setdefault(index, digest) != digest:
                 raise Broken(f"{node.name} has another digest at {index}")
-        if node.running and node.group.is_leader and world.chance(self.durability_share):
-            self.check_durable(index, term, payload)
 
     def resynced(self, node: SimNode, index: int) -> None:
         self.last[node.name] = (node.life, index)

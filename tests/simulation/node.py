@@ -49,7 +49,6 @@ BLOB_LIMITS = BlobLimits(
     alloc_bytes_max=8 << 10,
     free_bytes_min=0,
 )
-FLOW = Flow(message_bytes_max=1 << 10, in_flight_bytes_max=8 << 10)
 LIMITS = Limits(
     entry_requests_max=8,
     entry_bytes_max=4 << 10,
@@ -131,6 +130,11 @@ class SimNode:
         self.index: Index
         self.timing = TIMING
         self.limits = LIMITS
+        self.flow = Flow()
+        self.cut_at_new_term = False
+        self.dies_when_elected = False
+        self.on_stop: Callable[[SimNode], None] = lambda node: None
+        self._term = 0
         self.sync_s = (0.0005, 0.004)
         self.clock_offset = world.between(0.0, 1000.0)
         self.running = False
@@ -196,7 +200,7 @@ class SimNode:
             random.Random(self.world.rng.getrandbits(32)),
             self.now,
             self.timing,
-            FLOW,
+            self.flow,
         )
         replica.start(group)
         self._made = True
@@ -221,6 +225,7 @@ class SimNode:
         self.running = self.paused = False
         self._backlog.clear()
         self.life += 1
+        self.on_stop(self)
         if error is None:
             return
         self.world.log(f"{self.name} stops: {type(error).__name__} {error}")
@@ -242,6 +247,14 @@ class SimNode:
             return
         if self.running:
             self.watcher.stepped(self)
+            if self.group.term != self._term:
+                self._term = self.group.term
+                if self.cut_at_new_term:
+                    self.cut_at_new_term = False
+                    self.disk.cut_at = self.disk.operations + 1
+            if self.dies_when_elected and self.group.is_leader:
+                self.dies_when_elected = False
+                self.kill()
 
     def _later(self, delay: float, work: Callable[[], None]) -> None:
         """Do some work later, in this life; when the node is paused then, when it goes on."""
@@ -470,6 +483,12 @@ class SimNode:
     def use_limits(self, log_bytes_max: int) -> None:
         """Other limits from the next start on."""
         self.limits = replace(self.limits, log_bytes_max=log_bytes_max)
+
+    def use_flow(self, message_bytes_max: int, in_flight_bytes_max: int) -> None:
+        """How entries flow to followers, from the next start on."""
+        self.flow = Flow(
+            message_bytes_max=message_bytes_max, in_flight_bytes_max=in_flight_bytes_max
+        )
 
 
 def _copy_table(source: MemoryTable, target: MemoryTable) -> None:

@@ -57,8 +57,10 @@ class Simulation:
         ]
         self.judge.nodes = {node.name: node for node in self.nodes}
         log_bytes_max = world.rng.choice((6 << 10, 12 << 10, 1 << 30))
+        message_bytes_max = world.rng.choice((1, 1 << 10, 1 << 20))
         for node in self.nodes:
             node.use_limits(log_bytes_max)
+            node.use_flow(message_bytes_max, 8 << 10)
         self.history = History()
         knowledge = Knowledge()
         think_s = world.rng.choice((0.1, 0.4, 1.0))
