@@ -129,7 +129,8 @@ class Desk:
     ) -> None:
         """Begin what is to be begun. `replicas` are all others of the shard, `connected` those that
         can be asked, the best source first; `may_hold`: this replica does not lead, and can do
-        without its index for a while."""
+        without its index for a while. Raises `DiskError` when the index cannot be committed, after
+        which it has to be aborted, as after any failed commit."""
         for closed in [peer for peer, source in self._sources.items() if source.closed]:
             del self._sources[closed]
         sink = self.sink

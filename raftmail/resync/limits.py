@@ -29,14 +29,14 @@ class Limits:
     requests_max: int = 16
     """Requests under way: with `answer_bytes`, the window of what is in flight."""
 
-    answer_bytes: int = 256 << 10
+    answer_bytes: int = 128 << 10
     """An answer ends with the row that reaches this."""
 
     answer_rows_max: int = 4096
     message_bytes_max: int = (256 << 20) + (1 << 20)
     """A whole answer: the largest body, and a little."""
 
-    body_request_bytes: int = 1 << 20
+    body_request_bytes: int = 256 << 10
     bodies_unsynced_bytes_max: int = 32 << 20
     """Received bodies that wait for the blob store's sync."""
 
@@ -48,7 +48,7 @@ class Limits:
     step_rows: int = 2048
     """About as many rows are looked at or written in one step."""
 
-    step_bytes: int = 512 << 10
+    step_bytes: int = 256 << 10
     silence_s: float = 60.0
     """How long the other end may say nothing."""
 

@@ -2,9 +2,9 @@
 
 Invariants:
 
-1. From `start` on until the records are whole, nothing else may change or commit the index
-   (`holds`); what is written goes in with the mark, and only the transaction that takes the mark
-   away sets the applied index.
+1. From `start` on until the records are whole, nothing else may change the index (`holds`); what is
+   written goes in with the mark, and only the transaction that takes the mark away sets the applied
+   index. A commit by somebody else between two steps does no harm.
 2. That transaction is written only when every mailbox that differed, and the shard, have the
    digest that the source has at that index.
 3. A session that fails before anything was committed leaves the index as it was.
@@ -294,6 +294,7 @@ class Sink:
                 moved = self._advance(running) or moved
                 budget -= _ADVANCE_ROWS
                 if job is not None and self._records:
+                    job.writer.settle()
                     budget -= max(job.writer.rows - rows, 0)
                     job.commit_if_large(self._mark_now())
                     self.mark = self.mark or job.committed
