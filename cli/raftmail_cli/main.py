@@ -12,6 +12,7 @@ import click
 from click.shell_completion import get_completion_class
 
 from raftmail import __version__
+from raftmail_chaos.commands import chaos
 from raftmail_cli import cluster_commands, local_commands, mail_commands, node_commands
 from raftmail_cli.errors import INTERRUPTED, REFUSED, USAGE, CliError
 from raftmail_cli.output import printable
@@ -101,3 +102,4 @@ def completion(ctx: click.Context, shell: str) -> None:
 for _module in (node_commands, cluster_commands, mail_commands, local_commands):
     for _command in _module.COMMANDS:
         main.add_command(_command)
+main.add_command(chaos)

@@ -36,6 +36,7 @@ from raftmail.mail.results import Executed
 from raftmail.mail.service import JSON, Blob, Failure, Unavailable
 from raftmail.shard.replica import Done, Replica
 from raftmail.storage.blobs import BlobDamaged, BlobMissing
+from raftmail.storage.records import IndexDamaged
 
 logger = logging.getLogger(__name__)
 
@@ -264,7 +265,8 @@ class Router:
             logger.warning("from %s: %s", node, e)
 
     def disconnected(self, node: str) -> None:
-        """What was sent over the lost link is sent again."""
+        """What was sent over the lost link is sent again, also by those for whom it was passed on."""
+        self.service.disconnected(node)
         for pending in list(self._pending.values()):
             if pending.sent_to and node in (pending.sent_to, pending.via):
                 pending.sent_to = ""
@@ -274,7 +276,10 @@ class Router:
         """A master was elected, or lost: what waits for one may go now."""
         self._hints.pop(shard, None)
         for pending in list(self._pending.values()):
-            if pending.shard == shard and not pending.sent_to:
+            if pending.shard != shard or pending.target or pending.kind is CallKind.QUERY:
+                continue
+            # What went to the master that was may never be answered: sent again, it has one effect.
+            if not pending.sent_to or self._goal(pending) not in ("", pending.sent_to):
                 self._dispatch(pending)
 
     def try_elsewhere(self, direct: _Direct) -> None:
@@ -515,9 +520,15 @@ class Router:
             replica, index, deadline
         ):
             return await self._answer_elsewhere(shard, query, deadline)
-        if not isinstance(query, FetchBody):
-            return replica.machine.query(query)
-        digest = replica.machine.body_of(query)
+        if replica.recovery.unreadable:
+            return await self._answer_elsewhere(shard, query, deadline)
+        try:
+            if not isinstance(query, FetchBody):
+                return replica.machine.query(query)
+            digest = replica.machine.body_of(query)
+        except IndexDamaged as e:
+            replica.index_damaged(e)
+            return await self._answer_elsewhere(shard, query, deadline)
         if digest is None:
             return None
         while True:

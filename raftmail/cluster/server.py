@@ -58,7 +58,7 @@ class CallServer:
 
     router: Routing
     _answers: dict[str, list[list[Any]]] = field(default_factory=dict)
-    _relayed: dict[int, tuple[str, int, float]] = field(default_factory=dict)
+    _relayed: dict[int, tuple[str, int, float, str]] = field(default_factory=dict)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     def serve(self, node: str, call: Call) -> None:
@@ -144,7 +144,7 @@ class CallServer:
             self._reply_failure(node, call.number, Failure("the node in between is overloaded"))
             return
         number = self.router.next_number()
-        self._relayed[number] = (node, call.number, self.router.clock() + deadline_s)
+        self._relayed[number] = (node, call.number, self.router.clock() + deadline_s, goal)
         item = [number, int(call.kind), call.shard, call.deadline_ms, "", call.data]
         self.router.send_call(goal, item)
 
@@ -158,9 +158,16 @@ class CallServer:
 
     def tick(self, now: float) -> None:
         """Forget calls that were passed on and whose asker has given up."""
-        for number, (_, _, deadline) in list(self._relayed.items()):
+        for number, (_, _, deadline, _) in list(self._relayed.items()):
             if now >= deadline:
                 del self._relayed[number]
+
+    def disconnected(self, goal: str) -> None:
+        """The link to a node is gone: those whose calls were passed on to it shall try again."""
+        for number, (node, asked, _, passed_to) in list(self._relayed.items()):
+            if passed_to == goal:
+                del self._relayed[number]
+                self._reply(node, asked, "moved", "")
 
     def take_answers(self) -> dict[str, list[list[Any]]]:
         """The answers of this turn of the loop, by node."""

@@ -68,6 +68,8 @@ class Group:
         self._transfer: tuple[int, float] | None = None
         self.role_changes = 0
         self.refused = 0
+        self.paused = False
+        """Set by the shard: nothing is applied, because its state has to be repaired first."""
         self.resync_wanted: tuple[int, int] | None = None
         clock.now = now
         self.engine = Engine(
@@ -402,6 +404,8 @@ class Group:
         self._replicate_all(heartbeat=True)
 
     def engine_apply(self) -> None:
+        if self.paused:
+            return
         engine = self.engine
         first = engine.applied_index() + 1
         last = min(

@@ -19,6 +19,7 @@ from raftmail.consensus.group import NotLeader
 from raftmail.mail.service import JSON, Failure, Unavailable
 from raftmail.node.config import Config
 from raftmail.node.replicas import Opened
+from raftmail.shard.replica import Replica
 
 PEER_ANSWER_S = 2.0
 RELAYED_ANSWER_S = 0.5
@@ -251,6 +252,16 @@ class Admin:
         return {"digest": None, "error": f"has applied {replica.group.applied_index} of {text}"}
 
 
+def _state(replica: Replica) -> str:
+    if replica.recovery.frozen:
+        return "resyncing"
+    if replica.recovery.damaged:
+        return "damaged"
+    if not replica.recovery.desk.whole:
+        return "lacks bodies"
+    return "disk full" if replica.disk_full else "ok"
+
+
 def _replica_status(opened: Opened) -> dict[str, Any]:
     replica = opened.replica
     group = replica.group
@@ -270,7 +281,8 @@ def _replica_status(opened: Opened) -> dict[str, Any]:
         "log_bytes": journal.total_bytes,
         "index_bytes": opened.engine.used_bytes(),
         "blob_bytes": replica.blobs.total_bytes,
-        "state": "disk full" if replica.disk_full else "ok",
+        "state": _state(replica),
+        "missing_bodies": replica.recovery.desk.missing.total()[0],
         "requests": counters.requests,
         "entries": counters.entries,
         "sync_ms": round(counters.sync_ms, 3),

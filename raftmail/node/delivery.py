@@ -40,7 +40,11 @@ class Delivery:
             return _UNKNOWN
         query = GetUser(user)
         root = self.router.replicas.get(ROOT_SHARD)
-        if root is not None and root.machine.query(query) is not None:
+        if (
+            root is not None
+            and not root.recovery.unreadable
+            and root.machine.query(query) is not None
+        ):
             return _ACCEPTED  # a user that is being removed may still get mail for a moment
         try:
             found = await self.router.query(query, deadline_s=self.deadline_s)

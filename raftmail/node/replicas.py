@@ -44,7 +44,9 @@ def open_replica(config: Config, folder: DataFolder, shard: int, now: float) -> 
     )
     machine = Machine(index)
     limits = Limits(log_bytes_max=config.raft.log_bytes_max)
-    replica = Replica(shard, config.node.name, nodes, machine, blobs, limits)
+    replica = Replica(
+        shard, config.node.name, nodes, machine, blobs, limits, cluster=config.cluster.id
+    )
     raft = config.raft
     timing = Timing(
         heartbeat_s=raft.heartbeat_ms / 1000,

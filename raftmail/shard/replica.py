@@ -14,6 +14,7 @@ Invariants:
 from __future__ import annotations
 
 import logging
+import secrets
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -27,12 +28,15 @@ from raftmail.mail.codec import CodecError, encode_entry, inspect_request
 from raftmail.mail.codec_results import result_of
 from raftmail.mail.results import Executed, Result
 from raftmail.mail.service import Blob, Failure
+from raftmail.resync.desk import Desk
 from raftmail.shard.bodies import BadBodies, Bodies
 from raftmail.shard.limits import Counters, Limits
 from raftmail.shard.machine import Machine
+from raftmail.shard.recovery import Recovery
 from raftmail.storage.blobs import BlobStore
 from raftmail.storage.blobs import SyncJob as BlobSyncJob
 from raftmail.storage.disk import DiskFull
+from raftmail.storage.records import IndexDamaged
 
 __all__ = ["MARK", "Counters", "Done", "Frame", "FrameKind", "Limits", "Replica"]
 
@@ -54,11 +58,16 @@ class FrameKind(StrEnum):
     RAFT = "RAFT"
     BLOB = "BLOB"  # sha256, body
     WANT = "WANT"  # hashes, 32 bytes each
+    SYNC = "SYNC"  # a resync's, see `resync.frames`
     GONE = "GONE"  # applied index (8 bytes), hashes of bodies that no message has there any more
 
 
 class BlobsUnknown(Exception):
     """A request names a body that was not sent along and is not in the store."""
+
+
+def _new_session() -> int:
+    return secrets.randbits(63)
 
 
 @dataclass(slots=True)
@@ -82,10 +91,13 @@ class Replica:
     machine: Machine
     blobs: BlobStore
     limits: Limits = field(default_factory=Limits)
+    cluster: str = ""
+    new_session: Callable[[], int] = field(default=_new_session)
     counters: Counters = field(default_factory=Counters)
     marks: dict[int, bytes] = field(default_factory=dict)
     group: Group = field(init=False)
     bodies: Bodies = field(init=False)
+    recovery: Recovery = field(init=False)
     disk_full: bool = False
     _ids: dict[str, int] = field(init=False)
     _waiting: deque[_Waiting] = field(default_factory=deque)
@@ -103,6 +115,15 @@ class Replica:
     def __post_init__(self) -> None:
         self._ids = {name: replica for replica, name in self.nodes.items()}
         self.bodies = Bodies(self.blobs, self.machine.index, self.limits.bodies)
+        desk = Desk(
+            self.machine.index,
+            self.blobs,
+            self.cluster,
+            self.shard,
+            self.machine.abort,
+            self.new_session,
+        )
+        self.recovery = Recovery(self.shard, desk, self.machine, self._ids, self.node)
 
     def start(self, group: Group) -> None:
         """Take the group (which calls back into this object while it is made) and pin what its log names."""
@@ -201,10 +222,14 @@ class Replica:
     def tick(self, now: float) -> None:
         """Let time pass."""
         self._now = now
-        try:
-            self.group.tick(now)
-        except DiskFull as e:
-            self._note_full(e)
+        if not self.recovery.frozen:
+            try:
+                self.group.tick(now)
+            except DiskFull as e:
+                self._note_full(e)
+            except IndexDamaged as e:
+                self.index_damaged(e)
+        self.recovery.tick(now, self.group)
         self._check_role()
         self._check_space(now)
         self._reclaim(now)
@@ -217,6 +242,8 @@ class Replica:
             self._propose_waiting(now)
         self._send_wants()
         self._collect()
+        for name, frame in self.recovery.step(now, self._is_connected):
+            self._frames.append((name, FrameKind.SYNC, (frame,)))
 
     def begin_sync(self) -> list[Callable[[], None]]:
         """The disk work that answers wait for; the returned calls may run in other threads, in any order."""
@@ -237,17 +264,36 @@ class Replica:
         self.group.end_sync(now, self._journal_job)
         self._blob_job = self._journal_job = None
         group = self.group
-        try:
-            group.advance(now)
-            while min(group.commit_index, group.journal.synced_index) > group.applied_index:
-                group.advance(now)
-        except DiskFull as e:
-            self._note_full(e)
+        self.recovery.settle(group)
+        if not self.recovery.frozen:
+            self._advance(now)
         self._check_role()
         if self._applied_waits:
             self._release_applied()
         self._commit_index(now)
         self._collect()
+
+    def _advance(self, now: float) -> None:
+        group = self.group
+        try:
+            group.advance(now)
+            while (
+                min(group.commit_index, group.journal.synced_index) > group.applied_index
+                and not group.paused
+            ):
+                group.advance(now)
+        except DiskFull as e:
+            self._note_full(e)
+        except IndexDamaged as e:
+            self.index_damaged(e)
+
+    def index_damaged(self, damage: IndexDamaged) -> None:
+        """A record of the index cannot be verified: it is fetched from another replica before anything more is applied."""
+        self.recovery.index_damaged(self.group, damage)
+        self._index_dirty_since = None
+
+    def _is_connected(self, node: str) -> bool:
+        return node in self._ids and self.group.is_connected(self._ids[node])
 
     @property
     def needs_turn(self) -> bool:
@@ -304,8 +350,11 @@ class Replica:
             if replica is None:
                 raise BadMessage(f"node {node} has no replica of shard {self.shard}")
             if kind == FrameKind.RAFT:
-                self.group.receive(now, payload, replica)
-                self._check_role()
+                if not self.recovery.frozen:
+                    self.group.receive(now, payload, replica)
+                    self._check_role()
+            elif kind == FrameKind.SYNC:
+                self.recovery.desk.receive(now, node, payload)
             elif kind == FrameKind.BLOB:
                 if self.bodies.take(payload):
                     self.group.retry_parked(now)
@@ -324,6 +373,8 @@ class Replica:
             logger.warning("shard %d: from %s: %s", self.shard, node, e)
         except DiskFull as e:
             self._note_full(e)
+        except IndexDamaged as e:
+            self.index_damaged(e)
 
     def connected(self, now: float, node: str) -> None:
         self._now = now
@@ -334,13 +385,16 @@ class Replica:
         self._now = now
         if node in self._ids:
             self.group.disconnected(now, self._ids[node])
+            self.recovery.desk.disconnected(now, node)
 
     def close(self) -> None:
         """Commit the index and close the files. Whatever still waits is failed as unknown."""
         self._fail_all(unknown=True)
         self.forget_waits()
-        self.blobs.place_pending()
-        self.machine.commit()
+        self.recovery.desk.close()
+        if not self.recovery.frozen:
+            self.blobs.place_pending()
+            self.machine.commit()
         self.group.journal.close()
         self.blobs.close()
 
@@ -528,9 +582,12 @@ class Replica:
                 done(True)
 
     def _commit_index(self, now: float) -> None:
+        desk = self.recovery.desk
+        if desk.dirty and self._index_dirty_since is None:
+            self._index_dirty_since = now
         since = self._index_dirty_since
         limits = self.limits
-        if since is None or now < self._index_retry_at:
+        if since is None or now < self._index_retry_at or desk.holds:
             return
         if (
             self.machine.dirty_requests < limits.index_commit_requests_max
@@ -540,11 +597,13 @@ class Replica:
             return
         try:
             self.blobs.place_pending()
-            self.machine.commit()
+            # Durable with the next commit: the journal keeps what may be lost, and a sync less is made here.
+            self.machine.commit(sync=False)
         except DiskFull as e:
             self._note_full(e)
             self._index_retry_at = now + limits.index_retry_s
             return
+        desk.committed()
         self._index_dirty_since = None
         self.counters.index_commits += 1
         self._trim_log()

@@ -198,7 +198,8 @@ class PeerLink(asyncio.Protocol):
         transport = self._transport
         deflate = self._deflate
         if deflate is None:
-            transport.writelines(out)
+            # Joined, because under TLS every piece would become a record of its own.
+            transport.write(out[0] if len(out) == 1 else b"".join(out))
         else:
             data = deflate.compress(b"".join(out)) + deflate.flush(zlib.Z_SYNC_FLUSH)
             transport.write(data)

@@ -15,15 +15,16 @@ from typing import Protocol
 from raftmail.consensus.group import Flow, Group, Timing
 from raftmail.consensus.journal import Identity as JournalIdentity
 from raftmail.consensus.journal import Journal, JournalLimits
+from raftmail.consensus.messages import Kind, Message, decode
 from raftmail.mail.queries import FetchBody, Query
 from raftmail.mail.results import Executed
 from raftmail.mail.service import Blob, Failure
 from raftmail.shard.bodies import BodyLimits
 from raftmail.shard.machine import Machine
-from raftmail.shard.replica import Limits, Replica
+from raftmail.shard.replica import FrameKind, Limits, Replica
 from raftmail.storage.blobs import BlobDamaged, BlobLimits, BlobMissing, BlobStore
 from raftmail.storage.disk import DiskFull, SyncFailed
-from raftmail.storage.index import REPLICATED, TABLES, Identity, Index
+from raftmail.storage.index import TABLES, Identity, Index
 from raftmail.storage.kv import scan
 from tests.simulation.disk import PowerCut, SimDisk
 from tests.simulation.kv import MemoryEngine, MemoryTable
@@ -33,6 +34,7 @@ from tests.simulation.world import Event, World
 SHARD = 1
 CLUSTER_ID = b"simulated shard."
 TICK_S = 0.1
+_VOTES = (Kind.VOTE, Kind.VOTE_GRANTED)
 TURN_S = 0.0001
 TIMING = Timing(heartbeat_s=0.25, election_min_s=0.8, election_max_s=1.6, fallback_s=1.6)
 """Slower than a real node's, so that more happens for each heartbeat that is simulated."""
@@ -67,6 +69,7 @@ class Watcher(Protocol):
 
     def applied(self, node: SimNode, index: int, term: int, payload: bytes) -> None: ...
     def stepped(self, node: SimNode) -> None: ...
+    def voted(self, node: SimNode, message: Message) -> None: ...
     def resynced(self, node: SimNode, index: int) -> None: ...
     def stopped(self, node: SimNode, error: BaseException) -> None: ...
 
@@ -99,6 +102,16 @@ class SimEngine(MemoryEngine):
         if disk.random.random() < 0.5:
             super().commit(sync)
         raise PowerCut
+
+
+class _WatchedGroup(Group):
+    """Tells the judge when a resync takes the state machine over entries that it never applied."""
+
+    owner: SimNode
+
+    def jump(self, index: int, term: int) -> None:
+        super().jump(index, term)
+        self.owner.watcher.resynced(self.owner, index)
 
 
 class _Watched(Replica):
@@ -187,10 +200,20 @@ class SimNode:
         self.index = Index(self.engine, Identity("simulated", SHARD, str(self.number)))
         blobs = BlobStore.open(disk, "blobs", self.index, BLOB_LIMITS)
         machine = Machine(self.index)
-        replica = _Watched(SHARD, self.name, self.nodes, machine, blobs, self.limits)
+        sessions = random.Random(self.world.rng.getrandbits(32))
+        replica = _Watched(
+            SHARD,
+            self.name,
+            self.nodes,
+            machine,
+            blobs,
+            self.limits,
+            cluster="simulated",
+            new_session=lambda: sessions.getrandbits(63),
+        )
         replica.owner = self
         self.replica = replica
-        group = Group(
+        group = _WatchedGroup(
             SHARD,
             self.number,
             set(self.nodes),
@@ -202,6 +225,7 @@ class SimNode:
             self.timing,
             self.flow,
         )
+        group.owner = self
         replica.start(group)
         self._made = True
 
@@ -378,7 +402,10 @@ class SimNode:
     def _flush(self) -> None:
         batches: dict[str, list[Payload]] = {}
         for target, kind, parts in self.replica.take_frames():
-            batches.setdefault(target, []).append((kind, b"".join(parts)))
+            content = b"".join(parts)
+            if kind == FrameKind.RAFT and content[1] in _VOTES:
+                self.watcher.voted(self, decode(content))
+            batches.setdefault(target, []).append((kind, content))
         for target, frames in batches.items():
             self.network.send(self.name, target, frames)
 
@@ -440,45 +467,6 @@ class SimNode:
                 self._wake()
 
         self._now_or_later(work)
-
-    def resync_from(self, source: SimNode) -> None:
-        """Take over the source's state, bodies included, as one step in which the power stays on."""
-        if self._syncing or source.group.applied_index <= self.group.applied_index:
-            return
-        disk = self.disk
-        cut_at, disk.cut_at = disk.cut_at, None
-        fail_at, disk.fail_sync_at = disk.fail_sync_at, None
-        capacity, disk.capacity_bytes = disk.capacity_bytes, disk.plenty_bytes
-
-        def work() -> None:
-            blobs = self.replica.blobs
-            source.index.flush()
-            for digest, _ in scan(source.engine.table("blobrefs")):
-                if not blobs.has(digest):
-                    blobs.append(digest, source.replica.blobs.get(digest))
-            job = blobs.begin_sync()
-            if job is not None:
-                job.run()
-                blobs.end_sync(job)
-            self.engine.abort()
-            for name in REPLICATED:
-                _copy_table(source.engine.table(name), self.engine.table(name))
-            state = source.engine.table("meta").get(b"state")
-            assert state is not None
-            self.engine.table("meta").put(b"state", state)
-            self.engine.commit()
-            self.replica.machine.abort()
-            index = self.replica.machine.applied_index
-            self.index.durable_index = self.index.committed_index = index
-            self.group.jump(index, self.replica.machine.applied_term)
-            self.watcher.resynced(self, index)
-            self._wake()
-
-        self.world.log(f"{self.name} is resynced by {source.name} to {source.group.applied_index}")
-        self._guard(work)
-        disk.cut_at = cut_at
-        disk.fail_sync_at = fail_at
-        disk.capacity_bytes = capacity
 
     def use_limits(self, log_bytes_max: int) -> None:
         """Other limits from the next start on."""

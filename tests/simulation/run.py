@@ -148,7 +148,6 @@ class Simulation:
         end = self.world.now + seconds
         while self.world.now < end:
             self.world.run_until(min(end, self.world.now + STEP_S))
-            self._resync()
 
     def _until(self, done: object, otherwise: str) -> None:
         assert callable(done)
@@ -159,12 +158,12 @@ class Simulation:
                     f"{otherwise} within {CALM_S_MAX} s without faults: {self._standing()}"
                 )
             self.world.run_until(self.world.now + STEP_S)
-            self._resync()
 
     def _converged(self) -> bool:
         groups = [node.group for node in self.nodes if node.running]
         return (
             len(groups) == len(self.nodes)
+            and all(node.replica.recovery.desk.whole for node in self.nodes)
             and sum(g.is_leader for g in groups) == 1
             and len({(g.applied_index, g.last_index, g.commit_index) for g in groups}) == 1
         )
@@ -183,15 +182,6 @@ class Simulation:
                 f"parked {g.has_parked} full {node.replica.disk_full}"
             )
         return "; ".join(told)
-
-    def _resync(self) -> None:
-        """What `raftmail.resync` does, in one step: a replica beyond the log gets the state of the one that offered it."""
-        for node in self.nodes:
-            if node.running and not node.paused and node.group.resync_wanted is not None:
-                offered, _ = node.group.resync_wanted
-                source = self.nodes[offered - 1]
-                if source.running and self.network.reaches(source.name, node.name):
-                    node.resync_from(source)
 
 
 def _told(problems: list[Problem]) -> str:

@@ -1,0 +1,91 @@
+"""Bringing this replica back, and helping others: the desk of `resync`, tied to the Raft group.
+
+While records are being exchanged the replica is frozen: it takes no Raft messages, applies, serves
+and votes for nothing, because its index is no one's state. A leader hands its mastership over first.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from raftmail.consensus.group import Group
+from raftmail.resync.desk import Desk
+from raftmail.shard.machine import Machine
+from raftmail.storage.records import IndexDamaged
+
+logger = logging.getLogger(__name__)
+
+ROOM_BYTES = 4 << 20
+"""How much of a resync may be queued for a node in one step."""
+
+
+@dataclass(slots=True)
+class Recovery:
+    """`damaged` is set while the index cannot be applied to because a record of it is damaged."""
+
+    shard: int
+    desk: Desk
+    machine: Machine
+    ids: dict[str, int]
+    node: str
+    damaged: bool = False
+    _handing_over: bool = field(default=False)
+
+    @property
+    def frozen(self) -> bool:
+        """Nothing may be applied, served, voted for or acknowledged now."""
+        return self.desk.holds
+
+    @property
+    def unreadable(self) -> bool:
+        """This replica's index must not be read now."""
+        return self.desk.holds or self.damaged
+
+    def index_damaged(self, group: Group, damage: IndexDamaged) -> None:
+        """A record of the index cannot be verified: have it fetched from another replica."""
+        logger.error("shard %d: %s; it is fetched from another replica", self.shard, damage)
+        self.machine.abort()
+        group.rewind_applied(self.machine.applied_index)
+        self.desk.damaged(damage)
+        self.damaged = group.paused = True
+
+    def tick(self, now: float, group: Group) -> None:
+        """Begin what is to be begun."""
+        desk = self.desk
+        if group.resync_wanted is not None:
+            group.resync_wanted = None
+            if not desk.needs_records:
+                desk.need()
+        if desk.needs_records and group.is_leader:
+            successor = group.best_successor()
+            if successor is not None and not self._handing_over:
+                group.transfer(now, successor)
+            self._handing_over = True
+        else:
+            self._handing_over = False
+        leader = group.leader
+        others = [name for name in self.ids if name != self.node]
+        # Others before the master, whose load should stay even.
+        connected = sorted(
+            (name for name in others if group.is_connected(self.ids[name])),
+            key=lambda name: (self.ids[name] == leader, name),
+        )
+        desk.tick(now, others, connected, may_hold=not group.is_leader)
+
+    def step(self, now: float, connected: Callable[[str], bool]) -> Sequence[tuple[str, bytes]]:
+        """A bounded piece of work; frames to send."""
+        self.desk.step(now, lambda name: ROOM_BYTES if connected(name) else 0)
+        return self.desk.take_frames()
+
+    def settle(self, group: Group) -> None:
+        """When the records are whole, let the group jump to where they stand."""
+        finished = self.desk.take_finished()
+        if finished is None:
+            return
+        index, term = finished
+        self.damaged = group.paused = False
+        if index > group.applied_index:
+            group.jump(index, term)
+        logger.info("shard %d: this replica is whole up to entry %d", self.shard, index)
