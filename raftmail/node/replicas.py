@@ -11,6 +11,7 @@ from raftmail.consensus.journal import Journal
 from raftmail.node.config import Config
 from raftmail.node.folder import DataFolder
 from raftmail.shard.machine import Machine
+from raftmail.shard.recovery import finish_jump
 from raftmail.shard.replica import Limits, Replica
 from raftmail.storage.blobs import BlobLimits, BlobStore
 from raftmail.storage.index import TABLES, Identity, Index
@@ -39,6 +40,7 @@ def open_replica(config: Config, folder: DataFolder, shard: int, now: float) -> 
     )
     engine = LmdbEngine(disk.root / "index", TABLES)
     index = Index(engine, Identity(config.cluster.id, shard, str(replica_id)))
+    finish_jump(index, journal)
     blobs = BlobStore.open(
         disk, "blobs", index, BlobLimits(free_bytes_min=config.mail.disk_reserve_bytes)
     )

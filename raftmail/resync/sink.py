@@ -28,7 +28,7 @@ from raftmail.resync.pace import Backoff, Meter
 from raftmail.resync.records import DigestDiffers, RecordsJob
 from raftmail.resync.requests import ANSWER, Kind
 from raftmail.resync.source import Bodies
-from raftmail.resync.state import Mark, Suspects
+from raftmail.resync.state import Mark, Suspects, write_jump
 from raftmail.resync.survey import BLOCKED, Pause, Request, Task
 from raftmail.storage.disk import DiskError, SyncFailed
 from raftmail.storage.index import Index
@@ -384,6 +384,7 @@ class Sink:
             accepted.last_uidvalidity,
         )
         index.engine.table("meta").put(b"state", seal_packed(b"state", state))
+        write_jump(index, accepted.applied_index, accepted.applied_term)
         job.finish()
         self._records = False
         self.mark = None

@@ -3,6 +3,7 @@
 | key | value |
 |---|---|
 | `resync/mark` | a resync is half done: what it began from, and where it was to lead |
+| `resync/jump` | the records are whole, and the log has yet to jump to where they stand |
 | `resync/suspects` | what is to be compared record by record in the next one |
 """
 
@@ -18,6 +19,7 @@ from raftmail.storage.records import NUMBER, IndexDamaged
 
 _MARK = b"resync/mark"
 _SUSPECTS = b"resync/suspects"
+_JUMP = b"resync/jump"
 
 SUSPECTS_MAX = 10_000
 """Mailboxes remembered one by one; with more, all are suspect."""
@@ -40,6 +42,24 @@ def write_local(index: Index, key: bytes, value: object) -> None:
 
 def delete_local(index: Index, key: bytes) -> None:
     index.engine.table("local").delete(key)
+
+
+def write_jump(index: Index, to: int, term: int) -> None:
+    """Note, in the transaction that makes the records whole, where the log has to jump to."""
+    write_local(index, _JUMP, (to, term))
+
+
+def pending_jump(index: Index) -> tuple[int, int] | None:
+    """Where the log still had to jump to when the process ended: index and term. Raises `IndexDamaged`."""
+    raw = read_local(index, _JUMP)
+    if type(raw) is tuple and len(raw) == 2 and set(map(type, raw)) == {int}:
+        return raw[0], raw[1]
+    return None
+
+
+def forget_jump(index: Index) -> None:
+    """The log has jumped."""
+    delete_local(index, _JUMP)
 
 
 @dataclass(frozen=True, slots=True)

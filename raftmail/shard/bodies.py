@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from raftmail.mail.codec import CodecError, entry_blobs
@@ -53,6 +53,7 @@ class Bodies:
     received: int = 0
     wanted: int = 0
     missing: set[bytes] = field(default_factory=set)
+    _pinned: set[int] = field(default_factory=set)
     _asked: dict[bytes, float | None] = field(default_factory=dict)
     _gone: dict[bytes, int] = field(default_factory=dict)
     _reclaim_at: float = 0.0
@@ -86,8 +87,24 @@ class Bodies:
             for digest in missing:
                 self.want(digest)
             return False
-        self.store.pin(hashes, index)
+        self.pin(hashes, index)
         return True
+
+    def pin(self, hashes: Iterable[bytes], index: int) -> None:
+        """Keep bodies until the entry at `index` is applied."""
+        self.store.pin(hashes, index)
+        self._pinned.add(index)
+
+    def unpin(self, index: int) -> None:
+        """The entry at `index` was applied."""
+        if index in self._pinned:
+            self._pinned.discard(index)
+            self.store.unpin(index)
+
+    def unpin_to(self, index: int) -> None:
+        """Everything up to `index` came by a resync."""
+        for pinned in [p for p in self._pinned if p <= index]:
+            self.unpin(pinned)
 
     def want_all(self, payload: bytes) -> None:
         """Ask for what an entry lacks that will be looked at later."""

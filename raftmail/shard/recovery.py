@@ -11,14 +11,25 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from raftmail.consensus.group import Group
+from raftmail.consensus.journal import Journal
 from raftmail.resync.desk import Desk
+from raftmail.resync.state import forget_jump, pending_jump
 from raftmail.shard.machine import Machine
+from raftmail.storage.index import Index
 from raftmail.storage.records import IndexDamaged
 
 logger = logging.getLogger(__name__)
 
 ROOM_BYTES = 4 << 20
 """How much of a resync may be queued for a node in one step."""
+
+
+def finish_jump(index: Index, journal: Journal) -> None:
+    """At start: a crash between the end of a resync and the jump of the log left the index ahead of it. The log is begun anew
+    where the index stands; nothing that it had was needed any more."""
+    pending = pending_jump(index)
+    if pending is not None and index.applied_index == pending[0] > journal.last_index:
+        journal.reset(*pending)
 
 
 @dataclass(slots=True)
@@ -79,13 +90,15 @@ class Recovery:
         self.desk.step(now, lambda name: ROOM_BYTES if connected(name) else 0)
         return self.desk.take_frames()
 
-    def settle(self, group: Group) -> None:
-        """When the records are whole, let the group jump to where they stand."""
+    def settle(self, group: Group) -> bool:
+        """When the records have become whole, let the group jump to where they stand; True then."""
         finished = self.desk.take_finished()
         if finished is None:
-            return
+            return False
         index, term = finished
         self.damaged = group.paused = False
         if index > group.applied_index:
             group.jump(index, term)
+        forget_jump(self.machine.index)
         logger.info("shard %d: this replica is whole up to entry %d", self.shard, index)
+        return True

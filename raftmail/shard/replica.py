@@ -264,7 +264,9 @@ class Replica:
         self.group.end_sync(now, self._journal_job)
         self._blob_job = self._journal_job = None
         group = self.group
-        self.recovery.settle(group)
+        if self.recovery.settle(group):
+            self.bodies.unpin_to(group.applied_index)
+            self._index_dirty_since = now
         if not self.recovery.frozen:
             self._advance(now)
         self._check_role()
@@ -408,7 +410,7 @@ class Replica:
                 del self.marks[next(iter(self.marks))]
             return
         results = self.machine.apply_raw(index, term, payload)
-        self.blobs.unpin(index)
+        self.bodies.unpin(index)
         if self._index_dirty_since is None:
             self._index_dirty_since = self._now
         in_flight = self._in_flight
@@ -464,7 +466,7 @@ class Replica:
                     w.done(Failure(f"the master's disk is full: {e}", full=True))
                 return
             if hashes:
-                self.blobs.pin(tuple(hashes), index)
+                self.bodies.pin(tuple(hashes), index)
             self._in_flight_term = group.term
             for w in batch:
                 self._in_flight[(w.client, w.seq)] = [w.done]

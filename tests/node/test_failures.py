@@ -138,6 +138,7 @@ def test_a_node_without_a_link_to_the_master_reaches_it_through_the_third(tmp_pa
     with cluster:
         _begin(cluster)
         with cluster.client("n2") as client:
+            client.admin("transfer", shard="1", node="n2", timeout_s=40.0)  # n1 cannot hand to n3
             client.admin("transfer", shard="1", node="n3", timeout_s=40.0)
         body = b"Subject: around\r\n\r\n"
         with cluster.client("n1") as client:

@@ -21,6 +21,7 @@ from raftmail.mail.results import Executed
 from raftmail.mail.service import Blob, Failure
 from raftmail.shard.bodies import BodyLimits
 from raftmail.shard.machine import Machine
+from raftmail.shard.recovery import finish_jump
 from raftmail.shard.replica import FrameKind, Limits, Replica
 from raftmail.storage.blobs import BlobDamaged, BlobLimits, BlobMissing, BlobStore
 from raftmail.storage.disk import DiskFull, SyncFailed
@@ -198,6 +199,7 @@ class SimNode:
             create=not self._made,
         )
         self.index = Index(self.engine, Identity("simulated", SHARD, str(self.number)))
+        finish_jump(self.index, journal)
         blobs = BlobStore.open(disk, "blobs", self.index, BLOB_LIMITS)
         machine = Machine(self.index)
         sessions = random.Random(self.world.rng.getrandbits(32))
