@@ -129,16 +129,15 @@ class Runner:
             if left:
                 return
             self._syncing = False
-            self._idle.set()
-            if self._stopped:
-                return
             self._measure(longest_s)
             try:
-                self._finish()
+                self._finish()  # also of a runner that was stopped meanwhile: the files are closed next
             except Exception as e:
                 self.fatal(e)
                 return
-            if self._again:
+            finally:
+                self._idle.set()
+            if self._again and not self._stopped:
                 self._again = False
                 self._turn_again()
 

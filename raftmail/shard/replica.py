@@ -5,17 +5,15 @@ Stepped, never threaded: whoever drives it (`node.runner`, or the simulator) fee
 
 Invariants:
 
-1. A request's callback is called exactly once: with its result when it was applied here, or with a `Failure`.
-2. An entry is proposed only when every body that it names is in the blob store, and acknowledged by a follower only when it
+1. An entry is proposed only when every body that it names is in the blob store, and acknowledged by a follower only when it
    holds them too; they stay pinned until the entry is applied (P1).
-3. The index commits only what the journal on disk holds; the journal is trimmed only up to what the index has on disk.
+2. The index commits only what the journal on disk holds; the journal is trimmed only up to what the index has on disk.
 """
 
 from __future__ import annotations
 
 import logging
 import secrets
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -24,8 +22,7 @@ from raftmail.consensus.engine import REGULAR
 from raftmail.consensus.group import Group, NotLeader
 from raftmail.consensus.journal import SyncJob as JournalSyncJob
 from raftmail.consensus.messages import BadMessage
-from raftmail.mail.codec import CodecError, encode_entry, inspect_request
-from raftmail.mail.codec_results import result_of
+from raftmail.mail.codec import encode_entry
 from raftmail.mail.results import Executed, Result
 from raftmail.mail.service import Blob, Failure
 from raftmail.resync.desk import Desk
@@ -33,6 +30,7 @@ from raftmail.shard.bodies import BadBodies, Bodies
 from raftmail.shard.limits import Counters, Limits
 from raftmail.shard.machine import Machine
 from raftmail.shard.recovery import Recovery
+from raftmail.shard.requests import BlobsUnknown, Done, Requests, Waiting
 from raftmail.storage.blobs import BlobStore
 from raftmail.storage.blobs import SyncJob as BlobSyncJob
 from raftmail.storage.disk import DiskFull
@@ -42,7 +40,6 @@ __all__ = ["MARK", "Counters", "Done", "Frame", "FrameKind", "Limits", "Replica"
 
 logger = logging.getLogger(__name__)
 
-Done = Callable[[Executed | Failure], None]
 Frame = tuple[str, str, Sequence[bytes]]
 """A node's name, a `FrameKind`, and the parts of the payload."""
 
@@ -62,23 +59,8 @@ class FrameKind(StrEnum):
     GONE = "GONE"  # applied index (8 bytes), hashes of bodies that no message has there any more
 
 
-class BlobsUnknown(Exception):
-    """A request names a body that was not sent along and is not in the store."""
-
-
 def _new_session() -> int:
     return secrets.randbits(63)
-
-
-@dataclass(slots=True)
-class _Waiting:
-    client: bytes
-    seq: int
-    request: bytes
-    hashes: tuple[bytes, ...]
-    blobs: Sequence[Blob]
-    size: int
-    done: Done
 
 
 @dataclass(slots=True)
@@ -98,12 +80,9 @@ class Replica:
     group: Group = field(init=False)
     bodies: Bodies = field(init=False)
     recovery: Recovery = field(init=False)
+    requests: Requests = field(init=False)
     disk_full: bool = False
     _ids: dict[str, int] = field(init=False)
-    _waiting: deque[_Waiting] = field(default_factory=deque)
-    _waiting_bytes: int = 0
-    _in_flight: dict[tuple[bytes, int], list[Done]] = field(default_factory=dict)
-    _in_flight_term: int = 0
     _frames: list[Frame] = field(default_factory=list)
     _applied_waits: list[tuple[int, Callable[[bool], None]]] = field(default_factory=list)
     _index_dirty_since: float | None = None
@@ -115,6 +94,13 @@ class Replica:
     def __post_init__(self) -> None:
         self._ids = {name: replica for replica, name in self.nodes.items()}
         self.bodies = Bodies(self.blobs, self.machine.index, self.limits.bodies)
+        self.requests = Requests(
+            self.limits,
+            self.counters,
+            self.machine.known,
+            self._store_bodies,
+            self._executed,
+        )
         desk = Desk(
             self.machine.index,
             self.blobs,
@@ -165,24 +151,10 @@ class Replica:
         if not self.group.accepts:
             done(Failure("this node does not lead the shard"))
             return
-        try:
-            client, seq, _, hashes = inspect_request(request)
-        except CodecError as e:
-            done(Failure(f"the request cannot be decoded: {e}", final=True))
-            return
-        size = len(request) + sum([len(b[1]) for b in blobs])
-        if (
-            len(self._waiting) >= self.limits.waiting_requests_max
-            or self._waiting_bytes + size > self.limits.waiting_bytes_max
-        ):
-            done(Failure("the master has too many requests waiting"))
-            return
         if self.disk_full:
             done(Failure("the master's disk is full", full=True))
-            return
-        self._waiting.append(_Waiting(client, seq, request, hashes, blobs, size, done))
-        self._waiting_bytes += size
-        self.counters.requests += 1
+        else:
+            self.requests.add(request, blobs, done)
 
     def barrier(self, now: float, done: Callable[[int | None], None]) -> None:
         """A read barrier (P5): `done` gets the index that must be applied before reading, or None."""
@@ -238,7 +210,7 @@ class Replica:
     def step(self, now: float) -> None:
         """Propose what waits, and make the frames that may leave before the sync."""
         self._now = now
-        if self._waiting:
+        if self.requests.waiting:
             self._propose_waiting(now)
         self._send_wants()
         self._collect()
@@ -304,7 +276,7 @@ class Replica:
         since = self._index_dirty_since
         return (
             bool(self._frames)
-            or bool(self._waiting)
+            or bool(self.requests.waiting)
             or group.has_messages
             or group.has_held_messages
             or group.journal.dirty
@@ -337,7 +309,7 @@ class Replica:
         group = self.group
         if group.has_held_messages and not self.disk_full:
             return True
-        return not self.disk_full and self._may_propose()
+        return not self.disk_full and group.accepts and self.requests.may_propose(group.uncommitted)
 
     def take_frames(self) -> list[Frame]:
         """Frames to send, in order per node."""
@@ -391,7 +363,8 @@ class Replica:
 
     def close(self) -> None:
         """Commit the index and close the files. Whatever still waits is failed as unknown."""
-        self._fail_all(unknown=True)
+        self.requests.fail_in_flight()
+        self.requests.fail_waiting("the node stops")
         self.forget_waits()
         self.recovery.desk.close()
         if not self.recovery.frozen:
@@ -413,12 +386,8 @@ class Replica:
         self.bodies.unpin(index)
         if self._index_dirty_since is None:
             self._index_dirty_since = self._now
-        in_flight = self._in_flight
-        if in_flight:
-            for client, seq, raw in results:
-                waiters = in_flight.pop((client, seq), None)
-                if waiters is not None:
-                    self._answer(waiters, result_of(raw), index)
+        if self.requests.in_flight:
+            self.requests.applied(results, index)
 
     def holds_blobs(self, payload: bytes, index: int) -> bool:
         return payload[:1] == MARK or self.bodies.hold(payload, index)
@@ -429,37 +398,22 @@ class Replica:
 
     # -- inside --------------------------------------------------------------------------------------
 
-    def _may_propose(self) -> bool:
-        """Whether what waits becomes an entry now. While one is on its way the next gathers (group commit), unless so much waits
-        that it is worth an entry of its own."""
-        waiting = self._waiting
-        if not waiting or not self.group.accepts:
-            return False
-        in_flight = self.group.uncommitted
-        if in_flight == 0:
-            return True
-        limits = self.limits
-        return in_flight < limits.entries_in_flight_max and (
-            len(waiting) >= limits.pipelined_requests_min
-            or self._waiting_bytes >= limits.pipelined_bytes_min
-        )
-
     def _propose_waiting(self, now: float) -> None:
         group = self.group
-        while self._may_propose():
+        requests = self.requests
+        while group.accepts and requests.may_propose(group.uncommitted):
             if not group.journal.room():
                 self._note_full(DiskFull("the journal has no room"))
                 return
-            batch, hashes = self._next_batch()
+            try:
+                batch, hashes = requests.next_batch(group.applied_index)
+            except DiskFull as e:
+                self._note_full(e)
+                return
             if not batch:
                 continue
             try:
-                payload = encode_entry([w.request for w in batch], list(hashes))
-                _, index = group.propose(payload)
-            except NotLeader:
-                for w in batch:
-                    w.done(Failure("mastership is moving"))
-                return
+                _, index = group.propose(encode_entry([w.request for w in batch], list(hashes)))
             except DiskFull as e:
                 self._note_full(e)
                 for w in batch:
@@ -467,101 +421,34 @@ class Replica:
                 return
             if hashes:
                 self.bodies.pin(tuple(hashes), index)
-            self._in_flight_term = group.term
-            for w in batch:
-                self._in_flight[(w.client, w.seq)] = [w.done]
+            requests.proposed(batch, group.term)
             self.counters.entries += 1
             group.replicate(now)
             self._collect()
 
-    def _next_batch(self) -> tuple[list[_Waiting], dict[bytes, None]]:
-        """Requests for one entry, whose bodies are stored here and on their way to the followers."""
-        batch: list[_Waiting] = []
-        hashes: dict[bytes, None] = {}
-        size = 0
-        waiting = self._waiting
-        limits = self.limits
-        in_flight = self._in_flight
-        fresh: set[tuple[bytes, int]] = set()
-        while waiting and len(batch) < limits.entry_requests_max and size < limits.entry_bytes_max:
-            w = waiting.popleft()
-            self._waiting_bytes -= w.size
-            key = (w.client, w.seq)
-            if key in in_flight:
-                in_flight[key].append(w.done)  # a retry of what is on its way
-                continue
-            if key in fresh:
-                waiting.appendleft(w)
-                self._waiting_bytes += w.size
-                break
-            known = self.machine.known(w.client, w.seq)
-            if known is not None:
-                self._answer([w.done], known, self.group.applied_index)
-                continue
-            try:
-                self._store_bodies(w)
-            except BlobsUnknown as e:
-                w.done(Failure(str(e), final=True))
-                continue
-            except DiskFull as e:
-                self._note_full(e)
-                w.done(Failure(f"the master's disk is full: {e}", full=True))
-                continue
-            fresh.add(key)
-            batch.append(w)
-            size += len(w.request)
-            for digest in w.hashes:
-                hashes[digest] = None
-        return batch, hashes
-
-    def _store_bodies(self, w: _Waiting) -> None:
-        if not w.hashes:
-            return
+    def _store_bodies(self, w: Waiting) -> None:
+        """Store a request's bodies, and send them ahead of the entry."""
         given = dict(w.blobs)
         for digest in w.hashes:
             body = given.get(digest)
             if body is None:
                 if not self.blobs.has(digest):
                     raise BlobsUnknown(f"the body {digest.hex()} was not sent and is not stored")
-                continue
-            if self.blobs.append(digest, body):
+            elif self.blobs.append(digest, body):
                 for name in self._ids:
-                    if name != self.node and self.group.is_connected(self._ids[name]):
+                    if name != self.node and self._is_connected(name):
                         self._frames.append((name, FrameKind.BLOB, (digest, body)))
 
-    def _answer(self, waiters: list[Done], result: Result, index: int) -> None:
-        executed = Executed(result, self.shard, index, self.leader_node or self.node)
-        for done in waiters:
-            try:
-                done(executed)
-            except Exception:  # G10: an answer that cannot be given must not stop the apply
-                self.counters.answers_failed += 1
-                logger.exception("shard %d: an answer could not be given", self.shard)
+    def _executed(self, result: Result, index: int) -> Executed:
+        return Executed(result, self.shard, index, self.leader_node or self.node)
 
     def _check_role(self) -> None:
-        if self._in_flight and (
-            not self.group.is_leader or self.group.term != self._in_flight_term
-        ):
-            self._fail_in_flight()
-        if self._waiting and not self.group.is_leader:
-            self._fail_waiting("mastership of the shard is lost")
-
-    def _fail_all(self, unknown: bool) -> None:
-        self._fail_in_flight()
-        self._fail_waiting("the node stops")
-
-    def _fail_in_flight(self) -> None:
-        lost, self._in_flight = self._in_flight, {}
-        failure = Failure("mastership was lost before the outcome was known", unknown=True)
-        for waiters in lost.values():
-            for done in waiters:
-                done(failure)
-
-    def _fail_waiting(self, text: str) -> None:
-        lost, self._waiting = self._waiting, deque()
-        self._waiting_bytes = 0
-        for w in lost:
-            w.done(Failure(text))
+        group = self.group
+        requests = self.requests
+        if requests.in_flight and not (group.is_leader and group.term == requests.term):
+            requests.fail_in_flight()
+        if requests.waiting and not group.is_leader:
+            requests.fail_waiting("mastership of the shard is lost")
 
     def _note_full(self, error: DiskFull) -> None:
         """Refuse writes until there is space. What the index had not committed may be lost with its transaction: it is applied again."""

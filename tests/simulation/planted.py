@@ -13,6 +13,7 @@ from raftmail.consensus.segments import SyncJob as JournalSync
 from raftmail.shard import transfer
 from raftmail.shard.machine import Machine
 from raftmail.shard.replica import Replica
+from raftmail.shard.requests import Requests
 from raftmail.shard.store import StoreCommand
 from raftmail.storage.blobfiles import SyncJob as BlobSync
 from raftmail.storage.blobs import BlobStore
@@ -35,6 +36,7 @@ FROM_CONSENSUS = (
     "prev-unchecked",
     "late-messages",
     "vote-before-sync",
+    "stand-before-sync",
     "ack-before-sync",
     "heartbeat-acks-unsynced",
     "release-too-much",
@@ -100,7 +102,7 @@ FAULTS: dict[str, Fault] = {
     ),
     "lost-told-as-nothing": _fault(
         "a client is told that nothing happened when the outcome is not known",
-        (Replica, "_fail_in_flight", "unknown=True", "unknown=False"),
+        (Requests, "fail_in_flight", "unknown=True", "unknown=False"),
     ),
     "trimmed-too-far": _fault(
         "the log is trimmed beyond what the index has on the disk",

@@ -1,0 +1,177 @@
+"""The requests that wait at a shard's master, and those that are on their way through the log.
+
+Invariants:
+
+1. A request's callback is called exactly once: with its result when it was applied here, or with a `Failure`.
+2. A request whose twin (same client and sequence number) is on its way waits for the twin's result instead of being proposed.
+3. No entry is longer than `Limits.entry_bytes_max`, but for one that holds a single longer request.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from raftmail.mail.codec import CodecError, inspect_request
+from raftmail.mail.codec_results import result_of
+from raftmail.mail.results import Executed, Result
+from raftmail.mail.service import Blob, Failure
+from raftmail.shard.limits import Counters, Limits
+from raftmail.storage.disk import DiskFull
+
+logger = logging.getLogger(__name__)
+
+Done: TypeAlias = Callable[[Executed | Failure], None]
+
+
+class BlobsUnknown(Exception):
+    """A request names a body that was not sent along and is not in the store."""
+
+
+@dataclass(slots=True)
+class Waiting:
+    """A request that was not proposed yet; `hashes` are of the bodies that it names, `size` its bytes with the bodies."""
+
+    client: bytes
+    seq: int
+    request: bytes
+    hashes: tuple[bytes, ...]
+    blobs: Sequence[Blob]
+    size: int
+    done: Done
+
+
+@dataclass(slots=True)
+class Requests:
+    """`known` gives the result of a request that was applied before; `store` puts a request's bodies into the store (raising
+    `BlobsUnknown`, DiskFull); `executed` wraps a result for the caller."""
+
+    limits: Limits
+    counters: Counters
+    known: Callable[[bytes, int], Result | None]
+    store: Callable[[Waiting], None]
+    executed: Callable[[Result, int], Executed]
+    term: int = 0
+    waiting: deque[Waiting] = field(default_factory=deque)
+    waiting_bytes: int = 0
+    in_flight: dict[tuple[bytes, int], list[Done]] = field(default_factory=dict)
+
+    def add(self, request: bytes, blobs: Sequence[Blob], done: Done) -> None:
+        """Take a request; what cannot be taken fails at once."""
+        try:
+            client, seq, _, hashes = inspect_request(request)
+        except CodecError as e:
+            done(Failure(f"the request cannot be decoded: {e}", final=True))
+            return
+        size = len(request)
+        if blobs:
+            size += sum([len(b[1]) for b in blobs])
+        limits = self.limits
+        if (
+            len(self.waiting) >= limits.waiting_requests_max
+            or self.waiting_bytes + size > limits.waiting_bytes_max
+        ):
+            done(Failure("the master has too many requests waiting"))
+            return
+        self.waiting.append(Waiting(client, seq, request, hashes, blobs, size, done))
+        self.waiting_bytes += size
+        self.counters.requests += 1
+
+    def may_propose(self, entries_in_flight: int) -> bool:
+        """Whether what waits becomes an entry now. While one is on its way the next gathers (group commit), unless so much waits that it is
+        worth an entry of its own."""
+        if not self.waiting:
+            return False
+        if entries_in_flight == 0:
+            return True
+        limits = self.limits
+        return entries_in_flight < limits.entries_in_flight_max and (
+            len(self.waiting) >= limits.pipelined_requests_min
+            or self.waiting_bytes >= limits.pipelined_bytes_min
+        )
+
+    def next_batch(self, applied_index: int) -> tuple[list[Waiting], dict[bytes, None]]:
+        """Requests for one entry, and the hashes of the bodies that they name, which are stored now. Raises DiskFull, having failed the
+        request that met it; the batch then is lost to nobody: it waits again."""
+        batch: list[Waiting] = []
+        hashes: dict[bytes, None] = {}
+        size = 0
+        waiting = self.waiting
+        limits = self.limits
+        in_flight = self.in_flight
+        fresh: set[tuple[bytes, int]] = set()
+        while waiting and len(batch) < limits.entry_requests_max:
+            w = waiting[0]
+            key = (w.client, w.seq)
+            length = len(w.request)
+            if key in fresh or (batch and size + length > limits.entry_bytes_max):
+                break
+            waiting.popleft()
+            self.waiting_bytes -= w.size
+            if key in in_flight:
+                in_flight[key].append(w.done)
+                continue
+            known = self.known(w.client, w.seq)
+            if known is not None:
+                self._answer((w.done,), known, applied_index)
+                continue
+            if w.hashes:
+                try:
+                    self.store(w)
+                except BlobsUnknown as e:
+                    w.done(Failure(str(e), final=True))
+                    continue
+                except DiskFull as e:
+                    w.done(Failure(f"the master's disk is full: {e}", full=True))
+                    for earlier in reversed(batch):
+                        waiting.appendleft(earlier)
+                        self.waiting_bytes += earlier.size
+                    raise
+                for digest in w.hashes:
+                    hashes[digest] = None
+            fresh.add(key)
+            batch.append(w)
+            size += length
+        return batch, hashes
+
+    def proposed(self, batch: Sequence[Waiting], term: int) -> None:
+        """The batch is in the log."""
+        self.term = term
+        in_flight = self.in_flight
+        for w in batch:
+            in_flight[(w.client, w.seq)] = [w.done]
+
+    def applied(self, results: Sequence[tuple[bytes, int, Any]], index: int) -> None:
+        """Answer those that wait for these results (raw, as the machine gives them)."""
+        pop = self.in_flight.pop
+        for client, seq, raw in results:
+            waiters = pop((client, seq), None)
+            if waiters is not None:
+                self._answer(waiters, result_of(raw), index)
+
+    def fail_in_flight(self) -> None:
+        """Mastership was lost: what is in the log may still be committed by another."""
+        lost, self.in_flight = self.in_flight, {}
+        failure = Failure("mastership was lost before the outcome was known", unknown=True)
+        for waiters in lost.values():
+            for done in waiters:
+                done(failure)
+
+    def fail_waiting(self, text: str) -> None:
+        """What was not proposed had no effect."""
+        lost, self.waiting = self.waiting, deque()
+        self.waiting_bytes = 0
+        for w in lost:
+            w.done(Failure(text))
+
+    def _answer(self, waiters: Sequence[Done], result: Result, index: int) -> None:
+        executed = self.executed(result, index)
+        for done in waiters:
+            try:
+                done(executed)
+            except Exception:  # G10: an answer that cannot be given must not stop the apply
+                self.counters.answers_failed += 1
+                logger.exception("an answer could not be given")
