@@ -1,0 +1,296 @@
+"""The nodes of a run: real processes on 127.0.0.1, started, hurt and ended by pid."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import random
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from raftmail.client import Client, ClientError
+from raftmail_chaos.errors import ChaosError
+from raftmail_chaos.leash import leashed
+
+MAIL_SHARD = 1
+STOP_S = 15.0
+STATUS_S = 1.0
+_POLL_S = 0.1
+_INIT_S = 60.0
+_LOG_BYTES = 2000
+_BLOCK = 200
+"""Ports are taken in blocks of so many, below those that the system gives to clients: there a client could be given the port of a node that
+is down."""
+
+
+class Ports:
+    """Free ports of 127.0.0.1, all from one block."""
+
+    def __init__(self, count: int) -> None:
+        """Raises `ChaosError`."""
+        blocks = list(range(10_000, 32_000, _BLOCK))
+        random.shuffle(blocks)
+        for block in blocks:
+            self._free = [port for port in range(block, block + _BLOCK) if _is_free(port)]
+            if len(self._free) >= count:
+                return
+        raise ChaosError(f"there are no {count} free ports between 10000 and 32000 on 127.0.0.1")
+
+    def take(self) -> str:
+        """An address nobody else is given."""
+        return f"127.0.0.1:{self._free.pop(0)}"
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+            probe.listen()
+        except OSError:
+            return False
+        return True
+
+
+@dataclass(slots=True)
+class Node:
+    """One node. Whoever does something to its process holds `lock` until that is undone."""
+
+    name: str
+    folder: Path
+    peer: str
+    client: str
+    lmtp: str
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    process: subprocess.Popen[bytes] | None = None
+    status: Any = None
+    """Its own view of itself at the last look; None when it did not answer."""
+    started_at: float = 0.0
+    damaged: bool = False
+    """A body on its disk was damaged, and is not restored."""
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "node.log"
+
+    @property
+    def data(self) -> Path:
+        return self.folder / "data"
+
+    @property
+    def is_running(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
+    @property
+    def masters(self) -> frozenset[int]:
+        """The shards that it said it leads."""
+        if self.status is None:
+            return frozenset()
+        shards = self.status["shards"].items()
+        return frozenset(int(shard) for shard, row in shards if row["role"] == "master")
+
+    def start(self) -> None:
+        """Start the process; what it says goes to the end of its log."""
+        argv = leashed([sys.executable, "-m", "raftmail_cli", "node", str(self.folder)])
+        with open(self.log, "ab") as log:
+            self.process = subprocess.Popen(
+                argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            )
+        self.started_at = time.monotonic()
+
+    def kill(self) -> None:
+        """SIGKILL, and wait until it is gone. Harmless when it is not there."""
+        process, self.process, self.status = self.process, None, None
+        if process is not None:
+            process.kill()
+            process.wait()
+
+    async def stop(self) -> str:
+        """SIGTERM, and SIGKILL when that takes too long: what was not as it should be, or ""."""
+        process, self.process, self.status = self.process, None, None
+        if process is None:
+            return ""
+        if process.poll() is None:
+            process.terminate()
+        deadline = time.monotonic() + STOP_S
+        try:
+            while process.poll() is None and time.monotonic() < deadline:  # noqa: ASYNC110
+                await asyncio.sleep(_POLL_S)
+            if process.poll() is None:
+                return f"node {self.name} did not stop within {STOP_S:.0f} s after SIGTERM"
+            if process.returncode != 0:
+                end = self.log_tail()[-800:]
+                return f"node {self.name} stopped with status {process.returncode}: {end}"
+            return ""
+        finally:
+            process.kill()
+            process.wait()
+
+    def signal(self, number: signal.Signals) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.process.send_signal(number)
+
+    def log_tail(self) -> str:
+        """The end of what it said."""
+        try:
+            with open(self.log, "rb") as file:
+                file.seek(max(0, file.seek(0, os.SEEK_END) - _LOG_BYTES))
+                return file.read().decode("utf-8", "replace").strip()
+        except OSError:
+            return ""
+
+    def tracebacks(self) -> list[str]:
+        """The errors that it did not foresee, in all its log."""
+        text = self.log.read_text(encoding="utf-8", errors="replace") if self.log.exists() else ""
+        return [part[:1500] for part in text.split("Traceback (most recent call last):\n")[1:]]
+
+    def log_size(self) -> int:
+        return self.log.stat().st_size if self.log.exists() else 0
+
+    def log_since(self, offset: int) -> str:
+        with open(self.log, "rb") as file:
+            file.seek(offset)
+            return file.read().decode("utf-8", "replace").strip()
+
+
+_PEER = re.compile(r'(\[cluster\.nodes\.([a-z0-9-]+)\]\s+peer = )"[^"]*"')
+
+
+@dataclass(slots=True)
+class Cluster:
+    """All nodes of a run."""
+
+    folder: Path
+    nodes: dict[str, Node]
+    clients: dict[str, Client] = field(default_factory=dict)
+
+    @classmethod
+    def make(cls, folder: Path, count: int, ports: Ports) -> Cluster:
+        """Make the nodes' folders with `raftmail init`. Raises `ChaosError`."""
+        nodes = {}
+        argv = [sys.executable, "-m", "raftmail_cli", "init", str(folder), "-o", "json"]
+        for at in range(1, count + 1):
+            name = f"n{at}"
+            node = Node(name, folder / name, ports.take(), ports.take(), ports.take())
+            nodes[name] = node
+            for option, address in (
+                ("--node", node.peer),
+                ("--client", node.client),
+                ("--lmtp", node.lmtp),
+            ):
+                argv += [option, f"{name}={address}"]
+        try:
+            made = subprocess.run(
+                argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_INIT_S
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise ChaosError(f"raftmail init: {error}") from None
+        if made.returncode != 0:
+            raise ChaosError(f"raftmail init: {made.stderr.strip()}")
+        return cls(folder, nodes)
+
+    def route(self, addresses: Mapping[tuple[str, str], str]) -> None:
+        """Have node `i` dial node `j` at `addresses[i, j]`. Before it is started."""
+        for name, node in self.nodes.items():
+            path = node.folder / "node.toml"
+            text = _PEER.sub(
+                lambda found, name=name: (  # type: ignore[misc]
+                    f'{found[1]}"{addresses[name, found[2]]}"' if found[2] != name else found[0]
+                ),
+                path.read_text(encoding="utf-8"),
+            )
+            path.write_text(text, encoding="utf-8")
+
+    @contextlib.contextmanager
+    def asking(self) -> Iterator[None]:
+        """While inside, the nodes can be asked for their status."""
+        self.clients = {
+            name: Client(node.client, timeout_s=STATUS_S) for name, node in self.nodes.items()
+        }
+        try:
+            yield
+        finally:
+            self.clients = {}
+
+    async def close(self) -> None:
+        """End the connections that status is asked over."""
+        for client in self.clients.values():
+            await client.close()
+
+    async def look(self) -> None:
+        """Ask every node how it is."""
+        await asyncio.gather(*[self._look(name) for name in self.nodes])
+
+    async def _look(self, name: str) -> None:
+        node = self.nodes[name]
+        process = node.process
+        if process is None:
+            node.status = None
+            return
+        try:
+            status = await self.clients[name].admin("status-here", timeout_s=STATUS_S)
+        except ClientError:
+            status = None
+        if node.process is process:
+            node.status = status
+
+    def master(self, shard: int = MAIL_SHARD) -> str | None:
+        """The node that says it leads the shard, in the highest term if several do."""
+        best, name = -1, None
+        for node in self.nodes.values():
+            if shard in node.masters:
+                term = int(node.status["shards"][str(shard)]["term"])
+                if term > best:
+                    best, name = term, node.name
+        return name
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether every node answers, every link is up and every shard has a master."""
+        if any(node.status is None for node in self.nodes.values()):
+            return False
+        shards = set().union(*[node.masters for node in self.nodes.values()])
+        return all(
+            all(node.status["node"]["links"].values())
+            and {int(shard) for shard in node.status["shards"]} <= shards
+            for node in self.nodes.values()
+        )
+
+    async def wait_until_ready(self, timeout_s: float) -> str:
+        """ "" once all is well, or what is not when the time is over."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            await self.look()
+            if self.is_ready:
+                return ""
+            for node in self.nodes.values():
+                if node.process is not None and node.process.poll() is not None:
+                    tail = node.log_tail().replace("\n", " | ")
+                    return f"node {node.name} ended by itself ({node.log}): {tail}"
+            if time.monotonic() > deadline:
+                break
+            await asyncio.sleep(_POLL_S)
+        silent = [node.name for node in self.nodes.values() if node.status is None]
+        links = [
+            f"{node.name} has no link to {other}"
+            for node in self.nodes.values()
+            if node.status is not None
+            for other, up in node.status["node"]["links"].items()
+            if not up
+        ]
+        said = [f"{name} does not answer" for name in silent] + links
+        return f"{'; '.join(said) or 'not every shard has a master'} after {timeout_s:.0f} s"
+
+    def kill_all(self) -> None:
+        """End every process at once."""
+        for node in self.nodes.values():
+            node.kill()

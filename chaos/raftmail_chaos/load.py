@@ -1,0 +1,407 @@
+"""One load process: `python -m raftmail_chaos.load PLAN.json`.
+
+Asks at the rate that it was told, whether or not answers come (open loop), over the client library and over LMTP. Every operation goes to
+its user's history. What a live view needs goes to standard output, a JSON line every half second. After SIGTERM it asks nothing more,
+waits for what is under way, and ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import signal
+import sys
+import time
+from collections.abc import Awaitable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, TextIO
+
+from raftmail.client import Client, NewMail, ProtocolError, Refused, TryAgain
+from raftmail.mail import commands as c
+from raftmail.mail import queries as q
+from raftmail.mail import results as r
+from raftmail_chaos import lmtp
+from raftmail_chaos.history import Fate, Operation
+from raftmail_chaos.mailbag import ALL, DELIVERIES, DOMAIN, Asked, Bodies, Mailbag
+from raftmail_chaos.record import Body, Delivery, delivery_line, to_line, user_folder
+
+OUTSTANDING_MAX = 2000
+"""Operations without an answer. While there are so many, what is due is left out, and counted."""
+
+_TELL_S = 0.5
+_PREPARED_MAX = 2
+
+
+@dataclass(frozen=True, slots=True)
+class LoadPlan:
+    """What a load process does. `rate` is operations a second; addresses are host:port, one for each node; `history` is a folder."""
+
+    index: int
+    seed: int
+    rate: float
+    clients: tuple[str, ...]
+    lmtp: tuple[str, ...]
+    history: str
+    timeout_s: float
+
+    def save(self, path: Path) -> None:
+        path.write_text(json.dumps(asdict(self)), encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: Path) -> LoadPlan:
+        value = json.loads(path.read_text(encoding="utf-8"))
+        return cls(**value | {"clients": tuple(value["clients"]), "lmtp": tuple(value["lmtp"])})
+
+
+@dataclass(slots=True)
+class Numbers:
+    """What happened since it was last told, and `outstanding` now. `writes` are the acknowledged ones: when, and after how many ms."""
+
+    asked: int = 0
+    answered: int = 0
+    messages: int = 0
+    lost: int = 0
+    nothing: int = 0
+    left_out: int = 0
+    outstanding: int = 0
+    writes: list[tuple[float, float]] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _Bag:
+    """A user's mail and the connections that ask about it: one for each node, the next node taking over where one fails."""
+
+    mail: Mailbag
+    clients: list[Client]
+    out: TextIO
+    under_way: int = 0
+
+
+class Worker:
+    """Runs a plan until `stop`."""
+
+    def __init__(self, plan: LoadPlan) -> None:
+        self.plan = plan
+        self.rng = random.Random(plan.seed)
+        self.numbers = Numbers()
+        self._bodies = Bodies(random.Random(plan.seed + 1))
+        self._stopping = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._pending: dict[int, tuple[_Bag, Operation]] = {}
+        self._open: list[_Bag] = []
+        self._operations = 0
+        self._bags = 0
+        self._prepared: asyncio.Queue[_Bag] = asyncio.Queue(_PREPARED_MAX)
+        self._pool = lmtp.Pool()
+        self._problems: list[str] = []
+
+    def stop(self) -> None:
+        self._stopping.set()
+
+    async def run(self) -> None:
+        """Ask until stopped; then wait for what is under way. What has no answer by then is in the history as lost."""
+        helpers = [asyncio.create_task(self._tell()), asyncio.create_task(self._prepare())]
+        try:
+            await self._ask_on()
+            if self._tasks:
+                await asyncio.wait(self._tasks, timeout=self.plan.timeout_s + 5)
+        finally:
+            for helper in helpers:
+                helper.cancel()
+            for bag, operation in self._pending.values():
+                _write(bag, to_line(operation))
+            for bag in self._open:
+                bag.out.close()
+            self._pool.close()
+            self._say()
+
+    # -- users
+
+    async def _prepare(self) -> None:
+        """Have the next user ready before the mail of this one is full."""
+        while True:
+            await self._prepared.put(await self._new_bag())
+
+    async def _new_bag(self) -> _Bag:
+        self._bags += 1
+        user = f"w{self.plan.index}u{self._bags}@{DOMAIN}"
+        addresses = self.plan.clients
+        clients = [
+            Client((*addresses[at:], *addresses[:at]), timeout_s=self.plan.timeout_s)
+            for at in range(len(addresses))
+        ]
+        await self._insist(lambda: clients[0].add_user(user, "chaos"))
+        for name in ("Work", "Trash", DELIVERIES):
+            await self._insist(lambda name=name: clients[0].create_mailbox(user, name))
+        folder = user_folder(Path(self.plan.history), user)
+        bag = _Bag(Mailbag(user, self.rng, self._bodies), clients, _writing(folder))
+        self._open.append(bag)
+        return bag
+
+    async def _insist(self, ask: Any) -> None:
+        while True:
+            try:
+                await ask()
+            except TryAgain:
+                await asyncio.sleep(0.1)
+            except Refused as refused:
+                if refused.code is not r.Code.ALREADYEXISTS:
+                    self._problems.append(f"a new user's mailboxes: {refused}")
+                    raise
+                return  # an attempt before this one, whose answer was lost
+            else:
+                return
+
+    async def _retire(self, bag: _Bag) -> None:
+        while bag.under_way:  # noqa: ASYNC110  once for hundreds of operations
+            await asyncio.sleep(0.2)
+        for client in bag.clients:
+            await client.close()
+        self._open.remove(bag)
+        bag.out.close()
+
+    # -- asking
+
+    async def _ask_on(self) -> None:
+        loop = asyncio.get_running_loop()
+        bag = await self._next_bag()
+        due = loop.time()
+        while bag is not None and not self._stopping.is_set():
+            due += self.rng.expovariate(self.plan.rate)
+            delay = due - loop.time()
+            if delay > 0:
+                await asyncio.sleep(delay)
+            if bag.mail.is_full and not self._prepared.empty():
+                self._begin(self._retire(bag))
+                bag = self._prepared.get_nowait()
+            if self.numbers.outstanding >= OUTSTANDING_MAX:
+                self.numbers.left_out += 1
+            else:
+                self._ask(bag)
+            if delay < -1.0:
+                await asyncio.sleep(0)  # far behind: answers must be read as well
+        if bag is not None:
+            self._begin(self._retire(bag))
+
+    async def _next_bag(self) -> _Bag | None:
+        first = asyncio.create_task(self._prepared.get())
+        stopped = asyncio.create_task(self._stopping.wait())
+        await asyncio.wait((first, stopped), return_when=asyncio.FIRST_COMPLETED)
+        stopped.cancel()
+        if first.done():
+            return first.result()
+        first.cancel()
+        return None
+
+    def _begin(self, work: Any) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            self._problems.append(f"the load itself failed: {error!r}")
+
+    def _ask(self, bag: _Bag) -> None:
+        asked = bag.mail.next()
+        self.numbers.asked += 1
+        self.numbers.outstanding += 1
+        bag.under_way += 1
+        if asked.call is None:
+            self._begin(self._deliver(bag, asked))
+            return
+        client = self.rng.choice(bag.clients)
+        self._operations += 1
+        operation = Operation(
+            self._operations,
+            f"w{self.plan.index}-{client.client_id.hex()[:6]}",
+            asked.call,
+            time.monotonic(),
+        )
+        self._pending[operation.number] = bag, operation
+        self._begin(self._follow(bag, asked, operation, _send(client, asked)))
+
+    async def _follow(
+        self, bag: _Bag, asked: Asked, operation: Operation, answer: Awaitable[Any]
+    ) -> None:
+        call = operation.call
+        is_write = isinstance(call, c.Command)
+        numbers = self.numbers
+        try:
+            value = await answer
+            operation.returned = now = time.monotonic()
+            operation.fate = Fate.ANSWERED
+            numbers.answered += 1
+            if isinstance(value, r.Executed):
+                operation.answer, operation.index = value.result, value.index
+                numbers.messages += _births(value.result)
+                self._acknowledged(now, operation.invoked)
+            elif isinstance(value, bytes):
+                operation.answer = Body.of(value)
+            else:
+                operation.answer = value
+            bag.mail.learn(call, operation.answer)
+        except Refused as refused:
+            operation.returned = time.monotonic()
+            numbers.answered += 1
+            operation.fate = Fate.LOST if refused.code is r.Code.STALE else Fate.ANSWERED
+            nothing = not is_write and refused.code is r.Code.NONEXISTENT
+            operation.answer = None if nothing else r.Refused(refused.code, refused.text)
+        except TryAgain as failure:
+            if is_write and failure.outcome_unknown:
+                numbers.lost += 1
+            else:
+                operation.returned = time.monotonic()
+                operation.fate = Fate.NOTHING
+                numbers.nothing += 1
+        except ProtocolError as error:
+            self._problems.append(f"an answer that makes no sense: {error} ({operation})"[:600])
+        finally:
+            self._pending.pop(operation.number, None)
+            _write(bag, to_line(operation))
+            self._end(bag, asked, lost=operation.fate is Fate.LOST)
+
+    async def _deliver(self, bag: _Bag, asked: Asked) -> None:
+        user = bag.mail.user
+        local, _, domain = user.partition("@")
+        invoked = time.monotonic()
+        code, text, sent = 0, "", True
+        try:
+            code, text, sent = await self._pool.deliver(
+                self.rng.choice(self.plan.lmtp),
+                "load@chaos.test",
+                f"{local}+{DELIVERIES}@{domain}",
+                asked.body,
+                self.plan.timeout_s + 15,
+            )
+        except lmtp.LmtpLost as lost:
+            text, sent = str(lost), lost.sent
+        finally:
+            now = time.monotonic()
+            delivery = Delivery(asked.token, user, DELIVERIES, invoked, now, code, sent, text)
+            _write(bag, delivery_line(delivery))
+            self._end(bag, asked, lost=False)
+        if delivery.acknowledged:
+            self.numbers.answered += 1
+            self.numbers.messages += 1
+            self._acknowledged(now, invoked)
+        elif code or not sent:
+            self.numbers.nothing += 1
+        else:
+            self.numbers.lost += 1
+
+    def _acknowledged(self, now: float, invoked: float) -> None:
+        self.numbers.writes.append((round(now, 4), round((now - invoked) * 1000, 2)))
+
+    def _end(self, bag: _Bag, asked: Asked, *, lost: bool) -> None:
+        bag.mail.settle(asked, lost=lost)
+        bag.under_way -= 1
+        self.numbers.outstanding -= 1
+
+    # -- telling
+
+    async def _tell(self) -> None:
+        while True:
+            await asyncio.sleep(_TELL_S)
+            for bag in self._open:
+                bag.out.flush()
+            self._say()
+
+    def _say(self) -> None:
+        numbers = self.numbers
+        value = asdict(numbers) | {"problems": self._problems}
+        print(json.dumps(value, separators=(",", ":")), flush=True)  # noqa: T201  for the runner
+        self._problems = []
+        self.numbers = Numbers(outstanding=numbers.outstanding)
+
+
+def _writing(folder: Path) -> TextIO:
+    folder.mkdir(parents=True)
+    return open(folder / "load.jsonl", "w", encoding="utf-8")
+
+
+def _write(bag: _Bag, line: str) -> None:
+    bag.out.write(line + "\n")
+
+
+def _births(result: object) -> int:
+    if isinstance(result, r.SaveResult):
+        return len(result.saved)
+    if isinstance(result, r.CopyResult):
+        return len(result.target_uids)
+    return 0
+
+
+def _send(client: Client, asked: Asked) -> Awaitable[Any]:
+    """Ask a node. A write begins at once; a read when it is awaited."""
+    call = asked.call
+    match call:
+        case c.Save():
+            message = call.messages[0]
+            targets = [(target.user, str(target.mailbox)) for target in message.targets]
+            mail = NewMail(targets, asked.body, message.flags, message.received_us, message.guid)
+            return client.save_all((mail,))
+        case c.Store():
+            return client.store(
+                call.user,
+                str(call.mailbox),
+                call.uids,
+                call.mode,
+                call.flags,
+                unchanged_since=call.unchanged_since,
+            )
+        case c.Copy():
+            return client.copy(
+                call.user, str(call.mailbox), call.uids, str(call.target.mailbox), move=call.move
+            )
+        case c.Expunge():
+            return client.expunge(
+                call.user, str(call.mailbox), call.uids, only_deleted=call.only_deleted
+            )
+        case q.FetchMessages():
+            return client.message_page(
+                call.user, str(call.mailbox), ALL, changed_since=call.changed_since
+            )
+        case q.FetchBody():
+            return client.body(call.user, str(call.mailbox), call.uid)
+        case q.GetMailbox():
+            return _state(client, call)
+        case _:
+            raise AssertionError(f"the load never asks {call}")
+
+
+async def _state(client: Client, call: q.GetMailbox) -> q.MailboxInfo:
+    name = str(call.mailbox)
+    state = await client.mailbox_state(call.user, name)
+    return q.MailboxInfo(
+        state.number,
+        call.user,
+        name,
+        b"",
+        state.uidvalidity,
+        state.uidnext,
+        state.highestmodseq,
+        state.messages,
+        0,
+        0,
+        "",
+        False,
+        b"",
+    )
+
+
+async def run(plan: LoadPlan) -> None:
+    """Run a plan until SIGTERM."""
+    worker = Worker(plan)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, worker.stop)
+    await worker.run()
+
+
+if __name__ == "__main__":
+    asyncio.run(run(LoadPlan.load(Path(sys.argv[1]))))

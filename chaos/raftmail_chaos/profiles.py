@@ -1,0 +1,230 @@
+"""What happens to a cluster, and how often. Profiles combine: each is a coroutine of its own that goes on until it is cancelled."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from raftmail_chaos import faults
+from raftmail_chaos.cluster import Node
+from raftmail_chaos.faults import Arena, Weather
+from raftmail_chaos.toxiproxy import Way
+
+_MASTER_WAIT_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How often: `kill_every_s` for kills of masters, and `stretch` for how much rarer everything is when many profiles combine."""
+
+    kill_every_s: float = 3.0
+    stretch: float = 1.0
+
+
+Act = Callable[[Arena, Pace], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    name: str
+    text: str
+    act: Act
+    needs_links: bool = False
+
+
+@contextlib.asynccontextmanager
+async def _children() -> AsyncIterator[Callable[[Any], None]]:
+    """Faults that go on beside what comes next; all are undone at the end."""
+    tasks: set[asyncio.Task[None]] = set()
+
+    def begin(work: Any) -> None:
+        for task in [task for task in tasks if task.done()]:
+            tasks.discard(task)
+            task.result()
+        tasks.add(asyncio.create_task(work))
+
+    try:
+        yield begin
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _kill_masters(arena: Arena, pace: Pace) -> None:
+    rng = arena.rng
+    async with _children() as begin:
+        while True:
+            await asyncio.sleep(pace.kill_every_s * pace.stretch)
+            node = await arena.find_master(_MASTER_WAIT_S)
+            if node is not None:
+                begin(faults.kill(arena, node, "kill-master", rng.uniform(0.1, 2.5)))
+
+
+async def _kill_all(arena: Arena, pace: Pace) -> None:
+    rng = arena.rng
+    while True:
+        await asyncio.sleep(rng.uniform(6, 12) * pace.stretch)
+        await faults.kill_all(arena, rng.uniform(0.0, 2.0))
+
+
+async def _pause(arena: Arena, pace: Pace) -> None:
+    rng = arena.rng
+    while True:
+        await asyncio.sleep(rng.uniform(2, 6) * pace.stretch)
+        node = await _master_or_any(arena)
+        if node is not None:
+            await faults.pause(
+                arena, node, rng.choice((0.3, 1.0, 2.0, 4.0)) * rng.uniform(0.7, 1.3)
+            )
+
+
+async def _master_or_any(arena: Arena) -> Node | None:
+    if arena.rng.random() < 0.5:
+        return await arena.find_master(1.0) or arena.any_free()
+    return arena.any_free()
+
+
+async def _partition(arena: Arena, pace: Pace) -> None:
+    rng = arena.rng
+    while True:
+        await asyncio.sleep(rng.uniform(2, 6) * pace.stretch)
+        names = list(arena.cluster.nodes)
+        target, text, ways = cut_of(rng.choice(CUTS), names, arena.cluster.master(), rng)
+        refused = text != "one-way" and rng.random() < 0.4
+        how = "refused" if refused else "silent"
+        for_s = rng.choice((0.5, 2.0, 5.0)) * rng.uniform(0.7, 1.3)
+        await faults.partition(arena, target, f"{text}, {how}", ways, for_s, refused=refused)
+
+
+CUTS = ("one node", "the master", "halves", "one-way", "ring")
+
+
+def cut_of(
+    kind: str, names: Sequence[str], master: str | None, rng: random.Random
+) -> tuple[str, str, list[Way]]:
+    """Who is cut off, what it is called, and the ways that are cut. `ring`: every node sees its neighbours only, so that three
+    nodes become A–B–C without A–C."""
+    shuffled = rng.sample(list(names), len(names))
+    if kind == "ring":
+        n = len(shuffled)
+        gap = n == 3  # three in a ring all see each other: open it
+        ways = [
+            (shuffled[i], shuffled[j])
+            for i in range(n)
+            for j in range(n)
+            if i != j and ((abs(i - j) not in (1, n - 1)) or (gap and abs(i - j) == 2))
+        ]
+        return "-".join(shuffled), kind, ways
+    if kind == "halves":
+        left = shuffled[: len(shuffled) // 2]
+    elif kind == "the master" and master is not None:
+        left = [master]
+    else:
+        left = shuffled[:1]
+    right = [name for name in shuffled if name not in left]
+    out = [(i, j) for i in left for j in right]
+    back = [(j, i) for i, j in out]
+    target = "+".join(sorted(left))
+    if kind == "one-way":
+        return target, kind, out if rng.random() < 0.5 else back
+    return target, kind, out + back
+
+
+async def _bad_network(arena: Arena, pace: Pace) -> None:
+    rng = arena.rng
+    while True:
+        await asyncio.sleep(rng.uniform(1, 4) * pace.stretch)
+        names = list(arena.cluster.nodes)
+        all_ways = [(i, j) for i in names for j in names if i != j]
+        ways = (
+            all_ways if rng.random() < 0.3 else rng.sample(all_ways, rng.randint(1, len(all_ways)))
+        )
+        await faults.bad_network(arena, ways, weather_of(rng), rng.uniform(1.5, 6.0))
+
+
+def weather_of(rng: random.Random) -> Weather:
+    """One of the ways in which networks are bad."""
+    latency = rng.choice((2, 20, 100, 400))
+    rate = rng.choice((30, 200, 2000))
+    stall = rng.randint(50, 3000)
+    reset = rng.randint(0, 2000)
+    share = rng.choice((0.02, 0.3))
+    kinds = (
+        Weather(
+            f"latency {latency} ms ± {latency // 2}",
+            "latency",
+            {"latency": latency, "jitter": latency // 2},
+        ),
+        Weather(f"bandwidth {rate} KB/s", "bandwidth", {"rate": rate}),
+        Weather(
+            "slicer",
+            "slicer",
+            {"average_size": 200, "size_variation": 150, "delay": 500},
+        ),
+        Weather(f"resets after {reset} ms", "reset_peer", {"timeout": reset}),
+        Weather(
+            f"stalls of {stall} ms on {share:.0%} of connections",
+            "latency",
+            {"latency": stall, "jitter": 0},
+            share,
+        ),
+    )
+    return kinds[rng.randrange(len(kinds))]
+
+
+async def _disk(arena: Arena, pace: Pace) -> None:
+    """A body is damaged on one node only: of three copies two must be left."""
+    rng = arena.rng
+    rotten = rng.choice(list(arena.cluster.nodes.values()))
+    while True:
+        await asyncio.sleep(rng.uniform(2, 5) * pace.stretch)
+        node = arena.any_free()
+        if node is None:
+            continue
+        kind = rng.choice(("full", "journal", "body", "index"))
+        if kind == "full":
+            await faults.full_disk(arena, node, rng.uniform(3.0, 6.0))
+        elif kind == "journal":
+            await faults.rot_journal(arena, node)
+        elif kind == "index":
+            await faults.rot_index(arena, node)
+        elif not rotten.lock.locked():
+            await faults.rot_body(arena, rotten)
+
+
+PROFILES = {
+    profile.name: profile
+    for profile in (
+        Profile("kill-masters", "SIGKILL whoever leads the mail", _kill_masters),
+        Profile("kill-all", "SIGKILL all nodes at once", _kill_all),
+        Profile("pause", "SIGSTOP and SIGCONT", _pause),
+        Profile("partition", "links that let nothing through", _partition, needs_links=True),
+        Profile("bad-network", "slow, thin, chopped, reset links", _bad_network, needs_links=True),
+        Profile("disk", "full disks, and bits that flip at rest", _disk),
+    )
+}
+EVERYTHING = "everything"
+NAMES = (*PROFILES, EVERYTHING)
+
+
+def parse(text: str) -> tuple[Profile, ...]:
+    """The profiles of a list with commas. Raises ValueError."""
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if not names:
+        raise ValueError(f"no profile is named; there are {', '.join(NAMES)}")
+    for name in names:
+        if name not in NAMES:
+            raise ValueError(f"there is no profile {name!r}; there are {', '.join(NAMES)}")
+    if EVERYTHING in names:
+        return tuple(PROFILES.values())
+    return tuple(PROFILES[name] for name in dict.fromkeys(names))
+
+
+def pace_of(chosen: Sequence[Profile], kill_every_s: float) -> Pace:
+    """Rarer each, the more there are."""
+    return Pace(kill_every_s, 1.0 if len(chosen) < 3 else len(chosen) / 2)

@@ -1,0 +1,141 @@
+"""What a run came to: figures and findings, as text and as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from statistics import median
+from typing import Any
+
+from raftmail_chaos.faults import Fault
+from raftmail_chaos.judge import Finding, Verdict
+from raftmail_chaos.series import Series, after, percentile
+
+_SHOWN_MAX = 20
+_KILLS = ("kill-master", "kill-all")
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """Counts of the whole run; times in seconds, latencies in milliseconds."""
+
+    seconds: float
+    operations: int
+    acknowledged_writes: int
+    acknowledged_messages: int
+    outcome_unknown: int
+    without_effect: int
+    left_out: int
+    kills: int
+    faults: dict[str, int]
+    read_back: int
+    lost: int
+    duplicated: int
+    uids_changed: int
+    writes_per_s: float
+    p50_ms: float
+    p99_ms: float
+    gaps: int
+    gap_median_s: float
+    gap_longest_s: float
+    after_kill_median_s: float
+    after_kill_longest_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """`findings` are broken promises: empty is good. `undecided` says why there is no whole verdict, "" when there is one."""
+
+    profiles: tuple[str, ...]
+    nodes: int
+    rate: float
+    seed: int
+    folder: str
+    links: str
+    figures: Figures
+    findings: tuple[Finding, ...] = ()
+    undecided: str = ""
+    kinds: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def is_good(self) -> bool:
+        return not self.findings and not self.undecided
+
+
+def figures_of(
+    series: Series, faults: Sequence[Fault], verdict: Verdict, read_back: int, now: float
+) -> Figures:
+    """Everything that is counted."""
+    end = series.ended or now
+    gaps = [to - begun for begun, to in series.gaps(now)]
+    latencies = [ms for _, ms in series.writes]
+    times = sorted(at for at, _ in series.writes)
+    kills = [fault.began for fault in faults if fault.kind in _KILLS]
+    waits = after(times, kills)
+    counts: dict[str, int] = {}
+    for fault in faults:
+        counts[fault.kind] = counts.get(fault.kind, 0) + 1
+    seconds = max(end - series.began, 0.001)
+    broken = verdict.broken
+    return Figures(
+        round(seconds, 1),
+        verdict.operations,
+        verdict.acknowledged_writes,
+        verdict.acknowledged_messages,
+        verdict.fates["lost"],
+        verdict.fates["nothing"],
+        series.left_out,
+        len(kills),
+        counts,
+        read_back,
+        broken["SAVE"] + broken["message"] + broken["body"],
+        broken["once"],
+        broken["UID"] + broken["UIDVALIDITY"] + broken["UIDNEXT"] + broken["mailbox"],
+        round(len(series.writes) / seconds, 1),
+        percentile(latencies, 0.5),
+        percentile(latencies, 0.99),
+        len(gaps),
+        round(median(gaps), 3) if gaps else 0.0,
+        round(max(gaps), 3) if gaps else 0.0,
+        round(median(waits), 3) if waits else 0.0,
+        round(max(waits), 3) if waits else 0.0,
+    )
+
+
+def to_json(report: Report) -> str:
+    """The whole report."""
+    value: dict[str, Any] = {"good": report.is_good} | asdict(report)
+    return json.dumps(value, indent=2)
+
+
+def to_text(report: Report) -> str:
+    """The report for people: what was done, what came of it, and what is broken."""
+    f = report.figures
+    done = ", ".join(f"{count} {kind}" for kind, count in f.faults.items()) or "none"
+    lines = [
+        f"{report.nodes} nodes, {f.seconds:.0f} s of {' + '.join(report.profiles)} at "
+        f"{report.rate:g} operations/s, seed {report.seed}, {report.links}",
+        "",
+        f"  faults                  {done}",
+        f"  operations              {f.operations} ({f.outcome_unknown} with unknown outcome, "
+        f"{f.without_effect} given up without effect, {f.left_out} left out)",
+        f"  acknowledged            {f.acknowledged_messages} messages, {f.acknowledged_writes} writes "
+        f"({f.writes_per_s:.1f}/s, p50 {f.p50_ms:.1f} ms, p99 {f.p99_ms:.0f} ms)",
+        f"  read back               {f.read_back} messages through each of {report.nodes} nodes",
+        f"  without progress        {f.gaps} times, median {f.gap_median_s:.2f} s, longest {f.gap_longest_s:.2f} s",
+        f"  from kill to next write median {f.after_kill_median_s:.2f} s, longest {f.after_kill_longest_s:.2f} s "
+        f"({f.kills} kills)",
+        f"  lost {f.lost}   duplicated {f.duplicated}   UIDs changed {f.uids_changed}",
+        "",
+    ]
+    for finding in report.findings[:_SHOWN_MAX]:
+        whose = f" ({finding.user})" if finding.user else ""
+        lines.append(f"BROKEN {finding.rule}{whose}: {finding.text}")
+    if len(report.findings) > _SHOWN_MAX:
+        lines.append(f"... and {len(report.findings) - _SHOWN_MAX} more in report.json")
+    if report.undecided:
+        lines.append(f"UNDECIDED: {report.undecided}")
+    if report.is_good:
+        lines.append("Every promise was kept.")
+    return "\n".join(lines)

@@ -1,0 +1,139 @@
+"""Links through Toxiproxy: which programs are taken, and which way what is cut is cut."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from raftmail_chaos import toxiproxy
+from raftmail_chaos.cluster import Ports
+from raftmail_chaos.errors import ChaosError
+from raftmail_chaos.toxiproxy import Links, check_version, find_server
+
+_ANSWER_S = 10.0
+
+
+def _program(folder: Path, says: str) -> Path:
+    path = folder / "toxiproxy-server"
+    path.write_text(f"#!/bin/sh\necho '{says}'\n")
+    path.chmod(0o755)
+    return path
+
+
+def test_a_server_is_found_on_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = _program(tmp_path, "")
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    assert find_server() == program
+
+
+@pytest.mark.parametrize("says", ["toxiproxy-server version 2.8.0", "toxiproxy-server version git"])
+def test_toxiproxy_2_is_taken_whether_or_not_it_knows_its_version(
+    tmp_path: Path, says: str
+) -> None:
+    assert check_version(_program(tmp_path, says)) == says
+
+
+@pytest.mark.parametrize("says", ["toxiproxy-server version 1.2.1", "something else", ""])
+def test_another_program_or_version_is_refused_with_what_to_do(tmp_path: Path, says: str) -> None:
+    with pytest.raises(ChaosError, match="make toxiproxy"):
+        check_version(_program(tmp_path, says))
+
+
+def test_a_server_that_ends_at_once_is_an_error_that_names_its_log(tmp_path: Path) -> None:
+    program = _program(tmp_path, "toxiproxy-server version git")
+    with pytest.raises(ChaosError, match=r"ended with status 0: .*tox\.log"):
+        Links.start(program, tmp_path / "tox.log", {"a": "127.0.0.1:1"}, Ports(1).take)
+
+
+class _Echo(asyncio.Protocol):
+    """Sends back what it gets."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self.transport.write(data)
+
+
+@contextlib.asynccontextmanager
+async def _links(folder: Path) -> AsyncIterator[Links]:
+    """Proxies between two servers that echo."""
+    program = find_server()
+    if program is None:
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"{toxiproxy.PROGRAM} is not there: make toxiproxy")
+        pytest.skip(f"{toxiproxy.PROGRAM} is not there: make toxiproxy")
+    loop = asyncio.get_running_loop()
+    servers = [await loop.create_server(_Echo, "127.0.0.1", 0) for _ in range(2)]
+    ports = [server.sockets[0].getsockname()[1] for server in servers]
+    peers = {name: f"127.0.0.1:{port}" for name, port in zip("ab", ports, strict=True)}
+    links = Links.start(program, folder / "tox.log", peers, Ports(3).take)
+    try:
+        yield links
+    finally:
+        links.stop()
+        for server in servers:
+            server.close()
+
+
+async def _echoes(links: Links, i: str, j: str) -> bool:
+    """Whether what i sends to j on a connection of its own comes back."""
+    host, _, port = links.addresses[i, j].rpartition(":")
+    try:
+        reader, writer = await asyncio.open_connection(host, int(port))
+    except ConnectionError:
+        return False
+    try:
+        writer.write(b"ping\n")
+        async with asyncio.timeout(0.5 if links._toxics else _ANSWER_S):
+            return await reader.readline() == b"ping\n"
+    except (TimeoutError, ConnectionError):
+        return False
+    finally:
+        writer.close()
+
+
+def test_a_cut_is_silent_and_a_cure_ends_it(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with _links(tmp_path) as links:
+            assert await _echoes(links, "a", "b")
+            await links.cut("f1", [("a", "b")])
+            # Whoever dialled: an echo needs both ways, and one of them is cut.
+            assert not await _echoes(links, "a", "b")
+            assert not await _echoes(links, "b", "a")
+            await links.cure("f1")
+            assert await _echoes(links, "a", "b")
+            assert await _echoes(links, "b", "a")
+
+    asyncio.run(run())
+
+
+def test_links_that_two_faults_closed_open_when_both_are_over(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with _links(tmp_path) as links:
+            await links.close([("a", "b")])
+            await links.close([("b", "a")])
+            await links.open([("a", "b")])
+            assert not await _echoes(links, "b", "a")
+            await links.open([("a", "b")])
+            assert await _echoes(links, "b", "a")
+
+    asyncio.run(run())
+
+
+def test_healing_undoes_everything(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with _links(tmp_path) as links:
+            await links.close([("a", "b")])
+            await links.cut("f1", [("a", "b"), ("b", "a")])
+            await links.heal()
+            assert await _echoes(links, "a", "b")
+            assert await _echoes(links, "b", "a")
+
+    asyncio.run(run())
