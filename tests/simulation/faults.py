@@ -10,7 +10,7 @@ Power and disks (`disk.SimDisk` tells what a loss of power leaves)
   after a sync, between the syncs of journal and blobs, around a commit of the index, when a new term is written (and whoever
   is elected then is killed); of one node, or of all at once.
 - A sync fails. The process must stop; the machine is restarted, since the kernel may show what is not on the disk.
-- The disk is full for a while: writes of journal and blobs, and commits of the index, fail.
+- The disk is full for a while: writes of journal and blobs, puts into the index and its commits fail.
 - Syncs take up to 1.5 s for a while.
 
 Network (`network.Network`)
@@ -25,7 +25,8 @@ Operators
 Not in the model: bits that rot at rest (the tests of journal and blobs have them), disks that lie about syncs, nodes that lie, links that
 change order within a connection (TLS over TCP does not).
 
-Each seed picks some of these and how often they come; at the end all faults are taken back and the cluster has to converge.
+Each seed picks some of these and how often they come (some seeds are about elections alone, or about
+masters that are cut off); at the end all faults are taken back and the cluster has to converge.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 
+from raftmail.storage.disk import DiskFull
 from tests.simulation.network import Network
 from tests.simulation.node import SimNode
 from tests.simulation.world import World
@@ -72,8 +74,16 @@ class Injector:
                 self._reset,
                 self._transfer,
             ]
-        picked = [kind for kind in kinds if self.rng.random() < 0.6]
-        self.kinds = picked or [self._kill]
+        self.kinds = [kind for kind in kinds if self.rng.random() < 0.6] or [self._kill]
+        profile = self.rng.random()
+        if len(self.nodes) > 1 and profile < 0.15:
+            # Elections, one after the other.
+            self.kinds = [self._power_at_new_term, self._kill_leader, self._isolate, self._reset]
+            self.pace_s = 0.3
+        elif len(self.nodes) > 1 and profile < 0.3:
+            # Masters that go on writing alone, and come back.
+            self.kinds = [self._isolate_leader, self._isolate_leader, self._reset, self._slow_disk]
+            self.pace_s = 1.0
         network.repeat_chance = self.rng.choice((0.0, 0.0, 0.5))
         network.slow_chance = self.rng.choice((0.0, 0.0, 0.02))
 
@@ -97,6 +107,7 @@ class Injector:
     def _restore(self, node: SimNode) -> None:
         node.sync_s = NORMAL_SYNC_S
         node.disk.capacity_bytes = node.disk.plenty_bytes
+        node.engine.fail_put = None
         node.disk.cut_at = None
         node.cut_at_new_term = node.dies_when_elected = False
         node.disk.fail_sync_at = None
@@ -140,6 +151,12 @@ class Injector:
         if node.running:
             self.world.log(f"fault: {node.name} is killed")
             node.kill()
+
+    def _kill_leader(self) -> None:
+        for node in self.nodes:
+            if node.running and node.group.is_leader:
+                self.world.log(f"fault: {node.name}, which leads, is killed")
+                node.kill()
 
     def _pause(self) -> None:
         node = self._node()
@@ -195,6 +212,8 @@ class Injector:
         if disk.capacity_bytes == disk.plenty_bytes and used >= 0:
             self.world.log(f"fault: the disk of {node.name} fills up")
             disk.capacity_bytes = used + self.rng.randint(0, 20_000)
+            if self.rng.random() < 0.5:
+                node.engine.fail_put = DiskFull("no space for a row of the simulated index")
 
             def restore() -> None:
                 disk.capacity_bytes = disk.plenty_bytes
@@ -225,10 +244,17 @@ class Injector:
         self._for(0.3, 10.0, heal)
 
     def _isolate(self) -> None:
-        node = self._node()
+        self._cut_off(self._node())
+
+    def _cut_off(self, node: SimNode) -> None:
         others = [n.name for n in self.nodes if n is not node]
         pairs = [(node.name, o) for o in others] + [(o, node.name) for o in others]
         self._block(pairs, f"{node.name} is cut off")
+
+    def _isolate_leader(self) -> None:
+        for node in self.nodes:
+            if node.running and node.group.is_leader:
+                self._cut_off(node)
 
     def _split(self) -> None:
         names = [n.name for n in self.nodes]

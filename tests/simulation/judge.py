@@ -1,11 +1,12 @@
 """What must hold at every moment of a run, looked at from outside of the nodes.
 
-1. In a term one node leads.
+1. In a term one node leads, and each votes for one.
 2. What is applied at an index is the same everywhere and for ever, and every node applies every index in order.
 3. Nodes that have applied the same index have the same digest.
 4. When the first node applies an entry (only then it can be acknowledged), it is on the disks of a majority: if the power went
    everywhere now, a majority would come back with the log entry (or the index that has applied it) and the bodies that it names.
-5. A node that stops, stops for a reason that was injected; nothing is refused as damaged or diverged.
+5. What the index has committed, the journal has on the disk (unless it came by a resync that is about to end).
+6. A node that stops, stops for a reason that was injected; nothing is refused as damaged or diverged.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from zlib import crc32
 
 from raftmail.consensus.engine import REGULAR
 from raftmail.consensus.journal import Identity, Journal
+from raftmail.consensus.messages import Kind, Message
 from raftmail.mail.codec import CodecError, entry_blobs
 from raftmail.storage.blobs import BlobStore
 from raftmail.storage.index import TABLES, Index
@@ -44,6 +46,7 @@ class Judge:
         self.nodes: Mapping[str, SimNode] = {}
         self.durability_share = durability_share
         self.leaders: dict[int, str] = {}
+        self.votes: dict[tuple[int, int], int] = {}
         self.entries: dict[int, tuple[int, int]] = {}
         self.digests: dict[int, bytes] = {}
         self.last: dict[str, tuple[int, int]] = {}
@@ -73,11 +76,19 @@ class Judge:
             if self.digests.setdefault(index, digest) != digest:
                 raise Broken(f"{node.name} has another digest at {index}")
 
+    def voted(self, node: SimNode, message: Message) -> None:
+        candidate = node.number if message.kind is Kind.VOTE else message.receiver
+        before = self.votes.setdefault((message.term, node.number), candidate)
+        if before != candidate:
+            raise Broken(f"{node.name} votes for {before} and {candidate} in term {message.term}")
+
     def resynced(self, node: SimNode, index: int) -> None:
         self.last[node.name] = (node.life, index)
 
     def stepped(self, node: SimNode) -> None:
-        group = node.replica.group
+        group = node.group
+        if group.journal.synced_index < node.index.committed_index <= group.applied_index:
+            raise Broken(f"the index of {node.name} is ahead of its journal")
         if group.is_leader:
             leader = self.leaders.setdefault(group.term, node.name)
             if leader != node.name:
@@ -143,10 +154,14 @@ def stable_copy(disk: NodeDisk) -> SimDisk:
 
 
 def _stable_index(engine: MemoryEngine) -> MemoryEngine:
+    """The index after a loss of power at worst: a commit without a sync is not there."""
     copy = MemoryEngine(TABLES)
     snapshot = engine.snapshot()
+    for undo in reversed(engine._volatile):
+        for table, key, before in reversed(undo):
+            snapshot.table(table.name).set(key, before)
     for name in TABLES:
         source, target = snapshot.table(name), copy.table(name)
-        target.rows = dict(source.rows)
-        target.keys = list(source.keys)
+        target.rows = source.rows
+        target.keys = source.keys
     return copy

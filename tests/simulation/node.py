@@ -24,9 +24,8 @@ from raftmail.shard.machine import Machine
 from raftmail.shard.recovery import finish_jump
 from raftmail.shard.replica import FrameKind, Limits, Replica
 from raftmail.storage.blobs import BlobDamaged, BlobLimits, BlobMissing, BlobStore
-from raftmail.storage.disk import DiskFull, SyncFailed
+from raftmail.storage.disk import DiskError, DiskFull, SyncFailed
 from raftmail.storage.index import TABLES, Identity, Index
-from raftmail.storage.kv import scan
 from tests.simulation.disk import PowerCut, SimDisk
 from tests.simulation.kv import MemoryEngine, MemoryTable
 from tests.simulation.network import Network, Payload
@@ -92,9 +91,23 @@ class SimEngine(MemoryEngine):
     """LMDB's twin on a node's disk: its commits count as operations of the disk, at which the power may go."""
 
     disk: NodeDisk
+    poisoned = False
+    """A put failed: as with LMDB, nothing but an abort is of use then."""
+
+    def note(self, table: MemoryTable, key: bytes, before: bytes | None) -> None:
+        if self.poisoned:
+            raise DiskError("the transaction of the simulated index has to be aborted")
+        self.poisoned = self.fail_put is not None
+        super().note(table, key, before)
+
+    def abort(self) -> None:
+        self.poisoned = False
+        super().abort()
 
     def commit(self, sync: bool = True) -> None:
         disk = self.disk
+        if self.poisoned:
+            raise DiskError("the transaction of the simulated index has to be aborted")
         if disk.capacity_bytes < disk.plenty_bytes and disk.random.random() < 0.3:
             self.fail_commit = DiskFull("no space for the simulated index")
         if not disk.count():
@@ -259,7 +272,7 @@ class SimNode:
             raise error
         if isinstance(error, PowerCut | SyncFailed):
             self._lose_power()
-        elif isinstance(error, DiskFull):
+        elif isinstance(error, DiskFull) or (isinstance(error, DiskError) and self.engine.poisoned):
             self.engine.abort()
         else:
             self.watcher.stopped(self, error)
@@ -479,11 +492,3 @@ class SimNode:
         self.flow = Flow(
             message_bytes_max=message_bytes_max, in_flight_bytes_max=in_flight_bytes_max
         )
-
-
-def _copy_table(source: MemoryTable, target: MemoryTable) -> None:
-    for key in [key for key in target.keys if source.get(key) is None]:
-        target.delete(key)
-    for key, value in scan(source):
-        if target.get(key) != value:
-            target.put(key, value)

@@ -46,7 +46,6 @@ FROM_CONSENSUS = (
     "apply-swallows",
     "read-without-round",
     "read-before-own-entry",
-    "read-joins-round",
 )
 """Guards of the engine whose removal breaks a promise that clients see, and not a measure of speed alone."""
 

@@ -51,7 +51,7 @@ class Simulation:
         self.world = world = World(seed, verbose=verbose)
         names = [f"n{i}" for i in range(1, nodes + 1)]
         self.network = Network(world, names)
-        self.judge = Judge(world, durability_share=0.04)
+        self.judge = Judge(world, durability_share=0.1)
         self.nodes = [
             SimNode(world, self.network, self.judge, names, i) for i in range(1, nodes + 1)
         ]
