@@ -18,6 +18,7 @@ import logging
 import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from raftmail.cluster import calls as c
@@ -65,6 +66,11 @@ class _Pending:
     sent_at: float = 0.0
     attempted: bool = False
     target: str = ""
+
+
+@lru_cache(maxsize=65536)
+def _hash_of(user: str) -> int:
+    return int.from_bytes(hashlib.blake2b(user.encode(), digest_size=8).digest(), "big")
 
 
 class _Direct:
@@ -130,8 +136,7 @@ class Router:
     # -- Service ---------------------------------------------------------------------------------
 
     def shard_of(self, user: str) -> int:
-        digest = hashlib.blake2b(user.encode(), digest_size=8).digest()
-        return self.mail_shards[int.from_bytes(digest, "big") % len(self.mail_shards)]
+        return self.mail_shards[_hash_of(user) % len(self.mail_shards)]
 
     def submit(
         self,

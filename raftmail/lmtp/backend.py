@@ -113,14 +113,19 @@ class Envelope:
 class DeliveryBackend(Protocol):
     """The mail store, as an LMTP server sees it.
 
-    Both methods may raise: the recipient, or all recipients of the message, then get 451 4.3.0 and
-    the exception is logged. Both are cancelled when they take longer than the server's
+    The methods may raise: the recipient, or all recipients of the message, then get 451 4.3.0 and
+    the exception is logged. Those that wait are cancelled when they take longer than the server's
     `backend_timeout_s` and must then end; 451 has been sent, so the client will come again with a
     message that may have been delivered after all.
     """
 
+    def resolve_now(self, address: Address) -> Verdict | None:
+        """The verdict of `resolve` where it is known without waiting (the usual case, which then
+        costs no task); None to be asked again by `resolve`."""
+
     async def resolve(self, address: Address) -> Verdict:
-        """Say whether mail for this address is taken. Called once for every RCPT, in order."""
+        """Say whether mail for this address is taken. Called once for every RCPT, in order, unless
+        `resolve_now` said it."""
 
     async def deliver(
         self, envelope: Envelope, body: bytes, recipients: Sequence[Recipient]

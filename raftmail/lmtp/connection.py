@@ -196,6 +196,11 @@ class Connection(asyncio.BufferedProtocol):
         """Do what the session asks for, until it waits for the client or the backend."""
         while event is not None:
             kind = type(event)
+            if kind is RecipientOffered:
+                verdict = self._resolve_now(event)
+                if verdict is not None:
+                    event = self._session.answer_recipient(verdict, self._loop.time())
+                    continue
             if kind is RecipientOffered or kind is MessageReceived:
                 self._serial += 1
                 self._task = self._loop.create_task(self._ask(event, self._serial))
@@ -249,6 +254,14 @@ class Connection(asyncio.BufferedProtocol):
             self._task = None
             if self._lost:
                 self._finish()
+
+    def _resolve_now(self, event: Event) -> Verdict | None:
+        assert type(event) is RecipientOffered
+        try:
+            return self._shared.backend.resolve_now(event.address)
+        except Exception as error:
+            self._backend_failed(error, self._serial)
+            return _TRY_LATER
 
     async def _resolve(self, event: RecipientOffered, serial: int) -> Verdict:
         try:

@@ -7,6 +7,7 @@ import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from raftmail.cluster.router import ROOT_SHARD, Router
 from raftmail.lmtp.address import Address
@@ -33,21 +34,20 @@ class Delivery:
     router: Router
     deadline_s: float
 
-    async def resolve(self, address: Address) -> Verdict:
+    def resolve_now(self, address: Address) -> Verdict | None:
+        """A user whom the own replica of the root knows. One that is being removed may still get mail for a moment."""
         try:
-            user = user_address(address.key)
+            query = GetUser(_user(address))
         except ValueError:
             return _UNKNOWN
-        query = GetUser(user)
         root = self.router.replicas.get(ROOT_SHARD)
-        if (
-            root is not None
-            and not root.recovery.unreadable
-            and root.machine.query(query) is not None
-        ):
-            return _ACCEPTED  # a user that is being removed may still get mail for a moment
+        if root is None or root.recovery.unreadable or root.machine.query(query) is None:
+            return None
+        return _ACCEPTED
+
+    async def resolve(self, address: Address) -> Verdict:
         try:
-            found = await self.router.query(query, deadline_s=self.deadline_s)
+            found = await self.router.query(GetUser(_user(address)), deadline_s=self.deadline_s)
         except Unavailable as e:
             return _later(e.failure)
         return _UNKNOWN if found is None else _ACCEPTED
@@ -67,7 +67,7 @@ class Delivery:
             digest, summary = await asyncio.get_running_loop().run_in_executor(None, _read, message)
         else:
             digest, summary = _read(message)
-        user = user_address(address.key)
+        user = _user(address)
         command = Save(
             user,
             (
@@ -95,6 +95,14 @@ class Delivery:
                 return Verdict(552, "5.2.2", _ascii(result.text))
             return Verdict.try_later(_ascii(result.text))
         return _DELIVERED
+
+
+def _user(address: Address) -> str:
+    """The account of an address. Raises ValueError when there can be none."""
+    return _normal(address.key)
+
+
+_normal = lru_cache(maxsize=65536)(user_address)
 
 
 def _target(user: str, detail: str) -> Target:

@@ -37,6 +37,9 @@ logger = logging.getLogger(__name__)
 EXIT_FAILED = 1
 EXIT_FATAL = 70
 
+GC_THRESHOLDS = (50_000, 20, 50)
+"""Mail makes hardly any cycles: the collector, which looks at everything that lives, need not come often."""
+
 _START_ERRORS = (
     ConfigError,
     FolderError,
@@ -86,6 +89,7 @@ async def _serve(config: Config) -> int:
         # What was made at the start stays: keep the collector from looking at it again and again.
         gc.collect()
         gc.freeze()
+        gc.set_threshold(*GC_THRESHOLDS)
         logger.info("started, pid %d", os.getpid())
         await stop.wait()
         logger.info("stopping")

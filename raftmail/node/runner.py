@@ -16,11 +16,11 @@ from raftmail.shard.replica import Frame, Replica
 
 logger = logging.getLogger(__name__)
 
-INLINE_SYNC_S = 0.0015
+INLINE_SYNC_S = 0.003
 """Syncs that take less than this on average are made in place: a thread would cost as much, and the loop has nothing else that could be
 acknowledged meanwhile. One slow sync is enough to change over."""
 
-PARALLEL_SYNC_S = 0.004
+PARALLEL_SYNC_S = 0.006
 """Syncs that take longer are made by several threads at once."""
 
 

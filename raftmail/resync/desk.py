@@ -81,6 +81,11 @@ class Desk:
         return not self.sink.holds and self.missing.total()[0] == 0
 
     @property
+    def busy(self) -> bool:
+        """A resync is under way here, or being served: `step` has something to do."""
+        return self.sink.active or bool(self._sources) or bool(self._frames)
+
+    @property
     def dirty(self) -> bool:
         return self._dirty or self.sink.dirty or self.scrub.dirty
 

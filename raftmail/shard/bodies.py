@@ -39,6 +39,7 @@ class BodyLimits:
     answer_s: float = 2.0
     reclaim_bytes: int = 1 << 20
     reclaim_look_bytes: int = 16 << 10
+    reclaim_look_s: float = 0.5
     reclaim_pause_s: float = 0.1
     reclaim_rest_s: float = 60.0
 
@@ -230,5 +231,6 @@ class Bodies:
         progress = self.store.reclaim(self.index.references, budget)
         self._reclaim_busy = bool(progress.copied_bytes) or progress.waits_for_sync
         if progress.more:
-            self._reclaim_at = now + limits.reclaim_pause_s
+            pause_s = limits.reclaim_pause_s if self._reclaim_busy else limits.reclaim_look_s
+            self._reclaim_at = now + pause_s
         return progress.freed_bytes

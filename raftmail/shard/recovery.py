@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from raftmail.consensus.group import Group
 from raftmail.consensus.journal import Journal
@@ -19,6 +19,9 @@ from raftmail.storage.index import Index
 from raftmail.storage.records import IndexDamaged
 
 logger = logging.getLogger(__name__)
+
+SCRUB_S = 0.25
+"""How often the scrub takes a step when nothing else goes on."""
 
 ROOM_BYTES = 4 << 20
 """How much of a resync may be queued for a node in one step."""
@@ -42,7 +45,8 @@ class Recovery:
     ids: dict[str, int]
     node: str
     damaged: bool = False
-    _handing_over: bool = field(default=False)
+    _handing_over: bool = False
+    _scrub_at: float = 0.0
 
     @property
     def frozen(self) -> bool:
@@ -86,7 +90,11 @@ class Recovery:
         desk.tick(now, others, connected, may_hold=not group.is_leader)
 
     def step(self, now: float, connected: Callable[[str], bool]) -> Sequence[tuple[str, bytes]]:
-        """A bounded piece of work; frames to send."""
+        """A bounded piece of work; frames to send. Without a resync there is only the scrub, which takes its turn now and then."""
+        if not self.desk.busy:
+            if now < self._scrub_at:
+                return ()
+            self._scrub_at = now + SCRUB_S
         self.desk.step(now, lambda name: ROOM_BYTES if connected(name) else 0)
         return self.desk.take_frames()
 

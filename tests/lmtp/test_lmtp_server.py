@@ -41,6 +41,9 @@ class Store:
     entered: asyncio.Event = field(default_factory=asyncio.Event)
     cancelled: int = 0
 
+    def resolve_now(self, address: Address) -> Verdict | None:
+        return None
+
     async def resolve(self, address: Address) -> Verdict:
         if address.user == "unknown":
             return Verdict.unknown_user()
