@@ -10,7 +10,6 @@ import time
 from raftmail.consensus.group import Group
 from raftmail.consensus.journal import Journal
 from raftmail.consensus.segments import SyncJob as JournalSync
-from raftmail.shard import transfer
 from raftmail.shard.machine import Machine
 from raftmail.shard.replica import Replica
 from raftmail.shard.requests import Requests
@@ -19,6 +18,7 @@ from raftmail.storage.blobfiles import SyncJob as BlobSync
 from raftmail.storage.blobs import BlobStore
 from raftmail.storage.clients import Clients
 from raftmail.storage.index import Index
+from raftmail.storage.messages import Messages
 from raftmail.storage.reclaim import Reclaimer
 from tests.consensus.planted import FAULTS as GUARDS
 from tests.consensus.planting import Edit, Fault, planted
@@ -115,11 +115,10 @@ FAULTS: dict[str, Fault] = {
     "uids-given-again": _fault(
         "the UIDs of expunged messages are given to new ones",
         (
-            transfer,
-            "expunge",
-            "uids = removed.build()\n",
-            "uids = removed.build()\n"
-            "    mailbox.uidnext = uids.first if uids.last == mailbox.uidnext - 1 and len(uids) == 1 else mailbox.uidnext\n",
+            Messages,
+            "remove",
+            "mailbox.messages -= 1",
+            "mailbox.messages -= 1; mailbox.uidnext -= fields[0] == mailbox.uidnext - 1",
         ),
     ),
     "modseq-stays": _fault(
