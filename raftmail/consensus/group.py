@@ -129,9 +129,10 @@ class Group:
         return self.journal.last_index
 
     @property
-    def uncommitted(self) -> int:
-        """Entries in the log that are not known to be committed."""
-        return self.journal.last_index - self.engine.commit_index()
+    def entries_in_flight(self) -> int:
+        """Of a leader: entries that no majority is known to hold yet, whether or not the commit index has followed."""
+        held = self.followers.majority_index(self.journal.synced_index)
+        return self.journal.last_index - max(held, self.engine.commit_index())
 
     @property
     def accepts(self) -> bool:

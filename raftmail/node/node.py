@@ -82,6 +82,7 @@ class Node:
                 self.executor,
                 self._send_frame,
                 self.fatal,
+                self._flush_links,
                 self._flush_soon,
                 router.role_changed,
             )
@@ -215,7 +216,7 @@ class Node:
         return self._net is not None and self._net.send(node, shard, kind, parts)
 
     def is_up(self, node: str) -> bool:
-        return self._net is not None and node in self._net.up
+        return self._net is not None and self._net.is_up(node)
 
     def wake(self, shard: int) -> None:
         runner = self._runners.get(shard)
@@ -227,6 +228,10 @@ class Node:
 
     def _send_frame(self, shard: int, frame: Frame) -> None:
         self.send(frame[0], shard, frame[1], frame[2])
+
+    def _flush_links(self) -> None:
+        if self._net is not None:
+            self._net.flush()
 
     def _flush_soon(self) -> None:
         if not self._flushing:

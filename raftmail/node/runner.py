@@ -39,18 +39,23 @@ def _timed(jobs: Sequence[Callable[[], None]], clock: Callable[[], float]) -> Ca
 @dataclass(slots=True)
 class Runner:
     """Drives one replica. `send` queues a frame on a link; `fatal` stops the process after an error that must not be survived
-    (a failed sync, damage, a broken promise of Raft)."""
+    (a failed sync, damage, a broken promise of Raft).
+
+    A turn has three phases: step and send; sync, and send what that allows; apply and answer. What is sent in one leaves before the next
+    begins, so that the other nodes work meanwhile."""
 
     replica: Replica
     loop: asyncio.AbstractEventLoop
     executor: ThreadPoolExecutor
     send: Callable[[int, Frame], None]
     fatal: Callable[[BaseException], None]
+    flush_links: Callable[[], None]
     after: Callable[[], None]
     role_changed: Callable[[int], None]
     sync_s: float = 0.0
     _scheduled: bool = False
-    _syncing: bool = False
+    _busy: bool = False
+    _in_threads: bool = False
     _again: bool = False
     _stopped: bool = False
     _role: tuple[int, int | None] = (-1, None)
@@ -76,45 +81,66 @@ class Runner:
             self._note_role()
 
     def stop(self) -> None:
+        """Begin no more turns; `idle` waits for the one that is under way."""
         self._stopped = True
 
     async def idle(self) -> None:
-        """Wait until no sync runs any more."""
-        if self._syncing:
+        """Wait until no turn is under way any more."""
+        if self._busy:
             await self._idle.wait()
 
     def _run(self) -> None:
         self._scheduled = False
         if self._stopped:
             return
+        if not self._busy:
+            self._busy = True
+            self._idle.clear()
+            self._guarded(self._turn)
+            return
+        self._again = True
+        if self._in_threads:
+            self._guarded(self._send_meanwhile)
+
+    def _guarded(self, phase: Callable[[], None]) -> None:
         try:
-            self._turn()
+            phase()
         except Exception as e:
             self.fatal(e)
 
+    def _then(self, phase: Callable[[], None], *, sent: bool) -> None:
+        """Go on with a phase; when something was sent, in the next turn of the loop, before which it leaves."""
+        if sent:
+            self.loop.call_soon(self._guarded, phase)
+        else:
+            phase()
+
     def _turn(self) -> None:
-        replica = self.replica
-        replica.step(self.loop.time())
-        self._flush()
-        if self._syncing:
-            self._again = True
-            return
-        jobs = replica.begin_sync()
+        self._then(self._sync, sent=self._step())
+
+    def _send_meanwhile(self) -> None:
+        """While a slow disk syncs, what came in goes to the followers already."""
+        self._step()
+
+    def _step(self) -> bool:
+        self.replica.step(self.loop.time())
+        return self._send_now()
+
+    def _sync(self) -> None:
+        jobs = self.replica.begin_sync()
         clock = self.loop.time
         if not jobs:
-            self._finish()
+            self._synced()
         elif self.sync_s < INLINE_SYNC_S:
             self._measure(_timed(jobs, clock)())
-            self._finish()
+            self._synced()
+        elif self.sync_s < PARALLEL_SYNC_S:
+            self._sync_in_threads([_timed(jobs, clock)])
         else:
-            self._syncing = True
-            self._idle.clear()
-            if self.sync_s < PARALLEL_SYNC_S:
-                self._sync_in_threads([_timed(jobs, clock)])
-            else:
-                self._sync_in_threads([_timed([job], clock) for job in jobs])
+            self._sync_in_threads([_timed([job], clock) for job in jobs])
 
     def _sync_in_threads(self, jobs: Sequence[Callable[[], float]]) -> None:
+        self._in_threads = True
         left = len(jobs)
         longest_s = 0.0
 
@@ -126,42 +152,34 @@ class Runner:
                 self.fatal(error)
                 return
             longest_s = max(longest_s, future.result())
-            if left:
-                return
-            self._syncing = False
-            self._measure(longest_s)
-            try:
-                self._finish()  # also of a runner that was stopped meanwhile: the files are closed next
-            except Exception as e:
-                self.fatal(e)
-                return
-            finally:
-                self._idle.set()
-            if self._again and not self._stopped:
-                self._again = False
-                self._turn_again()
+            if not left:
+                self._in_threads = False
+                self._measure(longest_s)
+                self._guarded(self._synced)
 
         for job in jobs:
             self.loop.run_in_executor(self.executor, job).add_done_callback(done)
 
-    def _turn_again(self) -> None:
-        try:
-            self._turn()
-        except Exception as e:
-            self.fatal(e)
+    def _synced(self) -> None:
+        """Acknowledgements leave before anything is applied."""
+        self.replica.end_sync(self.loop.time())
+        self._then(self._advance, sent=self._send_now())
+
+    def _advance(self) -> None:
+        replica = self.replica
+        replica.advance(self.loop.time())
+        self._note_role()
+        self._send_now()
+        self.after()
+        self._busy = False
+        self._idle.set()
+        again, self._again = self._again, False
+        if again or replica.has_work:
+            self.wake()
 
     def _measure(self, took_s: float) -> None:
         self.sync_s += 0.05 * (min(took_s, 0.1) - self.sync_s)
         self.replica.counters.sync_ms = self.sync_s * 1000
-
-    def _finish(self) -> None:
-        replica = self.replica
-        replica.end_sync(self.loop.time())
-        self._note_role()
-        self._flush()
-        self.after()
-        if replica.has_work:
-            self.wake()
 
     def _note_role(self) -> None:
         group = self.replica.group
@@ -170,7 +188,13 @@ class Runner:
             self._role = role
             self.role_changed(self.replica.shard)
 
-    def _flush(self) -> None:
+    def _send_now(self) -> bool:
+        """Send the replica's frames; whether there were any."""
+        frames = self.replica.take_frames()
+        if not frames:
+            return False
         shard = self.replica.shard
-        for frame in self.replica.take_frames():
+        for frame in frames:
             self.send(shard, frame)
+        self.flush_links()
+        return True

@@ -1,7 +1,7 @@
 """A replica of one shard: Raft group, state machine, blob store, and the requests that wait for them.
 
 Stepped, never threaded: whoever drives it (`node.runner`, or the simulator) feeds `submit`, `receive` and `tick`, then runs
-`step`, the job of `begin_sync`, and `end_sync`; frames for other nodes come out of `take_frames`.
+`step`, the jobs of `begin_sync`, `end_sync`, and `advance`; frames for other nodes come out of `take_frames`.
 
 Invariants:
 
@@ -229,25 +229,30 @@ class Replica:
         return jobs
 
     def end_sync(self, now: float) -> None:
-        """All calls of `begin_sync` have returned: release what they held up, commit, apply, answer."""
+        """All calls of `begin_sync` have returned: release what they held up."""
         self._now = now
         if self._blob_job is not None:
             self.blobs.end_sync(self._blob_job)
         self.group.end_sync(now, self._journal_job)
         self._blob_job = self._journal_job = None
+        self._collect()
+
+    def advance(self, now: float) -> None:
+        """Commit, apply and answer what the syncs and acknowledgements so far allow. Not while a sync runs."""
+        self._now = now
         group = self.group
         if self.recovery.settle(group):
             self.bodies.unpin_to(group.applied_index)
             self._index_dirty_since = now
         if not self.recovery.frozen:
-            self._advance(now)
+            self._apply_committed(now)
         self._check_role()
         if self._applied_waits:
             self._release_applied()
         self._commit_index(now)
         self._collect()
 
-    def _advance(self, now: float) -> None:
+    def _apply_committed(self, now: float) -> None:
         group = self.group
         try:
             group.advance(now)
@@ -309,7 +314,11 @@ class Replica:
         group = self.group
         if group.has_held_messages and not self.disk_full:
             return True
-        return not self.disk_full and group.accepts and self.requests.may_propose(group.uncommitted)
+        return (
+            not self.disk_full
+            and group.accepts
+            and self.requests.may_propose(group.entries_in_flight)
+        )
 
     def take_frames(self) -> list[Frame]:
         """Frames to send, in order per node."""
@@ -401,7 +410,7 @@ class Replica:
     def _propose_waiting(self, now: float) -> None:
         group = self.group
         requests = self.requests
-        while group.accepts and requests.may_propose(group.uncommitted):
+        while group.accepts and requests.may_propose(group.entries_in_flight):
             if not group.journal.room():
                 self._note_full(DiskFull("the journal has no room"))
                 return

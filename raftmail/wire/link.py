@@ -112,7 +112,7 @@ class PeerLink(asyncio.Protocol):
             return False
         if not self._flushing:
             self._flushing = True
-            self._loop.call_soon(self._flush)
+            self._loop.call_soon(self._flush_soon)
         return True
 
     def receive(self, data: bytes) -> None:
@@ -189,8 +189,12 @@ class PeerLink(asyncio.Protocol):
         self._transport.abort()
         self._loop.call_soon(self._on_lost, self, reason)
 
-    def _flush(self) -> None:
+    def _flush_soon(self) -> None:
         self._flushing = False
+        self.flush()
+
+    def flush(self) -> None:
+        """Hand what is queued to the transport now, not at the end of this turn of the loop."""
         out = self._out
         if self.closed or not out:
             return

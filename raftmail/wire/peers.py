@@ -194,6 +194,17 @@ class PeerNet:
             return False
         return known.link.send(shard, kind, payload)
 
+    def flush(self) -> None:
+        """Hand what is queued on any link to its transport now."""
+        for peer in self._peers.values():
+            if peer.link is not None:
+                peer.link.flush()
+
+    def is_up(self, peer: str) -> bool:
+        """Whether the link to a peer is live."""
+        known = self._peers.get(peer)
+        return known is not None and known.link is not None
+
     @property
     def up(self) -> frozenset[str]:
         """Peers whose link is live."""

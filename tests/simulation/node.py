@@ -410,6 +410,7 @@ class SimNode:
 
     def _finish(self) -> None:
         self.replica.end_sync(self.now)
+        self.replica.advance(self.now)
         self._flush()
         if self.replica.has_work:
             self._wake()
