@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 # The rest of the package is imported where it is needed: no other command of `raftmail` needs it, and every node starts with this module.
 
-PROFILES = "kill-masters, kill-all, pause, partition, bad-network, disk, everything"
+PROFILES = "kill-masters, kill-all, left-behind, pause, partition, bad-network, disk, everything"
 
 _BROKEN = 1
 _TERMINATED = 143
@@ -205,5 +205,5 @@ def check(folder: Path, output: str) -> None:
         click.echo(
             f"{verdict.operations} operations of {verdict.users} users, {len(verdict.findings)} findings"
         )
-    if verdict.findings:
+    if verdict.findings or verdict.undecided:
         sys.exit(_BROKEN)

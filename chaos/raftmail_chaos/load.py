@@ -24,14 +24,17 @@ from raftmail.mail import queries as q
 from raftmail.mail import results as r
 from raftmail_chaos import lmtp
 from raftmail_chaos.history import Fate, Operation
-from raftmail_chaos.mailbag import ALL, DELIVERIES, DOMAIN, Asked, Bodies, Mailbag
+from raftmail_chaos.mailbag import ALL, BIRTHS_MAX, DELIVERIES, DOMAIN, Asked, Bodies, Mailbag
 from raftmail_chaos.record import Body, Delivery, delivery_line, to_line, user_folder
 
 OUTSTANDING_MAX = 2000
 """Operations without an answer. While there are so many, what is due is left out, and counted."""
 
 _TELL_S = 0.5
-_PREPARED_MAX = 2
+_PREPARED_S = 20.0
+"""For how long there are users ready while none can be made."""
+_BIRTHS_SHARE = 0.6
+"""Messages for each operation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +96,8 @@ class Worker:
         self._open: list[_Bag] = []
         self._operations = 0
         self._bags = 0
-        self._prepared: asyncio.Queue[_Bag] = asyncio.Queue(_PREPARED_MAX)
+        ahead = int(plan.rate * _BIRTHS_SHARE * _PREPARED_S / BIRTHS_MAX) + 2
+        self._prepared: asyncio.Queue[_Bag] = asyncio.Queue(ahead)
         self._pool = lmtp.Pool()
         self._problems: list[str] = []
 
@@ -176,7 +180,7 @@ class Worker:
             if bag.mail.is_full and not self._prepared.empty():
                 self._begin(self._retire(bag))
                 bag = self._prepared.get_nowait()
-            if self.numbers.outstanding >= OUTSTANDING_MAX:
+            if self.numbers.outstanding >= OUTSTANDING_MAX or bag.mail.is_overfull:
                 self.numbers.left_out += 1
             else:
                 self._ask(bag)

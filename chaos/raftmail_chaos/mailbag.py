@@ -1,6 +1,6 @@
 """What the load knows of the mail of one user, and the operations that it makes up from that.
 
-A user's mail stays small (`births_max` messages), and is then left alone for a new user's: so the checker can look at every order of the
+A user's mail stays small (`BIRTHS_MAX` messages), and is then left alone for a new user's: so the checker can look at every order of the
 operations, and a run of hours costs it no more for each message than one of seconds.
 """
 
@@ -25,11 +25,16 @@ WORKED = ("INBOX", "Work", "Trash")
 ALL = UidSet.from_ranges([(1, (1 << 32) - 1)])
 TOKEN_HEADER = b"X-Chaos-Token: "
 
+BIRTHS_MAX = 70
+
 _FLAGS = ("\\Seen", "\\Flagged", "\\Answered", "\\Deleted", "$Later")
 _OPEN_MAX = 4
 """Changes of one message whose outcome is open. More orders than these give, nobody can look at."""
 _SIZES = ((0.70, 300, 4 << 10), (0.25, 4 << 10, 32 << 10), (0.045, 32 << 10, 256 << 10))
 _SIZE_MAX = 1 << 20
+_CROWDED = 0.1
+"""The share of messages with many recipients in the header: their summaries make the log grow."""
+_CROWD = (50, 600)
 _MIX = (
     ("deliver", 20),
     ("save", 20),
@@ -63,10 +68,17 @@ class Bodies:
         """A whole message, its lines ending in CRLF."""
         size = self._size()
         start = self.rng.randrange(0, (len(self._text) - size) // 72) * 72
-        return b"From: load@chaos.test\r\nSubject: %b\r\n%b%b\r\n\r\n%b\r\n" % (
+        to = b"load@chaos.test"
+        if self.rng.random() < _CROWDED:
+            count = self.rng.randint(*_CROWD)
+            to = b",\r\n ".join(
+                [b"Reader %d <reader%d@chaos.test>" % (at, at) for at in range(count)]
+            )
+        return b"From: load@chaos.test\r\nSubject: %b\r\n%b%b\r\nTo: %b\r\n\r\n%b\r\n" % (
             token.encode(),
             TOKEN_HEADER,
             token.encode(),
+            to,
             self._text[start : start + size].rstrip(b"\r\n"),
         )
 
@@ -97,7 +109,6 @@ class Mailbag:
     user: str
     rng: random.Random
     bodies: Bodies
-    births_max: int = 70
     births: int = 0
     """Messages that were asked for, in all mailboxes."""
     asked: int = 0
@@ -114,7 +125,12 @@ class Mailbag:
 
     @property
     def is_full(self) -> bool:
-        return self.births >= self.births_max
+        return self.births >= BIRTHS_MAX
+
+    @property
+    def is_overfull(self) -> bool:
+        """No more may be asked: nobody could check it."""
+        return self.births >= 4 * BIRTHS_MAX
 
     def next(self) -> Asked:
         """Make up an operation, and count what it may change as open."""

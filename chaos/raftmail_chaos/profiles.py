@@ -72,6 +72,16 @@ async def _kill_all(arena: Arena, pace: Pace) -> None:
         await faults.kill_all(arena, rng.uniform(0.0, 2.0))
 
 
+async def _left_behind(arena: Arena, pace: Pace) -> None:
+    """Long enough for the others to forget what the node lacks: it has to be brought back by what differs."""
+    rng = arena.rng
+    while True:
+        await asyncio.sleep(rng.uniform(5, 20) * pace.stretch)
+        node = arena.any_free()
+        if node is not None:
+            await faults.kill(arena, node, "left-behind", rng.uniform(30, 90))
+
+
 async def _pause(arena: Arena, pace: Pace) -> None:
     rng = arena.rng
     while True:
@@ -202,6 +212,9 @@ PROFILES = {
     for profile in (
         Profile("kill-masters", "SIGKILL whoever leads the mail", _kill_masters),
         Profile("kill-all", "SIGKILL all nodes at once", _kill_all),
+        Profile(
+            "left-behind", "SIGKILL a node, and start it when the log has moved on", _left_behind
+        ),
         Profile("pause", "SIGSTOP and SIGCONT", _pause),
         Profile("partition", "links that let nothing through", _partition, needs_links=True),
         Profile("bad-network", "slow, thin, chopped, reset links", _bad_network, needs_links=True),

@@ -41,6 +41,8 @@ class Figures:
     gap_longest_s: float
     after_kill_median_s: float
     after_kill_longest_s: float
+    disk_sync_median_s: float
+    disk_sync_longest_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +102,8 @@ def figures_of(
         round(max(gaps), 3) if gaps else 0.0,
         round(median(waits), 3) if waits else 0.0,
         round(max(waits), 3) if waits else 0.0,
+        round(percentile([took for _, took in series.syncs], 0.5), 4),
+        round(max([took for _, took in series.syncs], default=0.0), 3),
     )
 
 
@@ -126,6 +130,7 @@ def to_text(report: Report) -> str:
         f"  without progress        {f.gaps} times, median {f.gap_median_s:.2f} s, longest {f.gap_longest_s:.2f} s",
         f"  from kill to next write median {f.after_kill_median_s:.2f} s, longest {f.after_kill_longest_s:.2f} s "
         f"({f.kills} kills)",
+        f"  the disk by itself      takes {f.disk_sync_median_s * 1000:.1f} ms to sync, at worst {f.disk_sync_longest_s:.2f} s",
         f"  lost {f.lost}   duplicated {f.duplicated}   UIDs changed {f.uids_changed}",
         "",
     ]

@@ -38,6 +38,7 @@ READY_S = 60.0
 CALL_S = 15.0
 _LOOK_S = 0.3
 _SHOW_S = 0.5
+_PROBE_S = 0.25
 _SHOWN_S = 5.0
 _FIRST_WRITE_S = 60.0
 _LOAD_END_S = CALL_S + 30
@@ -95,17 +96,17 @@ class Runner:
             arena = self.arena
             self.series = Series(time.monotonic(), options.rate)
             watch = asyncio.create_task(self._watch())
+            probe = asyncio.create_task(self._probe())
             readers: list[asyncio.Task[None]] = []
             try:
                 readers = await self._start_load()
-                await self._harm([watch, *readers])
+                await self._harm([watch, probe, *readers])
                 await self._settle()
                 await self._end_load(readers)
             finally:
-                watch.cancel()
-                for reader in readers:
-                    reader.cancel()
-                await asyncio.gather(watch, *readers, return_exceptions=True)
+                for task in (watch, probe, *readers):
+                    task.cancel()
+                await asyncio.gather(watch, probe, *readers, return_exceptions=True)
             read_back = await self._read_back()
             await self._verify()
             await self._stop_nodes()
@@ -198,6 +199,7 @@ class Runner:
             now = time.monotonic()
             up = frozenset(name for name, node in cluster.nodes.items() if node.status is not None)
             self.series.looks.append(Look(now, cluster.master(), up))
+            self._note_look(now)
             for node in cluster.nodes.values():
                 ended = node.process is not None and not node.is_running
                 if ended and not node.lock.locked():
@@ -215,6 +217,33 @@ class Runner:
                 shown_at = now
                 self.view.show(self._shown(now))
             await asyncio.sleep(_LOOK_S)
+
+    async def _probe(self) -> None:
+        """Sync a file of one's own again and again, to tell stalls of the machine from those of the cluster."""
+        fd = _appending(self.options.folder / "probe")
+        try:
+            while True:
+                began = time.monotonic()
+                await asyncio.to_thread(_write_and_sync, fd)
+                self.series.syncs.append((began, time.monotonic() - began))
+                await asyncio.sleep(_PROBE_S)
+        finally:
+            os.close(fd)
+
+    def _note_look(self, now: float) -> None:
+        """One line for each look, to look into stalls with."""
+        keys = ("role", "term", "commit_index", "applied_index", "last_index", "sync_ms", "state")
+        nodes = {
+            name: None
+            if node.status is None
+            else {
+                shard: {key: row.get(key) for key in keys}
+                for shard, row in node.status["shards"].items()
+            }
+            for name, node in self.arena.cluster.nodes.items()
+        }
+        with open(self.options.folder / "looks.jsonl", "a", encoding="utf-8") as out:
+            out.write(json.dumps({"at": round(now, 3), "nodes": nodes}) + "\n")
 
     def _shown(self, now: float) -> Shown:
         series, arena = self.series, self.arena
@@ -402,7 +431,12 @@ class Runner:
                 raise ChaosError(
                     f"the checker failed: {self.options.folder / 'judge.log'} tells why"
                 )
-            return verdict_from_json(out.decode())
+            verdict = verdict_from_json(out.decode())
+            if verdict.undecided:
+                self.undecided = (
+                    f"too many possible orders in the histories of {', '.join(verdict.undecided)}"
+                )
+            return verdict
         except TimeoutError:
             self.undecided = f"the checker was not done within {limit_s:.0f} s"
             return Verdict()
@@ -416,6 +450,11 @@ async def _acting(profile: Profile, arena: Arena, pace: Pace) -> None:
     await profile.act(arena, pace)
 
 
+def _write_and_sync(fd: int) -> None:
+    os.pwrite(fd, os.urandom(4096), 0)
+    os.fdatasync(fd)
+
+
 def _appending(path: Path) -> int:
     return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
 
@@ -424,6 +463,6 @@ def tidy(folder: Path) -> None:
     """Remove what nobody looks at after a good run: data, logs and histories; reports stay."""
     for name in ("nodes", "history"):
         shutil.rmtree(folder / name, ignore_errors=True)
-    for pattern in ("load*.json", "*.log"):
+    for pattern in ("load*.json", "*.log", "looks.jsonl", "probe"):
         for path in folder.glob(pattern):
             path.unlink()

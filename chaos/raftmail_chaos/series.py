@@ -30,6 +30,8 @@ class Series:
     ended: float | None = None
     writes: list[tuple[float, float]] = field(default_factory=list)
     looks: list[Look] = field(default_factory=list)
+    syncs: list[tuple[float, float]] = field(default_factory=list)
+    """When, and how long in seconds, syncs took that have nothing to do with the nodes, on the same disk."""
     asked: int = 0
     answered: int = 0
     messages: int = 0
