@@ -18,7 +18,7 @@ from raftmail.consensus.engine import REGULAR
 from raftmail.consensus.journal import Identity, Journal
 from raftmail.consensus.messages import Kind, Message
 from raftmail.mail.codec import CodecError, entry_blobs
-from raftmail.storage.blobs import BlobStore
+from raftmail.storage.blobs import BlobDamaged, BlobMissing, BlobStore
 from raftmail.storage.index import TABLES, Index
 from raftmail.storage.kv import scan
 from tests.simulation.disk import SimDisk
@@ -136,8 +136,18 @@ def _survives(node: SimNode, index: int, term: int, payload: bytes) -> bool:
         return True
     blobs = BlobStore.open(disk, "blobs", table, BLOB_LIMITS)
     return all(
-        blobs.has(d) or table.references(d) == 0 < table.applied_index >= index for d in needed
+        _is_readable(blobs, digest)
+        or (table.applied_index >= index and not table.references(digest))
+        for digest in needed
     )
+
+
+def _is_readable(blobs: BlobStore, digest: bytes) -> bool:
+    try:
+        blobs.get(digest)
+    except (BlobMissing, BlobDamaged):
+        return False
+    return True
 
 
 def stable_copy(disk: NodeDisk) -> SimDisk:
