@@ -38,6 +38,9 @@ class _Replica:
     def end_sync(self, now: float) -> None:
         self.is_syncing = False
 
+    def advance(self, now: float) -> None:
+        return
+
 
 def test_a_runner_that_is_stopped_during_a_sync_ends_it_before_it_is_idle() -> None:
     """Else the journal cannot be closed after it."""
@@ -53,6 +56,7 @@ def test_a_runner_that_is_stopped_during_a_sync_ends_it_before_it_is_idle() -> N
                 executor,
                 lambda shard, frame: None,
                 failed.append,
+                lambda: None,
                 lambda: None,
                 lambda shard: None,
                 sync_s=2 * INLINE_SYNC_S,
