@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import shutil
 import signal
@@ -126,10 +127,16 @@ def run(
     view = _view(output)
     try:
         report = _run(options, view)
-    except ChaosError as error:
-        raise click.ClickException(str(error)) from None
-    finally:
+    except BaseException as error:
         view.close()
+        with contextlib.suppress(OSError):
+            place.rmdir()  # when it did not come to a run
+        if place.exists():
+            click.echo(f"The run did not end; what there is of it stays in {place}", err=True)
+        if isinstance(error, ChaosError):
+            raise click.ClickException(str(error)) from None
+        raise
+    view.close()
     click.echo(to_json(report) if output == "json" else to_text(report))
     _leave(report, place, named=folder is not None, keep=keep, quiet=output == "json")
     if not report.is_good:

@@ -144,12 +144,17 @@ class Runner:
     async def _standing(self) -> AsyncIterator[None]:
         """The cluster, its links and the connections that ask it; all gone at the end."""
         options = self.options
+        program = self._find_proxy()
         (options.folder / "history").mkdir(parents=True)
         ports = Ports(3 * options.nodes + options.nodes * (options.nodes - 1) + 1)
         cluster = Cluster.make(options.folder / "nodes", options.nodes, ports)
         links: Links | None = None
         try:
-            links = self._links(cluster, ports)
+            if program is not None:
+                peers = {name: node.peer for name, node in cluster.nodes.items()}
+                log = options.folder / "toxiproxy.log"
+                links = Links.start(program, log, peers, ports.take)
+                cluster.route(links.addresses)
             self.arena = Arena(cluster, links, random.Random(options.seed))
             for node in cluster.nodes.values():
                 node.start()
@@ -171,7 +176,8 @@ class Runner:
             if links is not None:
                 links.stop()
 
-    def _links(self, cluster: Cluster, ports: Ports) -> Links | None:
+    def _find_proxy(self) -> Path | None:
+        """The Toxiproxy server; None when there is none, and none is needed. Raises `ChaosError`."""
         needy = [profile.name for profile in self.options.profiles if profile.needs_links]
         program = toxiproxy.find_server()
         if program is None:
@@ -185,10 +191,7 @@ class Runner:
             return None
         said = toxiproxy.check_version(program)
         self.links_text = f"links through {said}"
-        peers = {name: node.peer for name, node in cluster.nodes.items()}
-        links = Links.start(program, self.options.folder / "toxiproxy.log", peers, ports.take)
-        cluster.route(links.addresses)
-        return links
+        return program
 
     async def _watch(self) -> None:
         """Look at the nodes, note who leads, show it, and start again what ended by itself."""
