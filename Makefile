@@ -10,7 +10,8 @@ TOXIPROXY_VERSION := v2.8.0
 SEEDS ?= 20
 NODES ?= 3
 SEED ?=
-# A short chaos run, in seconds.
+# The share of the simulator and the short chaos run of `make test`, in seconds.
+SIMULATE_SECONDS ?= 90
 CHAOS_SECONDS ?= 20
 
 BIN := .venv/bin
@@ -26,7 +27,7 @@ SHELL := /bin/bash
 # The steps of `make test` run in the order written, one at a time, whatever -j says.
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help venv demo test format-check ruff types lint format unit simulate chaos-short bench \
+.PHONY: help venv demo test format-check ruff types lint format unit simulate simulate-share chaos-short bench \
 	toxiproxy clean
 
 help:
@@ -56,7 +57,7 @@ venv: .venv/.ready
 demo: venv
 	@$(WITH_BIN) $(BIN)/raftmail demo
 
-test: venv toxiproxy format-check ruff types unit simulate chaos-short
+test: venv toxiproxy format-check ruff types unit simulate-share chaos-short
 	$(call title,All passed)
 
 lint: venv format-check ruff types
@@ -78,16 +79,17 @@ unit: venv
 	@$(WITH_BIN) $(BIN)/python -m pytest -n $(WORKERS)
 
 simulate: venv
-ifneq ($(wildcard tests/simulation/__main__.py),)
 	$(call title,Simulator)
 	@$(BIN)/python -m tests.simulation --nodes $(NODES) $(if $(SEED),--seed $(SEED),--seeds $(SEEDS))
-endif
+
+# New seeds every time; the first is printed, and a failing one with the command that runs it again.
+simulate-share: venv
+	$(call title,Simulator ($(SIMULATE_SECONDS) s of new seeds))
+	@$(BIN)/python -m tests.simulation --seconds-budget $(SIMULATE_SECONDS)
 
 chaos-short: venv toxiproxy
-ifneq ($(wildcard chaos/raftmail_chaos/runner.py),)
 	$(call title,Chaos on real processes ($(CHAOS_SECONDS) s))
 	@$(WITH_BIN) $(BIN)/raftmail chaos run --seconds $(CHAOS_SECONDS)
-endif
 
 bench: venv
 	@$(BIN)/python -m bench
