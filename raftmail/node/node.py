@@ -29,7 +29,7 @@ from raftmail.wire.tls import TlsFiles, check_files, peer_context, server_contex
 
 logger = logging.getLogger(__name__)
 
-TICK_S = 0.02
+TICK_S = 0.03
 STOP_GRACE_S = 5.0
 HAND_OVER_S = 1.0
 _CLUSTER_FRAMES = frozenset(ClusterFrame)

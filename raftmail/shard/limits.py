@@ -20,7 +20,7 @@ class Limits:
     pipelined_bytes_min: int = 256 << 10
     index_commit_requests_max: int = 8192
     index_commit_bytes_max: int = 64 << 20
-    index_commit_s: float = 0.25
+    index_commit_s: float = 0.5
     index_retry_s: float = 1.0
     log_bytes_max: int = 64 << 20
     bodies: BodyLimits = field(default_factory=BodyLimits)

@@ -20,6 +20,9 @@ from raftmail.storage.records import IndexDamaged
 
 logger = logging.getLogger(__name__)
 
+LOOK_S = 0.1
+"""How often it is looked whether something is to be begun."""
+
 SCRUB_S = 0.25
 """How often the scrub takes a step when nothing else goes on."""
 
@@ -47,6 +50,7 @@ class Recovery:
     damaged: bool = False
     _handing_over: bool = False
     _scrub_at: float = 0.0
+    _looked_at: float = -1e18
 
     @property
     def frozen(self) -> bool:
@@ -69,6 +73,9 @@ class Recovery:
     def tick(self, now: float, group: Group) -> None:
         """Begin what is to be begun."""
         desk = self.desk
+        if now < self._looked_at + LOOK_S and not desk.busy and group.resync_wanted is None:
+            return
+        self._looked_at = now
         if group.resync_wanted is not None:
             group.resync_wanted = None
             if not desk.needs_records:
