@@ -154,7 +154,7 @@ class Client:
         self.loss = loss
         self.active = False
         self.busy = False
-        self.patience_s = (3.0, 18.0)
+        self.patience_s = (2.0, 12.0)
         self.target = self.rng.choice(self.names)
         self.operation: Operation
         self._blobs: Sequence[Blob] = ()
@@ -213,7 +213,7 @@ class Client:
                 self._doubtful = True
                 self._retry(None)
 
-        self.world.after(self.rng.uniform(0.7, 4.5), expire)
+        self.world.after(self.rng.uniform(0.5, 3.0), expire)
 
     def _send(self, attempt: int, target: str) -> None:
         operation = self.operation

@@ -52,7 +52,7 @@ class Injector:
         self.nodes = list(nodes)
         self.rng = random.Random(world.rng.getrandbits(32))
         self.active = False
-        self.pace_s = self.rng.choice((0.4, 1.2, 3.0, 6.0))
+        self.pace_s = self.rng.choice((0.3, 0.8, 2.0, 4.0))
         kinds: list[Callable[[], None]] = [
             self._kill,
             self._power_now,
@@ -79,11 +79,11 @@ class Injector:
         if len(self.nodes) > 1 and profile < 0.15:
             # Elections, one after the other.
             self.kinds = [self._power_at_new_term, self._kill_leader, self._isolate, self._reset]
-            self.pace_s = 0.5
+            self.pace_s = 0.3
         elif len(self.nodes) > 1 and profile < 0.3:
             # Masters that go on writing alone, and come back.
             self.kinds = [self._isolate_leader, self._isolate_leader, self._reset, self._slow_disk]
-            self.pace_s = 1.5
+            self.pace_s = 1.0
         network.repeat_chance = self.rng.choice((0.0, 0.0, 0.5))
         network.slow_chance = self.rng.choice((0.0, 0.0, 0.02))
 

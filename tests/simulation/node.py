@@ -33,10 +33,10 @@ from tests.simulation.world import Event, World
 
 SHARD = 1
 CLUSTER_ID = b"simulated shard."
-TICK_S = 0.2
+TICK_S = 0.1
 _VOTES = (Kind.VOTE, Kind.VOTE_GRANTED)
 TURN_S = 0.0001
-TIMING = Timing(heartbeat_s=0.35, election_min_s=1.2, election_max_s=2.4, fallback_s=2.4)
+TIMING = Timing(heartbeat_s=0.25, election_min_s=0.8, election_max_s=1.6, fallback_s=1.6)
 """Slower than a real node's, so that more happens for each heartbeat that is simulated."""
 JOURNAL_LIMITS = JournalLimits(
     segment_bytes_max=4 << 10,
@@ -410,7 +410,6 @@ class SimNode:
 
     def _finish(self) -> None:
         self.replica.end_sync(self.now)
-        self.replica.advance(self.now)
         self._flush()
         if self.replica.has_work:
             self._wake()

@@ -24,8 +24,8 @@ from tests.simulation.network import Network
 from tests.simulation.node import Broken, SimNode
 from tests.simulation.world import World
 
-FAULTY_S = 60.0
-CALM_S_MAX = 40.0
+FAULTY_S = 40.0
+CALM_S_MAX = 30.0
 STEP_S = 0.5
 
 
@@ -63,7 +63,7 @@ class Simulation:
             node.use_flow(message_bytes_max, 8 << 10)
         self.history = History()
         knowledge = Knowledge()
-        think_s = world.rng.choice((0.15, 0.6, 1.5))
+        think_s = world.rng.choice((0.1, 0.4, 1.0))
         loss = world.rng.choice((0.0, 0.02, 0.15))
         self.clients = [
             Client(
@@ -112,7 +112,7 @@ class Simulation:
         world = self.world
         for node in self.nodes:
             node.start()
-        world.run_until(world.now + 3.0)
+        world.run_until(world.now + 2.0)
         first = self.clients[0]
         for name in MAILBOXES[1:]:
             first.ask(c.CreateMailbox(USER, name, SEED, name.encode().rjust(16)))
@@ -179,7 +179,8 @@ class Simulation:
             told.append(
                 f"{node.name} {what} term {g.term} log {g.journal.first_index}-{g.last_index} "
                 f"synced {g.journal.synced_index} commit {g.commit_index} applied {g.applied_index} "
-                f"parked {g.has_parked} full {node.replica.disk_full}"
+                f"parked {g.has_parked} full {node.replica.disk_full} "
+                f"whole {node.replica.recovery.desk.whole}"
             )
         return "; ".join(told)
 
