@@ -65,6 +65,8 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._reader = LineReader(ANSWERS)
         self._untagged: list[Line] = []
+        self._given_up: set[bytes] = set()
+        """Tags of listings that nobody waits for any more, and whose lines may still come."""
         self._mailboxes: dict[int, MailboxInfo] = {}
         self._no_listing = Listing([], self._mailboxes)
         self._out: list[bytes] = []
@@ -161,6 +163,11 @@ class Connection(asyncio.Protocol):
         else:
             self._write(call.line)
 
+    def give_up(self, call: Call) -> None:
+        """Whoever made the call waits no more; its answer may come all the same."""
+        if self.pending.pop(call.tag, None) is not None and call.listing:
+            self._given_up.add(call.tag)
+
     def ping(self) -> None:
         """Make the node say something."""
         self._write(b"p NOOP\r\n")
@@ -253,6 +260,9 @@ class Connection(asyncio.Protocol):
             return
         call = self.pending.pop(words[0], None)
         if call is None:
+            if words[0] in self._given_up:
+                self._given_up.discard(words[0])
+                self._untagged = []  # else the next listing would begin with them
             return
         listing = self._no_listing
         if call.listing:

@@ -361,7 +361,7 @@ class Engine:
     def _give_up(self, call: Call) -> None:
         connection = self._connection
         if connection is not None:
-            connection.pending.pop(call.tag, None)
+            connection.give_up(call)
         text = f"no answer in time: {self._reason}"
         self._end(call, error=TryAgain(text, outcome_unknown=call.outcome_unknown))
 
