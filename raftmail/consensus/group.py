@@ -324,7 +324,10 @@ class Group:
 
     def rewind_applied(self, index: int) -> None:
         """The state machine went back to `index` (an open transaction was lost): what follows is applied again."""
-        self.engine.rewind_applied(max(index, 1))
+        if index == 0:
+            self._applier.apply(1, 0, b"")  # as at the beginning
+            index = 1
+        self.engine.rewind_applied(index)
 
     def jump(self, index: int, term: int) -> None:
         """After a resync: the state machine stands at `index`, whose entry had `term`. An older state than the own is refused (G9),

@@ -195,6 +195,20 @@ def test_the_state_machine_never_gets_ahead_of_the_journal_on_the_disk() -> None
     assert c[2].machine.payloads == [b"x"]
 
 
+@pytest.mark.parametrize("lost", [1, 2, 4])
+def test_what_the_state_machine_lost_before_a_commit_is_applied_again(lost: int) -> None:
+    c = Cluster(1)
+    c.run(2.0)
+    c.propose(1, b"x", b"y")
+    c.sync(1)
+    machine = c[1].machine
+    del machine.applied[-lost:]
+    c.group(1).rewind_applied(machine.index)
+    c.sync(1)
+    assert [index for index, _, _ in machine.applied] == [1, 2, 3, 4]
+    assert machine.payloads == [b"x", b"y"]
+
+
 def test_a_replica_whose_journal_lost_what_its_index_has_does_not_start() -> None:
     c = Cluster()
     c[2].durable = [(1, 0, b""), (2, 1, b"x")]
