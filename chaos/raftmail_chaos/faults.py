@@ -174,12 +174,14 @@ async def partition(
 
 @dataclass(frozen=True, slots=True)
 class Weather:
-    """One way in which a network is bad: a toxic, its attributes, and the share of connections that meet it."""
+    """One way in which a network is bad: a toxic, its attributes, and the share of connections that meet it. With `every_s` the toxic
+    is there for a moment only, again and again."""
 
     text: str
     kind: str
     attributes: dict[str, int]
     toxicity: float = 1.0
+    every_s: float = 0.0
 
 
 async def bad_network(arena: Arena, ways: Sequence[Way], weather: Weather, for_s: float) -> None:
@@ -188,9 +190,19 @@ async def bad_network(arena: Arena, ways: Sequence[Way], weather: Weather, for_s
     assert links is not None
     target = " ".join(sorted({f"{i}-{j}" for i, j in ways}))
     with arena.noted("bad-network", target, f"{weather.text} for {for_s:.1f} s") as fault:
+        over = time.monotonic() + for_s
         try:
-            await links.poison(fault.name, ways, weather.kind, weather.attributes, weather.toxicity)
-            await asyncio.sleep(for_s)
+            while True:
+                await links.poison(
+                    fault.name, ways, weather.kind, weather.attributes, weather.toxicity
+                )
+                if not weather.every_s:
+                    await asyncio.sleep(for_s)
+                    return
+                await links.cure(fault.name)
+                await asyncio.sleep(weather.every_s)
+                if time.monotonic() >= over:
+                    return
         finally:
             await links.cure(fault.name)
 

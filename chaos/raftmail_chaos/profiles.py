@@ -162,7 +162,7 @@ def weather_of(rng: random.Random) -> Weather:
     latency = rng.choice((2, 20, 100, 400))
     rate = rng.choice((30, 200, 2000))
     stall = rng.randint(50, 3000)
-    reset = rng.randint(0, 2000)
+    reset_ms = rng.randint(300, 2000)
     share = rng.choice((0.02, 0.3))
     kinds = (
         Weather(
@@ -176,7 +176,10 @@ def weather_of(rng: random.Random) -> Weather:
             "slicer",
             {"average_size": 200, "size_variation": 150, "delay": 500},
         ),
-        Weather(f"resets after {reset} ms", "reset_peer", {"timeout": reset}),
+        # With a timeout the toxic lets nothing through before it resets, and takes as long to remove.
+        Weather(
+            f"resets every {reset_ms} ms", "reset_peer", {"timeout": 0}, every_s=reset_ms / 1000
+        ),
         Weather(
             f"stalls of {stall} ms on {share:.0%} of connections",
             "latency",

@@ -10,7 +10,7 @@ from typing import Any
 
 from raftmail_chaos.faults import Fault
 from raftmail_chaos.judge import Finding, Verdict
-from raftmail_chaos.series import Series, after, percentile
+from raftmail_chaos.series import Series, after, apart_from, percentile
 
 _SHOWN_MAX = 20
 _KILLS = ("kill-master", "kill-all")
@@ -41,6 +41,9 @@ class Figures:
     gap_longest_s: float
     after_kill_median_s: float
     after_kill_longest_s: float
+    machine_stalls: int
+    machine_stall_longest_s: float
+    gap_longest_running_s: float
     disk_sync_median_s: float
     disk_sync_longest_s: float
 
@@ -70,7 +73,10 @@ def figures_of(
 ) -> Figures:
     """Everything that is counted."""
     end = series.ended or now
-    gaps = [to - begun for begun, to in series.gaps(now)]
+    found = series.gaps(now)
+    gaps = [to - begun for begun, to in found]
+    running = [to - begun for begun, to in apart_from(found, series.stalls)]
+    stalls = [to - begun for begun, to in series.stalls]
     latencies = [ms for _, ms in series.writes]
     times = sorted(at for at, _ in series.writes)
     kills = [fault.began for fault in faults if fault.kind in _KILLS]
@@ -102,6 +108,9 @@ def figures_of(
         round(max(gaps), 3) if gaps else 0.0,
         round(median(waits), 3) if waits else 0.0,
         round(max(waits), 3) if waits else 0.0,
+        len(stalls),
+        round(max(stalls, default=0.0), 3),
+        round(max(running, default=0.0), 3),
         round(percentile([took for _, took in series.syncs], 0.5), 4),
         round(max([took for _, took in series.syncs], default=0.0), 3),
     )
@@ -134,6 +143,12 @@ def to_text(report: Report) -> str:
         f"  lost {f.lost}   duplicated {f.duplicated}   UIDs changed {f.uids_changed}",
         "",
     ]
+    if f.machine_stalls:
+        lines[-1:] = [
+            f"  THE MACHINE OR ITS DISK STOOD STILL {f.machine_stalls} times, at most {f.machine_stall_longest_s:.1f} s: times and rates "
+            f"above tell little; the longest time without progress apart from that was {f.gap_longest_running_s:.2f} s",
+            "",
+        ]
     for finding in report.findings[:_SHOWN_MAX]:
         whose = f" ({finding.user})" if finding.user else ""
         lines.append(f"BROKEN {finding.rule}{whose}: {finding.text}")

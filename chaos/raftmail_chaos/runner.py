@@ -29,7 +29,7 @@ from raftmail_chaos.load import LoadPlan
 from raftmail_chaos.profiles import Pace, Profile
 from raftmail_chaos.readback import ReadBack
 from raftmail_chaos.report import Report, figures_of, to_json, to_text
-from raftmail_chaos.series import Look, Series
+from raftmail_chaos.series import STALL_S, Look, Series
 from raftmail_chaos.toxiproxy import Links
 from raftmail_chaos.view import Shown, View
 
@@ -222,14 +222,21 @@ class Runner:
             await asyncio.sleep(_LOOK_S)
 
     async def _probe(self) -> None:
-        """Sync a file of one's own again and again, to tell stalls of the machine from those of the cluster."""
+        """Sync a file of one's own and pause, again and again: what takes too long of that is not the cluster's."""
         fd = _appending(self.options.folder / "probe")
         try:
             while True:
                 began = time.monotonic()
                 await asyncio.to_thread(_write_and_sync, fd)
-                self.series.syncs.append((began, time.monotonic() - began))
+                synced = time.monotonic()
+                self.series.syncs.append((began, synced - began))
                 await asyncio.sleep(_PROBE_S)
+                now = time.monotonic()
+                if now - began > _PROBE_S + STALL_S:  # in the sync or in the pause, as it happens
+                    self.series.stalls.append((began, now))
+                    self.arena.tell(
+                        f"the machine, or its disk, stood still for {now - began:.1f} s"
+                    )
         finally:
             os.close(fd)
 

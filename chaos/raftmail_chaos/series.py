@@ -9,6 +9,9 @@ from dataclasses import dataclass, field
 GAP_S = 0.25
 """Writes that are further apart than this are a time without progress, unless the load is so thin that they are so anyway."""
 
+STALL_S = 1.0
+"""A sync and a pause that take so much longer than they should are a stall of the machine."""
+
 _THIN = 8.0
 
 
@@ -32,6 +35,8 @@ class Series:
     looks: list[Look] = field(default_factory=list)
     syncs: list[tuple[float, float]] = field(default_factory=list)
     """When, and how long in seconds, syncs took that have nothing to do with the nodes, on the same disk."""
+    stalls: list[tuple[float, float]] = field(default_factory=list)
+    """From, to: times in which the process that watches did not run either, because the machine stood still or was overloaded."""
     asked: int = 0
     answered: int = 0
     messages: int = 0
@@ -74,6 +79,17 @@ class Series:
                 gaps.append((before, when))
             before = when
         return gaps
+
+
+def apart_from(
+    gaps: Iterable[tuple[float, float]], stalls: Sequence[tuple[float, float]]
+) -> list[tuple[float, float]]:
+    """The gaps during which the machine ran all the time: only they tell something about the cluster."""
+    return [
+        (begun, to)
+        for begun, to in gaps
+        if not any(start < to and begun < end for start, end in stalls)
+    ]
 
 
 def after(times: Sequence[float], moments: Iterable[float]) -> list[float]:

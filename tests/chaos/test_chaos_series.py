@@ -8,7 +8,7 @@ from raftmail_chaos.faults import Fault
 from raftmail_chaos.judge import Finding, Verdict
 from raftmail_chaos.page import render
 from raftmail_chaos.report import Report, figures_of, to_json, to_text
-from raftmail_chaos.series import Look, Series, after, buckets, percentile
+from raftmail_chaos.series import Look, Series, after, apart_from, buckets, percentile
 
 
 def _series() -> Series:
@@ -74,3 +74,14 @@ def test_the_page_needs_nothing_from_elsewhere_and_escapes_what_it_shows() -> No
     page = render(_report((Finding("SAVE", "u", "<script>"),)), _series(), [])
     assert page.count("<svg") == 1
     assert "http" not in page and "<script>" not in page
+
+
+def test_gaps_in_which_the_machine_stood_still_are_kept_apart() -> None:
+    assert apart_from([(1.0, 2.0), (3.0, 9.0)], [(4.0, 8.0)]) == [(1.0, 2.0)]
+    series = _series()
+    series.stalls.append((102.0, 103.9))
+    figures = figures_of(series, [], Verdict(), 30, 106.0)
+    assert (figures.gap_longest_s, figures.gap_longest_running_s) == (2.1, 1.1)
+    report = Report(("pause",), 3, 50.0, 7, "/x", "direct links", figures)
+    assert "THE MACHINE OR ITS DISK STOOD STILL 1 times" in to_text(report)
+    assert "STOOD STILL" not in to_text(_report())

@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import random
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from raftmail_chaos import toxiproxy
-from raftmail_chaos.cluster import Ports
+from raftmail_chaos.cluster import Cluster, Ports
 from raftmail_chaos.errors import ChaosError
+from raftmail_chaos.faults import Arena, Weather, bad_network
 from raftmail_chaos.toxiproxy import Links, check_version, find_server
 
 _ANSWER_S = 10.0
@@ -135,5 +137,35 @@ def test_healing_undoes_everything(tmp_path: Path) -> None:
             await links.heal()
             assert await _echoes(links, "a", "b")
             assert await _echoes(links, "b", "a")
+
+    asyncio.run(run())
+
+
+def test_resets_break_connections_that_carried_data_and_let_new_ones_through(
+    tmp_path: Path,
+) -> None:
+    async def run() -> None:
+        async with _links(tmp_path) as links:
+            arena = Arena(Cluster(tmp_path, {}), links, random.Random(1))
+            weather = Weather("resets", "reset_peer", {"timeout": 0}, every_s=0.2)
+            fault = asyncio.create_task(bad_network(arena, [("a", "b")], weather, 1.0))
+            host, _, port = links.addresses["a", "b"].rpartition(":")
+            broken = echoes = 0
+            while not fault.done():
+                with contextlib.suppress(ConnectionError):
+                    reader, writer = await asyncio.open_connection(host, int(port))
+                    try:
+                        while not fault.done():
+                            writer.write(b"ping\n")
+                            if not await reader.readline():
+                                break
+                            echoes += 1
+                            await asyncio.sleep(0.01)
+                    finally:
+                        writer.close()
+                broken += not fault.done()
+            await fault
+            assert broken and echoes > broken
+            assert await _echoes(links, "a", "b")
 
     asyncio.run(run())
