@@ -487,6 +487,10 @@ class SimNode:
         """Other limits from the next start on."""
         self.limits = replace(self.limits, log_bytes_max=log_bytes_max)
 
+    def use_fallback(self, fallback_s: float) -> None:
+        """How long a leader that reaches no majority goes on, from the next start on."""
+        self.timing = replace(self.timing, fallback_s=fallback_s)
+
     def use_flow(self, message_bytes_max: int, in_flight_bytes_max: int) -> None:
         """How entries flow to followers, from the next start on."""
         self.flow = Flow(

@@ -41,7 +41,6 @@ FROM_CONSENSUS = (
     "heartbeat-acks-unsynced",
     "release-too-much",
     "leader-counts-unsynced",
-    "apply-twice",
     "apply-unsynced",
     "apply-swallows",
     "read-without-round",

@@ -58,7 +58,9 @@ class Simulation:
         self.judge.nodes = {node.name: node for node in self.nodes}
         log_bytes_max = world.rng.choice((6 << 10, 12 << 10, 1 << 30))
         message_bytes_max = world.rng.choice((1, 1 << 10, 1 << 20))
+        fallback_s = world.rng.choice((1.6, 6.0))
         for node in self.nodes:
+            node.use_fallback(fallback_s)
             node.use_limits(log_bytes_max)
             node.use_flow(message_bytes_max, 8 << 10)
         self.history = History()
