@@ -89,6 +89,13 @@ class Elections:
             return True
         return engine.leader() is not None and now - self._leader_heard < engine.election_min_s
 
+    def hears_leader(self, now: float) -> bool:
+        """Whether this replica leads, or has heard from who does within the longest election timeout."""
+        engine = self._engine
+        if engine.role() == LEADER:
+            return True
+        return engine.leader() is not None and now - self._leader_heard < engine.election_max_s
+
     def leader_lost(self) -> None:
         """The link to the leader broke: stickiness ends."""
         self._leader_heard = _NEVER

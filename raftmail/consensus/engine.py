@@ -80,8 +80,6 @@ class EngineOwner(Protocol):
 
     def engine_apply(self) -> None: ...
 
-    def engine_role_changed(self) -> None: ...
-
 
 class _Transport(Transport):
     """Hands the engine's messages to the group; always ready, owns no connection."""
@@ -153,7 +151,6 @@ class Engine(SyncObj):
             commandsWaitLeader=False,  # G11
             dynamicMembershipChange=False,  # G12: membership is the shard's own state
             journalFile=journal,
-            onStateChanged=lambda old, new: owner.engine_role_changed(),
         )
         super().__init__(
             Node(self_id),

@@ -66,7 +66,6 @@ class Group:
         self._answered = False
         self._reads = ReadRounds()
         self._transfer: tuple[int, float] | None = None
-        self.role_changes = 0
         self.refused = 0
         self.paused = False
         """Set by the shard: nothing is applied, because its state has to be repaired first."""
@@ -423,9 +422,6 @@ class Group:
         for command, index, term in self.entries(first, last):
             apply(index, term, command[1:] if command[:1] == REGULAR else b"")
             engine.set_applied(index)
-
-    def engine_role_changed(self) -> None:
-        self.role_changes += 1
 
     # -- elections ---------------------------------------------------------------------------------
 

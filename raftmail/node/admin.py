@@ -122,7 +122,7 @@ class Admin:
         }
         return {
             "node": node,
-            "shards": {str(s): _replica_status(o) for s, o in self.opened.items()},
+            "shards": {str(s): _replica_status(o, self.clock()) for s, o in self.opened.items()},
         }
 
     async def _count_users(self) -> int | None:
@@ -262,14 +262,14 @@ def _state(replica: Replica) -> str:
     return "disk full" if replica.disk_full else "ok"
 
 
-def _replica_status(opened: Opened) -> dict[str, Any]:
+def _replica_status(opened: Opened, now: float) -> dict[str, Any]:
     replica = opened.replica
     group = replica.group
     journal = group.journal
     if group.is_leader:
         role = "master"
     else:
-        role = "replica" if group.leader is not None else "electing"
+        role = "replica" if group.elections.hears_leader(now) else "electing"
     counters = replica.counters
     return {
         "replica": group.self_id,
