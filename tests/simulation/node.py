@@ -483,9 +483,11 @@ class SimNode:
 
         self._now_or_later(work)
 
-    def use_limits(self, log_bytes_max: int) -> None:
+    def use_limits(self, log_bytes_max: int, index_commit_s: float) -> None:
         """Other limits from the next start on."""
-        self.limits = replace(self.limits, log_bytes_max=log_bytes_max)
+        self.limits = replace(
+            self.limits, log_bytes_max=log_bytes_max, index_commit_s=index_commit_s
+        )
 
     def use_fallback(self, fallback_s: float) -> None:
         """How long a leader that reaches no majority goes on, from the next start on."""

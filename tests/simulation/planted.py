@@ -125,12 +125,12 @@ FAULTS: dict[str, Fault] = {
         (StoreCommand, "execute", "highest += 1", "highest += 0"),
     ),
     "apply-not-alike": _fault(
-        "what is applied depends on when the replica last committed its index",
+        "what is applied depends on which replica applies it",
         (
             Index,
             "new_mailbox",
             "uidvalidity = max(uidvalidity_seed, self.last_uidvalidity + 1)",
-            "uidvalidity = max(uidvalidity_seed, self.last_uidvalidity + 1) + self.durable_index % 2",
+            "uidvalidity = max(uidvalidity_seed, self.last_uidvalidity + 1) + (self.identity.replica == '2')",
         ),
     ),
     "pins-ignored": _fault(

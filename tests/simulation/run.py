@@ -59,9 +59,10 @@ class Simulation:
         log_bytes_max = world.rng.choice((6 << 10, 12 << 10, 1 << 30))
         message_bytes_max = world.rng.choice((1, 1 << 10, 1 << 20))
         fallback_s = world.rng.choice((1.6, 6.0))
+        index_commit_s = world.rng.choice((0.0, 0.05, 0.5))
         for node in self.nodes:
             node.use_fallback(fallback_s)
-            node.use_limits(log_bytes_max)
+            node.use_limits(log_bytes_max, index_commit_s)
             node.use_flow(message_bytes_max, 8 << 10)
         self.history = History()
         knowledge = Knowledge()
