@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections import Counter
 from datetime import UTC, datetime
 
 from tests.simulation.run import Outcome, simulate
@@ -55,7 +56,7 @@ def main(arguments: list[str]) -> int:
     budget = options.seconds_budget or float("inf")
     print(f"seeds from {start}", flush=True)
     outcomes: list[Outcome] = []
-    began = time.monotonic()
+    began, cpu_began = time.monotonic(), time.process_time()
     for seed in range(start, start + count):
         if time.monotonic() - began >= budget:
             break
@@ -63,7 +64,7 @@ def main(arguments: list[str]) -> int:
         outcomes.append(outcome)
         if outcome.problem:
             tell(outcome)
-    return conclude(outcomes, time.monotonic() - began)
+    return conclude(outcomes, time.process_time() - cpu_began)
 
 
 def nodes_of(seed: int) -> int:
@@ -79,7 +80,7 @@ def tell(outcome: Outcome) -> None:
     )
 
 
-def conclude(outcomes: list[Outcome], took_s: float) -> int:
+def conclude(outcomes: list[Outcome], cpu_s: float) -> int:
     bad = [outcome for outcome in outcomes if outcome.problem]
     seconds = sum(outcome.seconds for outcome in outcomes)
     operations = sum(outcome.operations for outcome in outcomes)
@@ -87,8 +88,12 @@ def conclude(outcomes: list[Outcome], took_s: float) -> int:
     print(
         f"{len(outcomes)} seeds, {seconds:.0f} cluster-seconds, {operations} operations ({answered} answered), "
         f"{len(bad)} failed"
-        + (f"; {took_s:.0f} s, {seconds / took_s:.0f} cluster-seconds a second" if took_s else "")
+        + (f"; {cpu_s:.0f} s of a core, {seconds / cpu_s:.0f} in each" if cpu_s else "")
     )
+    reached: Counter[str] = Counter()
+    for outcome in outcomes:
+        reached.update(outcome.reached)
+    print("reached: " + ", ".join(f"{n} {what}" for what, n in sorted(reached.items())))
     if bad:
         print("failed: " + ", ".join(str(outcome.seed) for outcome in bad))
     return 1 if bad else 0

@@ -8,6 +8,7 @@ sync the machine is restarted, since a kernel may show as written what is not on
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Protocol
@@ -79,6 +80,14 @@ class NodeDisk(SimDisk):
 
     plenty_bytes = 1 << 40
 
+    def __init__(self, seed: int, reached: Counter[str]) -> None:
+        super().__init__(seed)
+        self.reached = reached
+
+    def remove(self, path: str) -> None:
+        super().remove(path)
+        self.reached["segments of bodies given back"] += path.startswith("blobs/")
+
     def stable_files(self) -> dict[str, bytes | None]:
         """What would be left if the power went now and nothing unsynced were kept; None for a folder."""
         return {
@@ -125,6 +134,7 @@ class _WatchedGroup(Group):
 
     def jump(self, index: int, term: int) -> None:
         super().jump(index, term)
+        self.owner.world.reached["jumps of the log"] += 1
         self.owner.watcher.resynced(self.owner, index)
 
 
@@ -136,6 +146,13 @@ class _Watched(Replica):
     def apply(self, index: int, term: int, payload: bytes) -> None:
         Replica.apply(self, index, term, payload)
         self.owner.watcher.applied(self.owner, index, term, payload)
+
+    def _trim_log(self) -> None:
+        reached = self.owner.world.reached
+        reached["commits of the index"] += 1
+        before = self.group.journal.first_index
+        super()._trim_log()
+        reached["trims of the log"] += self.group.journal.first_index > before
 
 
 class SimNode:
@@ -150,7 +167,7 @@ class SimNode:
         self.number = number
         self.name = names[number - 1]
         self.nodes = dict(enumerate(names, 1))
-        self.disk = NodeDisk(world.rng.getrandbits(32))
+        self.disk = NodeDisk(world.rng.getrandbits(32), world.reached)
         self.engine = SimEngine(TABLES)
         self.engine.disk = self.disk
         self.replica: _Watched
@@ -169,7 +186,7 @@ class SimNode:
         self.paused = False
         self._backlog: list[Event] = []
         self._turn_due = False
-        self._syncing = False
+        self._busy = False
         self._again = False
         self._made = False
 
@@ -195,7 +212,7 @@ class SimNode:
             self._stop(e)
             return
         self.running = True
-        self._turn_due = self._syncing = self._again = False
+        self._turn_due = self._busy = self._again = False
         self.world.log(
             f"{self.name} up, applied {self.group.applied_index}, log to {self.group.last_index}"
         )
@@ -375,14 +392,14 @@ class SimNode:
         replica = self.replica
         replica.step(self.now)
         self._flush()
-        if self._syncing:
+        if self._busy:
             self._again = True
             return
+        self._busy = True
         jobs = replica.begin_sync()
         if not jobs:
-            self._finish()
+            self._synced()
             return
-        self._syncing = True
         world = self.world
         world.rng.shuffle(jobs)
         left = len(jobs)
@@ -394,11 +411,7 @@ class SimNode:
                     job()
                 left -= 1
                 if not left:
-                    self._syncing = False
-                    self._finish()
-                    if self._again:
-                        self._again = False
-                        self._wake()
+                    self._synced()
 
             return run
 
@@ -408,21 +421,36 @@ class SimNode:
                 job()
             self._later(world.between(*self.sync_s), end(job, early))
 
-    def _finish(self) -> None:
+    def _synced(self) -> None:
+        """Acknowledgements leave before anything is applied; what comes in meanwhile is taken first."""
         self.replica.end_sync(self.now)
+        if self._flush():
+            self._later(TURN_S, self._advance)
+        else:
+            self._advance()
+
+    def _advance(self) -> None:
+        self.replica.advance(self.now)
         self._flush()
-        if self.replica.has_work:
+        self._busy = False
+        if self._again or self.replica.has_work:
+            self._again = False
             self._wake()
 
-    def _flush(self) -> None:
+    def _flush(self) -> bool:
+        """Send the replica's frames; whether there were any."""
+        frames = self.replica.take_frames()
+        if not frames:
+            return False
         batches: dict[str, list[Payload]] = {}
-        for target, kind, parts in self.replica.take_frames():
+        for target, kind, parts in frames:
             content = b"".join(parts)
             if kind == FrameKind.RAFT and content[1] in _VOTES:
                 self.watcher.voted(self, decode(content))
             batches.setdefault(target, []).append((kind, content))
-        for target, frames in batches.items():
-            self.network.send(self.name, target, frames)
+        for target, sent in batches.items():
+            self.network.send(self.name, target, sent)
+        return True
 
     # -- requests
 

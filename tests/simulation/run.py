@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -42,6 +43,7 @@ class Outcome:
     answered: int
     entries: int
     lines: tuple[str, ...]
+    reached: Mapping[str, int]
 
 
 class Simulation:
@@ -109,6 +111,7 @@ class Simulation:
             sum(o.fate is Fate.ANSWERED for o in self.history.operations),
             max(self.judge.entries, default=0),
             tuple(world.lines[-400:]),
+            dict(world.reached),
         )
 
     def _run(self) -> None:

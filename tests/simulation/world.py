@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Callable
 from heapq import heappop, heappush
 from zlib import crc32
@@ -18,6 +19,8 @@ class World:
         self.now = 0.0
         self.rng = random.Random(seed)
         self.events = 0
+        self.reached: Counter[str] = Counter()
+        """How often what runs are made for came about: a simulator that stops reaching something must not go on looking well."""
         self.lines: list[str] = []
         self._crc = 0
         self._verbose = verbose
