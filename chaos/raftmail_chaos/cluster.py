@@ -164,7 +164,7 @@ class Node:
             return file.read().decode("utf-8", "replace").strip()
 
 
-_RAFT_SECTION = "\n[raft]\nlog_bytes_max = 1048576\n"
+_LOG_SECTION = "\n[log]\nbytes_max = 1048576\n"
 """The shortest log that a node may have, so that logs are cut, and replicas brought back without them, within a run."""
 
 _PEER = re.compile(r'(\[cluster\.nodes\.([a-z0-9-]+)\]\s+peer = )"[^"]*"')
@@ -203,7 +203,7 @@ class Cluster:
             raise ChaosError(f"raftmail init: {made.stderr.strip()}")
         for node in nodes.values():
             with open(node.folder / "node.toml", "a", encoding="utf-8") as config:
-                config.write(_RAFT_SECTION)
+                config.write(_LOG_SECTION)
         return cls(folder, nodes)
 
     def route(self, addresses: Mapping[tuple[str, str], str]) -> None:

@@ -535,6 +535,22 @@ class Journal:
         if dropped > 0:
             self._cache.drop(dropped)
 
+    @property
+    def newest_entries(self) -> int:
+        """How many entries the newest segment has."""
+        return len(self._places) - bisect_left(self._places, self._files.newest_place)
+
+    def roll(self) -> bool:
+        """End the newest segment early, so that `trim` can drop it. False: not now, while it is synced or a cut may be undone.
+
+        Without space it goes on. Raises `DiskError` as `flush` does."""
+        if self._job is not None or self._hidden is not None:
+            return False
+        self.flush()
+        if self.newest_entries:
+            self._files.roll()
+        return True
+
     def reset(self, index: int, term: int) -> None:
         """Forget every entry and go on after a snapshot at (`index`, `term`); term and vote stay.
 

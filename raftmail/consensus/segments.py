@@ -30,6 +30,8 @@ from raftmail.consensus.replay import OFFSET_BITS, JournalDamaged, Log, Replayed
 from raftmail.storage.disk import Disk, DiskFull, File
 
 _OFFSET_MASK: Final = (1 << OFFSET_BITS) - 1
+_REMOVALS_PER_SYNC: Final = 2
+"""Files that one sync removes: acknowledgements wait for it, and however many there are, not for long."""
 _MARK_BYTES: Final = RECORD_BYTES + len(mark_payload(0))
 
 
@@ -191,13 +193,22 @@ class SegmentFiles:
             if not self._unsynced or self._unsynced[-1] is not self._file:
                 self._unsynced.append(self._file)
             if self._end >= self._limits.segment_bytes_max:
-                try:
-                    self.begin(reset=False)
-                except DiskFull:
-                    self.full = True  # this segment grows on until there is space
+                self.roll()
             self._begin_buffer()
         if self.full and self.claim(0, spare=self._limits.reserve_bytes):
             self.full = False
+
+    @property
+    def newest_place(self) -> int:
+        """The place at which the newest segment begins."""
+        return self._sequence << OFFSET_BITS
+
+    def roll(self) -> None:
+        """Begin a new segment, the buffer being written; this one grows on until there is space."""
+        try:
+            self.begin(reset=False)
+        except DiskFull:
+            self.full = True
 
     def begin(self, *, reset: bool) -> None:
         """Begin a new segment. Raises `DiskFull`, having changed nothing."""
@@ -289,12 +300,13 @@ class SegmentFiles:
             self._folder,
             self._unsynced,
             self._new_names,
-            self._removals,
+            self._removals[:_REMOVALS_PER_SYNC],
             (self._sequence, self._end),
             self._log.last_index,
             (self._log.term, self._log.vote),
         )
-        self._unsynced, self._removals, self._new_names = [], [], False
+        del self._removals[:_REMOVALS_PER_SYNC]
+        self._unsynced, self._new_names = [], False
         return job
 
     def end_sync(self, job: SyncJob, *, closed: bool = False) -> None:

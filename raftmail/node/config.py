@@ -69,7 +69,38 @@ class RaftSection:
     heartbeat_ms: int = 100
     election_min_ms: int = 400
     election_max_ms: int = 800
-    log_bytes_max: int = 64 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class LogSection:
+    """How much of each shard's log is kept for followers that were away. 0 entries or seconds is without a limit."""
+
+    bytes_max: int = 64 << 20
+    entries_max: int = 1_000_000
+    age_s: int = 7 * 86_400
+
+
+@dataclass(frozen=True, slots=True)
+class ResyncSection:
+    """What this node sends to those it brings back, in each shard; 0 is as fast as it goes."""
+
+    rate_bytes_s: int = 0
+    sources_max: int = 2
+
+
+@dataclass(frozen=True, slots=True)
+class ScrubSection:
+    """Everything is read once within `period_s`, unless `rate_bytes_s` in each shard does not suffice; 0 is no scrub."""
+
+    period_s: int = 7 * 86_400
+    rate_bytes_s: int = 4 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class VerifySection:
+    """How often the replicas are compared by themselves; 0 is never."""
+
+    period_s: int = 86_400
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +125,10 @@ class Config:
     tls: TlsSection = field(default_factory=TlsSection)
     raft: RaftSection = field(default_factory=RaftSection)
     mail: MailSection = field(default_factory=MailSection)
+    log: LogSection = field(default_factory=LogSection)
+    resync: ResyncSection = field(default_factory=ResyncSection)
+    scrub: ScrubSection = field(default_factory=ScrubSection)
+    verify: VerifySection = field(default_factory=VerifySection)
 
     @property
     def folder(self) -> Path:
@@ -148,7 +183,6 @@ _CHECKS: Mapping[str, Check] = {
     "raft.heartbeat_ms": _range(5, 10_000),
     "raft.election_min_ms": _range(20, 60_000),
     "raft.election_max_ms": _range(30, 120_000),
-    "raft.log_bytes_max": _range(1 << 20, 1 << 40),
     "mail.message_bytes_max": _range(1 << 10, 1 << 30),
     "mail.recipients_max": _range(1, 100_000),
     "mail.detail_separator": lambda v: None if len(v) <= 1 else 'one character, or "" for none',
@@ -156,6 +190,14 @@ _CHECKS: Mapping[str, Check] = {
     "mail.lmtp_connections_max": _range(1, 100_000),
     "mail.client_connections_max": _range(1, 100_000),
     "mail.disk_reserve_bytes": _range(1 << 20, 1 << 50),
+    "log.bytes_max": _range(1 << 20, 1 << 40),
+    "log.entries_max": _range(0, 1 << 40),
+    "log.age_s": _range(0, 10 * 366 * 86_400),
+    "resync.rate_bytes_s": _range(0, 1 << 40),
+    "resync.sources_max": _range(1, 64),
+    "scrub.period_s": _range(1, 10 * 366 * 86_400),
+    "scrub.rate_bytes_s": _range(0, 1 << 40),
+    "verify.period_s": _range(0, 366 * 86_400),
 }
 
 _KINDS = {"str": str, "int": int, "bool": bool}
@@ -180,6 +222,10 @@ def load(path: Path) -> Config:
         "tls": TlsSection,
         "raft": RaftSection,
         "mail": MailSection,
+        "log": LogSection,
+        "resync": ResyncSection,
+        "scrub": ScrubSection,
+        "verify": VerifySection,
     }
     unknown = sorted(set(table) - set(sections))
     if unknown:

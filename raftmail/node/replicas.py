@@ -7,9 +7,12 @@ from dataclasses import dataclass
 
 from raftmail.consensus.group import Group, Timing
 from raftmail.consensus.journal import Identity as JournalIdentity
-from raftmail.consensus.journal import Journal
+from raftmail.consensus.journal import Journal, JournalLimits
 from raftmail.node.config import Config
 from raftmail.node.folder import DataFolder
+from raftmail.resync.limits import Limits as ResyncLimits
+from raftmail.resync.scrub import ScrubLimits
+from raftmail.shard.compaction import LogLimits
 from raftmail.shard.machine import Machine
 from raftmail.shard.recovery import finish_jump
 from raftmail.shard.replica import Limits, Replica
@@ -32,10 +35,12 @@ def open_replica(config: Config, folder: DataFolder, shard: int, now: float) -> 
     disk = folder.shard_disk(shard)
     replica_id = config.replica_id
     nodes = {i + 1: name for i, name in enumerate(config.names)}
+    log = LogLimits(config.log.bytes_max, config.log.entries_max, float(config.log.age_s))
     journal = Journal.open(
         disk,
         "journal",
         JournalIdentity(bytes.fromhex(config.cluster.id), shard, replica_id),
+        JournalLimits(segment_bytes_max=log.segment_bytes),
         create=folder.is_new,
     )
     engine = LmdbEngine(disk.root / "index", TABLES)
@@ -45,7 +50,15 @@ def open_replica(config: Config, folder: DataFolder, shard: int, now: float) -> 
         disk, "blobs", index, BlobLimits(free_bytes_min=config.mail.disk_reserve_bytes)
     )
     machine = Machine(index)
-    limits = Limits(log_bytes_max=config.raft.log_bytes_max)
+    limits = Limits(
+        log=log,
+        resync=ResyncLimits(
+            rate_bytes_s=config.resync.rate_bytes_s, sources_max=config.resync.sources_max
+        ),
+        scrub=ScrubLimits(
+            rate_bytes_s=config.scrub.rate_bytes_s, period_s=float(config.scrub.period_s)
+        ),
+    )
     replica = Replica(
         shard, config.node.name, nodes, machine, blobs, limits, cluster=config.cluster.id
     )

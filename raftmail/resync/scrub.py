@@ -48,13 +48,14 @@ _ROW_COST_BYTES = 64
 
 @dataclass(frozen=True, slots=True)
 class ScrubLimits:
-    """`rate_bytes_s` of records and bodies together; 0 is no scrub at all. The next round begins
-    `rest_s` after the last has ended."""
+    """`rate_bytes_s` of records and bodies together, at most; 0 is no scrub at all. A round begins
+    every `period_s`, or when the one before it has ended, if that takes longer."""
 
     rate_bytes_s: int = 4 << 20
     burst_bytes: int = 1 << 20
+    step_bytes: int = 256 << 10
     page_rows: int = 128
-    rest_s: float = 6 * 3600.0
+    period_s: float = 7 * 86_400.0
     findings_max: int = 1000
 
 
@@ -85,7 +86,7 @@ class _Sum:
 
 class Scrub:
     """One for the life of a replica. `findings` has the latest; `rounds` counts whole rounds since
-    the start; `dirty` tells that the open transaction has something of it."""
+    the start, and `round_s` tells what the last took; `dirty` tells that the open transaction has something of it."""
 
     def __init__(
         self,
@@ -105,7 +106,9 @@ class Scrub:
         self._missing = missing
         self._suspect = suspect
         self._bucket = TokenBucket(limits.rate_bytes_s, limits.burst_bytes)
-        self._rest_until = 0.0
+        self.round_s = 0.0
+        self._round_began = 0.0
+        self._next_round = 0.0
         self._sum: _Sum | None = None
         self._table, self._key = self._read_place()
         self._checks: tuple[tuple[str, Callable[[bytes, bytes], int]], ...] = (
@@ -121,10 +124,23 @@ class Scrub:
         )
 
     def step(self, now: float) -> None:
-        """Read a page, if the rate allows."""
-        if self.limits.rate_bytes_s <= 0 or now < self._rest_until or not self._bucket.ready(now):
+        """Read what the rate allows, about `step_bytes` at most."""
+        limits = self.limits
+        if limits.rate_bytes_s <= 0 or now < self._next_round or not self._bucket.ready(now):
             return
         self._index.messages.settle()
+        if not self._table and not self._key:
+            self._round_began = now
+        left = limits.step_bytes
+        while left > 0 and now >= self._next_round and self._bucket.ready(now):
+            cost = self._read_page(now)
+            self._bucket.take(cost)
+            left -= cost
+        write_local(self._index, _AT, (self._table, self._key))
+        self.dirty = True
+
+    def _read_page(self, now: float) -> int:
+        """Read a page; what it cost."""
         name, check = self._checks[self._table]
         table = self._index.engine.table(name)
         limit = 1 if name == "blobrefs" else self.limits.page_rows
@@ -133,7 +149,6 @@ class Scrub:
         cost = 0
         for row in page:
             cost += self._check(name, row, check)
-        self._bucket.take(cost + _ROW_COST_BYTES)
         self.read_bytes += cost
         if len(page) == limit:
             self._key = page[-1][0]
@@ -142,11 +157,22 @@ class Scrub:
             self._key = b""
             self._table += 1
             if self._table == len(self._checks):
-                self._table = 0
-                self.rounds += 1
-                self._rest_until = now + self.limits.rest_s
-        write_local(self._index, _AT, (self._table, self._key))
-        self.dirty = True
+                self._end_round(now)
+        return cost + _ROW_COST_BYTES
+
+    def _end_round(self, now: float) -> None:
+        self._table = 0
+        self.rounds += 1
+        self.round_s = now - self._round_began
+        self._next_round = self._round_began + self.limits.period_s
+
+    def again(self) -> None:
+        """Have a round begin now, however long it is to the next."""
+        self._next_round = 0.0
+
+    def is_late(self, now: float) -> bool:
+        """A round takes longer than it should: the rate does not suffice."""
+        return bool(self.limits.rate_bytes_s) and now - self._round_began > 2 * self.limits.period_s
 
     def progress(self) -> str:
         """The table that is being read."""

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from raftmail.resync.limits import Limits as ResyncLimits
+from raftmail.resync.scrub import ScrubLimits
 from raftmail.shard.bodies import BodyLimits
+from raftmail.shard.compaction import LogLimits
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +25,11 @@ class Limits:
     index_commit_bytes_max: int = 64 << 20
     index_commit_s: float = 0.5
     index_retry_s: float = 1.0
-    log_bytes_max: int = 64 << 20
+    log: LogLimits = field(default_factory=LogLimits)
+    log_look_s: float = 1.0
     bodies: BodyLimits = field(default_factory=BodyLimits)
+    resync: ResyncLimits = field(default_factory=ResyncLimits)
+    scrub: ScrubLimits = field(default_factory=ScrubLimits)
 
 
 @dataclass(slots=True)

@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 LOOK_S = 0.1
 """How often it is looked whether something is to be begun."""
 
-SCRUB_S = 0.25
+SCRUB_S = 0.05
 """How often the scrub takes a step when nothing else goes on."""
 
 ROOM_BYTES = 4 << 20

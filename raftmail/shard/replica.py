@@ -27,6 +27,7 @@ from raftmail.mail.results import Executed, Result
 from raftmail.mail.service import Blob, Failure
 from raftmail.resync.desk import Desk
 from raftmail.shard.bodies import BadBodies, Bodies
+from raftmail.shard.compaction import Compaction
 from raftmail.shard.limits import Counters, Limits
 from raftmail.shard.machine import Machine
 from raftmail.shard.recovery import Recovery
@@ -81,7 +82,9 @@ class Replica:
     bodies: Bodies = field(init=False)
     recovery: Recovery = field(init=False)
     requests: Requests = field(init=False)
+    compaction: Compaction = field(init=False)
     disk_full: bool = False
+    _trimmed_at: float = 0.0
     _ids: dict[str, int] = field(init=False)
     _frames: list[Frame] = field(default_factory=list)
     _applied_waits: list[tuple[int, Callable[[bool], None]]] = field(default_factory=list)
@@ -94,6 +97,7 @@ class Replica:
     def __post_init__(self) -> None:
         self._ids = {name: replica for replica, name in self.nodes.items()}
         self.bodies = Bodies(self.blobs, self.machine.index, self.limits.bodies)
+        self.compaction = Compaction(self.limits.log)
         self.requests = Requests(
             self.limits,
             self.counters,
@@ -108,6 +112,8 @@ class Replica:
             self.shard,
             self.machine.abort,
             self.new_session,
+            self.limits.resync,
+            self.limits.scrub,
         )
         self.recovery = Recovery(self.shard, desk, self.machine, self._ids, self.node)
 
@@ -204,6 +210,8 @@ class Replica:
         self.recovery.tick(now, self.group)
         self._check_role()
         self._check_space(now)
+        if now - self._trimmed_at >= self.limits.log_look_s and not self.recovery.frozen:
+            self._trim_log()
         self._reclaim(now)
         self.bodies.tick(now, self.group.applied_index, waiting=self.group.has_parked)
 
@@ -507,13 +515,9 @@ class Replica:
         self._trim_log()
 
     def _trim_log(self) -> None:
-        """Keep some `log_bytes_max` of the log, for followers that were away; what the index has not on disk stays in any case."""
-        journal = self.group.journal
-        total = journal.total_bytes
-        if total > self.limits.log_bytes_max:
-            first = journal.first_index
-            drop = (journal.last_index - first) * (total - self.limits.log_bytes_max) // total
-            journal.trim(min(self.machine.durable_index, first + drop))
+        """Keep what the limits allow of the log, for followers that were away; what the index has not on disk stays in any case."""
+        self._trimmed_at = self._now
+        self.compaction.step(self._now, self.group.journal, self.machine.durable_index)
 
     def _collect(self) -> None:
         nodes = self.nodes

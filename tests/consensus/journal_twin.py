@@ -103,8 +103,20 @@ class Driver:
     def step(self) -> None:
         journal = self.journal
         kind = self.random.choices(
-            ("add", "readd", "cut", "flush", "sync", "overlap", "hard", "trim", "reset", "close"),
-            (40, 6, 4, 8, 14, 8, 6, 4, 1, 1),
+            (
+                "add",
+                "readd",
+                "cut",
+                "flush",
+                "sync",
+                "overlap",
+                "hard",
+                "trim",
+                "roll",
+                "reset",
+                "close",
+            ),
+            (40, 6, 4, 8, 14, 8, 6, 4, 3, 1, 1),
         )[0]
         getattr(self, "_" + kind)(journal)
         complaint = self.state.differs_from(self.journal)  # `close` has put another in its place
@@ -199,6 +211,9 @@ class Driver:
         journal.trim(index)
         self.trimmed_to = max(self.trimmed_to, index)
         assert journal.first_index <= max(index, self.trimmed_to, self.state.floor, 1)
+
+    def _roll(self, journal: Journal) -> None:
+        journal.roll()
 
     def _reset(self, journal: Journal) -> None:
         index = self.random.randint(max(1, self.state.last - 3), self.state.last + 5)

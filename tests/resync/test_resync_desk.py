@@ -14,7 +14,7 @@ from raftmail.storage.records import MESSAGE_KEY
 from tests.resync.ends import CLUSTER, SMALL, Node, assert_equal, body_of
 from tests.resync.test_resync_resume import long_history
 
-FAST = ScrubLimits(rate_bytes_s=1 << 30, burst_bytes=1 << 30, rest_s=1000.0)
+FAST = ScrubLimits(rate_bytes_s=1 << 30, burst_bytes=1 << 30, step_bytes=1, period_s=1000.0)
 
 
 class Shard:

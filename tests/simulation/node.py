@@ -21,6 +21,7 @@ from raftmail.mail.queries import FetchBody, Query
 from raftmail.mail.results import Executed
 from raftmail.mail.service import Blob, Failure
 from raftmail.shard.bodies import BodyLimits
+from raftmail.shard.compaction import LogLimits
 from raftmail.shard.machine import Machine
 from raftmail.shard.recovery import finish_jump
 from raftmail.shard.replica import FrameKind, Limits, Replica
@@ -56,7 +57,7 @@ LIMITS = Limits(
     entry_requests_max=8,
     entry_bytes_max=4 << 10,
     index_commit_requests_max=24,
-    log_bytes_max=32 << 10,
+    log=LogLimits(bytes_max=32 << 10),
     bodies=BodyLimits(reclaim_bytes=16 << 10, reclaim_look_bytes=8 << 10, reclaim_rest_s=1.0),
 )
 
@@ -514,7 +515,9 @@ class SimNode:
     def use_limits(self, log_bytes_max: int, index_commit_s: float) -> None:
         """Other limits from the next start on."""
         self.limits = replace(
-            self.limits, log_bytes_max=log_bytes_max, index_commit_s=index_commit_s
+            self.limits,
+            log=LogLimits(bytes_max=log_bytes_max),
+            index_commit_s=index_commit_s,
         )
 
     def use_fallback(self, fallback_s: float) -> None:
