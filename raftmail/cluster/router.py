@@ -13,17 +13,16 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any
 
 from raftmail.cluster import calls as c
 from raftmail.cluster.calls import CallKind, FrameKind
 from raftmail.cluster.server import PENDING_MAX, CallServer, Links
+from raftmail.cluster.view import View
 from raftmail.mail.codec import (
     CodecError,
     decode_answer,
@@ -68,11 +67,6 @@ class _Pending:
     target: str = ""
 
 
-@lru_cache(maxsize=65536)
-def _hash_of(user: str) -> int:
-    return int.from_bytes(hashlib.blake2b(user.encode(), digest_size=8).digest(), "big")
-
-
 class _Direct:
     """A request that went straight into the own replica: the usual case, and so without a `_Pending`. When it comes back
     without a result, it becomes one."""
@@ -106,14 +100,12 @@ class _Direct:
 
 @dataclass(slots=True)
 class Router:
-    """`mail.service.Service` for this node. `replicas` maps shards to the replicas that this node has, `members` shards to the
-    names of the nodes that have one; `mail_shards` are the numbers of the shards that hold users' mail, in the order of the hash."""
+    """`mail.service.Service` for this node. `replicas` maps shards to the replicas that this node has now; they come and go.
+    `view` is the newest that is known of the cluster (`follow` replaces it)."""
 
     node: str
-    nodes: Sequence[str]
     replicas: Mapping[int, Replica]
-    members: Mapping[int, Sequence[str]]
-    mail_shards: Sequence[int]
+    view: View
     links: Links
     clock: Callable[[], float]
     answer_admin: Callable[[str, Mapping[str, str], float], Awaitable[JSON]] | None = None
@@ -136,7 +128,7 @@ class Router:
     # -- Service ---------------------------------------------------------------------------------
 
     def shard_of(self, user: str) -> int:
-        return self.mail_shards[_hash_of(user) % len(self.mail_shards)]
+        return self.view.shard_of(user)
 
     def submit(
         self,
@@ -287,6 +279,22 @@ class Router:
             if not pending.sent_to or self._goal(pending) not in ("", pending.sent_to):
                 self._dispatch(pending)
 
+    def follow(self, view: View) -> None:
+        """The cluster has changed: what waits for a shard's master may find it elsewhere."""
+        self.view = view
+        for shard in list(self._hints):
+            if self._hints[shard] not in view.members(shard):
+                del self._hints[shard]
+        for pending in list(self._pending.values()):
+            if not pending.sent_to:
+                self._dispatch(pending)
+
+    def replica_closed(self, shard: int) -> None:
+        """This node's replica of a shard is gone: what waited for it goes to the others."""
+        for pending in list(self._pending.values()):
+            if pending.shard == shard and pending.sent_to == self.node:
+                pending.sent_to = ""
+
     def try_elsewhere(self, direct: _Direct) -> None:
         """A request came back from the own replica without a result: send it to whoever leads now, under the same client id."""
         pending = self._new(
@@ -321,7 +329,7 @@ class Router:
         data: tuple[Any, ...],
         done: Callable[[Any], None],
     ) -> None:
-        if shard not in self.members:
+        if not self.view.members(shard):
             done(Failure(f"there is no shard {shard}", final=True))
             return
         if len(self._pending) >= PENDING_MAX:
@@ -347,17 +355,19 @@ class Router:
         if pending.target:
             return pending.target
         if pending.kind is CallKind.QUERY:
-            members = self.members[pending.shard]
+            members = [m for m in self.view.members(pending.shard) if m != self.node]
             for offset in range(len(members)):
                 node = members[(self._rotation + offset) % len(members)]
                 if self.links.is_up(node):
                     return node
-            return members[0]
+            return members[0] if members else ""
         return self.leader_of(pending.shard) or self._guess(pending)
 
     def _guess(self, pending: _Pending) -> str:
         """While no master is known: another member may know one that this node cannot hear (the link to it is down)."""
-        members = [m for m in self.members[pending.shard] if m != self.node and self.links.is_up(m)]
+        members = [
+            m for m in self.view.members(pending.shard) if m != self.node and self.links.is_up(m)
+        ]
         has_replica = pending.shard in self.replicas
         if not members or (has_replica and self.clock() - pending.began < ASK_OTHERS_S):
             return ""
@@ -391,11 +401,14 @@ class Router:
 
     def _relay(self, goal: str) -> str:
         self._rotation += 1
-        others = [n for n in self.nodes if n not in (self.node, goal) and self.links.is_up(n)]
+        others = [n for n in self.view.nodes if n not in (self.node, goal) and self.links.is_up(n)]
         return others[self._rotation % len(others)] if others else ""
 
     def _take_myself(self, pending: _Pending) -> None:
-        replica = self.replicas[pending.shard]
+        replica = self.replicas.get(pending.shard)
+        if replica is None:  # it was closed; whoever named this node as the master did not know yet
+            self._hints.pop(pending.shard, None)
+            return
         now = self.clock()
         if pending.kind is CallKind.SUBMIT:
             if not replica.group.accepts:
@@ -520,7 +533,9 @@ class Router:
     async def _answer_locally(
         self, shard: int, query: Query, index: int, deadline: float
     ) -> Answer:
-        replica = self.replicas[shard]
+        replica = self.replicas.get(shard)
+        if replica is None:
+            return await self._answer_elsewhere(shard, query, deadline)
         if replica.group.applied_index < index and not await self._applied(
             replica, index, deadline
         ):

@@ -59,14 +59,14 @@ class Admin:
 
     async def _status(self, arguments: Mapping[str, str], deadline: float) -> JSON:
         here = self.config.node.name
-        others = [n for n in self.config.names if n != here]
+        others = [n for n in self.router.view.nodes if n != here]
         answers = await asyncio.gather(
             self._status_here({}, deadline),
             *[self._ask_or_none(n, "status-here", {}) for n in others],
         )
         by_node = dict(zip([here, *others], answers, strict=True))
         nodes = []
-        for name in self.config.names:
+        for name in self.router.view.nodes:
             answer = by_node[name]
             node: dict[str, Any] = {
                 "name": name,
@@ -77,7 +77,7 @@ class Admin:
                 node |= answer["node"]
             nodes.append(node)
         shards = []
-        for shard in sorted(self.router.members):
+        for shard in self.router.view.shards:
             shards.append(self._shard_status(shard, by_node))
         return {
             "cluster": self.config.cluster.id,
@@ -89,7 +89,7 @@ class Admin:
 
     def _shard_status(self, shard: int, by_node: Mapping[str, Any]) -> dict[str, Any]:
         replicas: list[Any] = []
-        for name in self.router.members[shard]:
+        for name in self.router.view.members(shard):
             answer = by_node.get(name)
             row = None if answer is None else answer["shards"].get(str(shard))
             replicas.append(
@@ -118,7 +118,9 @@ class Admin:
             "pid": os.getpid(),
             "uptime_s": round(self.clock() - self.started_at, 1),
             "disk_free_bytes": disk.free,
-            "links": {n: self.is_up(n) for n in self.config.names if n != self.config.node.name},
+            "links": {
+                n: self.is_up(n) for n in self.router.view.nodes if n != self.config.node.name
+            },
         }
         return {
             "node": node,
@@ -142,18 +144,18 @@ class Admin:
 
     def _shard_argument(self, arguments: Mapping[str, str]) -> int:
         text = arguments.get("shard", "")
-        if not text.isdecimal() or int(text) not in self.router.members:
+        if not text.isdecimal() or int(text) not in self.router.view.shards:
             raise ValueError(
-                f"shard: {text!r} is no shard of this cluster (0 to {max(self.router.members)})"
+                f"shard: {text!r} is no shard of this cluster (0 to {max(self.router.view.shards)})"
             )
         return int(text)
 
     async def _transfer(self, arguments: Mapping[str, str], deadline: float) -> JSON:
         shard = self._shard_argument(arguments)
         node = arguments.get("node", "")
-        if node not in self.router.members[shard]:
+        if node not in self.router.view.members(shard):
             raise ValueError(
-                f"node: {node!r} has no replica of shard {shard}; {', '.join(self.router.members[shard])} have"
+                f"node: {node!r} has no replica of shard {shard}; {', '.join(self.router.view.members(shard))} have"
             )
         while self.clock() < deadline:
             master = self.router.leader_of(shard)
@@ -188,14 +190,12 @@ class Admin:
     async def _verify(self, arguments: Mapping[str, str], deadline: float) -> JSON:
         """Prove that all replicas of all shards are equal at one log index: the master puts a mark into the log, and each replica
         notes its digest when it applies the mark."""
-        shards = [
-            await self._verify_shard(shard, deadline) for shard in sorted(self.router.members)
-        ]
+        shards = [await self._verify_shard(shard, deadline) for shard in self.router.view.shards]
         return {"equal": all(s["equal"] for s in shards), "shards": shards}
 
     async def _verify_shard(self, shard: int, deadline: float) -> dict[str, Any]:
         index = await self._mark(shard, deadline)
-        members = self.router.members[shard]
+        members = self.router.view.members(shard)
         rows = await asyncio.gather(*[self._digest_of(n, shard, index, deadline) for n in members])
         digests = {row.get("digest") for row in rows}
         return {

@@ -1,8 +1,11 @@
 """A node's data folder: whose it is, that one process uses it, and that what it once held is still there (D7, G12).
 
-Layout: `node.json` (identity), `lock`, `shards/N/{journal,index,blobs}`. Beside the configuration
-stands `joined.json`, a copy of the identity that is not on the data disk: a node that once held
-replicas and finds none has lost its disk, and must not vote under its old id.
+Layout: `node.json` (identity), `replicas.json` (which replicas were made here), `lock`, `shards/N/{journal,index,blobs}`. Beside the
+configuration stands `joined.json`, a copy of the identity that is not on the data disk: a node that once held replicas and finds none has
+lost its disk, and must not vote under its old ids.
+
+A replica that is in `replicas.json` is opened, never made again: what it voted and acknowledged is in its journal. One that is not there
+was never started, or is given up; what a crash left of it is cleared away.
 """
 
 from __future__ import annotations
@@ -10,13 +13,19 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from dataclasses import dataclass
+import shutil
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from raftmail.node.config import Config
 from raftmail.storage.disk import RealDisk
 
 FORMAT = 1
+REPLICAS_FILE = "replicas.json"
+_GONE = ".gone"
 
 
 class FolderError(Exception):
@@ -25,11 +34,13 @@ class FolderError(Exception):
 
 @dataclass(slots=True)
 class DataFolder:
-    """The folder, locked for this process. `is_new` says that no replica was ever started from it."""
+    """The folder, locked for this process. `is_new` says that no replica was ever started from it; `made` has the id of
+    each shard's replica that was made here."""
 
     config: Config
     is_new: bool
     _lock_fd: int
+    made: dict[int, int] = field(default_factory=dict)
 
     @classmethod
     def claim(cls, config: Config) -> DataFolder:
@@ -49,27 +60,52 @@ class DataFolder:
         os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
         try:
             is_new = _check_identity(config)
+            made = {} if is_new else _read_made(config)
+            shutil.rmtree(data / _GONE, ignore_errors=True)
         except BaseException:
             os.close(fd)
             raise
-        return cls(config, is_new, fd)
+        return cls(config, is_new, fd, made)
 
-    def mark_started(self) -> None:
-        """Note, durably and in both places, that replicas of this node exist now."""
+    def note_made(self, replicas: Mapping[int, int]) -> None:
+        """Note, durably, that these replicas (shard to id) exist, and that this node takes part now. Before any of them is started."""
+        self.made |= replicas
         if self.is_new:
-            identity = _identity(self.config)
-            for folder, name in (
-                (self.config.data, "node.json"),
-                (self.config.folder, "joined.json"),
-            ):
-                _write(folder, name, identity)
+            mark_joined(self.config, self.made)
             self.is_new = False
+        else:
+            _write_made(self.config.data, self.made)
+
+    def forget(self, shard: int) -> None:
+        """Give up a shard's replica: it is gone for good when this returns. What it had is removed by `clear`."""
+        if self.made.pop(shard, None) is not None:
+            _write_made(self.config.data, self.made)
+
+    def clear(self, shard: int) -> None:
+        """Remove what is in the folder of a shard whose replica was given up, or made and never started. May take a while."""
+        assert shard not in self.made
+        folder = self.config.data / "shards" / str(shard)
+        if folder.exists():
+            gone = self.config.data / _GONE / str(shard)
+            gone.parent.mkdir(exist_ok=True)
+            shutil.rmtree(gone, ignore_errors=True)
+            os.rename(folder, gone)
+            shutil.rmtree(gone, ignore_errors=True)
 
     def shard_disk(self, shard: int) -> RealDisk:
         return RealDisk(self.config.data / "shards" / str(shard))
 
     def release(self) -> None:
         os.close(self._lock_fd)
+
+
+def mark_joined(config: Config, made: Mapping[int, int]) -> None:
+    """Make a data folder this node's, and note beside the configuration that it was. What was made comes first: a folder with an
+    identity and without its replicas is one that lost them."""
+    config.data.mkdir(parents=True, exist_ok=True, mode=0o700)
+    _write_made(config.data, made)
+    for folder, name in ((config.data, "node.json"), (config.folder, "joined.json")):
+        write_json(folder, name, _identity(config))
 
 
 def _identity(config: Config) -> dict[str, str | int]:
@@ -96,16 +132,46 @@ def _check_identity(config: Config) -> bool:
     if joined.exists():
         raise FolderError(
             f"{config.data}: this node has held replicas (see {joined}), but they are gone. If the disk is only not mounted, mount "
-            "it. If it is lost, this node must not take part under its old identity: replace it by a new node"
+            f"it. If it is lost, run `raftmail node --replace {config.folder}`: the node then gets new replicas from the others"
         )
-    if (config.data / "shards").exists():
+    if (config.data / "shards").exists() and not (config.data / REPLICAS_FILE).exists():
         raise FolderError(
             f"{config.data}: holds replicas, but no {path.name} tells whose they are; move it away"
         )
     return True
 
 
-def _write(folder: Path, name: str, value: dict[str, str | int]) -> None:
+def _read_made(config: Config) -> dict[int, int]:
+    path = config.data / REPLICAS_FILE
+    if not path.exists():
+        # The first version kept no such file: its replicas have the number of the node's name in order.
+        shards = (config.data / "shards").glob("*")
+        return {int(s.name): config.replica_id for s in shards if s.name.isdecimal()}
+    try:
+        value = json.loads(path.read_text())
+        replicas = value["replicas"]
+        if value["crc32"] != _crc(replicas):
+            raise ValueError("its checksum is wrong")
+        return {int(shard): int(replica) for shard, replica in replicas.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
+        raise FolderError(
+            f"{path}: cannot be read ({e}). It tells which replicas this node has. Restore it; or give the node up as one whose disk "
+            f"is lost: move {config.data} away, and run `raftmail node --replace {config.folder}`"
+        ) from None
+
+
+def _write_made(data: Path, made: Mapping[int, int]) -> None:
+    replicas = {str(shard): made[shard] for shard in sorted(made)}
+    value = {"format": FORMAT, "replicas": replicas, "crc32": _crc(replicas)}
+    write_json(data, REPLICAS_FILE, value)
+
+
+def _crc(replicas: Any) -> int:
+    return zlib.crc32(json.dumps(replicas, sort_keys=True).encode())
+
+
+def write_json(folder: Path, name: str, value: Mapping[str, Any]) -> None:
+    """Write a file in one step, durably: whoever reads it finds the old or the new one."""
     temporary = folder / f".{name}.new"
     with open(temporary, "w", encoding="utf-8") as f:
         json.dump(value, f, indent=2)

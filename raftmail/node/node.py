@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from raftmail.cluster.calls import FrameKind as ClusterFrame
 from raftmail.cluster.router import Router
+from raftmail.cluster.view import FirstView
 from raftmail.lmtp import LmtpConfig, ServerConfig
 from raftmail.lmtp.server import LmtpServer
 from raftmail.node.admin import Admin
 from raftmail.node.config import Config, ConfigError
 from raftmail.node.delivery import Delivery
 from raftmail.node.folder import DataFolder
-from raftmail.node.replicas import Opened, open_replica
 from raftmail.node.runner import Runner
+from raftmail.node.table import Table
 from raftmail.shard.replica import Frame
 from raftmail.shard.replica import FrameKind as ShardFrame
 from raftmail.wire.frontend import FrontEnd
@@ -45,8 +46,7 @@ class Node:
     fatal: Callable[[BaseException], None]
     wall: Callable[[], float]
     _folder: DataFolder | None = None
-    _opened: dict[int, Opened] = field(default_factory=dict)
-    _runners: dict[int, Runner] = field(default_factory=dict)
+    _table: Table | None = None
     _net: PeerNet | None = None
     _listeners: list[Listener] = field(default_factory=list)
     _lmtp: LmtpServer | None = None
@@ -59,33 +59,24 @@ class Node:
         config = self.config
         loop = self.loop
         self._folder = folder = DataFolder.claim(config)
-        shards = range(config.cluster.shards + 1)
-        for shard in shards:
-            self._opened[shard] = open_replica(config, folder, shard, loop.time())
-        folder.mark_started()
-        replicas = {shard: o.replica for shard, o in self._opened.items()}
-        self._router = router = Router(
-            config.node.name,
-            config.names,
-            replicas,
-            dict.fromkeys(shards, config.names),
-            [s for s in shards if s != 0],
-            self,
-            loop.time,
+        self._table = table = Table(
+            config,
+            folder,
+            loop,
+            self.executor,
+            self._send_frame,
+            self.fatal,
+            self._flush_links,
+            self._flush_soon,
+            self._role_changed,
+            self.is_up,
         )
-        admin = Admin(config, router, self._opened, self.is_up, loop.time, loop.time())
+        view = FirstView(config.names, config.cluster.shards)
+        nodes = {i + 1: name for i, name in enumerate(config.names)}
+        table.open_all(dict.fromkeys(view.shards, (config.replica_id, nodes)))
+        self._router = router = Router(config.node.name, table.replicas, view, self, loop.time)
+        admin = Admin(config, router, table.opened, self.is_up, loop.time, loop.time())
         router.answer_admin = admin.answer
-        for shard, replica in replicas.items():
-            self._runners[shard] = Runner(
-                replica,
-                loop,
-                self.executor,
-                self._send_frame,
-                self.fatal,
-                self._flush_links,
-                self._flush_soon,
-                router.role_changed,
-            )
         await self._listen(router)
         self._tick()
 
@@ -184,22 +175,20 @@ class Node:
             await listener.close()
         if self._ticker is not None:
             self._ticker.cancel()
-        for runner in self._runners.values():
-            runner.stop()
-        for runner in self._runners.values():
-            await runner.idle()
+        if self._table is not None:
+            await self._table.idle()
         if self._net is not None:
             await self._net.close()
-        for opened in self._opened.values():
-            opened.replica.close()
-            opened.index.close()
+        if self._table is not None:
+            await self._table.close_all()
         if self._folder is not None:
             self._folder.release()
 
     async def _hand_over(self) -> None:
         """Give the shards that this node leads to others, so that nobody has to wait for an election."""
         deadline = self.loop.time() + HAND_OVER_S
-        led = [o.replica for o in self._opened.values() if o.replica.group.is_leader]
+        replicas = {} if self._table is None else self._table.replicas
+        led = [replica for replica in replicas.values() if replica.group.is_leader]
         for replica in led:
             successor = replica.group.best_successor()
             if successor is not None:
@@ -223,6 +212,14 @@ class Node:
         if runner is not None:
             runner.wake()
         self._flush_soon()
+
+    @property
+    def _runners(self) -> Mapping[int, Runner]:
+        return {} if self._table is None else self._table.runners
+
+    def _role_changed(self, shard: int) -> None:
+        if self._router is not None:
+            self._router.role_changed(shard)
 
     # -- the loop ------------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from raftmail.consensus.group import Group, Timing
@@ -30,18 +31,24 @@ class Opened:
     engine: LmdbEngine
 
 
-def open_replica(config: Config, folder: DataFolder, shard: int, now: float) -> Opened:
-    """Open one replica; a new node's are made. Raises the rooms' errors of damage, each naming the file and what to do."""
+def open_replica(
+    config: Config,
+    folder: DataFolder,
+    shard: int,
+    replica_id: int,
+    nodes: Mapping[int, str],
+    now: float,
+) -> Opened:
+    """Open one replica; one that `folder` does not know is made. Raises the rooms' errors of damage, each naming the file and
+    what to do."""
     disk = folder.shard_disk(shard)
-    replica_id = config.replica_id
-    nodes = {i + 1: name for i, name in enumerate(config.names)}
     log = LogLimits(config.log.bytes_max, config.log.entries_max, float(config.log.age_s))
     journal = Journal.open(
         disk,
         "journal",
         JournalIdentity(bytes.fromhex(config.cluster.id), shard, replica_id),
         JournalLimits(segment_bytes_max=log.segment_bytes),
-        create=folder.is_new,
+        create=shard not in folder.made,
     )
     engine = LmdbEngine(disk.root / "index", TABLES)
     index = Index(engine, Identity(config.cluster.id, shard, str(replica_id)))

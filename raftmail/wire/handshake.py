@@ -14,7 +14,7 @@ wants one, decides by what the hello says:
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from raftmail.wire.codec import Line, quote, quote_text
@@ -105,9 +105,10 @@ def check_hello(
     node: str,
     peers: Mapping[str, object],
     certified: tuple[str, str] | None,
+    removed: Collection[str] = (),
 ) -> None:
     """Whether the other side is who it says, and belongs here. `certified` is cluster and node of
-    its verified certificate. Raises `HelloRefused`."""
+    its verified certificate, `removed` are nodes that belonged here once. Raises `HelloRefused`."""
     if certified is None:
         raise HelloRefused(
             f"a peer shows a certificate of cluster {cluster}; this connection has none"
@@ -120,6 +121,11 @@ def check_hello(
         raise HelloRefused(f"the certificate is of node {certified[1]}, not of {hello.node}")
     if hello.to != node:
         raise HelloRefused(f"this is node {node}, not {hello.to}: is the address right?")
+    if hello.node in removed:
+        raise HelloRefused(
+            f"node {hello.node} was removed from the cluster; to bring the machine back, invite it"
+            " again and have it join with an empty folder"
+        )
     if hello.node not in peers:
         raise HelloRefused(f"node {hello.node} is no member that {node} knows")
 

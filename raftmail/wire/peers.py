@@ -7,7 +7,7 @@ import logging
 import os
 import random
 import ssl
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import cast
 
 from raftmail.wire import handshake, tls
@@ -145,6 +145,7 @@ class PeerNet:
         self._compress = compress
         self._boot = os.urandom(8).hex()
         self._peers: dict[str, _Peer] = {}
+        self._removed: frozenset[str] = frozenset()
         self._running = False
         self._ticking: asyncio.TimerHandle | None = None
         self.unknown_frames = 0
@@ -170,11 +171,13 @@ class PeerNet:
         for name in list(self._peers):
             await self._remove(name)
 
-    async def set_peers(self, peers: Mapping[str, str]) -> None:
+    async def set_peers(self, peers: Mapping[str, str], removed: Collection[str] = ()) -> None:
         """Let the membership be this: links to others end; a changed address counts from the next
-        dial on. Raises ValueError for an address that cannot be, changing nothing."""
+        dial on. Nodes in `removed` are told so when they ask for a link. Raises ValueError for an
+        address that cannot be, changing nothing."""
         for address in peers.values():
             split_address(address)
+        self._removed = frozenset(removed)
         for name in self._peers.keys() - peers.keys():
             await self._remove(name)
         for name, address in peers.items():
@@ -224,6 +227,7 @@ class PeerNet:
                 node=self.node,
                 peers=self._peers,
                 certified=certified,
+                removed=self._removed,
             )
             peer = self._peers[hello.node]
             greeting = peer.greeting is not None

@@ -100,3 +100,17 @@ def test_of_two_hellos_that_cross_exactly_one_side_yields() -> None:
     with pytest.raises(HelloRefused, match="the connection of a goes on"):
         may_take("a", HELLO, None, greeting=True)
     may_take("b", replace(HELLO, node="a", to="b"), None, greeting=True)
+
+
+def test_a_removed_node_is_told_that_it_was_removed_and_how_it_comes_back() -> None:
+    with pytest.raises(
+        HelloRefused, match=r"node b was removed from the cluster.* invite it again"
+    ):
+        check_hello(
+            HELLO,
+            cluster="blue",
+            node="a",
+            peers={"c": None},
+            certified=("blue", "b"),
+            removed={"b"},
+        )

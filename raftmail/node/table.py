@@ -1,0 +1,126 @@
+"""The replicas of a node, each with the runner that drives it: they come and go while it runs."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from raftmail.node.config import Config
+from raftmail.node.folder import DataFolder
+from raftmail.node.replicas import Opened, open_replica
+from raftmail.node.runner import Runner
+from raftmail.shard.replica import Frame, Replica
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Table:
+    """See the module's docstring.
+
+    Invariants:
+
+    1. A replica is noted in the folder before its runner takes the first step.
+    2. `replicas`, `opened` and `runners` have the same shards; one that is being closed is in none of them."""
+
+    config: Config
+    folder: DataFolder
+    loop: asyncio.AbstractEventLoop
+    executor: ThreadPoolExecutor
+    send_frame: Callable[[int, Frame], None]
+    fatal: Callable[[BaseException], None]
+    flush_links: Callable[[], None]
+    after: Callable[[], None]
+    role_changed: Callable[[int], None]
+    is_up: Callable[[str], bool]
+    opened: dict[int, Opened] = field(default_factory=dict)
+    replicas: dict[int, Replica] = field(default_factory=dict)
+    runners: dict[int, Runner] = field(default_factory=dict)
+    _closing: set[int] = field(default_factory=set)
+
+    def open_all(self, wanted: Mapping[int, tuple[int, Mapping[int, str]]]) -> None:
+        """Open replicas (shard to replica id and the nodes of all ids), making those that are new, and start them.
+
+        Raises the rooms' errors of damage; what was opened by then stays in the table."""
+        for shard, (replica_id, nodes) in wanted.items():
+            assert shard not in self.opened and shard not in self._closing
+            if shard not in self.folder.made and not self.folder.is_new:
+                self.folder.clear(shard)
+            opened = open_replica(
+                self.config, self.folder, shard, replica_id, nodes, self.loop.time()
+            )
+            self.opened[shard] = opened
+        new = {shard: wanted[shard][0] for shard in wanted if shard not in self.folder.made}
+        if new or self.folder.is_new:
+            self.folder.note_made(new)
+        for shard in wanted:
+            self._start(shard)
+
+    def _start(self, shard: int) -> None:
+        replica = self.opened[shard].replica
+        self.replicas[shard] = replica
+        self.runners[shard] = Runner(
+            replica,
+            self.loop,
+            self.executor,
+            self.send_frame,
+            self.fatal,
+            self.flush_links,
+            self.after,
+            self.role_changed,
+        )
+        for node in {*replica.nodes.values()}:
+            if self.is_up(node):
+                replica.connected(self.loop.time(), node)
+
+    def tick(self) -> None:
+        """Let time pass for every replica."""
+        for runner in self.runners.values():
+            runner.tick()
+
+    def is_closing(self, shard: int) -> bool:
+        """Whether a shard's replica is being closed: it cannot be opened again before that is done."""
+        return shard in self._closing
+
+    async def close(self, shard: int) -> None:
+        """Take a replica out of the table, end what it does, and close its files."""
+        opened = self.opened.pop(shard, None)
+        if opened is None:
+            return
+        self.replicas.pop(shard, None)
+        runner = self.runners.pop(shard, None)
+        self._closing.add(shard)
+        try:
+            if runner is not None:
+                runner.stop()
+                await runner.idle()
+            opened.replica.close()
+            opened.index.close()
+        finally:
+            self._closing.discard(shard)
+
+    async def give_up(self, shard: int) -> None:
+        """Close a replica that this node shall not have any more, and remove what it kept."""
+        await self.close(shard)
+        self.folder.forget(shard)
+        self._closing.add(shard)
+        try:
+            await self.loop.run_in_executor(self.executor, self.folder.clear, shard)
+        finally:
+            self._closing.discard(shard)
+        logger.info("shard %d: this node's replica is given up and its data removed", shard)
+
+    async def idle(self) -> None:
+        """Let all runners end their turns, and begin no more."""
+        for runner in self.runners.values():
+            runner.stop()
+        for runner in list(self.runners.values()):
+            await runner.idle()
+
+    async def close_all(self) -> None:
+        """Close every replica."""
+        for shard in list(self.opened):
+            await self.close(shard)
