@@ -21,32 +21,24 @@ from typing import Any
 
 from raftmail.cluster import calls as c
 from raftmail.cluster.calls import CallKind, FrameKind
+from raftmail.cluster.reads import Reads
 from raftmail.cluster.server import PENDING_MAX, CallServer, Links
-from raftmail.cluster.view import View
+from raftmail.cluster.view import ROOT_SHARD, View
 from raftmail.mail.codec import (
     CodecError,
-    decode_answer,
     decode_result,
-    encode_query,
     encode_request,
 )
 from raftmail.mail.commands import Command, PutUser, RemoveUser
-from raftmail.mail.queries import Answer, FetchBody, GetUser, ListUsers, Query
+from raftmail.mail.queries import Answer, Query
 from raftmail.mail.results import Executed
 from raftmail.mail.service import JSON, Blob, Failure, Unavailable
 from raftmail.shard.replica import Done, Replica
-from raftmail.storage.blobs import BlobDamaged, BlobMissing
-from raftmail.storage.records import IndexDamaged
 
 logger = logging.getLogger(__name__)
 
-ROOT_SHARD = 0
 ATTEMPT_S = 1.0
 ASK_OTHERS_S = 0.1
-LAGGING_S = 0.3
-"""How long a read waits for this node's own replica before another one answers it."""
-
-ReadIndex = Callable[[int | Failure], None]
 
 
 @dataclass(slots=True, eq=False)
@@ -117,13 +109,13 @@ class Router:
     _direct: dict[_Direct, None] = field(default_factory=dict)
     _outbox: dict[str, list[list[Any]]] = field(default_factory=dict)
     _hints: dict[int, str] = field(default_factory=dict)
-    _reads: dict[int, list[tuple[float, ReadIndex]]] = field(default_factory=dict)
-    _reads_open: set[int] = field(default_factory=set)
     service: CallServer = field(init=False)
+    reads: Reads = field(init=False)
     _rotation: int = 0
 
     def __post_init__(self) -> None:
         self.service = CallServer(self)
+        self.reads = Reads(self)
 
     # -- Service ---------------------------------------------------------------------------------
 
@@ -146,7 +138,7 @@ class Router:
             replica.submit(now, request, blobs, direct)
             self.links.wake(shard)
         else:
-            self._start(CallKind.SUBMIT, shard, deadline_s, (request, blobs), done)
+            self.start(CallKind.SUBMIT, shard, deadline_s, (request, blobs), done)
 
     async def execute(
         self, command: Command, *, blobs: Sequence[Blob] = (), deadline_s: float
@@ -175,26 +167,7 @@ class Router:
         return outcome
 
     async def query(self, query: Query, *, deadline_s: float) -> Answer:
-        shard = self.shard_of_query(query)
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[Any] = loop.create_future()
-        deadline = self.clock() + deadline_s
-
-        def answered(outcome: Any) -> None:
-            if not future.done():
-                future.set_result(outcome)
-
-        if shard not in self.replicas:
-            self._start(CallKind.QUERY, shard, deadline_s, (encode_query(query),), answered)
-            outcome = await future
-            if isinstance(outcome, Failure):
-                raise Unavailable(outcome)
-            return decode_answer(outcome)
-        self._read_index(shard, deadline_s, answered)
-        outcome = await future
-        if isinstance(outcome, Failure):
-            raise Unavailable(outcome)
-        return await self._answer_locally(shard, query, outcome, deadline)
+        return await self.reads.answer(query, deadline_s)
 
     async def admin(self, what: str, arguments: Mapping[str, str]) -> JSON:
         if self.answer_admin is None:
@@ -207,17 +180,27 @@ class Router:
         self, node: str, what: str, arguments: Mapping[str, str], deadline_s: float
     ) -> JSON:
         """Have another node answer an administrative call. Raises `Unavailable`."""
+        return await self.call(
+            CallKind.ADMIN, ROOT_SHARD, deadline_s, (what, dict(arguments)), target=node
+        )
+
+    async def call(
+        self,
+        kind: CallKind,
+        shard: int,
+        deadline_s: float,
+        data: tuple[Any, ...],
+        *,
+        target: str = "",
+    ) -> Any:
+        """A call's outcome; with `target`, from that node and no other. Raises `Unavailable`."""
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
 
         def answered(outcome: Any) -> None:
             if not future.done():
                 future.set_result(outcome)
 
-        pending = self._new(
-            CallKind.ADMIN, ROOT_SHARD, deadline_s, (what, dict(arguments)), answered
-        )
-        pending.target = node
-        self._dispatch(pending)
+        self.start(kind, shard, deadline_s, data, answered, target=target)
         outcome = await future
         if isinstance(outcome, Failure):
             raise Unavailable(outcome)
@@ -321,21 +304,26 @@ class Router:
 
     # -- own calls -----------------------------------------------------------------------------------
 
-    def _start(
+    def start(
         self,
         kind: CallKind,
         shard: int,
         deadline_s: float,
         data: tuple[Any, ...],
         done: Callable[[Any], None],
+        *,
+        target: str = "",
     ) -> None:
+        """Begin a call; `done` gets its outcome or a `Failure`. See `call`."""
         if not self.view.members(shard):
             done(Failure(f"there is no shard {shard}", final=True))
             return
         if len(self._pending) >= PENDING_MAX:
             done(Failure("this node has too many calls waiting"))
             return
-        self._dispatch(self._new(kind, shard, deadline_s, data, done))
+        pending = self._new(kind, shard, deadline_s, data, done)
+        pending.target = target
+        self._dispatch(pending)
 
     def _new(
         self,
@@ -470,6 +458,9 @@ class Router:
             else:
                 self._hints.pop(pending.shard, None)
             pending.sent_to = ""
+            if pending.kind is CallKind.QUERY:
+                pending.target = ""  # any member that still has a replica will do
+                self._rotation += 1
             return
         if status == "failed":
             self._failed(pending, value)
@@ -500,101 +491,6 @@ class Router:
             self._finish(pending, failure)
         else:
             pending.sent_to = ""
-
-    # -- reads ---------------------------------------------------------------------------------------
-
-    def shard_of_query(self, query: Query) -> int:
-        """The shard that answers a query."""
-        if isinstance(query, ListUsers | GetUser):
-            return ROOT_SHARD
-        return self.shard_of(query.user)
-
-    def _read_index(self, shard: int, deadline_s: float, done: ReadIndex) -> None:
-        """The index to wait for before reading. One barrier under way serves all that were asked for before it began."""
-        waiting = self._reads.setdefault(shard, [])
-        waiting.append((deadline_s, done))
-        if shard not in self._reads_open:
-            self._start_reads(shard)
-
-    def _start_reads(self, shard: int) -> None:
-        waiting = self._reads.pop(shard, [])
-        if not waiting:
-            return
-        self._reads_open.add(shard)
-
-        def through(outcome: int | Failure) -> None:
-            self._reads_open.discard(shard)
-            for _, done in waiting:
-                done(outcome)
-            self._start_reads(shard)
-
-        self._start(CallKind.BARRIER, shard, max(w[0] for w in waiting), (), through)
-
-    async def _answer_locally(
-        self, shard: int, query: Query, index: int, deadline: float
-    ) -> Answer:
-        replica = self.replicas.get(shard)
-        if replica is None:
-            return await self._answer_elsewhere(shard, query, deadline)
-        if replica.group.applied_index < index and not await self._applied(
-            replica, index, deadline
-        ):
-            return await self._answer_elsewhere(shard, query, deadline)
-        if replica.recovery.unreadable:
-            return await self._answer_elsewhere(shard, query, deadline)
-        try:
-            if not isinstance(query, FetchBody):
-                return replica.machine.query(query)
-            digest = replica.machine.body_of(query)
-        except IndexDamaged as e:
-            replica.index_damaged(e)
-            return await self._answer_elsewhere(shard, query, deadline)
-        if digest is None:
-            return None
-        while True:
-            try:
-                return replica.body(digest)
-            except (BlobMissing, BlobDamaged) as e:
-                self.links.wake(shard)
-                if self.clock() + 0.05 >= deadline:
-                    raise Unavailable(Failure(f"the message's body cannot be read: {e}")) from None
-                await asyncio.sleep(0.05)
-
-    async def _applied(self, replica: Replica, index: int, deadline: float) -> bool:
-        """Whether the own replica has applied `index`, if need be in a moment."""
-        future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-
-        def applied(ok: bool) -> None:
-            if not future.done():
-                future.set_result(ok)
-
-        replica.when_applied(index, applied)
-        patience_s = min(LAGGING_S, deadline - self.clock())
-        try:
-            return await asyncio.wait_for(future, max(0.0, patience_s))
-        except TimeoutError:
-            replica.forget_wait(applied)
-            return False
-
-    async def _answer_elsewhere(self, shard: int, query: Query, deadline: float) -> Answer:
-        """Have the master answer: this node's replica lags behind, or cannot hear the master at all."""
-        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-
-        def answered(outcome: Any) -> None:
-            if not future.done():
-                future.set_result(outcome)
-
-        left_s = deadline - self.clock()
-        pending = self._new(CallKind.QUERY, shard, left_s, (encode_query(query),), answered)
-        pending.target = self.leader_of(shard) or ""
-        if pending.target in ("", self.node):
-            self._finish(pending, Failure(f"shard {shard} lags behind on this node"))
-        else:
-            self._dispatch(pending)
-        outcome = await future
-        if isinstance(outcome, Failure):
-            raise Unavailable(outcome)
-        return decode_answer(outcome)
 
     def _send_all(self, node: str, kind: FrameKind, items: list[list[Any]]) -> None:
         for at in range(0, len(items), c.CALLS_PER_FRAME_MAX):

@@ -36,6 +36,12 @@ class Links(Protocol):
         """A replica (or with -1, only the router) has something to do in this turn of the loop."""
 
 
+class QueryShards(Protocol):
+    """Which shard answers a query."""
+
+    def shard_of(self, query: Query) -> int: ...
+
+
 class Routing(Protocol):
     """What answering needs of the router."""
 
@@ -46,7 +52,8 @@ class Routing(Protocol):
     @property
     def clock(self) -> Callable[[], float]: ...
     def leader_of(self, shard: int) -> str | None: ...
-    def shard_of_query(self, query: Query) -> int: ...
+    @property
+    def reads(self) -> QueryShards: ...
     def next_number(self) -> int: ...
     def send_call(self, node: str, item: list[Any]) -> None: ...
     async def query(self, query: Query, *, deadline_s: float) -> Answer: ...
@@ -118,7 +125,7 @@ class CallServer:
         try:
             if call.kind is CallKind.QUERY:
                 query = decode_query(call.data[0])
-                if self.router.shard_of_query(query) not in self.router.replicas:
+                if self.router.reads.shard_of(query) not in self.router.replicas:
                     self._reply(node, call.number, "moved", "")
                     return
                 answer: Any = encode_answer(await self.router.query(query, deadline_s=deadline_s))

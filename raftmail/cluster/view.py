@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Protocol
 
+ROOT_SHARD = 0
+
 
 class View(Protocol):
     """The cluster at one revision. A newer one replaces it whole (`Router.follow`)."""

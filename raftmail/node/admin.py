@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from raftmail import __version__
-from raftmail.cluster.router import ROOT_SHARD, Router
+from raftmail.cluster.router import Router
+from raftmail.cluster.view import ROOT_SHARD
 from raftmail.consensus.group import NotLeader
 from raftmail.mail.service import JSON, Failure, Unavailable
 from raftmail.node.config import Config

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from raftmail.cluster.router import ROOT_SHARD, Router
+from raftmail.cluster.router import Router
+from raftmail.cluster.view import ROOT_SHARD
 from raftmail.lmtp.address import Address
 from raftmail.lmtp.backend import Envelope, Recipient, Verdict
 from raftmail.mail.commands import NewMessage, Save, Target

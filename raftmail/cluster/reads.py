@@ -1,0 +1,167 @@
+"""Answering queries behind a read barrier (P5): from this node's own replica where it can, from another one where it cannot."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from raftmail.cluster.calls import CallKind
+from raftmail.cluster.server import Links
+from raftmail.cluster.view import ROOT_SHARD
+from raftmail.mail.codec import decode_answer, encode_query
+from raftmail.mail.queries import Answer, FetchBody, GetUser, ListUsers, Query
+from raftmail.mail.service import Failure, Unavailable
+from raftmail.shard.replica import Replica
+from raftmail.storage.blobs import BlobDamaged, BlobMissing
+from raftmail.storage.records import IndexDamaged
+
+LAGGING_S = 0.3
+"""How long a read waits for this node's own replica before another one answers it."""
+
+ReadIndex = Callable[[int | Failure], None]
+
+
+class Calling(Protocol):
+    """What reading needs of the router."""
+
+    node: str
+    replicas: Mapping[int, Replica]
+    links: Links
+
+    @property
+    def clock(self) -> Callable[[], float]: ...
+    def shard_of(self, user: str) -> int: ...
+    def leader_of(self, shard: int) -> str | None: ...
+    def start(
+        self,
+        kind: CallKind,
+        shard: int,
+        deadline_s: float,
+        data: tuple[Any, ...],
+        done: Callable[[Any], None],
+    ) -> None: ...
+    async def call(
+        self,
+        kind: CallKind,
+        shard: int,
+        deadline_s: float,
+        data: tuple[Any, ...],
+        *,
+        target: str = "",
+    ) -> Any: ...
+
+
+@dataclass(slots=True)
+class Reads:
+    """The reads of a router. Invariant: of each shard at most one barrier is under way; it serves all that were asked for before it."""
+
+    router: Calling
+    _waiting: dict[int, list[tuple[float, ReadIndex]]] = field(default_factory=dict)
+    _open: set[int] = field(default_factory=set)
+
+    def shard_of(self, query: Query) -> int:
+        """The shard that answers a query."""
+        if isinstance(query, ListUsers | GetUser):
+            return ROOT_SHARD
+        return self.router.shard_of(query.user)
+
+    async def answer(self, query: Query, deadline_s: float) -> Answer:
+        """Raises `Unavailable`."""
+        router = self.router
+        shard = self.shard_of(query)
+        if shard not in router.replicas:
+            data = (encode_query(query),)
+            return decode_answer(await router.call(CallKind.QUERY, shard, deadline_s, data))
+        future: asyncio.Future[int | Failure] = asyncio.get_running_loop().create_future()
+        deadline = router.clock() + deadline_s
+
+        def answered(outcome: int | Failure) -> None:
+            if not future.done():
+                future.set_result(outcome)
+
+        self._read_index(shard, deadline_s, answered)
+        outcome = await future
+        if isinstance(outcome, Failure):
+            raise Unavailable(outcome)
+        return await self._answer_locally(shard, query, outcome, deadline)
+
+    def _read_index(self, shard: int, deadline_s: float, done: ReadIndex) -> None:
+        """The index to wait for before reading."""
+        waiting = self._waiting.setdefault(shard, [])
+        waiting.append((deadline_s, done))
+        if shard not in self._open:
+            self._start(shard)
+
+    def _start(self, shard: int) -> None:
+        waiting = self._waiting.pop(shard, [])
+        if not waiting:
+            return
+        self._open.add(shard)
+
+        def through(outcome: int | Failure) -> None:
+            self._open.discard(shard)
+            for _, done in waiting:
+                done(outcome)
+            self._start(shard)
+
+        self.router.start(CallKind.BARRIER, shard, max(w[0] for w in waiting), (), through)
+
+    async def _answer_locally(
+        self, shard: int, query: Query, index: int, deadline: float
+    ) -> Answer:
+        router = self.router
+        replica = router.replicas.get(shard)
+        if replica is None:
+            return await self._answer_elsewhere(shard, query, deadline)
+        if replica.group.applied_index < index and not await self._applied(
+            replica, index, deadline
+        ):
+            return await self._answer_elsewhere(shard, query, deadline)
+        if replica.recovery.unreadable or router.replicas.get(shard) is not replica:
+            return await self._answer_elsewhere(shard, query, deadline)
+        try:
+            if not isinstance(query, FetchBody):
+                return replica.machine.query(query)
+            digest = replica.machine.body_of(query)
+        except IndexDamaged as e:
+            replica.index_damaged(e)
+            return await self._answer_elsewhere(shard, query, deadline)
+        if digest is None:
+            return None
+        while router.replicas.get(shard) is replica:
+            try:
+                return replica.body(digest)
+            except (BlobMissing, BlobDamaged) as e:
+                router.links.wake(shard)
+                if router.clock() + 0.05 >= deadline:
+                    raise Unavailable(Failure(f"the message's body cannot be read: {e}")) from None
+                await asyncio.sleep(0.05)
+        return await self._answer_elsewhere(shard, query, deadline)
+
+    async def _applied(self, replica: Replica, index: int, deadline: float) -> bool:
+        """Whether the own replica has applied `index`, if need be in a moment."""
+        future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+
+        def applied(ok: bool) -> None:
+            if not future.done():
+                future.set_result(ok)
+
+        replica.when_applied(index, applied)
+        patience_s = min(LAGGING_S, deadline - self.router.clock())
+        try:
+            return await asyncio.wait_for(future, max(0.0, patience_s))
+        except TimeoutError:
+            replica.forget_wait(applied)
+            return False
+
+    async def _answer_elsewhere(self, shard: int, query: Query, deadline: float) -> Answer:
+        """Have the master answer: this node's replica lags behind, cannot hear the master at all, or is gone."""
+        router = self.router
+        master = router.leader_of(shard) or ""
+        if shard in router.replicas and master in ("", router.node):
+            raise Unavailable(Failure(f"shard {shard} lags behind on this node"))
+        left_s = deadline - router.clock()
+        data = (encode_query(query),)
+        return decode_answer(await router.call(CallKind.QUERY, shard, left_s, data, target=master))
