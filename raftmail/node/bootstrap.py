@@ -13,7 +13,7 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -94,18 +94,19 @@ def plan_loopback(count: int, base_port: int) -> list[NodePlan]:
 
 
 def make_cluster(
-    folder: Path, plans: Sequence[NodePlan], *, shards: int, now: datetime
+    folder: Path, plans: Sequence[NodePlan], *, shards: int, replicas: int = 3, now: datetime
 ) -> NewCluster:
     """Make a cluster's files in `folder`, which must be empty or missing.
 
-    `now` (with a time zone) is when the certificates become valid. Raises `BootstrapError`."""
+    Each of the `shards` for mail gets `replicas` replicas, or as many as there are nodes. `now`
+    (with a time zone) is when the certificates become valid. Raises `BootstrapError`."""
     _check(plans)
     existed = folder.exists()
     if existed and (not folder.is_dir() or any(folder.iterdir())):
         raise BootstrapError(f"{folder}: is not an empty folder; name one that is new or empty")
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        return _make(folder, plans, shards, now)
+        return _make(folder, plans, shards, replicas, now)
     except BaseException as error:
         for path in folder.iterdir():
             shutil.rmtree(path, ignore_errors=True)
@@ -140,30 +141,49 @@ def _check(plans: Sequence[NodePlan]) -> None:
         raise BootstrapError("a cluster has at least one node")
 
 
-def _make(folder: Path, plans: Sequence[NodePlan], shards: int, now: datetime) -> NewCluster:
+def _make(
+    folder: Path, plans: Sequence[NodePlan], shards: int, replicas: int, now: datetime
+) -> NewCluster:
     cluster = secrets.token_hex(16)
     token = secrets.token_hex(TOKEN_BYTES)
     ca = tls.create_ca(cluster, now)
     (folder / "ca").mkdir(mode=0o700)
     tls.save(ca, folder / "ca" / "ca.pem", folder / "ca" / "ca.key")
     _write_private(folder / "ca" / "token", token + "\n")
+    seeds = {plan.name: plan.peer for plan in plans}
     folders = []
     for plan in plans:
         home = folder / plan.name
-        (home / "tls").mkdir(parents=True, mode=0o700)
-        home.chmod(0o700)
         pair = tls.issue(ca, plan.name, plan.hosts, now)
-        tls.save(pair, home / "tls" / "node.pem", home / "tls" / "node.key")
-        _write_private(home / "tls" / "ca.pem", ca.certificate.decode("ascii"))
-        _write_private(home / "tls" / "token", token + "\n")
-        (home / "README").write_text(_readme(plan), encoding="utf-8")
-        path = home / config.CONFIG_FILE
-        path.write_text(_toml(cluster, shards, plan, plans), encoding="utf-8")
-        config.load(path)
+        write_node(home, cluster, plan, seeds, shards, replicas, pair, ca.certificate, token)
         folders.append(home)
     return NewCluster(
         cluster, folder, folder / "ca" / "ca.pem", folder / "ca" / "token", tuple(folders)
     )
+
+
+def write_node(
+    home: Path,
+    cluster: str,
+    plan: NodePlan,
+    seeds: Mapping[str, str],
+    shards: int,
+    replicas: int,
+    pair: tls.Pair,
+    ca: bytes,
+    token: str,
+) -> None:
+    """Make a node's folder. `pair` is its certificate with the key, `ca` the authority's certificate; `seeds` maps the names of nodes,
+    this one among them, to their addresses. Raises OSError, `config.ConfigError`."""
+    (home / "tls").mkdir(parents=True, mode=0o700)
+    home.chmod(0o700)
+    tls.save(pair, home / "tls" / "node.pem", home / "tls" / "node.key")
+    _write_private(home / "tls" / "ca.pem", ca.decode("ascii"))
+    _write_private(home / "tls" / "token", token + "\n")
+    (home / "README").write_text(_readme(plan), encoding="utf-8")
+    path = home / config.CONFIG_FILE
+    path.write_text(_toml(cluster, shards, replicas, plan, seeds), encoding="utf-8")
+    config.load(path)
 
 
 def _write_private(path: Path, text: str) -> None:
@@ -178,7 +198,9 @@ def _readme(plan: NodePlan) -> str:
     )
 
 
-def _toml(cluster: str, shards: int, plan: NodePlan, plans: Sequence[NodePlan]) -> str:
+def _toml(
+    cluster: str, shards: int, replicas: int, plan: NodePlan, seeds: Mapping[str, str]
+) -> str:
     # A JSON string is also a TOML basic string.
     q = json.dumps
     lines = [
@@ -188,14 +210,15 @@ def _toml(cluster: str, shards: int, plan: NodePlan, plans: Sequence[NodePlan]) 
         f"name = {q(plan.name)}",
         'data = "data"',
         "",
-        "# The same on every node of the cluster.",
+        "# What the cluster began with, and nodes by which this one finds it. What it has become since, the cluster itself tells.",
         "[cluster]",
         f"id = {q(cluster)}",
         f"shards = {shards}",
+        f"replicas = {replicas}",
         "",
     ]
-    for other in plans:
-        lines += [f"[cluster.nodes.{other.name}]", f"peer = {q(other.peer)}", ""]
+    for name, peer in seeds.items():
+        lines += [f"[cluster.nodes.{name}]", f"peer = {q(peer)}", ""]
     lines += [
         "# Where this node listens.",
         "[listen]",

@@ -36,9 +36,12 @@ class NodeSection:
 
 @dataclass(frozen=True, slots=True)
 class ClusterSection:
+    """What the cluster began with, and the nodes by which this one finds it. `replicas` of 0 is one on every node."""
+
     id: str
     shards: int
     nodes: dict[str, Member]
+    replicas: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +180,7 @@ _CHECKS: Mapping[str, Check] = {
     "node.name": _name,
     "cluster.id": lambda v: None if re.fullmatch(r"[0-9a-f]{32}", v) else "32 hexadecimal digits",
     "cluster.shards": _range(1, 4096),
+    "cluster.replicas": _range(1, 15),
     "listen.peer": _address,
     "listen.client": _address,
     "listen.lmtp": _address_or_none,

@@ -25,6 +25,8 @@ class FrontEnd:
     token: str | None = None
     """What AUTH TOKEN must say. Without one, only trusted connections are served."""
     limits: Limits = field(default_factory=Limits)
+    invitation: Callable[[str], bytes | None] | None = None
+    """The sealed bundle of an invitation, by its id."""
     budget: Budget = field(init=False)
     hashing: asyncio.Semaphore = field(init=False)
     """Passwords being hashed, each in a thread of its own with 16 MiB."""

@@ -56,6 +56,7 @@ class Session:
         self._open_commands: Commands = {
             b"HELLO": (self._hello, frozenset((b"client", b"deadline"))),
             b"AUTH": (self._auth, _NOTHING),
+            b"INVITE": (self._invite, _NOTHING),
             b"LOGOUT": (self._logout, _NOTHING),
         }
         self._commands: Commands = {
@@ -274,13 +275,27 @@ class Session:
         expected = self._front.token
         if expected is None or not hmac.compare_digest(token, expected.encode()):
             self._desk.no(tag, Refusal(Code.CANNOT, "that is not the token"))
-            self._failed_auths += 1
-            if self._failed_auths >= self._limits.failed_auths_max:
-                self._bye("too many wrong tokens")
+            self._failed()
             return
         self.authenticated = True
         self._reader.limits = self._limits.reader
         self._desk.ok(tag)
+
+    def _failed(self) -> None:
+        self._failed_auths += 1
+        if self._failed_auths >= self._limits.failed_auths_max:
+            self._bye("too many wrong tokens")
+
+    def _invite(self, tag: bytes, line: Line) -> None:
+        """The sealed bundle of an invitation, which is of no use without the token."""
+        (invite,) = requests.words_of(line, "INVITE <id>", 1)
+        ask = self._front.invitation
+        sealed = None if ask is None else ask(requests.text("id", invite))
+        if sealed is None:
+            self._desk.no(tag, Refusal(Code.NONEXISTENT, "there is no such invitation here"))
+            self._failed()
+            return
+        self._desk.ok(tag, b" {%d}\r\n%b" % (len(sealed), sealed))
 
     def _logout(self, tag: bytes, line: Line) -> None:
         requests.words_of(line, "LOGOUT", 0)
