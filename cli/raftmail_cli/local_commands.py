@@ -180,6 +180,10 @@ def in_words(command: c.Command) -> str:
                 f"store {command.user} {_ref(command.mailbox)} {command.uids.format()} "
                 f"{sign[command.mode]}{flags}"
             )
+        case c.Configure():
+            return "configure " + ", ".join(
+                key if v is not None else f"-{key}" for key, v in command.puts
+            )
         case c.CreateMailbox():
             return f"create {command.user} {command.name}"
         case c.DeleteMailbox():

@@ -11,7 +11,7 @@ from raftmail.cluster.calls import CallKind
 from raftmail.cluster.server import Links
 from raftmail.cluster.view import ROOT_SHARD
 from raftmail.mail.codec import decode_answer, encode_query
-from raftmail.mail.queries import Answer, FetchBody, GetUser, ListUsers, Query
+from raftmail.mail.queries import Answer, FetchBody, GetConfiguration, GetUser, ListUsers, Query
 from raftmail.mail.service import Failure, Unavailable
 from raftmail.shard.replica import Replica
 from raftmail.storage.blobs import BlobDamaged, BlobMissing
@@ -63,7 +63,7 @@ class Reads:
 
     def shard_of(self, query: Query) -> int:
         """The shard that answers a query."""
-        if isinstance(query, ListUsers | GetUser):
+        if isinstance(query, ListUsers | GetUser | GetConfiguration):
             return ROOT_SHARD
         return self.router.shard_of(query.user)
 

@@ -29,7 +29,7 @@ from raftmail.mail.codec import (
     decode_result,
     encode_request,
 )
-from raftmail.mail.commands import Command, PutUser, RemoveUser
+from raftmail.mail.commands import Command, Configure, PutUser, RemoveUser
 from raftmail.mail.queries import Answer, Query
 from raftmail.mail.results import Executed
 from raftmail.mail.service import JSON, Blob, Failure, Unavailable
@@ -143,7 +143,7 @@ class Router:
     async def execute(
         self, command: Command, *, blobs: Sequence[Blob] = (), deadline_s: float
     ) -> Executed:
-        if isinstance(command, PutUser | RemoveUser):
+        if isinstance(command, PutUser | RemoveUser | Configure):
             shard = ROOT_SHARD
         else:
             shard = self.shard_of(command.user)

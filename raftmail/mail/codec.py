@@ -79,7 +79,8 @@ _HEAD_BYTES = ENTRY_HEAD.size
     PUT_USER,
     REMOVE_USER,
     PURGE_USER,
-) = range(1, 12)
+    CONFIGURE,
+) = range(1, 13)
 
 
 @dataclass(frozen=True, slots=True)
@@ -342,6 +343,7 @@ _TO_RAW: dict[type, Callable[[Any], Raw]] = {
     c.PutUser: lambda x: (PUT_USER, x.address, x.password_hash, x.replace),
     c.RemoveUser: lambda x: (REMOVE_USER, x.address),
     c.PurgeUser: lambda x: (PURGE_USER, x.user),
+    c.Configure: lambda x: (CONFIGURE, x.puts, x.expected),
 }
 
 
@@ -409,4 +411,5 @@ _FROM_RAW: dict[int, _Reader] = {
     PUT_USER: _Reader("PutUser", 7, c.PutUser),
     REMOVE_USER: _Reader("RemoveUser", 5, c.RemoveUser),
     PURGE_USER: _Reader("PurgeUser", 5, c.PurgeUser),
+    CONFIGURE: _Reader("Configure", 6, c.Configure),
 }

@@ -15,6 +15,7 @@ from raftmail.mail.limits import (
     SIZE_BYTES_MAX,
     check_bytes,
     check_int,
+    check_record_key,
     check_ref,
     check_user,
 )
@@ -34,6 +35,10 @@ def validate_query(query: q.Query) -> None:
         return
     if isinstance(query, q.GetUser):
         check_user("address", query.address)
+        return
+    if isinstance(query, q.GetConfiguration):
+        check_int("since", query.since, 0, NUMBER_MAX)
+        check_int("floor", query.floor, 0, NUMBER_MAX)
         return
     if not isinstance(query, tuple(_TO_RAW)):
         raise ValueError(f"query: {type(query).__name__} is no query")
@@ -97,6 +102,7 @@ _TO_RAW: dict[type, Callable[[Any], Raw]] = {
     q.ListSubscriptions: lambda x: (6, x.user),
     q.ListUsers: lambda x: (7, x.after, x.limit),
     q.GetUser: lambda x: (8, x.address),
+    q.GetConfiguration: lambda x: (9, x.since, x.floor),
 }
 
 
@@ -115,11 +121,14 @@ _FROM_RAW: dict[int, Callable[..., q.Query]] = {
     6: q.ListSubscriptions,
     7: q.ListUsers,
     8: q.GetUser,
+    9: q.GetConfiguration,
 }
 
 # Answers
 
-_NONE, _MAILBOX, _PAGE, _USER, _UIDS, _BODY, _MAILBOXES, _NAMES, _NOTHING = range(9)
+_NONE, _MAILBOX, _PAGE, _USER, _UIDS, _BODY, _MAILBOXES, _NAMES, _NOTHING, _CONFIGURATION = range(
+    10
+)
 
 
 def encode_answer(answer: q.Answer) -> bytes:
@@ -146,6 +155,9 @@ def _answer_raw(answer: q.Answer) -> Raw:
         return (_PAGE, (_mailbox_raw(answer.mailbox), messages, answer.more))
     if isinstance(answer, q.UserInfo):
         return (_USER, (answer.address, answer.password_hash))
+    if isinstance(answer, q.Configuration):
+        fields = (answer.revision, answer.records, answer.whole, answer.floor, answer.more)
+        return (_CONFIGURATION, fields)
     if isinstance(answer, UidSet):
         return (_UIDS, answer.to_wire())
     if isinstance(answer, bytes):
@@ -180,6 +192,8 @@ def _read_answer(kind: int, value: Any = None) -> q.Answer:
         address, password_hash = values
         _strings((address, password_hash))
         return q.UserInfo(address, password_hash)
+    if kind == _CONFIGURATION:
+        return _read_configuration(*values)
     if not values:
         raise ValueError("an empty list has a kind of its own")
     if kind == _NAMES:
@@ -242,6 +256,22 @@ def _read_message(raw: object) -> q.MessageInfo:
     if type(info.summary) is not bytes:
         raise ValueError("summary: bytes")
     return info
+
+
+def _read_configuration(
+    revision: Any, records: Any, whole: Any, floor: Any, more: Any
+) -> q.Configuration:
+    check_int("revision", revision, 0, NUMBER_MAX)
+    check_int("floor", floor, 0, NUMBER_MAX)
+    check_bool("whole", whole)
+    check_bool("more", more)
+    for record in _tuple(records):
+        key, at, value = _tuple(record)
+        check_record_key("records", key)
+        check_int("records", at, 1, NUMBER_MAX)
+        if value is not None and type(value) is not bytes:
+            raise ValueError("records: a value is bytes")
+    return q.Configuration(revision, records, whole, floor, more)
 
 
 def _tuple(value: object) -> Raw:

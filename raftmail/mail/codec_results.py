@@ -16,7 +16,7 @@ from raftmail.mail.uidset import UidSet
 VERSION = 1
 _PREFIX = bytes((VERSION,))
 
-REFUSED, DONE, MAILBOX, SAVED, COPIED, EXPUNGED, STORED = range(7)
+REFUSED, DONE, MAILBOX, SAVED, COPIED, EXPUNGED, STORED, CONFIGURED = range(8)
 DONE_RAW: Raw = (DONE,)
 
 
@@ -68,6 +68,8 @@ def raw_of(result: r.Result) -> Raw:
         )
     if isinstance(result, r.ExpungeResult):
         return (EXPUNGED, result.uids.to_wire(), result.highestmodseq)
+    if isinstance(result, r.Configured):
+        return (CONFIGURED, result.revision)
     return DONE_RAW
 
 
@@ -91,6 +93,8 @@ def result_of(raw: Raw) -> r.Result:
         return r.CopyResult(raw[1], raw[2], wire(raw[3]), wire(raw[4]), raw[5], raw[6])
     if kind == EXPUNGED:
         return r.ExpungeResult(UidSet.from_wire(raw[1]), raw[2])
+    if kind == CONFIGURED:
+        return r.Configured(raw[1])
     raise ValueError(f"no result has the kind {kind}")
 
 
@@ -103,6 +107,7 @@ _FIELDS = {
     COPIED: (int, int, None, None, int, int),
     EXPUNGED: (None, int),
     STORED: (None, None, int, int),
+    CONFIGURED: (int,),
 }
 _SAVED_FIELDS = (str, int, int, int, int)
 

@@ -167,6 +167,18 @@ class PurgeUser:
     user: str
 
 
+@dataclass(frozen=True, slots=True)
+class Configure:
+    """Write records of the cluster's configuration, all or none. Belongs to the root shard (0).
+
+    `puts` are keys with their new values (None takes a key away), each key once. Every key of `expected` must have just that
+    revision (0: it is absent), else the whole is refused with CONFLICT: so whoever read a record and decided by it is refused
+    when somebody else was faster."""
+
+    puts: tuple[tuple[str, bytes | None], ...]
+    expected: tuple[tuple[str, int], ...] = ()
+
+
 Command: TypeAlias = (
     CreateMailbox
     | DeleteMailbox
@@ -179,4 +191,5 @@ Command: TypeAlias = (
     | PutUser
     | RemoveUser
     | PurgeUser
+    | Configure
 )

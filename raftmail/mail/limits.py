@@ -34,6 +34,13 @@ NUMBER_MAX = 2**63 - 1
 """The highest modseq, sequence number and mailbox number (RFC 7162 has modseqs of 63 bits)."""
 
 RECEIVED_US_MAX = 2**62
+RECORD_KEY_BYTES_MAX = 400
+RECORD_BYTES_MAX = 256 << 10
+"""The value of one record of the cluster's configuration."""
+
+RECORDS_MAX = 10_000
+"""Records that one Configure writes, and records that it expects."""
+
 QUERY_LIMIT_MAX = 1000
 
 
@@ -52,6 +59,16 @@ def check_user(field: str, user: object) -> None:
     _is(field, user, str)
     if _named(field, user_address, user) != user:
         raise ValueError(f"{field}: {user!r} is not in its normal form (lower case, NFC)")
+
+
+def check_record_key(field: str, key: object) -> None:
+    """The key of a record of the cluster's configuration: printable text."""
+    _is(field, key, str)
+    assert isinstance(key, str)
+    if not key or not key.isprintable():
+        raise ValueError(f"{field}: a key is printable text, not {key[:50]!r}")
+    if len(key.encode()) > RECORD_KEY_BYTES_MAX:
+        raise ValueError(f"{field}: a key has at most {RECORD_KEY_BYTES_MAX} bytes")
 
 
 def check_name(field: str, name: object) -> None:
@@ -215,6 +232,30 @@ def _purge(x: c.PurgeUser) -> None:
     check_user("user", x.user)
 
 
+def _configure(x: c.Configure) -> None:
+    for field, items in (("puts", x.puts), ("expected", x.expected)):
+        _is(field, items, tuple)
+        if len(items) > RECORDS_MAX:
+            raise ValueError(f"{field}: at most {RECORDS_MAX} records, not {len(items)}")
+        for item in items:
+            _is(field, item, tuple)
+            if len(item) != 2:
+                raise ValueError(f"{field}: pairs")
+            check_record_key(field, item[0])
+        if len({item[0] for item in items}) != len(items):
+            raise ValueError(f"{field}: each key once")
+    if not x.puts:
+        raise ValueError("puts: at least one record")
+    for key, value in x.puts:
+        if value is None:
+            continue
+        _is(f"puts: {key}", value, bytes)
+        if len(value) > RECORD_BYTES_MAX:
+            raise ValueError(f"puts: {key}: at most {RECORD_BYTES_MAX} bytes, not {len(value)}")
+    for key, revision in x.expected:
+        check_int(f"expected: {key}", revision, 0, NUMBER_MAX)
+
+
 _CHECKS: dict[type, Callable[[Any], None]] = {
     c.CreateMailbox: _create,
     c.DeleteMailbox: _delete,
@@ -227,4 +268,5 @@ _CHECKS: dict[type, Callable[[Any], None]] = {
     c.PutUser: _put_user,
     c.RemoveUser: _remove_user,
     c.PurgeUser: _purge,
+    c.Configure: _configure,
 }

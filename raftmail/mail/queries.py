@@ -79,6 +79,16 @@ class GetUser:
     address: str
 
 
+@dataclass(frozen=True, slots=True)
+class GetConfiguration:
+    """What of the cluster's configuration changed after revision `since`, a page at a time. Answer: Configuration.
+
+    `floor` is that of the `Configuration` that the asker last took whole (0: none): see there."""
+
+    since: int = 0
+    floor: int = 0
+
+
 Query: TypeAlias = (
     ListMailboxes
     | GetMailbox
@@ -88,6 +98,7 @@ Query: TypeAlias = (
     | ListSubscriptions
     | ListUsers
     | GetUser
+    | GetConfiguration
 )
 
 
@@ -135,10 +146,27 @@ class UserInfo:
     password_hash: str
 
 
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """Records of the cluster's configuration in the order of their revisions: (key, revision, value), None for one that was
+    taken away.
+
+    With them, the asker has everything up to `revision`; with `more` there are later ones, to be asked for with
+    `since=revision` and `floor=floor`. With `whole`, what was taken away before is not known any more: the asker forgets all
+    that it has, and begins with these."""
+
+    revision: int
+    records: tuple[tuple[str, int, bytes | None], ...]
+    whole: bool
+    floor: int
+    more: bool
+
+
 Answer: TypeAlias = (
     MailboxInfo
     | MessagePage
     | UserInfo
+    | Configuration
     | UidSet
     | bytes
     | tuple[MailboxInfo, ...]

@@ -16,6 +16,9 @@ class Code(StrEnum):
     ALREADYEXISTS = "ALREADYEXISTS"
     CANNOT = "CANNOT"
     LIMIT = "LIMIT"
+    CONFLICT = (
+        "CONFLICT"  # a record that the command expected to be at a revision is at another one
+    )
     GUIDMISMATCH = "GUIDMISMATCH"
     UNKNOWNUSER = "UNKNOWNUSER"
     STALE = "STALE"  # a sequence number at or below the client's floor: the result was already given and forgotten
@@ -94,8 +97,22 @@ class StoreResult:
     highestmodseq: int
 
 
+@dataclass(frozen=True, slots=True)
+class Configured:
+    """`revision` is the one that the configuration and every record that was written now have."""
+
+    revision: int
+
+
 Result: TypeAlias = (
-    Refused | Done | MailboxResult | SaveResult | CopyResult | ExpungeResult | StoreResult
+    Refused
+    | Done
+    | MailboxResult
+    | SaveResult
+    | CopyResult
+    | ExpungeResult
+    | StoreResult
+    | Configured
 )
 
 

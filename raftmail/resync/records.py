@@ -17,6 +17,7 @@ from raftmail.resync.source import Bodies, ShardDigest
 from raftmail.resync.state import Mark, Suspects
 from raftmail.resync.survey import BLOCKED, WORKED, NotAsAsked, Request, Step, Task, fetch, survey
 from raftmail.resync.writer import Writer
+from raftmail.storage.config import check_row
 from raftmail.storage.index import Index
 from raftmail.storage.kv import PAGE_ROWS, Row, scan
 from raftmail.storage.mailboxes import read_mailbox, read_text
@@ -61,7 +62,7 @@ class RecordsJob:
     def survey(self, accepted: r.Accepted) -> list[Task]:
         """Find what differs. Writes nothing."""
         tasks: list[Task] = []
-        for name in ("mailboxes", "subscriptions", "users", "clients"):
+        for name in ("mailboxes", "subscriptions", "users", "config", "clients"):
             found = self._found[name] = []
             tasks.append(survey(self._index.engine.table(name), name, [_ALL], found))
         return tasks
@@ -82,7 +83,7 @@ class RecordsJob:
     def records(self, accepted: r.Accepted) -> list[Task]:
         """Fetch what differs, small tables first."""
         tasks: list[Task] = []
-        for name in ("subscriptions", "users", "clients"):
+        for name in ("subscriptions", "users", "config", "clients"):
             if self._found[name]:
                 tasks.append(fetch(name, self._found[name], partial(self._take_rows, name)))
         ranges = self._mailbox_ranges()
@@ -251,6 +252,7 @@ def _check_nothing(key: bytes, record: bytes) -> None:
 _CHECKS: dict[str, Callable[[bytes, bytes], None]] = {
     "subscriptions": partial(_check_text, "subscriptions"),
     "users": partial(_check_text, "users"),
+    "config": check_row,
     "clients": _check_client,
     "blobrefs": _check_nothing,
 }

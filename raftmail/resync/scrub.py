@@ -21,6 +21,7 @@ from raftmail.resync.pace import TokenBucket
 from raftmail.resync.source import Bodies
 from raftmail.resync.state import read_local, write_local
 from raftmail.storage.blobs import BlobDamaged, BlobMissing
+from raftmail.storage.config import check_row
 from raftmail.storage.index import Index
 from raftmail.storage.kv import Row
 from raftmail.storage.mailboxes import name_key, read_mailbox, read_text
@@ -121,6 +122,7 @@ class Scrub:
             ("users", self._text),
             ("clients", self._client),
             ("blobrefs", self._body),
+            ("config", self._config),
         )
 
     def step(self, now: float) -> None:
@@ -309,6 +311,10 @@ class Scrub:
 
     def _text(self, key: bytes, record: bytes) -> int:
         read_text(self._checks[self._table][0], key, record)
+        return len(record)
+
+    def _config(self, key: bytes, record: bytes) -> int:
+        check_row(key, record)
         return len(record)
 
     def _client(self, key: bytes, record: bytes) -> int:

@@ -34,10 +34,10 @@ from raftmail.storage.records import (
     unseal_packed,
 )
 
-COMPARED = ("mailboxes", "subscriptions", "users", "clients", "messages", "blobrefs")
+COMPARED = ("mailboxes", "subscriptions", "users", "config", "clients", "messages", "blobrefs")
 """Tables that can be asked for by ranges."""
 
-DIGESTED = ("mailboxes", "subscriptions", "users", "clients")
+DIGESTED = ("mailboxes", "subscriptions", "users", "config", "clients")
 """What a shard's digest covers, in this order (`Index.digest`)."""
 
 _REQUEST_BYTES_MAX = 1 << 20

@@ -145,7 +145,7 @@ class Suspects:
             self.counts = True
         elif damage.table == "names":
             self.names = True
-        elif damage.table in ("subscriptions", "users", "clients"):
+        elif damage.table in ("subscriptions", "users", "config", "clients"):
             self.others = True
         else:
             return False

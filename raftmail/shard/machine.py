@@ -17,6 +17,7 @@ from typing import Any
 
 from raftmail.mail import queries as q
 from raftmail.mail.codec import (
+    CONFIGURE,
     COPY,
     CREATE,
     DELETE,
@@ -36,7 +37,7 @@ from raftmail.mail.codec import (
 from raftmail.mail.codec_results import REFUSED, result_of
 from raftmail.mail.packing import Raw
 from raftmail.mail.results import Code, Result
-from raftmail.shard import mailboxes, queries, transfer
+from raftmail.shard import configuration, mailboxes, queries, transfer
 from raftmail.shard.save import SaveCommand
 from raftmail.shard.state import Refusal, State
 from raftmail.shard.store import StoreCommand
@@ -59,6 +60,7 @@ _COMMANDS: dict[int, Callable[[State, Any], Raw]] = {
     PUT_USER: mailboxes.put_user,
     REMOVE_USER: mailboxes.remove_user,
     PURGE_USER: mailboxes.purge,
+    CONFIGURE: configuration.configure,
 }
 
 ROW_BYTES = 512

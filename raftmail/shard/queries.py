@@ -6,6 +6,7 @@ from raftmail.mail import queries as q
 from raftmail.mail.flags import format_flags
 from raftmail.mail.packing import Raw
 from raftmail.mail.uidset import UidSet
+from raftmail.shard import configuration
 from raftmail.shard.state import Refusal, State
 from raftmail.storage.records import FIXED, Mailbox, unpack_message
 
@@ -26,6 +27,8 @@ def answer(state: State, query: q.Query) -> q.Answer:
     if isinstance(query, q.GetUser):
         password_hash = index.users.get(query.address)
         return None if password_hash is None else q.UserInfo(query.address, password_hash)
+    if isinstance(query, q.GetConfiguration):
+        return configuration.changes(state, query)
     if isinstance(query, q.ListMailboxes):
         return tuple(info_of(state, mailbox) for mailbox in index.mailboxes.of(query.user))
     if isinstance(query, q.ListSubscriptions):

@@ -3,15 +3,21 @@ environment.
 
 Tables (all records carry checksums):
 
-| table | key | record | |---|---|---| | meta | name | format; identity; state: applied index and
-term, next mailbox number, last UIDVALIDITY | | mailboxes | number | counters, digest, keyword
-table (`records.Mailbox`) | | names | user NUL name | mailbox number | | subscriptions | user NUL
-name | the name | | users | address | password hash | | messages | mailbox number, UID | hot record
-of fixed size (`records.MESSAGE`) | | summaries | mailbox number, UID | the encoded summary | |
-changes | mailbox number, modseq, UID | (nothing) | | expunges | mailbox number, modseq | the UIDs
-that vanished in that step | | blobrefs | sha256 | number of messages that have this body, its size
-| | clients | client id | floor and results (P3) | | places, local | | this replica's own; not
-replicated, in no digest |
+| table | key | record |
+|---|---|---|
+| meta | name | format; identity; state: applied index and term, next mailbox number, last UIDVALIDITY |
+| mailboxes | number | counters, digest, keyword table (`records.Mailbox`) |
+| names | user NUL name | mailbox number |
+| subscriptions | user NUL name | the name |
+| users | address | password hash |
+| config | see `storage/config.py` | the cluster's configuration |
+| messages | mailbox number, UID | hot record of fixed size (`records.MESSAGE`) |
+| summaries | mailbox number, UID | the encoded summary |
+| changes | mailbox number, modseq, UID | (nothing) |
+| expunges | mailbox number, modseq | the UIDs that vanished in that step |
+| blobrefs | sha256 | number of messages that have this body, its size |
+| clients | client id | floor and results (P3) |
+| places, local | | this replica's own; not replicated, in no digest |
 
 A write transaction is open at all times; `commit` ends it. What is cached as objects is written by
 `flush`.
@@ -25,6 +31,7 @@ from hashlib import blake2b
 
 from raftmail.mail.uidset import UID_MAX
 from raftmail.storage.clients import Clients
+from raftmail.storage.config import Config
 from raftmail.storage.disk import DiskError
 from raftmail.storage.kv import Engine, scan
 from raftmail.storage.mailboxes import Mailboxes, Subscriptions, Users
@@ -49,6 +56,7 @@ REPLICATED = (
     "names",
     "subscriptions",
     "users",
+    "config",
     "messages",
     "summaries",
     "changes",
@@ -61,7 +69,7 @@ REPLICATED = (
 LOCAL = ("meta", "places", "local")
 TABLES = LOCAL + REPLICATED
 
-_DIGESTED = ("mailboxes", "subscriptions", "users", "clients")
+_DIGESTED = ("mailboxes", "subscriptions", "users", "config", "clients")
 
 
 class IndexFailed(DiskError):
@@ -101,6 +109,7 @@ class Index:
         self.mailboxes = Mailboxes(engine)
         self.subscriptions = Subscriptions(engine)
         self.users = Users(engine)
+        self.config = Config(engine.table("config"))
         self.messages = Messages(engine)
         self.clients = Clients(engine.table("clients"))
         self.applied_index = self.applied_term = 0
@@ -199,7 +208,7 @@ class Index:
     def digest(self) -> bytes:
         """16 bytes that are equal on replicas with the same applied index, and differ when
         anything replicated does: the records of mailboxes (each with the digest of its messages),
-        subscriptions, users and clients, and the counters. Cost is that of the mailboxes and
+        subscriptions, users, configuration and clients, and the counters. Cost is that of the mailboxes and
         clients, not of the messages."""
         self.flush()
         total = blake2b(digest_size=16)

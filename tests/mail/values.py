@@ -14,6 +14,7 @@ seeds = st.integers(0, 2**32 - 1)
 guids = st.binary(min_size=16, max_size=16)
 hashes = st.binary(min_size=32, max_size=32)
 users = st.sampled_from(["a", "alice@example.org", "jörg@example.org"])
+record_keys = st.sampled_from(["cluster", "node/n1", "shard/1", "alias/jörg@example.org"])
 names = st.sampled_from(["INBOX", "inbox", "Sent", "a/b", "Ärger/x y"])
 refs = names | numbers
 uidsets = st.builds(UidSet.from_uids, st.frozensets(st.integers(1, 30) | st.just(STAR)))
@@ -54,6 +55,13 @@ commands = st.one_of(
     st.builds(c.PutUser, users, st.sampled_from(["", "$scrypt$x"]), st.booleans()),
     st.builds(c.RemoveUser, users),
     st.builds(c.PurgeUser, users),
+    st.builds(
+        c.Configure,
+        st.dictionaries(record_keys, st.none() | st.binary(max_size=9), min_size=1, max_size=3).map(
+            lambda puts: tuple(puts.items())
+        ),
+        st.dictionaries(record_keys, st.integers(0, 9), max_size=2).map(lambda d: tuple(d.items())),
+    ),
 )
 results = st.one_of(
     st.builds(r.Refused, st.sampled_from(r.Code), st.text(max_size=20)),
@@ -67,6 +75,7 @@ results = st.one_of(
     st.builds(r.CopyResult, numbers, numbers, uidsets, uidsets, numbers, numbers),
     st.builds(r.ExpungeResult, uidsets, numbers),
     st.builds(r.StoreResult, uidsets, uidsets, numbers, numbers),
+    st.builds(r.Configured, numbers),
 )
 queries = st.one_of(
     st.builds(q.ListMailboxes, users),
@@ -79,6 +88,7 @@ queries = st.one_of(
     st.builds(q.ListSubscriptions, users),
     st.builds(q.ListUsers, st.just("") | users, st.integers(1, 1000)),
     st.builds(q.GetUser, users),
+    st.builds(q.GetConfiguration, st.integers(0, 9), st.integers(0, 9)),
 )
 infos = st.builds(
     q.MailboxInfo,
@@ -112,6 +122,16 @@ answers = st.one_of(
     infos,
     st.builds(q.MessagePage, infos, st.lists(message_infos, max_size=2).map(tuple), st.booleans()),
     st.builds(q.UserInfo, users, st.just("hash")),
+    st.builds(
+        q.Configuration,
+        numbers,
+        st.lists(
+            st.tuples(record_keys, numbers, st.none() | st.binary(max_size=9)), max_size=3
+        ).map(tuple),
+        st.booleans(),
+        st.integers(0, 9),
+        st.booleans(),
+    ),
     uidsets,
     st.binary(max_size=50),
     st.lists(infos, max_size=2).map(tuple),

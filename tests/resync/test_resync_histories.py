@@ -23,6 +23,7 @@ STEPS = st.one_of(
     st.tuples(st.just("rename"), NAMES, NAMES),
     st.tuples(st.just("subscribe"), NAMES, st.booleans()),
     st.tuples(st.just("user"), st.sampled_from(["u", "v"]), st.booleans()),
+    st.tuples(st.just("configure"), st.sampled_from(["node/a", "node/b"]), st.booleans()),
 )
 
 
@@ -52,6 +53,8 @@ def history_of(steps: list[tuple[object, ...]]) -> History:
             case ("user", str(name), bool(there)):
                 address = f"{name}@example.org"
                 log.do(c.PutUser(address, f"hash{len(log)}") if there else c.RemoveUser(address))
+            case ("configure", str(name), bool(there)):
+                log.do(c.Configure(((name, b"%d" % len(log) if there else None), ("last", b"x"))))
             case _:
                 raise AssertionError(step)
     return log

@@ -35,6 +35,8 @@ def _machine() -> tuple[Machine, MemoryEngine]:
     feeder.do(c.CreateMailbox("a", "x", 5, bytes(16)))
     feeder.do(c.Subscribe("a", "x", True))
     feeder.do(c.PutUser("a", "hash"))
+    feeder.do(c.Configure((("node/n1", b"value"), ("node/n2", b"value"))))
+    feeder.do(c.Configure((("node/n2", None),)))
     feeder.do(save(*(message(text, flags=("k",)) for text in ("one", "two", "two", "three"))))
     feeder.do(c.Expunge("a", "INBOX", UidSet.single(4)))
     machine.index.put_place(bytes(32), b"place")
@@ -78,11 +80,12 @@ def _flip(table: str) -> Callable[[MemoryEngine], None]:
 
 
 _CHANGE = CHANGE_KEY.pack(2, 2, 1)
+_ORDER = b"r" + NUMBER.pack(2) + bytes(2)
 _DAMAGES: dict[str, tuple[Callable[[MemoryEngine], object], str]] = {
     **{
         f"a flipped bit in {table}": (_flip(table), "damaged")
         for table in (
-            "mailboxes", "names", "subscriptions", "users", "messages", "summaries", "changes",
+            "mailboxes", "names", "subscriptions", "users", "config", "messages", "summaries", "changes",
             "expunges", "blobrefs", "clients", "places", "local", "meta",
         )
     },
@@ -97,6 +100,18 @@ _DAMAGES: dict[str, tuple[Callable[[MemoryEngine], object], str]] = {
         "another message's",
     ),
     "a missing change": (lambda e: e.table("changes").delete(_CHANGE), "table of changes"),
+    "a configured record that is not filed by its revision": (
+        lambda e: e.table("config").delete(_ORDER),
+        "revision and place (2, 0), and is filed under None",
+    ),
+    "a configured record that is missing": (
+        lambda e: e.table("config").delete(b"knode/n1"),
+        "revision and place None",
+    ),
+    "a revision below that of a record": (
+        lambda e: e.table("config").put(b"s", seal_packed(b"s", (1, 0, 1))),
+        "revision 1, floor 0",
+    ),
     "a change too many": (
         lambda e: e.table("changes").put(
             CHANGE_KEY.pack(2, 1, 1), CRC.pack(crc32(CHANGE_KEY.pack(2, 1, 1)))

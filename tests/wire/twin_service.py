@@ -174,6 +174,8 @@ class TwinService:
                 return r.Done()
             case c.Save(_, messages, seed):
                 return self._save(messages, seed)
+            case c.Configure():
+                raise NotImplementedError("sessions do not configure clusters")
         box = self.find(command.user, command.mailbox)
         if box is None:
             return r.Refused(r.Code.NONEXISTENT, f"no mailbox {command.mailbox}")
@@ -284,6 +286,8 @@ class TwinService:
             case q.GetUser(address):
                 known = self.users.get(address)
                 return None if known is None else q.UserInfo(address, known)
+            case q.GetConfiguration():
+                raise NotImplementedError("sessions do not ask for the configuration")
         box = self.find(query.user, query.mailbox)
         if box is None:
             return None

@@ -1,0 +1,297 @@
+"""What the cluster is: nodes, shards, pools, rules and users' places, as of one revision of the root.
+
+Every node has a `ClusterState`: at first the one that it kept in a file, or `genesis`; then it follows the root, page by page
+(`apply`). It is immutable: a change gives a new one, which shares what did not change.
+
+A user's shard never changes silently. Who has a `user-shard/` record is there; else the address is hashed among the shards of
+the pool that the domain's rule names, or of the main pool. A pool's shards are fixed once it is made.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property, lru_cache
+from typing import Any, TypeVar
+
+from raftmail.cluster.placement import Place, place
+from raftmail.cluster.records import (
+    MAIN_POOL,
+    ROOT_POOL,
+    ROOT_REPLICATION,
+    ROOT_SHARD,
+    Alias,
+    BadRecord,
+    Cluster,
+    Node,
+    NodeState,
+    Pool,
+    Record,
+    Replica,
+    ReplicaState,
+    Rule,
+    RuleState,
+    Shard,
+    UserShard,
+    decode,
+    encode,
+    json_bytes,
+    key_for,
+    key_of,
+)
+from raftmail.mail.commands import Configure
+from raftmail.mail.queries import Configuration, GetConfiguration
+
+_FILE_HEAD = b"raftmail-cluster 1 "
+_ALIAS_DEPTH_MAX = 10
+ALIAS_TARGETS_MAX = 1000
+
+T = TypeVar("T", bound=Record)
+
+
+class BadState(Exception):
+    """The bytes of a kept state cannot be read: it has to be fetched again."""
+
+
+@lru_cache(maxsize=65536)
+def hash_of(user: str) -> int:
+    """Where a user falls: the same number on every node and in every release."""
+    return int.from_bytes(hashlib.blake2b(user.encode(), digest_size=8).digest(), "big")
+
+
+@dataclass(frozen=True)
+class ClusterState:
+    """A `view.View`, and everything else that is known.
+
+    `revision` is that of the root up to which everything is in here; 0 is genesis, before the root had anything. `floor` goes
+    with the next question (`question`). `whole` is False between the pages of an answer: then it must not be used yet."""
+
+    revision: int = 0
+    floor: int = 0
+    whole: bool = True
+    revisions: Mapping[str, int] = field(default_factory=dict)
+    tables: Mapping[type[Any], Mapping[str, Any]] = field(default_factory=dict)
+
+    # -- what is in it -----------------------------------------------------------------------------
+
+    def table(self, kind: type[T]) -> Mapping[str, T]:
+        """The records of a kind, by key."""
+        return self.tables.get(kind, {})
+
+    def find(self, kind: type[T], name: str | int) -> T | None:
+        """The record of a kind with a name (or number)."""
+        found: T | None = self.tables.get(kind, {}).get(key_for(kind, name))
+        return found
+
+    def revision_of(self, key: str) -> int:
+        """0: there is none."""
+        return self.revisions.get(key, 0)
+
+    @property
+    def cluster(self) -> Cluster:
+        """Raises KeyError in an empty state."""
+        found: Cluster = self.tables[Cluster]["cluster"]
+        return found
+
+    @cached_property
+    def nodes(self) -> Sequence[str]:
+        """The names of the nodes that take part, sorted."""
+        return [n.name for n in self.every_node.values() if n.state is not NodeState.REMOVED]
+
+    @cached_property
+    def shards(self) -> Sequence[int]:
+        """The numbers of all shards, sorted; 0 is the root."""
+        return list(self.every_shard)
+
+    @cached_property
+    def every_node(self) -> Mapping[str, Node]:
+        """Nodes by name, in the order of names; removed ones, too."""
+        found = self.table(Node).values()
+        return {node.name: node for node in sorted(found, key=lambda node: node.name)}
+
+    @cached_property
+    def every_shard(self) -> Mapping[int, Shard]:
+        """Shards by number, in their order."""
+        found = self.table(Shard).values()
+        return {shard.number: shard for shard in sorted(found, key=lambda shard: shard.number)}
+
+    def members(self, shard: int) -> tuple[str, ...]:
+        """The nodes that can be asked for a shard; () when there is no such shard."""
+        found = self.find(Shard, shard)
+        return () if found is None else found.nodes
+
+    def pool_of(self, shard: Shard) -> Pool:
+        """The pool of a shard; of the root, one that allows every node."""
+        found = self.find(Pool, shard.pool)
+        return found or Pool(shard.pool, (shard.number,), shard.replication)
+
+    # -- users -------------------------------------------------------------------------------------
+
+    def shard_of(self, user: str) -> int:
+        """The shard that holds a user's mail. Raises KeyError in a state without a main pool."""
+        pinned = self.tables.get(UserShard)
+        if pinned:
+            pin = pinned.get(key_for(UserShard, user))
+            if pin is not None:
+                return int(pin.shard)
+        return self.hashed_shard_of(user)
+
+    def hashed_shard_of(self, user: str) -> int:
+        """Where a user without a `user-shard/` record belongs."""
+        name = MAIN_POOL
+        rules = self.tables.get(Rule)
+        if rules:
+            rule = rules.get(key_for(Rule, user.rpartition("@")[2]))
+            if rule is not None:
+                name = rule.previous if rule.state is RuleState.PINNING else rule.pool
+        shards: tuple[int, ...] = self.tables[Pool][key_for(Pool, name)].shards
+        return shards[hash_of(user) % len(shards)]
+
+    def may_add_users(self, domain: str) -> bool:
+        """Whether users can be made in a domain now: not while its rule is being changed."""
+        rule = self.find(Rule, domain)
+        return rule is None or rule.state is RuleState.ACTIVE
+
+    def delivered_to(self, address: str) -> tuple[str, ...]:
+        """The addresses that mail for an address goes to, aliases followed, each once; the address itself when it is no alias."""
+        aliases = self.table(Alias)
+        found: dict[str, None] = {}
+        level: tuple[str, ...] = (address,)
+        seen: set[str] = set()
+        for _ in range(_ALIAS_DEPTH_MAX):
+            following: dict[str, None] = {}
+            for one in level:
+                alias = aliases.get(key_for(Alias, one))
+                if alias is None:
+                    found[one] = None
+                elif one not in seen:
+                    seen.add(one)
+                    # An alias may name itself: then its own mailbox gets the mail, too.
+                    found.update({one: None} if one in alias.to else {})
+                    following.update(dict.fromkeys(to for to in alias.to if to != one))
+            level = tuple(following)
+            if not level or len(found) + len(level) > ALIAS_TARGETS_MAX:
+                break
+        return tuple(found)
+
+    # -- following the root ------------------------------------------------------------------------
+
+    @property
+    def question(self) -> GetConfiguration:
+        """What to ask the root next."""
+        return GetConfiguration(self.revision, self.floor)
+
+    def apply(self, answer: Configuration) -> ClusterState:
+        """The state after a page of what changed. A root that has nothing yet leaves it as it is. Raises `BadRecord`."""
+        if not answer.revision:
+            return self
+        begin = ClusterState() if answer.whole else self
+        made = begin.with_records(answer.records)
+        return replace(made, revision=answer.revision, floor=answer.floor, whole=not answer.more)
+
+    def with_records(self, records: Iterable[tuple[str, int, bytes | None]]) -> ClusterState:
+        """The state with records written over and taken away; its own revision stays. Raises `BadRecord`."""
+        revisions = dict(self.revisions)
+        tables = dict(self.tables)
+        copied: set[type[Any]] = set()
+
+        def writable(kind: type[Any]) -> dict[str, Any]:
+            if kind not in copied:
+                copied.add(kind)
+                tables[kind] = dict(tables.get(kind, {}))
+            table: dict[str, Any] = tables[kind]  # type: ignore[assignment]
+            return table
+
+        for key, revision, value in records:
+            record = None if value is None else decode(key, value)
+            if value is None:
+                for kind in [kind for kind, table in tables.items() if key in table]:
+                    del writable(kind)[key]
+                revisions.pop(key, None)
+            else:
+                revisions[key] = revision
+                if record is not None:
+                    writable(type(record))[key] = record
+        return replace(self, revisions=revisions, tables=tables)
+
+    def with_puts(self, puts: Iterable[tuple[str, bytes | None]]) -> ClusterState:
+        """The state as it will be after a `Configure` that is the next change of the root."""
+        following = self.revision + 1
+        made = self.with_records((key, following, value) for key, value in puts)
+        return replace(made, revision=following)
+
+    # -- the copy on the disk ----------------------------------------------------------------------
+
+    def to_bytes(self) -> bytes:
+        """For a file: a line with a checksum, then JSON. Equal states are equal bytes."""
+        records = [
+            [key, self.revisions.get(key, 0), json.loads(encode(record))]
+            for table in self.tables.values()
+            for key, record in table.items()
+        ]
+        records.sort(key=lambda item: str(item[0]))
+        text = json_bytes({"revision": self.revision, "floor": self.floor, "records": records})
+        return _FILE_HEAD + hashlib.sha256(text).hexdigest().encode() + b"\n" + text
+
+    @staticmethod
+    def from_bytes(data: bytes) -> ClusterState:
+        """Raises `BadState`."""
+        head, _, text = data.partition(b"\n")
+        if not head.startswith(_FILE_HEAD):
+            raise BadState("it does not begin like a kept state of a cluster (format 1)")
+        if head[len(_FILE_HEAD) :].decode("ascii", "replace") != hashlib.sha256(text).hexdigest():
+            raise BadState("its checksum does not fit")
+        try:
+            raw = json.loads(text)
+            records = [
+                (key, revision, json_bytes(value)) for key, revision, value in raw["records"]
+            ]
+            made = ClusterState().with_records(records)
+            return replace(made, revision=raw["revision"], floor=raw["floor"])
+        except (ValueError, TypeError, KeyError, BadRecord) as e:
+            raise BadState(f"it cannot be read: {e}") from None
+
+
+def genesis(
+    cluster_id: str, nodes: Iterable[Node], shards: int, replication: int = 3
+) -> ClusterState:
+    """What a new cluster begins with: computed from its configuration, alike on every node. `shards` are those for mail,
+    numbered from 1. Replica ids are given in the order of the nodes' names. Raises ValueError when there is no node or shard."""
+    active = sorted(
+        (node for node in nodes if node.state is NodeState.ACTIVE), key=lambda node: node.name
+    )
+    if not active or shards < 1 or replication < 1:
+        raise ValueError("a cluster has at least one node, one shard for mail, and one replica")
+    numbers = tuple(range(1, shards + 1))
+    everywhere = [Place.of(node) for node in active]
+    on = place(everywhere, (ROOT_SHARD,), ROOT_REPLICATION)[ROOT_SHARD]
+    made: list[Record] = [
+        Cluster(cluster_id, replication),
+        *active,
+        Pool(MAIN_POOL, numbers, replication),
+        founded(ROOT_SHARD, on, ROOT_REPLICATION, ROOT_POOL),
+    ]
+    # The root is small, and counts for nothing when the others are placed.
+    placed = place(everywhere, numbers, replication)
+    made += [founded(number, placed[number], replication, MAIN_POOL) for number in numbers]
+    return ClusterState().with_records((key_of(record), 0, encode(record)) for record in made)
+
+
+def founded(
+    number: int, nodes: Iterable[str], replication: int, pool: str, master: str = "balanced"
+) -> Shard:
+    """A new shard on nodes that all begin with an empty log; replica ids in the order of their names."""
+    replicas = tuple(
+        Replica(at, node, ReplicaState.VOTER) for at, node in enumerate(sorted(nodes), 1)
+    )
+    return Shard(number, replicas, len(replicas) + 1, replication, pool, master, founding=True)
+
+
+def genesis_command(state: ClusterState) -> Configure:
+    """The command with which the root's master writes a genesis into a root that has nothing: refused when it has."""
+    puts = tuple(
+        (key, encode(record)) for table in state.tables.values() for key, record in table.items()
+    )
+    return Configure(tuple(sorted(puts)), (("cluster", 0),))
