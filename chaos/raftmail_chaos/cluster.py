@@ -183,6 +183,7 @@ class Cluster:
         """Make the nodes' folders with `raftmail init`. Raises `ChaosError`."""
         nodes = {}
         argv = [sys.executable, "-m", "raftmail_cli", "init", str(folder), "-o", "json"]
+        argv += ["--shards", "1", "--replicas", str(count)]
         for at in range(1, count + 1):
             name = f"n{at}"
             node = Node(name, folder / name, ports.take(), ports.take(), ports.take())

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 # every other command starts in half the time.
 
 _FOLDER = click.Path(file_okay=False, path_type=Path)
+SHARDS = 16  # as `processes.SHARDS`, which is imported where it is needed
+REPLICAS = 3
 _READY_S = 60.0
 _WATCH_S = 0.2
 
@@ -73,7 +75,20 @@ class _Named(click.ParamType[tuple[str, str]]):
     multiple=True,
     help="Where a node takes mail; NAME= for nowhere  [default: the peer's port + 2]",
 )
-@click.option("--shards", type=click.IntRange(1, 4096), default=1, show_default=True)
+@click.option(
+    "--shards",
+    type=click.IntRange(1, 4096),
+    default=SHARDS,
+    show_default=True,
+    help="Parts that mail is kept in; what a larger cluster spreads over its nodes.",
+)
+@click.option(
+    "--replicas",
+    type=click.IntRange(1, 15),
+    default=REPLICAS,
+    show_default=True,
+    help="Replicas of each part.",
+)
 @output_option
 @pass_settings
 def init(
@@ -83,6 +98,7 @@ def init(
     clients: tuple[tuple[str, str], ...],
     lmtps: tuple[tuple[str, str], ...],
     shards: int,
+    replicas: int,
 ) -> None:
     """Make the configuration, keys and certificates of a new cluster.
 
@@ -92,7 +108,7 @@ def init(
 
     try:
         plans = _plans(nodes, dict(clients), dict(lmtps))
-        made = make_cluster(folder, plans, shards=shards, now=datetime.now(UTC))
+        made = make_cluster(folder, plans, shards=shards, replicas=replicas, now=datetime.now(UTC))
     except (BootstrapError, ValueError) as error:
         raise CliError(str(error)) from None
     clusterfile.save(
@@ -185,7 +201,7 @@ def node(folder: Path) -> None:
     type=click.IntRange(1, 65533),
     help="Node i has this port + 10 i for peers, + 1 for clients, + 2 for LMTP  [default: 9000]",
 )
-@click.option("--shards", type=click.IntRange(1, 4096), help="  [default: 1]")
+@click.option("--shards", type=click.IntRange(1, 4096), help=f"  [default: {SHARDS}]")
 @output_option
 @pass_settings
 def up(

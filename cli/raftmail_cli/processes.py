@@ -32,6 +32,9 @@ from raftmail_cli.clusterfile import ClusterFile, NodeEntry
 from raftmail_cli.errors import CliError
 from raftmail_cli.session import JSON, Opener, Where
 
+SHARDS = 16
+"""Enough that five nodes have several each to lead; a replica that rests costs next to nothing."""
+
 STOP_S = 15.0
 """How long a node may take to stop in order before it is killed."""
 
@@ -50,7 +53,7 @@ def loopback_cluster(
 ) -> ClusterFile:
     """The cluster of a folder, made if the folder is empty or missing.
 
-    None takes what is there, or else 3 nodes from port 9000 with one shard. Raises `CliError`,
+    None takes what is there, or else 3 nodes from port 9000 with 16 shards. Raises `CliError`,
     also when what is there differs from what is asked for."""
     folder = folder.absolute()
     plans = _existing(folder, shards)
@@ -70,7 +73,7 @@ def loopback_cluster(
     else:
         try:
             plans = plan_loopback(nodes or 3, base_port or 9000)
-            make_cluster(folder, plans, shards=shards or 1, now=datetime.now(UTC))
+            make_cluster(folder, plans, shards=shards or SHARDS, now=datetime.now(UTC))
         except (BootstrapError, ValueError) as error:
             raise CliError(str(error)) from None
     entries = []
