@@ -30,6 +30,7 @@ class FrameKind(StrEnum):
 
     CALLS = "CALLS"
     ANSWERS = "ANSWERS"
+    STATE = "STATE"  # the revision of the cluster's state that the sender knows, 8 bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,12 +89,29 @@ def decode_calls(data: bytes) -> list[Call]:
 
 
 def decode_answers(data: bytes) -> list[tuple[int, str, Any]]:
-    """(number, status, value) each; status is "ok", "moved" (ask the node that the value names), "failed". Raises `BadCall`."""
+    """(number, status, value) each; status is "ok", "moved" (not here), "failed". The value of "moved" is the node to ask ("": not
+    known), and the revision of the cluster's state by which the sender says so. Raises `BadCall`."""
     answers = []
     for item in _unpack(data):
         if type(item) is not list or len(item) != 3:
             raise BadCall("an answer of the wrong shape")
         if type(item[0]) is not int or item[1] not in ("ok", "moved", "failed"):
             raise BadCall("an answer of the wrong shape")
+        if item[1] == "moved" and (
+            type(item[2]) is not list or tuple(map(type, item[2])) != (str, int)
+        ):
+            raise BadCall("an answer of the wrong shape")
         answers.append((item[0], item[1], item[2]))
     return answers
+
+
+def encode_revision(revision: int) -> bytes:
+    """The payload of a STATE frame."""
+    return revision.to_bytes(8, "big")
+
+
+def decode_revision(data: bytes) -> int:
+    """Raises `BadCall`."""
+    if len(data) != 8:
+        raise BadCall("a revision has 8 bytes")
+    return int.from_bytes(data, "big")

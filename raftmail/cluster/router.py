@@ -101,6 +101,8 @@ class Router:
     links: Links
     clock: Callable[[], float]
     answer_admin: Callable[[str, Mapping[str, str], float], Awaitable[JSON]] | None = None
+    heard_revision: Callable[[str, int], None] | None = None
+    """Called with a node and the revision of the cluster's state that it knows, when that is newer than `view`."""
     client: bytes = field(default_factory=lambda: os.urandom(16))
     _seq: int = 0
     _open_seqs: dict[int, None] = field(default_factory=dict)
@@ -238,9 +240,11 @@ class Router:
             if kind == FrameKind.CALLS:
                 for call in c.decode_calls(payload):
                     self.service.serve(node, call)
+            elif kind == FrameKind.STATE:
+                self._heard_revision(node, c.decode_revision(payload))
             else:
                 for number, status, value in c.decode_answers(payload):
-                    self._answered(number, status, value)
+                    self._answered(node, number, status, value)
         except c.BadCall as e:
             logger.warning("from %s: %s", node, e)
 
@@ -446,15 +450,21 @@ class Router:
             text = f"shard {shard}: its master {leader} did not answer within the deadline"
         return Failure(text, unknown)
 
-    def _answered(self, number: int, status: str, value: Any) -> None:
+    def _heard_revision(self, node: str, revision: int) -> None:
+        if revision > self.view.revision and self.heard_revision is not None:
+            self.heard_revision(node, revision)
+
+    def _answered(self, node: str, number: int, status: str, value: Any) -> None:
         if self.service.pass_back(number, status, value):
             return
         pending = self._pending.get(number)
         if pending is None:
             return
         if status == "moved":
-            if isinstance(value, str) and value and value != self.node:
-                self._hints[pending.shard] = value
+            master, revision = value
+            self._heard_revision(node, revision)
+            if master and master != self.node:
+                self._hints[pending.shard] = master
             else:
                 self._hints.pop(pending.shard, None)
             pending.sent_to = ""

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from raftmail.cluster.calls import Call, CallKind
+from raftmail.cluster.view import View
 from raftmail.mail.codec import CodecError, decode_query, encode_answer, encode_result
 from raftmail.mail.queries import Answer, Query
 from raftmail.mail.results import Executed
@@ -46,6 +47,7 @@ class Routing(Protocol):
     """What answering needs of the router."""
 
     replicas: Mapping[int, Replica]
+    view: View
     links: Links
     answer_admin: Callable[[str, Mapping[str, str], float], Awaitable[JSON]] | None
 
@@ -87,7 +89,7 @@ class CallServer:
     def _serve_submit(self, node: str, call: Call) -> None:
         replica = self.router.replicas.get(call.shard)
         if replica is None or not replica.group.accepts:
-            self._reply(node, call.number, "moved", self.router.leader_of(call.shard) or "")
+            self._moved(node, call.number, self.router.leader_of(call.shard) or "")
             return
 
         def done(outcome: Executed | Failure) -> None:
@@ -109,12 +111,12 @@ class CallServer:
     def _serve_barrier(self, node: str, call: Call) -> None:
         replica = self.router.replicas.get(call.shard)
         if replica is None or not replica.group.is_leader:
-            self._reply(node, call.number, "moved", self.router.leader_of(call.shard) or "")
+            self._moved(node, call.number, self.router.leader_of(call.shard) or "")
             return
 
         def done(index: int | None) -> None:
             if index is None:
-                self._reply(node, call.number, "moved", "")
+                self._moved(node, call.number)
             else:
                 self._reply(node, call.number, "ok", index)
 
@@ -126,7 +128,7 @@ class CallServer:
             if call.kind is CallKind.QUERY:
                 query = decode_query(call.data[0])
                 if self.router.reads.shard_of(query) not in self.router.replicas:
-                    self._reply(node, call.number, "moved", "")
+                    self._moved(node, call.number)
                     return
                 answer: Any = encode_answer(await self.router.query(query, deadline_s=deadline_s))
             else:
@@ -145,7 +147,7 @@ class CallServer:
         """Relay a call to the node that it names, under a number of this node's own."""
         goal = call.relay_to
         if not self.router.links.is_up(goal):
-            self._reply(node, call.number, "moved", "")
+            self._moved(node, call.number)
             return
         if len(self._relayed) >= PENDING_MAX:
             self._reply_failure(node, call.number, Failure("the node in between is overloaded"))
@@ -174,7 +176,7 @@ class CallServer:
         for number, (node, asked, _, passed_to) in list(self._relayed.items()):
             if passed_to == goal:
                 del self._relayed[number]
-                self._reply(node, asked, "moved", "")
+                self._moved(node, asked)
 
     def take_answers(self) -> dict[str, list[list[Any]]]:
         """The answers of this turn of the loop, by node."""
@@ -184,6 +186,9 @@ class CallServer:
     def _reply(self, node: str, number: int, status: str, value: Any) -> None:
         self._answers.setdefault(node, []).append([number, status, value])
         self.router.links.wake(-1)
+
+    def _moved(self, node: str, number: int, master: str = "") -> None:
+        self._reply(node, number, "moved", [master, self.router.view.revision])
 
     def _reply_failure(self, node: str, number: int, failure: Failure) -> None:
         value = [failure.text, failure.unknown, failure.full, failure.final]

@@ -19,6 +19,7 @@ from raftmail.cluster.view import ROOT_SHARD
 from raftmail.consensus.group import NotLeader
 from raftmail.mail.service import JSON, Failure, Unavailable
 from raftmail.node.config import Config
+from raftmail.node.following import Following
 from raftmail.node.replicas import Opened
 from raftmail.shard.replica import Replica
 
@@ -34,6 +35,7 @@ class Admin:
 
     config: Config
     router: Router
+    following: Following
     opened: Mapping[int, Opened]
     is_up: Callable[[str], bool]
     clock: Callable[[], float]
@@ -49,6 +51,7 @@ class Admin:
             "verify": self._verify,
             "mark-here": self._mark_here,
             "digest-here": self._digest_here,
+            "state-here": self._state_here,
         }
         handler = handlers.get(what)
         if handler is None:
@@ -72,7 +75,7 @@ class Admin:
             node: dict[str, Any] = {
                 "name": name,
                 "up": answer is not None,
-                "peer": self.config.cluster.nodes[name].peer,
+                "peer": self.following.state.every_node[name].peer,
             }
             if answer is not None:
                 node |= answer["node"]
@@ -127,6 +130,10 @@ class Admin:
             "node": node,
             "shards": {str(s): _replica_status(o, self.clock()) for s, o in self.opened.items()},
         }
+
+    async def _state_here(self, arguments: Mapping[str, str], deadline: float) -> JSON:
+        """All that this node knows of the cluster, for a node that knows nothing yet."""
+        return {"state": self.following.state.to_bytes()}
 
     async def _count_users(self) -> int | None:
         """How many users there are, by a plain look at the local root replica; None without one."""

@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 from raftmail.cluster.router import Router
@@ -23,6 +23,9 @@ from raftmail.mail.summary import encode_summary, summarise
 _INLINE_BYTES_MAX = 256 << 10
 """Longer messages are hashed and summarised in a thread, so that the loop stays free."""
 
+KNOWN_S = 60.0
+KNOWN_MAX = 100_000
+
 _ACCEPTED = Verdict.accepted()
 _DELIVERED = Verdict.delivered()
 _UNKNOWN = Verdict.unknown_user()
@@ -34,24 +37,35 @@ class Delivery:
 
     router: Router
     deadline_s: float
+    _known: dict[str, float] = field(default_factory=dict)
+    """Users whom the root knew, as told to a node that has no replica of it, and until when that is believed."""
 
     def resolve_now(self, address: Address) -> Verdict | None:
-        """A user whom the own replica of the root knows. One that is being removed may still get mail for a moment."""
+        """A user whom the own replica of the root knows, or of whom the root was asked a moment ago. One that is being removed may
+        still get mail for that long."""
         try:
-            query = GetUser(_user(address))
+            user = _user(address)
         except ValueError:
             return _UNKNOWN
         root = self.router.replicas.get(ROOT_SHARD)
-        if root is None or root.recovery.unreadable or root.machine.query(query) is None:
+        if root is None:
+            return _ACCEPTED if self._known.get(user, 0.0) > self.router.clock() else None
+        if root.recovery.unreadable or root.machine.query(GetUser(user)) is None:
             return None
         return _ACCEPTED
 
     async def resolve(self, address: Address) -> Verdict:
+        user = _user(address)
         try:
-            found = await self.router.query(GetUser(_user(address)), deadline_s=self.deadline_s)
+            found = await self.router.query(GetUser(user), deadline_s=self.deadline_s)
         except Unavailable as e:
             return _later(e.failure)
-        return _UNKNOWN if found is None else _ACCEPTED
+        if found is None:
+            return _UNKNOWN
+        if len(self._known) >= KNOWN_MAX:
+            self._known.clear()
+        self._known[user] = self.router.clock() + KNOWN_S
+        return _ACCEPTED
 
     async def deliver(
         self, envelope: Envelope, body: bytes, recipients: Sequence[Recipient]

@@ -10,14 +10,19 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from raftmail.cluster.calls import FrameKind as ClusterFrame
+from raftmail.cluster.calls import encode_revision
 from raftmail.cluster.router import Router
-from raftmail.cluster.view import FirstView
+from raftmail.cluster.state import ClusterState
+from raftmail.cluster.view import ROOT_SHARD
 from raftmail.lmtp import LmtpConfig, ServerConfig
 from raftmail.lmtp.server import LmtpServer
 from raftmail.node.admin import Admin
 from raftmail.node.config import Config, ConfigError
 from raftmail.node.delivery import Delivery
 from raftmail.node.folder import DataFolder
+from raftmail.node.following import Following, load_state, peers_of
+from raftmail.node.operating import Operating
+from raftmail.node.reconcile import plan
 from raftmail.node.runner import Runner
 from raftmail.node.table import Table
 from raftmail.shard.replica import Frame
@@ -53,6 +58,12 @@ class Node:
     _router: Router | None = None
     _ticker: asyncio.TimerHandle | None = None
     _flushing: bool = False
+    _following: Following | None = None
+    _operating: Operating | None = None
+    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    _stale: bool = False
+    _stopping: bool = False
+    _lost: set[int] = field(default_factory=set)
 
     async def start(self) -> None:
         """Open, listen, and take part. Raises the rooms' errors; `stop` cleans up after one."""
@@ -71,12 +82,17 @@ class Node:
             self._role_changed,
             self.is_up,
         )
-        view = FirstView(config.names, config.cluster.shards)
-        nodes = {i + 1: name for i, name in enumerate(config.names)}
-        table.open_all(dict.fromkeys(view.shards, (config.replica_id, nodes)))
-        self._router = router = Router(config.node.name, table.replicas, view, self, loop.time)
-        admin = Admin(config, router, table.opened, self.is_up, loop.time, loop.time())
+        state = load_state(config)
+        self._router = router = Router(config.node.name, table.replicas, state, self, loop.time)
+        self._following = following = Following(
+            config, loop, self.executor, router, state, self._changed
+        )
+        router.heard_revision = following.heard
+        admin = Admin(config, router, following, table.opened, self.is_up, loop.time, loop.time())
         router.answer_admin = admin.answer
+        self._operating = Operating(loop, router, following)
+        first = plan(state, config.node.name, folder.made)
+        table.open_all(first.open, state)
         await self._listen(router)
         self._tick()
 
@@ -103,7 +119,7 @@ class Node:
         self._net = net = PeerNet(
             config.node.name,
             config.cluster.id,
-            {n: m.peer for n, m in config.cluster.nodes.items() if n != config.node.name},
+            peers_of(self._state, config)[0],
             tls_context=peer_context(files),
             kinds=(*ShardFrame, *ClusterFrame),
             on_frame=self._on_frame,
@@ -168,13 +184,19 @@ class Node:
 
     async def stop(self) -> None:
         """Hand mastership over, answer what is under way, close the files. Harmless after a failed start."""
+        self._stopping = True
         await self._hand_over()
+        if self._operating is not None:
+            await self._operating.close()
         if self._lmtp is not None:
             await self._lmtp.stop(STOP_GRACE_S)
         for listener in self._listeners:
             await listener.close()
         if self._ticker is not None:
             self._ticker.cancel()
+        if self._following is not None:
+            await self._following.close()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._table is not None:
             await self._table.idle()
         if self._net is not None:
@@ -221,6 +243,62 @@ class Node:
         if self._router is not None:
             self._router.role_changed(shard)
 
+    # -- the cluster's state -----------------------------------------------------------------------------
+
+    @property
+    def _state(self) -> ClusterState:
+        assert self._following is not None
+        return self._following.state
+
+    def _changed(self, state: ClusterState) -> None:
+        """The cluster has changed: routing, links and replicas follow."""
+        logger.info("the cluster's state has revision %d", state.revision)
+        assert self._router is not None
+        self._router.follow(state)
+        if ROOT_SHARD in self._router.replicas:
+            for node in self._router.view.nodes:
+                if node not in state.members(ROOT_SHARD):
+                    self._tell_revision(node)
+        self._reconcile_soon()
+
+    def _tell_revision(self, node: str) -> None:
+        self.send(node, ROOT_SHARD, ClusterFrame.STATE, (encode_revision(self._state.revision),))
+
+    def _reconcile_soon(self) -> None:
+        self._stale = True
+        if not self._tasks and not self._stopping:
+            task = self.loop.create_task(self._reconcile())
+            self._tasks.add(task)
+            task.add_done_callback(self._reconciled)
+
+    def _reconciled(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.fatal(error)
+
+    async def _reconcile(self) -> None:
+        """Let links and replicas be what the newest state says."""
+        assert self._table is not None and self._folder is not None and self._net is not None
+        table, name = self._table, self.config.node.name
+        while self._stale and not self._stopping:
+            self._stale = False
+            await self._net.set_peers(*peers_of(self._state, self.config))
+            wanted = plan(self._state, name, self._folder.made)
+            for shard in wanted.give_up:
+                await table.give_up(shard)
+                self._stale = True  # another one may be wanted in its place
+            table.open_all(
+                {s: r for s, r in wanted.open.items() if s not in table.opened}, self._state
+            )
+            for shard in set(wanted.lost) - self._lost:
+                logger.error(
+                    "shard %d: this node should have a replica that has voted, and has none: its disk was lost. Stop the node and "
+                    "run `raftmail node --replace %s`",
+                    shard,
+                    self.config.folder,
+                )
+            self._lost = set(wanted.lost)
+
     # -- the loop ------------------------------------------------------------------------------------
 
     def _send_frame(self, shard: int, frame: Frame) -> None:
@@ -242,10 +320,15 @@ class Node:
 
     def _tick(self) -> None:
         self._ticker = self.loop.call_later(TICK_S, self._tick)
-        for runner in self._runners.values():
-            runner.tick()
+        now = self.loop.time()
+        if self._table is not None:
+            self._table.tick()
         if self._router is not None:
             self._router.tick()
+        if self._following is not None:
+            self._following.tick(now)
+        if self._operating is not None:
+            self._operating.tick(now)
 
     def _on_frame(self, node: str, shard: int, kind: str, payload: bytes) -> None:
         if kind in _CLUSTER_FRAMES:
@@ -270,6 +353,7 @@ class Node:
         for runner in self._runners.values():
             runner.replica.connected(self.loop.time(), node)
             runner.wake()
+        self._tell_revision(node)
 
     def _on_down(self, node: str) -> None:
         logger.info("link to %s is down", node)

@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
+from raftmail.cluster.records import Shard
+from raftmail.cluster.state import ClusterState
 from raftmail.node.config import Config
 from raftmail.node.folder import DataFolder
 from raftmail.node.replicas import Opened, open_replica
@@ -41,19 +43,21 @@ class Table:
     runners: dict[int, Runner] = field(default_factory=dict)
     _closing: set[int] = field(default_factory=set)
 
-    def open_all(self, wanted: Mapping[int, tuple[int, Mapping[int, str]]]) -> None:
-        """Open replicas (shard to replica id and the nodes of all ids), making those that are new, and start them.
+    def open_all(self, wanted: Mapping[int, int], state: ClusterState) -> None:
+        """Open replicas (shard to id), making those that are new, and start them.
 
         Raises the rooms' errors of damage; what was opened by then stays in the table."""
-        for shard, (replica_id, nodes) in wanted.items():
+        for shard, replica_id in wanted.items():
             assert shard not in self.opened and shard not in self._closing
             if shard not in self.folder.made and not self.folder.is_new:
                 self.folder.clear(shard)
-            opened = open_replica(
+            record = state.find(Shard, shard)
+            nodes = {} if record is None else {r.id: r.node for r in record.replicas}
+            nodes[replica_id] = self.config.node.name
+            self.opened[shard] = open_replica(
                 self.config, self.folder, shard, replica_id, nodes, self.loop.time()
             )
-            self.opened[shard] = opened
-        new = {shard: wanted[shard][0] for shard in wanted if shard not in self.folder.made}
+        new = {shard: wanted[shard] for shard in wanted if shard not in self.folder.made}
         if new or self.folder.is_new:
             self.folder.note_made(new)
         for shard in wanted:
@@ -80,10 +84,6 @@ class Table:
         """Let time pass for every replica."""
         for runner in self.runners.values():
             runner.tick()
-
-    def is_closing(self, shard: int) -> bool:
-        """Whether a shard's replica is being closed: it cannot be opened again before that is done."""
-        return shard in self._closing
 
     async def close(self, shard: int) -> None:
         """Take a replica out of the table, end what it does, and close its files."""

@@ -1,0 +1,216 @@
+"""What a node knows of the cluster, kept as new as the root's.
+
+It begins with what it kept in a file, or with what a new cluster begins with. A node with a replica of the root reads what that has
+applied; the others are told of changes by those, and ask for what is new; when nobody tells them anything, they ask now and then.
+The root is not on the path of any command.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from raftmail.cluster.calls import CallKind
+from raftmail.cluster.records import Node as NodeRecord
+from raftmail.cluster.records import NodeState
+from raftmail.cluster.router import Router
+from raftmail.cluster.state import BadState, ClusterState, genesis
+from raftmail.cluster.view import ROOT_SHARD
+from raftmail.mail.codec import decode_answer, encode_query
+from raftmail.mail.queries import Configuration
+from raftmail.mail.service import Unavailable
+from raftmail.node.config import Config
+from raftmail.storage.disk import RealDisk
+from raftmail.storage.records import IndexDamaged
+
+logger = logging.getLogger(__name__)
+
+STATE_FILE = "cluster.json"
+POLL_S = 5.0
+RETRY_S = 0.5
+FETCH_S = 5.0
+SAVE_S = 0.2
+"""A changed state is written after so long, so that a row of changes is written once."""
+
+
+def load_state(config: Config) -> ClusterState:
+    """The state that was kept, or else the one that a new cluster begins with."""
+    path = config.data / STATE_FILE
+    try:
+        return ClusterState.from_bytes(path.read_bytes())
+    except FileNotFoundError:
+        pass
+    except (OSError, BadState) as e:
+        logger.warning("%s: %s; it is fetched again", path, e)
+    return first_state(config)
+
+
+def first_state(config: Config) -> ClusterState:
+    """What a new cluster begins with: alike on every node that has the same [cluster] in its configuration."""
+    cluster = config.cluster
+    nodes = [NodeRecord(name, member.peer) for name, member in cluster.nodes.items()]
+    return genesis(cluster.id, nodes, cluster.shards, cluster.replicas or len(nodes))
+
+
+def save_state(data: Path, state: ClusterState) -> None:
+    """Keep a state, durably and in one step."""
+    temporary = data / f".{STATE_FILE}.new"
+    disk = RealDisk(data)
+    with open(temporary, "wb") as f:
+        f.write(state.to_bytes())
+        f.flush()
+    file = disk.open(temporary.name)
+    try:
+        file.sync()
+    finally:
+        file.close()
+    disk.rename(temporary.name, STATE_FILE)
+    disk.sync_folder("")
+
+
+@dataclass(slots=True)
+class Following:
+    """Keeps `state` new. `changed` is called with every new state, on the event loop; `tell` sends a revision to a node.
+
+    Invariant: the revision of `state` never goes back."""
+
+    config: Config
+    loop: asyncio.AbstractEventLoop
+    executor: Executor
+    router: Router
+    state: ClusterState
+    changed: Callable[[ClusterState], None]
+    _task: asyncio.Task[None] | None = None
+    _saving: asyncio.TimerHandle | None = None
+    _saved: set[asyncio.Future[None]] = field(default_factory=set)
+    _next_poll: float = 0.0
+    _source: str = ""
+    _again: bool = False
+
+    def tick(self, now: float) -> None:
+        """Let time pass: look at the own replica of the root, or ask for what is new when it is time to."""
+        if self._read_own():
+            self._next_poll = now + POLL_S
+        elif now >= self._next_poll:
+            self._fetch_soon("")
+
+    def heard(self, node: str, revision: int) -> None:
+        """A node has told the revision that it knows."""
+        if revision > self.state.revision and ROOT_SHARD not in self.router.replicas:
+            self._fetch_soon(node)
+        elif revision > self.state.revision:
+            self._read_own()
+
+    async def close(self) -> None:
+        """Stop following, and keep what is known."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        await asyncio.gather(*self._saved, return_exceptions=True)
+        if self._saving is not None:
+            self._saving.cancel()
+            self._save()
+        await asyncio.gather(*self._saved, return_exceptions=True)
+
+    def _read_own(self) -> bool:
+        """Take over what the own replica of the root has applied; False when there is none that can be read."""
+        replica = self.router.replicas.get(ROOT_SHARD)
+        if replica is None or replica.recovery.unreadable:
+            return False
+        try:
+            revision = replica.machine.index.config.revision
+            if revision > self.state.revision:
+                state = self.state
+                while state.revision < revision or not state.whole:
+                    answer = replica.machine.query(state.question)
+                    assert isinstance(answer, Configuration)
+                    state = state.apply(answer)
+                self.take(state)
+        except IndexDamaged as e:
+            replica.index_damaged(e)
+            return False
+        # A replica that was away may lag behind what was kept: then those who know more are asked.
+        return revision >= self.state.revision
+
+    def _fetch_soon(self, source: str) -> None:
+        self._source = source
+        if self._task is None:
+            self._task = self.loop.create_task(self._fetch())
+        else:
+            self._again = True
+
+    async def _fetch(self) -> None:
+        wait_s = POLL_S
+        try:
+            state = await self._asked(self._source)
+            if state.revision > self.state.revision:
+                self.take(state)
+        except Unavailable:
+            wait_s = RETRY_S
+        except (BadState, ValueError) as e:
+            logger.warning("what the root answers cannot be read: %s", e)
+        finally:
+            self._task = None
+            self._next_poll = self.loop.time() + wait_s
+            if self._again:
+                self._again = False
+                self._next_poll = self.loop.time() + RETRY_S / 5
+
+    async def _asked(self, source: str) -> ClusterState:
+        """The newest state that can be had. Raises `Unavailable`, `BadState`."""
+        router = self.router
+        state = self.state
+        if not state.revision:
+            # Which nodes have the root is not known: anybody who knows more may tell.
+            others = [n for n in router.view.nodes if n != router.node and router.links.is_up(n)]
+            for node in [source] if source else others:
+                answer = await router.ask(node, "state-here", {}, FETCH_S)
+                found = ClusterState.from_bytes(answer["state"])
+                if found.revision:
+                    return found
+            return state
+        while True:
+            data = (encode_query(state.question),)
+            answer = decode_answer(await router.call(CallKind.QUERY, ROOT_SHARD, FETCH_S, data))
+            if not isinstance(answer, Configuration):
+                raise BadState("the answer is no configuration")
+            state = state.apply(answer)
+            if state.whole:
+                return state
+
+    def take(self, state: ClusterState) -> None:
+        """A newer state."""
+        self.state = state
+        if self._saving is None:
+            self._saving = self.loop.call_later(SAVE_S, self._save)
+        self.changed(state)
+
+    def _save(self) -> None:
+        self._saving = None
+        if self._saved:  # the disk is slow: one after the other
+            self._saving = self.loop.call_later(SAVE_S, self._save)
+            return
+        future = self.loop.run_in_executor(self.executor, save_state, self.config.data, self.state)
+        self._saved.add(future)
+        future.add_done_callback(self._note_saved)
+
+    def _note_saved(self, future: asyncio.Future[None]) -> None:
+        self._saved.discard(future)
+        if not future.cancelled() and future.exception() is not None:
+            logger.error("the cluster's state could not be kept: %s", future.exception())
+
+
+def peers_of(state: ClusterState, config: Config) -> tuple[dict[str, str], set[str]]:
+    """The addresses of the other nodes, and the names of those that were removed."""
+    known = state.every_node
+    removed = {name for name, node in known.items() if node.state is NodeState.REMOVED}
+    peers = {name: node.peer for name, node in known.items() if name not in removed}
+    if not state.revision:
+        # Not heard of the cluster yet: the configuration says by whom to find it.
+        peers |= {name: member.peer for name, member in config.cluster.nodes.items()}
+    peers.pop(config.node.name, None)
+    return peers, removed

@@ -1,0 +1,55 @@
+"""Which replicas a node opens, keeps and gives up, by the cluster's state and by what it has made itself. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from raftmail.cluster.records import ReplicaState, Shard
+from raftmail.cluster.state import ClusterState
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """`open` maps shards to the ids of the replicas to run; `give_up` are shards whose replica here was taken out of the group;
+    `lost` are shards of which this node should have a voter with a past, and has nothing."""
+
+    open: Mapping[int, int]
+    give_up: tuple[int, ...]
+    lost: tuple[int, ...]
+
+
+def plan(state: ClusterState, node: str, made: Mapping[int, int]) -> Plan:
+    """What a node that has made the replicas `made` (shard to id) should run.
+
+    A replica is given up when the shard's record is known to be younger than it and does not name it: a record that has given out no id
+    above its own may be older. It was taken out of the group before the record forgot it. A voter is begun with an empty log only while the
+    shard is founded; afterwards an empty log is a lost disk, and would have forgotten what it voted and acknowledged."""
+    opened: dict[int, int] = {}
+    gone: list[int] = []
+    lost: list[int] = []
+    shards = state.every_shard
+    for number, replica in made.items():
+        shard = shards.get(number)
+        if shard is None or replica in _ids(shard, node) or shard.next_id <= replica:
+            opened[number] = replica
+        else:
+            gone.append(number)
+    for number, shard in shards.items():
+        if number in made:
+            continue
+        mine = shard.on(node)
+        beginning = [
+            r.id
+            for r in mine
+            if r.state is ReplicaState.JOINING or (shard.founding and r.state is ReplicaState.VOTER)
+        ]
+        if beginning:
+            opened[number] = max(beginning)
+        elif any(r.state is ReplicaState.VOTER for r in mine):
+            lost.append(number)
+    return Plan(opened, tuple(gone), tuple(lost))
+
+
+def _ids(shard: Shard, node: str) -> set[int]:
+    return {replica.id for replica in shard.on(node)}
