@@ -4,7 +4,7 @@ Each replica goes, in this order of importance,
 
 1. to a zone that has the fewest replicas of the shard, so that they are in different zones when there are enough;
 2. to a machine that has the fewest, so that no two are on one host when there are enough hosts;
-3. to a node that holds little for its capacity (within `_SLACK` replicas of the least);
+3. to a node that holds little for its capacity (within `SLACK` replicas of the least);
 4. to a node that shares the fewest shards with those already chosen, so that what a node led is spread over all others when it fails;
 5. by rendezvous hashing (the highest hash of shard and node), so that nothing depends on the order of names.
 
@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 
 from raftmail.cluster.records import Node
 
-_SLACK = 1
+SLACK = 1
 _RATIO = 1_000_000
 
 
@@ -84,7 +84,7 @@ def choose(shard: int, places: Sequence[Place], held: Sequence[Place], load: Loa
     apart = min((zones[place.zone], machines[place.machine]) for place in free)
     free = [place for place in free if (zones[place.zone], machines[place.machine]) == apart]
     least = min(load.ratio(place) for place in free)
-    free = [place for place in free if load.ratio(place, -_SLACK) <= least]
+    free = [place for place in free if load.ratio(place, -SLACK) <= least]
     return min(
         free,
         key=lambda place: (

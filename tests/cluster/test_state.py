@@ -58,7 +58,7 @@ def test_genesis_does_not_depend_on_the_order_of_the_configuration() -> None:
 
 
 def test_genesis_is_a_valid_command_that_an_empty_root_takes() -> None:
-    state = genesis(ID, _nodes(30, 3), 4096)
+    state = genesis(ID, _nodes(30, 3), 500)
     command = genesis_command(state)
     validate(command)
     followed = ClusterState().apply(
