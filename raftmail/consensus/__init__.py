@@ -5,7 +5,7 @@ ticked with the time, given messages, and hands out messages; whoever drives it 
 
 The guards (what each one mends is told where it stands):
 
-G1  a snapshot offer never moves the commit index, and an older one is dropped — `group.Group._on_ticket`
+G1  a snapshot offer never moves the commit index, and an older one is dropped — `following.Following.on_ticket`
 G2  of an append only what differs reaches the engine; a conflict with committed entries stops the node — `appends`
 G3  every message carries group and term; late answers are dropped, votes collected per member, one leader a term — `group`
 G4  a follower that cannot verify asks for what follows its commit index — `appends`
@@ -16,4 +16,5 @@ G8  nothing is acknowledged, and the leader does not count itself, before the sy
 G9  the snapshot is a ticket: a follower beyond the log is told to resync, and jumps — `group`
 G10 one replicated command, bytes; applied in order, once; an error in the apply stops the process — `engine`
 G11 failures are unknown outcomes; nothing waits inside the engine for a leader — `group` (and the shard's deadlines)
+G12 members come one at a time, as learners first, by entries that are in force when they are appended — `members`, `change`
 """

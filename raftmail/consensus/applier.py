@@ -25,3 +25,6 @@ class Applier(Protocol):
 
     def want_blobs(self, payload: bytes) -> None:
         """Ask for the blobs of an entry that will be looked at again when they are here."""
+
+    def lacks_bodies(self) -> bool:
+        """Whether a body of what is applied is missing here: such a replica does not count as one that has everything (G12)."""

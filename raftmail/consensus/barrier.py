@@ -8,6 +8,7 @@ cannot serve a stale read.
 from __future__ import annotations
 
 from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
 WAITING_MAX = 65536
@@ -43,15 +44,17 @@ class ReadRounds:
         self.waiting = []
         return True
 
-    def confirm(self, round: int, voter: int, voters: int) -> list[tuple[int, ReadIndex]]:
+    def confirm(
+        self, round: int, voter: int, voters: AbstractSet[int]
+    ) -> list[tuple[int, ReadIndex]]:
         """Count a follower's answer; the barriers that are through, once a majority (with the leader) answered."""
         if not self.open or round != self.round:
             return []
         self.confirmed.add(voter)
         return self.take_if_confirmed(voters)
 
-    def take_if_confirmed(self, voters: int) -> list[tuple[int, ReadIndex]]:
-        if not self.open or len(self.confirmed) + 1 <= voters // 2:
+    def take_if_confirmed(self, voters: AbstractSet[int]) -> list[tuple[int, ReadIndex]]:
+        if not self.open or len(self.confirmed & voters) + 1 <= len(voters) // 2:
             return []
         self.open = False
         through, self.in_round = self.in_round, []

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from raftmail.consensus.engine import CANDIDATE, LEADER, Engine
+from raftmail.consensus.members import Members
 from raftmail.consensus.messages import Kind, Message
 
 _NEVER = -1e18
@@ -46,8 +47,8 @@ class Ballot:
         self.granted.add(voter)
         return True
 
-    def won(self, voters: int) -> bool:
-        return self.term >= 0 and len(self.granted) > voters // 2
+    def won(self, members: Members) -> bool:
+        return self.term >= 0 and members.is_majority(self.granted)
 
 
 class Send(Protocol):
@@ -66,13 +67,14 @@ class Elections:
     """When this replica stands, and what it tells others that want to.
 
     Invariants: the engine stands only when a majority said that it would vote, when the leader asked for it (a transfer), or
-    when there is no one else; a voter's answer counts once; a term has one leader (S7)."""
+    when there is no one else; a voter's answer counts once; a term has one leader (S7); who is no voter by the newest membership
+    does not stand, and its answers do not count, though it answers (G12)."""
 
     def __init__(
-        self, engine: Engine, voters: set[int], self_id: int, rng: random.Random, send: Send
+        self, engine: Engine, members: Members, self_id: int, rng: random.Random, send: Send
     ) -> None:
         self._engine = engine
-        self._voters = voters
+        self._members = members
         self._self_id = self_id
         self._rng = rng
         self._send = send
@@ -81,6 +83,8 @@ class Elections:
         self._asked_to_lead = False
         self._leader_heard = _NEVER
         self._leader_of_term = (-1, -1)
+        self.removed = False
+        """A leader said that this replica is no member any more."""
 
     def is_sticky(self, now: float) -> bool:
         """Whether a leader is known to be alive: this replica, or one heard of within the shortest election timeout."""
@@ -121,8 +125,11 @@ class Elections:
         engine = self._engine
         if engine.role() == LEADER or engine.election_deadline() >= now:
             return
+        members = self._members
+        if not members.is_voter or self.removed:
+            return  # G12
         self._asked_to_lead = engine.transfer_pending()
-        if self._asked_to_lead or len(self._voters) == 1:
+        if self._asked_to_lead or not members.other_voters:
             engine.start_election()  # Raft dissertation, section 3.10
             return
         engine.set_election_deadline(
@@ -132,7 +139,7 @@ class Elections:
         self._prevote.open(term, self._self_id)
         last = engine.journal.last_index
         fields = [last, engine.journal.term_of(last), 0]
-        for peer in engine.nodes:
+        for peer in members.other_voters:
             self._send(peer, Kind.PREVOTE, fields, term=term)
 
     def stand(self, term: int) -> bool:
@@ -159,11 +166,15 @@ class Elections:
         if self._engine.role() == LEADER or term != self._engine.term() + 1:
             return False
         self._prevote.grant(term, voter)
-        if not self._prevote.won(len(self._voters)):
+        if not self._members.is_voter or not self._prevote.won(self._members):
             return False
         self._prevote.close()
         return True
 
     def vote_granted(self, term: int, voter: int) -> bool:
-        """Whether a vote counts: in this term, of a candidate, and the voter's first (S6)."""
-        return self._engine.role() == CANDIDATE and self._vote.grant(term, voter)
+        """Whether a vote counts: in this term, of a candidate, of a voter, and its first (S6)."""
+        return (
+            self._engine.role() == CANDIDATE
+            and voter in self._members.voters
+            and self._vote.grant(term, voter)
+        )

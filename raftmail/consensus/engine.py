@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import random
+from collections.abc import Iterable
 from typing import Any, Protocol
 
 import pysyncobj.syncobj as stock
@@ -30,6 +31,9 @@ FOLLOWER, CANDIDATE, LEADER = 0, 1, 2
 
 NO_OP = b"\x01"
 REGULAR = b"\x00"
+
+NODES_MAX = 256
+"""Replicas that are remembered before those that are no members are forgotten."""
 
 _NEVER = 1e18
 
@@ -112,15 +116,15 @@ class _Transport(Transport):
 class Engine(SyncObj):
     """One Raft participant.
 
-    Replica ids are integers; `nodes` maps the other voters' ids to PySyncObj nodes. Times are seconds. Every method
-    that enters the engine expects `clock.now` to be set.
+    Replica ids are integers; `nodes` maps the ids of other replicas that were met to PySyncObj nodes. The voters among them are its
+    "other nodes", which alone it counts; learners are its "read-only" ones, of which it keeps next and match index. Times are seconds.
+    Every method that enters the engine expects `clock.now` to be set.
     """
 
     def __init__(
         self,
         owner: EngineOwner,
         self_id: int,
-        voters: set[int],
         journal: Journal,
         rng: random.Random,
         *,
@@ -136,7 +140,7 @@ class Engine(SyncObj):
         self.election_max_s = election_max_s
         self.count_only_synced = False
         self._standing = False
-        self.nodes = {v: Node(v) for v in voters if v != self_id}
+        self.nodes: dict[int, Node] = {}
         self.link = _Transport(owner)
         self.journal = journal
         conf = SyncObjConf(
@@ -149,12 +153,12 @@ class Engine(SyncObj):
             connectionTimeout=max(3.5, election_max_s),
             appendEntriesBatchSizeBytes=1 << 62,  # L3: never split an entry
             commandsWaitLeader=False,  # G11
-            dynamicMembershipChange=False,  # G12: membership is the shard's own state
+            dynamicMembershipChange=False,  # G12: `set_members` instead
             journalFile=journal,
         )
         super().__init__(
             Node(self_id),
-            list(self.nodes.values()),
+            [],  # see `set_members`
             conf,
             nodeClass=Node,
             transport=self.link,
@@ -203,9 +207,6 @@ class Engine(SyncObj):
         """Of a leader: the index of the no-op with which its term began."""
         return int(self._SyncObj__noopIDx or 0)
 
-    def last_response(self, peer: int) -> float:
-        return float(self._SyncObj__lastResponseTime.get(self.nodes[peer], -_NEVER))
-
     def election_deadline(self) -> float:
         return float(self._SyncObj__raftElectionDeadline)
 
@@ -214,6 +215,35 @@ class Engine(SyncObj):
 
     def transfer_pending(self) -> bool:
         return bool(self._SyncObj__transferInProgress)
+
+    # -- who is there (G12) --------------------------------------------------------------------------
+
+    def meet(self, peer: int) -> None:
+        """Have a node for a replica that a message came from, or is to go to."""
+        if peer not in self.nodes:
+            if len(self.nodes) >= NODES_MAX:
+                known = self._SyncObj__otherNodes | self._SyncObj__readonlyNodes
+                self.nodes = {node.id: node for node in known}
+            self.nodes[peer] = Node(peer)
+
+    def set_members(self, other_voters: Iterable[int], learners: Iterable[int]) -> None:
+        """Count these, and keep match and next index of these and those. A leader begins with a new one as with all when it was elected."""
+        voters, others = set(other_voters), set(learners)
+        for peer in voters | others:
+            self.meet(peer)
+        self._SyncObj__otherNodes = {self.nodes[peer] for peer in voters}
+        self._SyncObj__readonlyNodes = {self.nodes[peer] for peer in others}
+        known = self._SyncObj__otherNodes | self._SyncObj__readonlyNodes
+        following = self.journal.last_index + 1
+        for kept, first in (
+            (self._SyncObj__raftNextIndex, following),
+            (self._SyncObj__raftMatchIndex, 0),
+            (self._SyncObj__lastResponseTime, clock.now),
+        ):
+            for node in [node for node in kept if node not in known]:
+                del kept[node]
+            for node in known:
+                kept.setdefault(node, first)
 
     # -- entering the engine ------------------------------------------------------------------------
 
@@ -246,6 +276,11 @@ class Engine(SyncObj):
         self._SyncObj__setCurrentTerm(term, None)
         self._SyncObj__raftLeader = None
         self._SyncObj__setState(FOLLOWER)
+
+    def stand_down(self) -> None:
+        """Of a candidate: wait for the next election, whatever votes still come."""
+        if self.role() == CANDIDATE:
+            self._SyncObj__setState(FOLLOWER)
 
     def tick(self) -> None:
         self.count_only_synced = self.role() == LEADER

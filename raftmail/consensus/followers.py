@@ -7,6 +7,7 @@ flight, the next index never goes back on a success (G2), and a follower that co
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -33,6 +34,7 @@ class Send(Protocol):
 @dataclass(slots=True)
 class _Follower:
     connected: bool = False
+    whole: bool = False
     sent_bytes: int = 0
     ticket_at: float = -1e18
     probing: bool = False
@@ -56,17 +58,23 @@ def entries_of(
 
 
 class Followers:
-    """The other voters, as a leader sees them (and, of links, as everyone does)."""
+    """The other voters and the learners, as a leader sees them (and, of links, as everyone does)."""
 
-    def __init__(
-        self, ids: Iterable[int], engine: Engine, flow: Flow, ticket_s: float, send: Send
-    ) -> None:
-        self._all = {peer: _Follower() for peer in ids}
+    def __init__(self, engine: Engine, flow: Flow, ticket_s: float, send: Send) -> None:
+        self._all: dict[int, _Follower] = {}
+        self._voters: tuple[int, ...] = ()
         self._engine = engine
         self._journal = engine.journal
         self._flow = flow
         self._ticket_s = ticket_s
         self._send = send
+
+    def set_members(self, ids: Iterable[int], other_voters: AbstractSet[int]) -> list[int]:
+        """Feed these; count those of them. Returns the new ones, whose links are taken to be down."""
+        before = self._all
+        self._all = {peer: before.get(peer) or _Follower() for peer in sorted(ids)}
+        self._voters = tuple(sorted(other_voters))
+        return [peer for peer in self._all if peer not in before]
 
     def __contains__(self, peer: object) -> bool:
         return peer in self._all
@@ -77,10 +85,15 @@ class Followers:
     def is_connected(self, peer: int) -> bool:
         return self._all[peer].connected
 
+    def is_whole(self, peer: int) -> bool:
+        """Of a leader: whether a follower said lately that it lacks no body of what it has applied."""
+        return self._all[peer].whole
+
     def connected(self, peer: int) -> None:
         """A new ordered link: what was on its way on an older one may be lost."""
         follower = self._all[peer]
         follower.connected = True
+        follower.whole = False
         follower.sent_bytes = 0
 
     def rewind(self, peer: int) -> None:
@@ -92,9 +105,9 @@ class Followers:
         self._all[peer].connected = False
 
     def majority_index(self, own: int) -> int:
-        """Of a leader whose disk holds the log up to `own`: what a majority holds."""
+        """Of a leader whose disk holds the log up to `own`: what a majority of the voters holds."""
         engine = self._engine
-        held = sorted([own, *[engine.match_index(peer) for peer in self._all]])
+        held = sorted([own, *[engine.match_index(peer) for peer in self._voters]])
         return held[(len(held) - 1) // 2]
 
     def begin_term(self) -> None:
@@ -103,6 +116,11 @@ class Followers:
             follower.sent_bytes = 0
             follower.ticket_at = -1e18
             follower.probing = False
+            follower.whole = False
+
+    def noted_whole(self, peer: int, success: int) -> None:
+        """An answer to a heartbeat says whether the follower has every body; one to entries says nothing of it."""
+        self._all[peer].whole = success == m.ACK_WHOLE
 
     def acknowledged(self, peer: int, wanted: int, success: bool) -> None:
         """A follower wants entries from `wanted` on; with `success` it has everything before on its disk."""

@@ -10,6 +10,8 @@ Invariants:
 2. The commit index never passes what this replica's own disk holds while it leads.
 3. Entries reach `Applier.apply` once, in order, and only when committed; an exception from there ends the process (G10).
 4. Every barrier's callback is called exactly once.
+5. The membership in force is the newest of the log; consecutive ones differ in one voter at most, and one follows another only when
+   that is committed, and with it an entry of the leader's own term (G12).
 """
 
 from __future__ import annotations
@@ -20,29 +22,34 @@ from collections.abc import Sequence
 from typing import Any
 
 from raftmail.consensus import messages as m
-from raftmail.consensus.appends import Verdict, judge
 from raftmail.consensus.applier import Applier, NotLeader
 from raftmail.consensus.barrier import ReadIndex, ReadRounds
+from raftmail.consensus.change import ChangeRefused, check_change
 from raftmail.consensus.election import Elections
 from raftmail.consensus.engine import FOLLOWER, LEADER, NO_OP, REGULAR, Engine, clock
-from raftmail.consensus.followers import Flow, Followers, entries_of
-from raftmail.consensus.journal import Entry, Journal, SyncJob
+from raftmail.consensus.followers import Flow, Followers
+from raftmail.consensus.following import Following
+from raftmail.consensus.journal import Journal, SyncJob
+from raftmail.consensus.members import PREFIX, Members, membership_of
+from raftmail.consensus.membership import KIND, Membership
 from raftmail.consensus.messages import Kind, Message
-from raftmail.consensus.parking import Parking
 from raftmail.consensus.timing import Timing
+from raftmail.consensus.view import GroupView
 from raftmail.storage.disk import DiskFull
 
 logger = logging.getLogger(__name__)
 
 
-class Group:
-    """See the module's docstring. `journal` is this replica's own; `voters` are replica ids and include `self_id`."""
+class Group(GroupView):
+    """See the module's docstring. `journal` is this replica's own. `membership` is the one in force at `applied_index`, whose entry has
+    `membership_index` (1: what the group was founded with, alike on all founders; 0: what somebody said, by which this replica does not
+    stand for election); later ones are read from the journal."""
 
     def __init__(
         self,
         group: int,
         self_id: int,
-        voters: set[int],
+        membership: Membership,
         journal: Journal,
         applier: Applier,
         applied_index: int,
@@ -50,10 +57,12 @@ class Group:
         now: float,
         timing: Timing | None = None,
         flow: Flow | None = None,
+        *,
+        membership_index: int = 1,
     ) -> None:
         self.group = group
         self.self_id = self_id
-        self.voters = frozenset(voters)
+        self.members = Members(self_id, membership, membership_index)
         self.journal = journal
         self.timing = timing = timing or Timing()
         self.flow = flow or Flow()
@@ -62,11 +71,12 @@ class Group:
         self._now_out: list[tuple[int, list[bytes]]] = []
         self._held: list[tuple[int, list[bytes]]] = []
         self._releasable = 0
-        self._parked = Parking(self.flow.parked_bytes_max)
-        self._answered = False
+        self._links: set[str] = set()
+        self.links_changed = 0
+        """Counts changes of the links and of the membership in force, for who keeps what follows from them."""
         self._reads = ReadRounds()
         self._transfer: tuple[int, float] | None = None
-        self.refused = 0
+        self._refused = 0
         self.paused = False
         """Set by the shard: nothing is applied, because its state has to be repaired first."""
         self.resync_wanted: tuple[int, int] | None = None
@@ -74,7 +84,6 @@ class Group:
         self.engine = Engine(
             self,
             self_id,
-            voters,
             journal,
             rng,
             heartbeat_s=timing.heartbeat_s,
@@ -82,13 +91,17 @@ class Group:
             election_max_s=timing.election_max_s,
             fallback_s=timing.fallback_s,
         )
-        self.elections = Elections(self.engine, set(voters), self_id, rng, self._send)
-        self.followers = Followers(
-            sorted(v for v in voters if v != self_id),
+        self.elections = Elections(self.engine, self.members, self_id, rng, self._send)
+        self.followers = Followers(self.engine, self.flow, timing.heartbeat_s, self._send)
+        self._following = Following(
+            group,
             self.engine,
-            self.flow,
-            timing.heartbeat_s,
+            self.elections,
+            self.members,
+            applier,
+            self.flow.parked_bytes_max,
             self._send,
+            self._members_changed,
         )
         if applied_index == 0:
             # PySyncObj's log begins with a no-op of term 0 at index 1, alike everywhere.
@@ -100,77 +113,41 @@ class Group:
                 "the journal lost entries; give this replica a new disk (it resyncs under a new id)"
             )
         self.engine.set_applied(applied_index)
-
-    # -- state -----------------------------------------------------------------------------------
-
-    @property
-    def term(self) -> int:
-        return self.engine.term()
-
-    @property
-    def is_leader(self) -> bool:
-        return self.engine.role() == LEADER
-
-    @property
-    def leader(self) -> int | None:
-        return self.engine.leader()
-
-    @property
-    def commit_index(self) -> int:
-        return self.engine.commit_index()
-
-    @property
-    def applied_index(self) -> int:
-        return self.engine.applied_index()
-
-    @property
-    def last_index(self) -> int:
-        return self.journal.last_index
-
-    @property
-    def entries_in_flight(self) -> int:
-        """Of a leader: entries that no majority is known to hold yet, whether or not the commit index has followed."""
-        held = self.followers.majority_index(self.journal.synced_index)
-        return self.journal.last_index - max(held, self.engine.commit_index())
-
-    @property
-    def accepts(self) -> bool:
-        """Whether `propose` would be taken now."""
-        return self.is_leader and self._transfer is None
-
-    def match_index(self, peer: int) -> int:
-        """Of a leader: up to where a follower's disk is known to hold the log."""
-        return self.engine.match_index(peer)
-
-    def entries(self, first: int, last: int) -> Sequence[Entry]:
-        """(command, index, term) of the log from `first` to `last`."""
-        return entries_of(self.journal, first, last)
-
-    @property
-    def has_parked(self) -> bool:
-        """Whether appends wait for blobs."""
-        return bool(self._parked)
-
-    def is_connected(self, peer: int) -> bool:
-        return self.followers.is_connected(peer)
+        for command, index, _ in self.entries(applied_index + 1, journal.last_index):
+            later = membership_of(command)
+            if later is not None and index > membership_index:
+                self.members.append(index, later)
+        self._members_changed()
 
     # -- input -------------------------------------------------------------------------------------
 
-    def connected(self, now: float, peer: int) -> None:
-        """A new ordered link to `peer`: what was on its way on an older one may be lost."""
+    def connected(self, now: float, node: str) -> None:
+        """A new ordered link to a node: what was on its way to its replicas on an older one may be lost."""
         clock.now = now
+        self._links.add(node)
+        self.links_changed += 1
+        for peer in self.followers:
+            if self.members.node_of(peer) == node:
+                self._link_up(peer)
+
+    def _link_up(self, peer: int) -> None:
         self.followers.connected(peer)
         self.engine.link.connected(self.engine.nodes[peer])
         if self.is_leader:
             self.followers.rewind(peer)
-            self.followers.replicate_to(peer, now, self._open_round(), heartbeat=True)
+            self.followers.replicate_to(peer, clock.now, self._open_round(), heartbeat=True)
 
-    def disconnected(self, now: float, peer: int) -> None:
-        """The link to `peer` is gone. When it was the leader's, the election comes soon instead of after the timeout."""
+    def disconnected(self, now: float, node: str) -> None:
+        """The link to a node is gone. When the leader is there, the election comes soon instead of after the timeout."""
         clock.now = now
-        self.followers.disconnected(peer)
-        self.engine.link.disconnected(self.engine.nodes[peer])
-        if self.engine.leader() == peer and not self.is_leader:
+        self._links.discard(node)
+        self.links_changed += 1
+        for peer in self.followers:
+            if self.members.node_of(peer) == node:
+                self.followers.disconnected(peer)
+                self.engine.link.disconnected(self.engine.nodes[peer])
+        leader = self.engine.leader()
+        if leader is not None and not self.is_leader and self.members.node_of(leader) == node:
             timing = self.timing
             soon = now + self._rng.uniform(timing.link_lost_min_s, timing.link_lost_max_s)
             if soon < self.engine.election_deadline():
@@ -182,27 +159,64 @@ class Group:
         applied at that index with another term is not it. Raises `NotLeader`, and DiskFull from the journal."""
         if not self.accepts:
             raise NotLeader(self.engine.leader())
+        if payload[:1] == KIND:
+            raise ValueError("a membership is put into the log by `change` alone")
         return self.engine.append(REGULAR + payload)
 
-    def receive(self, now: float, data: bytes, sender: int) -> None:
-        """Take a message from `sender` (who the link proved it to be). Raises `BadMessage`, and `appends.Diverged`, which must end
-        the process."""
+    def change(self, new: Membership) -> tuple[int, int]:
+        """Of a leader: put another membership into the log, where it is in force at once. Returns (term, index); it is for good when
+        `committed_membership` is it. Raises `ChangeRefused` for what `change.check_change` tells, and DiskFull from the journal."""
+        check_change(self, new, self._applier.lacks_bodies())
+        term, index = self.engine.append(PREFIX + new.encode())
+        self.members.append(index, new)
+        self._members_changed()
+        self._replicate_all(heartbeat=False)
+        return term, index
+
+    def _members_changed(self) -> None:
+        """Another membership is in force: count by it, feed by it."""
+        self.links_changed += 1
+        members = self.members
+        others = members.other_voters
+        self.engine.set_members(others, [p for p in members.others if p not in others])
+        for peer in self.followers.set_members(members.others, others):
+            if members.node_of(peer) in self._links:
+                self._link_up(peer)
+        if self.is_leader:
+            self._through(self._reads.take_if_confirmed(members.voters))
+
+    def receive(self, now: float, data: bytes, node: str) -> None:
+        """Take a message from a node (which the link proved it to be). Raises `BadMessage`, and `appends.Diverged`, which must end
+        the process. A sender that is no member here may be one by a log that is ahead of this one: it is taken at its node's word."""
         clock.now = now
         message = m.decode(data)
-        if message.group != self.group or message.receiver != self.self_id:
+        if message.group != self.group:
             raise m.BadMessage(
-                f"a message for group {message.group} replica {message.receiver} came to "
-                f"group {self.group} replica {self.self_id}"
+                f"a message for group {message.group} came to group {self.group} "
+                f"replica {self.self_id}"
             )
-        if message.sender != sender or sender not in self.followers:
-            raise m.BadMessage(f"a message in the name of replica {message.sender}, not a member's")
+        if message.receiver != self.self_id:
+            self._refused += 1  # for a replica of this node that is gone, or not yet here
+            return
+        sender = message.sender
+        if self.members.node_of(sender) != node:
+            self._meet(sender, node)
         self._handle(now, message, len(data))
+
+    def _meet(self, sender: int, node: str) -> None:
+        if sender == self.self_id or not sender or not self.members.is_stranger(sender):
+            raise m.BadMessage(f"a message in the name of replica {sender}, which is not on {node}")
+        self.members.meet(sender, node)
+        self.engine.meet(sender)
 
     def _handle(self, now: float, message: Message, size: int) -> None:
         kind = message.kind
         sender = message.sender
         if kind is Kind.PREVOTE:
-            self.elections.answer_prevote(now, message)
+            if self.is_leader and self.members.was_removed(sender, self.commit_index):
+                self._send(sender, Kind.REMOVED, [])
+            else:
+                self.elections.answer_prevote(now, message)
             return
         if kind is Kind.PREVOTE_GRANTED:
             self._on_prevote_granted(message)
@@ -217,7 +231,7 @@ class Group:
                 self._send(sender, Kind.NEWER_TERM, [], hold=True)
             return  # G3: of an earlier term, and so of no meaning any more
         if kind is Kind.APPEND:
-            self._on_append(now, message, size)
+            self._following.on_append(now, message, size)
         elif kind is Kind.ACK:
             self._on_ack(message)
         elif kind is Kind.VOTE:
@@ -235,14 +249,16 @@ class Group:
         elif kind is Kind.TIMEOUT_NOW:
             self.engine.deliver(sender, {"type": "timeout_now", "term": message.term})
         elif kind is Kind.TICKET:
-            self._on_ticket(now, message)
+            self.resync_wanted = self._following.on_ticket(now, message) or self.resync_wanted
         elif kind is Kind.ROUND:
-            self._through(self._reads.confirm(message.fields[0], sender, len(self.voters)))
+            self._through(self._reads.confirm(message.fields[0], sender, self.voters))
+        elif kind is Kind.REMOVED:
+            self.elections.removed = True
 
     def tick(self, now: float) -> None:
         """Let time pass: elections, heartbeats, the fall back of a leader without a majority, then `advance`."""
         clock.now = now
-        self._parked.expire(now - self.timing.parked_s)
+        self._following.parked.expire(now - self.timing.parked_s)
         if self._transfer is not None and (now > self._transfer[1] or not self.is_leader):
             self._transfer = None
         self.elections.tick(now)
@@ -297,20 +313,20 @@ class Group:
             raise NotLeader(self.engine.leader())
         if target == self.self_id:
             return
-        if target not in self.followers or not self.followers.is_connected(target):
+        if target not in self.voters or not self.followers.is_connected(target):
             raise ValueError(f"replica {target} is no connected voter of group {self.group}")
         self._transfer = (target, now + self.timing.transfer_s)
         self._try_transfer()
 
     def best_successor(self) -> int | None:
-        """Of a leader: the connected follower that has most of the log; None when there is none."""
-        connected = [p for p in self.followers if self.followers.is_connected(p)]
+        """Of a leader: the connected voter that has most of the log; None when there is none."""
+        connected = [p for p in self.members.other_voters if self.followers.is_connected(p)]
         return max(connected, key=self.engine.match_index, default=None)
 
     def retry_parked(self, now: float) -> None:
         """Blobs came in: look again at the appends that waited for them."""
         clock.now = now
-        for message, size in self._parked.take_all():
+        for message, size in self._following.parked.take_all():
             if message.term == self.term:
                 self._handle(now, message, size)
 
@@ -320,6 +336,8 @@ class Group:
         self.journal.flush()  # the cut is final: the same entries come back as new ones, to be synced again
         if self.engine.commit_index() >= index:
             self.engine.set_commit(index - 1)
+        if self.members.cut(index):
+            self._members_changed()
 
     def rewind_applied(self, index: int) -> None:
         """The state machine went back to `index` (an open transaction was lost): what follows is applied again."""
@@ -328,23 +346,33 @@ class Group:
             index = 1
         self.engine.rewind_applied(index)
 
-    def jump(self, index: int, term: int) -> None:
-        """After a resync: the state machine stands at `index`, whose entry had `term`. An older state than the own is refused (G9),
-        and a leader, whose log must not shrink, does not jump past what its disk holds: ValueError."""
+    def jump(self, index: int, term: int, membership: tuple[int, Membership]) -> None:
+        """After a resync: the state machine stands at `index`, whose entry had `term`; `membership`, with its index, is in force
+        there. An older state than the own is refused (G9), and a leader, whose log must not shrink, does not jump past what its disk holds:
+        ValueError."""
         if index <= self.engine.applied_index():
             raise ValueError(
                 f"group {self.group}: a jump to {index} would go back behind {self.applied_index}"
             )
-        if not self._has_synced(index, term):
+        has_synced = self._has_synced(index, term)
+        if not has_synced:
             if self.is_leader:
                 raise ValueError(f"group {self.group}: a leader would jump to {index}")
-            # What is held promises entries that are forgotten now.
+            # What is held promises entries that are forgotten now, and votes were asked for by them.
             self._held.clear()
             self._releasable = 0
+            self.engine.stand_down()
             self.journal.reset(index, term)
         self.engine.set_applied(index)
         self.resync_wanted = None
-        self._parked.clear()
+        self._following.parked.clear()
+        self.members.jump(index, *membership, keep_rest=has_synced)
+        self._members_changed()
+
+    def restate(self, membership: tuple[int, Membership]) -> None:
+        """The membership that is in force where the state machine stands, and its index, as a resync told them."""
+        self.members.jump(self.applied_index, *membership, keep_rest=True)
+        self._members_changed()
 
     def _has_synced(self, index: int, term: int) -> bool:
         """Whether the own log, on the disk, has this entry: then what follows it may have been acknowledged and stays (Raft paper,
@@ -393,7 +421,7 @@ class Group:
     def engine_send(self, peer: int, message: dict[str, Any]) -> None:
         kind = message["type"]
         if kind == "next_node_idx":
-            self._answered = bool(message["success"])
+            self._following.answered = bool(message["success"])
         elif kind == "request_vote":
             transfer = int(self.elections.stand(message["term"]))
             fields = [message["last_log_index"], message["last_log_term"], transfer]
@@ -435,100 +463,6 @@ class Group:
             self.engine.deliver(message.sender, {"type": "response_vote", "term": message.term})
             self._after_step()
 
-    # -- appends -----------------------------------------------------------------------------------
-
-    def _on_append(self, now: float, message: Message, size: int) -> None:
-        if not self._follows(now, message):
-            return
-        sender = message.sender
-        round, commit, prev_index, prev_term, terms, _ = message.fields
-        verdict = judge(self.journal, self.engine.commit_index(), prev_index, prev_term, terms)
-        if round:
-            self._send(sender, Kind.ROUND, [round], term=message.term)
-        if verdict.ask >= 0:
-            self._touch(sender, message.term)
-            if prev_index > self.journal.last_index and self._parked:
-                # It follows an append that waits for blobs.
-                if terms:
-                    self._park(now, message, size)
-                self._confirm_committed(sender)
-            else:
-                self._send(sender, Kind.ACK, [verdict.ask, 0], hold=True)
-            return
-        new = self._admit(now, message, size, verdict)
-        start = verdict.keep
-        count = len(new)
-        verified = verdict.verified + count
-        if count and self.journal.room():
-            base = prev_index + start
-            entries = [(command, base + 1 + i, terms[start + i]) for i, command in enumerate(new)]
-        else:
-            verified = verdict.verified
-            base = self.journal.last_index
-            entries = []
-        self._answered = False
-        self.engine.take_entries(sender, message.term, base, entries, min(commit, verified))
-        if not self._answered:
-            return
-        synced = self.journal.synced_index
-        if verified > synced or terms:
-            self._send(sender, Kind.ACK, [verified + 1, 1], hold=True)
-        if not terms and synced:
-            # A heartbeat is answered even while the disk is slow: it promises only what is synced.
-            self._send(sender, Kind.ACK, [min(verified, synced) + 1, 1])
-
-    def _follows(self, now: float, message: Message) -> bool:
-        """Note that a leader was heard from; False when another one leads in this term (G3)."""
-        other = self.elections.heard_leader(now, message.term, message.sender)
-        if other == message.sender:
-            return True
-        self.refused += 1
-        logger.error(
-            "group %d: replica %d and replica %d both lead in term %d; the second is ignored",
-            self.group, other, message.sender, message.term,
-        )  # fmt: skip
-        return False
-
-    def _admit(self, now: float, message: Message, size: int, verdict: Verdict) -> Sequence[bytes]:
-        """The new entries up to the first whose blobs are not here; the append waits if there is one."""
-        commands: list[bytes] = message.fields[5]
-        new = commands[verdict.keep :] if verdict.keep else commands
-        holds = self._applier.holds_blobs
-        first = message.fields[2] + verdict.keep + 1
-        for i, command in enumerate(new):
-            if command[:1] == REGULAR and not holds(command[1:], first + i):
-                self._park(now, message, size)
-                return new[:i]
-        return new
-
-    def _park(self, now: float, message: Message, size: int) -> None:
-        """Keep an append until its blobs are here; all that its entries lack is asked for at once."""
-        if not self._parked.add(now, message, size):
-            return  # it is sent again
-        for command in message.fields[5]:
-            if command[:1] == REGULAR:
-                self._applier.want_blobs(command[1:])
-
-    def _touch(self, sender: int, term: int) -> None:
-        """Let the engine know that the leader lives, and nothing else (G1: the commit index is not the message's)."""
-        self.engine.deliver(
-            sender, {"type": "append_entries", "term": term, "commit_index": 0, "entries": []}
-        )
-
-    def _confirm_committed(self, leader: int) -> None:
-        """Answer a leader with what certainly is in its log and on the own disk. It learns that this replica is alive and, after a
-        jump, from where on to send."""
-        self._send(leader, Kind.ACK, [min(self.commit_index, self.journal.synced_index) + 1, 1])
-
-    def _on_ticket(self, now: float, message: Message) -> None:
-        """The leader's log no longer has what this replica lacks (G9). An offer that is not ahead is dropped (G1)."""
-        if not self._follows(now, message):
-            return
-        self._touch(message.sender, message.term)
-        self._confirm_committed(message.sender)
-        if message.fields[0] > self.engine.applied_index():
-            self.resync_wanted = (message.sender, message.fields[0])
-
     # -- leading -----------------------------------------------------------------------------------
 
     def _on_ack(self, message: Message) -> None:
@@ -536,9 +470,13 @@ class Group:
             return
         wanted, success = message.fields
         if wanted > self.journal.last_index + 1:
-            self.refused += 1
+            self._refused += 1
             return
+        if message.sender not in self.followers:
+            return  # of a replica that is removed, or whose joining was taken back
         self.followers.acknowledged(message.sender, wanted, bool(success))
+        if success > m.ACK_YES:
+            self.followers.noted_whole(message.sender, success)
         if self._transfer is not None:
             self._try_transfer()
 
@@ -561,7 +499,7 @@ class Group:
             return
         if self._reads.begin(self.commit_index):
             if len(self.voters) == 1:
-                self._through(self._reads.take_if_confirmed(1))
+                self._through(self._reads.take_if_confirmed(self.voters))
             else:
                 self._replicate_all(heartbeat=True)
 
@@ -596,4 +534,15 @@ class Group:
         (self._held if hold else self._now_out).append((peer, [head, m.encode_fields(fields)]))
 
 
-__all__ = ["FOLLOWER", "LEADER", "NO_OP", "Applier", "Flow", "Group", "NotLeader", "Timing"]
+__all__ = [
+    "FOLLOWER",
+    "LEADER",
+    "NO_OP",
+    "Applier",
+    "ChangeRefused",
+    "Flow",
+    "Group",
+    "Membership",
+    "NotLeader",
+    "Timing",
+]

@@ -34,6 +34,11 @@ class Kind(IntEnum):
     TICKET = 8
     ROUND = 9
     NEWER_TERM = 10
+    REMOVED = 11
+
+
+ACK_NO, ACK_YES, ACK_WHOLE, ACK_LACKS = 0, 1, 3, 5
+"""What an acknowledgement says: send from there on; everything before is on my disk; and I have all bodies; but bodies are missing."""
 
 
 @dataclass(slots=True)
@@ -41,9 +46,10 @@ class Message:
     """A decoded message. `fields` by kind:
 
     APPEND: round, commit index, previous index, previous term, terms of the entries, commands of the entries
-    ACK: next index wanted, success (0/1)
+    ACK: next index wanted, success (`ACK_NO`, `ACK_YES`, `ACK_WHOLE`, `ACK_LACKS`)
     PREVOTE, VOTE: last log index, last log term, transfer (0/1)
     PREVOTE_GRANTED, VOTE_GRANTED, TIMEOUT_NOW, NEWER_TERM: none
+    REMOVED: none (the receiver is no member any more)
     TICKET: applied index of the leader (the follower needs entries that are gone from the log)
     ROUND: the round of reads that the follower confirms
     """
@@ -76,6 +82,7 @@ _SHAPES: dict[Kind, tuple[type, ...]] = {
     Kind.TICKET: (int,),
     Kind.ROUND: (int,),
     Kind.NEWER_TERM: (),
+    Kind.REMOVED: (),
 }
 
 

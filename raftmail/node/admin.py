@@ -184,7 +184,7 @@ class Admin:
 
     def _begin_transfer(self, shard: int, node: str) -> None:
         replica = self.opened[shard].replica
-        targets = {name: number for number, name in replica.nodes.items()}
+        targets = {name: number for number, name in replica.membership.voters.items()}
         if node not in targets:
             raise ValueError(f"node: {node!r} has no replica of shard {shard}")
         try:

@@ -16,6 +16,8 @@ from pathlib import Path
 
 from raftmail.consensus.engine import NO_OP, REGULAR
 from raftmail.consensus.journal import Identity, JournalError, read_records
+from raftmail.consensus.membership import KIND as MEMBERSHIP
+from raftmail.consensus.membership import BadMembership, Membership
 from raftmail.consensus.records import HEADER_BYTES, UnknownFormat, decode_header
 from raftmail.consensus.replay import list_segments as list_journal
 from raftmail.consensus.replay import replay
@@ -108,6 +110,8 @@ def read_log(data: Path, shard: int) -> Iterator[LogRecord]:
                 payload = payload[1:]
                 if payload[:1] == MARK:
                     payload, note = b"", "a mark, at which every replica notes its digest"
+                elif payload[:1] == MEMBERSHIP:
+                    payload, note = b"", _membership_text(payload[1:])
             elif payload == NO_OP:
                 payload, note = b"", "a new master begins its term"
             elif payload:
@@ -256,7 +260,7 @@ class _Replica:
         return found
 
     def _bodies_of(self, index: int, payload: bytes) -> tuple[bytes, ...]:
-        if payload[:1] == MARK:
+        if payload[:1] in (MARK, MEMBERSHIP):
             return ()
         try:
             return entry_blobs(payload)
@@ -343,3 +347,10 @@ class _Replica:
         for digest, index in self.named.items():
             if applied < index <= self.last_index and digest not in self.held:
                 self.tell("bodies", f"entry {index} has the body {digest.hex()}, which is missing")
+
+
+def _membership_text(encoded: bytes) -> str:
+    try:
+        return f"who is in the group: {Membership.decode(encoded)}"
+    except BadMembership as error:
+        return f"a membership that cannot be read: {error}"

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from raftmail.consensus.group import Group, Timing
 from raftmail.consensus.journal import Identity as JournalIdentity
 from raftmail.consensus.journal import Journal, JournalLimits
+from raftmail.consensus.membership import Membership
 from raftmail.node.config import Config
 from raftmail.node.folder import DataFolder
 from raftmail.resync.limits import Limits as ResyncLimits
@@ -17,6 +18,7 @@ from raftmail.shard.compaction import LogLimits
 from raftmail.shard.machine import Machine
 from raftmail.shard.recovery import finish_jump
 from raftmail.shard.replica import Limits, Replica
+from raftmail.shard.standing import standing_at_start
 from raftmail.storage.blobs import BlobLimits, BlobStore
 from raftmail.storage.index import TABLES, Identity, Index
 from raftmail.storage.kv import LmdbEngine
@@ -66,9 +68,7 @@ def open_replica(
             rate_bytes_s=config.scrub.rate_bytes_s, period_s=float(config.scrub.period_s)
         ),
     )
-    replica = Replica(
-        shard, config.node.name, nodes, machine, blobs, limits, cluster=config.cluster.id
-    )
+    replica = Replica(shard, config.node.name, machine, blobs, limits, cluster=config.cluster.id)
     raft = config.raft
     timing = Timing(
         heartbeat_s=raft.heartbeat_ms / 1000,
@@ -76,16 +76,18 @@ def open_replica(
         election_max_s=raft.election_max_ms / 1000,
         fallback_s=raft.election_max_ms / 1000,
     )
+    at, membership = standing_at_start(index, journal, Membership.founding(nodes))
     group = Group(
         shard,
         replica_id,
-        set(nodes),
+        membership,
         journal,
         replica,
         machine.applied_index,
         random.Random(),
         now,
         timing,
+        membership_index=at,
     )
     replica.start(group)
     return Opened(replica, index, engine)

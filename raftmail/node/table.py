@@ -76,7 +76,7 @@ class Table:
             self.after,
             self.role_changed,
         )
-        for node in {*replica.nodes.values()}:
+        for node in {*replica.membership.nodes.values(), *self.config.names}:
             if self.is_up(node):
                 replica.connected(self.loop.time(), node)
 

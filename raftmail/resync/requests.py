@@ -59,7 +59,8 @@ class Hello:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """The state that the source's snapshot has, and how many rows there are."""
+    """The state that the source's snapshot has, how many rows there are, and the membership of the group that is in force there, with the
+    index of its entry."""
 
     applied_index: int
     applied_term: int
@@ -67,6 +68,8 @@ class Accepted:
     last_uidvalidity: int
     mailboxes: int
     messages: int
+    membership_index: int = 0
+    membership: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +153,9 @@ class Summaries:
 
     number: int
     uids: tuple[int, ...]
+
+
+_MEMBERSHIP_BYTES_MAX = 4096
 
 
 def _bad(what: str) -> CodecError:
@@ -245,12 +251,19 @@ def encode_accepted(x: Accepted) -> bytes:
             x.last_uidvalidity,
             x.mailboxes,
             x.messages,
+            x.membership_index,
+            x.membership,
         )
     )
 
 
 def decode_accepted(data: bytes) -> Accepted:
-    return Accepted(*[_int(value) for value in _array(data, 6, "an acceptance")])
+    raw = _array(data, 8, "an acceptance")
+    membership = raw[7]
+    if type(membership) is not bytes or len(membership) > _MEMBERSHIP_BYTES_MAX:
+        raise _bad("a membership must be a few bytes")
+    applied, term, mailbox, uidvalidity, mailboxes, messages, at = map(_int, raw[:7])
+    return Accepted(applied, term, mailbox, uidvalidity, mailboxes, messages, at, membership)
 
 
 def encode_cut(x: Cut) -> bytes:

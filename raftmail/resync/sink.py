@@ -384,6 +384,8 @@ class Sink:
             accepted.last_uidvalidity,
         )
         index.engine.table("meta").put(b"state", seal_packed(b"state", state))
+        if accepted.membership:
+            index.put_membership(accepted.membership_index, accepted.membership)
         write_jump(index, accepted.applied_index, accepted.applied_term)
         job.finish()
         self._records = False

@@ -21,7 +21,7 @@ from raftmail.resync.ranges import cut, digest_of, rows_in
 from raftmail.resync.requests import ANSWER, Kind
 from raftmail.storage.blobs import BlobDamaged, BlobMissing
 from raftmail.storage.disk import DiskError
-from raftmail.storage.index import Index
+from raftmail.storage.index import Index, membership_in
 from raftmail.storage.kv import PAGE_ROWS, Row, Snapshot, Tables, scan
 from raftmail.storage.records import (
     CHANGE_KEY,
@@ -263,8 +263,11 @@ class Source:
             )
         if state[0] == hello.applied_index and not hello.equal_serves:
             raise _Refused(f"both replicas stand at {state[0]}")
-        counts = [self._snapshot.table(name).count() for name in ("mailboxes", "messages")]
-        return r.encode_accepted(r.Accepted(*state, *counts))
+        mailboxes, messages = (
+            self._snapshot.table(name).count() for name in ("mailboxes", "messages")
+        )
+        at, membership = membership_in(self._snapshot) or (0, b"")
+        return r.encode_accepted(r.Accepted(*state, mailboxes, messages, at, membership))
 
     def _cut(self, tables: Tables, cut_: r.Cut) -> bytes:
         table = tables.table(_compared(cut_.table))

@@ -139,6 +139,12 @@ class Machine:
         self._payload_bytes += len(payload)
         return results
 
+    def apply_membership(self, index: int, term: int, encoded: bytes) -> None:
+        """Carry out an entry that changes who is in the group: keep it. Raises as `apply`."""
+        if index > self.index.applied_index:
+            self.apply_raw(index, term, b"")
+            self.index.put_membership(index, encoded)
+
     def _requests(self, payload: bytes) -> list[tuple[bytes, int, Raw]]:
         try:
             hashes, requests = open_entry(payload)

@@ -15,6 +15,7 @@ from raftmail.consensus.journal import Journal
 from raftmail.resync.desk import Desk
 from raftmail.resync.state import forget_jump, pending_jump
 from raftmail.shard.machine import Machine
+from raftmail.shard.standing import kept
 from raftmail.storage.index import Index
 from raftmail.storage.records import IndexDamaged
 
@@ -45,7 +46,6 @@ class Recovery:
     shard: int
     desk: Desk
     machine: Machine
-    ids: dict[str, int]
     node: str
     damaged: bool = False
     _handing_over: bool = False
@@ -87,13 +87,10 @@ class Recovery:
             self._handing_over = True
         else:
             self._handing_over = False
-        leader = group.leader
-        others = [name for name in self.ids if name != self.node]
+        leader = None if group.leader is None else group.node_of(group.leader)
+        others = sorted(set(group.membership.nodes.values()) - {self.node})
         # Others before the master, whose load should stay even.
-        connected = sorted(
-            (name for name in others if group.is_connected(self.ids[name])),
-            key=lambda name: (self.ids[name] == leader, name),
-        )
+        connected = sorted(filter(group.is_linked, others), key=lambda name: (name == leader, name))
         desk.tick(now, others, connected, may_hold=not group.is_leader)
 
     def step(self, now: float, connected: Callable[[str], bool]) -> Sequence[tuple[str, bytes]]:
@@ -112,8 +109,11 @@ class Recovery:
             return False
         index, term = finished
         self.damaged = group.paused = False
+        standing = kept(self.machine.index) or (0, group.membership)
         if index > group.applied_index:
-            group.jump(index, term)
+            group.jump(index, term, standing)
+        else:
+            group.restate(standing)
         forget_jump(self.machine.index)
         logger.info("shard %d: this replica is whole up to entry %d", self.shard, index)
         return True

@@ -14,13 +14,15 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
 from raftmail.consensus.engine import REGULAR
 from raftmail.consensus.group import Group, NotLeader
 from raftmail.consensus.journal import SyncJob as JournalSyncJob
+from raftmail.consensus.membership import KIND as MEMBERSHIP
+from raftmail.consensus.membership import Membership
 from raftmail.consensus.messages import BadMessage
 from raftmail.mail.codec import encode_entry
 from raftmail.mail.results import Executed, Result
@@ -45,7 +47,7 @@ Frame = tuple[str, str, Sequence[bytes]]
 """A node's name, a `FrameKind`, and the parts of the payload."""
 
 MARK = b"\x02"
-"""The payload of a mark: every replica notes its digest at this index. (1 begins a batch of requests.)"""
+"""The payload of a mark: every replica notes its digest at this index. (1 begins a batch of requests, 3 a membership.)"""
 
 MARKS_MAX = 16
 
@@ -66,11 +68,10 @@ def _new_session() -> int:
 
 @dataclass(slots=True)
 class Replica:
-    """One shard's replica on this node. `nodes` maps replica ids to node names."""
+    """One shard's replica on this node. Others are known by their nodes' names; the group's membership tells which replicas are where."""
 
     shard: int
     node: str
-    nodes: Mapping[int, str]
     machine: Machine
     blobs: BlobStore
     limits: Limits = field(default_factory=Limits)
@@ -85,7 +86,8 @@ class Replica:
     compaction: Compaction = field(init=False)
     disk_full: bool = False
     _trimmed_at: float = 0.0
-    _ids: dict[str, int] = field(init=False)
+    _linked: tuple[str, ...] = ()
+    _linked_by: int = -1
     _frames: list[Frame] = field(default_factory=list)
     _applied_waits: list[tuple[int, Callable[[bool], None]]] = field(default_factory=list)
     _index_dirty_since: float | None = None
@@ -95,7 +97,6 @@ class Replica:
     _journal_job: JournalSyncJob | None = None
 
     def __post_init__(self) -> None:
-        self._ids = {name: replica for replica, name in self.nodes.items()}
         self.bodies = Bodies(self.blobs, self.machine.index, self.limits.bodies)
         self.compaction = Compaction(self.limits.log)
         self.requests = Requests(
@@ -115,7 +116,7 @@ class Replica:
             self.limits.resync,
             self.limits.scrub,
         )
-        self.recovery = Recovery(self.shard, desk, self.machine, self._ids, self.node)
+        self.recovery = Recovery(self.shard, desk, self.machine, self.node)
 
     def start(self, group: Group) -> None:
         """Take the group (which calls back into this object while it is made) and pin what its log names."""
@@ -149,7 +150,34 @@ class Replica:
     def leader_node(self) -> str | None:
         """The node that leads the shard, as far as is known here."""
         leader = self.group.leader
-        return None if leader is None else self.nodes.get(leader)
+        return None if leader is None else self.group.node_of(leader)
+
+    @property
+    def membership(self) -> Membership:
+        """Who is in the group, by the newest entry of the log that says so."""
+        return self.group.membership
+
+    @property
+    def committed_membership(self) -> Membership:
+        """Who is in the group for good."""
+        return self.group.committed_membership
+
+    @property
+    def removed(self) -> bool:
+        """Whether this replica is known to be no member any more, and for ever."""
+        return self.group.removed
+
+    def progress(self) -> dict[int, int]:
+        """Of a leader: up to where each other member's disk holds the log."""
+        return self.group.progress()
+
+    def change(self, now: float, new: Membership) -> tuple[int, int]:
+        """Of a leader: have `new` follow the membership that is in force; (term, index) of its entry. It is for good once
+        `committed_membership` says so. Raises `ChangeRefused`, with the reason, and DiskFull."""
+        self._now = now
+        changed = self.group.change(new)
+        self._collect()
+        return changed
 
     def submit(self, now: float, request: bytes, blobs: Sequence[Blob], done: Done) -> None:
         """Have a request applied. Only a leader takes it; others fail it at once, with no effect."""
@@ -222,7 +250,7 @@ class Replica:
             self._propose_waiting(now)
         self._send_wants()
         self._collect()
-        for name, frame in self.recovery.step(now, self._is_connected):
+        for name, frame in self.recovery.step(now, self.group.is_linked):
             self._frames.append((name, FrameKind.SYNC, (frame,)))
 
     def begin_sync(self) -> list[Callable[[], None]]:
@@ -279,8 +307,14 @@ class Replica:
         self.recovery.index_damaged(self.group, damage)
         self._index_dirty_since = None
 
-    def _is_connected(self, node: str) -> bool:
-        return node in self._ids and self.group.is_connected(self._ids[node])
+    def _linked_nodes(self) -> Sequence[str]:
+        """The nodes of other members, learners too, that there are links to."""
+        group = self.group
+        if self._linked_by != group.links_changed:
+            self._linked_by = group.links_changed
+            others = set(group.membership.nodes.values()) - {self.node}
+            self._linked = tuple(sorted(filter(group.is_linked, others)))
+        return self._linked
 
     @property
     def needs_turn(self) -> bool:
@@ -334,16 +368,18 @@ class Replica:
         return frames
 
     def receive(self, now: float, node: str, kind: str, payload: bytes) -> None:
-        """Take a frame from another node's replica. Bad ones are counted and dropped; consensus.appends.Diverged goes through."""
+        """Take a frame from another node's replica. Bad ones are counted and dropped; consensus.appends.Diverged goes through.
+
+        A node that is not in the membership may be in one that has not come here yet: its Raft messages are taken (`Group.receive`), and
+        bodies, which prove themselves; the rest once it has sent such a message."""
         self._now = now
-        replica = self._ids.get(node)
         try:
-            if replica is None:
-                raise BadMessage(f"node {node} has no replica of shard {self.shard}")
             if kind == FrameKind.RAFT:
                 if not self.recovery.frozen:
-                    self.group.receive(now, payload, replica)
+                    self.group.receive(now, payload, node)
                     self._check_role()
+            elif kind != FrameKind.BLOB and not self.group.members.knows_node(node):
+                raise BadMessage(f"node {node} has no replica of shard {self.shard}")
             elif kind == FrameKind.SYNC:
                 self.recovery.desk.receive(now, node, payload)
             elif kind == FrameKind.BLOB:
@@ -368,15 +404,14 @@ class Replica:
             self.index_damaged(e)
 
     def connected(self, now: float, node: str) -> None:
+        """There is a link to a node, in the membership or not: it may come to be. A replica that starts is told of all that are up."""
         self._now = now
-        if node in self._ids:
-            self.group.connected(now, self._ids[node])
+        self.group.connected(now, node)
 
     def disconnected(self, now: float, node: str) -> None:
         self._now = now
-        if node in self._ids:
-            self.group.disconnected(now, self._ids[node])
-            self.recovery.desk.disconnected(now, node)
+        self.group.disconnected(now, node)
+        self.recovery.desk.disconnected(now, node)
 
     def close(self) -> None:
         """Commit the index and close the files. Whatever still waits is failed as unknown."""
@@ -399,6 +434,11 @@ class Replica:
             while len(self.marks) > MARKS_MAX:
                 del self.marks[next(iter(self.marks))]
             return
+        if payload[:1] == MEMBERSHIP:
+            self.machine.apply_membership(index, term, payload[1:])
+            if self._index_dirty_since is None:
+                self._index_dirty_since = self._now
+            return
         results = self.machine.apply_raw(index, term, payload)
         self.bodies.unpin(index)
         if self._index_dirty_since is None:
@@ -407,11 +447,14 @@ class Replica:
             self.requests.applied(results, index)
 
     def holds_blobs(self, payload: bytes, index: int) -> bool:
-        return payload[:1] == MARK or self.bodies.hold(payload, index)
+        return payload[:1] in (MARK, MEMBERSHIP) or self.bodies.hold(payload, index)
 
     def want_blobs(self, payload: bytes) -> None:
-        if payload[:1] != MARK:
+        if payload[:1] not in (MARK, MEMBERSHIP):
             self.bodies.want_all(payload)
+
+    def lacks_bodies(self) -> bool:
+        return not self.recovery.desk.whole
 
     # -- inside --------------------------------------------------------------------------------------
 
@@ -452,9 +495,8 @@ class Replica:
                 if not self.blobs.has(digest):
                     raise BlobsUnknown(f"the body {digest.hex()} was not sent and is not stored")
             elif self.blobs.append(digest, body):
-                for name in self._ids:
-                    if name != self.node and self._is_connected(name):
-                        self._frames.append((name, FrameKind.BLOB, (digest, body)))
+                for name in self._linked_nodes():
+                    self._frames.append((name, FrameKind.BLOB, (digest, body)))
 
     def _executed(self, result: Result, index: int) -> Executed:
         return Executed(result, self.shard, index, self.leader_node or self.node)
@@ -520,10 +562,12 @@ class Replica:
         self.compaction.step(self._now, self.group.journal, self.machine.durable_index)
 
     def _collect(self) -> None:
-        nodes = self.nodes
+        node_of = self.group.node_of
         frames = self._frames
         for peer, parts in self.group.take_messages():
-            frames.append((nodes[peer], FrameKind.RAFT, parts))
+            node = node_of(peer)
+            if node is not None:
+                frames.append((node, FrameKind.RAFT, parts))
 
     # -- bodies --------------------------------------------------------------------------------------
 
@@ -532,9 +576,9 @@ class Replica:
         if not requests:
             return
         source = self.leader_node
-        others = [n for n in self._ids if n != self.node]
+        others = self._linked_nodes()
         for name in [source] if source and source != self.node else others:
-            if self.group.is_connected(self._ids[name]):
+            if self.group.is_linked(name):
                 for hashes in requests:
                     self._frames.append((name, FrameKind.WANT, (hashes,)))
 

@@ -5,7 +5,7 @@ Tables (all records carry checksums):
 
 | table | key | record |
 |---|---|---|
-| meta | name | format; identity; state: applied index and term, next mailbox number, last UIDVALIDITY |
+| meta | name | format; identity; state: applied index and term, next mailbox number, last UIDVALIDITY; membership, and its index |
 | mailboxes | number | counters, digest, keyword table (`records.Mailbox`) |
 | names | user NUL name | mailbox number |
 | subscriptions | user NUL name | the name |
@@ -33,7 +33,7 @@ from raftmail.mail.uidset import UID_MAX
 from raftmail.storage.clients import Clients
 from raftmail.storage.config import Config
 from raftmail.storage.disk import DiskError
-from raftmail.storage.kv import Engine, scan
+from raftmail.storage.kv import Engine, Tables, scan
 from raftmail.storage.mailboxes import Mailboxes, Subscriptions, Users
 from raftmail.storage.messages import Messages
 from raftmail.storage.records import (
@@ -72,6 +72,20 @@ TABLES = LOCAL + REPLICATED
 _DIGESTED = ("mailboxes", "subscriptions", "users", "config", "clients")
 
 
+MEMBERSHIP = b"membership"
+
+
+def membership_in(tables: Tables) -> tuple[int, bytes] | None:
+    """What `Index.membership` is, of a view. Raises `IndexDamaged`."""
+    record = tables.table("meta").get(MEMBERSHIP)
+    if record is None:
+        return None
+    found = unseal_packed("meta", MEMBERSHIP, record)
+    if type(found) is not tuple or tuple(map(type, found)) != (int, bytes):
+        raise IndexDamaged("meta", MEMBERSHIP, "it is not an index and bytes")
+    return found[0], found[1]
+
+
 class IndexFailed(DiskError):
     """An error came while the index was being changed: nothing can be committed until
     `Index.abort`."""
@@ -90,7 +104,8 @@ class Index:
     """The schema over an engine. Implements `storage.blobs.PlaceTable`.
 
     `applied_index` and `applied_term` are of the last entry applied to the open transaction;
-    `durable_index` is the applied index that is certainly on the disk."""
+    `durable_index` is the applied index that is certainly on the disk. `membership` are the index
+    and the bytes of the newest membership that was applied; None in an index without one."""
 
     def __init__(self, engine: Engine, identity: Identity | None = None) -> None:
         """Open, and make it `identity`'s when it is new. Raises `IndexDamaged`, `IndexFailed` for
@@ -127,6 +142,12 @@ class Index:
                 ) = unseal_packed("meta", b"state", record)
             except (ValueError, TypeError) as e:
                 raise IndexDamaged("meta", b"state", str(e)) from None
+        self.membership = membership_in(engine)
+
+    def put_membership(self, index: int, encoded: bytes) -> None:
+        """Keep the membership that is in force from `index` on, in the open transaction."""
+        self.membership = (index, encoded)
+        self._meta.put(MEMBERSHIP, seal_packed(MEMBERSHIP, self.membership))
 
     def _check_format(self) -> None:
         record = self._meta.get(b"format")

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from raftmail.consensus import messages as m
 from raftmail.consensus.group import Flow, Group, Timing
 from raftmail.consensus.journal import Identity, Journal, JournalLimits
+from raftmail.consensus.membership import KIND, Membership
 from tests.simulation.disk import SimDisk
 
 GROUP = 7
@@ -22,11 +23,12 @@ LIMITS = JournalLimits(segment_bytes_max=4096, prealloc_bytes_min=4096, prealloc
 
 @dataclass(slots=True)
 class ListMachine:
-    """A state machine that keeps what it was given; `missing` are payloads whose blobs are not here."""
+    """A state machine that keeps what it was given; `missing` are payloads whose blobs are not here, `lacks` tells that it lacks others."""
 
     applied: list[tuple[int, int, bytes]] = field(default_factory=list)
     missing: set[bytes] = field(default_factory=set)
     raises: Exception | None = None
+    lacks: bool = False
 
     def apply(self, index: int, term: int, payload: bytes) -> None:
         if self.raises is not None:
@@ -35,12 +37,22 @@ class ListMachine:
 
     def want_blobs(self, payload: bytes) -> None: ...
 
+    def lacks_bodies(self) -> bool:
+        return self.lacks
+
     def holds_blobs(self, payload: bytes, index: int) -> bool:
         return payload not in self.missing
 
     @property
     def payloads(self) -> list[bytes]:
-        return [payload for _, _, payload in self.applied if payload]
+        return [payload for _, _, payload in self.applied if payload and payload[:1] != KIND]
+
+    def membership(self, first: Membership) -> tuple[int, Membership]:
+        """Index and value of the newest that was applied; `first` is what the replica was made with."""
+        for index, _, payload in reversed(self.applied):
+            if payload[:1] == KIND:
+                return index, Membership.decode(payload[1:])
+        return 1, first
 
     @property
     def index(self) -> int:
@@ -50,9 +62,11 @@ class ListMachine:
 class Node:
     """A replica; `group` is there while it runs."""
 
-    def __init__(self, cluster: Cluster, replica: int) -> None:
+    def __init__(self, cluster: Cluster, replica: int, membership: Membership) -> None:
         self.cluster = cluster
         self.id = replica
+        self.name = membership.nodes[replica]
+        self.first = membership
         self.disk = SimDisk(seed=replica)
         self.machine = ListMachine()
         self.durable: list[tuple[int, int, bytes]] = []
@@ -66,10 +80,11 @@ class Node:
         identity = Identity(CLUSTER_ID, GROUP, self.id)
         journal = Journal.open(self.disk, "log", identity, LIMITS, create=create)
         self.machine.applied = list(self.durable)
+        index, membership = self.machine.membership(self.first)
         self.group = Group(
             GROUP,
             self.id,
-            set(cluster.ids),
+            membership,
             journal,
             self.machine,
             self.machine.index,
@@ -77,6 +92,7 @@ class Node:
             cluster.now,
             cluster.timing,
             cluster.flow,
+            membership_index=index,
         )
         self.alive = True
 
@@ -92,7 +108,7 @@ class Node:
 
 
 class Cluster:
-    """`size` replicas with ids from 1, all links up."""
+    """`size` replicas with ids from 1 on nodes n1, n2 …, all links up. `join` makes others, which have yet to be added to the group."""
 
     def __init__(
         self, size: int = 3, *, timing: Timing | None = None, flow: Flow | None = None
@@ -100,13 +116,24 @@ class Cluster:
         self.now = 100.0
         self.timing = timing or Timing()
         self.flow = flow or Flow()
-        self.ids = range(1, size + 1)
+        self.ids = list(range(1, size + 1))
         self.links: dict[tuple[int, int], deque[bytes]] = {
             (a, b): deque() for a in self.ids for b in self.ids if a != b
         }
         self.up: set[frozenset[int]] = set()
         self.sent: list[tuple[int, int, m.Message]] = []
-        self.nodes = {n: Node(self, n) for n in self.ids}
+        founders = Membership.founding({n: f"n{n}" for n in self.ids})
+        self.founding = (1, founders)
+        self.nodes = {n: Node(self, n, founders) for n in self.ids}
+        self.heal()
+
+    def join(self, replica: int, membership: Membership) -> None:
+        """Start a replica with an empty log, which was told this membership; links to all come up."""
+        for other in self.ids:
+            self.links[other, replica] = deque()
+            self.links[replica, other] = deque()
+        self.ids.append(replica)
+        self.nodes[replica] = Node(self, replica, membership)
         self.heal()
 
     def __getitem__(self, replica: int) -> Node:
@@ -123,7 +150,7 @@ class Cluster:
             return
         self.up.add(pair)
         for x, y in ((a, b), (b, a)):
-            self.group(x).connected(self.now, y)
+            self.group(x).connected(self.now, self.nodes[y].name)
             self.collect(x)
 
     def cut(self, a: int, b: int) -> None:
@@ -135,7 +162,7 @@ class Cluster:
         self.links[b, a].clear()
         for x, y in ((a, b), (b, a)):
             if self.nodes[x].alive:
-                self.group(x).disconnected(self.now, y)
+                self.group(x).disconnected(self.now, self.nodes[y].name)
 
     def isolate(self, replica: int) -> None:
         for other in self.ids:
@@ -158,6 +185,7 @@ class Cluster:
             message = m.decode(data)
             out.append(message)
             self.sent.append((replica, peer, message))
+            assert self.group(replica).node_of(peer) is not None
             if frozenset((replica, peer)) in self.up:
                 self.links[replica, peer].append(data)
         return out
@@ -167,7 +195,7 @@ class Cluster:
         link = self.links[a, b]
         done = 0
         while link and done < count and self.nodes[b].alive:
-            self.group(b).receive(self.now, link.popleft(), a)
+            self.group(b).receive(self.now, link.popleft(), self.nodes[a].name)
             done += 1
         if done:
             self.collect(b)
@@ -233,7 +261,7 @@ class Cluster:
     def forge(self, kind: m.Kind, a: int, b: int, term: int, *fields: object) -> None:
         """Hand `b` a message as if from `a`."""
         head = m.header(kind, GROUP, a, b, term)
-        self.group(b).receive(self.now, head + m.encode_fields(list(fields)), a)
+        self.group(b).receive(self.now, head + m.encode_fields(list(fields)), f"n{a}")
         self.collect(b)
 
     def append(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from raftmail.consensus import group
+from raftmail.consensus import following
 from raftmail.consensus.barrier import ReadRounds
 from raftmail.consensus.election import Ballot, Elections
 from raftmail.consensus.engine import Engine
 from raftmail.consensus.followers import Followers
+from raftmail.consensus.following import Following
 from raftmail.consensus.group import Group
 from tests.consensus.planting import Edit, Fault
 
@@ -20,16 +21,21 @@ FAULTS: dict[str, Fault] = {
     "ticket-commits": _fault(
         "a snapshot offer moves the commit index over a log that was never compared",
         (
-            Group,
-            "_on_ticket",
+            Following,
+            "on_ticket",
             "self._touch(message.sender, message.term)",
-            "self.engine.deliver(message.sender, {'type': 'append_entries', 'term': message.term,"
+            "self._engine.deliver(message.sender, {'type': 'append_entries', 'term': message.term,"
             " 'commit_index': message.fields[0], 'entries': []})",
         ),
     ),
     "old-ticket": _fault(
         "a snapshot that is not ahead of what is applied is asked for",
-        (Group, "_on_ticket", "if message.fields[0] > self.engine.applied_index():", "if True:"),
+        (
+            Following,
+            "on_ticket",
+            "if message.fields[0] > self._engine.applied_index():",
+            "if True:",
+        ),
     ),
     "old-jump": _fault(
         "a resync takes the state machine backwards",
@@ -37,17 +43,17 @@ FAULTS: dict[str, Fault] = {
     ),
     "jump-forgets": _fault(
         "a jump drops entries behind the snapshot that were acknowledged",
-        (Group, "jump", "if not self._has_synced(index, term):", "if True:"),
+        (Group, "jump", "if not has_synced:", "if True:"),
     ),
     # G2
     "cut-matching": _fault(
         "an append cuts off everything after its previous index, matching or not",
-        (group, "judge", "keep += 1", "break"),
+        (following, "judge", "keep += 1", "break"),
     ),
     "cut-committed": _fault(
         "entries that are committed here are replaced",
         (
-            group,
+            following,
             "judge",
             "if index <= commit_index:\n                "
             "raise _diverged(index, log.term_of(index), term, commit_index)\n            ",
@@ -56,12 +62,23 @@ FAULTS: dict[str, Fault] = {
     ),
     "commit-unverified": _fault(
         "the commit index moves over entries that the append did not verify",
-        (Group, "_on_append", "min(commit, verified))", "commit)"),
+        (
+            Following,
+            "on_append",
+            "self._take(message, base, new, start, min(commit, verified))",
+            "self._take(message, base, new, start, commit)",
+        ),
+        (
+            Following,
+            "on_append",
+            "sender, message.term, journal.last_index, [], min(commit, verified)",
+            "sender, message.term, journal.last_index, [], commit",
+        ),
     ),
     "prev-unchecked": _fault(
         "an append is taken without comparing the term of its previous entry",
         (
-            group,
+            following,
             "judge",
             "if prev_index >= first and log.term_of(prev_index) != prev_term:",
             "if False:",
@@ -91,17 +108,17 @@ FAULTS: dict[str, Fault] = {
     ),
     "foreign-messages": _fault(
         "messages of another group are taken",
-        (Group, "receive", "message.group != self.group or", ""),
+        (Group, "receive", "if message.group != self.group:", "if False:"),
     ),
     "borrowed-name": _fault(
         "a member may speak in the name of another",
-        (Group, "receive", "message.sender != sender or", ""),
+        (Group, "_meet", "or not self.members.is_stranger(sender)", ""),
     ),
     # G4
     "ask-one-back": _fault(
         "a follower that cannot verify walks back one entry a round trip",
         (
-            group,
+            following,
             "judge",
             "return Verdict(0, 0, ask=commit_index + 1)\n    keep",
             "return Verdict(0, 0, ask=prev_index)\n    keep",
@@ -117,7 +134,7 @@ FAULTS: dict[str, Fault] = {
         (
             Elections,
             "tick",
-            "if self._asked_to_lead or len(self._voters) == 1:",
+            "if self._asked_to_lead or not members.other_voters:",
             "if True:",
         ),
     ),
@@ -159,19 +176,19 @@ FAULTS: dict[str, Fault] = {
     "ack-before-sync": _fault(
         "entries are acknowledged before they are on the disk",
         (
-            Group,
-            "_on_append",
-            "self._send(sender, Kind.ACK, [verified + 1, 1], hold=True)",
-            "self._send(sender, Kind.ACK, [verified + 1, 1])",
+            Following,
+            "on_append",
+            "self._send(sender, Kind.ACK, [verified + 1, ACK_YES], hold=True)",
+            "self._send(sender, Kind.ACK, [verified + 1, ACK_YES])",
         ),
     ),
     "heartbeat-acks-unsynced": _fault(
         "the answer to a heartbeat promises entries that are not on the disk",
         (
-            Group,
-            "_on_append",
-            "[min(verified, synced) + 1, 1]",
-            "[verified + 1, 1]",
+            Following,
+            "on_append",
+            "[min(verified, synced) + 1, self.success()]",
+            "[verified + 1, self.success()]",
         ),
     ),
     "release-too-much": _fault(
@@ -266,7 +283,7 @@ FAULTS: dict[str, Fault] = {
             "_start_round",
             "if self._reads.begin(self.commit_index):",
             "if self._reads.begin(self.commit_index) and (self._reads.confirmed.update(self.voters) or True):\n"
-            "        self._through(self._reads.take_if_confirmed(1))\n"
+            "        self._through(self._reads.take_if_confirmed(self.voters))\n"
             "    elif False:",
         ),
     ),

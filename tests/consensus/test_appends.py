@@ -54,7 +54,7 @@ def test_a_jump_never_goes_back() -> None:
     c = follower_with(3, committed=4)
     for index in (1, 3, 4):
         with pytest.raises(ValueError, match="go back"):
-            c.group(2).jump(index, 1)
+            c.group(2).jump(index, 1, c.founding)
     assert c.group(2).applied_index == 4
 
 
@@ -62,7 +62,7 @@ def test_a_jump_never_goes_back() -> None:
 def test_a_jump_keeps_what_follows_the_snapshot_when_the_log_has_it() -> None:
     c = follower_with(9)
     c[2].machine.applied = [(5, 1, b"resynced")]
-    c.group(2).jump(5, 1)
+    c.group(2).jump(5, 1, c.founding)
     assert c.group(2).last_index == 10, "entries that were acknowledged are gone"
     assert (c.group(2).applied_index, c.group(2).commit_index) == (5, 5)
     c[2].power_loss()
@@ -74,7 +74,7 @@ def test_a_jump_keeps_what_follows_the_snapshot_when_the_log_has_it() -> None:
 def test_a_jump_over_another_history_forgets_it_and_what_was_promised_of_it() -> None:
     c = follower_with(3)
     c.append(1, 2, 1, (4, 1), [(1, X), (1, Y)])
-    c.group(2).jump(5, 3)
+    c.group(2).jump(5, 3, c.founding)
     c.sync(2)
     assert (c.group(2).journal.first_index, c.group(2).last_index) == (5, 5)
     assert answers(c) == [], "an acknowledgement of entries that are gone"
@@ -87,7 +87,7 @@ def test_a_leader_does_not_jump_over_its_own_log() -> None:
     c = Cluster()
     c.elect(1)
     with pytest.raises(ValueError, match="leader"):
-        c.group(1).jump(50, 1)
+        c.group(1).jump(50, 1, c.founding)
     assert c.group(1).last_index == 2
 
 
@@ -236,7 +236,7 @@ def test_a_follower_beyond_the_log_is_offered_a_resync_once_a_heartbeat_and_jump
     assert offered == (1, c.group(1).applied_index)
     c[3].machine.applied = list(c[1].machine.applied)
     index, term, _ = c[3].machine.applied[-1]
-    c.group(3).jump(index, term)
+    c.group(3).jump(index, term, c.founding)
     assert c.group(3).resync_wanted is None
     c.propose(1, b"after")
     c.run(0.5)

@@ -69,7 +69,7 @@ def test_the_answer_to_a_heartbeat_promises_only_what_is_on_the_disk() -> None:
     c.sync(2)
     c.append(1, 2, 1, (1, 0), [(1, b"x")])
     c.append(1, 2, 1, (2, 1))
-    assert [x.fields for x in of_kind(c, m.Kind.ACK, 2)] == [[2, 1]]
+    assert [x.fields for x in of_kind(c, m.Kind.ACK, 2)] == [[2, m.ACK_WHOLE]]
 
 
 @fails_with("release-too-much")
@@ -234,7 +234,7 @@ def test_a_power_loss_anywhere_in_a_jump_leaves_the_old_log_or_the_new() -> None
         c.sync(2)
         c[2].disk.cut_at = c[2].disk.operations + cut
         try:
-            c.group(2).jump(40, 3)
+            c.group(2).jump(40, 3, c.founding)
             done = True
         except PowerCut:
             done = False

@@ -111,7 +111,7 @@ def test_a_message_of_another_group_is_refused() -> None:
     c = Cluster()
     data = m.header(m.Kind.VOTE, 8, 1, 2, 9) + m.encode_fields([1, 0, 0])
     with pytest.raises(m.BadMessage, match="group 8"):
-        c.group(2).receive(c.now, data, 1)
+        c.group(2).receive(c.now, data, "n1")
     assert c.group(2).term == 0
 
 
@@ -120,7 +120,7 @@ def test_a_message_in_the_name_of_another_member_is_refused() -> None:
     c = Cluster()
     data = m.header(m.Kind.VOTE, 7, 1, 2, 9) + m.encode_fields([1, 0, 0])
     with pytest.raises(m.BadMessage, match="in the name of replica 1"):
-        c.group(2).receive(c.now, data, 3)
+        c.group(2).receive(c.now, data, "n3")
     assert c.group(2).term == 0
 
 
@@ -129,7 +129,7 @@ def test_a_message_that_is_cut_off_is_refused(cut: int) -> None:
     c = Cluster()
     data = m.header(m.Kind.APPEND, 7, 1, 2, 9) + m.encode_fields([0, 0, 1, 0, [9], [b"\0x"]])
     with pytest.raises(m.BadMessage):
-        c.group(2).receive(c.now, data[:cut], 1)
+        c.group(2).receive(c.now, data[:cut], "n1")
     assert c.group(2).term == 0
 
 

@@ -196,7 +196,7 @@ def test_every_reader_is_answered_once_and_the_line_is_bounded() -> None:
     for _ in range(WAITING_MAX + 3):
         rounds.add(answers.append)
     assert answers == [None] * 3
-    for _, done in rounds.confirm(rounds.round, 2, 3):
+    for _, done in rounds.confirm(rounds.round, 2, {1, 2, 3}):
         done(7)
     rounds.fail_all()
     rounds.fail_all()

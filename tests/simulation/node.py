@@ -16,6 +16,7 @@ from typing import Protocol
 from raftmail.consensus.group import Flow, Group, Timing
 from raftmail.consensus.journal import Identity as JournalIdentity
 from raftmail.consensus.journal import Journal, JournalLimits
+from raftmail.consensus.membership import Membership
 from raftmail.consensus.messages import Kind, Message, decode
 from raftmail.mail.queries import FetchBody, Query
 from raftmail.mail.results import Executed
@@ -25,6 +26,7 @@ from raftmail.shard.compaction import LogLimits
 from raftmail.shard.machine import Machine
 from raftmail.shard.recovery import finish_jump
 from raftmail.shard.replica import FrameKind, Limits, Replica
+from raftmail.shard.standing import standing_at_start
 from raftmail.storage.blobs import BlobDamaged, BlobLimits, BlobMissing, BlobStore
 from raftmail.storage.disk import DiskError, DiskFull, SyncFailed
 from raftmail.storage.index import TABLES, Identity, Index
@@ -133,8 +135,8 @@ class _WatchedGroup(Group):
 
     owner: SimNode
 
-    def jump(self, index: int, term: int) -> None:
-        super().jump(index, term)
+    def jump(self, index: int, term: int, membership: tuple[int, Membership]) -> None:
+        super().jump(index, term, membership)
         self.owner.world.reached["jumps of the log"] += 1
         self.owner.watcher.resynced(self.owner, index)
 
@@ -237,7 +239,6 @@ class SimNode:
         replica = _Watched(
             SHARD,
             self.name,
-            self.nodes,
             machine,
             blobs,
             self.limits,
@@ -246,10 +247,11 @@ class SimNode:
         )
         replica.owner = self
         self.replica = replica
+        at, membership = standing_at_start(self.index, journal, Membership.founding(self.nodes))
         group = _WatchedGroup(
             SHARD,
             self.number,
-            set(self.nodes),
+            membership,
             journal,
             replica,
             machine.applied_index,
@@ -257,6 +259,7 @@ class SimNode:
             self.now,
             self.timing,
             self.flow,
+            membership_index=at,
         )
         group.owner = self
         replica.start(group)

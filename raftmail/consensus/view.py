@@ -1,0 +1,113 @@
+"""What can be seen of a group from outside, under names of the field."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from raftmail.consensus.election import Elections
+from raftmail.consensus.engine import LEADER, Engine
+from raftmail.consensus.followers import Followers, entries_of
+from raftmail.consensus.following import Following
+from raftmail.consensus.journal import Entry, Journal
+from raftmail.consensus.members import Members
+from raftmail.consensus.membership import Membership
+
+
+class GroupView:
+    """The reading side of `group.Group`, which owns the parts."""
+
+    self_id: int
+    journal: Journal
+    engine: Engine
+    elections: Elections
+    followers: Followers
+    members: Members
+    _following: Following
+    _links: set[str]
+    _refused: int
+    _transfer: tuple[int, float] | None
+
+    @property
+    def term(self) -> int:
+        return self.engine.term()
+
+    @property
+    def is_leader(self) -> bool:
+        return self.engine.role() == LEADER
+
+    @property
+    def leader(self) -> int | None:
+        return self.engine.leader()
+
+    @property
+    def commit_index(self) -> int:
+        return self.engine.commit_index()
+
+    @property
+    def applied_index(self) -> int:
+        return self.engine.applied_index()
+
+    @property
+    def membership(self) -> Membership:
+        """The newest in the log, which is in force."""
+        return self.members.newest
+
+    @property
+    def committed_membership(self) -> Membership:
+        """The newest that is committed: it was in force on a majority, and will not be taken back."""
+        return self.members.committed(self.commit_index)[1]
+
+    @property
+    def voters(self) -> frozenset[int]:
+        """The replicas that majorities are counted in."""
+        return self.members.voters
+
+    @property
+    def removed(self) -> bool:
+        """Whether this replica is known to be no member any more, and for ever: by its own log, or because a leader said so."""
+        return self.elections.removed or self.members.was_removed(self.self_id, self.commit_index)
+
+    def progress(self) -> dict[int, int]:
+        """Of a leader: up to where each other member's disk is known to hold the log."""
+        return {peer: self.engine.match_index(peer) for peer in self.followers}
+
+    @property
+    def refused(self) -> int:
+        """Messages that were not taken, for what they said."""
+        return self._refused + self._following.refused
+
+    @property
+    def last_index(self) -> int:
+        return self.journal.last_index
+
+    @property
+    def entries_in_flight(self) -> int:
+        """Of a leader: entries that no majority is known to hold yet, whether or not the commit index has followed."""
+        held = self.followers.majority_index(self.journal.synced_index)
+        return self.journal.last_index - max(held, self.engine.commit_index())
+
+    @property
+    def accepts(self) -> bool:
+        """Whether `propose` would be taken now."""
+        return self.is_leader and self._transfer is None
+
+    def match_index(self, peer: int) -> int:
+        """Of a leader: up to where a follower's disk is known to hold the log."""
+        return self.engine.match_index(peer)
+
+    def entries(self, first: int, last: int) -> Sequence[Entry]:
+        """(command, index, term) of the log from `first` to `last`."""
+        return entries_of(self.journal, first, last)
+
+    @property
+    def has_parked(self) -> bool:
+        """Whether appends wait for blobs."""
+        return bool(self._following.parked)
+
+    def is_linked(self, node: str) -> bool:
+        """Whether there is a link to a node."""
+        return node in self._links
+
+    def node_of(self, replica: int) -> str | None:
+        """The node that a replica is on, as far as is known."""
+        return self.members.node_of(replica)
