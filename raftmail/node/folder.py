@@ -34,11 +34,12 @@ class FolderError(Exception):
 
 @dataclass(slots=True)
 class DataFolder:
-    """The folder, locked for this process. `is_new` says that no replica was ever started from it; `made` has the id of
-    each shard's replica that was made here."""
+    """The folder, locked for this process. `is_new` says that no replica was ever started from it, `is_founding` that its node may
+    be one with which the cluster begins; `made` has the id of each shard's replica that was made here."""
 
     config: Config
     is_new: bool
+    is_founding: bool
     _lock_fd: int
     made: dict[int, int] = field(default_factory=dict)
 
@@ -60,12 +61,13 @@ class DataFolder:
         os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
         try:
             is_new = _check_identity(config)
+            is_founding = is_new or not (data / REPLICAS_FILE).exists()
             made = {} if is_new else _read_made(config)
             shutil.rmtree(data / _GONE, ignore_errors=True)
         except BaseException:
             os.close(fd)
             raise
-        return cls(config, is_new, fd, made)
+        return cls(config, is_new, is_founding, fd, made)
 
     def note_made(self, replicas: Mapping[int, int]) -> None:
         """Note, durably, that these replicas (shard to id) exist, and that this node takes part now. Before any of them is started."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,8 +37,9 @@ SAVE_S = 0.2
 """A changed state is written after so long, so that a row of changes is written once."""
 
 
-def load_state(config: Config) -> ClusterState:
-    """The state that was kept, or else the one that a new cluster begins with."""
+def load_state(config: Config, *, founding: bool) -> ClusterState:
+    """The state that was kept; without one, what a new cluster begins with for a node that is `founding` it, and nothing for one that
+    came later."""
     path = config.data / STATE_FILE
     try:
         return ClusterState.from_bytes(path.read_bytes())
@@ -46,7 +47,7 @@ def load_state(config: Config) -> ClusterState:
         pass
     except (OSError, BadState) as e:
         logger.warning("%s: %s; it is fetched again", path, e)
-    return first_state(config)
+    return first_state(config) if founding else ClusterState()
 
 
 def first_state(config: Config) -> ClusterState:
@@ -84,6 +85,9 @@ class Following:
     router: Router
     state: ClusterState
     changed: Callable[[ClusterState], None]
+    peers_up: Callable[[], Iterable[str]]
+    known: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set once the cluster is known at all."""
     _task: asyncio.Task[None] | None = None
     _saving: asyncio.TimerHandle | None = None
     _saved: set[asyncio.Future[None]] = field(default_factory=set)
@@ -155,7 +159,7 @@ class Following:
             logger.warning("what the root answers cannot be read: %s", e)
         finally:
             self._task = None
-            self._next_poll = self.loop.time() + wait_s
+            self._next_poll = self.loop.time() + (wait_s if self.state.revision else RETRY_S)
             if self._again:
                 self._again = False
                 self._next_poll = self.loop.time() + RETRY_S / 5
@@ -166,8 +170,7 @@ class Following:
         state = self.state
         if not state.revision:
             # Which nodes have the root is not known: anybody who knows more may tell.
-            others = [n for n in router.view.nodes if n != router.node and router.links.is_up(n)]
-            for node in [source] if source else others:
+            for node in [source] if source else list(self.peers_up()):
                 answer = await router.ask(node, "state-here", {}, FETCH_S)
                 found = ClusterState.from_bytes(answer["state"])
                 if found.revision:
@@ -185,6 +188,7 @@ class Following:
     def take(self, state: ClusterState) -> None:
         """A newer state."""
         self.state = state
+        self.known.set()
         if self._saving is None:
             self._saving = self.loop.call_later(SAVE_S, self._save)
         self.changed(state)

@@ -81,9 +81,18 @@ async def _serve(config: Config) -> int:
         loop.add_signal_handler(number, stop.set)
     with ThreadPoolExecutor(4, thread_name_prefix="sync") as executor:
         node = Node(config, loop, executor, _die, time.time)
+        starting = loop.create_task(node.start())
+        stopping = loop.create_task(stop.wait())
+        await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if not starting.done():
+            starting.cancel()
+            await asyncio.gather(starting, return_exceptions=True)
+            await node.stop()
+            return 0
         try:
-            await node.start()
+            await starting
         except _START_ERRORS as e:
+            stopping.cancel()
             await node.stop()
             return _refuse(e)
         # What was made at the start stays: keep the collector from looking at it again and again.
@@ -91,7 +100,7 @@ async def _serve(config: Config) -> int:
         gc.freeze()
         gc.set_threshold(*GC_THRESHOLDS)
         logger.info("started, pid %d", os.getpid())
-        await stop.wait()
+        await stopping
         logger.info("stopping")
         await node.stop()
         logger.info("stopped")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ from raftmail.node.admin import Admin
 from raftmail.node.config import Config, ConfigError
 from raftmail.node.delivery import Delivery
 from raftmail.node.folder import DataFolder
-from raftmail.node.following import Following, load_state, peers_of
+from raftmail.node.following import Following, load_state, peers_of, save_state
 from raftmail.node.operating import Operating
 from raftmail.node.reconcile import plan
 from raftmail.node.runner import Runner
@@ -82,21 +83,28 @@ class Node:
             self._role_changed,
             self.is_up,
         )
-        state = load_state(config)
+        state = load_state(config, founding=folder.is_founding)
         self._router = router = Router(config.node.name, table.replicas, state, self, loop.time)
         self._following = following = Following(
-            config, loop, self.executor, router, state, self._changed
+            config, loop, self.executor, router, state, self._changed, self._peers_up
         )
         router.heard_revision = following.heard
         admin = Admin(config, router, following, table.opened, self.is_up, loop.time, loop.time())
         router.answer_admin = admin.answer
         self._operating = Operating(loop, router, following)
+        if folder.is_founding:
+            # What the cluster begins with is kept before anything is made by it: without it, a node is one that comes later.
+            save_state(config.data, state)
         first = plan(state, config.node.name, folder.made)
         table.open_all(first.open, state)
-        await self._listen(router)
+        front, context = await self._listen_to_peers(router)
         self._tick()
+        if not state.shards:
+            logger.info("asking the other nodes what the cluster is")
+            await following.known.wait()
+        await self._listen_to_clients(front, context)
 
-    async def _listen(self, router: Router) -> None:
+    async def _listen_to_peers(self, router: Router) -> tuple[FrontEnd, ssl.SSLContext]:
         config = self.config
         files = TlsFiles(
             config.folder / config.tls.ca,
@@ -126,25 +134,32 @@ class Node:
             on_up=self._on_up,
             on_down=self._on_down,
         )
-        peers = Listener(front, peers=net, tls=context)
+        await self._listen_on(config.listen.peer, Listener(front, peers=net, tls=context))
+        net.start()
+        return front, context
+
+    async def _listen_to_clients(self, front: FrontEnd, context: ssl.SSLContext) -> None:
+        listen = self.config.listen
         clients = Listener(
             front,
-            tls=None if self._is_plain(config.listen.client) else context,
-            trust_loopback=config.tls.clients_on_loopback_without,
+            tls=None if self._is_plain(listen.client) else context,
+            trust_loopback=self.config.tls.clients_on_loopback_without,
         )
-        for listener, address in ((peers, config.listen.peer), (clients, config.listen.client)):
-            self._listeners.append(listener)
-            try:
-                await listener.listen(*_split(address))
-            except OSError as e:
-                raise ConfigError(
-                    f"{config.path}: cannot listen on {address}: {e.strerror or e}"
-                ) from None
-        if config.listen.lmtp or config.listen.lmtp_socket:
-            await self._listen_lmtp(router, context)
-        net.start()
+        await self._listen_on(listen.client, clients)
+        assert self._router is not None
+        if listen.lmtp or listen.lmtp_socket:
+            await self._listen_lmtp(self._router, context)
 
-    async def _listen_lmtp(self, router: Router, context: object) -> None:
+    async def _listen_on(self, address: str, listener: Listener) -> None:
+        self._listeners.append(listener)
+        try:
+            await listener.listen(*_split(address))
+        except OSError as e:
+            raise ConfigError(
+                f"{self.config.path}: cannot listen on {address}: {e.strerror or e}"
+            ) from None
+
+    async def _listen_lmtp(self, router: Router, context: ssl.SSLContext) -> None:
         config = self.config
         mail = config.mail
         session = LmtpConfig(
@@ -161,7 +176,7 @@ class Node:
                 backend_timeout_s=mail.deadline_s + 10.0,
             ),
             wall_clock=self.wall,
-            tls=context,  # type: ignore[arg-type]
+            tls=context,
         )
         try:
             if config.listen.lmtp:
@@ -225,6 +240,9 @@ class Node:
 
     def send(self, node: str, shard: int, kind: str, parts: Sequence[bytes]) -> bool:
         return self._net is not None and self._net.send(node, shard, kind, parts)
+
+    def _peers_up(self) -> frozenset[str]:
+        return frozenset() if self._net is None else self._net.up
 
     def is_up(self, node: str) -> bool:
         return self._net is not None and self._net.is_up(node)
