@@ -81,7 +81,7 @@ class Node:
             self._flush_links,
             self._flush_soon,
             self._role_changed,
-            self.is_up,
+            self._peers_up,
         )
         state = load_state(config, founding=folder.is_founding)
         self._router = router = Router(config.node.name, table.replicas, state, self, loop.time)

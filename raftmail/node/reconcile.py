@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from raftmail.cluster.records import ReplicaState, Shard
 from raftmail.cluster.state import ClusterState
+from raftmail.consensus.membership import Membership
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,25 @@ def plan(state: ClusterState, node: str, made: Mapping[int, int]) -> Plan:
         elif any(r.state is ReplicaState.VOTER for r in mine):
             lost.append(number)
     return Plan(opened, tuple(gone), tuple(lost))
+
+
+def first_membership(state: ClusterState, number: int, replica: int, node: str) -> Membership:
+    """Who a replica that is made now takes for its group, until its log tells: of a founder, what the group is founded with; of one
+    that joins, those who are there and itself, as a learner. One that was made before knows better, and does not use it."""
+    shard = state.find(Shard, number)
+    if shard is None:
+        return Membership.founding({replica: node})
+    if shard.founding:
+        voters = {r.id: r.node for r in shard.replicas if r.state is ReplicaState.VOTER}
+        return Membership(voters or {replica: node}, {}, max(shard.next_id, replica + 1))
+    there = {
+        r.id: r.node
+        for r in shard.replicas
+        if r.state is not ReplicaState.JOINING and r.id != replica
+    }
+    if not there:
+        return Membership.founding({replica: node})
+    return Membership(there, {replica: node}, max(shard.next_id, replica + 1))
 
 
 def _ids(shard: Shard, node: str) -> set[int]:

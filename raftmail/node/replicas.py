@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from raftmail.consensus.group import Group, Timing
@@ -38,11 +37,11 @@ def open_replica(
     folder: DataFolder,
     shard: int,
     replica_id: int,
-    nodes: Mapping[int, str],
+    told: Membership,
     now: float,
 ) -> Opened:
-    """Open one replica; one that `folder` does not know is made. Raises the rooms' errors of damage, each naming the file and
-    what to do."""
+    """Open one replica; one that `folder` does not know is made, with `told` for its group's members. Raises the rooms' errors of
+    damage, each naming the file and what to do."""
     disk = folder.shard_disk(shard)
     log = LogLimits(config.log.bytes_max, config.log.entries_max, float(config.log.age_s))
     journal = Journal.open(
@@ -76,7 +75,7 @@ def open_replica(
         election_max_s=raft.election_max_ms / 1000,
         fallback_s=raft.election_max_ms / 1000,
     )
-    at, membership = standing_at_start(index, journal, Membership.founding(nodes))
+    at, membership = standing_at_start(index, journal, told)
     group = Group(
         shard,
         replica_id,

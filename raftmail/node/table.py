@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from raftmail.cluster.records import Shard
 from raftmail.cluster.state import ClusterState
 from raftmail.node.config import Config
 from raftmail.node.folder import DataFolder
+from raftmail.node.reconcile import first_membership
 from raftmail.node.replicas import Opened, open_replica
 from raftmail.node.runner import Runner
 from raftmail.shard.replica import Frame, Replica
@@ -37,7 +37,7 @@ class Table:
     flush_links: Callable[[], None]
     after: Callable[[], None]
     role_changed: Callable[[int], None]
-    is_up: Callable[[str], bool]
+    peers_up: Callable[[], Iterable[str]]
     opened: dict[int, Opened] = field(default_factory=dict)
     replicas: dict[int, Replica] = field(default_factory=dict)
     runners: dict[int, Runner] = field(default_factory=dict)
@@ -51,11 +51,9 @@ class Table:
             assert shard not in self.opened and shard not in self._closing
             if shard not in self.folder.made and not self.folder.is_new:
                 self.folder.clear(shard)
-            record = state.find(Shard, shard)
-            nodes = {} if record is None else {r.id: r.node for r in record.replicas}
-            nodes[replica_id] = self.config.node.name
+            told = first_membership(state, shard, replica_id, self.config.node.name)
             self.opened[shard] = open_replica(
-                self.config, self.folder, shard, replica_id, nodes, self.loop.time()
+                self.config, self.folder, shard, replica_id, told, self.loop.time()
             )
         new = {shard: wanted[shard] for shard in wanted if shard not in self.folder.made}
         if new or self.folder.is_new:
@@ -76,9 +74,8 @@ class Table:
             self.after,
             self.role_changed,
         )
-        for node in {*replica.membership.nodes.values(), *self.config.names}:
-            if self.is_up(node):
-                replica.connected(self.loop.time(), node)
+        for node in self.peers_up():
+            replica.connected(self.loop.time(), node)
 
     def tick(self) -> None:
         """Let time pass for every replica."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from raftmail.cluster.records import Replica, ReplicaState, Shard, encode, key_of
 from raftmail.cluster.state import ClusterState
-from raftmail.node.reconcile import Plan, plan
+from raftmail.consensus.membership import Membership
+from raftmail.node.reconcile import Plan, first_membership, plan
 
 VOTER, JOINING, LEAVING = ReplicaState.VOTER, ReplicaState.JOINING, ReplicaState.LEAVING
 
@@ -56,3 +57,20 @@ def test_a_replica_under_a_new_id_waits_until_the_old_one_is_given_up() -> None:
     shard = _shard(1, Replica(2, "b", VOTER), Replica(4, "a", JOINING), next_id=5)
     assert plan(_state(shard), "a", {1: 1}) == Plan({}, (1,), ())
     assert plan(_state(shard), "a", {}) == Plan({1: 4}, (), ())
+
+
+def test_founders_begin_with_the_same_members_and_a_joining_replica_as_a_learner() -> None:
+    founding = _shard(1, Replica(1, "a", VOTER), Replica(2, "b", VOTER), next_id=3, founding=True)
+    for replica, node in ((1, "a"), (2, "b")):
+        made = first_membership(_state(founding), 1, replica, node)
+        assert made == Membership.founding({1: "a", 2: "b"})
+    joined = _shard(
+        1,
+        Replica(1, "a", LEAVING),
+        Replica(2, "b", VOTER),
+        Replica(3, "c", JOINING),
+        Replica(4, "d", JOINING),
+        next_id=5,
+    )
+    made = first_membership(_state(joined), 1, 3, "c")
+    assert made == Membership({1: "a", 2: "b"}, {3: "c"}, 5)
