@@ -416,8 +416,8 @@ class BlobStore:
         To be followed by its commit. If that is aborted instead, the next call enters them again.
         """
         files = self._files
-        entered = self._placed or self._recorded
-        if entered and self._places.get_local(CHECKPOINT) != self._checkpoint:
+        if (self._places.get_local(CHECKPOINT) or b"") != self._checkpoint:
+            # The transaction of the last call was aborted.
             self._pending = {**self._placed, **self._pending}
             files.just_sealed = self._recorded + files.just_sealed
         durable = files.durable
@@ -435,9 +435,10 @@ class BlobStore:
         files.just_sealed = [n for n in files.just_sealed if n >= durable[0]]
         self._placed, self._recorded = placed, recorded
         checkpoint = POSITION.pack(*durable)
-        if checkpoint != self._checkpoint:
-            self._checkpoint = checkpoint
+        if checkpoint != self._places.get_local(CHECKPOINT):
+            # Compared with the table: in the one that was aborted it was written, too.
             self._places.put_local(CHECKPOINT, checkpoint)
+        self._checkpoint = checkpoint
 
     # ---------------------------------------------------------------- what is needed
 

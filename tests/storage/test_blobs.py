@@ -148,6 +148,26 @@ def test_an_aborted_transaction_loses_no_place() -> None:
     assert all(begin(disk, places).has(digest) for digest in digests)
 
 
+def test_a_segment_is_given_back_only_with_a_checkpoint_behind_it() -> None:
+    """The commit that entered the later segments failed: what is entered again has the checkpoint, too."""
+    disk, places = SimDisk(), Places()
+    store = begin(disk, places)
+    put(store, random.Random(1).randbytes(SMALL.segment_bytes_max - 500))
+    settle(store, places)
+    live = {put(store, body) for body in bodies(9, 900)}
+    sync(store)
+    store.place_pending()
+    places.abort()
+    reclaim_all(store, live)
+    store.place_pending()
+    places.commit_durable()
+    assert "blobs/0000000000000001.seg" not in segments(disk)
+    store.abandon()
+    reopened = begin(disk, places)
+    assert reopened.pending == 0
+    assert all(map(reopened.has, live))
+
+
 def test_opening_reads_only_what_came_after_the_checkpoint() -> None:
     disk, places = SimDisk(), Places()
     store = begin(disk, places, BlobLimits())
