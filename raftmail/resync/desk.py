@@ -63,6 +63,7 @@ class Desk:
         self._frames: list[tuple[str, bytes]] = []
         self._needed = False
         self._full = False
+        self._session_is_full = False
         self._dirty = False
         self._last_peer = ""
         self._lacking: dict[bytes, set[str]] = {}
@@ -110,6 +111,11 @@ class Desk:
         self._needed = True
         self._full = self._full or full
 
+    def need_no_more(self) -> None:
+        """The log led there after all. What was ordered in full is still to be done."""
+        if not self._full:
+            self._needed = False
+
     def compare(self, mailboxes: Sequence[int]) -> None:
         """Have these mailboxes compared record by record."""
         suspects = Suspects.read(self._index)
@@ -155,6 +161,7 @@ class Desk:
             return
         self._last_peer = peer
         logger.info("shard %d: resync with %s begins", self._shard, peer)
+        self._session_is_full = self._full
         sink.start(now, peer, self._new_session(), records=records, full=self._full)
 
     def step(self, now: float, room_bytes: Callable[[str], int]) -> bool:
@@ -163,7 +170,11 @@ class Desk:
         sink = self.sink
         more = False
         if sink.active:
+            done = sink.records_done
             more = sink.step(now)
+            if sink.records_done > done:
+                # Whatever becomes of the bodies: they are fetched by sessions of their own.
+                self._needed = self._full = self._full and not self._session_is_full
             peer = sink.link.peer
             self._frames.extend((peer, frame) for frame in sink.take_frames())
             if not sink.active:
@@ -279,7 +290,6 @@ class Desk:
             logger.warning("%s; tried again in %.1f s", sink.error, sink.retry_at - now)
             return
         self.full_disk = False
-        self._needed = self._full = False
         for digest in sink.unavailable:
             if len(self._lacking) < _LACKING_MAX or digest in self._lacking:
                 self._lacking.setdefault(digest, set()).add(sink.link.peer)

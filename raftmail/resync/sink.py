@@ -105,6 +105,8 @@ class Sink:
         self.error: ResyncError | None = None
         self.retry_at = 0.0
         self.dirty = False
+        self.records_done = 0
+        """How often the records became whole."""
         self.unavailable: set[bytes] = set()
         self._index = index
         self._bodies = bodies
@@ -390,6 +392,7 @@ class Sink:
         job.finish()
         self._records = False
         self.mark = None
+        self.records_done += 1
         self._reopen()
         index.durable_index = index.committed_index = index.applied_index
         self._finished = (accepted.applied_index, accepted.applied_term)

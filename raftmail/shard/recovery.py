@@ -48,6 +48,9 @@ class Recovery:
     machine: Machine
     node: str
     damaged: bool = False
+    _offered: int = 0
+    """The state that the leader offered when its log did not reach back far enough; 0: none is waited for."""
+
     _handing_over: bool = False
     _scrub_at: float = 0.0
     _looked_at: float = -1e18
@@ -77,9 +80,14 @@ class Recovery:
             return
         self._looked_at = now
         if group.resync_wanted is not None:
+            self._offered = group.resync_wanted[1]
             group.resync_wanted = None
             if not desk.needs_records:
                 desk.need()
+        elif self._offered and group.applied_index >= self._offered and not desk.holds:
+            # Another leader's log did reach back. No source would be ahead, and missing bodies would wait for one.
+            self._offered = 0
+            desk.need_no_more()
         if desk.needs_records and group.is_leader:
             successor = group.best_successor()
             if successor is not None and not self._handing_over:

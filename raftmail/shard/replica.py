@@ -318,11 +318,12 @@ class Replica:
 
     @property
     def needs_turn(self) -> bool:
-        """Whether a tick left anything to send, sync, apply or commit."""
+        """Whether a tick left anything to send, sync, apply or commit, or a resync is under way, of which nothing else may wake a replica."""
         group = self.group
         since = self._index_dirty_since
         return (
             bool(self._frames)
+            or self.recovery.desk.busy
             or bool(self.requests.waiting)
             or group.has_messages
             or group.has_held_messages

@@ -100,6 +100,46 @@ def test_a_source_that_dies_in_the_middle_is_replaced_by_another() -> None:
     assert_equal(shard.nodes[1], shard.nodes[0])
 
 
+def test_records_are_not_needed_again_when_their_session_ends_before_the_bodies_came() -> None:
+    shard = Shard(None, 0, None)
+    desk = shard.desks["n1"]
+    desk.need()
+    while desk.take_finished() is None:
+        shard.turn()
+    assert desk.missing.total()[0]
+    shard.cut.add("n1")
+    desk.disconnected(shard.now, desk.sink.link.peer)
+    assert not desk.needs_records
+    shard.cut.clear()
+    shard.run()
+    assert shard.whole()
+
+
+def test_an_order_to_compare_everything_outlives_a_session_that_was_under_way() -> None:
+    shard = Shard(None, -1, None)
+    desk = shard.desks["n1"]
+    desk.need()
+    while desk.sink.mark is None:
+        shard.turn()
+    desk.need(full=True)
+    while desk.take_finished() is None:
+        shard.turn()
+    assert desk.needs_records
+    shard.run()
+    assert desk.take_finished() is not None
+    assert shard.whole()
+
+
+def test_a_state_that_the_log_led_to_is_not_asked_for_any_more() -> None:
+    shard = Shard(None, None, None)
+    desk = shard.desks["n1"]
+    desk.need()
+    shard.run(20)
+    assert desk.needs_records
+    desk.need_no_more()
+    assert not desk.needs_records
+
+
 @pytest.mark.parametrize(
     "table",
     [
