@@ -17,6 +17,7 @@ from raftmail.mail.uidset import UidSet
 from raftmail_chaos.history import Call, Fate, History, Operation
 from tests.simulation.network import Network
 from tests.simulation.node import SimNode
+from tests.simulation.swarm import Habits
 from tests.simulation.world import Event, World
 
 USER = "user@example.org"
@@ -57,28 +58,32 @@ class Knowledge:
 class Workload:
     """Makes up operations."""
 
-    def __init__(self, rng: random.Random, knowledge: Knowledge) -> None:
+    def __init__(self, rng: random.Random, knowledge: Knowledge, habits: Habits) -> None:
         self.rng = rng
         self.knowledge = knowledge
+        self.repeats = habits.repeats
+        self.kinds = tuple(habits.calls)
+        self.shares = tuple(habits.calls.values())
 
     def next(self) -> tuple[Call, tuple[Blob, ...]]:
-        x = self.rng.random()
-        name = self.rng.choice(MAILBOXES)
+        rng = self.rng
+        kind = rng.choices(self.kinds, self.shares)[0]
+        name = rng.choice(MAILBOXES)
         uids = self.knowledge.uids[name]
-        if x < 0.30 or not uids:
+        if kind == "save" or not uids:
             return self._save(name)
-        if x < 0.50:
+        if kind == "store":
             return self._store(name), ()
-        if x < 0.58:
+        if kind == "copy":
             return self._copy(name), ()
-        if x < 0.68:
-            only_deleted = self.rng.random() < 0.3
+        if kind == "expunge":
+            only_deleted = rng.random() < 0.3
             return c.Expunge(USER, name, self._some(name, 6), only_deleted), ()
-        if x < 0.92:
+        if kind == "fetch":
             return q.FetchMessages(USER, name, EVERYTHING), ()
-        if x < 0.96:
+        if kind == "mailbox":
             return q.GetMailbox(USER, name), ()
-        return q.FetchBody(USER, name, self.rng.choice(uids)), ()
+        return q.FetchBody(USER, name, rng.choice(uids)), ()
 
     def _some(self, name: str, most: int) -> UidSet:
         uids = self.knowledge.uids[name]
@@ -92,8 +97,8 @@ class Workload:
         self.knowledge.guids += 1
         guid = self.knowledge.guids.to_bytes(16, "big")
         body = b"Subject: %d\r\n\r\n" % self.knowledge.guids + rng.randbytes(rng.randint(1, 900))
-        if rng.random() < 0.05:
-            body = b"Subject: again\r\n\r\n"  # a body that many messages have
+        if rng.random() < self.repeats:  # a body that many messages have
+            body = b"Subject: again %d\r\n\r\n" % rng.randrange(4) + bytes(300)
         digest = sha256(body).digest()
         names = [name]
         if rng.random() < 0.2:
@@ -137,9 +142,7 @@ class Client:
         nodes: Mapping[str, SimNode],
         history: History,
         knowledge: Knowledge,
-        *,
-        think_s: float,
-        loss: float,
+        habits: Habits,
     ) -> None:
         self.name = name
         self.world = world
@@ -149,9 +152,9 @@ class Client:
         self.history = history
         self.knowledge = knowledge
         self.rng = random.Random(world.rng.getrandbits(32))
-        self.workload = Workload(self.rng, knowledge)
-        self.think_s = think_s
-        self.loss = loss
+        self.workload = Workload(self.rng, knowledge, habits)
+        self.habits = habits
+        self.loss = habits.loss
         self.active = False
         self.busy = False
         self.patience_s = (2.0, 12.0)
@@ -182,7 +185,7 @@ class Client:
     def _rest(self) -> None:
         self.busy = False
         if self.active:
-            self.world.after(self.rng.expovariate(1.0 / self.think_s), self._begin)
+            self.world.after(self.rng.expovariate(1.0 / self.habits.think_s), self._begin)
 
     def _begin(self) -> None:
         if self.active and not self.busy:
@@ -204,18 +207,19 @@ class Client:
         self._attempt += 1
         attempt, operation = self._attempt, self.operation
         self._send(attempt, self.target)
-        if self.rng.random() < 0.03:
+        if self.rng.random() < self.habits.again:
+            # Twice, the second time perhaps when the answer to the first has long been there.
             self._doubtful = True
-            self._send(attempt, self.rng.choice(self.names))
+            self._send(attempt, self.rng.choice(self.names), self.rng.choice((0.0, 0.1, 2.0)))
 
         def expire() -> None:
             if self.operation is operation and self._attempt == attempt and self.busy:
                 self._doubtful = True
                 self._retry(None)
 
-        self.world.after(self.rng.uniform(0.5, 3.0), expire)
+        self.world.after(self.rng.uniform(*self.habits.impatience_s), expire)
 
-    def _send(self, attempt: int, target: str) -> None:
+    def _send(self, attempt: int, target: str, later_s: float = 0.0) -> None:
         operation = self.operation
         node = self.nodes[target]
         if isinstance(operation.call, c.Command):
@@ -236,7 +240,7 @@ class Client:
                     self._read(attempt, operation, node)
 
         if self.rng.random() >= self.loss:
-            self.world.after(self.rng.uniform(0.0002, 0.003), arrive)
+            self.world.after(later_s + self.rng.uniform(0.0002, 0.003), arrive)
 
     def _answered(self, attempt: int, operation: Operation) -> Callable[[object], None]:
         def done(answer: object) -> None:

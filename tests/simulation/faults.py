@@ -35,8 +35,10 @@ import random
 from collections.abc import Callable, Sequence
 
 from raftmail.storage.disk import DiskFull
+from tests.simulation.disk import PLENTY_BYTES
 from tests.simulation.network import Network
-from tests.simulation.node import SimNode
+from tests.simulation.node import TURN_S, SimNode
+from tests.simulation.swarm import Conditions
 from tests.simulation.world import World
 
 SLOW_SYNC_S = (0.05, 1.5)
@@ -46,46 +48,23 @@ NORMAL_SYNC_S = (0.0005, 0.004)
 class Injector:
     """Makes faults until `stop`, then takes them back."""
 
-    def __init__(self, world: World, network: Network, nodes: Sequence[SimNode]) -> None:
+    def __init__(
+        self, world: World, network: Network, nodes: Sequence[SimNode], conditions: Conditions
+    ) -> None:
         self.world = world
         self.network = network
         self.nodes = list(nodes)
         self.rng = random.Random(world.rng.getrandbits(32))
         self.active = False
-        self.pace_s = self.rng.choice((0.3, 0.8, 2.0, 4.0))
-        kinds: list[Callable[[], None]] = [
-            self._kill,
-            self._power_now,
-            self._power_at_operation,
-            self._power_at_new_term,
-            self._power_everywhere,
-            self._fail_sync,
-            self._full_disk,
-            self._slow_disk,
-            self._pause,
-            self._jump_clock,
-        ]
-        if len(self.nodes) > 1:
-            kinds += [
-                self._isolate,
-                self._split,
-                self._chain,
-                self._one_way,
-                self._reset,
-                self._transfer,
-            ]
-        self.kinds = [kind for kind in kinds if self.rng.random() < 0.6] or [self._kill]
-        profile = self.rng.random()
-        if len(self.nodes) > 1 and profile < 0.15:
-            # Elections, one after the other.
-            self.kinds = [self._power_at_new_term, self._kill_leader, self._isolate, self._reset]
-            self.pace_s = 0.3
-        elif len(self.nodes) > 1 and profile < 0.3:
-            # Masters that go on writing alone, and come back.
-            self.kinds = [self._isolate_leader, self._isolate_leader, self._reset, self._slow_disk]
-            self.pace_s = 1.0
-        network.repeat_chance = self.rng.choice((0.0, 0.0, 0.5))
-        network.slow_chance = self.rng.choice((0.0, 0.0, 0.02))
+        self.conditions = conditions
+        self.strikes = [self._strike_of(kind) for kind in conditions.faults]
+        self.weights = list(conditions.faults.values())
+        network.repeat_chance = conditions.repeat_chance
+        network.slow_chance = conditions.slow_chance
+
+    def _strike_of(self, kind: str) -> Callable[[], None]:
+        strike: Callable[[], None] = getattr(self, f"_{kind}")
+        return strike
 
     def start(self) -> None:
         self.active = True
@@ -106,19 +85,20 @@ class Injector:
 
     def _restore(self, node: SimNode) -> None:
         node.sync_s = NORMAL_SYNC_S
-        node.disk.capacity_bytes = node.disk.plenty_bytes
+        node.turn_s = TURN_S
+        node.disk.capacity_bytes = PLENTY_BYTES
         node.engine.fail_put = None
         node.disk.cut_at = None
         node.cut_at_new_term = node.dies_when_elected = False
         node.disk.fail_sync_at = None
 
     def _next(self) -> None:
-        self.world.after(self.rng.expovariate(1.0 / self.pace_s), self._strike)
+        self.world.after(self.rng.expovariate(1.0 / self.conditions.pace_s), self._strike)
 
     def _strike(self) -> None:
         if not self.active:
             return
-        self.rng.choice(self.kinds)()
+        self.rng.choices(self.strikes, self.weights)[0]()
         self._next()
 
     def _node(self) -> SimNode:
@@ -142,7 +122,7 @@ class Injector:
             if not node.running:
                 node.start()
 
-        self.world.after(self.rng.choice((0.01, 0.3, 1.0, 6.0)) * self.rng.random(), restart)
+        self.world.after(self.rng.choice(self.conditions.down_s) * self.rng.random(), restart)
 
     # -- processes
 
@@ -157,6 +137,33 @@ class Injector:
             if node.running and node.group.is_leader:
                 self.world.log(f"fault: {node.name}, which leads, is killed")
                 node.kill()
+
+    def _kill_resynced(self) -> None:
+        """Whoever is being brought back, or brings others back, at one of the next operations of its disk."""
+        for node in self.nodes:
+            if node.running and node.replica.recovery.desk.busy and self.rng.random() < 0.5:
+                self.world.log(f"fault: {node.name} is struck in a resync")
+                if self.rng.random() < 0.5:
+                    node.kill()
+                elif node.disk.cut_at is None:
+                    node.disk.cut_at = node.disk.operations + self.rng.randint(1, 8)
+
+    def _leave_behind(self) -> None:
+        """A node stays away until the logs of the others do not reach back to it any more."""
+        node = self.rng.choice(self.nodes)
+        if node.running and not node.paused:
+            self.world.log(f"fault: {node.name} is left behind")
+            self._cut_off(node, 4.0, 15.0)
+
+    def _slow_node(self) -> None:
+        node = self._node()
+        self.world.log(f"fault: {node.name} is slow")
+        node.turn_s = self.rng.choice((0.02, 0.1, 0.4))
+
+        def restore() -> None:
+            node.turn_s = TURN_S
+
+        self._for(0.5, 5.0, restore)
 
     def _pause(self) -> None:
         node = self._node()
@@ -208,15 +215,14 @@ class Injector:
     def _full_disk(self) -> None:
         node = self._node()
         disk = node.disk
-        used = disk.plenty_bytes - disk.free_bytes()
-        if disk.capacity_bytes == disk.plenty_bytes and used >= 0:
+        if disk.capacity_bytes == PLENTY_BYTES:
             self.world.log(f"fault: the disk of {node.name} fills up")
-            disk.capacity_bytes = used + self.rng.randint(0, 20_000)
+            disk.capacity_bytes = disk.used_bytes() + self.rng.randint(0, 20_000)
             if self.rng.random() < 0.5:
                 node.engine.fail_put = DiskFull("no space for a row of the simulated index")
 
             def restore() -> None:
-                disk.capacity_bytes = disk.plenty_bytes
+                disk.capacity_bytes = PLENTY_BYTES
 
             self._for(0.2, 4.0, restore)
 
@@ -232,7 +238,13 @@ class Injector:
 
     # -- network
 
-    def _block(self, pairs: Sequence[tuple[str, str]], what: str) -> None:
+    def _block(
+        self,
+        pairs: Sequence[tuple[str, str]],
+        what: str,
+        low_s: float = 0.3,
+        high_s: float = 10.0,
+    ) -> None:
         self.world.log(f"fault: {what}")
         for source, target in pairs:
             self.network.block(source, target)
@@ -241,15 +253,15 @@ class Injector:
             for source, target in pairs:
                 self.network.unblock(source, target)
 
-        self._for(0.3, 10.0, heal)
+        self._for(low_s, high_s, heal)
 
     def _isolate(self) -> None:
         self._cut_off(self._node())
 
-    def _cut_off(self, node: SimNode) -> None:
+    def _cut_off(self, node: SimNode, low_s: float = 0.3, high_s: float = 10.0) -> None:
         others = [n.name for n in self.nodes if n is not node]
         pairs = [(node.name, o) for o in others] + [(o, node.name) for o in others]
-        self._block(pairs, f"{node.name} is cut off")
+        self._block(pairs, f"{node.name} is cut off", low_s, high_s)
 
     def _isolate_leader(self) -> None:
         for node in self.nodes:
@@ -289,3 +301,18 @@ class Injector:
                 target = self.rng.choice(self.nodes)
                 self.world.log(f"fault: {node.name} hands over to {target.name}")
                 node.transfer(target.number)
+
+    def _order_resync(self) -> None:
+        """`raftmail resync`: have everything compared, or the mailboxes one by one."""
+        node = self.rng.choice(self.nodes)
+        full = self.rng.random() < 0.5
+        self.world.log(f"fault: {node.name} is ordered to resync{' in full' if full else ''}")
+
+        def order() -> None:
+            desk = node.replica.recovery.desk
+            if full:
+                desk.need(full=True)
+            else:
+                desk.compare([self.rng.randint(1, 3)])
+
+        node.orders(order)

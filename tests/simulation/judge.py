@@ -1,7 +1,7 @@
 """What must hold at every moment of a run, looked at from outside of the nodes.
 
 1. In a term one node leads, and each votes for one.
-2. What is applied at an index is the same everywhere and for ever, and every node applies every index in order.
+2. What is applied at an index is the same everywhere and for ever, and every node applies every index once, in order.
 3. Nodes that have applied the same index have the same digest.
 4. When the first node applies an entry (only then it can be acknowledged), it is on the disks of a majority: if the power went
    everywhere now, a majority would come back with the log entry (or the index that has applied it) and the bodies that it names.
@@ -14,19 +14,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from zlib import crc32
 
-from raftmail.consensus.engine import REGULAR
+from raftmail.consensus.engine import NO_OP, REGULAR
 from raftmail.consensus.journal import Identity, Journal
 from raftmail.consensus.messages import Kind, Message
+from raftmail.consensus.records import ENTRY, HEAD, RECORD_BYTES
 from raftmail.mail.codec import CodecError, entry_blobs
 from raftmail.storage.blobs import BlobDamaged, BlobMissing, BlobStore
-from raftmail.storage.index import TABLES, Index
+from raftmail.storage.index import Index
 from raftmail.storage.kv import scan
 from tests.simulation.disk import SimDisk
-from tests.simulation.kv import MemoryEngine
 from tests.simulation.node import (
-    BLOB_LIMITS,
     CLUSTER_ID,
-    JOURNAL_LIMITS,
     SHARD,
     Broken,
     NodeDisk,
@@ -59,20 +57,23 @@ class Judge:
         known = self.entries.get(index)
         if known is None:
             self.entries[index] = entry
-            if index > 1 and self.world.chance(self.durability_share):
+            if index > 1 and (
+                self.world.chance(self.durability_share)
+                or not self._seems_durable(node, index, term, payload)
+            ):
                 self.check_durable(index, term, payload)
         elif known != entry:
             raise Broken(
                 f"{node.name} applies another entry at {index}: term {term}, not {known[0]}"
             )
         life, before = self.last.get(node.name, (-1, -1))
-        if life == node.life and index > before + 1:
+        if life == node.life and index != before + 1:
             raise Broken(f"{node.name} applies {index} after {before}")
         self.last[node.name] = (node.life, index)
         world = self.world
         world.note(b"%d %d %d" % (node.number, index, term))
         if index % DIGEST_EVERY == 0 and node.replica.machine.applied_index == index:
-            digest = node.index.digest()
+            digest = _digest_of(node)
             if self.digests.setdefault(index, digest) != digest:
                 raise Broken(f"{node.name} has another digest at {index}")
 
@@ -82,7 +83,8 @@ class Judge:
         if before != candidate:
             raise Broken(f"{node.name} votes for {before} and {candidate} in term {message.term}")
 
-    def resynced(self, node: SimNode, index: int) -> None:
+    def stands_at(self, node: SimNode, index: int) -> None:
+        """A resync took the state machine over entries that it never applied, or an aborted transaction took it back."""
         self.last[node.name] = (node.life, index)
 
     def stepped(self, node: SimNode) -> None:
@@ -99,14 +101,35 @@ class Judge:
 
     # -- durability
 
+    def _seems_durable(self, node: SimNode, index: int, term: int, payload: bytes) -> bool:
+        """Whether the synced files of a majority have the bytes of the entry and of its bodies somewhere. Cheap, so that every entry is
+        looked at; only what does not seem so is looked at as a start would."""
+        command = REGULAR + payload if payload else NO_OP
+        record = HEAD.pack(RECORD_BYTES + len(command), ENTRY, index, term) + command
+        try:
+            needed = entry_blobs(payload) if payload else []
+            bodies = [node.replica.blobs.get(digest) for digest in needed]
+        except (CodecError, BlobMissing, BlobDamaged):
+            return False
+        count = sum(
+            n.disk.has_stable("journal/", record)
+            and all(n.disk.has_stable("blobs/", b) for b in bodies)
+            for n in self.nodes.values()
+        )
+        return count > len(self.nodes) // 2
+
     def check_durable(self, index: int, term: int, payload: bytes) -> None:
         """Of a committed entry: whether a majority would still have it after a loss of power everywhere."""
         self.durability_checks += 1
-        holders = [n.name for n in self.nodes.values() if _survives(n, index, term, payload)]
-        if len(holders) <= len(self.nodes) // 2:
-            raise Broken(
-                f"entry {index} of term {term} is committed, and on the disks of {holders} only"
-            )
+        holders: list[str] = []
+        for node in self.nodes.values():
+            if _survives(node, index, term, payload):
+                holders.append(node.name)
+                if len(holders) > len(self.nodes) // 2:
+                    return
+        raise Broken(
+            f"entry {index} of term {term} is committed, and on the disks of {holders} only"
+        )
 
     def check_bodies(self, node: SimNode) -> None:
         """At the end: every message's body can be read."""
@@ -115,18 +138,29 @@ class Judge:
             blobs.get(digest)
 
 
+def _digest_of(node: SimNode) -> bytes:
+    """The digest, whose making writes what the index holds as objects: that is no moment for an injected fault."""
+    engine = node.engine
+    waits, engine.fail_put = engine.fail_put, None
+    try:
+        return node.index.digest()
+    finally:
+        engine.fail_put = waits
+
+
 def _survives(node: SimNode, index: int, term: int, payload: bytes) -> bool:
     disk = stable_copy(node.disk)
-    identity = Identity(CLUSTER_ID, SHARD, node.number)
-    try:
-        journal = Journal.open(disk, "journal", identity, JOURNAL_LIMITS, create=False)
-    except Exception:  # whatever is wrong with it, it does not hold the entry
-        return False
-    table = Index(_stable_index(node.engine))
+    limits = node.conditions
+    table = Index(node.engine.stable())
     if table.applied_index < index:
+        identity = Identity(CLUSTER_ID, SHARD, node.number)
+        try:
+            journal = Journal.open(disk, "journal", identity, limits.journal, create=False)
+        except Exception:  # whatever is wrong with it, it does not hold the entry
+            return False
         if not journal.first_index <= index <= journal.last_index:
             return False
-        if journal.entry(index) != (REGULAR + payload if payload else b"\x01", index, term):
+        if journal.entry(index) != (REGULAR + payload if payload else NO_OP, index, term):
             return False
     try:
         needed = entry_blobs(payload)
@@ -134,7 +168,7 @@ def _survives(node: SimNode, index: int, term: int, payload: bytes) -> bool:
         return True
     if not needed:
         return True
-    blobs = BlobStore.open(disk, "blobs", table, BLOB_LIMITS)
+    blobs = BlobStore.open(disk, "blobs", table, limits.blobs)
     return all(
         _is_readable(blobs, digest)
         or (table.applied_index >= index and not table.references(digest))
@@ -160,18 +194,4 @@ def stable_copy(disk: NodeDisk) -> SimDisk:
                 copy.mkdir(path)
         else:
             copy.put(path, content)
-    return copy
-
-
-def _stable_index(engine: MemoryEngine) -> MemoryEngine:
-    """The index after a loss of power at worst: a commit without a sync is not there."""
-    copy = MemoryEngine(TABLES)
-    snapshot = engine.snapshot()
-    for undo in reversed(engine._volatile):
-        for table, key, before in reversed(undo):
-            snapshot.table(table.name).set(key, before)
-    for name in TABLES:
-        source, target = snapshot.table(name), copy.table(name)
-        target.rows = source.rows
-        target.keys = source.keys
     return copy

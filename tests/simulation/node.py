@@ -10,29 +10,28 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from contextlib import suppress
 from typing import Protocol
 
-from raftmail.consensus.group import Flow, Group, Timing
+from raftmail.consensus.group import Group
 from raftmail.consensus.journal import Identity as JournalIdentity
-from raftmail.consensus.journal import Journal, JournalLimits
+from raftmail.consensus.journal import Journal
 from raftmail.consensus.membership import Membership
 from raftmail.consensus.messages import Kind, Message, decode
 from raftmail.mail.queries import FetchBody, Query
 from raftmail.mail.results import Executed
 from raftmail.mail.service import Blob, Failure
-from raftmail.shard.bodies import BodyLimits
-from raftmail.shard.compaction import LogLimits
 from raftmail.shard.machine import Machine
 from raftmail.shard.recovery import finish_jump
-from raftmail.shard.replica import FrameKind, Limits, Replica
+from raftmail.shard.replica import FrameKind, Replica
 from raftmail.shard.standing import standing_at_start
-from raftmail.storage.blobs import BlobDamaged, BlobLimits, BlobMissing, BlobStore
+from raftmail.storage.blobs import BlobDamaged, BlobMissing, BlobStore
 from raftmail.storage.disk import DiskError, DiskFull, SyncFailed
 from raftmail.storage.index import TABLES, Identity, Index
 from tests.simulation.disk import PowerCut, SimDisk
-from tests.simulation.kv import MemoryEngine, MemoryTable
+from tests.simulation.engines import LmdbSimEngine, MemorySimEngine, SimEngine
 from tests.simulation.network import Network, Payload
+from tests.simulation.swarm import Conditions
 from tests.simulation.world import Event, World
 
 SHARD = 1
@@ -40,28 +39,6 @@ CLUSTER_ID = b"simulated shard."
 TICK_S = 0.1
 _VOTES = (Kind.VOTE, Kind.VOTE_GRANTED)
 TURN_S = 0.0001
-TIMING = Timing(heartbeat_s=0.25, election_min_s=0.8, election_max_s=1.6, fallback_s=1.6)
-"""Slower than a real node's, so that more happens for each heartbeat that is simulated."""
-JOURNAL_LIMITS = JournalLimits(
-    segment_bytes_max=4 << 10,
-    prealloc_bytes_min=2 << 10,
-    prealloc_bytes_max=4 << 10,
-    reserve_bytes=1 << 10,
-    cache_bytes_max=4 << 10,
-)
-BLOB_LIMITS = BlobLimits(
-    segment_bytes_max=16 << 10,
-    alloc_bytes_min=4 << 10,
-    alloc_bytes_max=8 << 10,
-    free_bytes_min=0,
-)
-LIMITS = Limits(
-    entry_requests_max=8,
-    entry_bytes_max=4 << 10,
-    index_commit_requests_max=24,
-    log=LogLimits(bytes_max=32 << 10),
-    bodies=BodyLimits(reclaim_bytes=16 << 10, reclaim_look_bytes=8 << 10, reclaim_rest_s=1.0),
-)
 
 
 class Broken(Exception):
@@ -74,14 +51,12 @@ class Watcher(Protocol):
     def applied(self, node: SimNode, index: int, term: int, payload: bytes) -> None: ...
     def stepped(self, node: SimNode) -> None: ...
     def voted(self, node: SimNode, message: Message) -> None: ...
-    def resynced(self, node: SimNode, index: int) -> None: ...
+    def stands_at(self, node: SimNode, index: int) -> None: ...
     def stopped(self, node: SimNode, error: BaseException) -> None: ...
 
 
 class NodeDisk(SimDisk):
-    """`plenty_bytes`: a capacity below it means that the disk is made to fill up."""
-
-    plenty_bytes = 1 << 40
+    """Counts what is reached, and tells what is surely there."""
 
     def __init__(self, seed: int, reached: Counter[str]) -> None:
         super().__init__(seed)
@@ -91,6 +66,16 @@ class NodeDisk(SimDisk):
         super().remove(path)
         self.reached["segments of bodies given back"] += path.startswith("blobs/")
 
+    def has_stable(self, folder: str, part: bytes) -> bool:
+        """Whether these bytes are in what was synced of some file of a folder; the newest is looked at first."""
+        names = self._stable_names
+        for path in reversed(names):
+            if path.startswith(folder):
+                inode = names[path]
+                if not isinstance(inode, str) and part in inode.stable:
+                    return True
+        return False
+
     def stable_files(self) -> dict[str, bytes | None]:
         """What would be left if the power went now and nothing unsynced were kept; None for a folder."""
         return {
@@ -99,46 +84,19 @@ class NodeDisk(SimDisk):
         }
 
 
-class SimEngine(MemoryEngine):
-    """LMDB's twin on a node's disk: its commits count as operations of the disk, at which the power may go."""
-
-    disk: NodeDisk
-    poisoned = False
-    """A put failed: as with LMDB, nothing but an abort is of use then."""
-
-    def note(self, table: MemoryTable, key: bytes, before: bytes | None) -> None:
-        if self.poisoned:
-            raise DiskError("the transaction of the simulated index has to be aborted")
-        self.poisoned = self.fail_put is not None
-        super().note(table, key, before)
-
-    def abort(self) -> None:
-        self.poisoned = False
-        super().abort()
-
-    def commit(self, sync: bool = True) -> None:
-        disk = self.disk
-        if self.poisoned:
-            raise DiskError("the transaction of the simulated index has to be aborted")
-        if disk.capacity_bytes < disk.plenty_bytes and disk.random.random() < 0.3:
-            self.fail_commit = DiskFull("no space for the simulated index")
-        if not disk.count():
-            super().commit(sync)
-            return
-        if disk.random.random() < 0.5:
-            super().commit(sync)
-        raise PowerCut
-
-
 class _WatchedGroup(Group):
-    """Tells the judge when a resync takes the state machine over entries that it never applied."""
+    """Tells the judge when the state machine stands somewhere else than after the entry that it applied last."""
 
     owner: SimNode
+
+    def rewind_applied(self, index: int) -> None:
+        super().rewind_applied(index)
+        self.owner.watcher.stands_at(self.owner, self.applied_index)
 
     def jump(self, index: int, term: int, membership: tuple[int, Membership]) -> None:
         super().jump(index, term, membership)
         self.owner.world.reached["jumps of the log"] += 1
-        self.owner.watcher.resynced(self.owner, index)
+        self.owner.watcher.stands_at(self.owner, index)
 
 
 class _Watched(Replica):
@@ -150,19 +108,30 @@ class _Watched(Replica):
         Replica.apply(self, index, term, payload)
         self.owner.watcher.applied(self.owner, index, term, payload)
 
+    def _commit_index(self, now: float) -> None:
+        before = self.counters.index_commits
+        super()._commit_index(now)
+        self.owner.world.reached["commits of the index"] += self.counters.index_commits - before
+
     def _trim_log(self) -> None:
-        reached = self.owner.world.reached
-        reached["commits of the index"] += 1
         before = self.group.journal.first_index
         super()._trim_log()
-        reached["trims of the log"] += self.group.journal.first_index > before
+        self.owner.world.reached["trims of the log"] += self.group.journal.first_index > before
 
 
 class SimNode:
     """A machine with a disk; `replica` is there while `running`."""
 
     def __init__(
-        self, world: World, network: Network, watcher: Watcher, names: Sequence[str], number: int
+        self,
+        world: World,
+        network: Network,
+        watcher: Watcher,
+        names: Sequence[str],
+        number: int,
+        conditions: Conditions,
+        *,
+        on_lmdb: bool = False,
     ) -> None:
         self.world = world
         self.network = network
@@ -171,18 +140,17 @@ class SimNode:
         self.name = names[number - 1]
         self.nodes = dict(enumerate(names, 1))
         self.disk = NodeDisk(world.rng.getrandbits(32), world.reached)
-        self.engine = SimEngine(TABLES)
-        self.engine.disk = self.disk
+        make = LmdbSimEngine if on_lmdb else MemorySimEngine
+        self.engine: SimEngine = make(TABLES, self.disk)
         self.replica: _Watched
         self.index: Index
-        self.timing = TIMING
-        self.limits = LIMITS
-        self.flow = Flow()
+        self.conditions = conditions
         self.cut_at_new_term = False
         self.dies_when_elected = False
         self.on_stop: Callable[[SimNode], None] = lambda node: None
         self._term = 0
         self.sync_s = (0.0005, 0.004)
+        self.turn_s = TURN_S
         self.clock_offset = world.between(0.0, 1000.0)
         self.running = False
         self.life = 0
@@ -199,6 +167,16 @@ class SimNode:
     def now(self) -> float:
         """The node's own clock: never goes back, and may jump ahead."""
         return self.world.now + self.clock_offset
+
+    def orders(self, work: Callable[[], None]) -> None:
+        """An operator's order, or a program's."""
+        if self.running:
+
+            def run() -> None:
+                work()
+                self._wake()
+
+            self._now_or_later(run)
 
     @property
     def group(self) -> Group:
@@ -223,17 +201,17 @@ class SimNode:
         self._tick(self.life)
 
     def _open(self) -> None:
-        disk = self.disk
+        disk, conditions = self.disk, self.conditions
         journal = Journal.open(
             disk,
             "journal",
             JournalIdentity(CLUSTER_ID, SHARD, self.number),
-            JOURNAL_LIMITS,
+            conditions.journal,
             create=not self._made,
         )
         self.index = Index(self.engine, Identity("simulated", SHARD, str(self.number)))
         finish_jump(self.index, journal)
-        blobs = BlobStore.open(disk, "blobs", self.index, BLOB_LIMITS)
+        blobs = BlobStore.open(disk, "blobs", self.index, conditions.blobs)
         machine = Machine(self.index)
         sessions = random.Random(self.world.rng.getrandbits(32))
         replica = _Watched(
@@ -241,7 +219,7 @@ class SimNode:
             self.name,
             machine,
             blobs,
-            self.limits,
+            conditions.limits,
             cluster="simulated",
             new_session=lambda: sessions.getrandbits(63),
         )
@@ -257,8 +235,8 @@ class SimNode:
             machine.applied_index,
             random.Random(self.world.rng.getrandbits(32)),
             self.now,
-            self.timing,
-            self.flow,
+            conditions.timing,
+            conditions.flow,
             membership_index=at,
         )
         group.owner = self
@@ -268,7 +246,7 @@ class SimNode:
     def kill(self) -> None:
         """SIGKILL: what was written stays."""
         self._stop(None)
-        self.engine.abort()
+        self.engine.killed()
 
     def power_off(self) -> None:
         self._stop(None)
@@ -294,7 +272,7 @@ class SimNode:
         if isinstance(error, PowerCut | SyncFailed):
             self._lose_power()
         elif isinstance(error, DiskFull) or (isinstance(error, DiskError) and self.engine.poisoned):
-            self.engine.abort()
+            self.engine.killed()
         else:
             self.watcher.stopped(self, error)
 
@@ -389,7 +367,7 @@ class SimNode:
     def _wake(self) -> None:
         if not self._turn_due:
             self._turn_due = True
-            self._later(TURN_S, self._turn)
+            self._later(self.turn_s, self._turn)
 
     def _turn(self) -> None:
         self._turn_due = False
@@ -429,7 +407,7 @@ class SimNode:
         """Acknowledgements leave before anything is applied; what comes in meanwhile is taken first."""
         self.replica.end_sync(self.now)
         if self._flush():
-            self._later(TURN_S, self._advance)
+            self._later(self.turn_s, self._advance)
         else:
             self._advance()
 
@@ -507,28 +485,7 @@ class SimNode:
     def transfer(self, number: int) -> None:
         def work() -> None:
             if self.group.is_leader and number != self.number:
-                try:
+                with suppress(ValueError):
                     self.group.transfer(self.now, number)
-                except ValueError:
-                    return
-                self._wake()
 
-        self._now_or_later(work)
-
-    def use_limits(self, log_bytes_max: int, index_commit_s: float) -> None:
-        """Other limits from the next start on."""
-        self.limits = replace(
-            self.limits,
-            log=LogLimits(bytes_max=log_bytes_max),
-            index_commit_s=index_commit_s,
-        )
-
-    def use_fallback(self, fallback_s: float) -> None:
-        """How long a leader that reaches no majority goes on, from the next start on."""
-        self.timing = replace(self.timing, fallback_s=fallback_s)
-
-    def use_flow(self, message_bytes_max: int, in_flight_bytes_max: int) -> None:
-        """How entries flow to followers, from the next start on."""
-        self.flow = Flow(
-            message_bytes_max=message_bytes_max, in_flight_bytes_max=in_flight_bytes_max
-        )
+        self.orders(work)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import random
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
@@ -23,11 +24,14 @@ from tests.simulation.faults import Injector
 from tests.simulation.judge import Judge
 from tests.simulation.network import Network
 from tests.simulation.node import Broken, SimNode
+from tests.simulation.swarm import draw
 from tests.simulation.world import World
 
 FAULTY_S = 40.0
 CALM_S_MAX = 30.0
 STEP_S = 0.5
+LMDB_EVERY = 8
+"""One seed in so many has LMDB itself for its indices, and not LMDB's twin."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,27 +53,22 @@ class Outcome:
 class Simulation:
     """One seed. Everything that the run depends on comes from it."""
 
-    def __init__(self, seed: int, nodes: int, *, verbose: bool = False) -> None:
+    def __init__(
+        self, seed: int, nodes: int, *, lmdb: bool | None = None, verbose: bool = False
+    ) -> None:
         self.world = world = World(seed, verbose=verbose)
+        self.conditions = conditions = draw(random.Random(world.rng.getrandbits(32)), nodes)
+        on_lmdb = seed % LMDB_EVERY == LMDB_EVERY - 1 if lmdb is None else lmdb
         names = [f"n{i}" for i in range(1, nodes + 1)]
         self.network = Network(world, names)
-        self.judge = Judge(world, durability_share=0.1)
+        self.judge = Judge(world, durability_share=0.03)
         self.nodes = [
-            SimNode(world, self.network, self.judge, names, i) for i in range(1, nodes + 1)
+            SimNode(world, self.network, self.judge, names, i, conditions, on_lmdb=on_lmdb)
+            for i in range(1, nodes + 1)
         ]
         self.judge.nodes = {node.name: node for node in self.nodes}
-        log_bytes_max = world.rng.choice((6 << 10, 12 << 10, 1 << 30))
-        message_bytes_max = world.rng.choice((1, 1 << 10, 1 << 20))
-        fallback_s = world.rng.choice((1.6, 6.0))
-        index_commit_s = world.rng.choice((0.0, 0.05, 0.5))
-        for node in self.nodes:
-            node.use_fallback(fallback_s)
-            node.use_limits(log_bytes_max, index_commit_s)
-            node.use_flow(message_bytes_max, 8 << 10)
         self.history = History()
         knowledge = Knowledge()
-        think_s = world.rng.choice((0.1, 0.4, 1.0))
-        loss = world.rng.choice((0.0, 0.02, 0.15))
         self.clients = [
             Client(
                 f"c{i}",
@@ -78,12 +77,11 @@ class Simulation:
                 self.judge.nodes,
                 self.history,
                 knowledge,
-                think_s=think_s,
-                loss=loss,
+                conditions.habits,
             )
-            for i in range(world.rng.randint(2, 5))
+            for i in range(conditions.habits.clients)
         ]
-        self.injector = Injector(world, self.network, self.nodes)
+        self.injector = Injector(world, self.network, self.nodes, conditions)
 
     def run(self) -> Outcome:
         world = self.world
@@ -99,6 +97,9 @@ class Simulation:
             problem = f"error: {type(e).__name__}: {e}"
             if world._verbose:
                 raise
+        finally:
+            for node in self.nodes:
+                node.engine.close()
         if problem:
             world.log(problem)
         return Outcome(
@@ -195,11 +196,13 @@ def _told(problems: list[Problem]) -> str:
     return "history: " + "\n".join(map(str, problems[:5]))
 
 
-def simulate(seed: int, nodes: int, *, verbose: bool = False) -> Outcome:
-    """Run one seed. Nothing outside of the run is touched but the engine's clock and the logging level."""
+def simulate(seed: int, nodes: int, *, lmdb: bool | None = None, verbose: bool = False) -> Outcome:
+    """Run one seed. Without `lmdb` the seed decides what the indices are kept in; it is the same run either way.
+
+    Nothing outside of the run is touched but the engine's clock and the logging level."""
     logging.disable(logging.CRITICAL)
     try:
-        return Simulation(seed, nodes, verbose=verbose).run()
+        return Simulation(seed, nodes, lmdb=lmdb, verbose=verbose).run()
     finally:
         logging.disable(logging.NOTSET)
 

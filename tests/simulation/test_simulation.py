@@ -14,7 +14,7 @@ from raftmail.consensus.group import Group
 from raftmail.shard.replica import Replica
 from tests.consensus.planting import planted
 from tests.simulation.planted import FAULTS, seeds_until_found
-from tests.simulation.run import simulate
+from tests.simulation.run import Simulation, simulate
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -27,7 +27,9 @@ REACHED = (
 
 
 def trace_in_another_process(seed: int, hash_seed: str) -> str:
-    code = f"from tests.simulation.run import simulate; print(simulate({seed}, 3).trace)"
+    code = (
+        f"from tests.simulation.run import Simulation, simulate; print(simulate({seed}, 3).trace)"
+    )
     environment = {**os.environ, "PYTHONHASHSEED": hash_seed}
     environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), *sys.path])
     run = subprocess.run(
@@ -49,6 +51,11 @@ def test_the_same_seed_is_the_same_run_to_the_byte() -> None:
     assert first.trace != simulate(2, 3).trace
 
 
+@pytest.mark.parametrize("seed", [3, 8])
+def test_a_run_on_lmdb_is_the_same_as_on_its_twin(seed: int) -> None:
+    assert simulate(seed, 3, lmdb=True).trace == simulate(seed, 3, lmdb=False).trace
+
+
 @pytest.mark.parametrize(("seed", "nodes"), [(1, 1), (4, 3), (3, 5)])
 def test_a_cluster_keeps_its_promises_and_converges(seed: int, nodes: int) -> None:
     outcome = simulate(seed, nodes)
@@ -58,7 +65,7 @@ def test_a_cluster_keeps_its_promises_and_converges(seed: int, nodes: int) -> No
 
 def test_runs_reach_what_they_are_made_for() -> None:
     reached: Counter[str] = Counter()
-    for seed in range(10):
+    for seed in range(6):
         reached.update(simulate(seed, 3).reached)
     assert {what for what in REACHED if not reached[what]} == set()
 
@@ -78,3 +85,17 @@ def test_a_planted_fault_is_found(name: str) -> None:
     seeds, problem = seeds_until_found(FAULTS[name], 40)
     assert seeds and problem
     assert (Group.engine_apply, Replica.barrier) == before
+
+
+def test_replicas_that_are_all_being_compared_wake_themselves() -> None:
+    """While they are frozen nobody leads, and no message of Raft wakes them."""
+    simulation = Simulation(1, 3)
+    for node in simulation.nodes:
+        node.start()
+    simulation.world.run_until(0.3)
+    assert not any(node.group.is_leader for node in simulation.nodes)
+    for node in simulation.nodes:
+        node.replica.recovery.desk.need(full=True)
+    simulation.world.run_until(60.0)
+    desks = [node.replica.recovery.desk for node in simulation.nodes]
+    assert [(desk.holds, desk.needs_records) for desk in desks] == [(False, False)] * 3

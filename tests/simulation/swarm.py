@@ -1,0 +1,260 @@
+"""What sort of cluster, clients and faults a seed has.
+
+Faults hide each other: a cluster that loses power all the time never gets far enough for its log to be trimmed, and one where
+everything may happen at once seldom has the one thing twice in a row. So every seed draws its own subset of faults, each with a weight of
+its own, its own limits and its own clients (Groce et al., "Swarm Testing", 2012), and some seeds are about one thing alone.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from raftmail.consensus.group import Flow, Timing
+from raftmail.consensus.journal import JournalLimits
+from raftmail.resync.limits import Limits as ResyncLimits
+from raftmail.resync.scrub import ScrubLimits
+from raftmail.shard.bodies import BodyLimits
+from raftmail.shard.compaction import LogLimits
+from raftmail.shard.limits import Limits
+from raftmail.storage.blobs import BlobLimits
+
+ALONE = (
+    "kill",
+    "power_now",
+    "power_at_operation",
+    "power_at_new_term",
+    "power_everywhere",
+    "fail_sync",
+    "full_disk",
+    "slow_disk",
+    "slow_node",
+    "pause",
+    "jump_clock",
+)
+"""Faults that a single node can have."""
+
+AMONG_OTHERS = (
+    "isolate",
+    "split",
+    "chain",
+    "one_way",
+    "reset",
+    "transfer",
+    "leave_behind",
+    "order_resync",
+)
+
+PLAIN_CALLS = {
+    "save": 0.30,
+    "store": 0.20,
+    "copy": 0.08,
+    "expunge": 0.10,
+    "fetch": 0.24,
+    "mailbox": 0.04,
+    "body": 0.04,
+}
+"""What clients ask for, by share."""
+
+
+@dataclass(frozen=True, slots=True)
+class Habits:
+    """Of the clients. `repeats` is the share of messages saved whose body was saved before, `loss` that of requests and answers that get
+    lost, `again` that of requests that are sent twice."""
+
+    clients: int
+    think_s: float
+    loss: float
+    again: float
+    repeats: float
+    impatience_s: tuple[float, float]
+    calls: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """Of one seed. `faults` has the weight of each; one comes every `pace_s` on average."""
+
+    limits: Limits
+    timing: Timing
+    flow: Flow
+    journal: JournalLimits
+    blobs: BlobLimits
+    habits: Habits
+    faults: Mapping[str, float]
+    pace_s: float
+    repeat_chance: float
+    slow_chance: float
+    down_s: Sequence[float]
+    """How long what stopped stays down, at most; one of these."""
+
+
+def draw(rng: random.Random, nodes: int) -> Conditions:
+    """The conditions of a seed."""
+    conditions = _any(rng, nodes)
+    kind = rng.random()
+    if nodes > 1 and kind < 0.45:
+        special = _SPECIAL[int(kind / 0.45 * len(_SPECIAL))]
+        conditions = special(rng, conditions)
+    return conditions
+
+
+def _any(rng: random.Random, nodes: int) -> Conditions:
+    kinds = ALONE + (AMONG_OTHERS if nodes > 1 else ())
+    faults = {kind: rng.choice((0.3, 1.0, 3.0)) for kind in kinds if rng.random() < 0.5}
+    return Conditions(
+        _limits(rng),
+        # Slower than a real node's, so that more happens for each heartbeat that is simulated.
+        Timing(
+            heartbeat_s=0.25,
+            election_min_s=0.8,
+            election_max_s=1.6,
+            fallback_s=rng.choice((1.6, 6.0)),
+        ),
+        Flow(
+            message_bytes_max=rng.choice((1, 1 << 10, 1 << 20)),
+            in_flight_bytes_max=8 << 10,
+            parked_bytes_max=rng.choice((2 << 10, 1 << 20)),
+            apply_entries_max=rng.choice((1, 5, 512)),
+        ),
+        JournalLimits(
+            segment_bytes_max=rng.choice((1 << 10, 4 << 10)),
+            prealloc_bytes_min=2 << 10,
+            prealloc_bytes_max=4 << 10,
+            reserve_bytes=1 << 10,
+            cache_bytes_max=rng.choice((0, 4 << 10)),
+        ),
+        BlobLimits(
+            segment_bytes_max=rng.choice((2 << 10, 16 << 10)),
+            alloc_bytes_min=1 << 10,
+            alloc_bytes_max=4 << 10,
+            free_bytes_min=0,
+            dead_percent_min=rng.choice((10, 50)),
+        ),
+        _habits(rng),
+        faults or {"kill": 1.0},
+        rng.choice((0.3, 0.8, 2.0, 4.0)),
+        rng.choice((0.0, 0.3, 0.8)),
+        rng.choice((0.0, 0.0, 0.02)),
+        rng.choice(((0.01, 0.3, 1.0, 6.0), (0.3,), (6.0, 15.0))),
+    )
+
+
+def _limits(rng: random.Random) -> Limits:
+    quick = rng.random() < 0.5
+    return Limits(
+        entry_requests_max=rng.choice((1, 8)),
+        entry_bytes_max=4 << 10,
+        index_commit_requests_max=rng.choice((1, 24)),
+        index_commit_s=rng.choice((0.0, 0.05, 0.5, 2.0)),
+        log=LogLimits(
+            bytes_max=rng.choice((1, 6 << 10, 12 << 10, 1 << 30)),
+            entries_max=rng.choice((0, 0, 50)),
+            age_s=rng.choice((0.0, 0.0, 3.0)),
+        ),
+        log_look_s=0.5,
+        resync=_resync(rng),
+        scrub=ScrubLimits(page_rows=16, rest_s=rng.choice((2.0, 6 * 3600.0))),
+        bodies=BodyLimits(
+            answer_s=0.5,
+            reclaim_bytes=rng.choice((1 << 10, 16 << 10)),
+            reclaim_look_bytes=8 << 10,
+            reclaim_look_s=0.1 if quick else 0.5,
+            reclaim_rest_s=0.1 if quick else 1.0,
+        ),
+    )
+
+
+def _resync(rng: random.Random) -> ResyncLimits:
+    """Small steps and commits, so that there is a middle in which things can happen."""
+    if rng.random() < 0.3:
+        return ResyncLimits(retry_max_s=2.0)
+    return ResyncLimits(
+        requests_max=rng.choice((1, 4)),
+        answer_bytes=rng.choice((200, 2 << 10)),
+        answer_rows_max=rng.choice((2, 16)),
+        body_request_bytes=1 << 10,
+        mailboxes_parallel=rng.choice((1, 8)),
+        commit_rows=rng.choice((1, 10)),
+        step_rows=rng.choice((4, 64)),
+        step_bytes=rng.choice((300, 4 << 10)),
+        silence_s=5.0,
+        retry_max_s=2.0,
+    )
+
+
+def _habits(rng: random.Random) -> Habits:
+    return Habits(
+        clients=rng.randint(2, 5),
+        think_s=rng.choice((0.1, 0.4, 1.0)),
+        loss=rng.choice((0.0, 0.02, 0.15)),
+        again=rng.choice((0.03, 0.03, 0.2)),
+        repeats=rng.choice((0.05, 0.05, 0.6)),
+        impatience_s=rng.choice(((0.5, 3.0), (0.05, 0.5))),
+        calls={
+            what: share * rng.choice((0.4, 1.0, 1.0, 2.5)) for what, share in PLAIN_CALLS.items()
+        },
+    )
+
+
+# -- seeds about one thing
+
+
+def _elections(rng: random.Random, base: Conditions) -> Conditions:
+    """Elections, one after the other."""
+    faults = {"power_at_new_term": 1.0, "kill_leader": 1.0, "isolate": 1.0, "reset": 1.0}
+    return replace(base, faults=faults, pace_s=0.3)
+
+
+def _lonely_masters(rng: random.Random, base: Conditions) -> Conditions:
+    """Masters that go on writing alone, and come back."""
+    faults = {"isolate_leader": 2.0, "reset": 1.0, "slow_disk": 1.0}
+    habits = replace(base.habits, think_s=0.1, loss=0.0)
+    return replace(base, faults=faults, pace_s=1.0, habits=habits)
+
+
+def _behind_the_log(rng: random.Random, base: Conditions) -> Conditions:
+    """Masters that go on writing alone, are left behind by a log that is trimmed at once, and are resynced under fire."""
+    faults = {"isolate_leader": 2.0, "leave_behind": 2.0, "kill_resynced": 2.0, "transfer": 0.5}
+    return replace(
+        base,
+        faults=faults,
+        pace_s=rng.choice((0.5, 1.5)),
+        limits=replace(base.limits, log=LogLimits(bytes_max=1), index_commit_s=0.05),
+        journal=replace(base.journal, segment_bytes_max=1 << 10),
+        habits=replace(base.habits, think_s=0.1),
+    )
+
+
+def _dead_bodies(rng: random.Random, base: Conditions) -> Conditions:
+    """Bodies that lose their last message, and are given back and needed again at once."""
+    calls = {**PLAIN_CALLS, "save": 0.5, "expunge": 0.35, "store": 0.05, "fetch": 0.1}
+    habits = replace(base.habits, repeats=0.7, calls=calls, think_s=0.1)
+    return replace(
+        base,
+        limits=replace(
+            base.limits,
+            bodies=replace(
+                base.limits.bodies, reclaim_look_s=0.05, reclaim_rest_s=0.05, reclaim_pause_s=0.05
+            ),
+        ),
+        blobs=replace(base.blobs, segment_bytes_max=2 << 10, dead_percent_min=10),
+        habits=habits,
+    )
+
+
+def _lost_answers(rng: random.Random, base: Conditions) -> Conditions:
+    """Answers that get lost, while masters restart with an index that has everything."""
+    faults = {"kill_leader": 2.0, "transfer": 1.0, "power_everywhere": 1.0}
+    return replace(
+        base,
+        faults=faults,
+        pace_s=0.8,
+        limits=replace(base.limits, index_commit_s=0.0, index_commit_requests_max=1),
+        down_s=(0.05,),
+        habits=replace(base.habits, loss=0.3, again=0.2, think_s=0.1, impatience_s=(0.3, 1.5)),
+    )
+
+
+_SPECIAL = (_elections, _lonely_masters, _behind_the_log, _dead_bodies, _lost_answers)
