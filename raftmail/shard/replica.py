@@ -318,7 +318,7 @@ class Replica:
 
     @property
     def needs_turn(self) -> bool:
-        """Whether a tick left anything to send, sync, apply or commit, or a resync is under way, of which nothing else may wake a replica."""
+        """Whether a tick left anything to send, sync, apply or commit, or a resync is under way (nothing else may wake it)."""
         group = self.group
         since = self._index_dirty_since
         return (

@@ -155,7 +155,7 @@ def _limits(rng: random.Random) -> Limits:
         ),
         log_look_s=0.5,
         resync=_resync(rng),
-        scrub=ScrubLimits(page_rows=16, rest_s=rng.choice((2.0, 6 * 3600.0))),
+        scrub=ScrubLimits(page_rows=16, period_s=rng.choice((2.0, 6 * 3600.0))),
         bodies=BodyLimits(
             answer_s=0.5,
             reclaim_bytes=rng.choice((1 << 10, 16 << 10)),
