@@ -107,8 +107,8 @@ FAULTS: dict[str, Fault] = {
         (
             Replica,
             "_trim_log",
-            "min(self.machine.durable_index, first + drop)",
-            "self.group.applied_index",
+            "self.machine.durable_index)",
+            "self.group.applied_index)",
         ),
     ),
     "uids-given-again": _fault(
