@@ -18,6 +18,7 @@ from raftmail_chaos.faults import Arena, Weather, bad_network
 from raftmail_chaos.toxiproxy import Links, check_version, find_server
 
 _ANSWER_S = 10.0
+_RESETS_S = 60.0
 
 
 def _program(folder: Path, says: str) -> Path:
@@ -148,24 +149,25 @@ def test_resets_break_connections_that_carried_data_and_let_new_ones_through(
         async with _links(tmp_path) as links:
             arena = Arena(Cluster(tmp_path, {}), links, random.Random(1))
             weather = Weather("resets", "reset_peer", {"timeout": 0}, every_s=0.2)
-            fault = asyncio.create_task(bad_network(arena, [("a", "b")], weather, 1.0))
+            fault = asyncio.create_task(bad_network(arena, [("a", "b")], weather, 3600.0))
             host, _, port = links.addresses["a", "b"].rpartition(":")
             broken = echoes = 0
-            while not fault.done():
-                with contextlib.suppress(ConnectionError):
-                    reader, writer = await asyncio.open_connection(host, int(port))
-                    try:
-                        while not fault.done():
-                            writer.write(b"ping\n")
-                            if not await reader.readline():
-                                break
-                            echoes += 1
-                            await asyncio.sleep(0.01)
-                    finally:
-                        writer.close()
-                broken += not fault.done()
-            await fault
-            assert broken and echoes > broken
+            async with asyncio.timeout(_RESETS_S):
+                while broken < 2 or echoes <= broken:
+                    with contextlib.suppress(ConnectionError):
+                        reader, writer = await asyncio.open_connection(host, int(port))
+                        try:
+                            while True:
+                                writer.write(b"ping\n")
+                                if not await reader.readline():
+                                    break
+                                echoes += 1
+                                await asyncio.sleep(0.01)
+                        finally:
+                            writer.close()
+                    broken += 1
+            fault.cancel()
+            await asyncio.gather(fault, return_exceptions=True)
             assert await _echoes(links, "a", "b")
 
     asyncio.run(run())
