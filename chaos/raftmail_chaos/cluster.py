@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import time
+import weakref
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,7 +39,8 @@ LOOPBACK = "127.0.0.1"
 
 
 class Ports:
-    """Free ports of this machine's, or namespace's, `host`, all from one block."""
+    """Free ports of this machine's, or namespace's, `host`, all from one block, which is nobody else's while this object is there: also
+    not that of a run beside this one while a node is down."""
 
     def __init__(self, count: int, host: str = LOOPBACK) -> None:
         """Raises `ChaosError`."""
@@ -46,7 +48,12 @@ class Ports:
         blocks = list(range(10_000, 32_000, _BLOCK))
         random.shuffle(blocks)
         for block in blocks:
-            self._free = [port for port in range(block, block + _BLOCK) if _is_free(host, port)]
+            claim = _listening(host, block)
+            if claim is None:
+                continue
+            weakref.finalize(self, claim.close)
+            ports = range(block + 1, block + _BLOCK)
+            self._free = [port for port in ports if _is_free(host, port)]
             if len(self._free) >= count:
                 return
         raise ChaosError(f"there are no {count} free ports between 10000 and 32000 on {host}")
@@ -56,15 +63,24 @@ class Ports:
         return f"{self.host}:{self._free.pop(0)}"
 
 
+def _listening(host: str, port: int) -> socket.socket | None:
+    """A socket that listens there; None when the port is taken."""
+    probe = socket.socket()
+    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        probe.bind((host, port))
+        probe.listen()
+    except OSError:
+        probe.close()
+        return None
+    return probe
+
+
 def _is_free(host: str, port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-            probe.listen()
-        except OSError:
-            return False
-        return True
+    probe = _listening(host, port)
+    if probe is not None:
+        probe.close()
+    return probe is not None
 
 
 @dataclass(slots=True)
