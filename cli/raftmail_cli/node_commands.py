@@ -50,6 +50,13 @@ class _Named(click.ParamType[tuple[str, str]]):
         return name, address
 
 
+_workers_option = click.option(
+    "--workers",
+    type=click.IntRange(1, 8),
+    help="Processes over which each node spreads its work, one for each core  [default: 1]",
+)
+
+
 @click.command()
 @click.argument("folder", metavar="DIR", type=_FOLDER)
 @click.option(
@@ -89,6 +96,7 @@ class _Named(click.ParamType[tuple[str, str]]):
     show_default=True,
     help="Replicas of each part.",
 )
+@_workers_option
 @output_option
 @pass_settings
 def init(
@@ -99,6 +107,7 @@ def init(
     lmtps: tuple[tuple[str, str], ...],
     shards: int,
     replicas: int,
+    workers: int | None,
 ) -> None:
     """Make the configuration, keys and certificates of a new cluster.
 
@@ -107,7 +116,7 @@ def init(
     from raftmail.node.bootstrap import BootstrapError, make_cluster
 
     try:
-        plans = _plans(nodes, dict(clients), dict(lmtps))
+        plans = _plans(nodes, dict(clients), dict(lmtps), workers or 1)
         made = make_cluster(folder, plans, shards=shards, replicas=replicas, now=datetime.now(UTC))
     except (BootstrapError, ValueError) as error:
         raise CliError(str(error)) from None
@@ -134,7 +143,10 @@ def init(
 
 
 def _plans(
-    nodes: Sequence[tuple[str, str]], clients: dict[str, str], lmtps: dict[str, str]
+    nodes: Sequence[tuple[str, str]],
+    clients: dict[str, str],
+    lmtps: dict[str, str],
+    workers: int,
 ) -> list[NodePlan]:
     from raftmail.node.bootstrap import NodePlan, split_address
 
@@ -155,6 +167,7 @@ def _plans(
                 peer,
                 clients.get(name, f"{host}:{port + 1}"),
                 lmtps.get(name, f"{host}:{port + 2}"),
+                workers=workers,
             )
         )
     return plans
@@ -202,6 +215,7 @@ def node(folder: Path) -> None:
     help="Node i has this port + 10 i for peers, + 1 for clients, + 2 for LMTP  [default: 9000]",
 )
 @click.option("--shards", type=click.IntRange(1, 4096), help=f"  [default: {SHARDS}]")
+@_workers_option
 @output_option
 @pass_settings
 def up(
@@ -210,6 +224,7 @@ def up(
     nodes: int | None,
     base_port: int | None,
     shards: int | None,
+    workers: int | None,
 ) -> None:
     """Run a cluster on this machine, each node a process of its own, until Ctrl-C or SIGTERM.
 
@@ -218,7 +233,7 @@ def up(
     """
     from raftmail_cli import processes
 
-    cluster = processes.loopback_cluster(folder, nodes, base_port, shards)
+    cluster = processes.loopback_cluster(folder, nodes, base_port, shards, workers)
     running = _running_already(folder)
     if running:
         raise CliError(

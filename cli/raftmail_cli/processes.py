@@ -49,11 +49,15 @@ def node_argv(folder: Path) -> tuple[str, ...]:
 
 
 def loopback_cluster(
-    folder: Path, nodes: int | None, base_port: int | None, shards: int | None
+    folder: Path,
+    nodes: int | None,
+    base_port: int | None,
+    shards: int | None,
+    workers: int | None = None,
 ) -> ClusterFile:
     """The cluster of a folder, made if the folder is empty or missing.
 
-    None takes what is there, or else 3 nodes from port 9000 with 16 shards. Raises `CliError`,
+    None takes what is there, or else 3 nodes of one worker from port 9000 with 16 shards. Raises `CliError`,
     also when what is there differs from what is asked for."""
     folder = folder.absolute()
     plans = _existing(folder, shards)
@@ -70,9 +74,14 @@ def loopback_cluster(
                 f"{folder}: holds a cluster from port {port} on, not {base_port}; leave "
                 "--base-port out, or name another folder"
             )
+        if any(workers not in (None, plan.workers) for plan in plans):
+            raise CliError(
+                f"{folder}: holds nodes of {plans[0].workers} workers, not {workers}; leave --workers "
+                "out, or change node.workers in each node.toml"
+            )
     else:
         try:
-            plans = plan_loopback(nodes or 3, base_port or 9000)
+            plans = plan_loopback(nodes or 3, base_port or 9000, workers or 1)
             make_cluster(folder, plans, shards=shards or SHARDS, now=datetime.now(UTC))
         except (BootstrapError, ValueError) as error:
             raise CliError(str(error)) from None
@@ -101,7 +110,15 @@ def _existing(folder: Path, shards: int | None) -> list[NodePlan]:
                     "leave --shards out, or name another folder"
                 )
             listen = found.listen
-            plans.append(NodePlan(found.node.name, listen.peer, listen.client, listen.lmtp))
+            plans.append(
+                NodePlan(
+                    found.node.name,
+                    listen.peer,
+                    listen.client,
+                    listen.lmtp,
+                    workers=found.node.workers,
+                )
+            )
     except ConfigError as error:
         raise CliError(str(error)) from None
     return sorted(plans, key=lambda plan: split_address(plan.peer))

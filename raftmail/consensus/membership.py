@@ -24,7 +24,7 @@ ID_MAX: Final = 2**32 - 2
 """The largest replica id, as messages carry them."""
 
 _VERSION: Final = 1
-_NODE: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
+_NODE: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?(\.[2-9])?")
 
 
 class BadMembership(ValueError):

@@ -67,12 +67,15 @@ class LmtpServer:
             config.close_timeout_s / 4,
         )
 
-    async def listen_tcp(self, host: str, port: int) -> tuple[str, int]:
-        """Take connections on a TCP port, any free one for 0; returns address and port.
+    async def listen_tcp(self, host: str, port: int, *, shared: bool = False) -> tuple[str, int]:
+        """Take connections on a TCP port, any free one for 0; returns address and port. With
+        `shared`, other processes that say so too may listen there as well.
 
         Raises OSError where the port cannot be had.
         """
-        listener = await self._loop.create_server(self._accept, host, port, backlog=_BACKLOG)
+        listener = await self._loop.create_server(
+            self._accept, host, port, backlog=_BACKLOG, reuse_port=shared
+        )
         self._add_listener(listener)
         name = listener.sockets[0].getsockname()
         return str(name[0]), int(name[1])

@@ -14,11 +14,12 @@ import os
 import secrets
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
 from raftmail.node import config
+from raftmail.node.config import Member
 from raftmail.wire import tls
 
 TOKEN_BYTES = 32
@@ -32,12 +33,14 @@ class BootstrapError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class NodePlan:
-    """A node to be made. Addresses are host:port; an empty `lmtp` switches LMTP off."""
+    """A node to be made. Addresses are host:port; an empty `lmtp` switches LMTP off. `workers` is over
+    how many processes it spreads its replicas."""
 
     name: str
     peer: str
     client: str
     lmtp: str = ""
+    workers: int = field(default=1, kw_only=True)
 
     @property
     def needs_tls(self) -> bool:
@@ -81,15 +84,16 @@ def read_authority(path: Path) -> str:
         raise BootstrapError(f"{path}: {error}; name the cluster's ca.pem") from None
 
 
-def plan_loopback(count: int, base_port: int) -> list[NodePlan]:
+def plan_loopback(count: int, base_port: int, workers: int = 1) -> list[NodePlan]:
     """Nodes n1, n2, … on this machine: node i, from 0, has the ports `base_port` + 10 i for its
-    peers, one more for clients, and one more for LMTP. Raises ValueError when they do not fit."""
-    if base_port < 1 or base_port + 10 * (count - 1) + 2 > 65535:
+    peers, one more for clients, one more for LMTP, and the next for the peers of its further
+    workers. Raises ValueError when they do not fit."""
+    if base_port < 1 or base_port + 10 * (count - 1) + 1 + workers > 65535:
         raise ValueError(f"{count} nodes from port {base_port} on do not fit below port 65536")
     plans = []
     for at in range(count):
         peer, client, lmtp = (f"127.0.0.1:{base_port + 10 * at + kind}" for kind in range(3))
-        plans.append(NodePlan(f"n{at + 1}", peer, client, lmtp))
+        plans.append(NodePlan(f"n{at + 1}", peer, client, lmtp, workers=workers))
     return plans
 
 
@@ -150,7 +154,7 @@ def _make(
     (folder / "ca").mkdir(mode=0o700)
     tls.save(ca, folder / "ca" / "ca.pem", folder / "ca" / "ca.key")
     _write_private(folder / "ca" / "token", token + "\n")
-    seeds = {plan.name: plan.peer for plan in plans}
+    seeds = {plan.name: Member(plan.peer, plan.workers) for plan in plans}
     folders = []
     for plan in plans:
         home = folder / plan.name
@@ -166,7 +170,7 @@ def write_node(
     home: Path,
     cluster: str,
     plan: NodePlan,
-    seeds: Mapping[str, str],
+    seeds: Mapping[str, Member],
     shards: int,
     replicas: int,
     pair: tls.Pair,
@@ -174,7 +178,7 @@ def write_node(
     token: str,
 ) -> None:
     """Make a node's folder. `pair` is its certificate with the key, `ca` the authority's certificate; `seeds` maps the names of nodes,
-    this one among them, to their addresses. Raises OSError, `config.ConfigError`."""
+    this one among them, to what is known of them. Raises OSError, `config.ConfigError`."""
     (home / "tls").mkdir(parents=True, mode=0o700)
     home.chmod(0o700)
     tls.save(pair, home / "tls" / "node.pem", home / "tls" / "node.key")
@@ -199,7 +203,7 @@ def _readme(plan: NodePlan) -> str:
 
 
 def _toml(
-    cluster: str, shards: int, replicas: int, plan: NodePlan, seeds: Mapping[str, str]
+    cluster: str, shards: int, replicas: int, plan: NodePlan, seeds: Mapping[str, Member]
 ) -> str:
     # A JSON string is also a TOML basic string.
     q = json.dumps
@@ -209,6 +213,8 @@ def _toml(
         "[node]",
         f"name = {q(plan.name)}",
         'data = "data"',
+        '# Processes over which the node spreads its work; "auto" is one for each core.',
+        f"workers = {plan.workers}",
         "",
         "# What the cluster began with, and nodes by which this one finds it. What it has become since, the cluster itself tells.",
         "[cluster]",
@@ -217,8 +223,9 @@ def _toml(
         f"replicas = {replicas}",
         "",
     ]
-    for name, peer in seeds.items():
-        lines += [f"[cluster.nodes.{name}]", f"peer = {q(peer)}", ""]
+    for name, seed in seeds.items():
+        lines += [f"[cluster.nodes.{name}]", f"peer = {q(seed.peer)}"]
+        lines += [f"workers = {seed.workers}", ""] if seed.workers > 1 else [""]
     lines += [
         "# Where this node listens.",
         "[listen]",

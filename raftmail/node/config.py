@@ -6,15 +6,17 @@ silently without effect. docs/operating.md lists the keys from the same table th
 
 from __future__ import annotations
 
+import os
 import re
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
 CONFIG_FILE = "node.toml"
+WORKERS_MAX = 8
 
 
 class ConfigError(Exception):
@@ -23,15 +25,19 @@ class ConfigError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A node of the cluster as the others reach it; addresses are host:port."""
+    """A node of the cluster as the others reach it; addresses are host:port. `workers` is how many it began with."""
 
     peer: str
+    workers: int = 1
 
 
 @dataclass(frozen=True, slots=True)
 class NodeSection:
+    """`workers` is over how many processes the node spreads its replicas; "auto" in the file is one for each core."""
+
     name: str
     data: str = "data"
+    workers: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +125,10 @@ class MailSection:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """A checked configuration. `folder` is where the file stands; relative paths start there."""
+    """A checked configuration. `folder` is where the file stands; relative paths start there.
+
+    A node of several workers is several nodes to the cluster, on one host: worker 1 has the node's name and addresses, worker K is
+    `NAME.K`, with a data folder and a peer address of its own (see `of_worker`)."""
 
     path: Path
     node: NodeSection
@@ -132,6 +141,21 @@ class Config:
     resync: ResyncSection = field(default_factory=ResyncSection)
     scrub: ScrubSection = field(default_factory=ScrubSection)
     verify: VerifySection = field(default_factory=VerifySection)
+    worker: int = 1
+
+    def of_worker(self, worker: int) -> Config:
+        """The configuration of one of a node's workers. All share the addresses for clients and mail; the unix socket is the first's."""
+        if worker == 1:
+            return self
+        listen = replace(self.listen, peer=worker_peer(self.listen.peer, worker), lmtp_socket="")
+        name = worker_name(self.node.name, worker)
+        section = replace(self.node, name=name, data=f"{self.node.data}.{worker}")
+        return replace(self, node=section, listen=listen, worker=worker)
+
+    @property
+    def every_worker(self) -> list[Config]:
+        """The configurations of all workers, this one's (the first) before the others."""
+        return [self.of_worker(worker) for worker in range(1, self.node.workers + 1)]
 
     @property
     def folder(self) -> Path:
@@ -149,6 +173,17 @@ class Config:
     def replica_id(self) -> int:
         """Replicas are numbered from 1 in the order of the nodes' names."""
         return self.names.index(self.node.name) + 1
+
+
+def worker_name(node: str, worker: int) -> str:
+    """What the cluster calls a worker of a node."""
+    return node if worker == 1 else f"{node}.{worker}"
+
+
+def worker_peer(peer: str, worker: int) -> str:
+    """Where a worker listens for peers: the node's own port and the two after it are the first's, the next is the second's."""
+    host, _, port = peer.rpartition(":")
+    return peer if worker == 1 else f"{host}:{int(port) + worker + 1}"
 
 
 Check = Callable[[Any], str | None]
@@ -178,6 +213,7 @@ def _name(value: str) -> str | None:
 
 _CHECKS: Mapping[str, Check] = {
     "node.name": _name,
+    "node.workers": _range(1, WORKERS_MAX),
     "cluster.id": lambda v: None if re.fullmatch(r"[0-9a-f]{32}", v) else "32 hexadecimal digits",
     "cluster.shards": _range(1, 4096),
     "cluster.replicas": _range(1, 15),
@@ -261,6 +297,8 @@ def _section(path: Path, name: str, kind: type[Any], table: Any) -> Any:
         if name == "cluster" and key == "nodes":
             values[key] = _members(path, value)
             continue
+        if name == "node" and key == "workers" and value == "auto":
+            value = min(WORKERS_MAX, len(os.sched_getaffinity(0)))
         wanted = _KINDS[str(spec.type)]
         if type(value) is not wanted:
             words = {"str": "a text in quotes", "int": "a whole number", "bool": "true or false"}
@@ -287,15 +325,20 @@ def _members(path: Path, value: Any) -> dict[str, Member]:
             raise ConfigError(f"{where}: the name is not allowed; it must be {allowed}")
         if (
             not isinstance(entry, dict)
-            or set(entry) != {"peer"}
+            or not {"peer"} <= set(entry) <= {"peer", "workers"}
             or not isinstance(entry["peer"], str)
         ):
-            raise ConfigError(f'{where}: must have exactly one key, peer = "host:port"')
+            raise ConfigError(f'{where}: must have peer = "host:port", and may have workers')
+        workers = entry.get("workers", 1)
+        if type(workers) is not int or not 1 <= workers <= WORKERS_MAX:
+            raise ConfigError(
+                f"{where}.workers: {workers!r} is not allowed; it must be a whole number from 1 to {WORKERS_MAX}"
+            )
         if (allowed := _address(entry["peer"])) is not None:
             raise ConfigError(
                 f"{where}.peer: {entry['peer']!r} is not allowed; it must be {allowed}"
             )
-        members[name] = Member(entry["peer"])
+        members[name] = Member(entry["peer"], workers)
     return members
 
 
@@ -314,3 +357,16 @@ def _check_together(config: Config) -> None:
     peers = [m.peer for m in config.cluster.nodes.values()]
     if len(set(peers)) != len(peers):
         raise ConfigError(f"{path}: cluster.nodes: two nodes have the same peer address")
+    listen = config.listen
+    taken = {listen.client: "listen.client", listen.lmtp: "listen.lmtp"}
+    for worker in config.every_worker[1:]:
+        peer = worker.listen.peer
+        if peer in taken:
+            raise ConfigError(
+                f"{path}: node.workers: worker {worker.worker} would listen for peers on {peer}, which is {taken[peer]}; choose that "
+                "one beside the node's peer port + 3 and those that follow, one for each further worker"
+            )
+        if (allowed := _address(peer)) is not None:
+            raise ConfigError(
+                f"{path}: node.workers: worker {worker.worker} would listen for peers on {peer}; it must be {allowed}"
+            )

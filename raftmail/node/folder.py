@@ -1,8 +1,8 @@
 """A node's data folder: whose it is, that one process uses it, and that what it once held is still there (D7, G12).
 
 Layout: `node.json` (identity), `replicas.json` (which replicas were made here), `lock`, `shards/N/{journal,index,blobs}`. Beside the
-configuration stands `joined.json`, a copy of the identity that is not on the data disk: a node that once held replicas and finds none has
-lost its disk, and must not vote under its old ids.
+configuration stands `joined.json` (of worker K `joined.K.json`), a copy of the identity that is not on the data disk: a node that once
+held replicas and finds none has lost its disk, and must not vote under its old ids.
 
 A replica that is in `replicas.json` is opened, never made again: what it voted and acknowledged is in its journal. One that is not there
 was never started, or is given up; what a crash left of it is cleared away.
@@ -106,8 +106,14 @@ def mark_joined(config: Config, made: Mapping[int, int]) -> None:
     identity and without its replicas is one that lost them."""
     config.data.mkdir(parents=True, exist_ok=True, mode=0o700)
     _write_made(config.data, made)
-    for folder, name in ((config.data, "node.json"), (config.folder, "joined.json")):
+    joined = _joined(config)
+    for folder, name in ((config.data, "node.json"), (joined.parent, joined.name)):
         write_json(folder, name, _identity(config))
+
+
+def _joined(config: Config) -> Path:
+    """Where it stands, off the data disk, that this worker of the node has held replicas."""
+    return config.folder / ("joined.json" if config.worker == 1 else f"joined.{config.worker}.json")
 
 
 def _identity(config: Config) -> dict[str, str | int]:
@@ -117,7 +123,7 @@ def _identity(config: Config) -> dict[str, str | int]:
 def _check_identity(config: Config) -> bool:
     wanted = _identity(config)
     path = config.data / "node.json"
-    joined = config.folder / "joined.json"
+    joined = _joined(config)
     if path.exists():
         try:
             found = json.loads(path.read_text())

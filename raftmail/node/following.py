@@ -23,7 +23,7 @@ from raftmail.cluster.view import ROOT_SHARD
 from raftmail.mail.codec import decode_answer, encode_query
 from raftmail.mail.queries import Configuration
 from raftmail.mail.service import Unavailable
-from raftmail.node.config import Config
+from raftmail.node.config import Config, worker_name, worker_peer
 from raftmail.storage.disk import RealDisk
 from raftmail.storage.records import IndexDamaged
 
@@ -53,8 +53,18 @@ def load_state(config: Config, *, founding: bool) -> ClusterState:
 def first_state(config: Config) -> ClusterState:
     """What a new cluster begins with: alike on every node that has the same [cluster] in its configuration."""
     cluster = config.cluster
-    nodes = [NodeRecord(name, member.peer) for name, member in cluster.nodes.items()]
-    return genesis(cluster.id, nodes, cluster.shards, cluster.replicas or len(nodes))
+    nodes = [
+        worker_record(name, member.peer, worker, member.workers)
+        for name, member in cluster.nodes.items()
+        for worker in range(1, member.workers + 1)
+    ]
+    return genesis(cluster.id, nodes, cluster.shards, cluster.replicas or len(cluster.nodes))
+
+
+def worker_record(node: str, peer: str, worker: int, workers: int) -> NodeRecord:
+    """What the cluster knows of a worker of a node; those of one node share its host."""
+    host = node if workers > 1 else ""
+    return NodeRecord(worker_name(node, worker), worker_peer(peer, worker), host=host)
 
 
 def save_state(data: Path, state: ClusterState) -> None:

@@ -27,6 +27,7 @@ from raftmail.consensus.journal import JournalError
 from raftmail.node.config import Config, ConfigError, load
 from raftmail.node.folder import FolderError
 from raftmail.node.node import Node
+from raftmail.node.workers import Watch
 from raftmail.storage.blobs import BlobsDamaged
 from raftmail.storage.disk import DiskError
 from raftmail.storage.index import IndexDamaged
@@ -55,17 +56,30 @@ _START_ERRORS = (
 
 
 def run(path: Path) -> int:
-    """Run the node of a configuration file (or its folder) until SIGTERM or SIGINT. Returns the exit code."""
+    """Run the node of a configuration file (or its folder) until SIGTERM or SIGINT, as one process or as several workers.
+    Returns the exit code."""
     try:
         check_version()
         config = load(path)
     except (ConfigError, WrongEngine) as e:
         return _refuse(e)
+    _log_as(config.node.name)
+    if config.node.workers > 1:
+        return Watch(config, _run_worker).run()
+    return uvloop.run(_serve(config))
+
+
+def _log_as(name: str) -> None:
     logging.basicConfig(
         stream=sys.stderr,
         level=logging.INFO,
-        format=f"%(asctime)s {config.node.name} %(levelname)s %(name)s: %(message)s",
+        format=f"%(asctime)s {name} %(levelname)s %(name)s: %(message)s",
+        force=True,
     )
+
+
+def _run_worker(config: Config) -> int:
+    _log_as(config.node.name)
     return uvloop.run(_serve(config))
 
 

@@ -20,6 +20,7 @@ from raftmail.lmtp.server import LmtpServer
 from raftmail.node.admin import Admin
 from raftmail.node.config import Config, ConfigError
 from raftmail.node.delivery import Delivery
+from raftmail.node.enrolment import Enrolment
 from raftmail.node.folder import DataFolder
 from raftmail.node.following import Following, load_state, peers_of, save_state
 from raftmail.node.operating import Operating
@@ -61,6 +62,7 @@ class Node:
     _flushing: bool = False
     _following: Following | None = None
     _operating: Operating | None = None
+    _enrolment: Enrolment | None = None
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
     _stale: bool = False
     _stopping: bool = False
@@ -95,6 +97,8 @@ class Node:
         if folder.is_founding:
             # What the cluster begins with is kept before anything is made by it: without it, a node is one that comes later.
             save_state(config.data, state)
+        if config.worker == 1 and config.node.workers > 1:
+            self._enrolment = Enrolment(config, loop, router)
         first = plan(state, config.node.name, folder.made)
         table.open_all(first.open, state)
         front, context = await self._listen_to_peers(router)
@@ -145,15 +149,15 @@ class Node:
             tls=None if self._is_plain(listen.client) else context,
             trust_loopback=self.config.tls.clients_on_loopback_without,
         )
-        await self._listen_on(listen.client, clients)
+        await self._listen_on(listen.client, clients, shared=self._is_shared)
         assert self._router is not None
         if listen.lmtp or listen.lmtp_socket:
             await self._listen_lmtp(self._router, context)
 
-    async def _listen_on(self, address: str, listener: Listener) -> None:
+    async def _listen_on(self, address: str, listener: Listener, *, shared: bool = False) -> None:
         self._listeners.append(listener)
         try:
-            await listener.listen(*_split(address))
+            await listener.listen(*_split(address), shared=shared)
         except OSError as e:
             raise ConfigError(
                 f"{self.config.path}: cannot listen on {address}: {e.strerror or e}"
@@ -180,7 +184,7 @@ class Node:
         )
         try:
             if config.listen.lmtp:
-                await lmtp.listen_tcp(*_split(config.listen.lmtp))
+                await lmtp.listen_tcp(*_split(config.listen.lmtp), shared=self._is_shared)
             if config.listen.lmtp_socket:
                 await lmtp.listen_unix(str(config.folder / config.listen.lmtp_socket))
         except OSError as e:
@@ -188,6 +192,11 @@ class Node:
             raise ConfigError(
                 f"{config.path}: cannot listen on {where}: {e.strerror or e}"
             ) from None
+
+    @property
+    def _is_shared(self) -> bool:
+        """Whether the addresses for clients and mail are shared with other workers."""
+        return self.config.node.workers > 1
 
     def _is_plain(self, address: str) -> bool:
         host = _split(address)[0]
@@ -203,6 +212,8 @@ class Node:
         await self._hand_over()
         if self._operating is not None:
             await self._operating.close()
+        if self._enrolment is not None:
+            await self._enrolment.close()
         if self._lmtp is not None:
             await self._lmtp.stop(STOP_GRACE_S)
         for listener in self._listeners:
@@ -347,6 +358,8 @@ class Node:
             self._following.tick(now)
         if self._operating is not None:
             self._operating.tick(now)
+        if self._enrolment is not None:
+            self._enrolment.tick(now, self._state)
 
     def _on_frame(self, node: str, shard: int, kind: str, payload: bytes) -> None:
         if kind in _CLUSTER_FRAMES:

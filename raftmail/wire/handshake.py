@@ -18,6 +18,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from raftmail.wire.codec import Line, quote, quote_text
+from raftmail.wire.tls import holder
 
 VERSION = 1
 _ID = re.compile(rb"[0-9a-f]{1,32}")
@@ -117,7 +118,7 @@ def check_hello(
         raise HelloRefused(
             f"this is cluster {cluster}, not {hello.cluster} (certificate: {certified[0]})"
         )
-    if certified[1] != hello.node:
+    if certified[1] != holder(hello.node):
         raise HelloRefused(f"the certificate is of node {certified[1]}, not of {hello.node}")
     if hello.to != node:
         raise HelloRefused(f"this is node {node}, not {hello.to}: is the address right?")

@@ -251,7 +251,7 @@ class PeerNet:
         if ssl_object is not None:
             return tls.identity(ssl_object.getpeercert())
         if self._tls is None and is_loopback(transport):
-            return hello.cluster, hello.node
+            return hello.cluster, tls.holder(hello.node)
         return None
 
     def _go_live(
@@ -350,7 +350,7 @@ class PeerNet:
             raise HelloRefused("without TLS, peers are on this machine only")
         if self._tls is not None:
             shown = tls.identity(transport.get_extra_info("ssl_object").getpeercert())
-            if shown != (self.cluster, peer.name):
+            if shown != (self.cluster, tls.holder(peer.name)):
                 raise HelloRefused(f"the certificate there is of {shown}, not of {peer.name}")
         if peer.link is not None:
             raise HelloRefused(_OTHER_TAKEN)

@@ -307,8 +307,10 @@ class Listener:
         self._connections: set[Connection] = set()
         self._sweeping: asyncio.TimerHandle | None = None
 
-    async def listen(self, host: str, port: int) -> tuple[str, int]:
-        """Accept on an address; port 0 takes a free one. Gives what was bound. Raises OSError."""
+    async def listen(self, host: str, port: int, *, shared: bool = False) -> tuple[str, int]:
+        """Accept on an address; port 0 takes a free one. With `shared`, other processes that say so
+        too may listen there as well, and each gets some of the connections. Gives what was bound.
+        Raises OSError."""
         loop = asyncio.get_running_loop()
         server = await loop.create_server(
             lambda: Connection(self),
@@ -316,6 +318,7 @@ class Listener:
             port,
             ssl=self._tls,
             backlog=_BACKLOG,
+            reuse_port=shared,
             ssl_handshake_timeout=self.front.limits.handshake_s if self._tls else None,
         )
         self._servers.append(server)

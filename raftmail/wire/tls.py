@@ -153,7 +153,7 @@ def check_files(files: TlsFiles, cluster: str, node: str, now: datetime) -> None
         mine.verify_directly_issued_by(ca)
     except Exception:
         raise TlsError(f"{files.certificate}: not issued by the authority in {files.ca}") from None
-    wanted = f"raftmail://{cluster}/{node}"
+    wanted = f"raftmail://{cluster}/{holder(node)}"
     if wanted not in _uris(mine):
         raise TlsError(f"{files.certificate}: is for {', '.join(_uris(mine))}, not for {wanted}")
     key = _load_key(_read(files.key), str(files.key))
@@ -187,6 +187,11 @@ def client_context(ca: Path) -> ssl.SSLContext:
     context.check_hostname = False
     context.verify_mode = ssl.CERT_REQUIRED
     return context
+
+
+def holder(node: str) -> str:
+    """Whose certificate a node shows: its own, and the workers `NAME.2`, `NAME.3`, … of node `NAME` show that node's."""
+    return node.partition(".")[0]
 
 
 def identity(certificate: Mapping[str, Any] | None) -> tuple[str, str] | None:

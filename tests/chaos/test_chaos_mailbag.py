@@ -78,4 +78,4 @@ def test_bodies_are_lines_of_a_message_with_their_token_and_of_mixed_sizes() -> 
     for at, body in enumerate(made):
         assert b"\r\nX-Chaos-Token: t-%d\r\n" % at in body
         assert body.endswith(b"\r\n") and b"\n" not in body.replace(b"\r\n", b"")
-    assert min(map(len, made)) < 4096 < 64 << 10 < max(map(len, made)) <= 4200 << 10
+    assert min(map(len, made)) < 4096 < 64 << 10 < max(map(len, made)) <= 1100 << 10

@@ -43,6 +43,14 @@ def test_a_hello_that_is_none_is_refused(change: tuple[bytes, bytes], said: str)
         read_hello(parse(HELLO.line(b"p1").replace(*change)))
 
 
+def test_a_worker_shows_the_certificate_of_its_node_and_of_no_other() -> None:
+    worker = replace(HELLO, node="b.2")
+    peers = {"b": None, "b.2": None}
+    check_hello(worker, cluster="blue", node="a", peers=peers, certified=("blue", "b"))
+    with pytest.raises(HelloRefused, match="of node c, not of b"):
+        check_hello(worker, cluster="blue", node="a", peers=peers, certified=("blue", "c"))
+
+
 @pytest.mark.parametrize(
     ("hello", "certified", "said"),
     [
