@@ -15,6 +15,7 @@ from raftmail.mail.queries import Answer, FetchBody, GetConfiguration, GetUser, 
 from raftmail.mail.service import Failure, Unavailable
 from raftmail.shard.replica import Replica
 from raftmail.storage.blobs import BlobDamaged, BlobMissing
+from raftmail.storage.kv import TableDamaged
 from raftmail.storage.records import IndexDamaged
 
 LAGGING_S = 0.3
@@ -128,6 +129,10 @@ class Reads:
         except IndexDamaged as e:
             replica.index_damaged(e)
             return await self._answer_elsewhere(shard, query, deadline)
+        except TableDamaged as e:
+            replica.index_broken(e)
+            router.links.wake(shard)
+            return await self._answer_elsewhere(shard, query, deadline)
         if digest is None:
             return None
         while router.replicas.get(shard) is replica:
@@ -153,7 +158,7 @@ class Reads:
         try:
             return await asyncio.wait_for(future, max(0.0, patience_s))
         except TimeoutError:
-            replica.forget_wait(applied)
+            replica.waits.forget(applied)
             return False
 
     async def _answer_elsewhere(self, shard: int, query: Query, deadline: float) -> Answer:

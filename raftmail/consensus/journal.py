@@ -164,6 +164,11 @@ class Journal:
         return self._log.base_index or 1
 
     @property
+    def begins_at(self) -> int:
+        """The entry after which the log begins; 0 when it has the first."""
+        return self._log.base_index
+
+    @property
     def last_index(self) -> int:
         """Index of the last entry; 0 when there is none."""
         return self._next_index - 1

@@ -375,7 +375,7 @@ class Node:
         try:
             runner.replica.receive(self.loop.time(), node, kind, payload)
         except Exception as e:
-            self.fatal(e)
+            runner.fatal(e)
             return
         runner.wake()
 

@@ -11,15 +11,16 @@ from raftmail.consensus.journal import Journal, JournalLimits
 from raftmail.consensus.membership import Membership
 from raftmail.node.config import Config
 from raftmail.node.folder import DataFolder
+from raftmail.node.kept import made_with, open_kept
 from raftmail.resync.limits import Limits as ResyncLimits
 from raftmail.resync.scrub import ScrubLimits
 from raftmail.shard.compaction import LogLimits
 from raftmail.shard.machine import Machine
-from raftmail.shard.recovery import finish_jump
 from raftmail.shard.replica import Limits, Replica
+from raftmail.shard.rescue import keep_to
 from raftmail.shard.standing import standing_at_start
-from raftmail.storage.blobs import BlobLimits, BlobStore
-from raftmail.storage.index import TABLES, Identity, Index
+from raftmail.storage.blobs import BlobLimits
+from raftmail.storage.index import Identity, Index
 from raftmail.storage.kv import LmdbEngine
 
 
@@ -51,12 +52,14 @@ def open_replica(
         JournalLimits(segment_bytes_max=log.segment_bytes),
         create=shard not in folder.made,
     )
-    engine = LmdbEngine(disk.root / "index", TABLES)
-    index = Index(engine, Identity(config.cluster.id, shard, str(replica_id)))
-    finish_jump(index, journal)
-    blobs = BlobStore.open(
-        disk, "blobs", index, BlobLimits(free_bytes_min=config.mail.disk_reserve_bytes)
+    kept = open_kept(
+        disk,
+        Identity(config.cluster.id, shard, str(replica_id)),
+        journal,
+        BlobLimits(free_bytes_min=config.mail.disk_reserve_bytes),
+        made=shard in folder.made,
     )
+    index = kept.index
     machine = Machine(index)
     limits = Limits(
         log=log,
@@ -67,7 +70,15 @@ def open_replica(
             rate_bytes_s=config.scrub.rate_bytes_s, period_s=float(config.scrub.period_s)
         ),
     )
-    replica = Replica(shard, config.node.name, machine, blobs, limits, cluster=config.cluster.id)
+    replica = Replica(
+        shard,
+        config.node.name,
+        machine,
+        kept.blobs,
+        limits,
+        cluster=config.cluster.id,
+        keep_to=keep_to(index),
+    )
     raft = config.raft
     timing = Timing(
         heartbeat_s=raft.heartbeat_ms / 1000,
@@ -75,18 +86,19 @@ def open_replica(
         election_max_s=raft.election_max_ms / 1000,
         fallback_s=raft.election_max_ms / 1000,
     )
-    at, membership = standing_at_start(index, journal, told)
+    told, first = made_with(disk, told, made=shard in folder.made)
+    at, membership = standing_at_start(index, journal, told, first=first)
     group = Group(
         shard,
         replica_id,
         membership,
         journal,
         replica,
-        machine.applied_index,
+        max(machine.applied_index, journal.begins_at),
         random.Random(),
         now,
         timing,
         membership_index=at,
     )
     replica.start(group)
-    return Opened(replica, index, engine)
+    return Opened(replica, index, kept.engine)

@@ -58,6 +58,7 @@ class Runner:
     _in_threads: bool = False
     _again: bool = False
     _stopped: bool = False
+    _failed: bool = False
     _role: tuple[int, int | None] = (-1, None)
     _idle: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -84,6 +85,14 @@ class Runner:
         """Begin no more turns; `idle` waits for the one that is under way."""
         self._stopped = True
 
+    async def failed(self) -> None:
+        """After an error in a turn: begin no more, and wait for what still runs in threads."""
+        self._stopped = self._failed = True
+        while self._in_threads:  # noqa: ASYNC110  a sync ends soon, and there is nothing to be told by
+            await asyncio.sleep(0.01)
+        self._busy = False
+        self._idle.set()
+
     async def idle(self) -> None:
         """Wait until no turn is under way any more."""
         if self._busy:
@@ -103,6 +112,8 @@ class Runner:
             self._guarded(self._send_meanwhile)
 
     def _guarded(self, phase: Callable[[], None]) -> None:
+        if self._failed:
+            return
         try:
             phase()
         except Exception as e:
@@ -155,7 +166,8 @@ class Runner:
             if not left:
                 self._in_threads = False
                 self._measure(longest_s)
-                self._guarded(self._synced)
+                if not self._failed:
+                    self._guarded(self._synced)
 
         for job in jobs:
             self.loop.run_in_executor(self.executor, job).add_done_callback(done)

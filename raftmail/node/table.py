@@ -7,14 +7,17 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 
 from raftmail.cluster.state import ClusterState
 from raftmail.node.config import Config
 from raftmail.node.folder import DataFolder
+from raftmail.node.kept import Orders, note_closed, order
 from raftmail.node.reconcile import first_membership
 from raftmail.node.replicas import Opened, open_replica
 from raftmail.node.runner import Runner
 from raftmail.shard.replica import Frame, Replica
+from raftmail.storage.kv import TableDamaged
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +72,7 @@ class Table:
             self.loop,
             self.executor,
             self.send_frame,
-            self.fatal,
+            partial(self.failed, shard),
             self.flush_links,
             self.after,
             self.role_changed,
@@ -96,8 +99,44 @@ class Table:
                 await runner.idle()
             opened.replica.close()
             opened.index.close()
+            note_closed(self.folder.shard_disk(shard).root)
         finally:
             self._closing.discard(shard)
+
+    def failed(self, shard: int, error: BaseException) -> None:
+        """An error that a replica must not go on after. Of an index that cannot be used it is opened anew, without; any other ends the
+        process."""
+        if not isinstance(error, TableDamaged):
+            self.fatal(error)
+            return
+        opened = self.opened.get(shard)
+        if opened is None:
+            return  # it is being opened anew already
+        order(self.folder.shard_disk(shard), Orders(rebuild=str(error)))
+        task = self.loop.create_task(self._open_anew(shard))
+        task.add_done_callback(self._opened_anew)
+
+    async def _open_anew(self, shard: int) -> None:
+        opened = self.opened.pop(shard)
+        self.replicas.pop(shard, None)
+        runner = self.runners.pop(shard)
+        self._closing.add(shard)
+        try:
+            await runner.failed()
+            opened.replica.abandon()
+            opened.index.close()
+        finally:
+            self._closing.discard(shard)
+        group = opened.replica.group
+        self.opened[shard] = open_replica(
+            self.config, self.folder, shard, group.self_id, group.membership, self.loop.time()
+        )
+        self._start(shard)
+
+    def _opened_anew(self, task: asyncio.Task[None]) -> None:
+        error = task.exception()
+        if error is not None:
+            self.fatal(error)
 
     async def give_up(self, shard: int) -> None:
         """Close a replica that this node shall not have any more, and remove what it kept."""

@@ -20,6 +20,7 @@ from raftmail.resync.source import Bodies, Source
 from raftmail.resync.state import Suspects
 from raftmail.storage.disk import DiskFull
 from raftmail.storage.index import Index
+from raftmail.storage.kv import TableDamaged
 from raftmail.storage.records import IndexDamaged
 
 logger = logging.getLogger(__name__)
@@ -52,6 +53,8 @@ class Desk:
         self.missing = self.sink.missing
         self.scrub = Scrub(index, bodies, self.missing, self.sink.suspect, scrub_limits)
         self.refused_frames = 0
+        self.at_least = 0
+        """Where a source of records must stand: an older state could not be joined to the own log."""
         self.full_disk = False
         self._index = index
         self._bodies = bodies
@@ -162,11 +165,18 @@ class Desk:
         self._last_peer = peer
         logger.info("shard %d: resync with %s begins", self._shard, peer)
         self._session_is_full = self._full
-        sink.start(now, peer, self._new_session(), records=records, full=self._full)
+        sink.start(
+            now,
+            peer,
+            self._new_session(),
+            records=records,
+            full=self._full,
+            at_least=self.at_least,
+        )
 
     def step(self, now: float, room_bytes: Callable[[str], int]) -> bool:
         """A bounded piece of work; `room_bytes` tells how much may be queued for a node. Whether
-        there is more to do at once. Raises `storage.disk.SyncFailed`."""
+        there is more to do at once. Raises `storage.disk.SyncFailed`, `storage.kv.TableDamaged`."""
         sink = self.sink
         more = False
         if sink.active:
@@ -188,6 +198,8 @@ class Desk:
                     more = source.step(now, room) or more
             except ResyncError as e:
                 logger.warning("%s", e)
+                if isinstance(e.__cause__, TableDamaged):
+                    raise e.__cause__ from None
             self._take_from(peer, source)
         if not sink.holds and not sink.active:
             self.scrub.step(now)

@@ -32,6 +32,7 @@ from raftmail.resync.state import Mark, Suspects, write_jump
 from raftmail.resync.survey import BLOCKED, Pause, Request, Task
 from raftmail.storage.disk import DiskError, SyncFailed
 from raftmail.storage.index import Index
+from raftmail.storage.kv import TableDamaged
 from raftmail.storage.records import IndexDamaged, seal_packed
 
 _ADVANCE_ROWS = 512
@@ -139,9 +140,19 @@ class Sink:
         """Whether a session is under way."""
         return self.phase not in (Phase.IDLE, Phase.WAITING)
 
-    def start(self, now: float, peer: str, session: int, *, records: bool, full: bool) -> None:
+    def start(
+        self,
+        now: float,
+        peer: str,
+        session: int,
+        *,
+        records: bool,
+        full: bool,
+        at_least: int = 0,
+    ) -> None:
         """Begin a session with `peer`, under a number that was not used with it before. Without
-        `records` it is for missing bodies alone; `full` compares every record. Raises RuntimeError
+        `records` it is for missing bodies alone; `full` compares every record; a source of records
+        must have applied the entry `at_least`. Raises RuntimeError
         when one is under way, `DiskError` when the index cannot be committed."""
         if self.active:
             raise RuntimeError("a resync is under way already")
@@ -167,7 +178,8 @@ class Sink:
         if records:
             self._job = RecordsJob(index, self._bodies, self.missing, suspects, self.limits)
         self.phase = Phase.GREETING
-        hello = r.Hello(index.applied_index, records, equal_serves)
+        stands_at = max(index.applied_index, at_least) if records else 0
+        hello = r.Hello(stands_at, records, equal_serves)
         self._tasks.append(_Running(self._greet(hello)))
 
     def receive(self, now: float, frame: bytes) -> None:
@@ -187,7 +199,8 @@ class Sink:
             self._fail(now, e)
 
     def step(self, now: float) -> bool:
-        """Do a bounded piece of work. Whether there is more to do at once. Raises `SyncFailed`."""
+        """Do a bounded piece of work. Whether there is more to do at once. Raises `SyncFailed`,
+        `TableDamaged`."""
         if not self.active:
             return False
         self._fetch.settle()
@@ -197,7 +210,7 @@ class Sink:
             return False
         try:
             return self._run_tasks(now)
-        except SyncFailed:
+        except (SyncFailed, TableDamaged):
             raise
         except (CodecError, DiskError) as e:
             error = self.link.error(str(e))

@@ -15,12 +15,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from raftmail.mail.codec import CodecError, entry_blobs
+from raftmail.shard.frames import Frame, FrameKind
 from raftmail.storage.blobs import BlobDamaged, BlobMissing, BlobStore
 from raftmail.storage.index import Index
 
 logger = logging.getLogger(__name__)
 
 DIGEST_BYTES = 32
+LATE_MAX = 65_536
+"""Bodies remembered that did not come from the first that was asked."""
+
 _INDEX_BYTES = 8
 _NOTE_BYTES = _INDEX_BYTES + DIGEST_BYTES
 _GONE = b"bodies that are gone"
@@ -46,7 +50,7 @@ class BodyLimits:
 
 @dataclass(slots=True)
 class Bodies:
-    """`missing` are bodies that entries of the log wait for."""
+    """`missing` are bodies that entries of the log wait for; `unheld` those that entries lacked that were in the log at the start."""
 
     store: BlobStore
     index: Index
@@ -54,8 +58,10 @@ class Bodies:
     received: int = 0
     wanted: int = 0
     missing: set[bytes] = field(default_factory=set)
+    unheld: set[bytes] = field(default_factory=set)
     _pinned: set[int] = field(default_factory=set)
     _asked: dict[bytes, float | None] = field(default_factory=dict)
+    _late: set[bytes] = field(default_factory=set)
     _gone: dict[bytes, int] = field(default_factory=dict)
     _reclaim_at: float = 0.0
     _reclaim_busy: bool = False
@@ -109,14 +115,45 @@ class Bodies:
 
     def want_all(self, payload: bytes) -> None:
         """Ask for what an entry lacks that will be looked at later."""
-        try:
-            hashes = entry_blobs(payload)
-        except CodecError:
-            return
-        for digest in hashes:
+        for digest in _named(payload):
             if not self.store.has(digest) and digest not in self._gone:
                 self.missing.add(digest)
                 self.want(digest)
+
+    def pin_log(self, entries: Iterable[tuple[int, bytes]], keep_to: int) -> int:
+        """At the start: pin what the entries of the log (index, payload) name. Returns the first with a body that never was on the disk.
+
+        A loss of power between the syncs of the journal and of the blobs may keep an entry and lose its body. Such an entry was never
+        acknowledged, and must not be now (P1): what follows the last sync is forgotten, and comes again from the leader. Up to `keep_to`
+        (see `rescue`) that cannot be told, and bodies are read to find those that are damaged."""
+        for index, payload in entries:
+            if index <= keep_to:
+                self._look(payload)
+            if not self.hold(payload, index):
+                if index > keep_to and self._never_had(payload):
+                    return index
+                self.pin(_named(payload), index)
+        self.unheld = set(self.missing)
+        return 0
+
+    def _look(self, payload: bytes) -> None:
+        """Read the bodies that an entry names: those that are damaged count as missing from now on."""
+        for digest in _named(payload):
+            try:
+                self.store.get(digest)
+            except (BlobMissing, BlobDamaged):
+                continue
+
+    def _never_had(self, payload: bytes) -> bool:
+        """Whether an entry names a body that is missing, and whose place is not known either."""
+        place = self.index.get_place
+        return any(d in self.missing and place(d) is None for d in _named(payload))
+
+    def take_unheld(self, payload: bytes) -> list[bytes]:
+        """Of the bodies that an entry names, those that were not here at the start, and are not now."""
+        named = self.unheld.intersection(_named(payload))
+        self.unheld -= named
+        return [digest for digest in named if not self.store.has(digest)]
 
     def want(self, digest: bytes) -> None:
         """Ask for a body with the next `requests`."""
@@ -126,6 +163,7 @@ class Bodies:
         """What was missing is not waited for any more."""
         self.missing.clear()
         self._asked.clear()
+        self._late.clear()
 
     def read(self, digest: bytes) -> bytes:
         """A body. Raises BlobMissing or BlobDamaged, having asked the other replicas for it."""
@@ -144,17 +182,28 @@ class Bodies:
         for digest, asked in list(self._asked.items()):
             if asked is not None and now - asked > self.limits.answer_s:
                 del self._asked[digest]
+                if len(self._late) < LATE_MAX:
+                    self._late.add(digest)
                 if digest in self.missing:
                     self.want(digest)
 
-    def requests(self, now: float) -> list[bytes]:
-        """Lists of hashes to ask for, to be sent to a replica that has them (each a frame)."""
+    def wants(self, now: float, leader: str | None, linked: Sequence[str]) -> list[Frame]:
+        """Frames that ask for bodies: the leader, if there is a link to it; all, for those that did not come."""
         fresh = [d for d, asked in self._asked.items() if asked is None]
+        if not fresh:
+            return []
         for digest in fresh:
             self._asked[digest] = now
         self.wanted += len(fresh)
-        most = self.limits.want_hashes_max
-        return [b"".join(fresh[at : at + most]) for at in range(0, len(fresh), most)]
+        first = [leader] if leader in linked and leader is not None else linked
+        frames: list[Frame] = []
+        for names, again in ((first, False), (linked, True)):
+            digests = [d for d in fresh if (d in self._late) is again]
+            most = self.limits.want_hashes_max
+            for at in range(0, len(digests), most):
+                hashes = b"".join(digests[at : at + most])
+                frames += [(name, FrameKind.WANT, (hashes,)) for name in names]
+        return frames
 
     def take(self, payload: bytes) -> bool:
         """Store a body that came: hash, bytes. True when nothing that entries wait for is missing any more.
@@ -166,19 +215,18 @@ class Bodies:
         self.store.append(digest, body)
         self.received += 1
         self._asked.pop(digest, None)
+        self._late.discard(digest)
         if digest not in self.missing:
             return False
         self.missing.discard(digest)
         return not self.missing
 
-    def give(
-        self, payload: bytes, applied_index: int
-    ) -> tuple[list[tuple[bytes, bytes]], Sequence[bytes]]:
-        """Of the bodies that another replica asks for: those that are here, and the payload's parts that name those that no message has any
-        more (empty when there are none). Raises `BadBodies`."""
+    def give(self, node: str, payload: bytes, applied_index: int) -> list[Frame]:
+        """Answer another replica that asks for bodies: with those that are here, and with the names of those that no message has any
+        more at `applied_index`; 0: the index here does not tell. Raises `BadBodies`."""
         if len(payload) % DIGEST_BYTES or len(payload) > DIGEST_BYTES * self.limits.want_hashes_max:
             raise BadBodies("a request for bodies of the wrong length")
-        found: list[tuple[bytes, bytes]] = []
+        frames: list[Frame] = []
         gone: list[bytes] = []
         sent = 0
         for at in range(0, len(payload), DIGEST_BYTES):
@@ -192,11 +240,14 @@ class Bodies:
                 else:
                     gone.append(digest)
                 continue
-            found.append((digest, body))
+            frames.append((node, FrameKind.BLOB, (digest, body)))
             sent += len(body)
             if sent > self.limits.give_bytes_max:
                 break
-        return found, (applied_index.to_bytes(_INDEX_BYTES, "big"), *gone) if gone else ()
+        if gone and applied_index:
+            told = (applied_index.to_bytes(_INDEX_BYTES, "big"), *gone)
+            frames.append((node, FrameKind.GONE, told))
+        return frames
 
     def note_gone(self, payload: bytes) -> bool:
         """No message has these bodies any more once an entry that comes later is applied. Entries up to there need not wait for them:
@@ -234,3 +285,11 @@ class Bodies:
             pause_s = limits.reclaim_pause_s if self._reclaim_busy else limits.reclaim_look_s
             self._reclaim_at = now + pause_s
         return progress.freed_bytes
+
+
+def _named(payload: bytes) -> Sequence[bytes]:
+    """The bodies that an entry names; none of one that cannot be decoded, and is refused when it is applied."""
+    try:
+        return entry_blobs(payload)
+    except CodecError:
+        return ()

@@ -14,8 +14,10 @@ from raftmail.consensus.group import Group
 from raftmail.consensus.journal import Journal
 from raftmail.resync.desk import Desk
 from raftmail.resync.state import forget_jump, pending_jump
+from raftmail.shard.limits import Limits
 from raftmail.shard.machine import Machine
 from raftmail.shard.standing import kept
+from raftmail.storage.blobs import BlobStore
 from raftmail.storage.index import Index
 from raftmail.storage.records import IndexDamaged
 
@@ -32,11 +34,14 @@ ROOM_BYTES = 4 << 20
 
 
 def finish_jump(index: Index, journal: Journal) -> None:
-    """At start: a crash between the end of a resync and the jump of the log left the index ahead of it. The log is begun anew
-    where the index stands; nothing that it had was needed any more."""
+    """At start: a crash between the end of a resync and the jump of the log left the index ahead of it, or at an entry that the
+    log has of another term. The log is begun anew where the index stands; nothing that it had was needed any more."""
     pending = pending_jump(index)
-    if pending is not None and index.applied_index == pending[0] > journal.last_index:
-        journal.reset(*pending)
+    if pending is None or index.applied_index != pending[0] or pending[0] < journal.begins_at:
+        return
+    at, term = pending
+    if at > journal.last_index or journal.term_of(at) != term:
+        journal.reset(at, term)
 
 
 @dataclass(slots=True)
@@ -55,6 +60,30 @@ class Recovery:
     _scrub_at: float = 0.0
     _looked_at: float = -1e18
 
+    @classmethod
+    def of(
+        cls,
+        shard: int,
+        node: str,
+        cluster: str,
+        machine: Machine,
+        blobs: BlobStore,
+        limits: Limits,
+        new_session: Callable[[], int],
+    ) -> Recovery:
+        """That of a replica."""
+        desk = Desk(
+            machine.index,
+            blobs,
+            cluster,
+            shard,
+            machine.abort,
+            new_session,
+            limits.resync,
+            limits.scrub,
+        )
+        return cls(shard, desk, machine, node)
+
     @property
     def frozen(self) -> bool:
         """Nothing may be applied, served, voted for or acknowledged now."""
@@ -64,6 +93,13 @@ class Recovery:
     def unreadable(self) -> bool:
         """This replica's index must not be read now."""
         return self.desk.holds or self.damaged
+
+    def is_whole(self, group: Group) -> bool:
+        """See `Replica.is_whole`."""
+        desk = self.desk
+        if self.damaged or group.resync_wanted is not None:
+            return False
+        return desk.whole and not desk.needs_records
 
     def index_damaged(self, group: Group, damage: IndexDamaged) -> None:
         """A record of the index cannot be verified: have it fetched from another replica."""
@@ -95,6 +131,7 @@ class Recovery:
             self._handing_over = True
         else:
             self._handing_over = False
+        desk.at_least = group.applied_index
         leader = None if group.leader is None else group.node_of(group.leader)
         others = sorted(set(group.membership.nodes.values()) - {self.node})
         # Others before the master, whose load should stay even.

@@ -16,7 +16,6 @@ import logging
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
 
 from raftmail.consensus.engine import REGULAR
 from raftmail.consensus.group import Group, NotLeader
@@ -25,41 +24,30 @@ from raftmail.consensus.membership import KIND as MEMBERSHIP
 from raftmail.consensus.membership import Membership
 from raftmail.consensus.messages import BadMessage
 from raftmail.mail.codec import encode_entry
-from raftmail.mail.results import Executed, Result
+from raftmail.mail.results import Executed
 from raftmail.mail.service import Blob, Failure
-from raftmail.resync.desk import Desk
+from raftmail.resync.missing import body_size
+from raftmail.resync.sink import Progress
 from raftmail.shard.bodies import BadBodies, Bodies
 from raftmail.shard.compaction import Compaction
+from raftmail.shard.frames import MARK, Frame, FrameKind
 from raftmail.shard.limits import Counters, Limits
 from raftmail.shard.machine import Machine
 from raftmail.shard.recovery import Recovery
 from raftmail.shard.requests import BlobsUnknown, Done, Requests, Waiting
+from raftmail.shard.waits import Waits
 from raftmail.storage.blobs import BlobStore
 from raftmail.storage.blobs import SyncJob as BlobSyncJob
 from raftmail.storage.disk import DiskFull
+from raftmail.storage.kv import TableDamaged
 from raftmail.storage.records import IndexDamaged
 
 __all__ = ["MARK", "Counters", "Done", "Frame", "FrameKind", "Limits", "Replica"]
 
 logger = logging.getLogger(__name__)
 
-Frame = tuple[str, str, Sequence[bytes]]
-"""A node's name, a `FrameKind`, and the parts of the payload."""
-
-MARK = b"\x02"
-"""The payload of a mark: every replica notes its digest at this index. (1 begins a batch of requests, 3 a membership.)"""
-
 MARKS_MAX = 16
-
-
-class FrameKind(StrEnum):
-    """What replicas of a shard send each other."""
-
-    RAFT = "RAFT"
-    BLOB = "BLOB"  # sha256, body
-    WANT = "WANT"  # hashes, 32 bytes each
-    SYNC = "SYNC"  # a resync's, see `resync.frames`
-    GONE = "GONE"  # applied index (8 bytes), hashes of bodies that no message has there any more
+_WITHOUT_BODIES = (MARK, MEMBERSHIP)
 
 
 def _new_session() -> int:
@@ -68,7 +56,8 @@ def _new_session() -> int:
 
 @dataclass(slots=True)
 class Replica:
-    """One shard's replica on this node. Others are known by their nodes' names; the group's membership tells which replicas are where."""
+    """One shard's replica on this node. Others are known by their nodes' names; the group's membership tells which replicas are where.
+    `keep_to` is that of `rescue`."""
 
     shard: int
     node: str
@@ -77,6 +66,7 @@ class Replica:
     limits: Limits = field(default_factory=Limits)
     cluster: str = ""
     new_session: Callable[[], int] = field(default=_new_session)
+    keep_to: int = 0
     counters: Counters = field(default_factory=Counters)
     marks: dict[int, bytes] = field(default_factory=dict)
     group: Group = field(init=False)
@@ -84,12 +74,13 @@ class Replica:
     recovery: Recovery = field(init=False)
     requests: Requests = field(init=False)
     compaction: Compaction = field(init=False)
+    waits: Waits = field(default_factory=Waits)
     disk_full: bool = False
     _trimmed_at: float = 0.0
     _linked: tuple[str, ...] = ()
     _linked_by: int = -1
+    _broken: TableDamaged | None = None
     _frames: list[Frame] = field(default_factory=list)
-    _applied_waits: list[tuple[int, Callable[[bool], None]]] = field(default_factory=list)
     _index_dirty_since: float | None = None
     _index_retry_at: float = 0.0
     _now: float = 0.0
@@ -104,19 +95,19 @@ class Replica:
             self.counters,
             self.machine.known,
             self._store_bodies,
-            self._executed,
+            lambda result, index: Executed(
+                result, self.shard, index, self.leader_node or self.node
+            ),
         )
-        desk = Desk(
-            self.machine.index,
-            self.blobs,
-            self.cluster,
+        self.recovery = Recovery.of(
             self.shard,
-            self.machine.abort,
+            self.node,
+            self.cluster,
+            self.machine,
+            self.blobs,
+            self.limits,
             self.new_session,
-            self.limits.resync,
-            self.limits.scrub,
         )
-        self.recovery = Recovery(self.shard, desk, self.machine, self.node)
 
     def start(self, group: Group) -> None:
         """Take the group (which calls back into this object while it is made) and pin what its log names."""
@@ -130,19 +121,17 @@ class Replica:
             self.bodies.forget_missing()
 
     def _pin_log(self) -> int:
-        """Pin the bodies of the entries that are to be applied. Returns the first entry of which a body was never on the disk, or 0.
-
-        A loss of power between the syncs of the journal and of the blobs may keep an entry and lose its body. Such an entry was never
-        acknowledged, and must not be now (P1): what follows the last sync is forgotten, and comes again from the leader."""
+        """Pin the bodies of the entries that are to be applied. Returns the first entry that must not be acknowledged, or 0."""
         group = self.group
         first = group.applied_index + 1
-        if first <= group.last_index:
-            for command, index, _ in group.entries(first, group.last_index):
-                if command[:1] == REGULAR and not self.holds_blobs(command[1:], index):
-                    place = self.machine.index.get_place
-                    if any(place(digest) is None for digest in self.bodies.missing):
-                        return index
-        return 0
+        if first > group.last_index:
+            return 0
+        entries = [
+            (index, command[1:])
+            for command, index, _ in group.entries(first, group.last_index)
+            if command[:1] == REGULAR and command[1:2] not in _WITHOUT_BODIES
+        ]
+        return self.bodies.pin_log(entries, self.keep_to)
 
     # -- requests ------------------------------------------------------------------------------------
 
@@ -179,6 +168,16 @@ class Replica:
         self._collect()
         return changed
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether this replica has all records and bodies of the state that it stands at, so that it may vote with the others, and be a
+        source for them. (How far that state is behind the log, the master's match index tells.) `resync_progress` tells what is left."""
+        return self.recovery.is_whole(self.group)
+
+    def resync_progress(self, now: float) -> Progress:
+        """How far a resync is."""
+        return self.recovery.desk.sink.progress(now)
+
     def submit(self, now: float, request: bytes, blobs: Sequence[Blob], done: Done) -> None:
         """Have a request applied. Only a leader takes it; others fail it at once, with no effect."""
         self._now = now
@@ -207,17 +206,7 @@ class Replica:
         if self.group.applied_index >= index:
             done(True)
         else:
-            self._applied_waits.append((index, done))
-
-    def forget_wait(self, done: Callable[[bool], None]) -> None:
-        """Whoever waited with `when_applied` gave up; `done` is not called."""
-        self._applied_waits = [wait for wait in self._applied_waits if wait[1] is not done]
-
-    def forget_waits(self) -> None:
-        """Give up all waits of `when_applied`: `done(False)`."""
-        waits, self._applied_waits = self._applied_waits, []
-        for _, done in waits:
-            done(False)
+            self.waits.add(index, done)
 
     def body(self, digest: bytes) -> bytes:
         """A message's bytes. Raises BlobMissing or BlobDamaged, having asked the other replicas for it."""
@@ -239,16 +228,18 @@ class Replica:
         self._check_role()
         self._check_space(now)
         if now - self._trimmed_at >= self.limits.log_look_s and not self.recovery.frozen:
-            self._trim_log()
+            self._look_at_log(now)
         self._reclaim(now)
         self.bodies.tick(now, self.group.applied_index, waiting=self.group.has_parked)
 
     def step(self, now: float) -> None:
-        """Propose what waits, and make the frames that may leave before the sync."""
+        """Propose what waits, and make the frames that may leave before the sync. Raises `TableDamaged`: abandon the replica."""
         self._now = now
+        if self._broken is not None:
+            raise self._broken
         if self.requests.waiting:
             self._propose_waiting(now)
-        self._send_wants()
+        self._frames += self.bodies.wants(now, self.leader_node, self._linked_nodes())
         self._collect()
         for name, frame in self.recovery.step(now, self.group.is_linked):
             self._frames.append((name, FrameKind.SYNC, (frame,)))
@@ -283,8 +274,7 @@ class Replica:
         if not self.recovery.frozen:
             self._apply_committed(now)
         self._check_role()
-        if self._applied_waits:
-            self._release_applied()
+        self.waits.release(group.applied_index)
         self._commit_index(now)
         self._collect()
 
@@ -301,6 +291,10 @@ class Replica:
             self._note_full(e)
         except IndexDamaged as e:
             self.index_damaged(e)
+
+    def index_broken(self, error: TableDamaged) -> None:
+        """A read found that the index cannot be used at all: the next step raises the error, for the replica to be opened anew."""
+        self._broken = error
 
     def index_damaged(self, damage: IndexDamaged) -> None:
         """A record of the index cannot be verified: it is fetched from another replica before anything more is applied."""
@@ -343,6 +337,8 @@ class Replica:
             logger.info("shard %d: there is space again, writes are taken", self.shard)
 
     def _reclaim(self, now: float) -> None:
+        if self.recovery.frozen or self.group.applied_index < self.keep_to:
+            return  # the index does not tell what is needed
         try:
             freed = self.bodies.reclaim(now, self.machine.index.messages.unreferenced)
         except DiskFull as e:
@@ -387,7 +383,8 @@ class Replica:
                 if self.bodies.take(payload):
                     self.group.retry_parked(now)
             elif kind == FrameKind.WANT:
-                self._give(node, payload)
+                told = 0 if self.recovery.unreadable else self.group.applied_index
+                self._frames += self.bodies.give(node, payload, told)
             elif kind == FrameKind.GONE:
                 if self.bodies.note_gone(payload):
                     # A restart must not take the entries that are acknowledged now for such as lost their bodies.
@@ -416,15 +413,24 @@ class Replica:
 
     def close(self) -> None:
         """Commit the index and close the files. Whatever still waits is failed as unknown."""
-        self.requests.fail_in_flight()
-        self.requests.fail_waiting("the node stops")
-        self.forget_waits()
-        self.recovery.desk.close()
+        self._let_go("the node stops")
         if not self.recovery.frozen:
             self.blobs.place_pending()
             self.machine.commit()
         self.group.journal.close()
         self.blobs.close()
+
+    def abandon(self) -> None:
+        """Close the files as they are, as a crash would leave them."""
+        self._let_go("this node's replica is opened anew")
+        self.group.journal.abandon()
+        self.blobs.abandon()
+
+    def _let_go(self, why: str) -> None:
+        self.requests.fail_in_flight()
+        self.requests.fail_waiting(why)
+        self.waits.give_up()
+        self.recovery.desk.close()
 
     # -- the state machine's side (consensus.group.Applier) ----------------------------------------------
 
@@ -441,17 +447,26 @@ class Replica:
                 self._index_dirty_since = self._now
             return
         results = self.machine.apply_raw(index, term, payload)
+        if self.bodies.unheld:
+            self._note_unheld(payload)
         self.bodies.unpin(index)
         if self._index_dirty_since is None:
             self._index_dirty_since = self._now
         if self.requests.in_flight:
             self.requests.applied(results, index)
 
+    def _note_unheld(self, payload: bytes) -> None:
+        """Of an entry that was in the log at the start and is applied now: bodies that are still not here are missing."""
+        for digest in self.bodies.take_unheld(payload):
+            size = body_size(self.machine.index, digest)
+            if size is not None:
+                self.recovery.desk.want(digest, size)
+
     def holds_blobs(self, payload: bytes, index: int) -> bool:
-        return payload[:1] in (MARK, MEMBERSHIP) or self.bodies.hold(payload, index)
+        return payload[:1] in _WITHOUT_BODIES or self.bodies.hold(payload, index)
 
     def want_blobs(self, payload: bytes) -> None:
-        if payload[:1] not in (MARK, MEMBERSHIP):
+        if payload[:1] not in _WITHOUT_BODIES:
             self.bodies.want_all(payload)
 
     def lacks_bodies(self) -> bool:
@@ -499,9 +514,6 @@ class Replica:
                 for name in self._linked_nodes():
                     self._frames.append((name, FrameKind.BLOB, (digest, body)))
 
-    def _executed(self, result: Result, index: int) -> Executed:
-        return Executed(result, self.shard, index, self.leader_node or self.node)
-
     def _check_role(self) -> None:
         group = self.group
         requests = self.requests
@@ -522,14 +534,6 @@ class Replica:
             self._pin_log()  # else a step of `reclaim` might come before they are applied again
             self._index_dirty_since = None
 
-    def _release_applied(self) -> None:
-        applied = self.group.applied_index
-        ready = [done for index, done in self._applied_waits if index <= applied]
-        if ready:
-            self._applied_waits = [w for w in self._applied_waits if w[0] > applied]
-            for done in ready:
-                done(True)
-
     def _commit_index(self, now: float) -> None:
         desk = self.recovery.desk
         if desk.dirty and self._index_dirty_since is None:
@@ -544,17 +548,28 @@ class Replica:
             and now - since < limits.index_commit_s
         ):
             return
+        # Durable with the next commit: the journal keeps what may be lost, and a sync less is made here.
+        if self._commit(now, sync=False):
+            desk.committed()
+            self._index_dirty_since = None
+            self.counters.index_commits += 1
+            self._trim_log()
+
+    def _commit(self, now: float, *, sync: bool) -> bool:
         try:
             self.blobs.place_pending()
-            # Durable with the next commit: the journal keeps what may be lost, and a sync less is made here.
-            self.machine.commit(sync=False)
+            self.machine.commit(sync=sync)
         except DiskFull as e:
             self._note_full(e)
-            self._index_retry_at = now + limits.index_retry_s
-            return
-        desk.committed()
-        self._index_dirty_since = None
-        self.counters.index_commits += 1
+            self._index_retry_at = now + self.limits.index_retry_s
+            return False
+        return True
+
+    def _look_at_log(self, now: float) -> None:
+        """What is over the limits goes also where nothing comes any more, and the last commit is not made durable by a next one."""
+        index = self.machine.index
+        if index.durable_index < index.committed_index and self._index_dirty_since is None:
+            self._commit(now, sync=True)
         self._trim_log()
 
     def _trim_log(self) -> None:
@@ -569,23 +584,3 @@ class Replica:
             node = node_of(peer)
             if node is not None:
                 frames.append((node, FrameKind.RAFT, parts))
-
-    # -- bodies --------------------------------------------------------------------------------------
-
-    def _send_wants(self) -> None:
-        requests = self.bodies.requests(self._now)
-        if not requests:
-            return
-        source = self.leader_node
-        others = self._linked_nodes()
-        for name in [source] if source and source != self.node else others:
-            if self.group.is_linked(name):
-                for hashes in requests:
-                    self._frames.append((name, FrameKind.WANT, (hashes,)))
-
-    def _give(self, node: str, payload: bytes) -> None:
-        found, gone = self.bodies.give(payload, self.group.applied_index)
-        for digest, body in found:
-            self._frames.append((node, FrameKind.BLOB, (digest, body)))
-        if gone:
-            self._frames.append((node, FrameKind.GONE, gone))

@@ -118,8 +118,12 @@ class SegmentFiles:
         """Length of all segments, without what is allocated ahead."""
         return sum(self.sealed.values()) + self._written + len(self._buffer)
 
-    def has_segment(self, sequence: int) -> bool:
-        return sequence in self.sealed or (sequence == self._sequence and self._file is not None)
+    def reaches(self, sequence: int, end: int) -> bool:
+        """Whether there is a segment, and it is so long."""
+        length = self.sealed.get(sequence)
+        if length is None:
+            return sequence == self._sequence and self._file is not None
+        return end <= length
 
     def adopt(self, sequence: int, end: int) -> None:
         """Go on appending to an existing segment whose records end at `end`."""

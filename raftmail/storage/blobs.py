@@ -109,6 +109,7 @@ class BlobsDamaged(BlobError):
         )
         self.file = file
         self.offset = offset
+        self.what = what
 
 
 class PlaceTable(Protocol):
@@ -161,12 +162,16 @@ class BlobStore:
         limits: BlobLimits | None = None,
         *,
         without_missing: bool = False,
+        by_headers: bool = False,
     ) -> BlobStore:
         """Open the store, entering what was appended after the checkpoint.
 
         What no sync had covered may be torn; it is dropped. Bad records elsewhere do not hinder the
         opening: they are noticed when read. Raises `BlobsDamaged` when a whole segment is gone or
         shorter than it was, unless `without_missing`: then the bodies in it are missing.
+
+        `by_headers`: the place table is new. Of all segments but the newest, records are entered
+        whose header is good, without reading the bodies: the caller reads those that must be there.
         """
         self = cls(disk, folder, places, limits or BlobLimits())
         if folder not in ("", ".") and not disk.exists(folder):
@@ -192,7 +197,9 @@ class BlobStore:
         unknown = [n for n in present if n not in sealed and n not in reclaimed]
         for sequence in unknown:
             start = checkpoint[1] if sequence == checkpoint[0] else SEGMENT_HEADER_BYTES
-            self._enter(sequence, start, checkpoint, sequence == unknown[-1], without_missing)
+            is_newest = sequence == unknown[-1]
+            trust = by_headers and not is_newest
+            self._enter(sequence, start, checkpoint, is_newest, without_missing, trust)
         job = self._files.begin_sync()
         if job is not None:
             job.run()
@@ -226,6 +233,7 @@ class BlobStore:
         checkpoint: Position,
         is_newest: bool,
         without_missing: bool,
+        trust_headers: bool,
     ) -> None:
         """Enter the bodies of a segment from `start` on; what is torn there belongs to no one."""
         name = segment_name(self._folder, sequence)
@@ -237,7 +245,9 @@ class BlobStore:
                 raise BlobsDamaged(name, size, what)
             end = max(min(start, size), SEGMENT_HEADER_BYTES)
             for item in walk(file, sequence, end, size):
-                if not isinstance(item, Header) or read_body(file, item) is None:
+                if not isinstance(item, Header):
+                    continue
+                if not trust_headers and read_body(file, item) is None:
                     continue
                 place = item.place
                 if place.offset >= end + HEADER_BYTES:
@@ -291,7 +301,7 @@ class BlobStore:
     def place_of(self, digest: bytes) -> Place | None:
         """Where a body is; None when it is not there, or was found to be damaged."""
         place = self.current_place(digest)
-        if place is None or not self._files.has_segment(place.sequence):
+        if place is None or not self._files.reaches(place.sequence, place.end):
             return None
         if self._damaged and self._damaged.get(digest) == place:
             return None

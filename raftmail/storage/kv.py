@@ -313,10 +313,15 @@ class LmdbEngine(_LmdbFile):
                 metasync=False,
                 mode=0o600,
             )
-            for name in names:
-                self.dbs[name] = self.env.open_db(name.encode())
-        self._bound = {name: _LmdbTable(db, self) for name, db in self.dbs.items()}
-        self._begin()
+        try:
+            with self._errors():
+                for name in names:
+                    self.dbs[name] = self.env.open_db(name.encode())
+            self._bound = {name: _LmdbTable(db, self) for name, db in self.dbs.items()}
+            self._begin()
+        except BaseException:
+            self.env.close()
+            raise
 
     def table(self, name: str) -> _LmdbTable:
         return self._bound[name]

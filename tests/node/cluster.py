@@ -44,7 +44,8 @@ def wait_for(what: str, condition: Callable[[], Any], timeout_s: float = WAIT_S)
 class Cluster:
     """Processes by node name. As a context manager it ends them all, by pid."""
 
-    def __init__(self, folder: Path, nodes: int = 3, shards: int = 1) -> None:
+    def __init__(self, folder: Path, nodes: int = 3, shards: int = 1, config: str = "") -> None:
+        """`config` is added to every node's configuration."""
         ports = free_ports(3 * nodes)
         self.plans = [
             NodePlan(f"n{i + 1}", *[f"127.0.0.1:{p}" for p in ports[3 * i : 3 * i + 3]])
@@ -52,6 +53,9 @@ class Cluster:
         ]
         self.made = make_cluster(folder, self.plans, shards=shards, now=datetime.now(UTC))
         self.folders = {p.name: f for p, f in zip(self.plans, self.made.folders, strict=True)}
+        for home in self.made.folders:
+            with (home / "node.toml").open("a") as file:
+                file.write(config)
         self.clients = {p.name: p.client for p in self.plans}
         self.lmtp = {p.name: p.lmtp for p in self.plans}
         self.processes: dict[str, subprocess.Popen[bytes]] = {}

@@ -6,6 +6,7 @@ Processes
 - The node's clock jumps ahead by up to 5 s; it never goes back (CLOCK_MONOTONIC).
 
 Power and disks (`disk.SimDisk` tells what a loss of power leaves)
+- The index of a node is lost, while the others are whole; its journal and bodies are not.
 - The power goes at a moment between operations of the disk, or at any one of the next operations: in the middle of a write, before or
   after a sync, between the syncs of journal and blobs, around a commit of the index, when a new term is written (and whoever
   is elected then is killed); of one node, or of all at once.
@@ -185,6 +186,20 @@ class Injector:
         if node.running:
             self.world.log(f"fault: {node.name} loses power")
             node.power_off()
+
+    def _lose_index(self) -> None:
+        """Only while all others have all: what only indices hold would be lost with more of them."""
+        node = self._node()
+        others = [other for other in self.nodes if other is not node]
+        if node.running and all(other.running and other.replica.is_whole for other in others):
+            reach = node.group.journal.begins_at
+            if all(other.index.durable_index >= reach for other in others):
+                self.world.log(f"fault: {node.name} loses its index, and its log begins at {reach}")
+                if self.rng.random() < 0.5:
+                    node.kill()
+                else:
+                    node.power_off()
+                node.lose_index()
 
     def _power_at_operation(self) -> None:
         node = self._node()

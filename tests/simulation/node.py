@@ -21,11 +21,12 @@ from raftmail.consensus.messages import Kind, Message, decode
 from raftmail.mail.queries import FetchBody, Query
 from raftmail.mail.results import Executed
 from raftmail.mail.service import Blob, Failure
+from raftmail.shard import rescue
 from raftmail.shard.machine import Machine
 from raftmail.shard.recovery import finish_jump
 from raftmail.shard.replica import FrameKind, Replica
 from raftmail.shard.standing import standing_at_start
-from raftmail.storage.blobs import BlobDamaged, BlobMissing, BlobStore
+from raftmail.storage.blobs import BlobDamaged, BlobMissing
 from raftmail.storage.disk import DiskError, DiskFull, SyncFailed
 from raftmail.storage.index import TABLES, Identity, Index
 from tests.simulation.disk import PowerCut, SimDisk
@@ -141,6 +142,7 @@ class SimNode:
         self.nodes = dict(enumerate(names, 1))
         self.disk = NodeDisk(world.rng.getrandbits(32), world.reached)
         make = LmdbSimEngine if on_lmdb else MemorySimEngine
+        self._make = make
         self.engine: SimEngine = make(TABLES, self.disk)
         self.replica: _Watched
         self.index: Index
@@ -160,6 +162,7 @@ class SimNode:
         self._busy = False
         self._again = False
         self._made = False
+        self.index_lost = False
 
     # -- starting and stopping
 
@@ -210,8 +213,10 @@ class SimNode:
             create=not self._made,
         )
         self.index = Index(self.engine, Identity("simulated", SHARD, str(self.number)))
+        rescue.join(self.index, journal, anew=self.index_lost)
         finish_jump(self.index, journal)
-        blobs = BlobStore.open(disk, "blobs", self.index, conditions.blobs)
+        blobs = rescue.open_bodies(disk, self.index, conditions.blobs, SHARD, anew=self.index_lost)
+        self.index_lost = False
         machine = Machine(self.index)
         sessions = random.Random(self.world.rng.getrandbits(32))
         replica = _Watched(
@@ -222,17 +227,20 @@ class SimNode:
             conditions.limits,
             cluster="simulated",
             new_session=lambda: sessions.getrandbits(63),
+            keep_to=rescue.keep_to(self.index),
         )
         replica.owner = self
         self.replica = replica
-        at, membership = standing_at_start(self.index, journal, Membership.founding(self.nodes))
+        at, membership = standing_at_start(
+            self.index, journal, Membership.founding(self.nodes), first=True
+        )
         group = _WatchedGroup(
             SHARD,
             self.number,
             membership,
             journal,
             replica,
-            machine.applied_index,
+            max(machine.applied_index, journal.begins_at),
             random.Random(self.world.rng.getrandbits(32)),
             self.now,
             conditions.timing,
@@ -247,6 +255,13 @@ class SimNode:
         """SIGKILL: what was written stays."""
         self._stop(None)
         self.engine.killed()
+
+    def lose_index(self) -> None:
+        """The index cannot be opened any more; journal and bodies can."""
+        self.engine.close()
+        self.engine = self._make(TABLES, self.disk)
+        self.index_lost = True
+        self.world.reached["lost indices"] += 1
 
     def power_off(self) -> None:
         self._stop(None)

@@ -44,6 +44,7 @@ AMONG_OTHERS = (
     "transfer",
     "leave_behind",
     "order_resync",
+    "lose_index",
 )
 
 PLAIN_CALLS = {

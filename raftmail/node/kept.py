@@ -1,0 +1,177 @@
+"""Opening what a replica keeps beside its journal, also when it was damaged or lost.
+
+The index that cannot be used is set aside (`index.damaged`, one of them is kept) and made anew;
+`shard.rescue` tells what follows from that. What was ordered while the replica was closed (by
+`raftmail fsck --repair`, or by the node itself when it met damage) stands in `repair.json`.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from zlib import crc32
+
+from raftmail.consensus.journal import Journal
+from raftmail.consensus.membership import BadMembership, Membership
+from raftmail.node.folder import write_json
+from raftmail.resync.state import Suspects
+from raftmail.shard import rescue
+from raftmail.shard.recovery import finish_jump
+from raftmail.storage.blobs import BlobLimits, BlobStore
+from raftmail.storage.disk import DiskError, RealDisk
+from raftmail.storage.index import TABLES, Identity, Index, IndexDamaged, IndexFailed
+from raftmail.storage.kv import LmdbEngine, TableDamaged
+from raftmail.storage.lmdbcheck import FILE, check_pages
+
+logger = logging.getLogger(__name__)
+
+INDEX = "index"
+SET_ASIDE = "index.damaged"
+ORDERS = "repair.json"
+CLOSED = "index.closed.json"
+FIRST = "membership.first"
+
+
+@dataclass(frozen=True, slots=True)
+class Orders:
+    """What the next opening has to repair. `rebuild`: why the index has to be made anew; "": it has not. `compare`: compare every
+    record with another replica's. `bodies`: look for every body."""
+
+    rebuild: str = ""
+    compare: bool = False
+    bodies: bool = False
+
+    def __bool__(self) -> bool:
+        return bool(self.rebuild or self.compare or self.bodies)
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What was opened."""
+
+    engine: LmdbEngine
+    index: Index
+    blobs: BlobStore
+
+
+def order(disk: RealDisk, orders: Orders) -> None:
+    """Have the next opening repair a replica. Durable when it returns."""
+    before = read_orders(disk)
+    value = {
+        "rebuild": before.rebuild or orders.rebuild,
+        "compare": before.compare or orders.compare,
+        "bodies": before.bodies or orders.bodies,
+    }
+    write_json(disk.root, ORDERS, value)
+
+
+def read_orders(disk: RealDisk) -> Orders:
+    """Those that cannot be read are: compare and look at everything."""
+    path = disk.root / ORDERS
+    if not path.exists():
+        return Orders()
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+        return Orders(str(value["rebuild"]), bool(value["compare"]), bool(value["bodies"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return Orders(compare=True, bodies=True)
+
+
+def open_kept(
+    disk: RealDisk, identity: Identity, journal: Journal, limits: BlobLimits, *, made: bool
+) -> Kept:
+    """Open index and bodies of a replica; `made`: it is not a new one. Raises `DiskError`, `IndexFailed` when the index is another
+    replica's."""
+    orders = read_orders(disk)
+    lost = orders.rebuild or (_trouble(disk.root) if made else "")
+    if not lost:
+        try:
+            engine, index = _open_index(disk, identity)
+        except IndexFailed:
+            raise
+        except (TableDamaged, IndexDamaged) as e:
+            lost = str(e)
+    if lost:
+        logger.error(
+            "shard %d: the index cannot be used: %s. It is made anew, from the log and other replicas",
+            identity.shard,
+            lost,
+        )
+        _set_aside(disk)
+        engine, index = _open_index(disk, identity)
+    (disk.root / CLOSED).unlink(missing_ok=True)
+    rescue.join(index, journal, anew=bool(lost))
+    finish_jump(index, journal)
+    if orders.compare:
+        Suspects(everything=True).write(index)
+        index.commit(sync=True)
+    blobs = rescue.open_bodies(
+        disk, index, limits, identity.shard, anew=bool(lost), look=orders.bodies
+    )
+    if orders:
+        (disk.root / ORDERS).unlink(missing_ok=True)
+        disk.sync_folder("")
+    return Kept(engine, index, blobs)
+
+
+def made_with(disk: RealDisk, told: Membership, *, made: bool) -> tuple[Membership, bool]:
+    """The membership that a replica was made with, and True; or, where that cannot be told any more, `told` and False. A new one is made
+    with `told`, which is kept beside the index, so that the log can be applied again without it."""
+    path = disk.root / FIRST
+    if not made:
+        encoded = told.encode()
+        path.write_bytes(encoded + crc32(encoded).to_bytes(4, "big"))
+        disk.sync_folder("")
+        return told, True
+    try:
+        data = path.read_bytes()
+        if crc32(data[:-4]).to_bytes(4, "big") == data[-4:]:
+            return Membership.decode(data[:-4]), True
+    except (OSError, BadMembership):
+        pass
+    return told, False
+
+
+def note_closed(root: Path) -> None:
+    """The index was closed in order: what it looks like now can be told from what somebody else makes of it."""
+    stat = os.stat(root / INDEX / FILE)
+    write_json(root, CLOSED, {"bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns})
+
+
+def _trouble(root: Path) -> str:
+    """Why an index must not be opened at all; "": as far as can be told, it may be."""
+    path = root / INDEX / FILE
+    if not path.exists():
+        return f"{path} is missing"
+    try:
+        stat = path.stat()
+        closed = json.loads((root / CLOSED).read_text(encoding="utf-8"))
+        if (closed["bytes"], closed["mtime_ns"]) == (stat.st_size, stat.st_mtime_ns):
+            return ""
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # it was not closed in order
+    try:
+        return check_pages(root / INDEX)
+    except OSError as e:
+        raise DiskError(f"{path}: cannot be read: {e.strerror}") from None
+
+
+def _open_index(disk: RealDisk, identity: Identity) -> tuple[LmdbEngine, Index]:
+    engine = LmdbEngine(disk.root / INDEX, TABLES)
+    try:
+        return engine, Index(engine, identity)
+    except BaseException:
+        engine.close()
+        raise
+
+
+def _set_aside(disk: RealDisk) -> None:
+    folder, aside = disk.root / INDEX, disk.root / SET_ASIDE
+    if folder.exists():
+        shutil.rmtree(aside, ignore_errors=True)
+        os.rename(folder, aside)
+        disk.sync_folder("")

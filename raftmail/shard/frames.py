@@ -1,0 +1,22 @@
+"""What replicas of a shard send each other, and what stands in their logs beside requests."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import StrEnum
+
+Frame = tuple[str, str, Sequence[bytes]]
+"""A node's name, a `FrameKind`, and the parts of the payload."""
+
+MARK = b"\x02"
+"""The payload of a mark: every replica notes its digest at this index. (1 begins a batch of requests, 3 a membership.)"""
+
+
+class FrameKind(StrEnum):
+    """What replicas of a shard send each other."""
+
+    RAFT = "RAFT"
+    BLOB = "BLOB"  # sha256, body
+    WANT = "WANT"  # hashes, 32 bytes each
+    SYNC = "SYNC"  # a resync's, see `resync.frames`
+    GONE = "GONE"  # applied index (8 bytes), hashes of bodies that no message has there any more

@@ -1,0 +1,117 @@
+"""Going on with a replica of which something other than its journal was lost.
+
+*The index*, because it cannot be opened or is gone: it is made anew and empty. The replica keeps its
+id, since everything that it promised to others is in the journal: term, vote, and the log that it
+acknowledged. Of the log only the part up to the index's own place may have been cut off, and that
+part lives in the index alone. So:
+
+1. Where the journal still begins with the first entry, the log is applied again: nothing is lost.
+2. Otherwise the index is marked as half resynced, which freezes the replica: it votes for nobody,
+   leads, serves, acknowledges and gives nothing, until a resync has made it whole. Its source must
+   stand at least where the journal begins: from an older one the log could not be joined to the
+   state, and what this replica acknowledged in between would be forgotten.
+3. What the log holds behind that stays, and counts again when the replica is whole.
+4. No entry is cut off because its body is not there, until all that the log had is applied.
+   Elsewhere that a body was never on the disk is told by its place being unknown; here every place
+   is unknown at first. All bodies that the log names are read instead, and bad ones are fetched.
+
+*An index that ends before the log begins*, as an old copy that was put back: the same from 2 on; the
+resync sends only what differs.
+
+*Segments of bodies*: the index tells which bodies were in them; they are fetched from others.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator
+
+from raftmail.consensus.journal import Journal
+from raftmail.resync.missing import AWAITED_US, Missing
+from raftmail.resync.state import Mark, read_local, write_local
+from raftmail.storage.blobs import BlobDamaged, BlobLimits, BlobsDamaged, BlobStore
+from raftmail.storage.disk import Disk
+from raftmail.storage.index import Index
+from raftmail.storage.kv import scan
+from raftmail.storage.records import BLOBREF, IndexDamaged, unseal
+
+logger = logging.getLogger(__name__)
+
+_KEEP_TO = b"rescue/keep"
+
+
+def join(index: Index, journal: Journal, *, anew: bool) -> None:
+    """See that the log goes on where the index ends, or freeze the replica until a resync. `anew`: the index was lost, and is empty.
+    Durable when it returns. Raises `DiskError`."""
+    begins_at = journal.begins_at
+    if anew:
+        write_local(index, _KEEP_TO, journal.last_index)
+    if index.applied_index < begins_at and Mark.read(index) is None:
+        logger.error(
+            "shard %d: the index ends at entry %d, the log begins after entry %d: this replica waits for a resync",
+            journal.identity.shard,
+            index.applied_index,
+            begins_at,
+        )
+        Mark("nobody yet", 0, begins_at, journal.term_of(begins_at)).write(index)
+        anew = True
+    if anew:
+        index.commit(sync=True)
+
+
+def keep_to(index: Index) -> int:
+    """Up to here nothing may be cut off the log for want of a body, and no body is given up; 0 when the index never was lost, or has
+    come so far since. Raises `IndexDamaged`."""
+    to = read_local(index, _KEEP_TO)
+    return to if type(to) is int and to > index.applied_index else 0
+
+
+def open_bodies(
+    disk: Disk, index: Index, limits: BlobLimits, shard: int, *, anew: bool, look: bool = False
+) -> BlobStore:
+    """Open the blob store, also when segments are gone: what was in them is noted as missing.
+
+    `anew`: the index has no places yet; they are entered by what the segments say. `look`: look for every body that messages have.
+    Raises `DiskError`."""
+    try:
+        store = BlobStore.open(disk, "blobs", index, limits, by_headers=anew)
+    except BlobsDamaged as e:
+        logger.error(
+            "shard %d: %s, offset %d: %s; its bodies are fetched from others",
+            shard,
+            e.file,
+            e.offset,
+            e.what,
+        )
+        store = BlobStore.open(disk, "blobs", index, limits, without_missing=True)
+        look = True
+    missing = Missing(index)
+    _look_again(store, missing.all())
+    if look:
+        count = missing.add_many(_lacking(store, index))
+        logger.warning("shard %d: %d bodies are missing", shard, count)
+    if look or anew:
+        store.place_pending()
+        index.commit(sync=True)
+    return store
+
+
+def _look_again(store: BlobStore, digests: Iterable[bytes]) -> None:
+    """What is known to be missing may lie there damaged: only a read tells."""
+    for digest in digests:
+        if store.has(digest):
+            try:
+                store.get(digest)
+            except BlobDamaged:
+                pass
+
+
+def _lacking(store: BlobStore, index: Index) -> Iterator[tuple[bytes, int, int]]:
+    """Hash, size and rank of the bodies of messages that cannot be in the store."""
+    for digest, record in scan(index.engine.table("blobrefs")):
+        try:
+            size = BLOBREF.unpack(unseal("blobrefs", digest, record))[1]
+        except IndexDamaged:
+            continue  # the scrub has it repaired
+        if not store.has(digest):
+            yield digest, size, AWAITED_US

@@ -1,0 +1,123 @@
+"""Real nodes whose files were removed, cut short or overwritten: they start, and are whole again by themselves."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from raftmail.mail.results import SaveResult
+from tests.node.cluster import Cluster, wait_for
+
+USER = "alice@example.org"
+SHORT_LOG = "\n[log]\nentries_max = 16\n"
+"""So short that the index of every replica holds what no log holds any more."""
+
+
+def _save(cluster: Cluster, numbers: range) -> dict[int, bytes]:
+    """Messages by UID."""
+    saved: dict[int, bytes] = {}
+    with cluster.client() as client:
+        for number in numbers:
+            body = b"Subject: %d\r\n\r\n%b\r\n" % (number, b"body " * number)
+            result = client.save(USER, "INBOX", body).result
+            assert isinstance(result, SaveResult)
+            saved[result.saved[0].uid] = body
+    return saved
+
+
+def _replica(cluster: Cluster, name: str, shard: int = 1) -> dict[str, Any]:
+    status = cluster.status()
+    rows = [] if status is None else status["shards"][shard]["replicas"]
+    return next((row for row in rows if row["node"] == name), {})
+
+
+def _is_whole(cluster: Cluster, name: str) -> bool:
+    row = _replica(cluster, name)
+    return row.get("state") == "ok" and row.get("lag") == 0
+
+
+def _shard(cluster: Cluster, name: str, shard: int = 1) -> Path:
+    return cluster.folders[name] / "data" / "shards" / str(shard)
+
+
+def _remove_index(shard: Path) -> None:
+    shutil.rmtree(shard / "index")
+
+
+def _overwrite_index(shard: Path) -> None:
+    path = shard / "index" / "data.mdb"
+    path.write_bytes(b"not an index at all. " * 10_000)
+
+
+def _cut_index(shard: Path) -> None:
+    path = shard / "index" / "data.mdb"
+    with path.open("r+b") as file:
+        file.truncate(path.stat().st_size // 2)
+
+
+def _remove_bodies(shard: Path) -> None:
+    for path in (shard / "blobs").glob("*.seg"):
+        path.unlink()
+
+
+def _cut_bodies(shard: Path) -> None:
+    for path in (shard / "blobs").glob("*.seg"):
+        with path.open("r+b") as file:
+            file.truncate(path.stat().st_size // 3)
+
+
+def _check(cluster: Cluster, name: str, saved: dict[int, bytes]) -> None:
+    wait_for(f"{name} to be whole", partial(_is_whole, cluster, name))
+    with cluster.client(name) as client:
+        for uid, body in saved.items():
+            assert client.body(USER, "INBOX", uid) == body
+        report = client.admin("verify")
+    assert report["equal"], report
+
+
+def test_a_node_whose_files_were_lost_or_damaged_is_whole_again_by_itself(tmp_path: Path) -> None:
+    damages: list[Callable[[Path], None]] = [
+        _remove_index, _overwrite_index, _cut_index, _remove_bodies, _cut_bodies,
+    ]  # fmt: skip
+    with Cluster(tmp_path / "c", config=SHORT_LOG) as cluster:
+        cluster.master(0)
+        cluster.master(1)
+        with cluster.client() as client:
+            client.add_user(USER, "secret-password")
+        saved = _save(cluster, range(40))
+        for name in cluster.folders:
+            first = _shard(cluster, name) / "journal" / "0000000000000001.log"
+            while first.exists():
+                saved |= _save(cluster, range(10))
+        for number, damage in enumerate(damages):
+            name = f"n{number % 3 + 1}"
+            cluster.terminate(name)
+            damage(_shard(cluster, name))
+            saved |= _save(cluster, range(100 + 5 * number, 105 + 5 * number))
+            cluster.start(name)
+            _check(cluster, name, saved)
+            if "index" in damage.__name__:
+                assert "waits for a resync" in cluster.log(name)
+            assert cluster.processes[name].poll() is None
+
+
+@pytest.mark.parametrize("damage", [_remove_index, _cut_index])
+def test_a_node_alone_makes_a_lost_index_again_from_its_whole_log(
+    tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
+    with Cluster(tmp_path / "c", nodes=1) as cluster:
+        cluster.master(0)
+        cluster.master(1)
+        with cluster.client() as client:
+            client.add_user(USER, "secret-password")
+        saved = _save(cluster, range(10))
+        cluster.kill("n1")
+        damage(_shard(cluster, "n1"))
+        cluster.start("n1")
+        cluster.master(1)
+        _check(cluster, "n1", saved)

@@ -1,0 +1,216 @@
+"""A replica whose index is lost promises nothing that its journal does not have, and forgets nothing that it has."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable
+
+from raftmail.consensus.group import Group
+from raftmail.consensus.journal import Identity as JournalIdentity
+from raftmail.consensus.journal import Journal, JournalLimits
+from raftmail.consensus.membership import Membership
+from raftmail.mail import commands as c
+from raftmail.mail.codec import encode_request
+from raftmail.mail.results import Executed
+from raftmail.mail.service import Failure
+from raftmail.shard import rescue
+from raftmail.shard.frames import FrameKind
+from raftmail.shard.machine import Machine
+from raftmail.shard.replica import Replica
+from raftmail.shard.standing import standing_at_start
+from raftmail.storage.blobs import BlobLimits
+from raftmail.storage.index import TABLES, Identity, Index
+from tests.shard.machines import body_hash, message
+from tests.simulation.disk import SimDisk
+from tests.simulation.kv import MemoryEngine
+
+TEXTS = [f"text number {n}" for n in range(12)]
+SMALL = JournalLimits(
+    segment_bytes_max=512, prealloc_bytes_min=256, prealloc_bytes_max=256, reserve_bytes=64
+)
+
+
+class Machinery:
+    """A replica that is alone in its group, on a disk and an index that stay when it is opened again."""
+
+    def __init__(self) -> None:
+        self.disk = SimDisk()
+        self.engine = MemoryEngine(TABLES)
+        self.now = 0.0
+        self.replica = self.open(made=False)
+
+    def open(self, *, made: bool = True, index_lost: bool = False, members: int = 1) -> Replica:
+        if index_lost:
+            self.engine = MemoryEngine(TABLES)
+        journal = Journal.open(
+            self.disk, "journal", JournalIdentity(bytes(16), 1, 1), SMALL, create=not made
+        )
+        index = Index(self.engine, Identity("tests", 1, "1"))
+        rescue.join(index, journal, anew=index_lost)
+        blobs = rescue.open_bodies(
+            self.disk, index, BlobLimits(free_bytes_min=0), 1, anew=index_lost
+        )
+        nodes = {number: f"n{number}" for number in range(1, members + 1)}
+        self.replica = replica = Replica(
+            1, "n1", Machine(index), blobs, keep_to=rescue.keep_to(index)
+        )
+        at, membership = standing_at_start(index, journal, Membership.founding(nodes), first=True)
+        replica.start(
+            Group(
+                1,
+                1,
+                membership,
+                journal,
+                replica,
+                max(index.applied_index, journal.begins_at),
+                random.Random(1),
+                self.now,
+                membership_index=at,
+            )
+        )
+        return replica
+
+    def turn(self, seconds: float = 0.05) -> None:
+        self.now += seconds
+        self.replica.tick(self.now)
+        self.replica.step(self.now)
+        for job in self.replica.begin_sync():
+            job()
+        self.replica.end_sync(self.now)
+        self.replica.advance(self.now)
+        self.replica.take_frames()
+
+    def save(self, texts: Iterable[str]) -> None:
+        while not self.replica.group.accepts:
+            self.turn()
+        for number, text in enumerate(texts):
+            done: list[Executed | Failure] = []
+            request = encode_request(
+                b"client of tests!", number + 1, number, c.Save("a", (message(text),), 1000)
+            )
+            self.replica.submit(self.now, request, [(body_hash(text), text.encode())], done.append)
+            while not done:
+                self.turn()
+            assert isinstance(done[0], Executed)
+
+    def trim(self) -> None:
+        """Cut most of the log off, and let the files go."""
+        machine = self.replica.machine
+        machine.commit()
+        machine.commit()
+        self.replica.group.journal.trim(machine.durable_index - 3)
+        for _ in range(20):
+            self.turn()
+
+    def rot(self, text: str) -> None:
+        """The body changes on the disk."""
+        for name in self.disk.listdir("blobs"):
+            data = self.disk.content(f"blobs/{name}")
+            at = data.find(text.encode())
+            if at >= 0:
+                self.disk.flip_bit(f"blobs/{name}", 8 * at)
+
+    def close(self) -> None:
+        self.replica.close()
+
+
+def test_a_lost_index_is_made_again_from_a_log_that_has_everything() -> None:
+    machinery = Machinery()
+    machinery.save(TEXTS)
+    before = machinery.replica.machine.index
+    known = [(m.number, m.digest, m.uidnext) for m in before.mailboxes.of("a")]
+    applied = machinery.replica.group.applied_index
+    machinery.close()
+    replica = machinery.open(index_lost=True)
+    assert not replica.recovery.frozen
+    while replica.group.applied_index < applied:
+        machinery.turn()
+    index = replica.machine.index
+    index.flush()
+    assert [(m.number, m.digest, m.uidnext) for m in index.mailboxes.of("a")] == known
+    assert all(replica.body(body_hash(text)) == text.encode() for text in TEXTS)
+    assert replica.is_whole
+
+
+def test_the_log_is_not_cut_for_a_body_that_rotted_when_the_index_was_lost() -> None:
+    machinery = Machinery()
+    machinery.save(TEXTS)
+    last = machinery.replica.group.last_index
+    machinery.close()
+    machinery.rot(TEXTS[5])
+    for lost in (True, False):  # and when it stops before all is applied again, neither
+        replica = machinery.open(index_lost=lost)
+        assert replica.group.last_index == last
+        machinery.replica.group.journal.abandon()
+        machinery.replica.blobs.abandon()
+    replica = machinery.open()
+    while replica.group.applied_index < last:
+        machinery.turn()
+    assert not replica.is_whole
+    assert replica.recovery.desk.missing.has(body_hash(TEXTS[5]))
+
+
+def test_a_replica_whose_log_begins_after_what_its_index_lost_takes_no_part() -> None:
+    machinery = Machinery()
+    machinery.save(TEXTS)
+    journal = machinery.replica.group.journal
+    machinery.trim()
+    hard, first, last = journal.synced_hard_state, journal.begins_at, journal.last_index
+    assert 0 < first < last
+    machinery.close()
+    replica = machinery.open(index_lost=True, members=3)
+    for _ in range(100):
+        machinery.turn()
+    assert replica.recovery.frozen and not replica.is_whole
+    assert replica.group.term == hard[0] and not replica.group.is_leader
+    journal = replica.group.journal
+    assert (journal.begins_at, journal.last_index) == (first, last)
+    assert replica.recovery.desk.at_least >= first
+    assert all(replica.blobs.has(body_hash(text)) for text in TEXTS)
+
+
+def test_an_index_that_was_put_back_from_an_old_copy_takes_no_part_either() -> None:
+    machinery = Machinery()
+    machinery.save(TEXTS[:2])
+    machinery.replica.machine.commit()
+    machinery.replica.machine.commit()
+    old = machinery.engine.snapshot()
+    machinery.save(TEXTS[2:])
+    journal = machinery.replica.group.journal
+    machinery.trim()
+    assert journal.begins_at > 6
+    machinery.close()
+    for name in TABLES:
+        table, rows = machinery.engine.table(name), old.table(name).rows
+        for key in [*table.rows]:
+            table.delete(key)
+        table.put_many(sorted(rows.items()))
+    machinery.engine.commit()
+    replica = machinery.open()
+    assert 0 < replica.machine.applied_index < replica.group.journal.begins_at
+    assert replica.recovery.frozen
+
+
+def test_a_replica_that_is_not_whole_tells_of_no_body_that_it_is_gone() -> None:
+    machinery = Machinery()
+    machinery.save(TEXTS)
+    machinery.trim()
+    unknown = body_hash("nobody ever saved this")
+    replica = machinery.replica
+    told = replica.bodies.give("n2", unknown, replica.group.applied_index)
+    assert [frame[1] for frame in told] == [FrameKind.GONE]
+    machinery.close()
+    replica = machinery.open(index_lost=True, members=2)
+    replica.connected(machinery.now, "n2")
+    replica.receive(machinery.now, "n2", FrameKind.WANT, unknown)
+    assert FrameKind.GONE not in [frame[1] for frame in replica.take_frames()]
+
+
+def test_a_body_that_the_master_does_not_send_is_asked_of_all() -> None:
+    bodies = Machinery().replica.bodies
+    wanted = body_hash("somewhere")
+    bodies.want(wanted)
+    assert [f[0] for f in bodies.wants(0.0, "n2", ("n2", "n3"))] == ["n2"]
+    bodies.tick(10.0, 1, waiting=False)
+    bodies.want(wanted)
+    assert [f[0] for f in bodies.wants(10.0, "n2", ("n2", "n3"))] == ["n2", "n3"]
