@@ -24,7 +24,7 @@ from raftmail.mail import commands as c
 from raftmail.mail import queries as q
 from raftmail.mail import results as r
 from raftmail_chaos.history import Fate, History, Operation
-from raftmail_chaos.lives import Life, check_life
+from raftmail_chaos.lives import Life, TooMany, check_life
 
 Key = tuple[int, int]
 """Mailbox number and UID."""
@@ -42,9 +42,24 @@ class Problem:
         return "\n    ".join([f"{self.rule}: {self.text}", *map(str, self.operations)])
 
 
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The problems of a history, and the messages with so many unanswered writes that nobody can tell."""
+
+    problems: tuple[Problem, ...]
+    passed_over: tuple[Key, ...] = ()
+
+
+def examine(history: History) -> Verdict:
+    """What is to be said of a history. Operations may still be unanswered."""
+    checker = _Checker([o for o in history.operations if o.fate is not Fate.NOTHING])
+    problems = checker.run()
+    return Verdict(tuple(problems), tuple(checker.passed_over))
+
+
 def check(history: History) -> list[Problem]:
-    """The problems of a history; none when it is good. Operations may still be unanswered."""
-    return _Checker([o for o in history.operations if o.fate is not Fate.NOTHING]).run()
+    """The problems of a history; none when it is good."""
+    return list(examine(history).problems)
 
 
 @dataclass(slots=True)
@@ -59,6 +74,7 @@ class _Checker:
     def __init__(self, operations: list[Operation]) -> None:
         self.operations = operations
         self.problems: list[Problem] = []
+        self.passed_over: list[Key] = []
         self.numbers: dict[tuple[str, str], int] = {}
         self.validities: dict[int, tuple[int, Operation]] = {}
         self.guids: dict[Key, tuple[bytes, Operation]] = {}
@@ -332,7 +348,11 @@ class _Checker:
                     life.add(o)
             for o, page in self.pages[number]:
                 _see_page(life, o, page)
-            problem = check_life(life)
+            try:
+                problem = check_life(life)
+            except TooMany:
+                self.passed_over.append(key)
+                continue
             if problem is not None:
                 rule, text, shown = problem
                 self._broken(rule, f"message {key}: {text}", *shown)

@@ -210,7 +210,8 @@ def check(folder: Path, output: str) -> None:
         for finding in verdict.findings:
             click.echo(f"BROKEN {finding.rule} ({finding.user}): {finding.text}")
         click.echo(
-            f"{verdict.operations} operations of {verdict.users} users, {len(verdict.findings)} findings"
+            f"{verdict.operations} operations of {verdict.users} users, {len(verdict.findings)} findings, "
+            f"{len(verdict.undecided)} users and {verdict.passed_over} messages undecided"
         )
-    if verdict.findings or verdict.undecided:
+    if verdict.findings or verdict.undecided or verdict.passed_over:
         sys.exit(_BROKEN)

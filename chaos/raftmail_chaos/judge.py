@@ -18,7 +18,7 @@ from pathlib import Path
 from raftmail.mail import commands as c
 from raftmail.mail import queries as q
 from raftmail.mail import results as r
-from raftmail_chaos.checker import check
+from raftmail_chaos.checker import examine
 from raftmail_chaos.history import Fate, History, Operation
 from raftmail_chaos.record import Body, Delivery, read_user, users_of
 
@@ -47,6 +47,8 @@ class Verdict:
     findings: list[Finding] = field(default_factory=list)
     undecided: list[str] = field(default_factory=list)
     """Users whose history has more possible orders than can be looked at."""
+    passed_over: int = 0
+    """Messages of other users with too many unanswered writes to tell."""
     operations: int = 0
     users: int = 0
     fates: Counter[str] = field(default_factory=Counter)
@@ -95,7 +97,9 @@ def judge_user(
     findings = [*_wrong_bodies(user, operations)]
     try:
         with _limit(CHECK_S):
-            for problem in check(History(whole)):
+            said = examine(History(whole))
+            verdict.passed_over += len(said.passed_over)
+            for problem in said.problems:
                 findings.append(Finding(problem.rule, user, str(problem)))
     except TimeoutError:
         verdict.undecided.append(user)

@@ -4,6 +4,12 @@ A message is unborn, then there, then gone for ever. While it is there it has fl
 search goes through the operations in the order of time and keeps the set of all states that the message may be in, each with the
 operations that have taken effect without being answered yet (Lowe, "Testing for linearizability", 2017). A write that was never
 answered may take effect at any later time.
+
+Many unanswered writes would make many states, most of which need not be looked at:
+
+- of two states that differ in unanswered writes only, the one from which fewer of them took effect can still do all that the other can;
+- unanswered writes that say the same are one as good as the other: the one asked first goes first;
+- a modseq that is known as a lower bound only can be all that a greater one can.
 """
 
 from __future__ import annotations
@@ -17,6 +23,7 @@ from raftmail.mail import results as r
 from raftmail_chaos.history import Fate, Operation
 
 STATES_MAX = 20_000
+"""Of one message at one moment; no history that a load makes comes near."""
 
 _DELETED = "\\deleted"
 
@@ -33,6 +40,13 @@ UNBORN: State = (0, None, 0, True)
 GONE: State = (2, None, 0, True)
 
 Found: TypeAlias = tuple[str, str, tuple[Operation, ...]]
+
+Taken: TypeAlias = frozenset[int]
+"""Steps, by number, that have taken effect and have not ended."""
+
+
+class TooMany(Exception):
+    """There are more than `STATES_MAX` states to look at: no verdict."""
 
 
 @dataclass(slots=True)
@@ -93,7 +107,7 @@ def _outer(pair: tuple[_Step, _Step], step: _Step) -> tuple[_Step, _Step]:
 
 
 def check_life(life: Life) -> Found | None:
-    """What is wrong: the rule, a text, and the operations that show it."""
+    """What is wrong: the rule, a text, and the operations that show it. Raises `TooMany`."""
     birth = life.birth
     born_at = birth.returned if birth.fate is Fate.ANSWERED else inf
     removals = [s for s in life.steps if _removes(s.operation)]
@@ -141,20 +155,64 @@ def _search(life: Life, steps: list[_Step]) -> Found | None:
     moments += [(s.returned, 1, i) for i, s in enumerate(steps) if s.returned != inf]
     moments.sort()
     pending: set[int] = set()
-    states: set[tuple[State, frozenset[int]]] = {(UNBORN, frozenset())}
+    twins = _twins(steps, birth)
+    states: set[tuple[State, Taken]] = {(UNBORN, frozenset())}
     for _, is_end, i in moments:
         if not is_end:
             pending.add(i)
             continue
-        states = _until(life, steps, birth, pending, states, i)
+        states = _until(life, steps, birth, pending, twins, states, i)
         pending.discard(i)
         if not states:
             shown = [s.operation for s in steps if s.invoked <= steps[i].returned]
             shown.sort(key=lambda o: o.invoked)
             return "order", "no order of the operations explains what was seen", tuple(shown[-12:])
-        if len(states) > STATES_MAX:
-            return None  # too many lost answers to tell
     return None
+
+
+def _twins(steps: list[_Step], birth: int) -> dict[int, int]:
+    """For an unanswered write, the one asked before it that says the same."""
+    last: dict[object, int] = {}
+    twins: dict[int, int] = {}
+    for i in sorted(range(len(steps)), key=lambda i: steps[i].invoked):
+        call = steps[i].operation.call
+        if i == birth or steps[i].returned != inf:
+            continue
+        same: object
+        if isinstance(call, c.Store):
+            same = call.mode, frozenset(f.lower() for f in call.flags), call.unchanged_since
+        elif isinstance(call, c.Expunge):
+            same = c.Expunge, call.only_deleted
+        else:
+            same = c.Copy
+        if same in last:
+            twins[i] = last[same]
+        last[same] = i
+    return twins
+
+
+class _Least:
+    """The states that are worth looking at: none can do all that another can."""
+
+    def __init__(self, steps: list[_Step]) -> None:
+        self._lost = frozenset(i for i, step in enumerate(steps) if step.returned == inf)
+        self._kept: dict[object, list[tuple[int, bool, Taken]]] = {}
+        self._count = 0
+
+    def add(self, state: State, taken: Taken) -> bool:
+        """False for one that adds nothing to those before it. Fewest steps first, for the most to be left out."""
+        there, flags, modseq, exact = state
+        known = self._kept.setdefault((there, flags, taken - self._lost), [])
+        lost = taken & self._lost
+        for least, is_exact, before in known:
+            is_as_able = (exact and modseq == least) if is_exact else modseq >= least
+            if is_as_able and before <= lost:
+                return False
+        known.append((modseq, exact, lost))
+        self._count += 1
+        if self._count > STATES_MAX:
+            raise TooMany
+        return True
 
 
 def _until(
@@ -162,27 +220,31 @@ def _until(
     steps: list[_Step],
     birth: int,
     pending: set[int],
-    states: set[tuple[State, frozenset[int]]],
+    twins: dict[int, int],
+    states: set[tuple[State, Taken]],
     wanted: int,
-) -> set[tuple[State, frozenset[int]]]:
+) -> set[tuple[State, Taken]]:
     """All states that are possible once step `wanted` has taken effect, others before it as they may."""
-    done: set[tuple[State, frozenset[int]]] = set()
-    seen = set(states)
-    work = list(states)
-    while work:
-        state, taken = work.pop()
-        if wanted in taken:
-            done.add((state, taken - {wanted}))
-            continue
-        for i in pending:
-            if i in taken:
+    done: set[tuple[State, Taken]] = set()
+    least = _Least(steps)
+    # By how many steps they took: what a state leads to has taken one more.
+    levels: dict[int, list[tuple[State, Taken]]] = {}
+    for state, taken in states:
+        levels.setdefault(len(taken), []).append((state, taken))
+    while levels:
+        size = min(levels)
+        for state, taken in levels.pop(size):
+            if not least.add(state, taken):
                 continue
-            after = _born(life, state) if i == birth else _after(life.uid, state, steps[i])
-            for new in after:
-                item = (new, taken | {i})
-                if item not in seen:
-                    seen.add(item)
-                    work.append(item)
+            if wanted in taken:
+                done.add((state, taken - {wanted}))
+                continue
+            for i in pending:
+                if i in taken or twins.get(i, i) not in (taken | {i}):
+                    continue
+                after = _born(life, state) if i == birth else _after(life.uid, state, steps[i])
+                if after:
+                    levels.setdefault(size + 1, []).extend((new, taken | {i}) for new in after)
     return done
 
 

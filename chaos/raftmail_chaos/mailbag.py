@@ -28,7 +28,7 @@ TOKEN_HEADER = b"X-Chaos-Token: "
 BIRTHS_MAX = 70
 
 _FLAGS = ("\\Seen", "\\Flagged", "\\Answered", "\\Deleted", "$Later")
-_OPEN_MAX = 4
+_OPEN_MAX = 6
 """Changes of one message whose outcome is open. More orders than these give, nobody can look at."""
 _SIZES = ((0.70, 300, 4 << 10), (0.25, 4 << 10, 32 << 10), (0.045, 32 << 10, 256 << 10))
 _SIZE_MAX = 1 << 20

@@ -443,9 +443,10 @@ class Runner:
                 )
             verdict = verdict_from_json(out.decode())
             if verdict.undecided:
-                self.undecided = (
-                    f"too many possible orders in the histories of {', '.join(verdict.undecided)}"
-                )
+                users = ", ".join(verdict.undecided)
+                self.undecided = f"too many possible orders in the histories of {users}"
+            elif verdict.passed_over:
+                self.undecided = f"{verdict.passed_over} messages have too many unanswered writes"
             return verdict
         except TimeoutError:
             self.undecided = f"the checker was not done within {limit_s:.0f} s"

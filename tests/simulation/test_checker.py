@@ -11,7 +11,8 @@ from raftmail.mail import commands as c
 from raftmail.mail import queries as q
 from raftmail.mail import results as r
 from raftmail.mail.uidset import UidSet
-from raftmail_chaos.checker import check
+from raftmail_chaos import lives
+from raftmail_chaos.checker import check, examine
 from raftmail_chaos.history import Call, Fate, History, Operation
 
 USER = "user@example.org"
@@ -521,3 +522,47 @@ def test_many_lost_answers_are_told_apart_in_bounded_time(lost: int) -> None:
     assert s.rules == []
     s.read((1, 1, 3 + lost), uidnext=2, highest=3 + lost)
     assert s.rules == ["order"]
+
+
+@pytest.mark.parametrize("lost", [10, 40, 160])
+def test_lost_answers_that_say_much_the_same_cost_little_however_many(lost: int) -> None:
+    s = Story()
+    s.save(1, 1)
+    for n in range(lost):
+        flag = (SEEN, FLAGGED, DELETED)[n % 3]
+        s.store(uids(1), REMOVE if n % 4 == 3 else ADD, (flag,))
+    s.read((1, 1, 4, (SEEN, DELETED)), uidnext=2, highest=4)
+    s.read((1, 1, 5, (DELETED,)), uidnext=2, highest=5)
+    s.read((1, 1, 6, (DELETED, FLAGGED)), uidnext=2, highest=6)
+    assert s.rules == []
+    s.read((1, 1, 7, ("$never",)), uidnext=2, highest=7)
+    assert s.rules == ["order"]
+
+
+def test_a_message_that_nobody_can_judge_is_counted_and_not_passed_as_good(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(lives, "STATES_MAX", 100)
+    s = Story()
+    s.save(1, 1)
+    s.save(2, 2)
+    for n in range(16):
+        s.store(uids(1), ADD, (f"$k{n}",))
+    s.read((1, 1, 2), (2, 2, 3), uidnext=3, highest=3)
+    verdict = examine(s.history)
+    assert (verdict.problems, verdict.passed_over) == ((), ((INBOX, 1),))
+
+
+@pytest.mark.parametrize("first", [ADD, REPLACE])
+@pytest.mark.parametrize("then", [(SEEN,), (FLAGGED, SEEN)])
+def test_either_of_two_lost_changes_may_explain_what_was_seen_and_the_other_what_comes_later(
+    first: c.StoreMode, then: tuple[str, ...]
+) -> None:
+    s = Story()
+    s.save(1, 1)
+    s.store(uids(1), first, (SEEN,))
+    s.store(uids(1), REPLACE if first is ADD else ADD, (SEEN,))
+    s.read((1, 1, 3, (SEEN,)), uidnext=2, highest=3)
+    s.store(uids(1), REPLACE, (FLAGGED,), 4)
+    s.read((1, 1, 5, then), uidnext=2, highest=5)
+    assert s.rules == []
