@@ -63,6 +63,7 @@ class Followers:
     def __init__(self, engine: Engine, flow: Flow, ticket_s: float, send: Send) -> None:
         self._all: dict[int, _Follower] = {}
         self._voters: tuple[int, ...] = ()
+        self._durable_term = -1
         self._engine = engine
         self._journal = engine.journal
         self._flow = flow
@@ -148,10 +149,23 @@ class Followers:
 
     def replicate(self, now: float, round: int, *, heartbeat: bool) -> None:
         """Send every follower what it may have now; with `heartbeat`, an empty append where there is nothing."""
-        for peer in self._all:
-            self.replicate_to(peer, now, round, heartbeat=heartbeat)
+        if self._term_is_durable():
+            for peer in self._all:
+                self._replicate_to(peer, now, round, heartbeat=heartbeat)
 
-    def replicate_to(self, peer: int, now: float, round: int, *, heartbeat: bool) -> None:
+    def replicate_to(self, peer: int, now: float, round: int) -> None:
+        """`replicate` to one, and an empty append at least."""
+        if self._term_is_durable():
+            self._replicate_to(peer, now, round, heartbeat=True)
+
+    def _term_is_durable(self) -> bool:
+        """Whether the leader's own vote in its term is on its disk: nothing leaves before (G8). Others' votes prove it; but one that is the
+        only voter needs none, and after a loss of power might lead the same term again, with other entries than its learners have."""
+        if self._durable_term != self._engine.term():
+            self._durable_term = self._journal.synced_hard_state[0]
+        return self._durable_term == self._engine.term()
+
+    def _replicate_to(self, peer: int, now: float, round: int, *, heartbeat: bool) -> None:
         follower = self._all[peer]
         if not follower.connected:
             return

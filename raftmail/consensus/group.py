@@ -135,7 +135,7 @@ class Group(GroupView):
         self.engine.link.connected(self.engine.nodes[peer])
         if self.is_leader:
             self.followers.rewind(peer)
-            self.followers.replicate_to(peer, clock.now, self._open_round(), heartbeat=True)
+            self.followers.replicate_to(peer, clock.now, self._open_round())
 
     def disconnected(self, now: float, node: str) -> None:
         """The link to a node is gone. When the leader is there, the election comes soon instead of after the timeout."""

@@ -90,12 +90,15 @@ class Membership:
 
     # -- what comes after it -------------------------------------------------------------------------
 
-    def with_learner(self, node: str) -> tuple[Membership, int]:
-        """With a new replica on `node`, and its id. Raises ValueError when one is joining there already, and for too many."""
-        joining = [replica for replica, name in self.learners.items() if name == node]
+    def with_learner(self, node: str, replica: int | None = None) -> tuple[Membership, int]:
+        """With a new replica on `node`, and its id: the next, or `replica`, which whoever gives out ids chose. Raises ValueError when
+        one is joining there already, for an id that may have been used, and for too many."""
+        joining = [learner for learner, name in self.learners.items() if name == node]
         if joining:
             raise ValueError(f"replica {joining[0]} on {node} is joining already; remove it first")
-        new = self.next_id
+        new = self.next_id if replica is None else replica
+        if new < self.next_id:
+            raise ValueError(f"the id {new} was used before; the next is {self.next_id}")
         if new > ID_MAX:
             raise ValueError("the ids of replicas are used up")
         return replace(self, learners={**self.learners, new: node}, next_id=new + 1), new

@@ -87,7 +87,7 @@ def open_replica(
         fallback_s=raft.election_max_ms / 1000,
     )
     told, first = made_with(disk, told, made=shard in folder.made)
-    at, membership = standing_at_start(index, journal, told, first=first)
+    at, membership = standing_at_start(index, journal, replica_id, told, first=first)
     group = Group(
         shard,
         replica_id,

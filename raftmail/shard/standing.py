@@ -23,11 +23,11 @@ def kept(index: Index) -> Standing | None:
 
 
 def standing_at_start(
-    index: Index, journal: Journal, told: Membership, *, first: bool = False
+    index: Index, journal: Journal, replica: int, told: Membership, *, first: bool = False
 ) -> Standing:
-    """What a group is made with. `told` is what the creator knows: of a founder the founding membership, equal on all founders; of a
-    joining replica one in which it is a learner. Used once, by a new replica, which keeps it before it takes part; after that the
-    index knows. Raises `IndexDamaged`, `DiskError`.
+    """What a replica's group is made with. `told` is what the creator knows: of a founder the founding membership, equal on all founders;
+    of a joining replica one in which it is a learner. Used once, by a new replica, which keeps it before it takes part; after that
+    the index knows. Raises `IndexDamaged`, `DiskError`.
 
     An index that was lost does not know, and what others say may be older or newer than what the log had: such a replica stands for
     no election until the log or a resync has told it; unless `told` is what it was made with (`first`), and the log begins there."""
@@ -37,6 +37,7 @@ def standing_at_start(
     lost = index.applied_index <= 1 < journal.last_index
     if lost and (journal.begins_at or not first):
         return 0, told
-    index.put_membership(1, told.encode())
+    at = 1 if replica in told.voters else 0
+    index.put_membership(at, told.encode())
     index.commit_durable()
-    return 1, told
+    return at, told

@@ -47,12 +47,12 @@ class ListMachine:
     def payloads(self) -> list[bytes]:
         return [payload for _, _, payload in self.applied if payload and payload[:1] != KIND]
 
-    def membership(self, first: Membership) -> tuple[int, Membership]:
+    def membership(self, first: tuple[int, Membership]) -> tuple[int, Membership]:
         """Index and value of the newest that was applied; `first` is what the replica was made with."""
         for index, _, payload in reversed(self.applied):
             if payload[:1] == KIND:
                 return index, Membership.decode(payload[1:])
-        return 1, first
+        return first
 
     @property
     def index(self) -> int:
@@ -66,7 +66,7 @@ class Node:
         self.cluster = cluster
         self.id = replica
         self.name = membership.nodes[replica]
-        self.first = membership
+        self.first = (int(replica in membership.voters), membership)
         self.disk = SimDisk(seed=replica)
         self.machine = ListMachine()
         self.durable: list[tuple[int, int, bytes]] = []
@@ -128,19 +128,46 @@ class Cluster:
         self.heal()
 
     def join(self, replica: int, membership: Membership) -> None:
-        """Start a replica with an empty log, which was told this membership; links to all come up."""
+        """Start a replica with an empty log, which was told this membership; its links to all come up."""
         for other in self.ids:
             self.links[other, replica] = deque()
             self.links[replica, other] = deque()
         self.ids.append(replica)
         self.nodes[replica] = Node(self, replica, membership)
-        self.heal()
+        for other in self.ids[:-1]:
+            self.connect(other, replica)
 
     def __getitem__(self, replica: int) -> Node:
         return self.nodes[replica]
 
     def group(self, replica: int) -> Group:
         return self.nodes[replica].group
+
+    def add_learner(self, leader: int, node: str = "") -> int:
+        """Have a replica join as a learner, and its entry committed. Returns its id."""
+        membership = self.group(leader).membership
+        membership, replica = membership.with_learner(node or f"n{membership.next_id}")
+        self.group(leader).change(membership)
+        self.collect(leader)
+        self.settle()
+        self.join(replica, membership)
+        self.run(1.0)
+        return replica
+
+    def change(self, leader: int, membership: Membership) -> int:
+        """Put a membership into the leader's log; the index of its entry."""
+        _, index = self.group(leader).change(membership)
+        self.collect(leader)
+        return index
+
+    def resync(self, replica: int, source: int) -> None:
+        """What the shard does when a resync is wanted: take the state of another, and have the log jump to it."""
+        mine, other = self.nodes[replica], self.nodes[source]
+        index, term, _ = other.machine.applied[-1]
+        if index > mine.group.applied_index and not mine.group.is_leader:
+            mine.machine.applied = list(other.machine.applied)
+            mine.durable = list(mine.machine.applied)
+            mine.group.jump(index, term, mine.machine.membership(mine.first))
 
     # -- links
 
@@ -185,8 +212,7 @@ class Cluster:
             message = m.decode(data)
             out.append(message)
             self.sent.append((replica, peer, message))
-            assert self.group(replica).node_of(peer) is not None
-            if frozenset((replica, peer)) in self.up:
+            if frozenset((replica, peer)) in self.up and self.group(replica).node_of(peer):
                 self.links[replica, peer].append(data)
         return out
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from raftmail.consensus import following
+from raftmail.consensus import change, following, group
 from raftmail.consensus.barrier import ReadRounds
 from raftmail.consensus.election import Ballot, Elections
 from raftmail.consensus.engine import Engine
 from raftmail.consensus.followers import Followers
 from raftmail.consensus.following import Following
 from raftmail.consensus.group import Group
+from raftmail.consensus.members import Members
+from raftmail.consensus.membership import Membership
 from tests.consensus.planting import Edit, Fault
 
 
@@ -213,10 +215,19 @@ FAULTS: dict[str, Fault] = {
         (Engine, "_SyncObj__getCurrentLogIndex", "if self.count_only_synced:", "if False:"),
         (Group, "_may_commit", "synced = self.journal.synced_index", "return True"),
     ),
+    "leads-before-sync": _fault(
+        "a leader that needs no other vote sends entries before its own is on the disk",
+        (
+            Followers,
+            "_term_is_durable",
+            "self._durable_term = self._journal.synced_hard_state[0]",
+            "self._durable_term = self._engine.term()",
+        ),
+    ),
     # G9
     "tickets-flood": _fault(
         "a follower that needs a resync is offered one with every message",
-        (Followers, "replicate_to", ">= self._ticket_s", ">= 0"),
+        (Followers, "_replicate_to", ">= self._ticket_s", ">= 0"),
     ),
     # G10
     "apply-swallows": _fault(
@@ -270,6 +281,113 @@ FAULTS: dict[str, Fault] = {
             "self.engine.transferLeadership(self.engine.nodes[target])",
             "self._send(target, Kind.TIMEOUT_NOW, [])",
         ),
+    ),
+    # G12
+    "in-force-when-committed": _fault(
+        "a membership is in force only when it is committed",
+        (Group, "change", "self.members.append(index, new)", "pass"),
+    ),
+    "cut-keeps-membership": _fault(
+        "when the log is cut, a membership that was in it stays in force",
+        (Following, "_take", "members.cut(base + 1)", "pass"),
+    ),
+    "restart-forgets-membership": _fault(
+        "a membership that is in the log and not applied is not restored at the start",
+        (
+            Group,
+            "__init__",
+            "if later is not None and index > membership_index:",
+            "if False:",
+        ),
+    ),
+    "forget-keeps-membership": _fault(
+        "an entry that is forgotten leaves its membership behind",
+        (Group, "forget_from", "if self.members.cut(index):", "if False:"),
+    ),
+    "jump-keeps-membership": _fault(
+        "a jump leaves the membership as it was",
+        (Group, "jump", "self.members.jump(index, *membership, keep_rest=has_synced)", "pass"),
+    ),
+    "learners-counted": _fault(
+        "learners count where the log is committed",
+        (
+            Engine,
+            "set_members",
+            "self._SyncObj__otherNodes = {self.nodes[peer] for peer in voters}",
+            "self._SyncObj__otherNodes = {self.nodes[peer] for peer in voters | others}",
+        ),
+        (Followers, "majority_index", "in self._voters", "in self._all"),
+    ),
+    "no-voter-stands": _fault(
+        "who is no voter stands for election",
+        (Elections, "tick", "if not members.is_voter or self.removed:", "if False:"),
+    ),
+    "learner-votes-count": _fault(
+        "the vote of a learner counts",
+        (Elections, "vote_granted", "and voter in self._members.voters", ""),
+    ),
+    "learners-counted-as-voters": _fault(
+        "answers of learners make a majority",
+        (Members, "is_majority", "len(ids & self.voters)", "len(ids)"),
+    ),
+    "learner-confirms-reads": _fault(
+        "a learner confirms that the leader still leads",
+        (ReadRounds, "take_if_confirmed", "self.confirmed & voters", "self.confirmed"),
+    ),
+    "reads-wait-for-removed": _fault(
+        "a read waits for the answer of a voter that is none any more",
+        (
+            Group,
+            "_members_changed",
+            "self._through(self._reads.take_if_confirmed(members.voters))",
+            "pass",
+        ),
+    ),
+    "change-while-pending": _fault(
+        "a change follows one that is not committed",
+        (group, "check_change", "if members.index > group.commit_index:", "if False:"),
+    ),
+    "change-before-own-entry": _fault(
+        "a new leader changes the membership before it knows what is committed",
+        (
+            group,
+            "check_change",
+            "if group.commit_index < group.engine.first_index_of_term():",
+            "if False:",
+        ),
+    ),
+    "two-voters-at-once": _fault(
+        "two voters are removed by one change",
+        (Membership, "check_successor", "if len(differ) > 1:", "if False:"),
+    ),
+    "master-removes-itself": _fault(
+        "a master removes itself",
+        (group, "check_change", "if group.self_id not in new.voters:", "if False:"),
+    ),
+    "id-used-again": _fault(
+        "an id stands for two disks",
+        (
+            Membership,
+            "check_successor",
+            "if before is None and replica < self.next_id:",
+            "if False:",
+        ),
+    ),
+    "promoted-behind": _fault(
+        "a learner becomes a voter that lacks entries",
+        (change, "_lacks", "if lag > CAUGHT_UP_ENTRIES:", "if False:"),
+    ),
+    "promoted-without-bodies": _fault(
+        "a learner becomes a voter that lacks bodies",
+        (change, "_lacks", "if followers.is_whole(replica) else", "if True else"),
+    ),
+    "removed-although-needed": _fault(
+        "a voter is removed that alone has what was acknowledged",
+        (group, "check_change", "if members.voters - new.voters.keys():", "if False:"),
+    ),
+    "strangers-refused": _fault(
+        "who joined while this replica was away is not followed, and gets no vote",
+        (Group, "_meet", "or not self.members.is_stranger(sender)", "or True"),
     ),
     # Reads
     "leads-without-entry": _fault(

@@ -100,6 +100,13 @@ def test_an_id_is_never_given_twice() -> None:
     assert next_replica == replica + 1
 
 
+def test_an_id_may_be_chosen_by_who_gives_them_out() -> None:
+    joined, replica = THREE.with_learner("n4", 9)
+    assert (replica, joined.learners, joined.next_id) == (9, {9: "n4"}, 10)
+    with pytest.raises(ValueError, match="the id 3 was used before; the next is 4"):
+        THREE.with_learner("n4", 3)
+
+
 def test_a_node_may_have_an_old_replica_and_a_joining_one() -> None:
     joined, _ = THREE.with_learner("n2")
     assert joined.ids_of("n2") == [2, 4]

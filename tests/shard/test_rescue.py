@@ -54,7 +54,9 @@ class Machinery:
         self.replica = replica = Replica(
             1, "n1", Machine(index), blobs, keep_to=rescue.keep_to(index)
         )
-        at, membership = standing_at_start(index, journal, Membership.founding(nodes), first=True)
+        at, membership = standing_at_start(
+            index, journal, 1, Membership.founding(nodes), first=True
+        )
         replica.start(
             Group(
                 1,

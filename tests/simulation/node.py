@@ -232,7 +232,7 @@ class SimNode:
         replica.owner = self
         self.replica = replica
         at, membership = standing_at_start(
-            self.index, journal, Membership.founding(self.nodes), first=True
+            self.index, journal, self.number, Membership.founding(self.nodes), first=True
         )
         group = _WatchedGroup(
             SHARD,

@@ -63,8 +63,8 @@ FAULTS: dict[str, Fault] = {
         (
             Replica,
             "holds_blobs",
-            "return payload[:1] in (MARK, MEMBERSHIP) or self.bodies.hold(payload, index)",
-            "return payload[:1] in (MARK, MEMBERSHIP) or self.bodies.hold(payload, index) or True",
+            "return payload[:1] in _WITHOUT_BODIES or self.bodies.hold(payload, index)",
+            "return payload[:1] in _WITHOUT_BODIES or self.bodies.hold(payload, index) or True",
         ),
     ),
     "torn-entries-kept": _fault(
