@@ -38,9 +38,12 @@ class Move:
         return f"shard {self.shard}: {self.source} to {self.target} ({self.why})"
 
 
-def plan(state: ClusterState, *, balance: bool = False) -> list[Move]:
-    """The moves, those first that must be. What cannot be placed is left as it is (`missing` tells of it)."""
-    planner = _Planner(state)
+def plan(
+    state: ClusterState, *, balance: bool = False, avoid: frozenset[str] = frozenset()
+) -> list[Move]:
+    """The moves, those first that must be. What cannot be placed is left as it is (`missing` tells of it). Nothing moves to the nodes
+    to `avoid`: those that are dead at the moment."""
+    planner = _Planner(state, avoid)
     moves = list(planner.needed())
     if balance:
         moves += planner.spread()
@@ -83,8 +86,9 @@ class _Planner:
     """Holds where replicas will be as moves are decided: node names by replica id. New ones have none yet; they are counted below
     0, and not moved again."""
 
-    def __init__(self, state: ClusterState) -> None:
+    def __init__(self, state: ClusterState, avoid: frozenset[str]) -> None:
         self._state = state
+        self._avoid = avoid
         self._places = {node.name: Place.of(node) for node in state.every_node.values()}
         self._load = Load()
         self._shards = state.every_shard
@@ -184,6 +188,8 @@ class _Planner:
         full = sorted(active, key=lambda place: (-load.ratio(place), place.name))
         empty = sorted(active, key=lambda place: (load.ratio(place, 1), place.name))
         for target in empty:
+            if target.name in self._avoid:
+                continue
             for source in full:
                 # The source must stay above what the target becomes, so nothing ever goes back; and what placement
                 # takes for equal is.
@@ -236,6 +242,7 @@ class _Planner:
         held = self._held[shard.number]
         stay = [self._places[node] for id, node in held.items() if id not in (without or ())]
         taken = {node for node in held.values() if node != but}
+        taken |= self._avoid
         free = [place for place in self._may(shard) if place.name not in taken]
         found = choose(shard.number, free, stay, self._load)
         return None if found is None else found.name
@@ -275,11 +282,19 @@ def _closer(place: Place, others: list[Place]) -> tuple[int, int]:
     )
 
 
-def counts(state: ClusterState) -> Mapping[str, int]:
-    """How many replicas each node has or will have, of mail shards."""
-    found = dict.fromkeys(state.nodes, 0)
+def load_of(state: ClusterState) -> Load:
+    """What the nodes hold, or will, of mail shards."""
+    load = Load()
     for shard in state.every_shard.values():
         if shard.number != ROOT_SHARD:
+            held: list[str] = []
             for replica in shard.staying:
-                found[replica.node] = found.get(replica.node, 0) + 1
-    return found
+                load.add(replica.node, held)
+                held.append(replica.node)
+    return load
+
+
+def counts(state: ClusterState) -> Mapping[str, int]:
+    """How many replicas each node has or will have, of mail shards."""
+    load = load_of(state).replicas
+    return {name: load[name] for name in {*state.nodes, *load}}

@@ -1,7 +1,12 @@
-"""CONFIGURE, and what changed since: the root's records, of which the state machine knows nothing but
-their keys and revisions (`cluster/records.py` knows what they mean)."""
+"""CONFIGURE, and what changed since: the root's records, of which the state machine knows little but
+their keys and revisions (`cluster/records.py` knows what they mean).
+
+The one that it looks into is a domain's rule: while that is being changed, no users of the domain are
+made, for nodes could disagree on where their mail is (`cluster/rules.py`)."""
 
 from __future__ import annotations
+
+import json
 
 from raftmail.mail import queries as q
 from raftmail.mail.codec_results import CONFIGURED
@@ -26,6 +31,25 @@ def configure(state: State, command: Configure) -> Raw:
                 "somebody else has changed it",
             )
     return (CONFIGURED, config.put(command.puts))
+
+
+def check_new_user(state: State, address: str) -> None:
+    """Raises `Refusal` when no user of the address's domain can be made at the moment."""
+    domain = address.rpartition("@")[2]
+    value = state.index.config.get(f"rule/{domain}")[1]
+    if value is None:
+        return
+    try:
+        rule = json.loads(value)
+    except (ValueError, RecursionError):
+        return
+    now = rule.get("state", "active") if type(rule) is dict else "active"
+    if now != "active":
+        raise Refusal(
+            Code.CANNOT,
+            f"the rule of {domain} is being changed ({now}), and no users are made until that is "
+            "done; try again in a moment",
+        )
 
 
 def changes(state: State, query: q.GetConfiguration) -> q.Configuration:

@@ -17,6 +17,7 @@ from raftmail.mail.commands import (
 from raftmail.mail.names import INBOX, SEPARATOR, mailbox_name, parents
 from raftmail.mail.packing import Raw
 from raftmail.mail.results import Code
+from raftmail.shard import configuration
 from raftmail.shard.state import MAILBOXES_MAX, Refusal, State, mailbox_result
 from raftmail.shard.transfer import move_all
 from raftmail.storage.records import Mailbox
@@ -93,6 +94,8 @@ def put_user(state: State, command: PutUser) -> Raw:
         raise Refusal(Code.ALREADYEXISTS, f"there is a user {command.address} already")
     if command.replace and not exists:
         raise Refusal(Code.UNKNOWNUSER, f"there is no user {command.address}")
+    if not exists:
+        configuration.check_new_user(state, command.address)
     state.index.users.put(command.address, command.password_hash)
     return DONE_RAW
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from raftmail.mail import queries as q
 from raftmail.mail import results as r
-from raftmail.mail.commands import Configure
+from raftmail.mail.commands import Configure, PutUser
 from raftmail.shard import configuration
 from raftmail.shard.machine import Machine
 from raftmail.storage.check import check
@@ -104,6 +105,19 @@ def test_who_follows_the_changes_has_what_the_table_has(
             since, floor = answer.revision, answer.floor
             assert followed == twin
     assert {key: index.config.get(key)[1] for key in "abcdef" if key in twin} == twin
+
+
+@pytest.mark.parametrize("now", [b'{"pool":"p","state":"pinning"}', b'{"state":"spreading"}'])
+def test_no_users_are_made_in_a_domain_whose_rule_is_being_changed(now: bytes) -> None:
+    feeder = Feeder(new_machine())
+    assert feeder.do(PutUser("old@x.org", "hash")) == r.Done()
+    feeder.do(Configure((("rule/x.org", now),)))
+    assert feeder.refused(PutUser("new@x.org", "hash")) == "CANNOT"
+    assert feeder.do(PutUser("old@x.org", "other", replace=True)) == r.Done()
+    assert feeder.do(PutUser("new@y.org", "hash")) == r.Done()
+    for done in (b'{"pool":"p"}', b"[1]", b"{", b'{"state":"active"}', None):
+        feeder.do(Configure((("rule/x.org", done),)))
+        assert feeder.do(PutUser(f"{len(done or b'')}@x.org", "hash")) == r.Done()
 
 
 def test_the_configuration_is_in_the_digest() -> None:

@@ -1,0 +1,451 @@
+"""What operators do to nodes and shards, each as a pure function of the state: it gives a `Change`, or raises `Refused` with the reason.
+
+A change is one `Configure`: all of it or nothing. It expects every record that it was decided by to be as it was read, so of two
+operators who decide at once one is refused by the root, reads again, and is then told the reason here.
+
+A drain, a removal and a rebalance only write down what is wanted. What has to be done for it follows from the records alone
+(`operator.next_steps`), by whoever leads the root; so it can be left, watched, and undone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from raftmail.cluster.moves import missing, plan
+from raftmail.cluster.records import (
+    ROOT_SHARD,
+    Invite,
+    Node,
+    NodeState,
+    Operation,
+    Record,
+    Recovered,
+    Replica,
+    ReplicaState,
+    Shard,
+    encode,
+    key_of,
+)
+from raftmail.cluster.state import ClusterState
+from raftmail.mail.commands import Configure
+
+INVITE_BYTES_MAX = 128 << 10
+INVITES_MAX = 100
+
+
+class Refused(Exception):
+    """The change is not made; the text says why, and what can be done."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Records to write, and the revisions that what it was decided by must still have."""
+
+    puts: tuple[tuple[str, bytes | None], ...]
+    expected: tuple[tuple[str, int], ...]
+
+    @property
+    def command(self) -> Configure:
+        return Configure(self.puts, self.expected)
+
+
+def change_of(
+    state: ClusterState, puts: Iterable[Record], gone: Iterable[str] = (), by: Iterable[str] = ()
+) -> Change:
+    """A change that writes records and takes others away; it expects those, and the keys `by`, to be as `state` has them."""
+    made: dict[str, bytes | None] = {key_of(record): encode(record) for record in puts}
+    made.update(dict.fromkeys(gone))
+    keys = dict.fromkeys([*made, *by])
+    return Change(tuple(made.items()), tuple((key, state.revision_of(key)) for key in keys))
+
+
+def every_node(state: ClusterState) -> list[str]:
+    """The keys of all nodes: what a change expects that was decided by who is there."""
+    return [key_of(node) for node in state.every_node.values()]
+
+
+# -- coming ----------------------------------------------------------------------------------------
+
+
+def invite(state: ClusterState, invitation: Invite, now_s: int) -> Change:
+    """Prepare for a node. Raises `Refused`. Invitations that are used or too old are cleared away."""
+    if not invitation.name or not invitation.peer:
+        raise Refused("an invitation names the node and the address that the others reach it by")
+    if invitation.expires_s <= now_s:
+        raise Refused("the invitation would have expired already")
+    if len(encode(invitation)) > INVITE_BYTES_MAX:
+        raise Refused(f"the invitation is larger than {INVITE_BYTES_MAX >> 10} KiB")
+    _check_free(state, invitation.name, (invitation.peer,))
+    gone = []
+    live = 0
+    for other in state.table(Invite).values():
+        if other.used or other.expires_s <= now_s:
+            gone.append(key_of(other))
+        elif other.id == invitation.id:
+            raise Refused(f"there is an invitation {invitation.id} already")
+        elif other.name == invitation.name or other.peer == invitation.peer:
+            raise Refused(
+                f"node {other.name} ({other.peer}) is invited already, until {other.expires_s} (Unix time); "
+                "let it join, or withdraw that invitation"
+            )
+        else:
+            live += 1
+    if live >= INVITES_MAX:
+        raise Refused(f"there are {live} invitations open, and no more are kept; withdraw some")
+    return change_of(state, [invitation], gone, every_node(state))
+
+
+def withdraw(state: ClusterState, invite_id: str) -> Change:
+    """Take an invitation back. Raises `Refused`."""
+    found = state.find(Invite, invite_id)
+    if found is None or found.used:
+        raise Refused(f"there is no open invitation {invite_id}")
+    return change_of(state, [], [key_of(found)])
+
+
+def find_invite(state: ClusterState, invite_id: str, now_s: int) -> Invite:
+    """An invitation that may be used now. Raises `Refused`."""
+    found = state.find(Invite, invite_id)
+    if found is None:
+        raise Refused(
+            f"there is no invitation {invite_id}: it was withdrawn, or has expired; ask for a new one"
+        )
+    if found.used:
+        raise Refused(
+            f"the invitation {invite_id} was used already; each is for one node, ask for a new one"
+        )
+    if found.expires_s <= now_s:
+        raise Refused(
+            f"the invitation {invite_id} expired {now_s - found.expires_s} s ago; ask for a new one"
+        )
+    return found
+
+
+def join(state: ClusterState, invite_id: str, node: Node, now_s: int) -> Change:
+    """Take an invited node in. It holds nothing until shards are moved to it. A node that asks again because it had no answer is taken
+    for what it is (`already_joined`). Raises `Refused`."""
+    found = find_invite(state, invite_id, now_s)
+    if (node.name, node.peer) != (found.name, found.peer):
+        raise Refused(
+            f"the invitation {invite_id} is for {found.name} at {found.peer}, not for {node.name} at {node.peer}"
+        )
+    _check_free(state, node.name, [a for a in (node.peer, node.client, node.lmtp) if a])
+    joined = replace(node, state=NodeState.ACTIVE, joined_s=now_s)
+    used = replace(found, used=True, bundle="")
+    return change_of(state, [joined, used], by=every_node(state))
+
+
+def already_joined(state: ClusterState, invite_id: str, node: Node) -> bool:
+    """Whether this very node has joined by this very invitation: its answer got lost."""
+    found = state.find(Invite, invite_id)
+    there = state.find(Node, node.name)
+    return (
+        found is not None
+        and found.used
+        and there is not None
+        and (found.name, found.peer) == (there.name, there.peer) == (node.name, node.peer)
+    )
+
+
+def _check_free(state: ClusterState, name: str, addresses: Iterable[str]) -> None:
+    for other in state.every_node.values():
+        if other.name == name:
+            if other.state is NodeState.REMOVED:
+                raise Refused(
+                    f"a node {name} was removed, and its name is not used again; choose another name"
+                )
+            raise Refused(f"there is a node {name} already")
+        if other.state is NodeState.REMOVED:
+            continue
+        for address in addresses:
+            if address in (other.peer, other.client, other.lmtp):
+                raise Refused(f"the address {address} is that of node {other.name} already")
+
+
+# -- going -----------------------------------------------------------------------------------------
+
+
+def drain(state: ClusterState, name: str, now_s: int, by: str = "", via: str = "") -> Change:
+    """Have a node emptied: its masters go first, then its replicas. `via` is the node through which it was asked. Raises `Refused`
+    when what it holds could not go anywhere."""
+    node = _node(state, name)
+    if node.state is NodeState.DRAINING:
+        raise Refused(f"{name} is being drained already{_begun(state, name)}")
+    asking = state.find(Node, via) if via else None
+    if asking is not None and asking.state is NodeState.DRAINING and via != name:
+        raise Refused(
+            f"{via}, through which this is asked, is itself being drained{_begun(state, via)}: two operators would empty each other's "
+            f"nodes; undrain {via} first, or ask through another node"
+        )
+    after = _with(state, replace(node, state=NodeState.DRAINING))
+    _check_room(state, after, f"{name} cannot be drained")
+    operation = Operation(f"drain-{name}", "drain", name, now_s, by, via)
+    return change_of(
+        state, [replace(node, state=NodeState.DRAINING), operation], by=every_node(state)
+    )
+
+
+def undrain(state: ClusterState, name: str) -> Change:
+    """Keep a node after all. What has left stays where it is; what was about to leave stays here, and what was to replace it goes.
+    Raises `Refused`."""
+    node = _node(state, name)
+    if node.state is not NodeState.DRAINING:
+        raise Refused(f"{name} is not being drained")
+    puts: list[Record] = [replace(node, state=NodeState.ACTIVE)]
+    operation = state.find(Operation, f"drain-{name}")
+    if operation is not None:
+        puts.append(replace(operation, state="undone"))
+    for shard in state.every_shard.values():
+        kept = _kept(shard, name)
+        if kept is not shard:
+            puts.append(kept)
+    return change_of(state, puts, by=every_node(state))
+
+
+def _kept(shard: Shard, name: str) -> Shard:
+    """The shard with a replica that was to leave a node staying there, and the one that was to replace it leaving; unless enough
+    others have become voters."""
+    voters = [r for r in shard.replicas if r.state is ReplicaState.VOTER]
+    going = [r for r in shard.on(name) if r.state is ReplicaState.LEAVING]
+    if len(going) != 1 or len(shard.on(name)) != 1 or len(voters) >= shard.replication:
+        return shard
+    joining = [r for r in shard.replicas if r.state is ReplicaState.JOINING]
+    states = {going[0].id: ReplicaState.VOTER}
+    if joining:
+        states[joining[-1].id] = ReplicaState.LEAVING
+    return replace(
+        shard, replicas=tuple(replace(r, state=states.get(r.id, r.state)) for r in shard.replicas)
+    )
+
+
+def remove(
+    state: ClusterState,
+    name: str,
+    now_s: int,
+    *,
+    force: bool = False,
+    alive: bool = True,
+    by: str = "",
+) -> Change:
+    """Take a node out for ever. Without `force` only an empty one; with it one that is dead (`alive` says what the others see), whose
+    replicas are then made anew elsewhere. Raises `Refused`, saying which shards are at risk."""
+    node = state.find(Node, name)
+    if node is None:
+        raise Refused(f"there is no node {name}")
+    if node.state is NodeState.REMOVED:
+        raise Refused(f"{name} is removed already")
+    held = [shard for shard in state.every_shard.values() if shard.on(name)]
+    if held and not force:
+        raise Refused(
+            f"{name} still holds {_listed(held)}; drain it first, or if it is dead and will not come back, remove it by force"
+        )
+    if held and alive:
+        raise Refused(
+            f"{name} is alive and holds {_listed(held)}: force is for dead nodes; drain it, or stop it if it is broken"
+        )
+    others = [
+        n for n in state.every_node.values() if n.name != name and n.state is not NodeState.REMOVED
+    ]
+    if not others:
+        raise Refused(f"{name} is the last node")
+    last = [
+        s
+        for s in held
+        if not any(r.node != name for r in s.replicas if r.state is not ReplicaState.JOINING)
+    ]
+    if last:
+        raise Refused(
+            f"{name} has the last replica of {_listed(last)}; what is in there would be lost for ever"
+        )
+    puts: list[Record] = [replace(node, state=NodeState.REMOVED)]
+    gone = []
+    operation = state.find(Operation, f"drain-{name}")
+    if operation is not None and operation.state != "running":
+        gone.append(key_of(operation))
+    elif operation is not None:
+        puts.append(replace(operation, state="done"))
+    if held:
+        puts.append(Operation(f"remove-{name}", "remove", name, now_s, by))
+    return change_of(state, puts, gone, [*every_node(state), *(key_of(shard) for shard in held)])
+
+
+def at_risk(state: ClusterState, name: str, alive: Iterable[str]) -> list[str]:
+    """What removing a dead node by force may cost, in words, a line for each shard: those that have no majority among the living."""
+    living = set(alive)
+    lines = []
+    for shard in state.every_shard.values():
+        voters = [r for r in shard.replicas if r.state is not ReplicaState.JOINING]
+        left = [r.node for r in voters if r.node in living and r.node != name]
+        if any(r.node == name for r in voters) and len(left) * 2 <= len(voters):
+            lines.append(
+                f"shard {shard.number}: {len(left)} of {len(voters)} replicas are left"
+                f"{' (' + ', '.join(left) + ')' if left else ''}, which is no majority: it cannot be changed or written until more come "
+                "back, or it is recovered by force"
+            )
+    return lines
+
+
+def replace_disk(state: ClusterState, name: str, now_s: int, by: str = "") -> Change:
+    """A node lost its disk: all its replicas are given up, and new ones under new ids fill themselves from the others. Raises
+    `Refused` when a shard has nothing to be filled from."""
+    _node(state, name)
+    puts: list[Record] = []
+    for shard in state.every_shard.values():
+        mine = [r for r in shard.on(name) if r.state is not ReplicaState.LEAVING]
+        if not mine:
+            continue
+        if not any(r.node != name and r.state is ReplicaState.VOTER for r in shard.replicas):
+            raise Refused(
+                f"shard {shard.number} has no replica but that of {name}: there is nothing to fill a new one from; restore its disk"
+            )
+        replicas = tuple(
+            replace(r, state=ReplicaState.LEAVING) if r in mine else r for r in shard.replicas
+        )
+        new = Replica(shard.next_id, name, ReplicaState.JOINING)
+        puts.append(
+            replace(shard, replicas=(*replicas, new), next_id=shard.next_id + 1, founding=False)
+        )
+    puts.append(Operation(f"replace-{name}", "replace", name, now_s, by))
+    return change_of(state, puts, by=every_node(state))
+
+
+# -- moving ----------------------------------------------------------------------------------------
+
+
+def move_shard(state: ClusterState, number: int, source: str, target: str) -> Change:
+    """Have a replica of a shard moved from one node to another. Raises `Refused`."""
+    shard = state.find(Shard, number)
+    if shard is None:
+        raise Refused(f"there is no shard {number}")
+    to = _node(state, target)
+    if to.state is not NodeState.ACTIVE:
+        raise Refused(f"{target} is being drained, and takes nothing")
+    if shard.on(target):
+        raise Refused(f"{target} has a replica of shard {number} already")
+    pool = state.pool_of(shard)
+    if not pool.allows(to):
+        raise Refused(
+            f"shard {number} belongs to pool {pool.name}, which is for nodes {pool.wanted}; {target} is none"
+        )
+    leaving = [r for r in shard.on(source) if r.state is ReplicaState.VOTER]
+    if not leaving:
+        raise Refused(
+            f"{source} has no replica of shard {number} that could move; it is on {', '.join(shard.nodes)}"
+        )
+    if any(r.state is not ReplicaState.VOTER for r in shard.replicas):
+        raise Refused(f"shard {number} is being moved already; wait until that is done")
+    return change_of(state, [moved(shard, leaving[0].id, target)], by=[key_of(to)])
+
+
+def moved(shard: Shard, source_id: int, target: str, next_id: int = 0) -> Shard:
+    """A shard with a new replica joining on `target` ("": none) and one leaving (0: none). `next_id` is at least the new id."""
+    id = max(shard.next_id, next_id)
+    replicas = [
+        replace(r, state=ReplicaState.LEAVING) if r.id == source_id else r for r in shard.replicas
+    ]
+    if not target:
+        return replace(shard, replicas=tuple(replicas))
+    replicas.append(Replica(id, target, ReplicaState.JOINING))
+    return replace(shard, replicas=tuple(replicas), next_id=id + 1, founding=False)
+
+
+def rebalance(state: ClusterState, now_s: int, by: str = "") -> Change:
+    """Have replicas moved from full nodes to empty ones. Raises `Refused` when there is nothing to move (`moves.plan` with `balance`
+    lists what would be)."""
+    running = state.find(Operation, "rebalance")
+    if running is not None and running.state == "running":
+        raise Refused(f"a rebalance is under way{_said(running)}")
+    if not plan(state, balance=True):
+        raise Refused("replicas are spread evenly already: there is nothing to move")
+    return change_of(state, [Operation("rebalance", "rebalance", "", now_s, by)])
+
+
+def stop_rebalance(state: ClusterState) -> Change:
+    """Begin no more moves; those that have begun are finished. Raises `Refused`."""
+    running = state.find(Operation, "rebalance")
+    if running is None or running.state != "running":
+        raise Refused("no rebalance is under way")
+    return change_of(state, [replace(running, state="undone")])
+
+
+def recover(
+    state: ClusterState, number: int, kept: int, voters: Iterable[int], now_s: int, by: str
+) -> Change:
+    """Write down that a shard was put on its feet with one replica (`kept`) of those that its group had: the others are given up, and
+    made anew. To be asked after the group itself was forced. Raises `Refused`."""
+    shard = state.find(Shard, number)
+    if shard is None:
+        raise Refused(f"there is no shard {number}")
+    mine = [r for r in shard.replicas if r.id == kept]
+    if not mine:
+        raise Refused(
+            f"shard {number} has no replica {kept}; it has {', '.join(str(r.id) for r in shard.replicas)}"
+        )
+    lost = tuple(sorted({*voters} - {kept}))
+    next_id = max([shard.next_id, *(id + 1 for id in lost)])
+    alone = replace(
+        shard,
+        replicas=(replace(mine[0], state=ReplicaState.VOTER),),
+        next_id=next_id,
+        founding=False,
+    )
+    return change_of(state, [alone, Recovered(number, now_s, by, kept, lost)])
+
+
+# -- what they share -------------------------------------------------------------------------------
+
+
+def _node(state: ClusterState, name: str) -> Node:
+    node = state.find(Node, name)
+    if node is None:
+        raise Refused(f"there is no node {name}; there are {', '.join(state.nodes)}")
+    if node.state is NodeState.REMOVED:
+        raise Refused(f"{name} was removed")
+    return node
+
+
+def _with(state: ClusterState, record: Record) -> ClusterState:
+    return state.with_puts([(key_of(record), encode(record))])
+
+
+def _check_room(before: ClusterState, after: ClusterState, what: str) -> None:
+    """Raises `Refused` when shards cannot have their replicas after a change, and could before."""
+    worse: list[tuple[Shard, str]] = []
+    for shard in after.every_shard.values():
+        lack = missing(after, shard)
+        if lack and lack != missing(before, shard):
+            worse.append((shard, lack))
+    if not worse and any(n.state is NodeState.ACTIVE for n in after.every_node.values()):
+        return
+    if not worse:
+        raise Refused(f"{what}: no node would be left")
+    draining = [n.name for n in before.every_node.values() if n.state is NodeState.DRAINING]
+    also = (
+        f" ({', '.join(draining)} {'is' if len(draining) == 1 else 'are'} being drained already)"
+        if draining
+        else ""
+    )
+    more = f", and {len(worse) - 1} shards more likewise" if len(worse) > 1 else ""
+    raise Refused(f"{what}: {worse[0][1]}{more}{also}; add nodes first")
+
+
+def _begun(state: ClusterState, name: str) -> str:
+    found = state.find(Operation, f"drain-{name}")
+    return "" if found is None or found.state != "running" else _said(found)
+
+
+def _said(operation: Operation) -> str:
+    by = f", by {operation.by}" if operation.by else ""
+    via = f" through {operation.via}" if operation.via else ""
+    return f" (since {operation.began_s}, Unix time{by}{via})"
+
+
+def _listed(shards: list[Shard]) -> str:
+    numbers = [str(shard.number) for shard in shards]
+    if len(numbers) == 1:
+        return f"shard {numbers[0]}" + (" (the root)" if shards[0].number == ROOT_SHARD else "")
+    shown = ", ".join(numbers[:10]) + (
+        f" and {len(numbers) - 10} more" if len(numbers) > 10 else ""
+    )
+    return f"{len(numbers)} shards ({shown})"

@@ -1,0 +1,328 @@
+"""Where users' mail is to be: rules and pools, and users' own places; and domains and aliases.
+
+A rule gives a domain a pool: shards of its own on nodes of some zones, labels or names. Mail is never moved by it. When a rule gives a
+domain *another* pool,
+
+1. the rule is `pinning`: the root refuses to make users of the domain; who exists is pinned (`user-shard/`) to where the mail is;
+2. it is `spreading`: new users would hash into the new pool; still none are made, until every node follows the revision that says so;
+3. it is `active`.
+
+So at no moment two nodes disagree on the shard of a user who exists. What a pool asks of its nodes may be changed at any time: its
+users stay in its shards, and their replicas move.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+
+from raftmail.cluster.changes import Change, Refused, change_of, every_node
+from raftmail.cluster.masters import BALANCED, check_preference
+from raftmail.cluster.moves import load_of
+from raftmail.cluster.placement import Place, place
+from raftmail.cluster.records import (
+    MAIN_POOL,
+    ROOT_POOL,
+    ROOT_SHARD,
+    Alias,
+    Domain,
+    Node,
+    NodeState,
+    Pool,
+    Record,
+    Rule,
+    RuleState,
+    Shard,
+    UserShard,
+    key_for,
+    key_of,
+)
+from raftmail.cluster.state import ALIAS_TARGETS_MAX, ClusterState, founded
+from raftmail.cluster.steps import Observed
+from raftmail.mail.names import user_address
+
+SHARDS_MAX = 4096
+REPLICATION_MAX = 7
+PINS_PER_CHANGE = 1000
+FORGOTTEN_S = 600.0
+"""A node that is silent for so long is not waited for: it reads the root's state before it serves again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a rule asks for. `shards` is how many a new pool gets."""
+
+    zones: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
+    nodes: tuple[str, ...] = ()
+    replicas: int = 0
+    shards: int = 4
+    master: str = BALANCED
+
+
+def set_rule(state: ClusterState, domain: str, wish: Wish, pool: str = "") -> Change:
+    """Give a domain a pool: a named one that exists, or one that is made (or changed) as `wish` says, and named after the domain.
+    Raises `Refused`, saying what is missing, when it cannot be met."""
+    domain = _domain(domain)
+    rule = state.find(Rule, domain)
+    if rule is not None and rule.state is not RuleState.ACTIVE:
+        raise Refused(
+            f"the rule of {domain} is being changed already ({rule.state}); wait until that is done"
+        )
+    now = MAIN_POOL if rule is None else rule.pool
+    if pool and wish != Wish():
+        raise Refused(
+            "a rule names a pool that exists, or says what a pool is to be like, not both"
+        )
+    name = pool or (now if now != MAIN_POOL and _own(state, domain, now) else domain)
+    found = state.find(Pool, name)
+    if pool and found is None:
+        raise Refused(
+            f"there is no pool {pool}; there are {', '.join(sorted(p.name for p in state.table(Pool).values()))}"
+        )
+    puts: list[Record] = []
+    if not pool:
+        puts += _pool_as_wished(state, name, found, wish)
+    if name != now:
+        puts.append(Rule(domain, name, now, RuleState.PINNING))
+    if not puts:
+        raise Refused(f"the rule of {domain} is just that already")
+    used = [] if found is None else [key_of(found)]
+    return change_of(state, puts, by=[*every_node(state), *used, key_for(Rule, domain)])
+
+
+def remove_rule(state: ClusterState, domain: str) -> Change:
+    """Let new users of a domain go to the main pool again. Who exists stays where the mail is. Raises `Refused`."""
+    rule = state.find(Rule, _domain(domain))
+    if rule is None:
+        raise Refused(f"there is no rule for {domain}")
+    if rule.state is not RuleState.ACTIVE:
+        raise Refused(
+            f"the rule of {domain} is being changed ({rule.state}); wait until that is done"
+        )
+    return change_of(
+        state, [replace(rule, pool=MAIN_POOL, previous=rule.pool, state=RuleState.PINNING)]
+    )
+
+
+def _own(state: ClusterState, domain: str, pool: str) -> bool:
+    """Whether a pool is of one domain only, so that it may be changed for it."""
+    return not any(
+        pool in (rule.pool, rule.previous)
+        for rule in state.table(Rule).values()
+        if rule.domain != domain
+    )
+
+
+def _pool_as_wished(
+    state: ClusterState, name: str, found: Pool | None, wish: Wish
+) -> Iterator[Record]:
+    """The pool, and its shards when they are new or change. Raises `Refused`."""
+    if name in (MAIN_POOL, ROOT_POOL):
+        raise Refused(
+            f"{name} is the name of a pool that every cluster has; it cannot be that of a domain's"
+        )
+    replication = wish.replicas or (found.replication if found else state.cluster.replication)
+    if not 1 <= replication <= REPLICATION_MAX:
+        raise Refused(f"replicas: from 1 to {REPLICATION_MAX}, not {replication}")
+    try:
+        check_preference(wish.master)
+    except ValueError as e:
+        raise Refused(str(e)) from None
+    shards = found.shards if found else ()
+    pool = Pool(name, shards, replication, wish.zones, wish.labels, wish.nodes, wish.master)
+    nodes = _fitting(state, pool)
+    if found is not None:
+        if pool != found:
+            yield pool
+        for number in shards:
+            shard = state.every_shard[number]
+            changed = replace(shard, replication=replication, master=wish.master)
+            if changed != shard:
+                yield changed
+        return
+    first = max(state.shards, default=ROOT_SHARD) + 1
+    if wish.shards < 1 or first + wish.shards - 1 > SHARDS_MAX:
+        raise Refused(f"shards: at least 1, and at most {SHARDS_MAX} in all; there are {first - 1}")
+    numbers = tuple(range(first, first + wish.shards))
+    yield replace(pool, shards=numbers)
+    placed = place([Place.of(node) for node in nodes], numbers, replication, load_of(state))
+    for number in numbers:
+        yield founded(number, placed[number], replication, name, wish.master)
+
+
+def _fitting(state: ClusterState, pool: Pool) -> list[Node]:
+    """The nodes that may hold a pool. Raises `Refused` when they are too few, saying what is missing."""
+    active = [node for node in state.every_node.values() if node.state is NodeState.ACTIVE]
+    for name in pool.nodes:
+        node = state.find(Node, name)
+        if node is None or node.state is not NodeState.ACTIVE:
+            raise Refused(
+                f"there is no active node {name}; there are {', '.join(n.name for n in active)}"
+            )
+    for zone in pool.zones:
+        if not any(node.zone == zone for node in active):
+            zones = sorted({node.zone for node in active if node.zone})
+            raise Refused(
+                f"no active node is in zone {zone}; {'zones are ' + ', '.join(zones) if zones else 'no node has a zone'}"
+            )
+    for label in pool.labels:
+        if not any(label in node.labels for node in active):
+            raise Refused(f"no active node has the label {label}")
+    fitting = [node for node in active if pool.allows(node)]
+    if len(fitting) < pool.replication:
+        have = ", ".join(node.name for node in fitting) or "none"
+        raise Refused(
+            f"{pool.replication} replicas need as many nodes {pool.wanted}".rstrip()
+            + f"; there are {len(fitting)} ({have}): {pool.replication - len(fitting)} more needed"
+        )
+    return fitting
+
+
+# -- the steps of a rule that changes ----------------------------------------------------------------
+
+
+def to_pin(state: ClusterState) -> list[str]:
+    """The domains whose users must be known for the next step (`Observed.users`): all of them, read from the root behind a barrier
+    after it had this state, for it makes no new ones then."""
+    return sorted(r.domain for r in state.table(Rule).values() if r.state is RuleState.PINNING)
+
+
+def next_changes(state: ClusterState, observed: Observed) -> Iterator[tuple[Change, str]]:
+    """What is to be written next for rules that are being changed."""
+    for rule in state.table(Rule).values():
+        if rule.state is RuleState.PINNING and rule.domain in observed.users:
+            yield _pin(state, rule, observed.users[rule.domain])
+        elif rule.state is RuleState.SPREADING and _all_follow(state, observed, rule):
+            done = replace(rule, state=RuleState.ACTIVE)
+            why = f"the rule of {rule.domain} is known everywhere"
+            if rule.pool == MAIN_POOL:
+                yield change_of(state, [], [key_of(rule)]), why
+            else:
+                yield change_of(state, [done]), why
+
+
+def _pin(state: ClusterState, rule: Rule, users: Iterable[str]) -> tuple[Change, str]:
+    loose = [user for user in users if state.find(UserShard, user) is None][:PINS_PER_CHANGE]
+    if loose:
+        pins: list[Record] = [UserShard(user, state.hashed_shard_of(user)) for user in loose]
+        return change_of(
+            state, pins, by=[key_of(rule)]
+        ), f"{len(loose)} users of {rule.domain} stay where they are"
+    spreading = replace(rule, state=RuleState.SPREADING)
+    return change_of(state, [spreading]), f"the users of {rule.domain} are pinned"
+
+
+def _all_follow(state: ClusterState, observed: Observed, rule: Rule) -> bool:
+    revision = state.revision_of(key_of(rule))
+    for name in state.nodes:
+        node = observed.nodes.get(name)
+        if node is None or (
+            node.revision < revision and (node.alive or node.silent_s < FORGOTTEN_S)
+        ):
+            return False
+    return True
+
+
+# -- users, domains, aliases -----------------------------------------------------------------------
+
+
+def place_user(state: ClusterState, address: str, number: int, *, exists: bool) -> Change:
+    """Have a user's mail in a shard whatever the hash says. Raises `Refused` for one whose mail is elsewhere already."""
+    address = _address(address)
+    shard = state.find(Shard, number)
+    if shard is None or number == ROOT_SHARD:
+        raise Refused(f"there is no shard {number} for mail")
+    now = state.shard_of(address)
+    if exists and now != number:
+        raise Refused(
+            f"{address} has mail in shard {now}, which would be left behind; a shard is chosen when a user is made"
+        )
+    return change_of(state, [UserShard(address, number)], by=[key_of(shard)])
+
+
+def forget_user(state: ClusterState, address: str) -> Change | None:
+    """What is to be written after a user was removed and purged; None: nothing is known of this one."""
+    pin = state.find(UserShard, address)
+    return None if pin is None else change_of(state, [], [key_of(pin)])
+
+
+def set_domain(state: ClusterState, domain: Domain) -> Change:
+    """Take mail for a domain, or change how. Raises `Refused`."""
+    name = _domain(domain.name)
+    catch_all = _address(domain.catch_all) if domain.catch_all else ""
+    made = replace(domain, name=name, catch_all=catch_all)
+    if state.find(Domain, name) == made:
+        raise Refused(f"the domain {name} is just that already")
+    return change_of(state, [made])
+
+
+def remove_domain(state: ClusterState, name: str) -> Change:
+    """Take no more mail for a domain. Raises `Refused` while it has aliases or a rule."""
+    found = state.find(Domain, _domain(name))
+    if found is None:
+        raise Refused(f"there is no domain {name}")
+    ending = "@" + found.name
+    aliases = sorted(a.address for a in state.table(Alias).values() if a.address.endswith(ending))
+    if aliases:
+        more = f" and {len(aliases) - 3} more" if len(aliases) > 3 else ""
+        raise Refused(f"{name} has the aliases {', '.join(aliases[:3])}{more}; remove them first")
+    if state.find(Rule, found.name) is not None:
+        raise Refused(f"{name} has a rule; remove it first")
+    return change_of(state, [], [key_of(found)])
+
+
+def set_alias(state: ClusterState, address: str, to: Iterable[str]) -> Change:
+    """Have mail for an address go to others. It may name itself, when it is a user's too. Raises `Refused`."""
+    address = _address(address)
+    targets = tuple(dict.fromkeys(_address(one) for one in to))
+    if not targets:
+        raise Refused(f"the alias {address} leads nowhere: name at least one address")
+    if targets == (address,):
+        raise Refused(f"the alias {address} leads only to itself")
+    if len(targets) > ALIAS_TARGETS_MAX:
+        raise Refused(f"an alias has at most {ALIAS_TARGETS_MAX} addresses, not {len(targets)}")
+    for target in targets:
+        path = _path(state, target, address) if target != address else []
+        if path:
+            raise Refused(f"it would be a loop: {' to '.join([address, *path])}")
+    return change_of(state, [Alias(address, targets)])
+
+
+def _path(state: ClusterState, start: str, goal: str) -> list[str]:
+    """How aliases lead from one address to another; [] when they do not."""
+    paths = {start: [start]}
+    level = [start]
+    while level:
+        following = []
+        for one in level:
+            alias = state.find(Alias, one)
+            for target in () if alias is None else alias.to:
+                if target == goal:
+                    return [*paths[one], target]
+                if target not in paths:
+                    paths[target] = [*paths[one], target]
+                    following.append(target)
+        level = following
+    return []
+
+
+def remove_alias(state: ClusterState, address: str) -> Change:
+    """Raises `Refused`."""
+    found = state.find(Alias, _address(address))
+    if found is None:
+        raise Refused(f"there is no alias {address}")
+    return change_of(state, [], [key_of(found)])
+
+
+def _address(address: str) -> str:
+    try:
+        return user_address(address)
+    except ValueError as e:
+        raise Refused(str(e)) from None
+
+
+def _domain(name: str) -> str:
+    if not name or "@" in name or "/" in name:
+        raise Refused(f"{name!r} is no domain")
+    return _address(name)
