@@ -10,7 +10,7 @@ import asyncio
 import os
 import shutil
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from raftmail import __version__
@@ -18,6 +18,7 @@ from raftmail.cluster.router import Router
 from raftmail.cluster.view import ROOT_SHARD
 from raftmail.consensus.group import NotLeader
 from raftmail.mail.service import JSON, Failure, Unavailable
+from raftmail.node.admin_resync import ResyncCalls, care_status
 from raftmail.node.config import Config
 from raftmail.node.following import Following
 from raftmail.node.replicas import Opened
@@ -40,6 +41,10 @@ class Admin:
     is_up: Callable[[str], bool]
     clock: Callable[[], float]
     started_at: float
+    resync: ResyncCalls = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.resync = ResyncCalls(self.config.node.name, self.router, self.opened)
 
     async def answer(self, what: str, arguments: Mapping[str, str], deadline: float) -> JSON:
         """Raises ValueError for a call that does not exist or bad arguments, `Unavailable`."""
@@ -52,6 +57,7 @@ class Admin:
             "mark-here": self._mark_here,
             "digest-here": self._digest_here,
             "state-here": self._state_here,
+            **self.resync.handlers(),
         }
         handler = handlers.get(what)
         if handler is None:
@@ -290,7 +296,7 @@ def _replica_status(opened: Opened, now: float) -> dict[str, Any]:
         "index_bytes": opened.engine.used_bytes(),
         "blob_bytes": replica.blobs.total_bytes,
         "state": _state(replica),
-        "missing_bodies": replica.recovery.desk.missing.total()[0],
+        **care_status(replica, now),
         "requests": counters.requests,
         "entries": counters.entries,
         "sync_ms": round(counters.sync_ms, 3),

@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable, Sequence
 
 from raftmail.resync.frames import Link, kind_of, session_of
+from raftmail.resync.holders import LostReport
 from raftmail.resync.limits import Limits, ResyncError
 from raftmail.resync.missing import AWAITED_US, body_size
 from raftmail.resync.pace import TokenBucket
@@ -29,6 +30,7 @@ LOST_RETRY_S = 3600.0
 """How often peers are asked again for bodies that none of them had."""
 
 _LACKING_MAX = 65_536
+_ALONE_PAGE = 256
 
 
 class Desk:
@@ -52,6 +54,7 @@ class Desk:
         self.sink = Sink(index, bodies, cluster, shard, reopen, limits)
         self.missing = self.sink.missing
         self.scrub = Scrub(index, bodies, self.missing, self.sink.suspect, scrub_limits)
+        self.lost_report = LostReport(index, self.missing)
         self.refused_frames = 0
         self.at_least = 0
         """Where a source of records must stand: an older state could not be joined to the own log."""
@@ -66,6 +69,7 @@ class Desk:
         self._frames: list[tuple[str, bytes]] = []
         self._needed = False
         self._full = False
+        self._only: frozenset[str] = frozenset()
         self._session_is_full = False
         self._dirty = False
         self._last_peer = ""
@@ -103,8 +107,12 @@ class Desk:
         return self._needed or self.sink.mark is not None or bool(Suspects.read(self._index))
 
     def lost(self) -> list[bytes]:
-        """Bodies that no peer has. `Index.holders` tells whose they are."""
+        """Bodies that no peer has. `lost_report` tells whose they are."""
         return self.missing.lost()
+
+    def served(self) -> list[tuple[str, int]]:
+        """The nodes that are being brought back from here, and how many bytes each was sent."""
+        return [(peer, one.sent_bytes) for peer, one in self._sources.items() if not one.closed]
 
     # -- orders ---------------------------------------------------------------------------------
 
@@ -126,6 +134,21 @@ class Desk:
         suspects.write(self._index)
         self._dirty = True
         self._needed = True
+
+    def order(
+        self, mailboxes: Sequence[int] = (), *, full: bool = False, only: Sequence[str] = ()
+    ) -> None:
+        """Somebody wants a resync, also when nothing is known to differ: of these mailboxes record by
+        record, or with `full` of everything. `only`: no other nodes are good sources for it."""
+        suspects = Suspects.read(self._index)
+        suspects.add(mailboxes)
+        suspects.others = True
+        suspects.everything = suspects.everything or full
+        suspects.write(self._index)
+        self._dirty = True
+        self._only = frozenset(only)
+        self.need(full=full)
+        self.sink.hurry()
 
     def damaged(self, damage: IndexDamaged) -> None:
         """A read met a damaged record."""
@@ -159,6 +182,8 @@ class Desk:
         if (records and not may_hold) or (not records and self.missing.total()[0] == 0):
             return
         self._give_up_lost(replicas)
+        if records and self._only:
+            connected = [name for name in connected if name in self._only]
         peer = self._next_peer(connected)
         if peer is None or (sink.phase == Phase.WAITING and now < sink.retry_at):
             return
@@ -185,6 +210,7 @@ class Desk:
             if sink.records_done > done:
                 # Whatever becomes of the bodies: they are fetched by sessions of their own.
                 self._needed = self._full = self._full and not self._session_is_full
+                self._only = frozenset()
             peer = sink.link.peer
             self._frames.extend((peer, frame) for frame in sink.take_frames())
             if not sink.active:
@@ -201,8 +227,11 @@ class Desk:
                 if isinstance(e.__cause__, TableDamaged):
                     raise e.__cause__ from None
             self._take_from(peer, source)
-        if not sink.holds and not sink.active:
-            self.scrub.step(now)
+        if not sink.holds:
+            if not sink.active:
+                self.scrub.step(now)
+            for holder in self.lost_report.step():
+                logger.error("shard %d: no replica has the body of %s", self._shard, holder)
         return more
 
     def wait_s(self) -> float:
@@ -325,9 +354,15 @@ class Desk:
                 del self._lacking[digest]
             elif everyone and everyone <= peers:
                 del self._lacking[digest]
-                self.missing.lose(digest)
-                self._dirty = True
-                logger.error("shard %d: no replica has the body %s", self._shard, digest.hex())
+                self._lose(digest)
+        if not everyone:
+            for item in self.missing.page(b"", _ALONE_PAGE):
+                self._lose(item.digest)
+
+    def _lose(self, digest: bytes) -> None:
+        self.missing.lose(digest)
+        self._dirty = True
+        logger.error("shard %d: no replica has the body %s", self._shard, digest.hex())
 
     def _ask_again(self, now: float) -> None:
         self._asked_again_at = now + LOST_RETRY_S

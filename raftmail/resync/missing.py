@@ -49,12 +49,13 @@ class MissingBody(NamedTuple):
 
 
 class Missing:
-    """Nothing is held in memory but a count of additions, `added`."""
+    """Nothing is held in memory but counts of additions, and of changes of what is lost."""
 
     def __init__(self, index: Index) -> None:
         self._index = index
         self._table = index.engine.table("local")
         self.added = 0
+        self.lost_changes = 0
 
     def total(self) -> tuple[int, int]:
         """How many, and their bytes."""
@@ -80,7 +81,8 @@ class Missing:
             body = _BODY + digest
             if table.get(body) is not None:
                 continue
-            table.delete(_LOST + digest)
+            if table.delete(_LOST + digest):
+                self.lost_changes += 1
             rank = _RANK.pack(_LATEST_US - max(-(2**62), min(received_us, _LATEST_US)))
             size = _SIZE.pack(size_bytes)
             key = _ORDER + rank + digest
@@ -117,9 +119,11 @@ class Missing:
         if self.remove(digest):
             key = _LOST + digest
             self._table.put(key, seal(key, b""))
+            self.lost_changes += 1
 
     def forget_lost(self, digest: bytes) -> None:
         self._table.delete(_LOST + digest)
+        self.lost_changes += 1
 
     def size_of(self, digest: bytes) -> int:
         """0 when it is not missing."""

@@ -232,6 +232,11 @@ class Sink:
         finished, self._finished = self._finished, None
         return finished
 
+    def hurry(self) -> None:
+        """Do not wait for the next try any longer."""
+        self.retry_at = 0.0
+        self._backoff.succeeded()
+
     def lost(self, now: float, why: str) -> None:
         """The link to the source is gone."""
         if self.active:

@@ -36,7 +36,7 @@ from raftmail.shard.machine import Machine
 from raftmail.shard.recovery import Recovery
 from raftmail.shard.requests import BlobsUnknown, Done, Requests, Waiting
 from raftmail.shard.waits import Waits
-from raftmail.storage.blobs import BlobStore
+from raftmail.storage.blobs import BlobDamaged, BlobMissing, BlobStore
 from raftmail.storage.blobs import SyncJob as BlobSyncJob
 from raftmail.storage.disk import DiskFull
 from raftmail.storage.kv import TableDamaged
@@ -209,8 +209,14 @@ class Replica:
             self.waits.add(index, done)
 
     def body(self, digest: bytes) -> bytes:
-        """A message's bytes. Raises BlobMissing or BlobDamaged, having asked the other replicas for it."""
-        return self.bodies.read(digest)
+        """A message's bytes. Raises BlobMissing or BlobDamaged, having asked the other replicas for it, and noted that it is missing."""
+        try:
+            return self.bodies.read(digest)
+        except (BlobMissing, BlobDamaged):
+            size = body_size(self.machine.index, digest)
+            if size is not None and not self.recovery.frozen:
+                self.recovery.desk.want(digest, size)
+            raise
 
     # -- stepping ------------------------------------------------------------------------------------
 

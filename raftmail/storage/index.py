@@ -25,11 +25,9 @@ A write transaction is open at all times; `commit` ends it. What is cached as ob
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
 
-from raftmail.mail.uidset import UID_MAX
 from raftmail.storage.clients import Clients
 from raftmail.storage.config import Config
 from raftmail.storage.disk import DiskError
@@ -37,13 +35,10 @@ from raftmail.storage.kv import Engine, Tables, scan
 from raftmail.storage.mailboxes import Mailboxes, Subscriptions, Users
 from raftmail.storage.messages import Messages
 from raftmail.storage.records import (
-    FIXED,
-    MESSAGE_KEY,
     IndexDamaged,
     Mailbox,
     seal,
     seal_packed,
-    unpack_message,
     unseal,
     unseal_packed,
 )
@@ -246,17 +241,6 @@ class Index:
     def references(self, digest: bytes) -> int:
         """How many messages have a body."""
         return self.messages.references(digest)
-
-    def holders(self, digest: bytes) -> Iterator[tuple[str, str, int]]:
-        """User, mailbox and UID of the messages that have a body. Reads every message: for
-        reports."""
-        self.messages.settle()
-        for key, record in scan(self.messages.records):
-            fields = unpack_message(key, record)
-            if FIXED.unpack(fields[5])[3] == digest:
-                mailbox = self.mailboxes.get(MESSAGE_KEY.unpack(key)[0])
-                if mailbox is not None and fields[0] <= UID_MAX:
-                    yield mailbox.user, mailbox.name, fields[0]
 
     # PlaceTable
 

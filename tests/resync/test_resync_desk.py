@@ -212,13 +212,18 @@ def test_a_body_that_no_peer_has_is_told_of_and_asked_for_again_later() -> None:
     shard.run(1500)
     assert all(desk.lost() == [gone] for desk in shard.desks.values())
     assert all(desk.whole for desk in shard.desks.values())
-    holders = list(shard.nodes[0].index.holders(gone))
-    assert [holder[:2] for holder in holders] == [("a", "x"), ("a", "z")]
+    for desk in shard.desks.values():
+        holders = desk.lost_report.holders
+        assert [(h.user, h.mailbox, h.digest) for h in holders] == [
+            ("a", "x", gone),
+            ("a", "z", gone),
+        ]
     shard.nodes[2].bodies.append(gone, body_of("x3"))
     shard.turn(3700.0)
     shard.run(600)
     assert shard.nodes[0].bodies.get(gone) == body_of("x3")
     assert shard.desks["n0"].lost() == []
+    assert shard.desks["n0"].lost_report.holders == ()
 
 
 def test_an_awaited_body_is_fetched_without_a_scrub() -> None:
@@ -264,3 +269,32 @@ def test_one_mailbox_is_compared_by_order() -> None:
     shard.run(300)
     assert_equal(node, shard.nodes[0])
     assert shard.whole()
+
+
+def test_a_replica_alone_tells_at_once_that_a_body_is_lost() -> None:
+    shard = Shard(None)
+    gone = hashlib.sha256(body_of("x3")).digest()
+    shard.nodes[0].bodies.damaged.add(gone)
+    shard.run(400)
+    assert shard.desks["n0"].lost() == [gone]
+    assert {h.mailbox for h in shard.desks["n0"].lost_report.holders} == {"x", "z"}
+
+
+def test_a_resync_by_order_is_made_also_where_nothing_differs_and_with_good_sources_alone() -> None:
+    shard = Shard(None, None, None)
+    node = shard.nodes[1]
+    key = MESSAGE_KEY.pack(1, 3)
+    for name in ("n1", "n2"):  # the same damage on two: only the third is a good source
+        wrong = shard.nodes[int(name[1])]
+        record = wrong.engine.table("messages").get(key)
+        assert record is not None
+        wrong.engine.table("messages").delete(key)
+        wrong.engine.commit()
+    shard.desks["n1"].order(full=True, only=["n0"])
+    shard.run(400)
+    assert shard.whole()
+    assert_equal(node, shard.nodes[0])
+    done = shard.desks["n1"].sink.records_done
+    shard.desks["n1"].order()
+    shard.run(100)
+    assert shard.desks["n1"].sink.records_done == done + 1
