@@ -1,18 +1,13 @@
-"""`status`, `transfer` and `verify`: looking after a cluster."""
+"""`status` and `transfer`: looking after a cluster."""
 
 from __future__ import annotations
-
-import sys
 
 import click
 from rich.console import Console
 
-from raftmail_cli.errors import REFUSED
 from raftmail_cli.output import duration, make_table, show, size
 from raftmail_cli.session import JSON
 from raftmail_cli.settings import Settings, common_options, pass_settings
-
-_DIGEST_CHARS = 16
 
 
 @click.command()
@@ -107,9 +102,35 @@ def _troubles(answer: JSON) -> list[str]:
             )
         for replica in shard["replicas"]:
             state = replica.get("state", "ok")
+            where = f"shard {shard['shard']} on node {replica['node']}"
             if state not in ("ok", "unreachable"):
-                found.append(f"shard {shard['shard']} on node {replica['node']}: {state}")
+                found.append(f"{where}: {state}{_progress(replica)}")
+            if replica.get("lost_bodies"):
+                found.append(
+                    f"{where}: {replica['lost_bodies']} bodies are lost, no replica has them (raftmail resync status)"
+                )
+            if replica.get("scrub", {}).get("late"):
+                found.append(f"{where}: the scrub is late; raise scrub.rate_bytes_s")
+        verified = shard.get("verified")
+        if verified and verified["differing"]:
+            found.append(
+                f"shard {shard['shard']}: the replica on {', '.join(verified['differing'])} differs from the others "
+                f"(at entry {verified['index']})"
+            )
     return found
+
+
+def _progress(replica: JSON) -> str:
+    """How far it is on the way to being whole."""
+    resync = replica.get("resync")
+    text = ""
+    if replica.get("missing_bodies"):
+        text += f", {replica['missing_bodies']} bodies ({size(replica['missing_bytes'])}) to come"
+    if resync and resync["phase"] not in ("idle", "waiting"):
+        text += f", {resync['phase']} from {resync['peer']} at {size(resync['rate_bytes_s'])}/s"
+    if resync and resync["error"]:
+        text += f"; {resync['error']}"
+    return text
 
 
 @click.command()
@@ -128,49 +149,4 @@ def transfer(settings: Settings, shard: int, node: str) -> None:
     )
 
 
-@click.command()
-@common_options
-@pass_settings
-def verify(settings: Settings) -> None:
-    """Prove that all replicas of every shard are equal.
-
-    Each replica gives the digest of everything it holds at one place in the log. Exit status 1 when
-    one differs, or does not answer.
-    """
-    with settings.connect() as session:
-        answer = session.admin("verify", {})
-    show(settings.output, answer, lambda console: render_verify(console, answer))
-    if not answer["equal"]:
-        sys.exit(REFUSED)
-
-
-def render_verify(console: Console, answer: JSON) -> None:
-    """A line for each replica, and the verdict."""
-    rows = []
-    for shard in answer["shards"]:
-        digests = [replica.get("digest") for replica in shard["replicas"]]
-        common = max(set(digests) - {None}, key=digests.count, default=None)
-        for replica in shard["replicas"]:
-            digest = replica.get("digest")
-            if digest is None:
-                verdict = replica.get("error") or "no digest"
-            else:
-                verdict = "equal" if digest == common else "DIFFERS"
-            shown = (digest or "-")[:_DIGEST_CHARS]
-            rows.append((shard["shard"], shard["index"], replica["node"], shown, verdict))
-    console.print(
-        make_table(
-            ("shard", "at index", "node", "digest", "verdict"), rows, right=("shard", "at index")
-        )
-    )
-    console.print()
-    if answer["equal"]:
-        console.print("All replicas are equal.")
-    else:
-        console.print(
-            "NOT all replicas could be shown to be equal. Where one differs, stop its node and run "
-            "`raftmail fsck` on its folder."
-        )
-
-
-COMMANDS = [status, transfer, verify]
+COMMANDS = [status, transfer]

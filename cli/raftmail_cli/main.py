@@ -13,7 +13,13 @@ from click.shell_completion import get_completion_class
 
 from raftmail import __version__
 from raftmail_chaos.commands import chaos
-from raftmail_cli import cluster_commands, local_commands, mail_commands, node_commands
+from raftmail_cli import (
+    cluster_commands,
+    local_commands,
+    mail_commands,
+    node_commands,
+    resync_commands,
+)
 from raftmail_cli.errors import INTERRUPTED, REFUSED, USAGE, CliError
 from raftmail_cli.output import printable
 from raftmail_cli.settings import connection_options, output_option
@@ -99,7 +105,13 @@ def completion(ctx: click.Context, shell: str) -> None:
     click.echo(found(main, {}, _PROGRAM, "_RAFTMAIL_COMPLETE").source())
 
 
-for _module in (node_commands, cluster_commands, mail_commands, local_commands):
+for _module in (
+    node_commands,
+    cluster_commands,
+    resync_commands,
+    mail_commands,
+    local_commands,
+):
     for _command in _module.COMMANDS:
         main.add_command(_command)
 main.add_command(chaos)

@@ -22,6 +22,7 @@ from raftmail.node.admin_resync import ResyncCalls, care_status
 from raftmail.node.config import Config
 from raftmail.node.following import Following
 from raftmail.node.replicas import Opened
+from raftmail.node.verifying import Verifying
 from raftmail.shard.replica import Replica
 
 PEER_ANSWER_S = 2.0
@@ -41,10 +42,21 @@ class Admin:
     is_up: Callable[[str], bool]
     clock: Callable[[], float]
     started_at: float
+    wall: Callable[[], float]
     resync: ResyncCalls = field(init=False)
+    verifying: Verifying = field(init=False)
 
     def __post_init__(self) -> None:
-        self.resync = ResyncCalls(self.config.node.name, self.router, self.opened)
+        name = self.config.node.name
+        self.resync = ResyncCalls(name, self.router, self.opened)
+        self.verifying = Verifying(
+            name,
+            self.router,
+            self.opened,
+            self.clock,
+            self.wall,
+            float(self.config.verify.period_s),
+        )
 
     async def answer(self, what: str, arguments: Mapping[str, str], deadline: float) -> JSON:
         """Raises ValueError for a call that does not exist or bad arguments, `Unavailable`."""
@@ -53,11 +65,9 @@ class Admin:
             "status-here": self._status_here,
             "transfer": self._transfer,
             "transfer-here": self._transfer_here,
-            "verify": self._verify,
-            "mark-here": self._mark_here,
-            "digest-here": self._digest_here,
             "state-here": self._state_here,
             **self.resync.handlers(),
+            **self.verifying.handlers(),
         }
         handler = handlers.get(what)
         if handler is None:
@@ -119,6 +129,15 @@ class Admin:
             "master": masters[0] if masters else None,
             "term": term,
             "replicas": replicas,
+            "verified": max(
+                [
+                    a["verified"][str(shard)]
+                    for a in by_node.values()
+                    if a and str(shard) in a["verified"]
+                ],
+                key=lambda found: found["at"],
+                default=None,
+            ),
         }
 
     async def _status_here(self, arguments: Mapping[str, str], deadline: float) -> JSON:
@@ -135,6 +154,7 @@ class Admin:
         return {
             "node": node,
             "shards": {str(s): _replica_status(o, self.clock()) for s, o in self.opened.items()},
+            "verified": {str(s): found for s, found in self.verifying.found.items()},
         }
 
     async def _state_here(self, arguments: Mapping[str, str], deadline: float) -> JSON:
@@ -198,72 +218,6 @@ class Admin:
         except NotLeader:
             raise Unavailable(Failure(f"this node does not lead shard {shard}")) from None
         self.router.links.wake(shard)
-
-    # -- verify --------------------------------------------------------------------------------------
-
-    async def _verify(self, arguments: Mapping[str, str], deadline: float) -> JSON:
-        """Prove that all replicas of all shards are equal at one log index: the master puts a mark into the log, and each replica
-        notes its digest when it applies the mark."""
-        shards = [await self._verify_shard(shard, deadline) for shard in self.router.view.shards]
-        return {"equal": all(s["equal"] for s in shards), "shards": shards}
-
-    async def _verify_shard(self, shard: int, deadline: float) -> dict[str, Any]:
-        index = await self._mark(shard, deadline)
-        members = self.router.view.members(shard)
-        rows = await asyncio.gather(*[self._digest_of(n, shard, index, deadline) for n in members])
-        digests = {row.get("digest") for row in rows}
-        return {
-            "shard": shard,
-            "index": index,
-            "equal": len(digests) == 1 and None not in digests,
-            "replicas": rows,
-        }
-
-    async def _mark(self, shard: int, deadline: float) -> int:
-        while self.clock() < deadline:
-            master = self.router.leader_of(shard)
-            answer: Any = None
-            if master == self.config.node.name:
-                answer = await self._mark_here({"shard": str(shard)}, deadline)
-            elif master is not None:
-                answer = await self._ask_or_none(master, "mark-here", {"shard": str(shard)})
-            if answer is not None and answer.get("index"):
-                return int(answer["index"])
-            await asyncio.sleep(0.05)
-        raise Unavailable(Failure(f"shard {shard} has no master within the deadline"))
-
-    async def _mark_here(self, arguments: Mapping[str, str], deadline: float) -> JSON:
-        shard = self._shard_argument(arguments)
-        index = self.opened[shard].replica.mark()
-        self.router.links.wake(shard)
-        return {"index": index}
-
-    async def _digest_of(
-        self, node: str, shard: int, index: int, deadline: float
-    ) -> dict[str, Any]:
-        arguments = {"shard": str(shard), "index": str(index)}
-        while True:
-            if node == self.config.node.name:
-                answer: Any = await self._digest_here(arguments, deadline)
-            else:
-                answer = await self._ask_or_none(node, "digest-here", arguments)
-            if answer is not None and answer.get("digest"):
-                return {"node": node, "index": index, "digest": answer["digest"], "error": None}
-            if self.clock() + 0.1 > deadline:
-                error = "does not answer" if answer is None else answer.get("error", "lags behind")
-                return {"node": node, "index": index, "digest": None, "error": error}
-            await asyncio.sleep(0.1)
-
-    async def _digest_here(self, arguments: Mapping[str, str], deadline: float) -> JSON:
-        shard = self._shard_argument(arguments)
-        text = arguments.get("index", "")
-        if not text.isdecimal():
-            raise ValueError(f"index: {text!r} is no log index")
-        replica = self.opened[shard].replica
-        digest = replica.marks.get(int(text))
-        if digest is not None:
-            return {"digest": digest.hex()}
-        return {"digest": None, "error": f"has applied {replica.group.applied_index} of {text}"}
 
 
 def _state(replica: Replica) -> str:

@@ -61,6 +61,7 @@ class Node:
     _ticker: asyncio.TimerHandle | None = None
     _flushing: bool = False
     _following: Following | None = None
+    _admin: Admin | None = None
     _operating: Operating | None = None
     _enrolment: Enrolment | None = None
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
@@ -91,7 +92,16 @@ class Node:
             config, loop, self.executor, router, state, self._changed, self._peers_up
         )
         router.heard_revision = following.heard
-        admin = Admin(config, router, following, table.opened, self.is_up, loop.time, loop.time())
+        self._admin = admin = Admin(
+            config,
+            router,
+            following,
+            table.opened,
+            self.is_up,
+            loop.time,
+            loop.time(),
+            self.wall,
+        )
         router.answer_admin = admin.answer
         self._operating = Operating(loop, router, following)
         if folder.is_founding:
@@ -212,6 +222,8 @@ class Node:
         await self._hand_over()
         if self._operating is not None:
             await self._operating.close()
+        if self._admin is not None:
+            await self._admin.verifying.close()
         if self._enrolment is not None:
             await self._enrolment.close()
         if self._lmtp is not None:
@@ -358,6 +370,8 @@ class Node:
             self._following.tick(now)
         if self._operating is not None:
             self._operating.tick(now)
+        if self._admin is not None:
+            self._admin.verifying.tick(now)
         if self._enrolment is not None:
             self._enrolment.tick(now, self._state)
 

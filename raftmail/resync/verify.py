@@ -8,14 +8,14 @@ in them, page by page, and `differences` tells mailbox, UID and field.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from typing import Any
+from typing import Any, Protocol
 from zlib import crc32
 
 from raftmail.mail.packing import CodecError, pack, unpack
-from raftmail.resync.source import Bodies, state_of
+from raftmail.resync.source import state_of
 from raftmail.storage.blobs import BlobDamaged, BlobMissing
 from raftmail.storage.index import REPLICATED
 from raftmail.storage.kv import Tables, scan
@@ -129,10 +129,18 @@ class Difference:
         return f"{where}: {self.what} is {self.mine or 'missing'} here, {self.theirs or 'missing'} there"
 
 
+class Readable(Protocol):
+    """Where bodies are read from."""
+
+    @property
+    def get(self) -> Callable[[bytes], bytes]:
+        """Raises `BlobMissing`, `BlobDamaged`."""
+
+
 class DeepVerify:
     """Reads a view in steps. Without `bodies` they are not read."""
 
-    def __init__(self, tables: Tables, bodies: Bodies | None) -> None:
+    def __init__(self, tables: Tables, bodies: Readable | None) -> None:
         self._tables = tables
         self._bodies = bodies
         self._state = state_of(tables)
@@ -176,7 +184,7 @@ class DeepVerify:
                 yield 1, self._read_body(self._bodies, key)
         self._conclude()
 
-    def _read_body(self, bodies: Bodies, digest: bytes) -> int:
+    def _read_body(self, bodies: Readable, digest: bytes) -> int:
         try:
             size = len(bodies.get(digest))
         except (BlobMissing, BlobDamaged):

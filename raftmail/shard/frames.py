@@ -11,6 +11,9 @@ Frame = tuple[str, str, Sequence[bytes]]
 MARK = b"\x02"
 """The payload of a mark: every replica notes its digest at this index. (1 begins a batch of requests, 3 a membership.)"""
 
+DEEP_MARK = MARK + b"D"
+"""One at which every replica also begins to read everything that it has."""
+
 
 class FrameKind(StrEnum):
     """What replicas of a shard send each other."""

@@ -30,9 +30,10 @@ from raftmail.resync.missing import body_size
 from raftmail.resync.sink import Progress
 from raftmail.shard.bodies import BadBodies, Bodies
 from raftmail.shard.compaction import Compaction
-from raftmail.shard.frames import MARK, Frame, FrameKind
+from raftmail.shard.frames import DEEP_MARK, MARK, Frame, FrameKind
 from raftmail.shard.limits import Counters, Limits
 from raftmail.shard.machine import Machine
+from raftmail.shard.marks import Marks
 from raftmail.shard.recovery import Recovery
 from raftmail.shard.requests import BlobsUnknown, Done, Requests, Waiting
 from raftmail.shard.waits import Waits
@@ -46,7 +47,6 @@ __all__ = ["MARK", "Counters", "Done", "Frame", "FrameKind", "Limits", "Replica"
 
 logger = logging.getLogger(__name__)
 
-MARKS_MAX = 16
 _WITHOUT_BODIES = (MARK, MEMBERSHIP)
 
 
@@ -68,7 +68,7 @@ class Replica:
     new_session: Callable[[], int] = field(default=_new_session)
     keep_to: int = 0
     counters: Counters = field(default_factory=Counters)
-    marks: dict[int, bytes] = field(default_factory=dict)
+    marks: Marks = field(init=False)
     group: Group = field(init=False)
     bodies: Bodies = field(init=False)
     recovery: Recovery = field(init=False)
@@ -90,6 +90,7 @@ class Replica:
     def __post_init__(self) -> None:
         self.bodies = Bodies(self.blobs, self.machine.index, self.limits.bodies)
         self.compaction = Compaction(self.limits.log)
+        self.marks = Marks(self.machine, self.blobs, self.body)
         self.requests = Requests(
             self.limits,
             self.counters,
@@ -112,6 +113,7 @@ class Replica:
     def start(self, group: Group) -> None:
         """Take the group (which calls back into this object while it is made) and pin what its log names."""
         self.group = group
+        self.marks.begun_at = group.last_index
         unheld = self._pin_log()
         if unheld:
             logger.info(
@@ -193,11 +195,11 @@ class Replica:
         """A read barrier (P5): `done` gets the index that must be applied before reading, or None."""
         self.group.barrier(now, done)
 
-    def mark(self) -> int:
+    def mark(self, *, deep: bool = False) -> int:
         """Of a leader: put a mark into the log, at which every replica notes its digest. Returns its index, or 0 when this
         replica does not lead."""
         try:
-            return self.group.propose(MARK)[1]
+            return self.group.propose(DEEP_MARK if deep else MARK)[1]
         except (NotLeader, DiskFull):
             return 0
 
@@ -236,6 +238,7 @@ class Replica:
         if now - self._trimmed_at >= self.limits.log_look_s and not self.recovery.frozen:
             self._look_at_log(now)
         self._reclaim(now)
+        self.marks.step(now)
         self.bodies.tick(now, self.group.applied_index, waiting=self.group.has_parked)
 
     def step(self, now: float) -> None:
@@ -437,27 +440,25 @@ class Replica:
         self.requests.fail_waiting(why)
         self.waits.give_up()
         self.recovery.desk.close()
+        self.marks.close()
 
     # -- the state machine's side (consensus.group.Applier) ----------------------------------------------
 
     def apply(self, index: int, term: int, payload: bytes) -> None:
+        if self._index_dirty_since is None:
+            self._index_dirty_since = self._now
         if payload[:1] == MARK:
+            # Committed like any other, so that a source of resyncs does not stand behind it.
             self.machine.apply_raw(index, term, b"")
-            self.marks[index] = self.machine.index.digest()
-            while len(self.marks) > MARKS_MAX:
-                del self.marks[next(iter(self.marks))]
+            self.marks.applied(self._now, index, payload)
             return
         if payload[:1] == MEMBERSHIP:
             self.machine.apply_membership(index, term, payload[1:])
-            if self._index_dirty_since is None:
-                self._index_dirty_since = self._now
             return
         results = self.machine.apply_raw(index, term, payload)
         if self.bodies.unheld:
             self._note_unheld(payload)
         self.bodies.unpin(index)
-        if self._index_dirty_since is None:
-            self._index_dirty_since = self._now
         if self.requests.in_flight:
             self.requests.applied(results, index)
 
