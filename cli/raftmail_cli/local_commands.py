@@ -170,6 +170,11 @@ def in_words(command: c.Command) -> str:
                 f"{verb} {command.user} {_ref(command.mailbox)} {command.uids.format()} to "
                 f"{_ref(command.target.mailbox)}"
             )
+        case c.CopyIn():
+            what = command.refused_text or command.source_uids.format()
+            return (
+                f"copy {what} from another shard to {command.user} {_ref(command.target.mailbox)}"
+            )
         case c.Expunge():
             marked = " marked \\Deleted" if command.only_deleted else ""
             return f"expunge {command.user} {_ref(command.mailbox)} {command.uids.format()}{marked}"

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from raftmail.cluster import calls as c
+from raftmail.cluster import crossing
 from raftmail.cluster.calls import CallKind, FrameKind
 from raftmail.cluster.reads import Reads
 from raftmail.cluster.server import PENDING_MAX, CallServer, Links
@@ -29,7 +30,7 @@ from raftmail.mail.codec import (
     decode_result,
     encode_request,
 )
-from raftmail.mail.commands import Command, Configure, PutUser, RemoveUser
+from raftmail.mail.commands import Command, Configure, Copy, PutUser, RemoveUser
 from raftmail.mail.queries import Answer, Query
 from raftmail.mail.results import Executed
 from raftmail.mail.service import JSON, Blob, Failure, Unavailable
@@ -153,6 +154,11 @@ class Router:
         seq = self._seq
         self._open_seqs[seq] = None
         floor = next(iter(self._open_seqs)) - 1
+        if isinstance(command, Copy) and self.shard_of(command.target.user) != shard:
+            try:
+                return await self.cross(self.client, seq, floor, command, deadline_s=deadline_s)
+            finally:
+                self._open_seqs.pop(seq, None)
         future: asyncio.Future[Executed | Failure] = asyncio.get_running_loop().create_future()
 
         def answered(outcome: Executed | Failure) -> None:
@@ -167,6 +173,11 @@ class Router:
         if isinstance(outcome, Failure):
             raise Unavailable(outcome)
         return outcome
+
+    async def cross(
+        self, client: bytes, seq: int, floor: int, command: Copy, *, deadline_s: float
+    ) -> Executed:
+        return await crossing.carry_out(self, client, seq, floor, command, deadline_s)
 
     async def query(self, query: Query, *, deadline_s: float) -> Answer:
         return await self.reads.answer(query, deadline_s)

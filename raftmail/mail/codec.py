@@ -80,7 +80,8 @@ _HEAD_BYTES = ENTRY_HEAD.size
     REMOVE_USER,
     PURGE_USER,
     CONFIGURE,
-) = range(1, 13)
+    COPY_IN,
+) = range(1, 14)
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +211,7 @@ def inspect_request(request: bytes) -> tuple[bytes, int, int, tuple[bytes, ...]]
     raw = unpack(request)
     if not head_is_good(raw):
         raise CodecError("a request is an array that begins with client, seq, floor and kind")
-    if raw[3] != SAVE:
+    if raw[3] not in (SAVE, COPY_IN):
         return raw[0], raw[1], raw[3], ()
     messages = raw[5] if len(raw) > 5 else None
     if type(messages) is not tuple:
@@ -324,6 +325,20 @@ def _copy_raw(x: c.Copy) -> Raw:
     )
 
 
+def _copy_in_raw(x: c.CopyIn) -> Raw:
+    # It begins like a Save, of which it is one that tells where the messages come from.
+    return (
+        COPY_IN,
+        x.user,
+        [_message_raw(message) for message in x.messages],
+        x.uidvalidity_seed,
+        _target_raw(x.target),
+        x.source_uids.to_wire(),
+        x.refused_code,
+        x.refused_text,
+    )
+
+
 def _create_raw(x: c.CreateMailbox) -> Raw:
     return (CREATE, x.user, x.name, x.uidvalidity_seed, x.guid, x.special_use)
 
@@ -343,6 +358,7 @@ _TO_RAW: dict[type, Callable[[Any], Raw]] = {
     c.PutUser: lambda x: (PUT_USER, x.address, x.password_hash, x.replace),
     c.RemoveUser: lambda x: (REMOVE_USER, x.address),
     c.PurgeUser: lambda x: (PURGE_USER, x.user),
+    c.CopyIn: _copy_in_raw,
     c.Configure: lambda x: (CONFIGURE, x.puts, x.expected),
 }
 
@@ -379,6 +395,13 @@ def _read_copy(
     return c.Copy(user, mailbox, wanted, _read_target(target), seed, move, guids)
 
 
+def _read_copy_in(
+    user: Any, messages: Any, seed: Any, target: Any, uids: Any, code: Any, text: Any
+) -> c.CopyIn:
+    read = tuple(_read_message(m) for m in _array("messages", messages))
+    return c.CopyIn(user, read, seed, _read_target(target), UidSet.from_wire(uids), code, text)
+
+
 def _read_expunge(user: Any, mailbox: Any, uids: Any, only_deleted: Any) -> c.Expunge:
     return c.Expunge(user, mailbox, UidSet.from_wire(uids), only_deleted)
 
@@ -411,5 +434,6 @@ _FROM_RAW: dict[int, _Reader] = {
     PUT_USER: _Reader("PutUser", 7, c.PutUser),
     REMOVE_USER: _Reader("RemoveUser", 5, c.RemoveUser),
     PURGE_USER: _Reader("PurgeUser", 5, c.PurgeUser),
+    COPY_IN: _Reader("CopyIn", 11, _read_copy_in),
     CONFIGURE: _Reader("Configure", 6, c.Configure),
 }

@@ -40,6 +40,13 @@ def validate_query(query: q.Query) -> None:
         check_int("since", query.since, 0, NUMBER_MAX)
         check_int("floor", query.floor, 0, NUMBER_MAX)
         return
+    if isinstance(query, q.MissingBodies):
+        check_user("user", query.user)
+        if type(query.hashes) is not tuple or len(query.hashes) > q.BODIES_MAX:
+            raise ValueError(f"hashes: at most {q.BODIES_MAX} of them")
+        for digest in query.hashes:
+            check_bytes("hashes", digest, DIGEST_BYTES)
+        return
     if not isinstance(query, tuple(_TO_RAW)):
         raise ValueError(f"query: {type(query).__name__} is no query")
     check_user("user", query.user)
@@ -103,6 +110,7 @@ _TO_RAW: dict[type, Callable[[Any], Raw]] = {
     q.ListUsers: lambda x: (7, x.after, x.limit),
     q.GetUser: lambda x: (8, x.address),
     q.GetConfiguration: lambda x: (9, x.since, x.floor),
+    q.MissingBodies: lambda x: (10, x.user, x.hashes),
 }
 
 
@@ -122,6 +130,7 @@ _FROM_RAW: dict[int, Callable[..., q.Query]] = {
     7: q.ListUsers,
     8: q.GetUser,
     9: q.GetConfiguration,
+    10: q.MissingBodies,
 }
 
 # Answers

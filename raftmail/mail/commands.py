@@ -114,6 +114,22 @@ class Copy:
 
 
 @dataclass(frozen=True, slots=True)
+class CopyIn:
+    """The half of a `Copy` between shards that its target's shard does (`cluster/crossing.py`); the result is a `CopyResult`.
+
+    `messages` go to `target`, whose user is `user`; `source_uids` are their UIDs in the source, in the same order. With
+    `refused_code`, the source refuses (for the reason `refused_text`), and so does this: a retry gets what came first."""
+
+    user: str
+    messages: tuple[NewMessage, ...]
+    uidvalidity_seed: int
+    target: Target
+    source_uids: UidSet
+    refused_code: str = ""
+    refused_text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Expunge:
     """Remove messages by UID; with `only_deleted`, just those that carry \\Deleted."""
 
@@ -186,6 +202,7 @@ Command: TypeAlias = (
     | Subscribe
     | Save
     | Copy
+    | CopyIn
     | Expunge
     | Store
     | PutUser

@@ -9,7 +9,8 @@ from typing import Any
 from raftmail.mail import commands as c
 from raftmail.mail.flags import parse_flags
 from raftmail.mail.names import SPECIAL_USES, mailbox_name, user_address
-from raftmail.mail.uidset import UidSet
+from raftmail.mail.results import Code
+from raftmail.mail.uidset import UID_MAX, UidSet
 
 ENTRY_BYTES_MAX = 8 << 20
 """One Raft entry: a batch of requests with its head."""
@@ -33,6 +34,7 @@ UIDVALIDITY_MAX = 2**32 - 1
 NUMBER_MAX = 2**63 - 1
 """The highest modseq, sequence number and mailbox number (RFC 7162 has modseqs of 63 bits)."""
 
+_REFUSALS = frozenset(Code)
 RECEIVED_US_MAX = 2**62
 RECORD_KEY_BYTES_MAX = 400
 RECORD_BYTES_MAX = 256 << 10
@@ -162,8 +164,12 @@ def _save(x: c.Save) -> None:
     _is("messages", x.messages, tuple)
     if not 1 <= len(x.messages) <= MESSAGES_MAX:
         raise ValueError(f"messages: from 1 to {MESSAGES_MAX} of them, not {len(x.messages)}")
+    _messages(x.messages)
+
+
+def _messages(messages: tuple[c.NewMessage, ...]) -> None:
     saved = 0
-    for at, message in enumerate(x.messages):
+    for at, message in enumerate(messages):
         field = f"messages[{at}]"
         _is(field, message, c.NewMessage)
         _is(f"{field}.targets", message.targets, tuple)
@@ -198,6 +204,27 @@ def _copy(x: c.Copy) -> None:
         raise ValueError(f"guids: at most {GUIDS_MAX}, not {len(x.guids)}")
     for guid in x.guids:
         check_bytes("guids", guid, GUID_BYTES)
+
+
+def _copy_in(x: c.CopyIn) -> None:
+    check_user("user", x.user)
+    _seed(x.uidvalidity_seed)
+    _target("target", x.target)
+    if x.target.user != x.user:
+        raise ValueError("target: it is the user's")
+    _is("source_uids", x.source_uids, UidSet)
+    _is("messages", x.messages, tuple)
+    if len(x.messages) > MESSAGES_MAX:
+        raise ValueError(f"messages: at most {MESSAGES_MAX} of them, not {len(x.messages)}")
+    _messages(x.messages)
+    if any(message.targets != (x.target,) for message in x.messages):
+        raise ValueError("messages: their target is the command's")
+    if len(x.source_uids) != len(x.messages) or x.source_uids.last > UID_MAX:
+        raise ValueError("source_uids: one for each message")
+    _is("refused_code", x.refused_code, str)
+    _is("refused_text", x.refused_text, str)
+    if x.refused_code and (x.messages or x.refused_code not in _REFUSALS):
+        raise ValueError("refused_code: a code, and no messages")
 
 
 def _expunge(x: c.Expunge) -> None:
@@ -263,6 +290,7 @@ _CHECKS: dict[type, Callable[[Any], None]] = {
     c.Subscribe: _subscribe,
     c.Save: _save,
     c.Copy: _copy,
+    c.CopyIn: _copy_in,
     c.Expunge: _expunge,
     c.Store: _store,
     c.PutUser: _put_user,

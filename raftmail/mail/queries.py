@@ -9,6 +9,7 @@ from raftmail.mail.commands import MailboxRef
 from raftmail.mail.uidset import UidSet
 
 PAGE_MESSAGES_MAX = 1000
+BODIES_MAX = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,14 @@ class FetchBody:
 
 
 @dataclass(frozen=True, slots=True)
+class MissingBodies:
+    """Which of these bodies (sha256, at most BODIES_MAX) no message of the user's shard has. Answer: bytes, their hashes joined."""
+
+    user: str
+    hashes: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ListSubscriptions:
     """Answer: tuple[str, ...], ordered."""
 
@@ -99,6 +108,7 @@ Query: TypeAlias = (
     | ListUsers
     | GetUser
     | GetConfiguration
+    | MissingBodies
 )
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
-from raftmail.mail.commands import Command
+from raftmail.mail.commands import Command, Copy
 from raftmail.mail.queries import Answer, Query
 from raftmail.mail.results import Executed
 
@@ -58,6 +58,12 @@ class Service(Protocol):
         self, command: Command, *, blobs: Sequence[Blob] = (), deadline_s: float
     ) -> Executed:
         """Have a command applied under the node's own client id. Raises `Unavailable`."""
+
+    async def cross(
+        self, client: bytes, seq: int, floor: int, command: Copy, *, deadline_s: float
+    ) -> Executed:
+        """Have messages copied or moved to a mailbox in another shard, under a client id and number as in a request.
+        Raises `Unavailable`."""
 
     async def query(self, query: Query, *, deadline_s: float) -> Answer:
         """Read, behind a barrier (P5). Raises `Unavailable`."""

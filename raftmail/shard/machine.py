@@ -19,6 +19,7 @@ from raftmail.mail import queries as q
 from raftmail.mail.codec import (
     CONFIGURE,
     COPY,
+    COPY_IN,
     CREATE,
     DELETE,
     EXPUNGE,
@@ -177,6 +178,8 @@ class Machine:
                         else:
                             if kind == SAVE:
                                 result = self._save.execute(raw, blobs)
+                            elif kind == COPY_IN:
+                                result = self._save.copy_in(raw, blobs)
                             else:
                                 command = command_of(raw)
                                 result = _COMMANDS[kind](state, command)

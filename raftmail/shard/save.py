@@ -1,11 +1,13 @@
-"""SAVE: new messages, all or none."""
+"""SAVE: new messages, all or none; also those that come from another shard."""
 
 from __future__ import annotations
 
 from collections.abc import Set
 from zlib import crc32
 
-from raftmail.mail.codec_results import SAVED
+from raftmail.mail.codec import command_of
+from raftmail.mail.codec_results import COPIED, SAVED
+from raftmail.mail.commands import CopyIn
 from raftmail.mail.limits import (
     DIGEST_BYTES,
     GUID_BYTES,
@@ -19,7 +21,7 @@ from raftmail.mail.limits import (
 )
 from raftmail.mail.packing import Raw
 from raftmail.mail.results import Code
-from raftmail.mail.uidset import UID_MAX
+from raftmail.mail.uidset import UID_MAX, UidSet
 from raftmail.shard.state import Refusal, State, bad, masked
 from raftmail.storage.records import FIXED, Mailbox
 
@@ -100,6 +102,25 @@ class SaveCommand:
         if with_keywords:
             _check_keywords(plan)
         return self._write(plan, counts, seed)
+
+    def copy_in(self, raw: Raw, blobs: Set[bytes]) -> Raw:
+        """The result of a `CopyIn`. Raises `Refusal`, CodecError."""
+        command = command_of(raw)
+        if not isinstance(command, CopyIn):
+            bad(raw)
+        if command.refused_code:
+            raise Refusal(Code(command.refused_code), command.refused_text)
+        if command.messages:
+            _, saved = self.execute(raw[:7], blobs)
+            uids = UidSet.from_uids(one[3] for one in saved)
+            _, number, uidvalidity, _, modseq = saved[0]
+            source = command.source_uids.to_wire()
+            return (COPIED, uidvalidity, number, source, uids.to_wire(), 0, modseq)
+        to = command.target
+        mailbox = self._state.destination(to.user, to.mailbox, to.or_inbox)
+        if mailbox is None:
+            mailbox = self._state.make_inbox(to.user, command.uidvalidity_seed)
+        return (COPIED, mailbox.uidvalidity, mailbox.number, (), (), 0, 0)
 
     def _write(
         self,

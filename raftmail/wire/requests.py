@@ -205,14 +205,15 @@ def store(arguments: Sequence[bytes], unchanged_since: bytes | None, mailboxes: 
     )
 
 
-def copy(line: Line, mailboxes: Mailboxes, seed: int, *, move: bool) -> tuple[int, Copy]:
-    """Of `source uids target [guids=]`, with the shard. Raises ValueError, `Refusal`."""
+def copy(line: Line, mailboxes: Mailboxes, seed: int, *, move: bool) -> tuple[int, int, Copy]:
+    """Of `source uids target [guids=]`, with the source's shard and the target's. Raises ValueError, `Refusal`."""
     name = "MOVE" if move else "COPY"
     source, uids, target = words_of(line, f"{name} mailbox uids mailbox [guids=]", 3)
     a, b = mailboxes.get(source), mailboxes.get(target)
     given = line.named.get(b"guids", b"")
     guids = tuple(map(guid_of, given.split(b","))) if given else ()
-    return same_shard(a, b), Copy(a.user, a.ref, read_uids(uids), b.target, seed, move, guids)
+    command = Copy(a.user, a.ref, read_uids(uids), b.target, seed, move, guids)
+    return a.shard, b.shard, command
 
 
 def expunge(line: Line, mailboxes: Mailboxes) -> tuple[int, Expunge]:

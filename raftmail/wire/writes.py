@@ -12,6 +12,7 @@ from typing import TypeAlias
 from raftmail.mail.codec import encode_request
 from raftmail.mail.commands import (
     Command,
+    Copy,
     CreateMailbox,
     DeleteMailbox,
     NewMessage,
@@ -212,8 +213,29 @@ class Writes:
         self._run(tag, line, self._mailboxes.get(line.words[2]).shard, command)
 
     def _copy(self, tag: bytes, line: Line, *, move: bool) -> None:
-        shard, command = requests.copy(line, self._mailboxes, self._seed(), move=move)
-        self._run(tag, line, shard, command)
+        shard, target, command = requests.copy(line, self._mailboxes, self._seed(), move=move)
+        if shard == target:
+            self._run(tag, line, shard, command)
+            return
+        validate(command)
+        deadline_s = self._deadline(line)
+        stamp = self._stamp(line)
+        self._desk.begin()
+        self._channel.spawn(self._cross(tag, command, stamp, deadline_s))
+
+    async def _cross(
+        self, tag: bytes, command: Copy, stamp: tuple[bytes, int, int, int], deadline_s: float
+    ) -> None:
+        client, seq, floor, own = stamp
+        outcome: Executed | Failure = Failure("the session ended", unknown=True)
+        try:
+            outcome = await self._front.service.cross(
+                client, seq, floor, command, deadline_s=deadline_s
+            )
+        except Unavailable as e:
+            outcome = e.failure
+        finally:
+            self._done(tag, own, 0, outcome)
 
     def _expunge(self, tag: bytes, line: Line) -> None:
         shard, command = requests.expunge(line, self._mailboxes)

@@ -66,7 +66,7 @@ def test_a_request_is_read_as_it_was_written(
     assert request_header(request) == (CLIENT, seq)
     client, seq_, _, blobs = inspect_request(request)
     assert (client, seq_) == (CLIENT, seq)
-    if isinstance(command, c.Save):
+    if isinstance(command, c.Save | c.CopyIn):
         assert set(blobs) == {message.blob for message in command.messages}
     else:
         assert blobs == ()

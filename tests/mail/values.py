@@ -48,6 +48,23 @@ commands = st.one_of(
         st.booleans(),
         st.lists(guids, max_size=2).map(tuple),
     ),
+    st.builds(
+        lambda user, many, refused: c.CopyIn(
+            user,
+            tuple(
+                c.NewMessage((c.Target(user, "x"),), bytes(32), 1, bytes(16), 7)
+                for _ in range(0 if refused else many)
+            ),
+            5,
+            c.Target(user, "x"),
+            UidSet.from_uids(range(3, 3 + (0 if refused else many))),
+            refused,
+            refused and "why",
+        ),
+        users,
+        st.integers(0, 3),
+        st.sampled_from(["", "NONEXISTENT"]),
+    ),
     st.builds(c.Expunge, users, refs, uidsets, st.booleans()),
     st.builds(
         c.Store, users, refs, uidsets, st.sampled_from(c.StoreMode), flags, st.integers(-1, 99)
@@ -88,6 +105,7 @@ queries = st.one_of(
     st.builds(q.ListSubscriptions, users),
     st.builds(q.ListUsers, st.just("") | users, st.integers(1, 1000)),
     st.builds(q.GetUser, users),
+    st.builds(q.MissingBodies, users, st.lists(hashes, max_size=2).map(tuple)),
     st.builds(q.GetConfiguration, st.integers(0, 9), st.integers(0, 9)),
 )
 infos = st.builds(

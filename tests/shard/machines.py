@@ -42,7 +42,7 @@ def save(*messages: c.NewMessage) -> c.Save:
 def entry_of(*requests: tuple[bytes, int, int, c.Command]) -> bytes:
     blobs: dict[bytes, None] = {}
     for *_, command in requests:
-        if isinstance(command, c.Save):
+        if isinstance(command, c.Save | c.CopyIn):
             blobs.update(dict.fromkeys(m.blob for m in command.messages))
     return encode_entry([encode_request(*request) for request in requests], list(blobs))
 

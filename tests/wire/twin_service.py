@@ -117,6 +117,14 @@ class TwinService:
         self.bodies.update(blobs)
         return r.Executed(self._execute(command), 1, 0, "n1")
 
+    async def cross(
+        self, client: bytes, seq: int, floor: int, command: c.Copy, *, deadline_s: float
+    ) -> r.Executed:
+        self.requests.append((0, client, seq, floor, command))
+        if self.failures:
+            raise Unavailable(self.failures.pop(0))
+        return r.Executed(self._execute(command), 2, len(self.requests), "n1")
+
     async def query(self, query: q.Query, *, deadline_s: float) -> q.Answer:
         self.in_reads += 1
         self.most_in_reads = max(self.most_in_reads, self.in_reads)
@@ -174,8 +182,8 @@ class TwinService:
                 return r.Done()
             case c.Save(_, messages, seed):
                 return self._save(messages, seed)
-            case c.Configure():
-                raise NotImplementedError("sessions do not configure clusters")
+            case c.Configure() | c.CopyIn():
+                raise NotImplementedError("no command of sessions")
         box = self.find(command.user, command.mailbox)
         if box is None:
             return r.Refused(r.Code.NONEXISTENT, f"no mailbox {command.mailbox}")
@@ -286,8 +294,8 @@ class TwinService:
             case q.GetUser(address):
                 known = self.users.get(address)
                 return None if known is None else q.UserInfo(address, known)
-            case q.GetConfiguration():
-                raise NotImplementedError("sessions do not ask for the configuration")
+            case q.GetConfiguration() | q.MissingBodies():
+                raise NotImplementedError("no query of sessions")
         box = self.find(query.user, query.mailbox)
         if box is None:
             return None
