@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from bench import failover, lmtp, million, store
+from bench import failover, five, idle, lmtp, million, nodefail, shards, store, workers
 from bench.report import Measure, add_options, run
 
 MEASUREMENTS: dict[str, Measure] = {
@@ -14,6 +14,11 @@ MEASUREMENTS: dict[str, Measure] = {
     "store": store.measure,
     "failover": failover.measure,
     "million": million.measure,
+    "shards": shards.measure,
+    "idle": idle.measure,
+    "nodefail": nodefail.measure,
+    "five": five.measure,
+    "workers": workers.measure,
 }
 
 

@@ -84,8 +84,9 @@ class Raftmail:
 
     Entering waits until every node is up and every shard has a master, and raises BenchError with
     the end of the logs when that does not come about. ``parent`` is the folder to put everything in
-    (default: the system's temporary folder) and decides which disk is measured. Leaving stops the
-    nodes and removes the folder; a node that ended by itself meanwhile makes it raise BenchError.
+    (default: the system's temporary folder) and decides which disk is measured. ``replicas`` is of
+    each shard for mail; ``workers`` are the processes of a node. Leaving stops the nodes and removes
+    the folder; a node that ended by itself meanwhile makes it raise BenchError.
     """
 
     def __init__(
@@ -94,8 +95,13 @@ class Raftmail:
         users: Iterable[str] = (),
         shards: int = 1,
         parent: Path | None = None,
+        *,
+        replicas: int = 3,
+        workers: int = 1,
     ) -> None:
         self.users = tuple(users)
+        self._replicas = replicas
+        self._workers = workers
         self._nodes = nodes
         self._shards = shards
         self._parent = parent
@@ -104,8 +110,14 @@ class Raftmail:
     def __enter__(self) -> Self:
         self.folder = Path(tempfile.mkdtemp(prefix="bench-raftmail-", dir=self._parent))
         try:
-            plans = plan_loopback(self._nodes, _base_port(self._nodes))
-            make_cluster(self.folder / "nodes", plans, shards=self._shards, now=datetime.now(UTC))
+            plans = plan_loopback(self._nodes, _base_port(self._nodes), self._workers)
+            make_cluster(
+                self.folder / "nodes",
+                plans,
+                shards=self._shards,
+                replicas=self._replicas,
+                now=datetime.now(UTC),
+            )
             self._by_name: dict[str, NodePlan] = {plan.name: plan for plan in plans}
             for name in self._by_name:
                 self._start(name)
@@ -203,6 +215,17 @@ class Raftmail:
             answers = client.ask_all(asked)
         counts = [re.search(rb"\bmessages=([0-9]+)", answer) for answer in answers]
         return sum(int(count[1]) for count in counts if count)
+
+    def lead_all(self, name: str) -> None:
+        """Have a node lead every shard that it has a replica of. Raises BenchError."""
+        for row in self.admin("status")["shards"]:
+            if any(replica["node"] == name for replica in row["replicas"]):
+                self.admin(f"transfer shard={row['shard']} node={name}", name)
+
+    def led_by(self, name: str) -> frozenset[int]:
+        """The shards that a node leads by its own word. Raises BenchError."""
+        rows = self.admin("status-here", name)["shards"]
+        return frozenset(int(shard) for shard, row in rows.items() if row["role"] == "master")
 
     def is_equal(self) -> bool:
         """Whether all replicas prove to be equal (``raftmail verify``)."""

@@ -26,7 +26,7 @@ from bench.failover_load import (
     watch_stalls,
 )
 from bench.report import Options, Report, Target, main_of
-from bench.runtime import BenchError, CpuMeter
+from bench.runtime import BenchError, CpuMeter, first_of_group
 from bench.stats import Cell, percentile
 from bench.store_load import StorePlan, fill
 
@@ -56,11 +56,12 @@ def measure(options: Options) -> Report:
     """Raises BenchError when the cluster does not come back, or has lost something."""
     count = options.count(KILLS, KILLS_QUICK)
     with Raftmail(users=[*_USERS, _STORED], parent=options.parent) as cluster:
-        plan = StorePlan(cluster.client_addresses, _STORED, messages=CLIENTS_OF_A_KIND)
+        plan = StorePlan(cluster.client_addresses, (_STORED,), messages=CLIENTS_OF_A_KIND)
         asyncio.run(fill(plan))
         meter = CpuMeter(cluster.cpu_s)
         ledger = Ledger()
-        kills = asyncio.run(_run(cluster, ledger, count))
+        with first_of_group():
+            kills = asyncio.run(_run(cluster, ledger, count))
         cpu = meter.read()
         cluster.wait_until_ready()
         stored, acknowledged = cluster.messages_of(_USERS), ledger.count("LMTP")

@@ -21,7 +21,7 @@ CONNECT_S = 1.0
 ANSWER_S = 20.0
 RETRY_S = 0.02
 PAUSE_S = 0.005
-"""Between an acknowledgement and the next command: the load is steady, and the machine not full."""
+"""Between an acknowledgement and the next command of a few clients: the load is steady, and the machine not full."""
 
 STALL_S = 0.15
 _WATCH_S = 0.02
@@ -89,6 +89,7 @@ class Client:
     at: int
     ledger: Ledger
     kind: str = ""
+    pause_s: float = PAUSE_S
     _reader: asyncio.StreamReader = field(init=False)
     _writer: asyncio.StreamWriter = field(init=False)
 
@@ -112,7 +113,7 @@ class Client:
                         await asyncio.sleep(RETRY_S)
                     else:
                         acknowledged.append(time.monotonic())
-                        await asyncio.sleep(PAUSE_S)
+                        await asyncio.sleep(self.pause_s)
             except TimeoutError:
                 failures[f"{self.kind}: no answer within {ANSWER_S:.0f} s"] += 1
                 self.at += 1

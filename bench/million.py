@@ -40,7 +40,7 @@ def measure(options: Options) -> Report:
     with Raftmail(users=[_LARGE, _SMALL], parent=options.parent) as cluster:
         address = cluster.client_address_of(cluster.master_of())
         for user in (_LARGE, _SMALL):
-            asyncio.run(fill(StorePlan((address,), user, messages=SMALL_MESSAGES)))
+            asyncio.run(fill(StorePlan((address,), (user,), messages=SMALL_MESSAGES)))
         begun_s = time.monotonic()
         grow(address, _LARGE, SMALL_MESSAGES, messages)
         cluster.wait_until_ready(_READY_S)
@@ -93,7 +93,7 @@ def _run(
 ) -> None:
     plan = StorePlan(
         (cluster.client_address_of(cluster.master_of()),),
-        user,
+        (user,),
         operation=operation,
         pipeline=pipeline,
         messages=messages,

@@ -10,8 +10,8 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +21,21 @@ _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 class BenchError(Exception):
     """A measurement cannot be taken; the text says why and what would help."""
+
+
+@contextmanager
+def first_of_group() -> Iterator[None]:
+    """What tasks of a group raise comes out as what it is: of several BenchErrors, the first."""
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        errors, others = group.split(BenchError)
+        if errors is None or others is not None:
+            raise
+        error: BaseException = errors
+        while isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+        raise error from None
 
 
 def new_event_loop() -> asyncio.AbstractEventLoop:

@@ -63,7 +63,7 @@ def _raftmail(options: Options, seconds: float, runs: Runs) -> None:
         for shape in SHAPES:
             plan = StorePlan(
                 cluster.client_addresses if shape.to_all else (cluster.client_address_of(master),),
-                USER,
+                (USER,),
                 connections=shape.connections,
                 pipeline=OUTSTANDING // shape.connections,
                 seconds=seconds,

@@ -38,11 +38,13 @@ class StorePlan:
     """One run against client addresses ``host:port`` (loopback, in the clear), to which the
     connections are dealt in turn; times are in seconds.
 
-    The mailbox of ``user`` is filled first (`fill`) to ``messages`` messages. STORE changes ``touched`` of
-    them, spread evenly over the mailbox, which must have no gaps in its UIDs."""
+    The mailbox of each of ``users`` is filled first (`fill`) to ``messages`` messages. STORE changes
+    ``touched`` of them, spread evenly over the mailbox, which must have no gaps in its UIDs. Users
+    are dealt to the connections; where there are fewer users, connections share a mailbox, each with
+    messages of its own."""
 
     addresses: tuple[str, ...]
-    user: str
+    users: tuple[str, ...]
     mailbox: str = "INBOX"
     operation: str = "store"
     connections: int = 1
@@ -53,19 +55,32 @@ class StorePlan:
     warmup_s: float = 1.0
 
 
+def _users_of(plan: StorePlan, number: int) -> tuple[str, ...]:
+    """Whose mailboxes a connection works in; its numbers for them are 1, 2, and so on."""
+    if len(plan.users) > plan.connections:
+        return plan.users[number :: plan.connections]
+    return (plan.users[number % len(plan.users)],)
+
+
 def _store_lines(plan: StorePlan, number: int) -> list[bytes]:
-    """What a connection sends again and again: its share of the messages, flagged, then not."""
+    """What a connection sends again and again: its share of the messages, flagged, then not; of its
+    mailboxes in turn."""
     step = max(1, plan.messages // plan.touched)
-    share = max(1, min(plan.touched, plan.messages) // plan.connections)
-    first = number * share
+    sharing = -(-plan.connections // len(plan.users))
+    share = max(1, min(plan.touched, plan.messages) // sharing)
+    first = number // len(plan.users) * share
     uids = [1 + (first + at) * step % plan.messages for at in range(share)]
+    mailboxes = range(1, 1 + len(_users_of(plan, number)))
     return [
-        b"s STORE 1 %d %bFLAGS \\Flagged\r\n" % (uid, sign) for sign in (b"+", b"-") for uid in uids
+        b"s STORE %d %d %bFLAGS \\Flagged\r\n" % (mailbox, uid, sign)
+        for sign in (b"+", b"-")
+        for uid in uids
+        for mailbox in mailboxes
     ]
 
 
 class _Connection(asyncio.Protocol):
-    """Introduces the mailbox, then stores or saves. Answers come in any order: their number
+    """Introduces its mailboxes, then stores or saves. Answers come in any order: their number
     counts, and that each says OK."""
 
     def __init__(
@@ -75,7 +90,8 @@ class _Connection(asyncio.Protocol):
         self._tally = tally
         self._ended = ended
         self._rest = b""
-        self._ready = False
+        self._users = _users_of(plan, number)
+        self._introduced = 0
         self._begun: deque[float] = deque()
         self._lines = _store_lines(plan, number) if plan.operation == "store" else []
         self._at = 0
@@ -84,16 +100,15 @@ class _Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports do not derive from asyncio's.
         self._transport = cast(asyncio.Transport, transport)
-        plan = self._plan
-        self._transport.write(f"m MAILBOX 1 {plan.user} {plan.mailbox}\r\n".encode())
+        self._transport.write(_introductions(self._users, self._plan.mailbox))
 
     def data_received(self, data: bytes) -> None:
         if self._rest:
             data = self._rest + data
         lines = data.split(b"\r\n")
         self._rest = lines.pop()
-        if not self._ready:
-            self._introduced(lines)
+        if self._introduced < len(self._users):
+            self._introduce(lines)
             return
         tally = self._tally
         begun = self._begun
@@ -119,11 +134,12 @@ class _Connection(asyncio.Protocol):
             self._tally.failures["lost"] += len(self._begun)
         self._ended()
 
-    def _introduced(self, lines: list[bytes]) -> None:
+    def _introduce(self, lines: list[bytes]) -> None:
         for line in lines:
             if line.startswith(b"m OK"):
-                self._ready = True
-                self._send(self._plan.pipeline)
+                self._introduced += 1
+                if self._introduced == len(self._users):
+                    self._send(self._plan.pipeline)
             elif line.startswith(b"m "):
                 self._tally.failures[line[2:60].decode("utf-8", "replace")] += 1
                 self._transport.close()
@@ -137,44 +153,59 @@ class _Connection(asyncio.Protocol):
             size = len(self._lines)
             part = [self._lines[one % size] for one in range(at, at + count)]
         else:
+            mailboxes = len(self._users)
             part = [
-                _save_command(b"s", b"%b %d" % (self._mark, one)) for one in range(at, at + count)
+                _save_command(b"s", 1 + one % mailboxes, b"%b %d" % (self._mark, one))
+                for one in range(at, at + count)
             ]
         self._begun.extend([time.perf_counter()] * count)
         self._transport.write(b"".join(part))
 
 
-def _save_command(tag: bytes, mark: bytes) -> bytes:
+def _introductions(users: Sequence[str], mailbox: str) -> bytes:
+    return b"".join(
+        f"m MAILBOX {number} {user} {mailbox}\r\n".encode() for number, user in enumerate(users, 1)
+    )
+
+
+def _save_command(tag: bytes, mailbox: int, mark: bytes) -> bytes:
     body = (
         b"From: Ada Sender <sender@example.net>\r\nTo: Bob <bob@example.org>\r\n"
         b"Subject: %b\r\nMessage-ID: <%b@mail.example.net>\r\n\r\nA short text.\r\n"
         % (mark, mark.replace(b" ", b"."))
     )
-    return b"%b SAVE 1 {%d}\r\n%b\r\n" % (tag, len(body), body)
+    return b"%b SAVE %d {%d}\r\n%b\r\n" % (tag, mailbox, len(body), body)
 
 
 async def fill(plan: StorePlan) -> None:
-    """Save small messages until the mailbox has enough. Raises BenchError."""
+    """Save small messages until every mailbox has enough. Raises BenchError."""
     reader, writer = await _open(plan.addresses[0])
     try:
-        writer.write(f"m MAILBOX 1 {plan.user} {plan.mailbox}\r\n".encode())
-        have = 0
-        while not (line := await _line(reader)).startswith(b"m "):
-            pass
-        for word in line.split():
-            if word.startswith(b"messages="):
-                have = int(word[9:])
-        while have < plan.messages:
-            batch = min(FILL_COMMANDS, plan.messages - have)
-            for at in range(have, have + batch):
-                writer.write(_save_command(b"f", b"filled %d" % at))
-            for _ in range(batch):
-                line = await _line(reader)
-                if not line.startswith(b"f OK"):
-                    raise BenchError(f"the mailbox could not be filled: {line!r}")
-            have += batch
+        for user in plan.users:
+            writer.write(f"m MAILBOX 1 {user} {plan.mailbox}\r\n".encode())
+            await _fill_one(reader, writer, plan.messages)
     finally:
         writer.close()
+
+
+async def _fill_one(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, wanted: int
+) -> None:
+    while not (line := await _line(reader)).startswith(b"m "):
+        pass
+    have = 0
+    for word in line.split():
+        if word.startswith(b"messages="):
+            have = int(word[9:])
+    while have < wanted:
+        batch = min(FILL_COMMANDS, wanted - have)
+        for at in range(have, have + batch):
+            writer.write(_save_command(b"f", 1, b"filled %d" % at))
+        for _ in range(batch):
+            line = await _line(reader)
+            if not line.startswith(b"f OK"):
+                raise BenchError(f"the mailbox could not be filled: {line!r}")
+        have += batch
 
 
 async def _open(address: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -197,8 +228,12 @@ async def _line(reader: asyncio.StreamReader) -> bytes:
 
 async def drive(plan: StorePlan) -> LoadResult:
     """Run a plan in this process; `run_load` is what a benchmark wants. Raises BenchError."""
-    if not plan.addresses or min(plan.connections, plan.pipeline, plan.messages) < 1:
-        raise BenchError("addresses, connections, pipeline and messages must not be empty or zero")
+    if (
+        not plan.addresses
+        or not plan.users
+        or min(plan.connections, plan.pipeline, plan.messages) < 1
+    ):
+        raise BenchError("addresses, users, connections, pipeline, messages: none may be missing")
     if plan.operation not in ("store", "save"):
         raise BenchError(f"operation {plan.operation!r} is neither store nor save")
     await fill(plan)
@@ -216,7 +251,9 @@ async def drive(plan: StorePlan) -> LoadResult:
 
 def run_load(plan: StorePlan) -> LoadResult:
     """Run a plan in a process of its own; BenchError with its words when it fails."""
-    arguments = ["--user", plan.user, "--mailbox", plan.mailbox, "--operation", plan.operation]
+    arguments = ["--mailbox", plan.mailbox, "--operation", plan.operation]
+    for user in plan.users:
+        arguments += ["--user", user]
     for address in plan.addresses:
         arguments += ["--address", address]
     arguments += ["--connections", str(plan.connections), "--pipeline", str(plan.pipeline)]
@@ -230,7 +267,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; exit status 1 when nothing was acknowledged."""
     parser = argparse.ArgumentParser(prog="bench.store_load", description="STORE and SAVE load")
     parser.add_argument("--address", action="append", required=True, help="host:port")
-    parser.add_argument("--user", required=True)
+    parser.add_argument("--user", action="append", required=True)
     parser.add_argument("--mailbox", default="INBOX")
     parser.add_argument("--operation", choices=("store", "save"), default="store")
     parser.add_argument("--connections", type=int, default=1)
@@ -243,7 +280,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     plan = StorePlan(
         addresses=tuple(given.address),
-        user=given.user,
+        users=tuple(given.user),
         mailbox=given.mailbox,
         operation=given.operation,
         connections=given.connections,

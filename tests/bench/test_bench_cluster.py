@@ -48,7 +48,7 @@ def test_a_cluster_serves_survives_a_kill_and_is_gone_afterwards(tmp_path: Path)
         assert cluster.messages_of([ANN]) == delivered.accepted_total > 0
 
         grow(cluster.client_addresses[0], ANN, delivered.accepted_total, 500)
-        store = StorePlan(cluster.client_addresses, ANN, "INBOX", "store", 3, 4, 500, 50)
+        store = StorePlan(cluster.client_addresses, (ANN,), "INBOX", "store", 3, 4, 500, 50)
         stored = asyncio.run(drive_store(replace(store, seconds=0.2, warmup_s=0.0)))
         assert stored.accepted_total > 0
         assert stored.failures == {}

@@ -15,7 +15,7 @@ from bench.runtime import BenchError
 from bench.store_load import StorePlan, drive
 
 PLAN = StorePlan(
-    (), "ann@example.org", connections=2, pipeline=8, messages=20, touched=10, seconds=0.1
+    (), ("ann@example.org",), connections=2, pipeline=8, messages=20, touched=10, seconds=0.1
 )
 
 
@@ -138,3 +138,20 @@ def test_a_node_that_is_not_there_is_told_in_words() -> None:
     plan = replace(PLAN, addresses=("127.0.0.1:1",))
     with pytest.raises(BenchError, match=r"nobody listens at 127\.0\.0\.1:1"):
         asyncio.run(drive(plan))
+
+
+def test_mailboxes_are_dealt_to_the_connections_and_every_one_is_worked_in() -> None:
+    node = Node(20, ok)
+    users = tuple(f"user{at}@example.org" for at in range(5))
+    result = load(node, replace(PLAN, users=users))
+    # The first connection filled the mailboxes. Of the others, one has three users and one two.
+    worked_in = [{line.split()[2] for line in sent} for sent in node.stores[1:]]
+    assert sorted(worked_in, key=len) == [{b"1", b"2"}, {b"1", b"2", b"3"}]
+    assert result.failures == {}
+
+
+def test_connections_that_share_a_mailbox_change_other_messages() -> None:
+    node = Node(20, ok)
+    load(node, replace(PLAN, users=("a@example.org", "b@example.org"), connections=4))
+    uids = sorted(sorted({int(line.split()[3]) for line in sent}) for sent in node.stores[1:])
+    assert uids == [[1, 3, 5, 7, 9]] * 2 + [[11, 13, 15, 17, 19]] * 2
