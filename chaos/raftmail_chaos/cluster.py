@@ -1,4 +1,4 @@
-"""The nodes of a run: real processes on 127.0.0.1, started, hurt and ended by pid."""
+"""The nodes of a run: real processes on 127.0.0.1, or each in a network of its own, started, hurt and ended by pid."""
 
 from __future__ import annotations
 
@@ -12,14 +12,17 @@ import socket
 import subprocess
 import sys
 import time
+import weakref
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from raftmail.client import Client, ClientError
+from raftmail_chaos.disks import FOLDER, Disk
 from raftmail_chaos.errors import ChaosError
 from raftmail_chaos.leash import leashed
+from raftmail_chaos.networks import Networks
 
 MAIL_SHARD = 1
 STOP_S = 15.0
@@ -32,33 +35,52 @@ _BLOCK = 200
 is down."""
 
 
-class Ports:
-    """Free ports of 127.0.0.1, all from one block."""
+LOOPBACK = "127.0.0.1"
 
-    def __init__(self, count: int) -> None:
+
+class Ports:
+    """Free ports of this machine's, or namespace's, `host`, all from one block, which is nobody else's while this object is there: also
+    not that of a run beside this one while a node is down."""
+
+    def __init__(self, count: int, host: str = LOOPBACK) -> None:
         """Raises `ChaosError`."""
+        self.host = host
         blocks = list(range(10_000, 32_000, _BLOCK))
         random.shuffle(blocks)
         for block in blocks:
-            self._free = [port for port in range(block, block + _BLOCK) if _is_free(port)]
+            claim = _listening(host, block)
+            if claim is None:
+                continue
+            weakref.finalize(self, claim.close)
+            ports = range(block + 1, block + _BLOCK)
+            self._free = [port for port in ports if _is_free(host, port)]
             if len(self._free) >= count:
                 return
-        raise ChaosError(f"there are no {count} free ports between 10000 and 32000 on 127.0.0.1")
+        raise ChaosError(f"there are no {count} free ports between 10000 and 32000 on {host}")
 
     def take(self) -> str:
         """An address nobody else is given."""
-        return f"127.0.0.1:{self._free.pop(0)}"
+        return f"{self.host}:{self._free.pop(0)}"
 
 
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-            probe.listen()
-        except OSError:
-            return False
-        return True
+def _listening(host: str, port: int) -> socket.socket | None:
+    """A socket that listens there; None when the port is taken."""
+    probe = socket.socket()
+    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        probe.bind((host, port))
+        probe.listen()
+    except OSError:
+        probe.close()
+        return None
+    return probe
+
+
+def _is_free(host: str, port: int) -> bool:
+    probe = _listening(host, port)
+    if probe is not None:
+        probe.close()
+    return probe is not None
 
 
 @dataclass(slots=True)
@@ -77,6 +99,10 @@ class Node:
     started_at: float = 0.0
     damaged: bool = False
     """A body on its disk was damaged, and is not restored."""
+    network: str = ""
+    """The network namespace that it runs in; "" for this process's."""
+    disk: Disk | None = None
+    """None when it shares this machine's."""
 
     @property
     def log(self) -> Path:
@@ -84,7 +110,7 @@ class Node:
 
     @property
     def data(self) -> Path:
-        return self.folder / "data"
+        return self.folder / _DATA[self.disk is not None]
 
     @property
     def is_running(self) -> bool:
@@ -98,9 +124,21 @@ class Node:
         shards = self.status["shards"].items()
         return frozenset(int(shard) for shard, row in shards if row["role"] == "master")
 
+    def give_disk(self, size_bytes: int) -> None:
+        """Make it a disk of its own. Before it is started. Raises `ChaosError`."""
+        path = self.folder / "node.toml"
+        text = path.read_text(encoding="utf-8")
+        disk = Disk(self.folder)
+        disk.make(size_bytes)
+        before, after = (f'data = "{data}"' for data in _DATA)
+        path.write_text(text.replace(before, after), encoding="utf-8")
+        self.disk = disk
+
     def start(self) -> None:
         """Start the process; what it says goes to the end of its log."""
-        argv = leashed([sys.executable, "-m", "raftmail_cli", "node", str(self.folder)])
+        argv = leashed(
+            [sys.executable, "-m", "raftmail_cli", "node", str(self.folder)], self.network
+        )
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
                 argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
@@ -167,7 +205,21 @@ class Node:
 _LOG_SECTION = "\n[log]\nbytes_max = 1048576\n"
 """The shortest log that a node may have, so that logs are cut, and replicas brought back without them, within a run."""
 
+_DATA = ("data", f"{FOLDER}/data")
+"""Where a node keeps its data: without and with a disk of its own."""
+
+_PORTS = (7000, 7001, 7002)
+"""Of a node in a network of its own: for peers, clients, LMTP."""
+
 _PEER = re.compile(r'(\[cluster\.nodes\.([a-z0-9-]+)\]\s+peer = )"[^"]*"')
+
+
+def _addresses(name: str, ports: Ports, networks: Networks | None) -> tuple[str, str, str]:
+    if networks is None:
+        return ports.take(), ports.take(), ports.take()
+    host = networks.add(name)
+    peer, client, lmtp = (f"{host}:{port}" for port in _PORTS)
+    return peer, client, lmtp
 
 
 @dataclass(slots=True)
@@ -176,17 +228,28 @@ class Cluster:
 
     folder: Path
     nodes: dict[str, Node]
+    with_tls: bool = False
     clients: dict[str, Client] = field(default_factory=dict)
 
     @classmethod
-    def make(cls, folder: Path, count: int, ports: Ports) -> Cluster:
-        """Make the nodes' folders with `raftmail init`. Raises `ChaosError`."""
+    def make(
+        cls,
+        folder: Path,
+        count: int,
+        ports: Ports,
+        networks: Networks | None = None,
+        disk_bytes: int = 0,
+    ) -> Cluster:
+        """Make the nodes' folders with `raftmail init`. With `networks` each node gets a network of its own, with `disk_bytes` a disk of
+        that size. Raises `ChaosError`."""
         nodes = {}
         argv = [sys.executable, "-m", "raftmail_cli", "init", str(folder), "-o", "json"]
         argv += ["--shards", "1", "--replicas", str(count)]
         for at in range(1, count + 1):
             name = f"n{at}"
-            node = Node(name, folder / name, ports.take(), ports.take(), ports.take())
+            node = Node(name, folder / name, *_addresses(name, ports, networks))
+            if networks is not None:
+                node.network = networks.path(name)
             nodes[name] = node
             for option, address in (
                 ("--node", node.peer),
@@ -205,7 +268,25 @@ class Cluster:
         for node in nodes.values():
             with open(node.folder / "node.toml", "a", encoding="utf-8") as config:
                 config.write(_LOG_SECTION)
-        return cls(folder, nodes)
+            if disk_bytes:
+                node.give_disk(disk_bytes)
+        return cls(folder, nodes, with_tls=networks is not None)
+
+    @property
+    def ca(self) -> Path | None:
+        """Whom clients trust; None when they talk in the clear, which nodes allow on loopback only."""
+        return self.folder / "ca" / "ca.pem" if self.with_tls else None
+
+    @property
+    def token(self) -> str | None:
+        """What clients have to know when they talk over TLS."""
+        if not self.with_tls:
+            return None
+        return (self.folder / "ca" / "token").read_text(encoding="ascii").strip()
+
+    def client(self, node: Node, timeout_s: float) -> Client:
+        """A client of one node."""
+        return Client(node.client, timeout_s=timeout_s, ca=self.ca, token=self.token)
 
     def route(self, addresses: Mapping[tuple[str, str], str]) -> None:
         """Have node `i` dial node `j` at `addresses[i, j]`. Before it is started."""
@@ -222,9 +303,7 @@ class Cluster:
     @contextlib.contextmanager
     def asking(self) -> Iterator[None]:
         """While inside, the nodes can be asked for their status."""
-        self.clients = {
-            name: Client(node.client, timeout_s=STATUS_S) for name, node in self.nodes.items()
-        }
+        self.clients = {name: self.client(node, STATUS_S) for name, node in self.nodes.items()}
         try:
             yield
         finally:

@@ -101,7 +101,7 @@ def run(
 
     Exit status 1 when a promise was broken, or nobody can tell; everything needed to look into it is then in D.
     """
-    from raftmail_chaos import profiles
+    from raftmail_chaos import ground, profiles
     from raftmail_chaos.report import to_json, to_text
     from raftmail_chaos.runner import Options
 
@@ -115,6 +115,10 @@ def run(
     if folder is not None and folder.exists() and any(folder.iterdir()):
         raise click.ClickException(f"{folder}: is not empty; --dir names a new or empty folder")
     place = folder.absolute() if folder else Path(tempfile.mkdtemp(prefix="raftmail-chaos-"))
+    on = ground.prepare(
+        networks=any(profile.likes_networks for profile in wanted),
+        disks=any(profile.likes_disks for profile in wanted),
+    )
     options = Options(
         nodes,
         span_s,
@@ -123,6 +127,7 @@ def run(
         rate,
         random.SystemRandom().randrange(1 << 31) if seed is None else seed,
         place,
+        on,
     )
     view = _view(output)
     try:
@@ -132,6 +137,7 @@ def run(
         with contextlib.suppress(OSError):
             place.rmdir()  # when it did not come to a run
         if place.exists():
+            _bring_home(place, keep=True)
             click.echo(f"The run did not end; what there is of it stays in {place}", err=True)
         if isinstance(error, ChaosError):
             raise click.ClickException(str(error)) from None
@@ -169,10 +175,22 @@ def _run(options: Options, view: View) -> Report:
         sys.exit(_TERMINATED)
 
 
+def _bring_home(place: Path, *, keep: bool) -> None:
+    from raftmail_chaos.disks import bring_home
+
+    try:
+        bring_home(sorted(place.glob("nodes/*")), keep=keep)
+    except (OSError, ChaosError) as error:
+        click.echo(
+            f"What is on the nodes' disks stays in {place}/nodes/*/disk.img: {error}", err=True
+        )
+
+
 def _leave(report: Report, place: Path, *, named: bool, keep: bool, quiet: bool) -> None:
     """Remove what a good run need not leave; say where the rest is."""
     from raftmail_chaos.runner import tidy
 
+    _bring_home(place, keep=keep or not report.is_good)
     if report.is_good and not keep:
         if not named:
             shutil.rmtree(place, ignore_errors=True)

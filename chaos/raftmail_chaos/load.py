@@ -39,7 +39,8 @@ _BIRTHS_SHARE = 0.6
 
 @dataclass(frozen=True, slots=True)
 class LoadPlan:
-    """What a load process does. `rate` is operations a second; addresses are host:port, one for each node; `history` is a folder."""
+    """What a load process does. `rate` is operations a second; addresses are host:port, one for each node; `history` is a folder.
+    With `ca` (a file) the text protocol is spoken over TLS, and begun with `token`."""
 
     index: int
     seed: int
@@ -48,6 +49,8 @@ class LoadPlan:
     lmtp: tuple[str, ...]
     history: str
     timeout_s: float
+    ca: str | None = None
+    token: str | None = None
 
     def save(self, path: Path) -> None:
         path.write_text(json.dumps(asdict(self)), encoding="utf-8")
@@ -133,7 +136,12 @@ class Worker:
         user = f"w{self.plan.index}u{self._bags}@{DOMAIN}"
         addresses = self.plan.clients
         clients = [
-            Client((*addresses[at:], *addresses[:at]), timeout_s=self.plan.timeout_s)
+            Client(
+                (*addresses[at:], *addresses[:at]),
+                timeout_s=self.plan.timeout_s,
+                ca=self.plan.ca,
+                token=self.plan.token,
+            )
             for at in range(len(addresses))
         ]
         await self._insist(lambda: clients[0].add_user(user, "chaos"))

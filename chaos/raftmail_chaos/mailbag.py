@@ -31,7 +31,7 @@ _FLAGS = ("\\Seen", "\\Flagged", "\\Answered", "\\Deleted", "$Later")
 _OPEN_MAX = 6
 """Changes of one message whose outcome is open. More orders than these give, nobody can look at."""
 _SIZES = ((0.70, 300, 4 << 10), (0.25, 4 << 10, 32 << 10), (0.045, 32 << 10, 256 << 10))
-_SIZE_MAX = 1 << 20
+_SIZE_MAX = 4 << 20
 _CROWDED = 0.1
 """The share of messages with many recipients in the header: their summaries make the log grow."""
 _CROWD = (50, 600)
@@ -54,7 +54,7 @@ Place = tuple[str, int]
 
 
 class Bodies:
-    """Makes messages: of mixed sizes to 1 MiB, most of them small, each with its token in the header."""
+    """Makes messages: of mixed sizes to 4 MiB, most of them small, each with its token in the header."""
 
     def __init__(self, rng: random.Random) -> None:
         self.rng = rng

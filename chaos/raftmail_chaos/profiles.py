@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from raftmail_chaos import faults
+from raftmail_chaos import diskfaults, faults
 from raftmail_chaos.cluster import Node
 from raftmail_chaos.faults import Arena, Weather
 from raftmail_chaos.toxiproxy import Way
 
 _MASTER_WAIT_S = 30.0
+_LOST_PER_MILLE = 20
+_LOSS_SHARE = 0.3
+"""Of the times in which the network is bad, where packets can be lost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +38,10 @@ class Profile:
     text: str
     act: Act
     needs_links: bool = False
+    likes_networks: bool = False
+    """Does more where each node has a network of its own."""
+    likes_disks: bool = False
+    """Does more where each node has a disk of its own."""
 
 
 @contextlib.asynccontextmanager
@@ -150,6 +158,10 @@ async def _bad_network(arena: Arena, pace: Pace) -> None:
     while True:
         await asyncio.sleep(rng.uniform(1, 4) * pace.stretch)
         names = list(arena.cluster.nodes)
+        if arena.networks is not None and rng.random() < _LOSS_SHARE:
+            some = rng.sample(names, rng.randint(1, len(names)))
+            await faults.lose_packets(arena, some, _LOST_PER_MILLE, rng.uniform(3.0, 10.0))
+            continue
         all_ways = [(i, j) for i in names for j in names if i != j]
         ways = (
             all_ways if rng.random() < 0.3 else rng.sample(all_ways, rng.randint(1, len(all_ways)))
@@ -199,15 +211,28 @@ async def _disk(arena: Arena, pace: Pace) -> None:
         node = arena.any_free()
         if node is None:
             continue
-        kind = rng.choice(("full", "journal", "body", "index"))
+        kind = rng.choice(_disk_faults(node))
         if kind == "full":
-            await faults.full_disk(arena, node, rng.uniform(3.0, 6.0))
+            await diskfaults.full_disk(arena, node, rng.uniform(3.0, 6.0))
+        elif kind == "read-only":
+            await diskfaults.read_only_disk(arena, node)
+        elif kind == "failing":
+            await diskfaults.failing_disk(arena, node, rng.uniform(1.0, 5.0))
         elif kind == "journal":
-            await faults.rot_journal(arena, node)
+            await diskfaults.rot_journal(arena, node)
         elif kind == "index":
-            await faults.rot_index(arena, node)
+            await diskfaults.rot_index(arena, node)
         elif not rotten.lock.locked():
-            await faults.rot_body(arena, rotten)
+            await diskfaults.rot_body(arena, rotten)
+
+
+def _disk_faults(node: Node) -> list[str]:
+    kinds = ["full", "journal", "body", "index"]
+    if node.disk is not None:
+        kinds += ["read-only", "failing"]
+    elif os.geteuid() != 0:  # modes of files stop everybody but root
+        kinds.append("read-only")
+    return kinds
 
 
 PROFILES = {
@@ -220,8 +245,19 @@ PROFILES = {
         ),
         Profile("pause", "SIGSTOP and SIGCONT", _pause),
         Profile("partition", "links that let nothing through", _partition, needs_links=True),
-        Profile("bad-network", "slow, thin, chopped, reset links", _bad_network, needs_links=True),
-        Profile("disk", "full disks, and bits that flip at rest", _disk),
+        Profile(
+            "bad-network",
+            "slow, thin, chopped, reset links, and lost packets",
+            _bad_network,
+            needs_links=True,
+            likes_networks=True,
+        ),
+        Profile(
+            "disk",
+            "full, read-only and failing disks, and bits that flip at rest",
+            _disk,
+            likes_disks=True,
+        ),
     )
 }
 EVERYTHING = "everything"

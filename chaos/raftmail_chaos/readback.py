@@ -18,7 +18,7 @@ from raftmail_chaos.judge import TOKENS_FILE
 from raftmail_chaos.mailbag import ALL, DELIVERIES, DOMAIN, TOKEN_HEADER
 from raftmail_chaos.record import Body, to_line, users_of
 
-_TIMEOUT_S = 20.0
+TIMEOUT_S = 20.0
 _USERS_AT_ONCE = 4
 _BODIES_AT_ONCE = 16
 _HEADER_BYTES = 4096
@@ -32,19 +32,21 @@ class ReadBack:
     messages: int = 0
     problems: list[str] = field(default_factory=list)
 
-    async def run(self, addresses: Mapping[str, str]) -> None:
+    async def run(self, clients: Mapping[str, Client]) -> None:
         """Read the mail of every user of the histories through every node, and write what was seen beside them."""
         users = users_of(self.history)
         await asyncio.gather(
             *[
-                self._through(name, address, users, is_first=at == 0)
-                for at, (name, address) in enumerate(addresses.items())
+                self._through(name, client, users, is_first=at == 0)
+                for at, (name, client) in enumerate(clients.items())
             ]
         )
 
-    async def _through(self, node: str, address: str, users: list[str], *, is_first: bool) -> None:
+    async def _through(
+        self, node: str, client: Client, users: list[str], *, is_first: bool
+    ) -> None:
         gate = asyncio.Semaphore(_USERS_AT_ONCE)
-        async with Client(address, timeout_s=_TIMEOUT_S) as client:
+        async with client:
 
             async def one(user: str) -> None:
                 async with gate:

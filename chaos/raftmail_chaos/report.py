@@ -46,6 +46,7 @@ class Figures:
     gap_longest_running_s: float
     disk_sync_median_s: float
     disk_sync_longest_s: float
+    packets_lost: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,8 @@ class Report:
     figures: Figures
     findings: tuple[Finding, ...] = ()
     undecided: str = ""
+    notes: tuple[str, ...] = ()
+    """What was wanted, and is not to be had on this machine."""
     kinds: dict[str, int] = field(default_factory=dict)
 
     @property
@@ -69,7 +72,12 @@ class Report:
 
 
 def figures_of(
-    series: Series, faults: Sequence[Fault], verdict: Verdict, read_back: int, now: float
+    series: Series,
+    faults: Sequence[Fault],
+    verdict: Verdict,
+    read_back: int,
+    now: float,
+    packets_lost: int = 0,
 ) -> Figures:
     """Everything that is counted."""
     end = series.ended or now
@@ -113,6 +121,7 @@ def figures_of(
         round(max(running, default=0.0), 3),
         round(percentile([took for _, took in series.syncs], 0.5), 4),
         round(max([took for _, took in series.syncs], default=0.0), 3),
+        packets_lost,
     )
 
 
@@ -126,11 +135,12 @@ def to_text(report: Report) -> str:
     """The report for people: what was done, what came of it, and what is broken."""
     f = report.figures
     done = ", ".join(f"{count} {kind}" for kind, count in f.faults.items()) or "none"
+    lost = f"; {f.packets_lost} packets lost" if f.packets_lost else ""
     lines = [
         f"{report.nodes} nodes, {f.seconds:.0f} s of {' + '.join(report.profiles)} at "
         f"{report.rate:g} operations/s, seed {report.seed}, {report.links}",
         "",
-        f"  faults                  {done}",
+        f"  faults                  {done}{lost}",
         f"  operations              {f.operations} ({f.outcome_unknown} with unknown outcome, "
         f"{f.without_effect} given up without effect, {f.left_out} left out)",
         f"  acknowledged            {f.acknowledged_messages} messages, {f.acknowledged_writes} writes "
@@ -149,6 +159,7 @@ def to_text(report: Report) -> str:
             f"above tell little; the longest time without progress apart from that was {f.gap_longest_running_s:.2f} s",
             "",
         ]
+    lines[-1:-1] = [f"  note                    {note}" for note in report.notes]
     for finding in report.findings[:_SHOWN_MAX]:
         whose = f" ({finding.user})" if finding.user else ""
         lines.append(f"BROKEN {finding.rule}{whose}: {finding.text}")

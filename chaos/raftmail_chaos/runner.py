@@ -18,16 +18,19 @@ from collections.abc import AsyncIterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from raftmail.client import Client, ClientError
+from raftmail.client import ClientError
 from raftmail_chaos import page, toxiproxy
-from raftmail_chaos.cluster import Cluster, Ports
+from raftmail_chaos.cluster import LOOPBACK, Cluster, Ports
+from raftmail_chaos.diskfaults import fsck, fsck_problems
 from raftmail_chaos.errors import ChaosError
-from raftmail_chaos.faults import Arena, fsck, fsck_problems
+from raftmail_chaos.faults import Arena
+from raftmail_chaos.ground import Ground
 from raftmail_chaos.judge import Finding, Verdict, verdict_from_json
 from raftmail_chaos.leash import leashed
 from raftmail_chaos.load import LoadPlan
+from raftmail_chaos.networks import HUB, Networks
 from raftmail_chaos.profiles import Pace, Profile
-from raftmail_chaos.readback import ReadBack
+from raftmail_chaos.readback import TIMEOUT_S, ReadBack
 from raftmail_chaos.report import Report, figures_of, to_json, to_text
 from raftmail_chaos.series import STALL_S, Look, Series
 from raftmail_chaos.toxiproxy import Links
@@ -46,6 +49,8 @@ _VERIFY_S = 60.0
 _SPARE_S = 600.0
 _LINE_BYTES_MAX = 16 << 20
 _RULE_OF_NODES = "P6"
+_DISK_BYTES = 2 << 30
+_BYTES_FOR_OPERATION = 64 << 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +64,7 @@ class Options:
     rate: float
     seed: int
     folder: Path
+    ground: Ground = field(default_factory=Ground)
 
 
 @dataclass(slots=True)
@@ -121,9 +127,10 @@ class Runner:
             options.seed,
             str(options.folder),
             self.links_text,
-            figures_of(self.series, arena.faults, verdict, read_back, now),
+            figures_of(self.series, arena.faults, verdict, read_back, now, self._packets_lost()),
             tuple(findings),
             self.undecided,
+            options.ground.notes,
             dict(verdict.kinds),
         )
         self._write(report)
@@ -146,8 +153,12 @@ class Runner:
         options = self.options
         program = self._find_proxy()
         (options.folder / "history").mkdir(parents=True)
-        ports = Ports(3 * options.nodes + options.nodes * (options.nodes - 1) + 1)
-        cluster = Cluster.make(options.folder / "nodes", options.nodes, ports)
+        networks = Networks.make() if options.ground.networks else None
+        host = HUB if networks is not None else LOOPBACK
+        ports = Ports(3 * options.nodes + options.nodes * (options.nodes - 1) + 1, host)
+        disk_bytes = self._disk_bytes() if options.ground.disks else 0
+        place = options.folder / "nodes"
+        cluster = Cluster.make(place, options.nodes, ports, networks, disk_bytes)
         links: Links | None = None
         try:
             if program is not None:
@@ -155,7 +166,9 @@ class Runner:
                 log = options.folder / "toxiproxy.log"
                 links = Links.start(program, log, peers, ports.take)
                 cluster.route(links.addresses)
-            self.arena = Arena(cluster, links, random.Random(options.seed))
+            self.arena = Arena(cluster, links, random.Random(options.seed), networks)
+            for note in options.ground.notes:
+                self.view.say(note)
             for node in cluster.nodes.values():
                 node.start()
             self.view.say(f"started {', '.join(cluster.nodes)} in {options.folder}")
@@ -175,6 +188,17 @@ class Runner:
             cluster.kill_all()
             if links is not None:
                 links.stop()
+            if networks is not None:
+                networks.close()
+
+    def _packets_lost(self) -> int:
+        networks = self.arena.networks
+        return 0 if networks is None else networks.lost
+
+    def _disk_bytes(self) -> int:
+        """Room for all mail of the run, whatever its rate; what is not written takes no space."""
+        options = self.options
+        return _DISK_BYTES + int(options.seconds * options.rate * _BYTES_FOR_OPERATION)
 
     def _find_proxy(self) -> Path | None:
         """The Toxiproxy server; None when there is none, and none is needed. Raises `ChaosError`."""
@@ -284,7 +308,8 @@ class Runner:
 
     async def _start_load(self) -> list[asyncio.Task[None]]:
         options = self.options
-        nodes = list(self.arena.cluster.nodes.values())
+        cluster = self.arena.cluster
+        nodes = list(cluster.nodes.values())
         readers = []
         for number in range(LOADS):
             plan = LoadPlan(
@@ -295,6 +320,8 @@ class Runner:
                 tuple(node.lmtp for node in nodes),
                 str(options.folder / "history"),
                 CALL_S,
+                None if cluster.ca is None else str(cluster.ca),
+                cluster.token,
             )
             path = options.folder / f"load{number}.json"
             plan.save(path)
@@ -395,9 +422,11 @@ class Runner:
 
     async def _read_back(self) -> int:
         self.view.say("reading everything back through every node")
-        nodes = self.arena.cluster.nodes
+        cluster = self.arena.cluster
         reading = ReadBack(self.options.folder / "history")
-        await reading.run({name: node.client for name, node in nodes.items()})
+        await reading.run(
+            {name: cluster.client(node, TIMEOUT_S) for name, node in cluster.nodes.items()}
+        )
         for problem in reading.problems[:20]:
             self.arena.blame("unreadable", problem)
         return reading.messages
@@ -406,7 +435,7 @@ class Runner:
         self.view.say("comparing the replicas")
         node = next(iter(self.arena.cluster.nodes.values()))
         try:
-            async with Client(node.client, timeout_s=_VERIFY_S) as client:
+            async with self.arena.cluster.client(node, _VERIFY_S) as client:
                 answer = await client.admin("verify", timeout_s=_VERIFY_S)
         except ClientError as error:
             self.arena.blame("P4", f"the replicas cannot be compared: {error}")

@@ -118,6 +118,8 @@ class Links:
                         made = server.create(address, f"{i}-{j}", listen=take_port())
                         self.proxies[i, j] = made
             self._probe(program)
+            if not self.is_running:  # and it was another's that answered
+                raise ChaosError(f"{PROGRAM} ended with status {process.returncode}: {log}")
         except ChaosError:
             self.stop()
             raise
@@ -215,11 +217,17 @@ class Links:
         await self._call(self.server.reset)
 
     async def _call(self, ask: Callable[[], T]) -> T:
+        task = asyncio.create_task(asyncio.to_thread(ask))
         try:
-            async with asyncio.timeout(_CALL_S):
-                return await asyncio.to_thread(ask)
-        except TimeoutError:
-            raise ChaosError(f"{PROGRAM} does not answer within {_CALL_S:.0f} s") from None
+            await asyncio.wait({task}, timeout=_CALL_S)
+        except asyncio.CancelledError:
+            # It comes about all the same; only then can it be undone.
+            await asyncio.wait({task}, timeout=_CALL_S)
+            raise
+        if not task.done():
+            raise ChaosError(f"{PROGRAM} does not answer within {_CALL_S:.0f} s")
+        try:
+            return task.result()
         except OSError as error:  # all that requests raises
             raise ChaosError(f"{PROGRAM} does not answer: {error}") from None
 

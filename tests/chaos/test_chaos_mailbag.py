@@ -27,7 +27,7 @@ def test_no_message_has_more_open_changes_than_can_be_put_in_order() -> None:
     bag = _bag(2)
     for _ in range(2000):
         bag.next()  # and no answer ever comes
-    assert max(bag.open.values()) <= 4
+    assert max(bag.open.values()) <= 6
 
 
 def test_what_is_settled_is_open_no_more_and_what_is_lost_stays_open() -> None:
@@ -78,4 +78,4 @@ def test_bodies_are_lines_of_a_message_with_their_token_and_of_mixed_sizes() -> 
     for at, body in enumerate(made):
         assert b"\r\nX-Chaos-Token: t-%d\r\n" % at in body
         assert body.endswith(b"\r\n") and b"\n" not in body.replace(b"\r\n", b"")
-    assert min(map(len, made)) < 4096 < 64 << 10 < max(map(len, made)) <= 1100 << 10
+    assert min(map(len, made)) < 4096 < 64 << 10 < max(map(len, made)) <= 4200 << 10

@@ -6,8 +6,11 @@ import asyncio
 import contextlib
 import os
 import random
+import threading
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,6 +21,7 @@ from raftmail_chaos.faults import Arena, Weather, bad_network
 from raftmail_chaos.toxiproxy import Links, check_version, find_server
 
 _ANSWER_S = 10.0
+_RESETS_S = 60.0
 
 
 def _program(folder: Path, says: str) -> Path:
@@ -148,24 +152,51 @@ def test_resets_break_connections_that_carried_data_and_let_new_ones_through(
         async with _links(tmp_path) as links:
             arena = Arena(Cluster(tmp_path, {}), links, random.Random(1))
             weather = Weather("resets", "reset_peer", {"timeout": 0}, every_s=0.2)
-            fault = asyncio.create_task(bad_network(arena, [("a", "b")], weather, 1.0))
+            fault = asyncio.create_task(bad_network(arena, [("a", "b")], weather, 3600.0))
             host, _, port = links.addresses["a", "b"].rpartition(":")
             broken = echoes = 0
-            while not fault.done():
-                with contextlib.suppress(ConnectionError):
-                    reader, writer = await asyncio.open_connection(host, int(port))
-                    try:
-                        while not fault.done():
-                            writer.write(b"ping\n")
-                            if not await reader.readline():
-                                break
-                            echoes += 1
-                            await asyncio.sleep(0.01)
-                    finally:
-                        writer.close()
-                broken += not fault.done()
-            await fault
-            assert broken and echoes > broken
+            async with asyncio.timeout(_RESETS_S):
+                while broken < 2 or echoes <= broken:
+                    with contextlib.suppress(ConnectionError):
+                        reader, writer = await asyncio.open_connection(host, int(port))
+                        try:
+                            while True:
+                                writer.write(b"ping\n")
+                                if not await reader.readline():
+                                    break
+                                echoes += 1
+                                await asyncio.sleep(0.01)
+                        finally:
+                            writer.close()
+                    broken += 1
+            fault.cancel()
+            await asyncio.gather(fault, return_exceptions=True)
             assert await _echoes(links, "a", "b")
+
+    asyncio.run(run())
+
+
+def test_a_fault_that_is_broken_off_while_it_begins_is_undone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def run() -> None:
+        async with _links(tmp_path) as links:
+            proxy, asked = links.proxies["a", "b"], threading.Event()
+            add = proxy.add_toxic
+
+            def add_late(**arguments: Any) -> Any:
+                asked.set()
+                time.sleep(0.1)
+                return add(**arguments)
+
+            monkeypatch.setattr(proxy, "add_toxic", add_late)
+            arena = Arena(Cluster(tmp_path, {}), links, random.Random(1))
+            weather = Weather("slow", "latency", {"latency": 1, "jitter": 0})
+            fault = asyncio.create_task(bad_network(arena, [("a", "b")], weather, 3600.0))
+            await asyncio.to_thread(asked.wait)
+            fault.cancel()
+            await asyncio.gather(fault, return_exceptions=True)
+            await asyncio.sleep(0.2)  # for one that would come late
+            assert await asyncio.to_thread(proxy.toxics) == {}
 
     asyncio.run(run())
