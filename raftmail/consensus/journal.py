@@ -13,6 +13,9 @@ Invariants:
 3. `synced_index` and `synced_hard_state` speak only of what a finished sync has covered.
 4. A write that fails changes nothing: what it was to write stays in the buffer, for the next flush.
 5. Entries that cannot be read back are never passed over: `JournalDamaged`.
+
+Bodies may be kept here, too, between the entries, so that one sync serves both: what was added with
+`add_body` stays until `release_bodies` says that the blob store has it on the disk.
 """
 
 from __future__ import annotations
@@ -35,6 +38,7 @@ from raftmail.consensus.records import (
     encode_vote,
 )
 from raftmail.consensus.replay import (
+    NOWHERE,
     JournalDamaged,
     JournalError,
     JournalForeign,
@@ -301,6 +305,26 @@ class Journal:
         self._next_index = idx + 1
         self._dirty = True
 
+    def add_body(self, digest: bytes, body: bytes, crc: int) -> None:
+        """Keep a body, in memory and with the next sync on the disk; `crc` is its CRC-32. An entry that is added later is never
+        on the disk without it. Raises `DiskFull`; nothing was added then."""
+        if len(self._files.buffer) + len(body) > self._limits.buffer_bytes_max:
+            self.flush()
+        self._files.append_body(digest, body, crc)
+        self._dirty = True
+
+    def bodies(self) -> Iterator[tuple[bytes, bytes]]:
+        """The bodies (sha256, bytes) that were kept when it was opened, released or not. Raises `DiskError`."""
+        return self._files.read_bodies()
+
+    def mark_bodies(self) -> None:
+        """All bodies so far are in the blob store, whose sync begins now: `release_bodies` when it is done."""
+        self._files.first_body_marked = NOWHERE
+
+    def release_bodies(self) -> None:
+        """The bodies before the last `mark_bodies` are on the disk in the blob store, and need not be kept here."""
+        self._files.first_body = self._files.first_body_marked
+
     def _make_room(self, idx: int, length: int) -> None:
         """The slow side of `add`: have space for a command of `length` bytes, or raise."""
         limits = self._limits
@@ -512,7 +536,7 @@ class Journal:
     # ------------------------------------------------------------------ forgetting
 
     def trim(self, index: int) -> None:
-        """Drop the segments that hold nothing but entries up to `index`.
+        """Drop the segments that hold nothing but entries up to `index` and bodies that are released.
 
         The files go with the next sync, after everything that is kept is durable. Entries that stay
         are not touched. Does nothing while a cut may still be undone.
@@ -524,7 +548,7 @@ class Journal:
         for boundary in self._files.boundaries():
             # Entries lie in the order of their places.
             below = bisect_left(self._places, boundary)
-            if log.base_index + below > index:
+            if log.base_index + below > index or boundary > self._files.first_body:
                 break
             place, count = boundary, below
         if not place:
@@ -561,10 +585,12 @@ class Journal:
 
         Durable when it returns. Crash-safe: the segment that says so is synced before the others
         are removed, and `open` removes what was left. Raises `DiskFull` (nothing has changed),
-        `SyncFailed`, RuntimeError while a sync is running.
+        `SyncFailed`, RuntimeError while a sync is running or bodies are kept.
         """
         if index < 1:
             raise ValueError(f"a snapshot cannot be at index {index}")
+        if self._files.first_body != NOWHERE:
+            raise RuntimeError("bodies are kept here that the blob store does not have on the disk")
         if self._job is not None:
             raise RuntimeError("a sync is running; end it first")
         log = Log(index, term, self._log.term, self._log.vote, index)

@@ -11,7 +11,7 @@ of all of it.
 
 Record: `crc u32 | length u32 | kind u8 | index u64 | term u64 | payload`; `length` counts the whole
 record. The CRC-32 is seeded with the segment's salt plus the record's offset, so a record is good
-only where it was written.
+only where it was written. It covers the payload, of a BODY record the beginning of it (see `BODY`).
 
 A position is a pair (segment sequence, offset); positions are ordered as they were written. A MARK
 says "everything before this position is known to be durable", which is what tells rot from the torn
@@ -28,7 +28,8 @@ from typing import Final
 from zlib import crc32
 
 HEADER_BYTES: Final = 512
-FORMAT_VERSION: Final = 1
+FORMAT_VERSION: Final = 2
+"""2 has BODY records; segments of version 1 are read as they are."""
 _MAGIC: Final = b"rmjournl"
 
 ENTRY: Final = 1
@@ -44,18 +45,29 @@ hint.
 CLOSED: Final = 5
 """A MARK written and synced when the journal was closed in order."""
 
+BODY: Final = 6
+"""A message's body, which is kept here until the blob store has it on the disk: sha256, CRC-32 of the
+bytes, the bytes. Not part of the log; `index` and `term` are 0. The record's own checksum ends before
+the bytes, so that they are summed once for the journal and the blob store together.
+"""
+
 KIND_NAMES: Final = {
     ENTRY: "entry",
     CUT: "cut",
     HARD_STATE: "hard-state",
     MARK: "mark",
     CLOSED: "closed",
+    BODY: "body",
 }
 
 HEAD: Final = struct.Struct("<IBQQ")
 CRC: Final = struct.Struct("<I")
 RECORD_BYTES: Final = CRC.size + HEAD.size
 """Size of a record without its payload."""
+
+BODY_HEAD: Final = struct.Struct("<32sI")
+BODY_RECORD_BYTES: Final = RECORD_BYTES + BODY_HEAD.size
+"""Size of a BODY record without the body."""
 
 _MARK_MAGIC: Final = b"\xf5rmMARK\xfa"
 _MARK: Final = struct.Struct("<8sQ")
@@ -170,7 +182,7 @@ def decode_header(data: bytes) -> Header | None:
     (_, version, flags, cluster, shard, replica, sequence, index, term, end, d_seq, d_off, hard) = (
         _HEADER.unpack_from(body)
     )
-    if version != FORMAT_VERSION:
+    if not 1 <= version <= FORMAT_VERSION:
         raise UnknownFormat(f"it is in format {version}; this program knows {FORMAT_VERSION}")
     (vote_bytes,) = struct.unpack_from("<H", body, _HEADER.size)
     start = _HEADER.size + 2
@@ -195,6 +207,12 @@ def encode_record(kind: int, index: int, term: int, payload: bytes, seed: int) -
     """A record; `seed` is the segment's salt plus the offset it will be written at."""
     head = HEAD.pack(RECORD_BYTES + len(payload), kind, index, term)
     return CRC.pack(crc32(payload, crc32(head, seed & 0xFFFFFFFF))) + head + payload
+
+
+def encode_body_head(digest: bytes, length: int, crc: int, seed: int) -> bytes:
+    """What stands before the bytes of a body in its record: `length` bytes with the CRC-32 `crc`."""
+    head = HEAD.pack(BODY_RECORD_BYTES + length, BODY, 0, 0) + BODY_HEAD.pack(digest, crc)
+    return CRC.pack(crc32(head, seed & 0xFFFFFFFF)) + head
 
 
 def mark_payload(commit_index: int) -> bytes:
@@ -222,10 +240,14 @@ def record_at(data: bytes, offset: int, salt: int, limit: int) -> RawRecord | No
     if length < RECORD_BYTES or offset + length > limit or kind not in KIND_NAMES:
         return None
     seed = (salt + offset) & 0xFFFFFFFF
-    if (
-        crc32(memoryview(data)[offset + 4 : offset + length], seed)
-        != CRC.unpack_from(data, offset)[0]
-    ):
+    view = memoryview(data)
+    end = offset + length
+    summed = end
+    if kind == BODY:
+        summed = offset + BODY_RECORD_BYTES
+        if summed > end or crc32(view[summed:end]) != CRC.unpack_from(data, summed - 4)[0]:
+            return None
+    if crc32(view[offset + 4 : summed], seed) != CRC.unpack_from(data, offset)[0]:
         return None
     return offset, length, kind, index, term
 

@@ -12,11 +12,14 @@ from __future__ import annotations
 
 import re
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 from raftmail.consensus.records import (
+    BODY,
+    BODY_HEAD,
+    BODY_RECORD_BYTES,
     CLOSED,
     CUT,
     ENTRY,
@@ -40,6 +43,8 @@ from raftmail.storage.disk import Disk
 _NAME: Final = re.compile(r"[0-9a-f]{16}\.log")
 OFFSET_BITS: Final = 40
 """A place is (sequence << 40 | offset): segments up to 1 TiB, 16 million of them."""
+NOWHERE: Final = 1 << 64
+"""Behind every place."""
 
 
 class JournalError(Exception):
@@ -91,6 +96,8 @@ class Log:
     places: array[int] = field(default_factory=lambda: array("Q"))
     lengths: array[int] = field(default_factory=lambda: array("I"))
     terms: array[int] = field(default_factory=lambda: array("Q"))
+    first_body: int = NOWHERE
+    """The place of the first body that is kept here."""
 
     @property
     def last_index(self) -> int:
@@ -290,6 +297,8 @@ def _replay_segment(
                 raise JournalDamaged(name, offset, f"the term goes back from {log.term} to {term}")
             log.term = term
             log.vote = decode_vote(data[offset + RECORD_BYTES : offset + length])
+        elif kind == BODY:
+            log.first_body = min(log.first_body, high | offset)
         else:
             durable = max(durable, (index, term))
             commit = mark_commit_index(data[offset + RECORD_BYTES : offset + length])
@@ -314,7 +323,7 @@ class Record:
     index: int
     term: int
     payload: bytes
-    """The command of an entry; empty for other kinds."""
+    """The command of an entry, the sha256 of a body; empty for other kinds."""
     note: str
     """What the other kinds say, in words."""
 
@@ -353,12 +362,29 @@ def read_records(disk: Disk, folder: str) -> Iterator[Record]:
             end = offset + length
             if kind == ENTRY:
                 yield Record(name, offset, KIND_NAMES[kind], index, term, payload, "")
+            elif kind == BODY:
+                digest = payload[:32]
+                note = f"the body {digest.hex()}, {length - BODY_RECORD_BYTES} bytes"
+                yield Record(name, offset, KIND_NAMES[kind], index, term, digest, note)
             else:
                 note = _note(kind, index, term, payload)
                 yield Record(name, offset, KIND_NAMES[kind], index, term, b"", note)
         if any(mark > (sequence, end) for mark in find_marks(data, end, salt)):
             raise JournalDamaged(name, end, _what(data, end))
         before = (name, data, sequence, end)
+
+
+def read_bodies(
+    disk: Disk, folder: str, identity: Identity, sequences: Sequence[int]
+) -> Iterator[tuple[bytes, bytes]]:
+    """The bodies (sha256, bytes) that are kept in segments, in the order in which they were written. Their CRC-32 was compared,
+    their sha256 was not. Raises `DiskError`."""
+    for sequence in sequences:
+        data = _read_all(disk, segment_name(folder, sequence))
+        for offset, length, kind, _, _ in iter_records(data, identity.salt(sequence), len(data)):
+            if kind == BODY:
+                digest, _ = BODY_HEAD.unpack_from(data, offset + RECORD_BYTES)
+                yield digest, data[offset + BODY_RECORD_BYTES : offset + length]
 
 
 def _note(kind: int, index: int, term: int, payload: bytes) -> str:

@@ -8,10 +8,12 @@ is added, never between a promise and its keeping.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
 from raftmail.consensus.records import (
+    BODY_RECORD_BYTES,
     CLOSED,
     ENTRY,
     HEADER_BYTES,
@@ -21,12 +23,21 @@ from raftmail.consensus.records import (
     Identity,
     Position,
     Vote,
+    encode_body_head,
     encode_header,
     encode_record,
     mark_payload,
     record_at,
 )
-from raftmail.consensus.replay import OFFSET_BITS, JournalDamaged, Log, Replayed, segment_name
+from raftmail.consensus.replay import (
+    NOWHERE,
+    OFFSET_BITS,
+    JournalDamaged,
+    Log,
+    Replayed,
+    read_bodies,
+    segment_name,
+)
 from raftmail.storage.disk import Disk, DiskFull, File
 
 _OFFSET_MASK: Final = (1 << OFFSET_BITS) - 1
@@ -101,6 +112,10 @@ class SegmentFiles:
         self.full = False
         """True: the last attempt to allocate space failed."""
         self.durable: Position = (0, 0)
+        self.first_body = log.first_body
+        """The place of the first body that is not released, and ..."""
+        self.first_body_marked = NOWHERE
+        """... of the first since `Journal.mark_bodies`."""
 
         self._disk = disk
         self._folder = folder
@@ -181,6 +196,19 @@ class SegmentFiles:
                 f"{self._name()}: no space, not even for a record of {len(record)} bytes"
             )
         self.buffer += record
+
+    def append_body(self, digest: bytes, body: bytes, crc: int) -> None:
+        """Put a body into the buffer. Raises `DiskFull`, leaving the reserve alone."""
+        at = len(self.buffer)
+        record = BODY_RECORD_BYTES + len(body)
+        spare = self._limits.reserve_bytes
+        if at + record > self.buffer_room and not self.claim(record, spare=spare):
+            raise DiskFull(f"{self._name()}: no space for a body of {len(body)} bytes")
+        self.buffer += encode_body_head(digest, len(body), crc, self.seed + at)
+        self.buffer += body
+        place = self.place + at
+        self.first_body = min(self.first_body, place)
+        self.first_body_marked = min(self.first_body_marked, place)
 
     def flush(self) -> None:
         """Write the buffer, without a sync, and begin a new segment when this one is long
@@ -285,6 +313,13 @@ class SegmentFiles:
     def total_bytes(self) -> int:
         """Space taken by all segments."""
         return self._allocated + sum(size for _, size in self._older)
+
+    def read_bodies(self) -> Iterator[tuple[bytes, bytes]]:
+        """The bodies that the files hold."""
+        if self.first_body == NOWHERE:
+            return iter(())
+        sequences = [*[sequence for sequence, _ in self._older], self._sequence]
+        return read_bodies(self._disk, self._folder, self._identity, sequences)
 
     # ------------------------------------------------------------------ syncing
 

@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 
 from raftmail.consensus.engine import NO_OP, REGULAR
@@ -20,7 +21,7 @@ from raftmail.consensus.membership import KIND as MEMBERSHIP
 from raftmail.consensus.membership import BadMembership, Membership
 from raftmail.consensus.records import HEADER_BYTES, UnknownFormat, decode_header
 from raftmail.consensus.replay import list_segments as list_journal
-from raftmail.consensus.replay import replay
+from raftmail.consensus.replay import read_bodies, replay
 from raftmail.consensus.replay import segment_name as journal_segment
 from raftmail.mail.codec import CodecError, entry_blobs
 from raftmail.node.config import CONFIG_FILE, ConfigError, load
@@ -213,7 +214,7 @@ class _Replica:
     needed: set[bytes] = field(default_factory=set)
     """Bodies of messages in the index."""
     held: set[bytes] = field(default_factory=set)
-    """Bodies that were read, and are what their hash says."""
+    """Bodies that were read, in the journal or the blob store, and are what their hash says."""
 
     def tell(self, part: str, text: str) -> None:
         if len(self.problems) < PROBLEMS_MAX:
@@ -233,6 +234,11 @@ class _Replica:
                 if record.kind == "entry" and record.payload[:1] == REGULAR:
                     for digest in self._bodies_of(record.index, record.payload[1:]):
                         self.named[digest] = record.index
+            for digest, body in read_bodies(self.disk, "journal", identity, log.sequences):
+                if sha256(body).digest() == digest:
+                    self.held.add(digest)
+                else:
+                    self.tell("journal", f"the body {digest.hex()} is damaged")
         except (JournalError, UnknownFormat, DiskError) as error:
             self.tell("journal", str(error))
         else:
@@ -319,7 +325,7 @@ class _Replica:
                     file.close()
             except DiskError as error:
                 self.tell("bodies", str(error))
-        self.held = {digest for digest, _ in verified}
+        self.held.update(digest for digest, _ in verified)
         for digest, record in self.places.items():
             try:
                 place = blobformat.unpack_place(unseal("places", digest, record))

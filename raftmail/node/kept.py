@@ -105,13 +105,11 @@ def open_kept(
         engine, index = _open_index(disk, identity)
     (disk.root / CLOSED).unlink(missing_ok=True)
     rescue.join(index, journal, anew=bool(lost))
-    finish_jump(index, journal)
     if orders.compare:
         Suspects(everything=True).write(index)
         index.commit(sync=True)
-    blobs = rescue.open_bodies(
-        disk, index, limits, identity.shard, anew=bool(lost), look=orders.bodies
-    )
+    blobs = rescue.open_bodies(disk, index, limits, journal, anew=bool(lost), look=orders.bodies)
+    finish_jump(index, journal)
     if orders:
         (disk.root / ORDERS).unlink(missing_ok=True)
         disk.sync_folder("")

@@ -57,6 +57,7 @@ class Runner:
     _busy: bool = False
     _in_threads: bool = False
     _again: bool = False
+    _in_background: bool = False
     _stopped: bool = False
     _failed: bool = False
     _role: tuple[int, int | None] = (-1, None)
@@ -88,14 +89,15 @@ class Runner:
     async def failed(self) -> None:
         """After an error in a turn: begin no more, and wait for what still runs in threads."""
         self._stopped = self._failed = True
-        while self._in_threads:  # noqa: ASYNC110  a sync ends soon, and there is nothing to be told by
+        while self._in_threads or self._in_background:  # noqa: ASYNC110  a sync ends soon, and there is nothing to be told by
             await asyncio.sleep(0.01)
         self._busy = False
         self._idle.set()
 
     async def idle(self) -> None:
-        """Wait until no turn is under way any more."""
-        if self._busy:
+        """Wait until no turn, and no work in the background, is under way any more."""
+        while self._busy or self._in_background:
+            self._idle.clear()
             await self._idle.wait()
 
     def _run(self) -> None:
@@ -104,7 +106,6 @@ class Runner:
             return
         if not self._busy:
             self._busy = True
-            self._idle.clear()
             self._guarded(self._turn)
             return
         self._again = True
@@ -183,11 +184,25 @@ class Runner:
         self._note_role()
         self._send_now()
         self.after()
+        job = replica.bodies.begin_sync(self.loop.time())
+        if job is not None:
+            self._in_background = True
+            self.loop.run_in_executor(self.executor, job).add_done_callback(self._background_done)
         self._busy = False
         self._idle.set()
         again, self._again = self._again, False
         if again or replica.has_work:
             self.wake()
+
+    def _background_done(self, future: asyncio.Future[None]) -> None:
+        self._in_background = False
+        self._idle.set()
+        error = future.exception()
+        if error is not None:
+            self.fatal(error)
+            return
+        self._guarded(self.replica.bodies.end_sync)
+        self.wake()
 
     def _measure(self, took_s: float) -> None:
         self.sync_s += 0.05 * (min(took_s, 0.1) - self.sync_s)

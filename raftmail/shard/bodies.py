@@ -5,18 +5,22 @@ Invariants:
 1. An entry is said to be held only when every body that it names is in the store and pinned until the entry is applied, or is known to have
    lost its last message by an entry that comes later.
 2. What other replicas send is verified against its hash before it is stored (P8).
+3. A body that is stored and not yet on the disk in the store is in the journal, before every entry that names it; or it is longer than
+   `BodyLimits.journal_bytes_max`, and then the store is synced before any such entry is acknowledged.
 """
 
 from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from zlib import crc32
 
+from raftmail.consensus.journal import Journal
 from raftmail.mail.codec import CodecError, entry_blobs
 from raftmail.shard.frames import Frame, FrameKind
-from raftmail.storage.blobs import BlobDamaged, BlobMissing, BlobStore
+from raftmail.storage.blobs import BlobDamaged, BlobMissing, BlobStore, SyncJob
 from raftmail.storage.index import Index
 
 logger = logging.getLogger(__name__)
@@ -38,6 +42,11 @@ class BadBodies(Exception):
 class BodyLimits:
     """How much is asked for and given at once, how long an answer is waited for, and how reclaiming is paced."""
 
+    journal_bytes_max: int = 16 << 10
+    """Bodies up to this length are written to the journal as well, so that one sync makes them and their entry durable; the store follows
+    in the background. Longer ones cost more to write twice than a sync."""
+    sync_s: float = 0.5
+    """So long the journal alone keeps a body, at the least."""
     want_hashes_max: int = 256
     give_bytes_max: int = 64 << 20
     answer_s: float = 2.0
@@ -48,6 +57,23 @@ class BodyLimits:
     reclaim_rest_s: float = 60.0
 
 
+def restore_bodies(journal: Journal, store: BlobStore) -> None:
+    """At start: put into the store, and there on the disk, what the journal alone kept. Raises DiskError."""
+    for digest, body in journal.bodies():
+        if not store.has(digest) and hashlib.sha256(body).digest() == digest:
+            store.append(digest, body)
+    _sync_store(journal, store)
+
+
+def _sync_store(journal: Journal, store: BlobStore) -> None:
+    journal.mark_bodies()
+    job = store.begin_sync()
+    if job is not None:
+        job.run()
+        store.end_sync(job)
+    journal.release_bodies()
+
+
 @dataclass(slots=True)
 class Bodies:
     """`missing` are bodies that entries of the log wait for; `unheld` those that entries lacked that were in the log at the start."""
@@ -55,6 +81,7 @@ class Bodies:
     store: BlobStore
     index: Index
     limits: BodyLimits = field(default_factory=BodyLimits)
+    journal: Journal = field(init=False)
     received: int = 0
     wanted: int = 0
     missing: set[bytes] = field(default_factory=set)
@@ -65,6 +92,8 @@ class Bodies:
     _gone: dict[bytes, int] = field(default_factory=dict)
     _reclaim_at: float = 0.0
     _reclaim_busy: bool = False
+    _sync_at: float = 0.0
+    _job: SyncJob | None = None
 
     def __post_init__(self) -> None:
         self.reload()
@@ -78,6 +107,51 @@ class Bodies:
             )
             for at in range(0, len(noted), _NOTE_BYTES)
         }
+
+    def add(self, digest: bytes, body: bytes) -> bool:
+        """Store a body that was verified to be the one of `digest`; False: it was there. It is safe when the next sync of the journal
+        is done, and of the store, if that is `pressing`. Raises DiskFull, having stored nothing."""
+        store = self.store
+        if store.has(digest):
+            return False
+        if len(body) > self.limits.journal_bytes_max:
+            return store.append(digest, body)
+        crc = crc32(body)
+        self.journal.add_body(digest, body, crc)
+        store.append_kept(digest, body, crc)
+        return True
+
+    def wants_sync(self, now: float) -> bool:
+        """Whether `begin_sync` has something to do."""
+        return self._job is None and now >= self._sync_at and self.store.dirty()
+
+    @property
+    def syncing(self) -> bool:
+        """Whether a sync of the store is under way in the background."""
+        return self._job is not None
+
+    def begin_sync(self, now: float) -> Callable[[], None] | None:
+        """To be called after each `Replica.advance`. Every `sync_s` it gives a sync, after which the journal need not keep the bodies that
+        are in the store now. Nothing waits for it, so it may run in another thread for as long as it takes; `end_sync` then."""
+        if self._job is not None or now < self._sync_at or self.store.pressing():
+            return None
+        self._sync_at = now + self.limits.sync_s
+        self._job = self.store.begin_sync()
+        if self._job is None:
+            return None
+        self.journal.mark_bodies()
+        return self._job.run
+
+    def end_sync(self) -> None:
+        """The call from `begin_sync` has returned."""
+        assert self._job is not None
+        self.store.end_sync(self._job)
+        self._job = None
+        self.journal.release_bodies()
+
+    def sync_now(self) -> None:
+        """Have the journal keep nothing any more. Not while `syncing`. Raises SyncFailed."""
+        _sync_store(self.journal, self.store)
 
     def hold(self, payload: bytes, index: int) -> bool:
         """Whether the entry for `index` may be acknowledged; if not, what it lacks is asked for."""
@@ -212,7 +286,7 @@ class Bodies:
         digest, body = payload[:DIGEST_BYTES], payload[DIGEST_BYTES:]
         if hashlib.sha256(body).digest() != digest:
             raise BadBodies("a body that does not have the hash it was sent under")
-        self.store.append(digest, body)
+        self.add(digest, body)
         self.received += 1
         self._asked.pop(digest, None)
         self._late.discard(digest)
@@ -271,7 +345,7 @@ class Bodies:
         """One bounded step towards giving back the space of bodies that nothing needs; returns the bytes given back.
 
         `unreferenced` are bodies that lost their last message since the last step; it is cleared. Raises DiskFull."""
-        if now < self._reclaim_at or self.store.dirty():
+        if now < self._reclaim_at or self.store.pressing():
             return 0
         for digest in unreferenced:
             self.store.note_dead(digest)

@@ -147,8 +147,9 @@ class Recovery:
         self.desk.step(now, lambda name: ROOM_BYTES if connected(name) else 0)
         return self.desk.take_frames()
 
-    def settle(self, group: Group) -> bool:
-        """When the records have become whole, let the group jump to where they stand; True then."""
+    def settle(self, group: Group, sync_bodies: Callable[[], None]) -> bool:
+        """When the records have become whole, let the group jump to where they stand; True then. `sync_bodies` has the blob store hold on
+        the disk what the journal kept, which the jump may forget."""
         finished = self.desk.take_finished()
         if finished is None:
             return False
@@ -156,6 +157,7 @@ class Recovery:
         self.damaged = group.paused = False
         standing = kept(self.machine.index) or (0, group.membership)
         if index > group.applied_index:
+            sync_bodies()
             group.jump(index, term, standing)
         else:
             group.restate(standing)

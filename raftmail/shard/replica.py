@@ -1,7 +1,8 @@
 """A replica of one shard: Raft group, state machine, blob store, and the requests that wait for them.
 
 Stepped, never threaded: whoever drives it (`node.runner`, or the simulator) feeds `submit`, `receive` and `tick`, then runs
-`step`, the jobs of `begin_sync`, `end_sync`, and `advance`; frames for other nodes come out of `take_frames`.
+`step`, the jobs of `begin_sync`, `end_sync`, and `advance`, and now and then the job of `bodies.begin_sync`; frames for other
+nodes come out of `take_frames`.
 
 Invariants:
 
@@ -114,6 +115,7 @@ class Replica:
         """Take the group (which calls back into this object while it is made) and pin what its log names."""
         self.group = group
         self.marks.begun_at = group.last_index
+        self.bodies.journal = group.journal
         unheld = self._pin_log()
         if unheld:
             logger.info(
@@ -255,14 +257,12 @@ class Replica:
 
     def begin_sync(self) -> list[Callable[[], None]]:
         """The disk work that answers wait for; the returned calls may run in other threads, in any order."""
-        self._blob_job = self.blobs.begin_sync() if self.blobs.dirty() else None
+        if self.blobs.pressing():
+            if self.bodies.syncing:
+                return []  # one at a time; nothing is released before
+            self._blob_job = self.blobs.begin_sync()
         self._journal_job = self.group.begin_sync()
-        jobs: list[Callable[[], None]] = []
-        if self._blob_job is not None:
-            jobs.append(self._blob_job.run)
-        if self._journal_job is not None:
-            jobs.append(self._journal_job.run)
-        return jobs
+        return [job.run for job in (self._blob_job, self._journal_job) if job is not None]
 
     def end_sync(self, now: float) -> None:
         """All calls of `begin_sync` have returned: release what they held up."""
@@ -277,7 +277,7 @@ class Replica:
         """Commit, apply and answer what the syncs and acknowledgements so far allow. Not while a sync runs."""
         self._now = now
         group = self.group
-        if self.recovery.settle(group):
+        if not self.bodies.syncing and self.recovery.settle(group, self.bodies.sync_now):
             self.bodies.unpin_to(group.applied_index)
             self._index_dirty_since = now
         if not self.recovery.frozen:
@@ -331,7 +331,8 @@ class Replica:
             or group.has_messages
             or group.has_held_messages
             or group.journal.dirty
-            or self.blobs.dirty()
+            or self.blobs.pressing()
+            or self.bodies.wants_sync(self._now)
             or min(group.commit_index, group.journal.synced_index) > group.applied_index
             or (since is not None and self._now - since >= self.limits.index_commit_s)
         )
@@ -361,7 +362,7 @@ class Replica:
         """Whether another step would do something at once: what waits can be proposed, or held messages could go."""
         group = self.group
         if group.has_held_messages and not self.disk_full:
-            return True
+            return not (self.bodies.syncing and self.blobs.pressing())
         return (
             not self.disk_full
             and group.accepts
@@ -517,7 +518,7 @@ class Replica:
             if body is None:
                 if not self.blobs.has(digest):
                     raise BlobsUnknown(f"the body {digest.hex()} was not sent and is not stored")
-            elif self.blobs.append(digest, body):
+            elif self.bodies.add(digest, body):
                 for name in self._linked_nodes():
                     self._frames.append((name, FrameKind.BLOB, (digest, body)))
 

@@ -29,6 +29,7 @@ from collections.abc import Iterable, Iterator
 from raftmail.consensus.journal import Journal
 from raftmail.resync.missing import AWAITED_US, Missing
 from raftmail.resync.state import Mark, read_local, write_local
+from raftmail.shard.bodies import restore_bodies
 from raftmail.storage.blobs import BlobDamaged, BlobLimits, BlobsDamaged, BlobStore
 from raftmail.storage.disk import Disk
 from raftmail.storage.index import Index
@@ -67,12 +68,19 @@ def keep_to(index: Index) -> int:
 
 
 def open_bodies(
-    disk: Disk, index: Index, limits: BlobLimits, shard: int, *, anew: bool, look: bool = False
+    disk: Disk,
+    index: Index,
+    limits: BlobLimits,
+    journal: Journal,
+    *,
+    anew: bool,
+    look: bool = False,
 ) -> BlobStore:
-    """Open the blob store, also when segments are gone: what was in them is noted as missing.
+    """Open the blob store, also when segments are gone: what was in them, and is not in the journal either, is noted as missing.
 
     `anew`: the index has no places yet; they are entered by what the segments say. `look`: look for every body that messages have.
     Raises `DiskError`."""
+    shard = journal.identity.shard
     try:
         store = BlobStore.open(disk, "blobs", index, limits, by_headers=anew)
     except BlobsDamaged as e:
@@ -85,6 +93,7 @@ def open_bodies(
         )
         store = BlobStore.open(disk, "blobs", index, limits, without_missing=True)
         look = True
+    restore_bodies(journal, store)
     missing = Missing(index)
     _look_again(store, missing.all())
     if look:

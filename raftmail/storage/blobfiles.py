@@ -37,7 +37,7 @@ class BlobLimits:
     """A larger body gets a segment of its own."""
     body_bytes_max: int = 256 << 20
     """The largest body; `BlobTooLarge` beyond it."""
-    buffer_bytes_max: int = 8 << 20
+    buffer_bytes_max: int = 1 << 20
     """Appended and not yet written; beyond it `append` writes by itself."""
     alloc_bytes_min: int = 256 << 10
     """Space is allocated ahead, first so much at a time, then doubling ..."""
@@ -105,6 +105,8 @@ class SegmentFiles:
         self._unsynced: list[File] = []
         self._new_names = False
         self._job: SyncJob | None = None
+        self.pressing = False
+        """Something was appended that only a sync makes safe, and none has begun to cover it."""
 
     # ---------------------------------------------------------------- the newest segment
 
@@ -135,7 +137,9 @@ class SegmentFiles:
         self._unsynced.append(file)
         self._new_names = True
 
-    def append(self, digest: bytes, raw_bytes: int, stored: bytes, flags: int) -> Place:
+    def append(
+        self, digest: bytes, raw_bytes: int, stored: bytes, stored_crc: int, flags: int
+    ) -> Place:
         """Put a record into the buffer. Raises `DiskFull`, having changed nothing."""
         if len(self._buffer) >= self._limits.buffer_bytes_max:
             self.write()
@@ -148,9 +152,12 @@ class SegmentFiles:
             at = self._written
         elif at + length > self._allocated:
             self._allocated = self._allocate(self._file, at + length, self._allocated)
-        self._buffer += encode_header(digest, raw_bytes, stored, flags, self._seed + at)
+        stored_bytes = len(stored)
+        self._buffer += encode_header(
+            digest, raw_bytes, stored_bytes, stored_crc, flags, self._seed + at
+        )
         self._buffer += stored
-        return Place(self._sequence, at, len(stored))
+        return Place(self._sequence, at, stored_bytes)
 
     def _allocate(self, file: File, needed: int, allocated: int) -> int:
         """Have space for `needed` bytes, better for more; returns for how much there is."""
@@ -266,6 +273,7 @@ class SegmentFiles:
         position = self.position if self._file is not None else (self.sequence_max + 1, 0)
         self._job = SyncJob(self._disk, self._folder, self._unsynced, self._new_names, position)
         self._unsynced, self._new_names = [], False
+        self.pressing = False
         return self._job
 
     def end_sync(self, job: SyncJob) -> None:

@@ -37,6 +37,8 @@ HEADER_BYTES: Final = HEADER.size
 MAGIC: Final = 0x626D72F5
 _MAGIC_BYTES: Final = struct.pack("<I", MAGIC)
 _HEADER_CRC_FROM: Final = 8
+_HEADER_START: Final = struct.Struct("<II")
+_HEADER_FIELDS: Final = struct.Struct("<32sIIII")
 ZSTD: Final = 1
 FILLER: Final = 2
 """Not a body, but what a torn record left between good ones."""
@@ -100,11 +102,12 @@ def seed_of(sequence: int) -> int:
     return crc32(struct.pack("<Q", sequence))
 
 
-def encode_header(digest: bytes, raw_bytes: int, stored: bytes, flags: int, seed: int) -> bytes:
+def encode_header(
+    digest: bytes, raw_bytes: int, stored_bytes: int, stored_crc: int, flags: int, seed: int
+) -> bytes:
     """A record's header; `seed` is `seed_of` its segment plus its offset."""
-    header = HEADER.pack(MAGIC, 0, digest, raw_bytes, len(stored), crc32(stored), flags)
-    crc = crc32(header[_HEADER_CRC_FROM:], seed & 0xFFFFFFFF)
-    return header[:4] + struct.pack("<I", crc) + header[8:]
+    fields = _HEADER_FIELDS.pack(digest, raw_bytes, stored_bytes, stored_crc, flags)
+    return _HEADER_START.pack(MAGIC, crc32(fields, seed & 0xFFFFFFFF)) + fields
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,9 +124,9 @@ class Header:
 def filler_header(sequence: int, offset: int, length: int) -> bytes:
     """The header that makes a record of no one's of the `length` bytes from `offset` on."""
     stored_bytes = length - HEADER_BYTES
-    header = HEADER.pack(MAGIC, 0, bytes(DIGEST_BYTES), 0, stored_bytes, 0, FILLER)
-    crc = crc32(header[_HEADER_CRC_FROM:], (seed_of(sequence) + offset) & 0xFFFFFFFF)
-    return header[:4] + struct.pack("<I", crc) + header[8:]
+    return encode_header(
+        bytes(DIGEST_BYTES), 0, stored_bytes, 0, FILLER, seed_of(sequence) + offset
+    )
 
 
 def decode_header(data: bytes, sequence: int, offset: int) -> Header | None:

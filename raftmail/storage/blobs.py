@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable
 from hashlib import sha256
 from typing import Final, Protocol
+from zlib import crc32
 
 from zstandard import ZstdCompressor
 
@@ -326,6 +327,18 @@ class BlobStore:
         self._append(digest, body, self.limits.compress_bytes_min, self.limits.compress_level)
         return True
 
+    def append_kept(self, digest: bytes, body: bytes, crc: int) -> None:
+        """Store a body, as it is, that the store does not have (`has`) and that the caller keeps
+        safe elsewhere until a sync of the store has covered it. `crc` is its CRC-32.
+
+        Raises `DiskFull`, having changed nothing.
+        """
+        files = self._files
+        self._pending.pop(digest, None)  # so that the order stays that of the places
+        self._pending[digest] = files.append(digest, len(body), body, crc, 0)
+        if self._damaged:
+            self._damaged.pop(digest, None)
+
     def replace(self, digest: bytes, body: bytes) -> None:
         """Store a good copy of a body that is damaged or missing.
 
@@ -352,7 +365,8 @@ class BlobStore:
             compressed = self._compressor(level).compress(body)
             if len(compressed) * 100 <= len(body) * (100 - self.limits.saved_percent_min):
                 stored, flags = compressed, ZSTD
-        place = self._files.append(digest, len(body), stored, flags)
+        place = self._files.append(digest, len(body), stored, crc32(stored), flags)
+        self._files.pressing = True
         self._pending.pop(digest, None)  # so that the order stays that of the places
         self._pending[digest] = place
         self._damaged.pop(digest, None)
@@ -411,6 +425,11 @@ class BlobStore:
     def dirty(self) -> bool:
         """True when something was appended that no sync has begun to cover."""
         return self._files.dirty
+
+    def pressing(self) -> bool:
+        """True when something was appended, other than by `append_kept`, that no sync has begun to
+        cover."""
+        return self._files.pressing
 
     def begin_sync(self) -> SyncJob | None:
         """Write what was appended and hand out the sync; None: nothing to do, or one is running."""

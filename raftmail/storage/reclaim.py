@@ -136,7 +136,8 @@ class Reclaimer:
             budget_bytes -= _LOOK_COST_BYTES
             if copied >= budget_bytes:
                 return ReclaimProgress(True, False, job.sequence, copied)
-        if self._files.durable < job.copied_to:
+        # The checkpoint is never in a segment that is gone.
+        if self._files.durable < max(job.copied_to, (job.sequence + 1, 0)):
             return ReclaimProgress(True, True, job.sequence, copied)
         return self._settle(job, references, copied)
 

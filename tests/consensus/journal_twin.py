@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass, replace
+from hashlib import sha256
+from zlib import crc32
 
 from raftmail.consensus.journal import Identity, Journal, JournalLimits, Vote
 from raftmail.storage.disk import DiskFull
@@ -76,6 +78,8 @@ class Driver:
         self.term = 1  # what is added has this term or a later one: (index, term) names one entry
         self.journal: Journal
         self.created = False
+        self.bodies: dict[bytes, bytes] = {}  # added and not released
+        self.safe: set[bytes] = set()  # of them, those that a sync has covered
 
     def open(self) -> Journal:
         self.journal = Journal.open(
@@ -95,6 +99,10 @@ class Driver:
         assert journal.synced_index == journal.last_index
         assert journal.synced_hard_state == self.state.hard
         self.possible = [self.state]
+        found = dict(journal.bodies())
+        assert self.safe <= found.keys()
+        assert all(sha256(body).digest() == digest for digest, body in found.items())
+        self.bodies, self.safe = found, set(found)
 
     def _became(self, state: State) -> None:
         self.state = state
@@ -115,8 +123,10 @@ class Driver:
                 "roll",
                 "reset",
                 "close",
+                "body",
+                "release",
             ),
-            (40, 6, 4, 8, 14, 8, 6, 4, 3, 1, 1),
+            (40, 6, 4, 8, 14, 8, 6, 4, 3, 1, 1, 10, 3),
         )[0]
         getattr(self, "_" + kind)(journal)
         complaint = self.state.differs_from(self.journal)  # `close` has put another in its place
@@ -175,6 +185,7 @@ class Driver:
             job.run()
             self.possible = [self.state]
             journal.end_sync(job)
+            self.safe = set(self.bodies)
             assert journal.synced_index == self.state.last
             assert journal.synced_hard_state == self.state.hard
 
@@ -184,7 +195,9 @@ class Driver:
         if job is None:
             return
         at = len(self.possible) - 1
+        covered = set(self.bodies)
         self._add(journal)
+        self._body(journal)
         if self.random.random() < 0.5:
             self._readd(journal)
         if self.random.random() < 0.5:
@@ -193,9 +206,27 @@ class Driver:
         self.possible = self.possible[at:]
         synced = self.possible[0]
         journal.end_sync(job)
+        self.safe = covered
         assert journal.synced_index <= synced.last
         for i in range(journal.synced_index - self.state.floor):
             assert self.state.entries[i] == synced.entries[i]
+
+    def _body(self, journal: Journal) -> None:
+        body = self.random.randbytes(self.random.choice((0, 30, 200, 700)))
+        digest = sha256(body).digest()
+        try:
+            journal.add_body(digest, body, crc32(body))
+        except DiskFull:
+            return
+        self.bodies[digest] = body
+
+    def _release(self, journal: Journal) -> None:
+        """The bodies so far go to the blob store; another comes while that is synced."""
+        journal.mark_bodies()
+        self.bodies, self.safe = {}, set()
+        if self.random.random() < 0.5:
+            self._body(journal)
+        journal.release_bodies()
 
     def _hard(self, journal: Journal) -> None:
         term = self.state.hard[0] + self.random.randint(1, 2)
@@ -219,6 +250,9 @@ class Driver:
         index = self.random.randint(max(1, self.state.last - 3), self.state.last + 5)
         self.term += 1
         term = self.term
+        journal.mark_bodies()
+        journal.release_bodies()
+        self.bodies, self.safe = {}, set()
         self._became(State(index, term, (), self.state.hard))
         try:
             journal.reset(index, term)
@@ -230,5 +264,6 @@ class Driver:
 
     def _close(self, journal: Journal) -> None:
         journal.close()
+        self.safe = set(self.bodies)
         self.possible = [self.state]
         self.recover()

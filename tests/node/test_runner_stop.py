@@ -23,6 +23,7 @@ class _Replica:
         self.let_go = threading.Event()
         self.is_syncing = False
         self.counters = SimpleNamespace(sync_ms=0.0)
+        self.bodies = SimpleNamespace(begin_sync=lambda now: None)
         self.group = SimpleNamespace(term=1, leader=None)
 
     def step(self, now: float) -> None:

@@ -14,7 +14,9 @@ from raftmail.mail.codec import encode_request
 from raftmail.mail.results import Executed
 from raftmail.mail.service import Failure
 from raftmail.shard import rescue
+from raftmail.shard.bodies import BodyLimits
 from raftmail.shard.frames import FrameKind
+from raftmail.shard.limits import Limits
 from raftmail.shard.machine import Machine
 from raftmail.shard.replica import Replica
 from raftmail.shard.standing import standing_at_start
@@ -28,6 +30,9 @@ TEXTS = [f"text number {n}" for n in range(12)]
 SMALL = JournalLimits(
     segment_bytes_max=512, prealloc_bytes_min=256, prealloc_bytes_max=256, reserve_bytes=64
 )
+
+IN_THE_STORE_ALONE = Limits(bodies=BodyLimits(journal_bytes_max=0))
+"""No second copy of a body in the journal mends what rots."""
 
 
 class Machinery:
@@ -48,11 +53,11 @@ class Machinery:
         index = Index(self.engine, Identity("tests", 1, "1"))
         rescue.join(index, journal, anew=index_lost)
         blobs = rescue.open_bodies(
-            self.disk, index, BlobLimits(free_bytes_min=0), 1, anew=index_lost
+            self.disk, index, BlobLimits(free_bytes_min=0), journal, anew=index_lost
         )
         nodes = {number: f"n{number}" for number in range(1, members + 1)}
         self.replica = replica = Replica(
-            1, "n1", Machine(index), blobs, keep_to=rescue.keep_to(index)
+            1, "n1", Machine(index), blobs, IN_THE_STORE_ALONE, keep_to=rescue.keep_to(index)
         )
         at, membership = standing_at_start(
             index, journal, 1, Membership.founding(nodes), first=True
@@ -80,6 +85,10 @@ class Machinery:
             job()
         self.replica.end_sync(self.now)
         self.replica.advance(self.now)
+        background = self.replica.bodies.begin_sync(self.now)
+        if background is not None:
+            background()
+            self.replica.bodies.end_sync()
         self.replica.take_frames()
 
     def save(self, texts: Iterable[str]) -> None:

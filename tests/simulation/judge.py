@@ -19,6 +19,7 @@ from raftmail.consensus.journal import Identity, Journal
 from raftmail.consensus.messages import Kind, Message
 from raftmail.consensus.records import ENTRY, HEAD, RECORD_BYTES
 from raftmail.mail.codec import CodecError, entry_blobs
+from raftmail.shard.bodies import restore_bodies
 from raftmail.storage.blobs import BlobDamaged, BlobMissing, BlobStore
 from raftmail.storage.index import Index
 from raftmail.storage.kv import scan
@@ -152,12 +153,12 @@ def _survives(node: SimNode, index: int, term: int, payload: bytes) -> bool:
     disk = stable_copy(node.disk)
     limits = node.conditions
     table = Index(node.engine.stable())
+    identity = Identity(CLUSTER_ID, SHARD, node.number)
+    try:
+        journal = Journal.open(disk, "journal", identity, limits.journal, create=False)
+    except Exception:  # whatever is wrong with it, it holds neither the entry nor bodies
+        return False
     if table.applied_index < index:
-        identity = Identity(CLUSTER_ID, SHARD, node.number)
-        try:
-            journal = Journal.open(disk, "journal", identity, limits.journal, create=False)
-        except Exception:  # whatever is wrong with it, it does not hold the entry
-            return False
         if not journal.first_index <= index <= journal.last_index:
             return False
         if journal.entry(index) != (REGULAR + payload if payload else NO_OP, index, term):
@@ -169,6 +170,7 @@ def _survives(node: SimNode, index: int, term: int, payload: bytes) -> bool:
     if not needed:
         return True
     blobs = BlobStore.open(disk, "blobs", table, limits.blobs)
+    restore_bodies(journal, blobs)
     return all(
         _is_readable(blobs, digest)
         or (table.applied_index >= index and not table.references(digest))

@@ -214,8 +214,10 @@ class SimNode:
         )
         self.index = Index(self.engine, Identity("simulated", SHARD, str(self.number)))
         rescue.join(self.index, journal, anew=self.index_lost)
+        blobs = rescue.open_bodies(
+            disk, self.index, conditions.blobs, journal, anew=self.index_lost
+        )
         finish_jump(self.index, journal)
-        blobs = rescue.open_bodies(disk, self.index, conditions.blobs, SHARD, anew=self.index_lost)
         self.index_lost = False
         machine = Machine(self.index)
         sessions = random.Random(self.world.rng.getrandbits(32))
@@ -429,10 +431,28 @@ class SimNode:
     def _advance(self) -> None:
         self.replica.advance(self.now)
         self._flush()
+        self._begin_background()
         self._busy = False
         if self._again or self.replica.has_work:
             self._again = False
             self._wake()
+
+    def _begin_background(self) -> None:
+        """Bodies go to the disk while turns go on."""
+        job = self.replica.bodies.begin_sync(self.now)
+        if job is None:
+            return
+
+        def end() -> None:
+            if not early:
+                job()
+            self.replica.bodies.end_sync()
+            self._wake()
+
+        early = self.world.chance(0.3)
+        if early:
+            job()
+        self._later(self.world.between(*self.sync_s) * 10, end)
 
     def _flush(self) -> bool:
         """Send the replica's frames; whether there were any."""

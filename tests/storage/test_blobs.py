@@ -398,6 +398,23 @@ def test_reclaim_gives_back_what_is_dead_and_keeps_what_is_not() -> None:
     store.close()
 
 
+def test_a_segment_stays_until_the_checkpoint_has_left_it() -> None:
+    """Else the store would miss it when it is opened."""
+    disk, places = SimDisk(), Places()
+    store = begin(disk, places)
+    dead = [put(store, body) for body in bodies(2, 500)]
+    settle(store, places)
+    while len(segments(disk)) < 2:
+        dead.append(put(store, bodies(1, 500, len(dead))[0]))
+    for digest in dead:
+        store.note_dead(digest)
+    while not store.reclaim(lambda d: 0, 10_000).waits_for_sync:
+        assert len(segments(disk)) == 2
+    disk.power_off()
+    disk.restart()
+    begin(disk, places).close()
+
+
 def test_reclaim_finds_out_by_counting_when_nobody_told_it() -> None:
     disk, places = SimDisk(), Places()
     store = begin(disk, places)

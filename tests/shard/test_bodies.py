@@ -1,0 +1,130 @@
+"""Bodies in the journal and in the blob store: which of them a loss of power may take, and when."""
+
+from __future__ import annotations
+
+import os
+from hashlib import sha256
+from zlib import crc32
+
+import pytest
+
+from raftmail.consensus.journal import Identity, Journal, JournalLimits
+from raftmail.shard.bodies import Bodies, BodyLimits, restore_bodies
+from raftmail.storage.blobs import BlobLimits, BlobStore
+from raftmail.storage.index import TABLES, Index
+from tests.simulation.disk import SimDisk
+from tests.simulation.kv import MemoryEngine
+
+IDENTITY = Identity(b"0123456789abcdef", 1, 1)
+LIMITS = JournalLimits(segment_bytes_max=4096, prealloc_bytes_min=1024, reserve_bytes=512)
+
+
+class Kept:
+    """A journal, a blob store and the bodies in them, on a disk whose power can be cut."""
+
+    def __init__(self) -> None:
+        self.disk = SimDisk()
+        self.engine = MemoryEngine(TABLES)
+        self.open(create=True)
+
+    def open(self, *, create: bool = False) -> None:
+        self.index = Index(self.engine)
+        self.journal = Journal.open(self.disk, "journal", IDENTITY, LIMITS, create=create)
+        self.store = BlobStore.open(self.disk, "blobs", self.index, BlobLimits(free_bytes_min=0))
+        restore_bodies(self.journal, self.store)
+        self.bodies = Bodies(self.store, self.index, BodyLimits(journal_bytes_max=1000))
+        self.bodies.journal = self.journal
+
+    def add(self, size: int) -> bytes:
+        body = os.urandom(size)
+        digest = sha256(body).digest()
+        assert self.bodies.add(digest, body)
+        return digest
+
+    def sync_journal(self) -> None:
+        job = self.journal.begin_sync()
+        assert job is not None
+        job.run()
+        self.journal.end_sync(job)
+
+    def lose_power(self) -> None:
+        self.disk.power_off()
+        self.disk.restart()
+        self.engine.power_loss(lucky=False)
+        self.open()
+
+
+def test_a_short_body_is_safe_with_the_sync_of_the_journal_alone() -> None:
+    kept = Kept()
+    one = kept.add(900)
+    assert not kept.store.pressing()
+    kept.sync_journal()
+    assert not kept.store.durable(one)
+    kept.lose_power()
+    assert len(kept.store.get(one)) == 900
+    assert kept.store.durable(one)
+
+
+def test_a_long_body_presses_for_a_sync_of_the_store() -> None:
+    kept = Kept()
+    kept.add(1001)
+    assert kept.store.pressing()
+    job = kept.store.begin_sync()
+    assert job is not None
+    assert not kept.store.pressing()
+    assert not list(kept.journal.bodies())
+
+
+def test_the_journal_keeps_a_body_until_the_store_has_it_on_the_disk() -> None:
+    kept = Kept()
+    first = kept.add(900)
+    kept.sync_journal()
+    job = kept.bodies.begin_sync(1.0)
+    assert job is not None
+    second = kept.add(901)  # not in the sync that is under way
+    for index in range(1, 30):
+        kept.journal.add(bytes(900), index, 1)
+        kept.sync_journal()
+    kept.journal.trim(29)
+    assert kept.journal.first_index <= 1
+    job()
+    kept.bodies.end_sync()
+    kept.journal.trim(29)
+    kept.lose_power()
+    assert len(kept.store.get(first)) == 900
+    assert len(kept.store.get(second)) == 901
+    kept.journal.trim(29)
+    assert kept.journal.first_index > 20
+
+
+def test_a_sync_in_the_background_begins_once_in_a_while_and_one_at_a_time() -> None:
+    kept = Kept()
+    kept.add(10)
+    assert kept.bodies.wants_sync(1.0)
+    job = kept.bodies.begin_sync(1.0)
+    assert job is not None and kept.bodies.syncing
+    kept.add(11)
+    assert kept.bodies.begin_sync(9.0) is None and not kept.bodies.wants_sync(9.0)
+    job()
+    kept.bodies.end_sync()
+    assert kept.bodies.begin_sync(1.1) is None and not kept.bodies.wants_sync(1.1)
+    assert kept.bodies.begin_sync(1.0 + kept.bodies.limits.sync_s) is not None
+
+
+def test_a_log_that_keeps_bodies_is_not_begun_anew() -> None:
+    kept = Kept()
+    kept.add(10)
+    with pytest.raises(RuntimeError, match="bodies"):
+        kept.journal.reset(5, 1)
+    kept.bodies.sync_now()
+    kept.journal.reset(5, 1)
+    assert kept.journal.first_index == 5
+
+
+def test_a_body_whose_bytes_are_not_those_of_its_hash_is_not_restored() -> None:
+    kept = Kept()
+    body = b"another body"
+    kept.journal.add_body(bytes(32), body, crc32(body))
+    kept.sync_journal()
+    kept.lose_power()
+    assert not kept.store.has(bytes(32))
