@@ -16,7 +16,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from raftmail.cluster import calls as c
@@ -57,6 +57,8 @@ class _Pending:
     via: str = ""
     sent_at: float = 0.0
     attempted: bool = False
+    doubtful: bool = False
+    """An attempt before the last one may have taken effect, or may yet."""
     target: str = ""
 
 
@@ -395,6 +397,7 @@ class Router:
         pending.sent_to = goal
         pending.via = relay
         pending.sent_at = now
+        pending.doubtful = pending.attempted
         pending.attempted = True
         left_ms = max(1, int((pending.deadline - now) * 1000))
         item = [
@@ -418,6 +421,7 @@ class Router:
                 return
             pending.sent_to = self.node
             pending.sent_at = now
+            pending.doubtful = pending.attempted
             pending.attempted = True
             request, blobs = pending.data
             replica.submit(now, request, blobs, lambda outcome: self._settled(pending, outcome))
@@ -428,8 +432,10 @@ class Router:
         self.links.wake(pending.shard)
 
     def _settled(self, pending: _Pending, outcome: Executed | Failure) -> None:
-        if isinstance(outcome, Executed) or outcome.final or outcome.full:
+        if isinstance(outcome, Executed):
             self._finish(pending, outcome)
+        elif outcome.final or outcome.full:
+            self._give_up(pending, outcome)
         elif pending.number in self._pending:
             pending.sent_to = ""  # the next tick sends it to whoever leads then
 
@@ -446,6 +452,11 @@ class Router:
             pending.done(outcome)
         except Exception:
             logger.exception("an answer could not be given")
+
+    def _give_up(self, pending: _Pending, failure: Failure) -> None:
+        """End a call with what its last attempt met, which tells nothing of the attempts before."""
+        doubtful = pending.doubtful and pending.kind is CallKind.SUBMIT
+        self._finish(pending, replace(failure, unknown=True) if doubtful else failure)
 
     def _late(self, pending: _Pending) -> Failure:
         if pending.target:
@@ -509,7 +520,7 @@ class Router:
         else:
             failure = Failure("a failure that cannot be decoded")
         if failure.final or failure.full or pending.target:
-            self._finish(pending, failure)
+            self._give_up(pending, failure)
         else:
             pending.sent_to = ""
 
