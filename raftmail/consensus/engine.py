@@ -113,6 +113,13 @@ class _Transport(Transport):
         self._onNodeDisconnected(node)
 
 
+class _Member(int, Node):
+    """A node that is its id. PySyncObj's own are compared and hashed by methods in Python, which its tables call all the time."""
+
+    def __init__(self, replica: int) -> None:
+        Node.__init__(self, replica)
+
+
 class Engine(SyncObj):
     """One Raft participant.
 
@@ -140,7 +147,7 @@ class Engine(SyncObj):
         self.election_max_s = election_max_s
         self.count_only_synced = False
         self._standing = False
-        self.nodes: dict[int, Node] = {}
+        self.nodes: dict[int, _Member] = {}
         self.link = _Transport(owner)
         self.journal = journal
         conf = SyncObjConf(
@@ -224,7 +231,7 @@ class Engine(SyncObj):
             if len(self.nodes) >= NODES_MAX:
                 known = self._SyncObj__otherNodes | self._SyncObj__readonlyNodes
                 self.nodes = {node.id: node for node in known}
-            self.nodes[peer] = Node(peer)
+            self.nodes[peer] = _Member(peer)
 
     def set_members(self, other_voters: Iterable[int], learners: Iterable[int]) -> None:
         """Count these, and keep match and next index of these and those. A leader begins with a new one as with all when it was elected."""

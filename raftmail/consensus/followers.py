@@ -107,8 +107,8 @@ class Followers:
 
     def majority_index(self, own: int) -> int:
         """Of a leader whose disk holds the log up to `own`: what a majority of the voters holds."""
-        engine = self._engine
-        held = sorted([own, *[engine.match_index(peer) for peer in self._voters]])
+        held = [own, *map(self._engine.match_index, self._voters)]
+        held.sort()
         return held[(len(held) - 1) // 2]
 
     def begin_term(self) -> None:
@@ -176,12 +176,14 @@ class Followers:
         while True:
             start = engine.next_index(peer)
             last = journal.last_index
+            if start > last:
+                break
             if start <= journal.first_index and start > 1:
                 if now - follower.ticket_at >= self._ticket_s:
                     follower.ticket_at = now
                     self._send(peer, Kind.TICKET, [engine.applied_index()])
                 return
-            if start > last or follower.sent_bytes > flow.in_flight_bytes_max:
+            if follower.sent_bytes > flow.in_flight_bytes_max:
                 break
             if follower.probing and (sent or follower.sent_bytes):
                 break

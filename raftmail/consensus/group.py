@@ -274,13 +274,13 @@ class Group(GroupView):
     def advance(self, now: float) -> None:
         """Commit and apply what the acknowledgements and syncs since the last call allow, and send what may go."""
         clock.now = now
-        if self._may_commit():
+        if self.may_commit():
             self.engine.tick()
         if self.engine.role() == LEADER:
             self._replicate_all(heartbeat=False)
         self._after_step()
 
-    def _may_commit(self) -> bool:
+    def may_commit(self) -> bool:
         """Whether the engine would commit or apply anything; if not, its tick is spared."""
         engine = self.engine
         synced = self.journal.synced_index
@@ -495,6 +495,8 @@ class Group(GroupView):
 
     def _start_round(self) -> None:
         """Begin a round of reads, once an entry of the own term is committed (Raft dissertation, section 6.4)."""
+        if not self._reads.waiting:
+            return
         if not self.is_leader or self.commit_index < self.engine.first_index_of_term():
             return
         if self._reads.begin(self.commit_index):

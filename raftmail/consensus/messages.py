@@ -71,6 +71,8 @@ def header(kind: Kind, group: int, sender: int, receiver: int, term: int) -> byt
     return _HEADER.pack(VERSION, kind, group, sender, receiver, term)
 
 
+_KINDS = {int(kind): kind for kind in Kind}
+
 _SHAPES: dict[Kind, tuple[type, ...]] = {
     Kind.APPEND: (int, int, int, int, list, list),
     Kind.ACK: (int, int),
@@ -94,16 +96,18 @@ def decode(data: bytes) -> Message:
     if version != VERSION:
         raise BadMessage(f"a Raft message of version {version}; this node speaks {VERSION}")
     try:
-        kind = Kind(number)
+        kind = _KINDS[number]
         fields = msgpack.unpackb(memoryview(data)[_HEADER.size :], raw=False, use_list=True)
     except Exception as e:  # msgpack raises many kinds
         raise BadMessage(f"a Raft message that cannot be decoded: {e}") from None
     shape = _SHAPES[kind]
     if type(fields) is not list or len(fields) != len(shape):
         raise BadMessage(f"{kind.name}: wrong number of fields")
-    for value, wanted in zip(fields, shape, strict=True):
-        if type(value) is not wanted or (isinstance(value, int) and value < 0):
-            raise BadMessage(f"{kind.name}: a field of the wrong type")
+    if tuple(map(type, fields)) != shape:
+        raise BadMessage(f"{kind.name}: a field of the wrong type")
+    for value in fields:
+        if type(value) is int and value < 0:
+            raise BadMessage(f"{kind.name}: a field is negative")
     if kind is Kind.APPEND:
         _check_entries(fields[4], fields[5], term)
     return Message(kind, group, sender, receiver, term, fields)

@@ -125,6 +125,7 @@ class SegmentFiles:
         self._chunk_bytes = limits.prealloc_bytes_min
         self._file: File | None = None
         self._sequence = 0
+        self._salted = self._salt = 0
         self._end = 0
         self._allocated = 0
         self._older: list[tuple[int, int]] = []  # (sequence, bytes), ascending
@@ -279,7 +280,9 @@ class SegmentFiles:
 
     def _begin_buffer(self) -> None:
         self.buffer.clear()
-        self.seed = self._identity.salt(self._sequence) + self._end
+        if self._salted != self._sequence:
+            self._salted, self._salt = self._sequence, self._identity.salt(self._sequence)
+        self.seed = self._salt + self._end
         self.place = self._sequence << OFFSET_BITS | self._end
         self.buffer_room = self._allocated - self._end - self._limits.reserve_bytes
 

@@ -391,7 +391,7 @@ class Node:
         except Exception as e:
             runner.fatal(e)
             return
-        runner.wake()
+        runner.received(kind)
 
     def _on_up(self, node: str) -> None:
         logger.info("link to %s is up", node)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
+from raftmail.shard.frames import FrameKind
 from raftmail.shard.replica import Frame, Replica
 
 logger = logging.getLogger(__name__)
@@ -68,6 +69,14 @@ class Runner:
         if not self._scheduled and not self._stopped:
             self._scheduled = True
             self.loop.call_soon(self._run)
+
+    def received(self, kind: str) -> None:
+        """The replica took a frame. Of Raft's messages many leave nothing to do, such as the acknowledgement by the second of two
+        followers."""
+        if kind != FrameKind.RAFT or self.replica.needs_turn:
+            self.wake()
+        else:
+            self._note_role()
 
     def tick(self) -> None:
         if self._stopped:

@@ -121,6 +121,11 @@ class Bodies:
         store.append_kept(digest, body, crc)
         return True
 
+    @property
+    def asking(self) -> bool:
+        """Whether bodies are asked for, or to be."""
+        return bool(self._asked)
+
     def wants_sync(self, now: float) -> bool:
         """Whether `begin_sync` has something to do."""
         return self._job is None and now >= self._sync_at and self.store.dirty()
@@ -263,6 +268,8 @@ class Bodies:
 
     def wants(self, now: float, leader: str | None, linked: Sequence[str]) -> list[Frame]:
         """Frames that ask for bodies: the leader, if there is a link to it; all, for those that did not come."""
+        if not self._asked:
+            return []
         fresh = [d for d, asked in self._asked.items() if asked is None]
         if not fresh:
             return []

@@ -333,7 +333,8 @@ class Replica:
             or group.journal.dirty
             or self.blobs.pressing()
             or self.bodies.wants_sync(self._now)
-            or min(group.commit_index, group.journal.synced_index) > group.applied_index
+            or self.bodies.asking
+            or group.may_commit()
             or (since is not None and self._now - since >= self.limits.index_commit_s)
         )
 

@@ -96,6 +96,11 @@ class Disk(Protocol):
         """Space left for this process on the file system."""
 
 
+def _explained(path: str, e: OSError) -> DiskError:
+    kind = DiskFull if e.errno in (errno.ENOSPC, errno.EDQUOT) else DiskError
+    return kind(f"{path}: {e.strerror or e}")
+
+
 @contextmanager
 def _named(path: str) -> Iterator[None]:
     try:
@@ -103,8 +108,7 @@ def _named(path: str) -> Iterator[None]:
     except FileNotFoundError:
         raise
     except OSError as e:
-        kind = DiskFull if e.errno in (errno.ENOSPC, errno.EDQUOT) else DiskError
-        raise kind(f"{path}: {e.strerror or e}") from e
+        raise _explained(path, e) from e
 
 
 class RealFile:
@@ -132,12 +136,14 @@ class RealFile:
             return b"".join(parts)
 
     def write(self, offset: int, data: bytes | bytearray | memoryview) -> None:
-        with _named(self.path):
+        try:
             done = os.pwrite(self._fd, data, offset)
             if done != len(data):
                 view = memoryview(data)
                 while done < len(view):
                     done += os.pwrite(self._fd, view[done:], offset + done)
+        except OSError as e:
+            raise _explained(self.path, e) from e
 
     def truncate(self, size: int) -> None:
         with _named(self.path):

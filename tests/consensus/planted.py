@@ -213,7 +213,7 @@ FAULTS: dict[str, Fault] = {
     "leader-counts-unsynced": _fault(
         "the leader counts itself before its own disk holds an entry",
         (Engine, "_SyncObj__getCurrentLogIndex", "if self.count_only_synced:", "if False:"),
-        (Group, "_may_commit", "synced = self.journal.synced_index", "return True"),
+        (Group, "may_commit", "synced = self.journal.synced_index", "return True"),
     ),
     "leads-before-sync": _fault(
         "a leader that needs no other vote sends entries before its own is on the disk",
@@ -252,7 +252,7 @@ FAULTS: dict[str, Fault] = {
     "apply-unsynced": _fault(
         "the index gets ahead of the journal on the disk",
         (Group, "engine_apply", "self.journal.synced_index,", "1 << 60,"),
-        (Group, "_may_commit", "synced = self.journal.synced_index", "return True"),
+        (Group, "may_commit", "synced = self.journal.synced_index", "return True"),
     ),
     # G11
     "follower-proposes": _fault(

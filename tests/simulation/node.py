@@ -363,7 +363,8 @@ class SimNode:
             receive, now = self.replica.receive, self.now
             for kind, content in frames:
                 receive(now, peer, kind, content)
-            self._wake()
+            if any(kind != FrameKind.RAFT for kind, _ in frames) or self.replica.needs_turn:
+                self._wake()
 
         self._now_or_later(work)
 
