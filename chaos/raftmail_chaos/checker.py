@@ -8,9 +8,12 @@ the problems found:
 - a write whose answer was lost happened at most once, at any later time;
 - what was expunged stays gone;
 - flags and modseqs are what some order of the operations gives, one that keeps to the order in which clients saw them happen;
-- no read goes back behind what was acknowledged before it began.
+- no read goes back behind what was acknowledged before it began;
+- the mailbox that a name stands for is what some order of CREATE, RENAME and DELETE gives, and a name never has one UIDVALIDITY for two
+  mailboxes.
 
-Histories may make mailboxes, and must not rename or delete them.
+Histories may rename and delete mailboxes of names without a separator that they make themselves (see `names`); messages are only saved
+into those, listed, and removed with them.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ from raftmail.mail import queries as q
 from raftmail.mail import results as r
 from raftmail_chaos.history import Fate, History, Operation
 from raftmail_chaos.lives import Life, TooMany, check_life
+from raftmail_chaos.names import check_names, moving_names
 
 Key = tuple[int, int]
 """Mailbox number and UID."""
@@ -44,10 +48,10 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The problems of a history, and the messages with so many unanswered writes that nobody can tell."""
+    """The problems of a history, and what has so many unanswered writes that nobody can tell."""
 
     problems: tuple[Problem, ...]
-    passed_over: tuple[Key, ...] = ()
+    passed_over: tuple[str, ...] = ()
 
 
 def examine(history: History) -> Verdict:
@@ -74,7 +78,10 @@ class _Checker:
     def __init__(self, operations: list[Operation]) -> None:
         self.operations = operations
         self.problems: list[Problem] = []
-        self.passed_over: list[Key] = []
+        self.passed_over: list[str] = []
+        self.moving = moving_names(operations)
+        self.moved: set[int] = set()
+        self.stamps: dict[tuple[str, str, int], int] = {}
         self.numbers: dict[tuple[str, str], int] = {}
         self.validities: dict[int, tuple[int, Operation]] = {}
         self.guids: dict[Key, tuple[bytes, Operation]] = {}
@@ -88,6 +95,7 @@ class _Checker:
         if not self.problems:
             self._check_counters()
             self._check_origins()
+            self._check_names()
             self._check_lives()
         return self.problems
 
@@ -106,24 +114,31 @@ class _Checker:
                 targets = [t for message in o.call.messages for t in message.targets]
                 for target, saved in zip(targets, answer.saved, strict=True):
                     if isinstance(target.mailbox, str) and not target.or_inbox:
-                        self._name(o, saved.user, target.mailbox, saved.mailbox)
+                        self._name(o, saved.user, target.mailbox, saved.mailbox, saved.uidvalidity)
                     self._validity(o, saved.mailbox, saved.uidvalidity)
             elif isinstance(answer, r.CopyResult):
                 assert isinstance(o.call, c.Copy)
                 target = o.call.target
                 if isinstance(target.mailbox, str) and not target.or_inbox:
-                    self._name(o, target.user, target.mailbox, answer.target)
+                    self._name(o, target.user, target.mailbox, answer.target, answer.uidvalidity)
                 self._validity(o, answer.target, answer.uidvalidity)
             elif isinstance(answer, r.MailboxResult):
-                assert isinstance(o.call, c.CreateMailbox)
-                self._name(o, o.call.user, answer.name, answer.number)
+                assert isinstance(o.call, c.CreateMailbox | c.RenameMailbox | c.DeleteMailbox)
+                self._name(o, o.call.user, answer.name, answer.number, answer.uidvalidity)
                 self._validity(o, answer.number, answer.uidvalidity)
             else:
                 for info in _infos(answer):
-                    self._name(o, info.user, info.name, info.number)
+                    self._name(o, info.user, info.name, info.number, info.uidvalidity)
                     self._validity(o, info.number, info.uidvalidity)
 
-    def _name(self, o: Operation, user: str, name: str, number: int) -> None:
+    def _name(self, o: Operation, user: str, name: str, number: int, validity: int) -> None:
+        if (user, name) in self.moving:
+            self.moved.add(number)
+            known = self.stamps.setdefault((user, name, validity), number)
+            if known != number:
+                text = f"{validity} of {name} of {user} was that of mailbox {known}, and is that of {number}"
+                self._broken("UIDVALIDITY", text, o)
+            return
         known = self.numbers.setdefault((user, _folded(name)), number)
         if known != number:
             self._broken("mailbox", f"{name} of {user} was {known} and is {number}", o)
@@ -136,7 +151,7 @@ class _Checker:
             )
 
     def _number_of(self, user: str, mailbox: c.MailboxRef) -> int:
-        """0 when no answer ever told."""
+        """0 when no answer ever told, or it is now one and now another."""
         if isinstance(mailbox, int):
             return mailbox
         return self.numbers.get((user, _folded(mailbox)), 0)
@@ -310,14 +325,15 @@ class _Checker:
         orphans: dict[tuple[int, bytes], list[tuple[float, Key]]] = defaultdict(list)
         for key, (guid, o) in self.guids.items():
             if key not in self.births:
-                orphans[key[0], guid].append((o.returned, key))
+                number = 0 if key[0] in self.moved else key[0]  # as `_number_of` gives it
+                orphans[number, guid].append((o.returned, key))
         for where, found_keys in orphans.items():
             origin = lost[where]
             sources = sorted(origin.saves + origin.copies, key=lambda o: o.invoked)
             for returned, key in sorted(found_keys):
                 if not sources or sources[0].invoked > returned:
                     seen = self.guids[key][1]
-                    acknowledged = [b for k, b in self.births.items() if k[0] == where[0]
+                    acknowledged = [b for k, b in self.births.items() if k[0] == key[0]
                                     and self.guids[k][0] == where[1]]  # fmt: skip
                     self._broken(
                         "once", f"no operation explains message {key}", *acknowledged, seen
@@ -325,11 +341,31 @@ class _Checker:
                     break
                 self.births[key] = sources.pop(0)
 
+    # -- names that move
+
+    def _check_names(self) -> None:
+        for user in sorted({user for user, _ in self.moving}):
+            moving = {name for whose, name in self.moving if whose == user}
+            try:
+                found = check_names(
+                    (o for o in self.operations if getattr(o.call, "user", None) == user), moving
+                )
+            except TooMany:
+                self.passed_over.append(f"the names of {user}")
+                continue
+            if found is not None:
+                rule, text, shown = found
+                self._broken(rule, f"of {user}: {text}", *shown)
+
     # -- lives of messages
 
     def _check_lives(self) -> None:
         changes: dict[int, list[Operation]] = defaultdict(list)
         for o in self.operations:
+            if isinstance(o.call, c.DeleteMailbox):
+                for number in self._removed_by(o):
+                    changes[number].append(o)
+                continue
             is_change = isinstance(o.call, c.Store | c.Expunge | c.Copy)
             if is_change or (isinstance(o.call, q.FetchBody) and o.fate is Fate.ANSWERED):
                 assert isinstance(o.call, c.Store | c.Expunge | c.Copy | q.FetchBody)
@@ -344,18 +380,26 @@ class _Checker:
                 if isinstance(o.call, q.FetchBody):
                     if o.call.uid == uid:
                         life.see(o, None if o.answer is None else ())
-                elif o is not birth and uid in o.call.uids:  # type: ignore[union-attr]
+                elif isinstance(o.call, c.DeleteMailbox) or (
+                    o is not birth and uid in o.call.uids  # type: ignore[union-attr]
+                ):
                     life.add(o)
             for o, page in self.pages[number]:
                 _see_page(life, o, page)
             try:
                 problem = check_life(life)
             except TooMany:
-                self.passed_over.append(key)
+                self.passed_over.append(f"message {key}")
                 continue
             if problem is not None:
                 rule, text, shown = problem
                 self._broken(rule, f"message {key}: {text}", *shown)
+
+    def _removed_by(self, o: Operation) -> Iterable[int]:
+        """The mailboxes that a DELETE removed, or may have."""
+        if o.fate is not Fate.ANSWERED:
+            return self.moved
+        return [o.answer.number] if isinstance(o.answer, r.MailboxResult) else []
 
 
 def _see_page(life: Life, o: Operation, page: q.MessagePage) -> None:

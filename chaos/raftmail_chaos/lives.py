@@ -73,7 +73,7 @@ class Life:
     absent: list[_Step] = field(default_factory=list)
 
     def add(self, operation: Operation) -> None:
-        """A STORE, EXPUNGE or COPY that names the message. Its end is open unless it was answered."""
+        """A STORE, EXPUNGE or COPY that names the message, or the DELETE of its mailbox. Its end is open unless it was answered."""
         if operation.fate is Fate.ANSWERED:
             if isinstance(operation.answer, r.Refused):
                 return
@@ -134,7 +134,9 @@ def check_life(life: Life) -> Found | None:
 
 def _removes(operation: Operation) -> bool:
     call = operation.call
-    return isinstance(call, c.Expunge) or (isinstance(call, c.Copy) and call.move)
+    if isinstance(call, c.Copy):
+        return call.move
+    return isinstance(call, c.Expunge | c.DeleteMailbox)
 
 
 def _removed(operation: Operation, uid: int) -> bool:
@@ -143,6 +145,8 @@ def _removed(operation: Operation, uid: int) -> bool:
         return False
     if isinstance(answer, r.ExpungeResult):
         return uid in answer.uids
+    if isinstance(answer, r.MailboxResult):  # of a DELETE
+        return True
     return isinstance(answer, r.CopyResult) and uid in answer.source_uids
 
 
@@ -183,6 +187,8 @@ def _twins(steps: list[_Step], birth: int) -> dict[int, int]:
             same = call.mode, frozenset(f.lower() for f in call.flags), call.unchanged_since
         elif isinstance(call, c.Expunge):
             same = c.Expunge, call.only_deleted
+        elif isinstance(call, c.DeleteMailbox):
+            same = c.DeleteMailbox
         else:
             same = c.Copy
         if same in last:
@@ -275,6 +281,10 @@ def _after(uid: int, state: State, step: _Step) -> list[State]:
         if uid in operation.answer.uids:
             return [GONE] if there and deleted else []
         return [state] if not there or (call.only_deleted and not _surely(state, _DELETED)) else []
+    if isinstance(call, c.DeleteMailbox):
+        if not answered:
+            return [GONE] if there else []
+        return [GONE] if there else [state]
     assert isinstance(call, c.Copy)
     if not answered:
         return [GONE] if there else []  # a move

@@ -23,8 +23,17 @@ from raftmail.mail import commands as c
 from raftmail.mail import queries as q
 from raftmail.mail import results as r
 from raftmail_chaos import lmtp
-from raftmail_chaos.history import Fate, Operation
-from raftmail_chaos.mailbag import ALL, BIRTHS_MAX, DELIVERIES, DOMAIN, Asked, Bodies, Mailbag
+from raftmail_chaos.history import Call, Fate, Operation
+from raftmail_chaos.mailbag import (
+    ALL,
+    BIRTHS_MAX,
+    DELIVERIES,
+    DOMAIN,
+    MOVED,
+    Asked,
+    Bodies,
+    Mailbag,
+)
 from raftmail_chaos.record import Body, Delivery, delivery_line, to_line, user_folder
 
 OUTSTANDING_MAX = 2000
@@ -235,7 +244,10 @@ class Worker:
             time.monotonic(),
         )
         self._pending[operation.number] = bag, operation
-        self._begin(self._follow(bag, asked, operation, _send(client, asked)))
+        name = _moving(asked.call)
+        user = bag.mail.user
+        sent = _send(client, asked) if name is None else _send_anew(client, asked, user, name)
+        self._begin(self._follow(bag, asked, operation, sent))
 
     async def _follow(
         self, bag: _Bag, asked: Asked, operation: Operation, answer: Awaitable[Any]
@@ -348,6 +360,24 @@ def _births(result: object) -> int:
     return 0
 
 
+def _moving(call: Call | None) -> str | None:
+    """The name of a mailbox that may have had another one, if messages in it are asked for."""
+    match call:
+        case c.Save():
+            name = call.messages[0].targets[0].mailbox
+        case q.FetchMessages():
+            name = call.mailbox
+        case _:
+            return None
+    return name if isinstance(name, str) and name in MOVED else None
+
+
+async def _send_anew(client: Client, asked: Asked, user: str, name: str) -> Any:
+    """Ask for the mailbox that has this name now: a session goes on with the one that had it when it was first named."""
+    await client.mailbox_state(user, name)
+    return await _send(client, asked)
+
+
 def _send(client: Client, asked: Asked) -> Awaitable[Any]:
     """Ask a node. A write begins at once; a read when it is awaited."""
     call = asked.call
@@ -374,6 +404,14 @@ def _send(client: Client, asked: Asked) -> Awaitable[Any]:
             return client.expunge(
                 call.user, str(call.mailbox), call.uids, only_deleted=call.only_deleted
             )
+        case c.CreateMailbox():
+            return client.create_mailbox(call.user, call.name)
+        case c.RenameMailbox():
+            return client.rename_mailbox(call.user, str(call.mailbox), call.name)
+        case c.DeleteMailbox():
+            return client.delete_mailbox(call.user, str(call.mailbox))
+        case q.ListMailboxes():
+            return client.mailboxes(call.user)
         case q.FetchMessages():
             return client.message_page(
                 call.user, str(call.mailbox), ALL, changed_since=call.changed_since

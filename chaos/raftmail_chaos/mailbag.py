@@ -22,6 +22,8 @@ DELIVERIES = "lmtp"
 
 DOMAIN = "chaos.test"
 WORKED = ("INBOX", "Work", "Trash")
+MOVED = ("Drafts", "Letters", "Old")
+"""Names that are made, renamed and removed all the time. Mail is saved under them and listed."""
 ALL = UidSet.from_ranges([(1, (1 << 32) - 1)])
 TOKEN_HEADER = b"X-Chaos-Token: "
 
@@ -35,6 +37,9 @@ _SIZE_MAX = 4 << 20
 _CROWDED = 0.1
 """The share of messages with many recipients in the header: their summaries make the log grow."""
 _CROWD = (50, 600)
+_CHANGES_OPEN_MAX = 3
+"""Changes of names whose outcome is open, for one user."""
+
 _MIX = (
     ("deliver", 20),
     ("save", 20),
@@ -45,6 +50,12 @@ _MIX = (
     ("list", 12),
     ("state", 5),
     ("body", 9),
+    ("create", 3),
+    ("rename", 3),
+    ("delete", 2),
+    ("file", 3),
+    ("names", 2),
+    ("look", 3),
 )
 _VERBS = [verb for verb, _ in _MIX]
 _WEIGHTS = [weight for _, weight in _MIX]
@@ -149,6 +160,16 @@ class Mailbag:
             return Asked(verb, None, self.bodies.make(token), token)
         if verb == "save":
             return self._save()
+        if verb == "file":
+            return self._save(MOVED)
+        if verb in ("create", "rename", "delete"):
+            return self._change_names(verb)
+        if verb == "names":
+            return Asked(verb, q.ListMailboxes(self.user))
+        if verb == "look":
+            name = rng.choice(MOVED)
+            page = q.FetchMessages(self.user, name, ALL)
+            return Asked(verb, page if rng.random() < 0.5 else q.GetMailbox(self.user, name))
         everywhere = (*WORKED, DELIVERIES)
         if verb == "list":
             return Asked(verb, self._list(rng.choice(everywhere)))
@@ -178,14 +199,26 @@ class Mailbag:
     def _token(self) -> str:
         return f"{self.user.partition('@')[0]}-{self.asked}"
 
-    def _save(self) -> Asked:
+    def _change_names(self, verb: str) -> Asked | None:
+        user, place = self.user, ("", 0)
+        if self.open[place] >= _CHANGES_OPEN_MAX:
+            return None
+        name, other = self.rng.sample(MOVED, 2)
+        calls: dict[str, Call] = {
+            "create": c.CreateMailbox(user, name, 0, b""),
+            "rename": c.RenameMailbox(user, name, other, 0, b""),
+            "delete": c.DeleteMailbox(user, name),
+        }
+        return Asked(verb, calls[verb], places=(place,))
+
+    def _save(self, among: tuple[str, ...] = WORKED) -> Asked:
         rng = self.rng
         self.births += 1
         token = self._token()
         # A body that many messages have is stored once.
         body = self.bodies.make(token) if rng.random() < 0.95 else b"Subject: again\r\n\r\n"
-        names = [rng.choice(WORKED)]
-        if rng.random() < 0.15:
+        names = [rng.choice(among)]
+        if among is WORKED and rng.random() < 0.15:
             names = rng.sample(WORKED, 2)
             self.births += 1
         message = c.NewMessage(
@@ -247,6 +280,8 @@ class Mailbag:
             self._there(info.name, [m.uid for m in answer.messages], info.highestmodseq)
 
     def _there(self, name: str, uids: UidSet | list[int] | tuple[int, ...], modseq: int) -> None:
+        if name in MOVED:
+            return
         self.uids[name].update(uid for uid in uids if uid not in self.gone[name])
         self.modseqs[name] = max(self.modseqs[name], modseq)
 

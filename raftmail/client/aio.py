@@ -63,6 +63,10 @@ class Client:
     another node, until their deadline; a write has one effect however often it was sent. Calls that
     are under way together may be executed in any order.
 
+    A name means the mailbox that had it when this client first used it over the connection, also
+    when another client renames that one; after a CREATE, RENAME or DELETE of its own the client
+    looks again.
+
     Every method raises `Refused`, `TryAgain` or `ProtocolError` (see `errors`), and ValueError for
     arguments that cannot be. Writes give `Executed`, whose `result` is the class named in the
     method's docstring. `timeout_s` stands in for the client's own where it is given."""
@@ -340,22 +344,29 @@ class Client:
     ) -> asyncio.Future[Executed]:
         """Make a mailbox. Gives `MailboxResult`."""
         tail = b" special=" + quote(special_use.encode()) if special_use else b""
-        body = _named(b"CREATE", user, name)
-        return self._engine.write(body, forms.read_mailbox_result, tail=tail, timeout_s=timeout_s)
+        return self._rename(user, _named(b"CREATE", user, name), tail, timeout_s)
+
+    def _rename(
+        self, user: str, body: bytes, tail: bytes, timeout_s: float | None
+    ) -> asyncio.Future[Executed]:
+        """A change of which mailbox a name stands for: from its answer on, names mean what they mean then."""
+        result = forms.read_mailbox_result
+        future = self._engine.write(body, result, tail=tail, timeout_s=timeout_s)
+        future.add_done_callback(lambda _: self._engine.introduce_anew(user))
+        return future
 
     def delete_mailbox(
         self, user: str, name: str, *, timeout_s: float | None = None
     ) -> asyncio.Future[Executed]:
         """Remove a mailbox and its messages. Gives `MailboxResult`."""
-        body = _named(b"DELETE", user, name)
-        return self._engine.write(body, forms.read_mailbox_result, timeout_s=timeout_s)
+        return self._rename(user, _named(b"DELETE", user, name), b"", timeout_s)
 
     def rename_mailbox(
         self, user: str, name: str, new_name: str, *, timeout_s: float | None = None
     ) -> asyncio.Future[Executed]:
         """Give a mailbox another name. Gives `MailboxResult`."""
         body = b"%b %b" % (_named(b"RENAME", user, name), quote(new_name.encode()))
-        return self._engine.write(body, forms.read_mailbox_result, timeout_s=timeout_s)
+        return self._rename(user, body, b"", timeout_s)
 
     def subscribe(
         self, user: str, name: str, *, subscribed: bool = True, timeout_s: float | None = None

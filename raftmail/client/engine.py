@@ -114,6 +114,14 @@ class Engine:
             self._numbers[key] = number
         return number
 
+    def introduce_anew(self, user: str) -> None:
+        """Names of this user may stand for other mailboxes now."""
+        connection = self._connection
+        if connection is not None:
+            for (whose, _), number in self._numbers.items():
+                if whose == user:
+                    connection.bound.pop(number, None)
+
     def write(
         self,
         body: bytes,

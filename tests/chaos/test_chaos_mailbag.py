@@ -70,6 +70,7 @@ def test_every_operation_is_asked_for_sooner_or_later() -> None:
         verbs.add(asked.verb)
     assert verbs == {
         "deliver", "save", "store", "copy", "move", "expunge", "list", "state", "body",
+        "create", "rename", "delete", "names", "look",
     }  # fmt: skip
 
 

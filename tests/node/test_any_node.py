@@ -138,3 +138,24 @@ def test_all_replicas_are_equal_by_digest(cluster: Cluster) -> None:
         report = client.admin("verify")
     assert report["equal"], report
     assert all(len(s["replicas"]) == 3 for s in report["shards"])
+
+
+def test_a_name_means_what_it_means_after_this_client_renamed_or_deleted_something(
+    cluster: Cluster,
+) -> None:
+    with cluster.client("n2") as client:
+        client.create_mailbox(USER, "Before")
+        client.save(USER, "Before", MESSAGE)
+        client.rename_mailbox(USER, "Before", "After")
+        with pytest.raises(Refused) as refused:
+            client.save(USER, "Before", MESSAGE)
+        assert refused.value.code is Code.NONEXISTENT
+        client.create_mailbox(USER, "Before")
+        client.save(USER, "Before", MESSAGE)
+        assert len(list(client.messages(USER, "Before", ALL))) == 1
+        assert len(list(client.messages(USER, "After", ALL))) == 1
+        client.delete_mailbox(USER, "Before")
+        client.rename_mailbox(USER, "After", "Before")
+        assert client.mailbox_state(USER, "Before").messages == 1
+        client.save(USER, "Before", MESSAGE)
+        assert len(list(client.messages(USER, "Before", ALL))) == 2
