@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -101,3 +101,16 @@ def save(path: Path, cluster: str, ca: Path, token_file: Path, nodes: Sequence[N
     temporary = path.with_name(f".{path.name}.new")
     temporary.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
     os.replace(temporary, path)
+
+
+def rewrite(path: Path, file: ClusterFile, nodes: Sequence[NodeEntry]) -> None:
+    """Write the file that was read from `path` with other nodes. What is below its folder stays relative to it."""
+    if path.is_dir():
+        path = path / FILE
+    folder = path.absolute().parent
+
+    def inside(one: Path) -> Path:
+        return one.relative_to(folder) if one.is_relative_to(folder) else one
+
+    kept = [replace(node, data=inside(node.data)) if node.data else node for node in nodes]
+    save(path, file.cluster, inside(file.ca), inside(file.token_file), kept)

@@ -17,6 +17,7 @@ from raftmail_cli import (
     cluster_commands,
     local_commands,
     mail_commands,
+    member_commands,
     node_commands,
     resync_commands,
 )
@@ -108,6 +109,7 @@ def completion(ctx: click.Context, shell: str) -> None:
 for _module in (
     node_commands,
     cluster_commands,
+    member_commands,
     resync_commands,
     mail_commands,
     local_commands,

@@ -194,14 +194,64 @@ def _next_steps(folder: Path, plans: Sequence[NodePlan]) -> str:
     return "\n".join(lines)
 
 
-@click.command()
-@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
-def node(folder: Path) -> None:
-    """Run one node in the foreground, from the folder that `raftmail init` made.
+class _NodeGroup(click.Group):
+    """`node DIR` runs a node; `node join` is the only other thing that can be said."""
 
-    SIGTERM and SIGINT stop it in order.
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        words = [word for word in args if not word.startswith("-")]
+        if words and words[0] not in self.commands:
+            args = ["run", *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group(cls=_NodeGroup, subcommand_metavar="[--replace] DIR | join TOKEN DIR")
+def node() -> None:
+    """Run a node, or have this machine become one.
+
+    `node DIR` runs the node of a folder in the foreground. SIGTERM and SIGINT stop it in order. With --replace, a node whose data disk was
+    lost: it gets new replicas from the others.
     """
+
+
+@node.command("run", hidden=True)
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.option("--replace", is_flag=True, help="Its data was lost: get new replicas.")
+def run_node(folder: Path, replace: bool) -> None:
+    """Run one node in the foreground, from the folder that `raftmail init` or `node join` made."""
     from raftmail.node.main import run  # the whole of a node; no other command needs it
+
+    sys.exit(run(folder, replace=replace))
+
+
+@node.command("join")
+@click.argument("token")
+@click.argument("folder", metavar="DIR", type=_FOLDER)
+@click.option("--no-run", is_flag=True, help="Make the folder and join; do not run the node.")
+@click.option(
+    "--deadline", "deadline_s", type=click.FloatRange(1, 600), default=60.0, show_default=True
+)
+@output_option
+@pass_settings
+def join_node(
+    settings: Settings, token: str, folder: Path, no_run: bool, deadline_s: float
+) -> None:
+    """Have this machine become a node, with a token of `raftmail member invite`, and run it.
+
+    What was broken off is taken up again by the same command.
+    """
+    from raftmail_cli.joining import join
+
+    made = join(settings, token, folder, deadline_s)
+    if no_run:
+        show(
+            settings.output,
+            made,
+            lambda console: console.print(
+                f"{made['name']} has joined. Run it with `raftmail node {shlex.quote(str(folder))}`."
+            ),
+        )
+        return
+    from raftmail.node.main import run
 
     sys.exit(run(folder))
 

@@ -71,13 +71,17 @@ class Settings:
             raise CliError(
                 f"--cluster {self.cluster}: this command needs the path of a cluster.json"
             )
-        path = Path(self.cluster or clusterfile.FILE)
+        path = self.cluster_path()
         if not self.cluster and not path.exists():
             raise CliError(
                 "which cluster? Give --cluster HOST:PORT,... or the path of its cluster.json, set "
                 "RAFTMAIL_CLUSTER, or go to the folder that has a cluster.json"
             )
         return clusterfile.load(path)
+
+    def cluster_path(self) -> Path:
+        """Where cluster.json is, or the folder that has it."""
+        return Path(self.cluster or clusterfile.FILE)
 
 
 def _is_path(value: str) -> bool:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -40,6 +41,7 @@ logger = logging.getLogger(__name__)
 
 ATTEMPT_S = 1.0
 ASK_OTHERS_S = 0.1
+COUNTED_S = 60.0
 
 
 @dataclass(slots=True, eq=False)
@@ -104,6 +106,8 @@ class Router:
     links: Links
     clock: Callable[[], float]
     answer_admin: Callable[[str, Mapping[str, str], float], Awaitable[JSON]] | None = None
+    commands: dict[int, Counter[str]] = field(default_factory=dict)
+    """How many writes this node took as a shard's master, by the node to which clients gave them; halved once a minute."""
     heard_revision: Callable[[str, int], None] | None = None
     """Called with a node and the revision of the cluster's state that it knows, when that is newer than `view`."""
     client: bytes = field(default_factory=lambda: os.urandom(16))
@@ -117,6 +121,7 @@ class Router:
     service: CallServer = field(init=False)
     reads: Reads = field(init=False)
     _rotation: int = 0
+    _halve_at: float = 0.0
 
     def __post_init__(self) -> None:
         self.service = CallServer(self)
@@ -140,6 +145,7 @@ class Router:
             now = self.clock()
             direct = _Direct(self, shard, now + deadline_s, request, blobs, done)
             self._direct[direct] = None
+            self.count(shard, self.node)
             replica.submit(now, request, blobs, direct)
             self.links.wake(shard)
         else:
@@ -246,6 +252,8 @@ class Router:
             del self._direct[direct]
             direct.done(self._late_in(direct.shard, unknown=True))
         self.service.tick(now)
+        if now >= self._halve_at:
+            self._halve(now)
 
     def receive(self, node: str, kind: str, payload: bytes) -> None:
         """A frame of calls or answers from another node."""
@@ -278,6 +286,20 @@ class Router:
             # What went to the master that was may never be answered: sent again, it has one effect.
             if not pending.sent_to or self._goal(pending) not in ("", pending.sent_to):
                 self._dispatch(pending)
+
+    def count(self, shard: int, node: str) -> None:
+        """A write came from a node to this one, which leads the shard."""
+        counts = self.commands.get(shard)
+        if counts is None:
+            counts = self.commands[shard] = Counter()
+        counts[node] += 1
+
+    def _halve(self, now: float) -> None:
+        self._halve_at = now + COUNTED_S
+        halved = {
+            s: Counter({n: c // 2 for n, c in m.items() if c > 1}) for s, m in self.commands.items()
+        }
+        self.commands = {shard: counts for shard, counts in halved.items() if counts}
 
     def follow(self, view: View) -> None:
         """The cluster has changed: what waits for a shard's master may find it elsewhere."""
@@ -332,7 +354,7 @@ class Router:
         target: str = "",
     ) -> None:
         """Begin a call; `done` gets its outcome or a `Failure`. See `call`."""
-        if not self.view.members(shard):
+        if not target and not self.view.members(shard):
             done(Failure(f"there is no shard {shard}", final=True))
             return
         if len(self._pending) >= PENDING_MAX:

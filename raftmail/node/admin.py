@@ -15,12 +15,16 @@ from typing import Any
 
 from raftmail import __version__
 from raftmail.cluster.router import Router
+from raftmail.cluster.state import ClusterState
 from raftmail.cluster.view import ROOT_SHARD
 from raftmail.consensus.group import NotLeader
 from raftmail.mail.service import JSON, Failure, Unavailable
 from raftmail.node.admin_resync import ResyncCalls, care_status
 from raftmail.node.config import Config
+from raftmail.node.desk import Desk
 from raftmail.node.following import Following
+from raftmail.node.observing import Observing
+from raftmail.node.operators import Operators
 from raftmail.node.replicas import Opened
 from raftmail.node.verifying import Verifying
 from raftmail.shard.replica import Replica
@@ -45,6 +49,8 @@ class Admin:
     wall: Callable[[], float]
     resync: ResyncCalls = field(init=False)
     verifying: Verifying = field(init=False)
+    observing: Observing = field(init=False)
+    operators: Operators = field(init=False)
 
     def __post_init__(self) -> None:
         name = self.config.node.name
@@ -57,10 +63,14 @@ class Admin:
             self.wall,
             float(self.config.verify.period_s),
         )
+        self.observing = Observing(self.router, self.clock)
+        desk = Desk(self.router, self.following, self.wall)
+        self.operators = Operators(self.router, self.following, desk, self._is_alive, self._sizes)
 
     async def answer(self, what: str, arguments: Mapping[str, str], deadline: float) -> JSON:
         """Raises ValueError for a call that does not exist or bad arguments, `Unavailable`."""
         handlers: dict[str, Handler] = {
+            **self.operators.handlers,
             "status": self._status,
             "status-here": self._status_here,
             "transfer": self._transfer,
@@ -68,6 +78,8 @@ class Admin:
             "state-here": self._state_here,
             **self.resync.handlers(),
             **self.verifying.handlers(),
+            "observe-here": self.observing.observe_here,
+            "change-here": self.observing.change_here,
         }
         handler = handlers.get(what)
         if handler is None:
@@ -174,6 +186,24 @@ class Admin:
         except Unavailable:
             return None
 
+    async def _is_alive(self, node: str) -> bool:
+        if node == self.config.node.name:
+            return True
+        return await self._ask_or_none(node, "status-here", {}) is not None
+
+    async def _sizes(self, state: ClusterState) -> Mapping[int, int]:
+        """The bytes of bodies in each shard, by whichever replica answers."""
+        here = self.config.node.name
+        answers = await asyncio.gather(
+            self._status_here({}, 0.0),
+            *[self._ask_or_none(n, "status-here", {}) for n in state.nodes if n != here],
+        )
+        sizes: dict[int, int] = {}
+        for answer in answers:
+            for shard, row in {} if answer is None else answer["shards"].items():
+                sizes[int(shard)] = max(sizes.get(int(shard), 0), row["blob_bytes"])
+        return sizes
+
     # -- transfer ------------------------------------------------------------------------------------
 
     def _shard_argument(self, arguments: Mapping[str, str]) -> int:
@@ -183,6 +213,12 @@ class Admin:
                 f"shard: {text!r} is no shard of this cluster (0 to {max(self.router.view.shards)})"
             )
         return int(text)
+
+    def _replica(self, shard: int) -> Replica:
+        opened = self.opened.get(shard)
+        if opened is None:
+            raise Unavailable(Failure(f"this node has no replica of shard {shard}"))
+        return opened.replica
 
     async def _transfer(self, arguments: Mapping[str, str], deadline: float) -> JSON:
         shard = self._shard_argument(arguments)
@@ -209,7 +245,7 @@ class Admin:
         return {}
 
     def _begin_transfer(self, shard: int, node: str) -> None:
-        replica = self.opened[shard].replica
+        replica = self._replica(shard)
         targets = {name: number for number, name in replica.membership.voters.items()}
         if node not in targets:
             raise ValueError(f"node: {node!r} has no replica of shard {shard}")

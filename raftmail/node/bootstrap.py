@@ -104,7 +104,7 @@ def make_cluster(
 
     Each of the `shards` for mail gets `replicas` replicas, or as many as there are nodes. `now`
     (with a time zone) is when the certificates become valid. Raises `BootstrapError`."""
-    _check(plans)
+    check_plans(plans)
     existed = folder.exists()
     if existed and (not folder.is_dir() or any(folder.iterdir())):
         raise BootstrapError(f"{folder}: is not an empty folder; name one that is new or empty")
@@ -121,7 +121,8 @@ def make_cluster(
         raise
 
 
-def _check(plans: Sequence[NodePlan]) -> None:
+def check_plans(plans: Sequence[NodePlan]) -> None:
+    """Whether nodes can be called and reached so. Raises `BootstrapError`."""
     seen: dict[str, str] = {}
     for plan in plans:
         if config.NAME.fullmatch(plan.name) is None:

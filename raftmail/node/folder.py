@@ -106,12 +106,12 @@ def mark_joined(config: Config, made: Mapping[int, int]) -> None:
     identity and without its replicas is one that lost them."""
     config.data.mkdir(parents=True, exist_ok=True, mode=0o700)
     _write_made(config.data, made)
-    joined = _joined(config)
+    joined = joined_file(config)
     for folder, name in ((config.data, "node.json"), (joined.parent, joined.name)):
         write_json(folder, name, _identity(config))
 
 
-def _joined(config: Config) -> Path:
+def joined_file(config: Config) -> Path:
     """Where it stands, off the data disk, that this worker of the node has held replicas."""
     return config.folder / ("joined.json" if config.worker == 1 else f"joined.{config.worker}.json")
 
@@ -123,7 +123,7 @@ def _identity(config: Config) -> dict[str, str | int]:
 def _check_identity(config: Config) -> bool:
     wanted = _identity(config)
     path = config.data / "node.json"
-    joined = _joined(config)
+    joined = joined_file(config)
     if path.exists():
         try:
             found = json.loads(path.read_text())

@@ -33,6 +33,7 @@ STATE_FILE = "cluster.json"
 POLL_S = 5.0
 RETRY_S = 0.5
 FETCH_S = 5.0
+REACHED_S = 0.02
 SAVE_S = 0.2
 """A changed state is written after so long, so that a row of changes is written once."""
 
@@ -104,6 +105,7 @@ class Following:
     _next_poll: float = 0.0
     _source: str = ""
     _again: bool = False
+    _said: str = ""
 
     def tick(self, now: float) -> None:
         """Let time pass: look at the own replica of the root, or ask for what is new when it is time to."""
@@ -129,6 +131,28 @@ class Following:
             self._saving.cancel()
             self._save()
         await asyncio.gather(*self._saved, return_exceptions=True)
+
+    async def newest(self, deadline_s: float) -> ClusterState:
+        """The state of now: everything that the root had acknowledged when this was asked. Raises `Unavailable`."""
+        state = self.state
+        while True:
+            answer = await self.router.query(state.question, deadline_s=deadline_s)
+            assert isinstance(answer, Configuration)
+            state = state.apply(answer)
+            if state.whole:
+                break
+        if state.revision > self.state.revision:
+            self.take(state)
+        return state
+
+    async def reached(self, revision: int, deadline_s: float) -> None:
+        """Wait until this node knows a revision, within the deadline."""
+        deadline = self.loop.time() + deadline_s
+        while self.state.revision < revision and self.loop.time() < deadline:
+            self._read_own()
+            if self.state.revision < revision:
+                self._fetch_soon("")
+                await asyncio.sleep(REACHED_S)
 
     def _read_own(self) -> bool:
         """Take over what the own replica of the root has applied; False when there is none that can be read."""
@@ -163,8 +187,12 @@ class Following:
             state = await self._asked(self._source)
             if state.revision > self.state.revision:
                 self.take(state)
-        except Unavailable:
+            self._said = ""
+        except Unavailable as e:
             wait_s = RETRY_S
+            if str(e) != self._said:
+                self._said = str(e)
+                logger.info("the root cannot be asked what is new: %s", e)
         except (BadState, ValueError) as e:
             logger.warning("what the root answers cannot be read: %s", e)
         finally:

@@ -26,6 +26,7 @@ from raftmail.consensus.engine import WrongEngine, check_version
 from raftmail.consensus.journal import JournalError
 from raftmail.node.config import Config, ConfigError, load
 from raftmail.node.folder import FolderError
+from raftmail.node.joining import begin_replacing
 from raftmail.node.node import Node
 from raftmail.node.workers import Watch
 from raftmail.storage.blobs import BlobsDamaged
@@ -55,13 +56,15 @@ _START_ERRORS = (
 )
 
 
-def run(path: Path) -> int:
-    """Run the node of a configuration file (or its folder) until SIGTERM or SIGINT, as one process or as several workers.
-    Returns the exit code."""
+def run(path: Path, *, replace: bool = False) -> int:
+    """Run the node of a configuration file (or its folder) until SIGTERM or SIGINT, as one process or as several workers; with
+    `replace`, one whose data was lost, which gets new replicas from the others. Returns the exit code."""
     try:
         check_version()
         config = load(path)
-    except (ConfigError, WrongEngine) as e:
+        if replace:
+            begin_replacing(config)
+    except (ConfigError, FolderError, WrongEngine) as e:
         return _refuse(e)
     _log_as(config.node.name)
     if config.node.workers > 1:

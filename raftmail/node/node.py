@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import logging
 import ssl
 from collections.abc import Callable, Mapping, Sequence
@@ -12,17 +13,20 @@ from datetime import UTC, datetime
 
 from raftmail.cluster.calls import FrameKind as ClusterFrame
 from raftmail.cluster.calls import encode_revision
+from raftmail.cluster.records import Invite
 from raftmail.cluster.router import Router
 from raftmail.cluster.state import ClusterState
 from raftmail.cluster.view import ROOT_SHARD
 from raftmail.lmtp import LmtpConfig, ServerConfig
 from raftmail.lmtp.server import LmtpServer
+from raftmail.mail.service import Unavailable
 from raftmail.node.admin import Admin
 from raftmail.node.config import Config, ConfigError
 from raftmail.node.delivery import Delivery
 from raftmail.node.enrolment import Enrolment
-from raftmail.node.folder import DataFolder
+from raftmail.node.folder import DataFolder, FolderError
 from raftmail.node.following import Following, load_state, peers_of, save_state
+from raftmail.node.joining import end_replacing, is_replacing
 from raftmail.node.operating import Operating
 from raftmail.node.reconcile import plan
 from raftmail.node.runner import Runner
@@ -40,6 +44,7 @@ logger = logging.getLogger(__name__)
 TICK_S = 0.03
 STOP_GRACE_S = 5.0
 HAND_OVER_S = 1.0
+REPLACE_S = 10.0
 _CLUSTER_FRAMES = frozenset(ClusterFrame)
 
 
@@ -103,20 +108,41 @@ class Node:
             self.wall,
         )
         router.answer_admin = admin.answer
-        self._operating = Operating(loop, router, following)
+        self._operating = Operating(loop, router, following, admin.answer)
         if folder.is_founding:
             # What the cluster begins with is kept before anything is made by it: without it, a node is one that comes later.
             save_state(config.data, state)
         if config.worker == 1 and config.node.workers > 1:
             self._enrolment = Enrolment(config, loop, router)
-        first = plan(state, config.node.name, folder.made)
-        table.open_all(first.open, state)
+        if not is_replacing(config):
+            table.open_all(plan(state, config.node.name, folder.made).open, state)
         front, context = await self._listen_to_peers(router)
         self._tick()
         if not state.shards:
             logger.info("asking the other nodes what the cluster is")
             await following.known.wait()
+        if is_replacing(config):
+            await self._replace_disk(admin)
         await self._listen_to_clients(front, context)
+
+    async def _replace_disk(self, admin: Admin) -> None:
+        """Have the cluster give this node new replica ids for those that it lost. Until then nothing is opened."""
+        config = self.config
+        arguments = {"name": config.node.name, "by": "the node itself"}
+        revision = 0
+        while not revision or self._state.revision < revision:
+            try:
+                if not revision:
+                    answer = await admin.answer("replace", arguments, self.loop.time() + REPLACE_S)
+                    revision = int(answer["revision"])
+            except Unavailable as e:
+                logger.info("the root cannot be asked for new replicas yet: %s", e)
+            except ValueError as e:
+                raise FolderError(f"{config.data}: the disk cannot be replaced: {e}") from None
+            await asyncio.sleep(0.2)
+        logger.info("the cluster gives this node new replicas for those that were lost")
+        end_replacing(config)
+        self._reconcile_soon()
 
     async def _listen_to_peers(self, router: Router) -> tuple[FrontEnd, ssl.SSLContext]:
         config = self.config
@@ -137,6 +163,7 @@ class Node:
             self.wall,
             token,
             WireLimits(connections_max=config.mail.client_connections_max),
+            self._invitation,
         )
         self._net = net = PeerNet(
             config.node.name,
@@ -301,6 +328,13 @@ class Node:
                 if node not in state.members(ROOT_SHARD):
                     self._tell_revision(node)
         self._reconcile_soon()
+        if self._operating is not None:
+            self._operating.changed()
+
+    def _invitation(self, invite: str) -> bytes | None:
+        """The sealed bundle of an invitation, for a machine that is no node yet."""
+        found = self._state.find(Invite, invite)
+        return None if found is None or found.used else base64.b64decode(found.bundle)
 
     def _tell_revision(self, node: str) -> None:
         self.send(node, ROOT_SHARD, ClusterFrame.STATE, (encode_revision(self._state.revision),))
@@ -324,6 +358,8 @@ class Node:
         while self._stale and not self._stopping:
             self._stale = False
             await self._net.set_peers(*peers_of(self._state, self.config))
+            if is_replacing(self.config):
+                return
             wanted = plan(self._state, name, self._folder.made)
             for shard in wanted.give_up:
                 await table.give_up(shard)
@@ -382,9 +418,8 @@ class Node:
             return
         runner = self._runners.get(shard)
         if runner is None:
-            logger.warning(
-                "from %s: a frame for shard %d, which this node does not hold", node, shard
-            )
+            # A replica that comes or goes: the sender is ahead of this node, or behind it.
+            logger.debug("from %s: a frame for shard %d, which is not open here", node, shard)
             return
         try:
             runner.replica.receive(self.loop.time(), node, kind, payload)

@@ -1,41 +1,81 @@
-"""What the root's master does for the cluster: it writes down what the cluster begins with, and carries out what operators asked for."""
+"""What the root's master does for the cluster: it writes down what the cluster begins with, and carries out what operators asked for.
+
+Each round it looks at all nodes and has `cluster.operator.next_steps` say what to do now. It keeps nothing that matters: whoever leads the
+root next begins with what the root's records and the groups say. A step that fails is decided anew in the next round.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
+from raftmail.cluster.operator import next_steps
 from raftmail.cluster.router import Router
-from raftmail.cluster.state import genesis_command
+from raftmail.cluster.state import ClusterState, genesis_command
+from raftmail.cluster.steps import (
+    AddLearner,
+    Configure,
+    Observed,
+    ObservedShard,
+    Promote,
+    RemoveReplica,
+    Step,
+    Transfer,
+)
 from raftmail.cluster.view import ROOT_SHARD
 from raftmail.mail.results import Refused
-from raftmail.mail.service import Unavailable
+from raftmail.mail.service import JSON, Unavailable
 from raftmail.node.following import Following
+from raftmail.node.observing import Hearing, read_shards
 
 logger = logging.getLogger(__name__)
 
-PERIOD_S = 0.25
+BUSY_S = 0.2
+"""Between two rounds while there is something to do."""
+CALM_S = 2.0
+"""Between two rounds while everything is as it should be."""
 GENESIS_S = 5.0
+STEP_S = 5.0
+OBSERVE_S = 2.0
+UNREACHED_S = 0.5
+"""How long a node is waited for to which there is no link: it may answer through another one."""
+
+Here = Callable[[str, Mapping[str, str], float], Awaitable[JSON]]
 
 
 @dataclass(slots=True)
 class Operating:
-    """Works while this node leads the root, one round at a time. Whoever leads next goes on from what the root has written."""
+    """Works while this node leads the root, one round at a time. `here` answers administrative calls for this node itself."""
 
     loop: asyncio.AbstractEventLoop
     router: Router
     following: Following
+    here: Here
+    observed: Observed | None = None
+    """What the last round saw; None while this node does not lead the root."""
+    _hearing: Hearing | None = None
     _task: asyncio.Task[None] | None = None
     _next: float = 0.0
+    _calm: bool = False
+    _said: dict[str, str] = field(default_factory=dict)
 
     def tick(self, now: float) -> None:
         """Begin a round when it is time to."""
         root = self.router.replicas.get(ROOT_SHARD)
-        if root is None or not root.group.accepts or self._task is not None or now < self._next:
+        if root is None or not root.group.accepts:
+            self._hearing = self.observed = None
             return
-        self._task = self.loop.create_task(self._round())
-        self._task.add_done_callback(self._done)
+        if self._task is None and now >= self._next:
+            self._task = self.loop.create_task(self._round(root.machine.index.config.revision))
+            self._task.add_done_callback(self._done)
+
+    def changed(self) -> None:
+        """The cluster's state has changed: there may be something to do."""
+        self._next = 0.0
 
     async def close(self) -> None:
         """Stop; what is under way is told by the root's records to whoever goes on."""
@@ -45,17 +85,24 @@ class Operating:
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._task = None
-        self._next = self.loop.time() + PERIOD_S
+        self._next = self.loop.time() + (CALM_S if self._calm else BUSY_S)
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.error("a round of the root's master failed", exc_info=error)
 
-    async def _round(self) -> None:
-        root = self.router.replicas[ROOT_SHARD]
+    async def _round(self, revision: int) -> None:
+        self._calm = False
         try:
-            if not root.machine.index.config.revision:
+            if not revision:
                 await self._write_genesis()
+                return
+            state = await self.following.newest(OBSERVE_S)
         except Unavailable as e:
             logger.info("the root's master goes on later: %s", e)
+            return
+        self.observed = observed = await self._observe(state)
+        steps = next_steps(state, observed, self.loop.time())
+        await asyncio.gather(*[self._carry_out(step, observed) for step in steps])
+        self._calm = not steps and not _unsettled(state)
 
     async def _write_genesis(self) -> None:
         """The first records of a new cluster. Refused when somebody else has written them meanwhile."""
@@ -63,3 +110,95 @@ class Operating:
         executed = await self.router.execute(command, deadline_s=GENESIS_S)
         if not isinstance(executed.result, Refused):
             logger.info("wrote down what the cluster begins with, %d records", len(command.puts))
+
+    # -- looking -------------------------------------------------------------------------------------
+
+    async def _observe(self, state: ClusterState) -> Observed:
+        now = self.loop.time()
+        if self._hearing is None:
+            self._hearing = Hearing(now, {})
+        nodes = state.nodes
+        answers = await asyncio.gather(*[self._ask(node) for node in nodes])
+        shards: dict[int, ObservedShard] = {}
+        commands: dict[int, Counter[str]] = {}
+        heard = {}
+        for node, answer in zip(nodes, answers, strict=True):
+            try:
+                led = {} if answer is None else read_shards(node, answer)
+                heard[node] = self._hearing.note(node, self.loop.time(), answer)
+            except (KeyError, ValueError, TypeError) as e:
+                logger.warning("what %s answers cannot be understood: %r", node, e)
+                heard[node] = self._hearing.note(node, self.loop.time(), None)
+                continue
+            shards |= led
+            for number, counts in {} if answer is None else answer["commands"].items():
+                commands.setdefault(int(number), Counter()).update(counts)
+        return Observed(shards, heard, commands)
+
+    async def _ask(self, node: str) -> Any:
+        try:
+            if node == self.router.node:
+                return await self.here("observe-here", {}, self.loop.time() + OBSERVE_S)
+            wait_s = OBSERVE_S if self.router.links.is_up(node) else UNREACHED_S
+            return await self.router.ask(node, "observe-here", {}, wait_s)
+        except Unavailable:
+            return None
+
+    # -- doing ---------------------------------------------------------------------------------------
+
+    async def _carry_out(self, step: Step, observed: Observed) -> None:
+        try:
+            if isinstance(step, Configure):
+                await self._configure(step)
+            else:
+                await self._have_done(step, observed)
+        except (Unavailable, ValueError) as e:
+            what = f"{type(step).__name__} {getattr(step, 'shard', '')}"
+            if self._said.get(what) != str(e):
+                self._said[what] = str(e)
+                logger.info("%s: not yet: %s", what, e)
+
+    async def _configure(self, step: Configure) -> None:
+        executed = await self.router.execute(step.change.command, deadline_s=STEP_S)
+        if not isinstance(executed.result, Refused):
+            logger.info("%s", step.why or "wrote down a change of the cluster")
+
+    async def _have_done(
+        self, step: AddLearner | Promote | RemoveReplica | Transfer, observed: Observed
+    ) -> None:
+        master = observed.shards[step.shard].master
+        arguments = {"shard": str(step.shard)}
+        if isinstance(step, Transfer):
+            what = "transfer-here"
+            arguments["node"] = step.node
+            text = f"master to {step.node} ({step.why})" if step.why else f"master to {step.node}"
+        else:
+            what = "change-here"
+            action = _ACTIONS[type(step)]
+            arguments |= {
+                "id": str(step.id),
+                "action": action,
+                "voters": ",".join(map(str, step.seen[0])),
+                "learners": ",".join(map(str, step.seen[1])),
+            }
+            text = f"{action} replica {step.id}"
+            if isinstance(step, AddLearner):
+                arguments["node"] = step.node
+                text += f" on {step.node}"
+        if master == self.router.node:
+            await self.here(what, arguments, self.loop.time() + STEP_S)
+        else:
+            await self.router.ask(master, what, arguments, STEP_S)
+        logger.info("shard %d: %s", step.shard, text)
+
+
+_ACTIONS: dict[type[Any], str] = {AddLearner: "add", Promote: "promote", RemoveReplica: "remove"}
+
+
+def _unsettled(state: ClusterState) -> bool:
+    """Whether some replica is about to come or to go."""
+    return any(
+        replica.state != "voter"
+        for shard in state.every_shard.values()
+        for replica in shard.replicas
+    )

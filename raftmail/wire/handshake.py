@@ -124,8 +124,8 @@ def check_hello(
         raise HelloRefused(f"this is node {node}, not {hello.to}: is the address right?")
     if hello.node in removed:
         raise HelloRefused(
-            f"node {hello.node} was removed from the cluster; to bring the machine back, invite it"
-            " again and have it join with an empty folder"
+            f"node {hello.node} was removed from the cluster; to bring the machine back, invite it under"
+            " another name and have it join with an empty folder"
         )
     if hello.node not in peers:
         raise HelloRefused(f"node {hello.node} is no member that {node} knows")

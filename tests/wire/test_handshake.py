@@ -112,7 +112,7 @@ def test_of_two_hellos_that_cross_exactly_one_side_yields() -> None:
 
 def test_a_removed_node_is_told_that_it_was_removed_and_how_it_comes_back() -> None:
     with pytest.raises(
-        HelloRefused, match=r"node b was removed from the cluster.* invite it again"
+        HelloRefused, match=r"node b was removed from the cluster.* invite it under another name"
     ):
         check_hello(
             HELLO,

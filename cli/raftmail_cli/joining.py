@@ -1,0 +1,103 @@
+"""`node join`: from a token to a folder that the cluster knows."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from raftmail.client import ClientError, Refused
+from raftmail.client.invitation import fetch_invitation
+from raftmail.node import joining
+from raftmail.node.config import Config, ConfigError, load
+from raftmail.node.folder import FolderError
+from raftmail.node.invitation import BadInvitation, Token
+from raftmail.wire.tls import TlsError
+from raftmail_cli.errors import CliError, TryLater
+from raftmail_cli.session import JSON, Where
+from raftmail_cli.settings import Settings
+
+_FETCH_S = 5.0
+_AGAIN_S = 0.5
+
+
+def join(settings: Settings, text: str, folder: Path, deadline_s: float) -> JSON:
+    """Make the folder of the invited node, and have the cluster take it in. Raises `CliError`; of a node that is not taken in,
+    nothing is left."""
+    deadline = time.monotonic() + deadline_s
+    existed = folder.exists()
+    try:
+        token = Token.decode(text)
+        begun = joining.begun_by(folder)
+        if begun != token.invite:
+            if begun:
+                raise CliError(
+                    f"{folder}: was begun with another token; name a folder that is new or empty"
+                )
+            joining.make_folder(folder, token.invite, token.open(_fetch(token, deadline)))
+        config = load(folder)
+        answer = _tell(settings, token, config, deadline, again=bool(begun))
+    except (BadInvitation, FolderError, ConfigError, TlsError) as error:
+        raise CliError(str(error)) from None
+    except _NotTaken as error:
+        joining.clear_folder(folder, existed=existed)
+        raise CliError(str(error)) from None
+    joining.finish(folder)
+    return {"name": config.node.name, "folder": folder, "revision": answer["revision"]}
+
+
+class _NotTaken(Exception):
+    """The cluster does not want the node."""
+
+
+def _fetch(token: Token, deadline: float) -> bytes:
+    """The sealed bundle, from the first node that has it."""
+    said = "no node answers"
+    while True:
+        refusals = 0
+        for address, tls in token.addresses:
+            try:
+                return fetch_invitation(address, token.invite, tls=tls, timeout_s=_FETCH_S)
+            except Refused as error:
+                refusals += 1
+                said = error.text
+            except ClientError as error:
+                said = str(error)
+        if refusals == len(token.addresses):
+            raise CliError(
+                f"{said}: it was used, withdrawn or has expired; ask for a new one (`raftmail member invite`)"
+            )
+        if time.monotonic() > deadline:
+            raise TryLater(f"the invitation could not be fetched: {said}")
+        time.sleep(_AGAIN_S)
+
+
+def _tell(
+    settings: Settings, token: Token, config: Config, deadline: float, *, again: bool
+) -> JSON:
+    """Have the cluster take the node in. What is asked once more after a lost answer is known for what it is."""
+    secret = (config.folder / config.tls.token_file).read_text(encoding="ascii").strip()
+    ca = config.folder / config.tls.ca
+    arguments = {
+        "id": token.invite,
+        "name": config.node.name,
+        "peer": config.listen.peer,
+        "client": config.listen.client,
+        "lmtp": config.listen.lmtp,
+        **joining.place_of(config.folder),
+    }
+    while True:
+        for address, tls in token.addresses:
+            where = Where((address,), ca if tls else None, secret, _FETCH_S)
+            try:
+                with settings.opener(where) as session:
+                    if again:
+                        arguments["again"] = "yes"
+                    return session.admin("join", arguments)
+            except TryLater as error:
+                said = str(error)
+                again = True  # it may have been done
+            except CliError as error:
+                raise _NotTaken(str(error)) from None
+        if time.monotonic() > deadline:
+            raise TryLater(f"the cluster could not be told: {said}; run the same command again")
+        time.sleep(_AGAIN_S)

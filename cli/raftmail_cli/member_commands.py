@@ -1,0 +1,363 @@
+"""`member`: which nodes a cluster has, how others come, and how they go."""
+
+from __future__ import annotations
+
+import getpass
+import socket
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from rich.console import Console
+
+from raftmail_cli import clusterfile
+from raftmail_cli.clusterfile import NodeEntry
+from raftmail_cli.errors import REFUSED, CliError
+from raftmail_cli.output import duration, make_table, show
+from raftmail_cli.session import JSON
+from raftmail_cli.settings import Settings, common_options, pass_settings
+from raftmail_cli.watching import admin, watch
+
+if TYPE_CHECKING:
+    from raftmail.node.bootstrap import NodePlan
+
+_DAY_S = 86_400
+
+
+def asker() -> str:
+    """Who asks for a change: it is kept with what was asked."""
+    try:
+        return f"{getpass.getuser()}@{socket.gethostname()}"
+    except (OSError, KeyError):
+        return ""
+
+
+@click.group()
+def member() -> None:
+    """Nodes: invite, drain, remove and replace them."""
+
+
+@member.command("invite")
+@click.argument("node", metavar="NAME=HOST:PORT")
+@click.option("--client", help="Where it listens for clients  [default: the port + 1]")
+@click.option("--lmtp", help='Where it takes mail; "" for nowhere  [default: the port + 2]')
+@click.option("--zone", default="", help="What fails together: a data centre, a rack.")
+@click.option("--host", default="", help="The machine below the zone, if it has several nodes.")
+@click.option("--label", "labels", multiple=True, help="For rules that choose nodes. Repeat.")
+@click.option(
+    "--capacity",
+    type=click.IntRange(1, 100_000),
+    default=100,
+    show_default=True,
+    help="Its share, in comparison to the others.",
+)
+@click.option(
+    "--hours",
+    type=click.FloatRange(0.01, 720),
+    default=24.0,
+    show_default=True,
+    help="How long the token is good.",
+)
+@click.option(
+    "--ca-folder",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Where ca.pem and ca.key are  [default: the folder that `init` made]",
+)
+@common_options
+@pass_settings
+def invite(
+    settings: Settings,
+    node: str,
+    client: str | None,
+    lmtp: str | None,
+    zone: str,
+    host: str,
+    labels: tuple[str, ...],
+    capacity: int,
+    hours: float,
+    ca_folder: Path | None,
+) -> None:
+    """Invite a new node. Prints a token; `raftmail node join TOKEN DIR` uses it, once, on the new machine.
+
+    Needs the cluster's authority (ca/ca.key), which no node has.
+    """
+    from raftmail.node.bootstrap import BootstrapError, NodePlan, check_plans, split_address
+
+    name, equals, peer = node.partition("=")
+    if not equals:
+        raise click.UsageError(f"{node!r} is not NAME=HOST:PORT")
+    try:
+        _, port = split_address(peer)
+        if port > 65533 and (client is None or lmtp is None):
+            raise ValueError("take a port up to 65533; two more follow it")
+        base = peer.rpartition(":")[0]
+        plan = NodePlan(
+            name,
+            peer,
+            f"{base}:{port + 1}" if client is None else client,
+            f"{base}:{port + 2}" if lmtp is None else lmtp,
+        )
+        check_plans([plan])
+    except (BootstrapError, ValueError) as error:
+        raise CliError(str(error)) from None
+    place = {
+        "zone": zone,
+        "host": host,
+        "labels": ",".join(labels),
+        "capacity": str(capacity),
+    }
+    file = settings.cluster_file()
+    expires_s = int(time.time() + hours * 3600)
+    token = _invite(settings, file, ca_folder or file.ca.parent, plan, place, expires_s)
+    entry = NodeEntry(name, peer, plan.client, plan.lmtp, tls=plan.needs_tls)
+    others = [one for one in file.nodes if one.name != name]
+    clusterfile.rewrite(settings.cluster_path(), file, [*others, entry])
+    value = {"name": name, "peer": peer, "expires_s": expires_s, "token": token}
+    show(settings.output, value, lambda console: _tell_token(console, plan, token, hours))
+
+
+def _invite(
+    settings: Settings,
+    file: clusterfile.ClusterFile,
+    ca_folder: Path,
+    plan: NodePlan,
+    place: dict[str, str],
+    expires_s: int,
+) -> str:
+    import base64
+
+    from raftmail.node.invitation import Bundle, Token
+    from raftmail.wire import tls
+
+    try:
+        ca = tls.load(ca_folder / "ca.pem", ca_folder / "ca.key")
+        if tls.cluster_of(ca.certificate) != file.cluster:
+            raise CliError(f"{ca_folder}: is the authority of another cluster")
+        pair = tls.issue(ca, plan.name, plan.hosts, datetime.now(UTC))
+    except (tls.TlsError, ValueError) as error:
+        raise CliError(f"{error}; --ca-folder names the folder of the authority") from None
+    with settings.connect() as session:
+        known = session.admin("nodes", {})
+        there = [n for n in known["nodes"] if n["state"] != "removed"]
+        addresses = tuple((n.client, n.tls) for n in file.nodes if n.client)
+        token = Token.new(addresses, ca.certificate)
+        bundle = Bundle(
+            file.cluster,
+            known["shards"],
+            known["replicas"],
+            plan.name,
+            plan.peer,
+            plan.client,
+            plan.lmtp,
+            {n["name"]: n["peer"] for n in there if "." not in n["name"]},
+            ca.certificate.decode(),
+            pair.certificate.decode(),
+            pair.key.decode(),
+            file.token_file.read_text(encoding="ascii").strip(),
+            place,
+        )
+        session.admin(
+            "invite",
+            {
+                "id": token.invite,
+                "name": plan.name,
+                "peer": plan.peer,
+                "expires_s": str(expires_s),
+                "bundle": base64.b64encode(token.seal(bundle)).decode(),
+            },
+        )
+    return token.encode()
+
+
+def _tell_token(console: Console, plan: NodePlan, token: str, hours: float) -> None:
+    console.print(
+        f"Node {plan.name} is invited at {plan.peer}, for {duration(hours * 3600)}. On its machine, run"
+    )
+    console.print()
+    console.out(f"  raftmail node join {token} {plan.name}")
+    console.print()
+    console.print("The token is a secret until it is used: who has it can be that node.")
+
+
+@member.command("list")
+@common_options
+@pass_settings
+def list_members(settings: Settings) -> None:
+    """Show the nodes of the cluster, and invitations that are open."""
+    with settings.connect() as session:
+        answer = session.admin("nodes", {})
+        answer["invitations"] = session.admin("invitations", {})["invitations"]
+    show(settings.output, answer, lambda console: _render_members(console, answer))
+
+
+def _render_members(console: Console, answer: JSON) -> None:
+    rows = []
+    for node in answer["nodes"]:
+        if node["state"] == "removed":
+            continue
+        moving = [f"{node[what]} {what}" for what in ("joining", "leaving") if node[what]]
+        where = "/".join(filter(None, (node["zone"], node["host"])))
+        rows.append(
+            (
+                node["name"],
+                node["state"],
+                node["replicas"],
+                ", ".join(moving) or "-",
+                node["capacity"],
+                where or "-",
+                ",".join(node["labels"]) or "-",
+                node["peer"],
+            )
+        )
+    columns = ("node", "state", "replicas", "moving", "capacity", "zone/host", "labels", "address")
+    console.print(make_table(columns, rows, right=("replicas", "capacity")))
+    gone = [node["name"] for node in answer["nodes"] if node["state"] == "removed"]
+    if gone:
+        console.print(f"\nRemoved: {', '.join(gone)}.")
+    waiting = [one for one in answer["invitations"] if one["state"] == "open"]
+    for one in waiting:
+        left = duration(max(0.0, one["expires_s"] - time.time()))
+        console.print(f"\nInvited: {one['name']} at {one['peer']}, for {left} more ({one['id']}).")
+
+
+@member.command("show")
+@click.argument("name")
+@common_options
+@pass_settings
+def show_member(settings: Settings, name: str) -> None:
+    """Show a node: what it holds, and what is being done with it."""
+    answer = admin(settings, "node", {"name": name})
+    show(settings.output, answer, lambda console: _render_member(console, answer))
+
+
+def _render_member(console: Console, answer: JSON) -> None:
+    shown = ("name", "state", "peer", "client", "lmtp", "zone", "host", "capacity")
+    rows = [(key, answer[key] or "-") for key in shown]
+    rows.append(("labels", ",".join(answer["labels"]) or "-"))
+    rows.append(("replicas", answer["replicas"]))
+    console.print(make_table(("", "value"), rows))
+    moving = [row for row in answer["held"] if row["state"] != "voter"]
+    if moving:
+        console.print()
+        cells = [(row["shard"], row["id"], row["state"]) for row in moving]
+        console.print(make_table(("shard", "replica", "state"), cells))
+    for one in answer["operations"]:
+        began = duration(max(0.0, time.time() - one["began_s"]))
+        by = f" by {one['by']}" if one["by"] else ""
+        console.print(f"\n{one['kind']}{by}, {began} ago: {one['state']}, {one['left']} left")
+
+
+@member.command("drain")
+@click.argument("name")
+@click.option(
+    "--wait", is_flag=True, help="Watch until it is empty; Ctrl-C ends the watching only."
+)
+@common_options
+@pass_settings
+def drain(settings: Settings, name: str, wait: bool) -> None:
+    """Empty a node: its masters go to others, then its replicas are made elsewhere and taken away.
+
+    It goes on without this command; run it again, or `member show`, to look how far it is. `member undrain` takes it back.
+    """
+    answer = _drain(settings, name, again=wait)
+    if wait:
+        answer = watch(settings, "node", {"name": name}, _held, f"draining {name}")
+    show(settings.output, answer, lambda console: console.print(_drained(answer, wait=wait)))
+
+
+def _drain(settings: Settings, name: str, *, again: bool) -> JSON:
+    with settings.connect() as session:
+        if again and session.admin("node", {"name": name})["state"] == "draining":
+            return session.admin("node", {"name": name})
+        return session.admin("drain", {"name": name, "by": asker()})
+
+
+def _held(answer: JSON) -> int:
+    if answer["state"] == "active":
+        raise CliError(f"{answer['name']} is not being drained any more: somebody took it back")
+    return int(answer["replicas"])
+
+
+def _drained(answer: JSON, *, wait: bool) -> str:
+    name = answer["name"]
+    if wait or not answer["replicas"]:
+        return f"{name} is empty. `raftmail member remove {name}` takes it out of the cluster."
+    return (
+        f"{name} is being drained, {answer['replicas']} replicas are left. "
+        f"`raftmail member drain {name} --wait` watches it."
+    )
+
+
+@member.command("undrain")
+@click.argument("name")
+@common_options
+@pass_settings
+def undrain(settings: Settings, name: str) -> None:
+    """Keep a node after all. What has left it stays where it is."""
+    answer = admin(settings, "undrain", {"name": name})
+    show(settings.output, answer, lambda console: console.print(f"{name} stays."))
+
+
+@member.command("remove")
+@click.argument("name")
+@click.option("--force", is_flag=True, help="It is dead and will not come back.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@common_options
+@pass_settings
+def remove(settings: Settings, name: str, force: bool, yes: bool) -> None:
+    """Take an empty node out of the cluster for ever; drain it first.
+
+    With --force, a dead one: its replicas are made anew from the others. What this puts at risk is shown first.
+    """
+    arguments = {"name": name, "by": asker()}
+    if force:
+        arguments["force"] = "yes"
+        if not yes:
+            _ask_before_force(settings, name)
+    answer = admin(settings, "remove", arguments)
+    _drop_entry(settings, name)
+    show(settings.output, answer, lambda console: console.print(f"{name} is removed."))
+
+
+def _ask_before_force(settings: Settings, name: str) -> None:
+    answer = admin(settings, "node", {"name": name, "risk": "yes"})
+    click.echo(
+        f"{name} holds {answer['replicas']} replicas; they are made anew from the others.", err=True
+    )
+    for line in answer["at_risk"]:
+        click.echo(f"AT RISK: {line}", err=True)
+    if not click.confirm(f"Remove {name} for ever?", err=True):
+        sys.exit(REFUSED)
+
+
+def _drop_entry(settings: Settings, name: str) -> None:
+    """Take a removed node out of cluster.json, if that is where the cluster was found."""
+    try:
+        file = settings.cluster_file()
+    except CliError:
+        return
+    left = [entry for entry in file.nodes if entry.name != name]
+    if len(left) != len(file.nodes):
+        clusterfile.rewrite(settings.cluster_path(), file, left)
+
+
+@member.command("replace")
+@click.argument("name")
+@common_options
+@pass_settings
+def replace(settings: Settings, name: str) -> None:
+    """Say how a node whose disk was lost comes back. Nothing is done from here: the node does it itself."""
+    answer = admin(settings, "node", {"name": name})
+    text = (
+        f"On the machine of {name}, with its folder as it is and its data folder empty or moved away, run\n\n"
+        f"  raftmail node --replace DIR\n\n"
+        f"It gets {answer['replicas']} new replicas from the others. `raftmail member show {name}` tells how far it is. When the folder is "
+        f"lost too, remove the node (`raftmail member remove {name} --force`) and invite another in its place."
+    )
+    show(settings.output, answer, lambda console: console.print(text))
+
+
+COMMANDS = [member]

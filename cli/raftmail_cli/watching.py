@@ -1,0 +1,84 @@
+"""Watching what takes long: it goes on without whoever looks, and can be looked at again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from raftmail_cli.errors import TryLater
+from raftmail_cli.output import Format, make_console
+from raftmail_cli.session import JSON
+from raftmail_cli.settings import Settings
+
+POLL_S = 0.5
+_PATIENCE_S = 60.0
+"""For so long no node may answer before watching ends; what is watched goes on."""
+
+
+def watch(
+    settings: Settings,
+    what: str,
+    arguments: Mapping[str, str],
+    left_of: Callable[[JSON], int],
+    title: str,
+) -> JSON:
+    """Ask `what` again and again until nothing is left, showing how much is. Returns the last answer. Ctrl-C ends the watching alone.
+
+    Raises `CliError`, among them `TryLater` when no node answers for a minute."""
+    console = make_console(stderr=True)
+    if settings.output is Format.JSON or not console.is_terminal:
+        return _poll(settings, what, arguments, left_of, lambda left: _say(console, title, left))
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.fields[left]} left"),
+    )
+    with Progress(*columns, TimeElapsedColumn(), console=console, transient=True) as progress:
+        task = progress.add_task(title, total=None, left="?")
+
+        def show(left: int) -> None:
+            total = max(progress.tasks[0].total or 0, left)
+            progress.update(task, total=total, completed=total - left, left=left)
+
+        return _poll(settings, what, arguments, left_of, show)
+
+
+def _say(console: Console, title: str, left: int) -> None:
+    console.print(f"{title}: {left} left")
+
+
+def _poll(
+    settings: Settings,
+    what: str,
+    arguments: Mapping[str, str],
+    left_of: Callable[[JSON], int],
+    told: Callable[[int], None],
+) -> JSON:
+    before = -1
+    give_up = time.monotonic() + _PATIENCE_S
+    while True:
+        try:
+            with settings.connect() as session:
+                while True:
+                    answer = session.admin(what, arguments)
+                    give_up = time.monotonic() + _PATIENCE_S
+                    left = left_of(answer)
+                    if left != before:
+                        before = left
+                        told(left)
+                    if not left:
+                        return answer
+                    time.sleep(POLL_S)
+        except TryLater:
+            if time.monotonic() > give_up:
+                raise
+            time.sleep(POLL_S)
+
+
+def admin(settings: Settings, what: str, arguments: Mapping[str, str]) -> JSON:
+    """One administrative call. Raises `CliError`."""
+    with settings.connect() as session:
+        return session.admin(what, arguments)

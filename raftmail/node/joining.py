@@ -1,0 +1,110 @@
+"""A node's folder that is made from an invitation, and one whose data disk was lost: how either comes to take part.
+
+A folder that joins notes which invitation it is for until the cluster has taken it in, so that what was broken off can be run again; it
+is marked as one that has joined before the cluster is told, so that it never takes itself for a founder. A folder whose disk is replaced
+keeps a note beside its data until the cluster has given it new replica ids: until then it opens no replica.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+from raftmail.node import bootstrap
+from raftmail.node.bootstrap import NodePlan
+from raftmail.node.config import Config, Member, load
+from raftmail.node.folder import FolderError, joined_file, mark_joined, write_json
+from raftmail.node.invitation import Bundle
+from raftmail.wire import tls
+
+INVITATION_FILE = "invitation.json"
+REPLACING_FILE = "replacing.json"
+
+
+def begun_by(folder: Path) -> str:
+    """The invitation for which a folder was begun and not finished; "" when it was not."""
+    try:
+        return str(json.loads((folder / INVITATION_FILE).read_text())["invite"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+
+
+def make_folder(folder: Path, invite: str, bundle: Bundle) -> None:
+    """Make the folder of an invited node, which must be empty or missing. Raises `FolderError`, OSError, `config.ConfigError`."""
+    existed = folder.exists()
+    if existed and (not folder.is_dir() or any(folder.iterdir())):
+        raise FolderError(f"{folder}: is not an empty folder; name one that is new or empty")
+    plan = NodePlan(bundle.name, bundle.peer, bundle.client, bundle.lmtp)
+    try:
+        bootstrap.write_node(
+            folder,
+            bundle.cluster,
+            plan,
+            {name: Member(peer) for name, peer in [*bundle.seeds.items(), (plan.name, plan.peer)]},
+            bundle.shards,
+            bundle.replicas,
+            tls.Pair(bundle.certificate.encode(), bundle.key.encode()),
+            bundle.ca.encode(),
+            bundle.token,
+        )
+        mark_joined(load(folder), {})
+        write_json(folder, INVITATION_FILE, {"invite": invite, "place": dict(bundle.place)})
+    except BaseException:
+        clear_folder(folder, existed=existed)
+        raise
+
+
+def clear_folder(folder: Path, *, existed: bool) -> None:
+    """Undo `make_folder`: the cluster did not take the node in."""
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+    if not existed and folder.is_dir():
+        folder.rmdir()
+
+
+def place_of(folder: Path) -> dict[str, str]:
+    """Where an invited node stands (zone, host, labels, capacity), as its invitation said."""
+    place = json.loads((folder / INVITATION_FILE).read_text())["place"]
+    return {str(name): str(value) for name, value in place.items()}
+
+
+def finish(folder: Path) -> None:
+    """The cluster has taken the node in."""
+    (folder / INVITATION_FILE).unlink(missing_ok=True)
+
+
+def begin_replacing(config: Config) -> None:
+    """Prepare a node whose data is lost, or those of its workers of which it is, to come back with new replicas. Harmless when it was
+    begun before. Raises `FolderError`."""
+    lost = [one for one in config.every_worker if not _has_data(one)]
+    if not lost and not any(map(is_replacing, config.every_worker)):
+        raise FolderError(
+            f"{config.data}: has data. A node is replaced when its data is lost: if this is damaged, move it away first; the other "
+            "nodes must have everything that is in it"
+        )
+    for one in lost:
+        if not joined_file(one).exists():
+            raise FolderError(
+                f"{config.folder}: {one.node.name} has never held anything that could be lost; start it without --replace"
+            )
+        one.data.mkdir(parents=True, exist_ok=True, mode=0o700)
+        write_json(one.data, REPLACING_FILE, {"node": one.node.name})
+        mark_joined(one, {})
+
+
+def _has_data(config: Config) -> bool:
+    return (config.data / "node.json").exists() or (config.data / "shards").exists()
+
+
+def is_replacing(config: Config) -> bool:
+    """Whether the cluster has yet to give this node new replica ids."""
+    return (config.data / REPLACING_FILE).exists()
+
+
+def end_replacing(config: Config) -> None:
+    """The cluster has given this node new replica ids."""
+    (config.data / REPLACING_FILE).unlink(missing_ok=True)

@@ -1,0 +1,151 @@
+"""What the root's master wants to know of each node: the groups that it leads, and what its clients ask for; and changing these groups."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from raftmail.cluster.router import Router
+from raftmail.cluster.steps import ObservedNode, ObservedShard, Seen
+from raftmail.consensus.change import CAUGHT_UP_ENTRIES
+from raftmail.consensus.group import ChangeRefused, NotLeader
+from raftmail.consensus.membership import Membership
+from raftmail.mail.service import JSON, Failure, Unavailable
+from raftmail.shard.replica import Replica
+from raftmail.storage.disk import DiskFull
+
+PROOF_S = 1.0
+"""A master that cannot prove within this that it leads is passed over."""
+
+
+@dataclass(slots=True)
+class Observing:
+    """The answering side, on every node."""
+
+    router: Router
+    clock: Callable[[], float]
+
+    async def observe_here(self, arguments: Mapping[str, str], deadline: float) -> JSON:
+        """The revision that this node follows, and what it knows of the groups that it leads."""
+        led = [r for r in self.router.replicas.values() if r.group.is_leader]
+        proved = await asyncio.gather(*[self._leads(replica) for replica in led])
+        return {
+            "revision": self.router.view.revision,
+            "shards": {
+                str(replica.shard): _of_group(replica)
+                for replica, leads in zip(led, proved, strict=True)
+                if leads and replica.group.is_leader
+            },
+            "commands": {
+                str(shard): dict(counts) for shard, counts in self.router.commands.items()
+            },
+        }
+
+    async def _leads(self, replica: Replica) -> bool:
+        """Whether a replica leads its group, by a round of answers that began now."""
+        future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+
+        def done(index: int | None) -> None:
+            if not future.done():
+                future.set_result(index is not None)
+
+        replica.barrier(self.clock(), done)
+        self.router.links.wake(replica.shard)
+        try:
+            return await asyncio.wait_for(future, PROOF_S)
+        except TimeoutError:
+            return False
+
+    async def change_here(self, arguments: Mapping[str, str], deadline: float) -> JSON:
+        """Change the membership of a group that this node leads, if it still is what the change was decided by: `voters` and
+        `learners` are ids with commas, `action` is add (with `node`), promote or remove, `id` the replica. Raises ValueError for
+        bad arguments, `Unavailable` when the change may not be made now."""
+        shard, id = int(arguments["shard"]), int(arguments["id"])
+        replica = self.router.replicas.get(shard)
+        if replica is None:
+            raise Unavailable(Failure(f"this node has no replica of shard {shard}"))
+        newest = replica.membership
+        seen = _ids(arguments["voters"]), _ids(arguments["learners"])
+        if seen != seen_of(newest):
+            raise Unavailable(Failure(f"the members of shard {shard} are others by now: {newest}"))
+        action = arguments["action"]
+        if action == "add":
+            learners = {**newest.learners, id: arguments["node"]}
+            wanted = replace(newest, learners=learners, next_id=max(newest.next_id, id + 1))
+        elif action == "promote":
+            wanted = newest.promoted(id)
+        elif action == "remove":
+            wanted = newest.without(id)
+        else:
+            raise ValueError(f"action: {action!r} is none of add, promote, remove")
+        try:
+            replica.group.change(wanted)
+        except (ChangeRefused, NotLeader, DiskFull) as e:
+            raise Unavailable(Failure(f"shard {shard}: {e}")) from None
+        self.router.links.wake(shard)
+        return {}
+
+
+def seen_of(membership: Membership) -> Seen:
+    """A membership as a step names it."""
+    return tuple(sorted(membership.voters)), tuple(sorted(membership.learners))
+
+
+def _ids(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split(",") if part)
+
+
+def _of_group(replica: Replica) -> dict[str, Any]:
+    group = replica.group
+    return {
+        "id": group.self_id,
+        "membership": group.committed_membership.encode(),
+        "changing": group.membership != group.committed_membership,
+        "whole": sorted(_whole(replica)),
+        "bytes": replica.blobs.total_bytes,
+    }
+
+
+def _whole(replica: Replica) -> set[int]:
+    """The replicas, the own among them, that answer and lack nothing but perhaps what came a moment ago."""
+    group = replica.group
+    whole = set() if replica.lacks_bodies() else {group.self_id}
+    for other, matched in group.progress().items():
+        followers = group.followers
+        near = group.last_index - matched <= CAUGHT_UP_ENTRIES
+        if near and followers.is_connected(other) and followers.is_whole(other):
+            whole.add(other)
+    return whole
+
+
+def read_shards(node: str, answer: Any) -> dict[int, ObservedShard]:
+    """The groups that a node says it leads, of its answer to "observe-here". Raises KeyError, ValueError and TypeError for what no
+    node of this release answers."""
+    return {
+        int(number): ObservedShard(
+            node,
+            int(row["id"]),
+            Membership.decode(row["membership"]),
+            bool(row["changing"]),
+            frozenset(map(int, row["whole"])),
+            int(row["bytes"]),
+        )
+        for number, row in answer["shards"].items()
+    }
+
+
+@dataclass(slots=True)
+class Hearing:
+    """When each node was last heard of."""
+
+    began: float
+    _heard: dict[str, float]
+
+    def note(self, node: str, now: float, answer: Any) -> ObservedNode:
+        """A node has answered, or with None it has not."""
+        if answer is not None:
+            self._heard[node] = now
+            return ObservedNode(True, 0.0, int(answer["revision"]))
+        return ObservedNode(False, now - self._heard.get(node, self.began))
