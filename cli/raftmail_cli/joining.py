@@ -11,7 +11,6 @@ from raftmail.node import joining
 from raftmail.node.config import Config, ConfigError, load
 from raftmail.node.folder import FolderError
 from raftmail.node.invitation import BadInvitation, Token
-from raftmail.wire.tls import TlsError
 from raftmail_cli.errors import CliError, TryLater
 from raftmail_cli.session import JSON, Where
 from raftmail_cli.settings import Settings
@@ -36,7 +35,7 @@ def join(settings: Settings, text: str, folder: Path, deadline_s: float) -> JSON
             joining.make_folder(folder, token.invite, token.open(_fetch(token, deadline)))
         config = load(folder)
         answer = _tell(settings, token, config, deadline, again=bool(begun))
-    except (BadInvitation, FolderError, ConfigError, TlsError) as error:
+    except (BadInvitation, FolderError, ConfigError) as error:
         raise CliError(str(error)) from None
     except _NotTaken as error:
         joining.clear_folder(folder, existed=existed)

@@ -129,21 +129,17 @@ def _invite(
 ) -> str:
     import base64
 
-    from raftmail.node.invitation import Bundle, Token
-    from raftmail.wire import tls
+    from raftmail.node.invitation import BadInvitation, Bundle, Token, issue_for
 
     try:
-        ca = tls.load(ca_folder / "ca.pem", ca_folder / "ca.key")
-        if tls.cluster_of(ca.certificate) != file.cluster:
-            raise CliError(f"{ca_folder}: is the authority of another cluster")
-        pair = tls.issue(ca, plan.name, plan.hosts, datetime.now(UTC))
-    except (tls.TlsError, ValueError) as error:
-        raise CliError(f"{error}; --ca-folder names the folder of the authority") from None
+        ca, pair = issue_for(ca_folder, file.cluster, plan.name, plan.hosts, datetime.now(UTC))
+    except BadInvitation as error:
+        raise CliError(str(error)) from None
     with settings.connect() as session:
         known = session.admin("nodes", {})
         there = [n for n in known["nodes"] if n["state"] != "removed"]
         addresses = tuple((n.client, n.tls) for n in file.nodes if n.client)
-        token = Token.new(addresses, ca.certificate)
+        token = Token.new(addresses, ca)
         bundle = Bundle(
             file.cluster,
             known["shards"],
@@ -153,7 +149,7 @@ def _invite(
             plan.client,
             plan.lmtp,
             {n["name"]: n["peer"] for n in there if "." not in n["name"]},
-            ca.certificate.decode(),
+            ca.decode(),
             pair.certificate.decode(),
             pair.key.decode(),
             file.token_file.read_text(encoding="ascii").strip(),

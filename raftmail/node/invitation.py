@@ -17,14 +17,18 @@ import os
 import re
 import secrets
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from raftmail.wire import tls
 
 _PREFIX = "raftmail-join-"
 _SECRET_BYTES = 32
@@ -135,3 +139,17 @@ class Bundle:
     key: str
     token: str
     place: Mapping[str, Any] = field(default_factory=dict)
+
+
+def issue_for(
+    folder: Path, cluster: str, name: str, hosts: Iterable[str], now: datetime
+) -> tuple[bytes, tls.Pair]:
+    """The authority's certificate from its folder (`ca.pem`, `ca.key`), and a certificate with its key for a node. Raises
+    `BadInvitation`."""
+    try:
+        ca = tls.load(folder / "ca.pem", folder / "ca.key")
+        if tls.cluster_of(ca.certificate) != cluster:
+            raise BadInvitation(f"{folder}: is the authority of another cluster")
+        return ca.certificate, tls.issue(ca, name, hosts, now)
+    except (tls.TlsError, ValueError) as error:
+        raise BadInvitation(f"{error}; --ca-folder names the folder of the authority") from None
