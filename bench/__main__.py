@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from bench import failover, five, idle, lmtp, million, nodefail, shards, store, workers
+from bench import failover, five, idle, lmtp, million, nodefail, resync, shards, store, workers
 from bench.report import Measure, add_options, run
 
 MEASUREMENTS: dict[str, Measure] = {
@@ -19,6 +19,7 @@ MEASUREMENTS: dict[str, Measure] = {
     "nodefail": nodefail.measure,
     "five": five.measure,
     "workers": workers.measure,
+    "resync": resync.measure,
 }
 
 

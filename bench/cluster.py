@@ -98,7 +98,10 @@ class Raftmail:
         *,
         replicas: int = 3,
         workers: int = 1,
+        config: str = "",
     ) -> None:
+        """`config` is added to every node's configuration."""
+        self._config = config
         self.users = tuple(users)
         self._replicas = replicas
         self._workers = workers
@@ -119,6 +122,9 @@ class Raftmail:
                 now=datetime.now(UTC),
             )
             self._by_name: dict[str, NodePlan] = {plan.name: plan for plan in plans}
+            for name in self._by_name:
+                with (self.folder / "nodes" / name / "node.toml").open("a") as file:
+                    file.write(self._config)
             for name in self._by_name:
                 self._start(name)
             self.wait_until_ready()

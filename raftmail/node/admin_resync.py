@@ -101,6 +101,15 @@ def care_status(replica: Replica, now: float) -> dict[str, Any]:
         "serving": [{"node": node, "sent_bytes": sent} for node, sent in desk.served()],
         "scrub": _scrub_status(replica, now),
     }
+    if sink.last is not None:
+        last = sink.last
+        status["last_resync"] = {
+            "peer": last.peer,
+            "records_s": None if last.records_s is None else round(last.records_s, 3),
+            "all_s": round(last.all_s, 3),
+            "received_bytes": last.received_bytes,
+            "sent_bytes": last.sent_bytes,
+        }
     if sink.active or sink.error is not None or desk.needs_records:
         status["resync"] = {
             "phase": progress.phase.value,

@@ -91,9 +91,10 @@ class LogSection:
 
 @dataclass(frozen=True, slots=True)
 class ResyncSection:
-    """What this node sends to those it brings back, in each shard; 0 is as fast as it goes."""
+    """What this node sends to those it brings back, in each shard, and while clients write to the shard; 0 is as fast as it goes."""
 
     rate_bytes_s: int = 0
+    busy_rate_bytes_s: int = 8 << 20
     sources_max: int = 2
 
 
@@ -234,6 +235,7 @@ _CHECKS: Mapping[str, Check] = {
     "log.entries_max": _range(0, 1 << 40),
     "log.age_s": _range(0, 10 * 366 * 86_400),
     "resync.rate_bytes_s": _range(0, 1 << 40),
+    "resync.busy_rate_bytes_s": _range(0, 1 << 40),
     "resync.sources_max": _range(1, 64),
     "scrub.period_s": _range(1, 10 * 366 * 86_400),
     "scrub.rate_bytes_s": _range(0, 1 << 40),

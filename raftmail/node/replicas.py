@@ -64,7 +64,9 @@ def open_replica(
     limits = Limits(
         log=log,
         resync=ResyncLimits(
-            rate_bytes_s=config.resync.rate_bytes_s, sources_max=config.resync.sources_max
+            rate_bytes_s=config.resync.rate_bytes_s,
+            busy_rate_bytes_s=config.resync.busy_rate_bytes_s,
+            sources_max=config.resync.sources_max,
         ),
         scrub=ScrubLimits(
             rate_bytes_s=config.scrub.rate_bytes_s, period_s=float(config.scrub.period_s)

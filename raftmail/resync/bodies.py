@@ -47,7 +47,7 @@ class BodyFetch:
         self._awaited: deque[bytes] = deque()
         self._ready: deque[tuple[bytes, int]] = deque()
         self._arrived: deque[tuple[bytes, int]] = deque()
-        self._unsynced_bytes = 0
+        self.unsynced_bytes = 0
         self._in_flight: set[bytes] = set()
         self._cursor = b""
         self._added = -1
@@ -75,7 +75,7 @@ class BodyFetch:
         settled = []
         while self._arrived and self._bodies.durable(self._arrived[0][0]):
             digest, size = self._arrived.popleft()
-            self._unsynced_bytes -= size
+            self.unsynced_bytes -= size
             settled.append(digest)
         if settled:
             self._missing.remove_many(settled)
@@ -88,7 +88,7 @@ class BodyFetch:
 
     def _fetch(self) -> Task:
         while True:
-            while self._unsynced_bytes > self._limits.bodies_unsynced_bytes_max:
+            while self.unsynced_bytes > self._limits.bodies_unsynced_bytes_max:
                 yield BLOCKED
             batch = self._batch()
             if not batch:
@@ -122,7 +122,7 @@ class BodyFetch:
         except BlobError as e:
             raise NotAsAsked(str(e)) from e
         self.received_bytes += size
-        self._unsynced_bytes += size
+        self.unsynced_bytes += size
         self._arrived.append((digest, size))
 
     def _batch(self) -> list[tuple[bytes, int]]:

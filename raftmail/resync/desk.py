@@ -94,6 +94,11 @@ class Desk:
         return self.sink.active or bool(self._sources) or bool(self._frames)
 
     @property
+    def unsynced_bytes(self) -> int:
+        """Of bodies that came by a resync, and wait for the blob store's sync."""
+        return self.sink.unsynced_bytes
+
+    @property
     def dirty(self) -> bool:
         return self._dirty or self.sink.dirty or self.scrub.dirty
 
@@ -233,6 +238,12 @@ class Desk:
             for holder in self.lost_report.step():
                 logger.error("shard %d: no replica has the body of %s", self._shard, holder)
         return more
+
+    def writes_go_on(self, *, busy: bool) -> None:
+        """Whether clients write to the shard now: sources go slower then."""
+        limits = self.limits
+        rates = [limits.rate_bytes_s, limits.busy_rate_bytes_s if busy else 0]
+        self._bucket.rate_bytes_s = min(filter(None, rates), default=0)
 
     def wait_s(self) -> float:
         """How long the rate limit holds the sources back."""

@@ -22,11 +22,15 @@ class Limits:
     rate_bytes_s: int = 0
     """What a source sends to all sinks, after compression; 0 is without a limit."""
 
+    busy_rate_bytes_s: int = 8 << 20
+    """The same while clients write to the shard, so that they keep most of their throughput; 0 is
+    without a limit."""
+
     rate_burst_bytes: int = 256 << 10
     sources_max: int = 2
     """Sinks that one replica serves at a time."""
 
-    requests_max: int = 16
+    requests_max: int = 64
     """Requests under way: with `answer_bytes`, the window of what is in flight."""
 
     answer_bytes: int = 128 << 10
@@ -40,7 +44,7 @@ class Limits:
     bodies_unsynced_bytes_max: int = 32 << 20
     """Received bodies that wait for the blob store's sync."""
 
-    mailboxes_parallel: int = 8
+    mailboxes_parallel: int = 48
     commit_rows: int = 20_000
     """Rows after which a half resync is committed, under its mark."""
 

@@ -70,6 +70,18 @@ class Progress:
     eta_s: float | None
 
 
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A session that ended well: seconds until the records were whole (None: it was for bodies
+    alone) and in all, and bytes either way."""
+
+    peer: str
+    records_s: float | None
+    all_s: float
+    received_bytes: int
+    sent_bytes: int
+
+
 @dataclass(slots=True)
 class _Running:
     task: Task
@@ -104,6 +116,7 @@ class Sink:
         self.phase = Phase.IDLE
         self.link = Link(cluster, shard, "nobody")
         self.error: ResyncError | None = None
+        self.last: Done | None = None
         self.retry_at = 0.0
         self.dirty = False
         self.records_done = 0
@@ -140,6 +153,11 @@ class Sink:
         """Whether a session is under way."""
         return self.phase not in (Phase.IDLE, Phase.WAITING)
 
+    @property
+    def unsynced_bytes(self) -> int:
+        """Of bodies that came, and wait for the blob store's sync."""
+        return self._fetch.unsynced_bytes
+
     def start(
         self,
         now: float,
@@ -172,7 +190,9 @@ class Sink:
         self._encoder = Encoder(self.link, session)
         self._decoder = Decoder(self.link, session, self.limits.message_bytes_max)
         self._meter = Meter(now)
-        self._received_bytes = 0
+        self._received_bytes = self._sent_bytes = 0
+        self._began = now
+        self._records_s: float | None = None
         self.unavailable.clear()
         self._frames.clear()
         if records:
@@ -224,6 +244,7 @@ class Sink:
 
     def take_frames(self) -> list[bytes]:
         frames, self._frames = self._frames, []
+        self._sent_bytes += sum(map(len, frames))
         return frames
 
     def take_finished(self) -> tuple[int, int] | None:
@@ -375,6 +396,13 @@ class Sink:
             self._frames.extend(self._encoder.frames(Kind.BYE, b""))
             self.phase = Phase.IDLE
             self._backoff.succeeded()
+            self.last = Done(
+                self.link.peer,
+                self._records_s,
+                now - self._began,
+                self._received_bytes,
+                self._sent_bytes,
+            )
             return
         if not self._records or job is None:
             self._begin_bodies([])
@@ -391,6 +419,7 @@ class Sink:
             tasks = [job.verify(accepted)]
         else:
             self._finish(job, accepted)
+            self._records_s = now - self._began
             return
         self._tasks = [_Running(task) for task in tasks]
 

@@ -26,6 +26,16 @@ logger = logging.getLogger(__name__)
 LOOK_S = 0.1
 """How often it is looked whether something is to be begun."""
 
+SYNC_BYTES = 8 << 20
+SYNC_S = 0.1
+"""Bodies of a resync are synced when there are so many, or the last sync was so long ago."""
+
+WRITES_MIN = 2
+"""More entries than this between two looks tell that clients write ..."""
+
+WRITES_S = 1.0
+"""... and that they go on for so long."""
+
 SCRUB_S = 0.05
 """How often the scrub takes a step when nothing else goes on."""
 
@@ -56,6 +66,12 @@ class Recovery:
     _offered: int = 0
     """The state that the leader offered when its log did not reach back far enough; 0: none is waited for."""
 
+    has_more: bool = False
+    """A step ended with something left to do at once."""
+
+    _synced_at: float = -1e18
+    _applied: int = 0
+    _writes_at: float = -1e18
     _handing_over: bool = False
     _scrub_at: float = 0.0
     _looked_at: float = -1e18
@@ -115,6 +131,7 @@ class Recovery:
         if now < self._looked_at + LOOK_S and not desk.busy and group.resync_wanted is None:
             return
         self._looked_at = now
+        self._note_writes(now)
         if group.resync_wanted is not None:
             self._offered = group.resync_wanted[1]
             group.resync_wanted = None
@@ -138,14 +155,32 @@ class Recovery:
         connected = sorted(filter(group.is_linked, others), key=lambda name: (name == leader, name))
         desk.tick(now, others, connected, may_hold=not group.is_leader)
 
+    def sync_may_wait(self, now: float, group: Group) -> bool:
+        """Whether the bodies to be synced are those of a resync alone, and few: many syncs would take longer than the rest of it."""
+        few = 0 < self.desk.unsynced_bytes < SYNC_BYTES and now - self._synced_at < SYNC_S
+        if few and not group.has_held_messages and not group.journal.dirty:
+            return True
+        self._synced_at = now
+        return False
+
+    def _note_writes(self, now: float) -> None:
+        applied = self.machine.applied_index
+        if applied > self._applied + WRITES_MIN:
+            self._writes_at = now
+        self._applied = applied
+        self.desk.writes_go_on(busy=now - self._writes_at < WRITES_S)
+
     def step(self, now: float, connected: Callable[[str], bool]) -> Sequence[tuple[str, bytes]]:
         """A bounded piece of work; frames to send. Without a resync there is only the scrub, which takes its turn now and then."""
         if not self.desk.busy:
             if now < self._scrub_at:
                 return ()
             self._scrub_at = now + SCRUB_S
-        self.desk.step(now, lambda name: ROOM_BYTES if connected(name) else 0)
-        return self.desk.take_frames()
+        desk = self.desk
+        self.has_more = desk.step(now, lambda name: ROOM_BYTES if connected(name) else 0)
+        if desk.wait_s() > 0.0:
+            self.has_more = False  # the rate holds it back: the next tick goes on
+        return desk.take_frames()
 
     def settle(self, group: Group, sync_bodies: Callable[[], None]) -> bool:
         """When the records have become whole, let the group jump to where they stand; True then. `sync_bodies` has the blob store hold on

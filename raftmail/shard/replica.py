@@ -257,7 +257,7 @@ class Replica:
 
     def begin_sync(self) -> list[Callable[[], None]]:
         """The disk work that answers wait for; the returned calls may run in other threads, in any order."""
-        if self.blobs.pressing():
+        if self.blobs.pressing() and not self.recovery.sync_may_wait(self._now, self.group):
             if self.bodies.syncing:
                 return []  # one at a time; nothing is released before
             self._blob_job = self.blobs.begin_sync()
@@ -362,6 +362,8 @@ class Replica:
     def has_work(self) -> bool:
         """Whether another step would do something at once: what waits can be proposed, or held messages could go."""
         group = self.group
+        if self.recovery.has_more:
+            return True
         if group.has_held_messages and not self.disk_full:
             return not (self.bodies.syncing and self.blobs.pressing())
         return (

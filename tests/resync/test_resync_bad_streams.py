@@ -270,7 +270,7 @@ def test_more_requests_than_may_wait_end_the_session() -> None:
     encoder = Encoder(LINK, 1)
     hello = r.encode_hello(r.Hello(0, True, False))
     with pytest.raises(ResyncError, match="requests wait"):
-        for kind in [Kind.HELLO] + [Kind.DIGEST] * 40:
+        for kind in [Kind.HELLO] + [Kind.DIGEST] * 100:
             for frame in encoder.frames(kind, hello if kind == Kind.HELLO else b""):
                 source.receive(0.0, frame)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from itertools import count
 
 import pytest
@@ -298,3 +299,15 @@ def test_a_resync_by_order_is_made_also_where_nothing_differs_and_with_good_sour
     shard.desks["n1"].order()
     shard.run(100)
     assert shard.desks["n1"].sink.records_done == done + 1
+
+
+def test_a_source_goes_slower_while_clients_write() -> None:
+    def seconds(*, busy: bool) -> float:
+        shard = Shard(None, 0, limits=replace(SMALL, busy_rate_bytes_s=4000, rate_burst_bytes=500))
+        shard.desks["n0"].writes_go_on(busy=busy)
+        shard.desks["n1"].need()
+        while not (shard.desks["n1"].sink.records_done and shard.whole()):
+            shard.turn()
+        return shard.now
+
+    assert seconds(busy=True) > 3 * seconds(busy=False)
