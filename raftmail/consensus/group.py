@@ -163,9 +163,10 @@ class Group(GroupView):
             raise ValueError("a membership is put into the log by `change` alone")
         return self.engine.append(REGULAR + payload)
 
-    def change(self, new: Membership) -> tuple[int, int]:
+    def change(self, now: float, new: Membership) -> tuple[int, int]:
         """Of a leader: put another membership into the log, where it is in force at once. Returns (term, index); it is for good when
         `committed_membership` is it. Raises `ChangeRefused` for what `change.check_change` tells, and DiskFull from the journal."""
+        clock.now = now
         check_change(self, new, self._applier.lacks_bodies())
         term, index = self.engine.append(PREFIX + new.encode())
         self.members.append(index, new)

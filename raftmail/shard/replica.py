@@ -168,7 +168,7 @@ class Replica:
         """Of a leader: have `new` follow the membership that is in force; (term, index) of its entry. It is for good once
         `committed_membership` says so. Raises `ChangeRefused`, with the reason, and DiskFull."""
         self._now = now
-        changed = self.group.change(new)
+        changed = self.group.change(now, new)
         self._collect()
         return changed
 

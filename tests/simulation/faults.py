@@ -21,7 +21,10 @@ Network (`network.Network`)
 - Delays of up to 0.3 s on single frames.
 
 Operators
-- Mastership is handed over; logs are trimmed as they grow, also past what a node that is down still needs (it is then resynced).
+- Mastership is handed over; logs are trimmed as they grow, also past what a node that is down still needs (it is then resynced); everything
+  is compared by order.
+- Members change (`members.Operator`): machines join and are promoted, voters are removed, the master after a transfer. A disk is lost for
+  ever, as long as the others can do without it; its machine comes back under a new id.
 
 Not in the model: bits that rot at rest (the tests of journal and blobs have them), disks that lie about syncs, nodes that lie, links that
 change order within a connection (TLS over TCP does not).
@@ -37,6 +40,7 @@ from collections.abc import Callable, Sequence
 
 from raftmail.storage.disk import DiskFull
 from tests.simulation.disk import PLENTY_BYTES
+from tests.simulation.members import Operator
 from tests.simulation.network import Network
 from tests.simulation.node import TURN_S, SimNode
 from tests.simulation.swarm import Conditions
@@ -50,13 +54,19 @@ class Injector:
     """Makes faults until `stop`, then takes them back."""
 
     def __init__(
-        self, world: World, network: Network, nodes: Sequence[SimNode], conditions: Conditions
+        self,
+        world: World,
+        network: Network,
+        nodes: Sequence[SimNode],
+        operator: Operator,
+        conditions: Conditions,
     ) -> None:
         self.world = world
         self.network = network
         self.nodes = list(nodes)
         self.rng = random.Random(world.rng.getrandbits(32))
         self.active = False
+        self.operator = operator
         self.conditions = conditions
         self.strikes = [self._strike_of(kind) for kind in conditions.faults]
         self.weights = list(conditions.faults.values())
@@ -313,13 +323,23 @@ class Injector:
     def _transfer(self) -> None:
         for node in self.nodes:
             if node.running and node.group.is_leader:
-                target = self.rng.choice(self.nodes)
-                self.world.log(f"fault: {node.name} hands over to {target.name}")
-                node.transfer(target.number)
+                target = self.rng.choice(sorted(node.group.voters))
+                self.world.log(f"fault: {node.name} hands over to replica {target}")
+                node.transfer(target)
+
+    def _members(self) -> None:
+        self.operator.act()
+
+    def _lose_disk(self) -> None:
+        node = self._node()
+        if self.operator.may_lose(node):
+            self.world.log(f"fault: {node.name} loses its disk, and replica {node.number}")
+            self.world.reached["disks lost"] += 1
+            node.lose_disk()
 
     def _order_resync(self) -> None:
         """`raftmail resync`: have everything compared, or the mailboxes one by one."""
-        node = self.rng.choice(self.nodes)
+        node = self._node()
         full = self.rng.random() < 0.5
         self.world.log(f"fault: {node.name} is ordered to resync{' in full' if full else ''}")
 

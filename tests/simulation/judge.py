@@ -6,16 +6,20 @@
 4. When the first node applies an entry (only then it can be acknowledged), it is on the disks of a majority: if the power went
    everywhere now, a majority would come back with the log entry (or the index that has applied it) and the bodies that it names.
 5. What the index has committed, the journal has on the disk (unless it came by a resync that is about to end).
-6. A node that stops, stops for a reason that was injected; nothing is refused as damaged or diverged.
+6. Of two memberships in a row, one voter differs at most. Where its state machine stands, a node has the membership that is in force
+   there. Who leads is a voter.
+7. A node that stops, stops for a reason that was injected; nothing is refused as damaged or diverged.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from zlib import crc32
 
 from raftmail.consensus.engine import NO_OP, REGULAR
 from raftmail.consensus.journal import Identity, Journal
+from raftmail.consensus.membership import KIND as MEMBERSHIP
+from raftmail.consensus.membership import Membership
 from raftmail.consensus.messages import Kind, Message
 from raftmail.consensus.records import ENTRY, HEAD, RECORD_BYTES
 from raftmail.mail.codec import CodecError, entry_blobs
@@ -40,16 +44,17 @@ DIGEST_EVERY = 8
 class Judge:
     """Looks at every apply and every step; raises `Broken`."""
 
-    def __init__(self, world: World, durability_share: float) -> None:
+    def __init__(self, world: World, founding: Membership, durability_share: float) -> None:
         self.world = world
         self.nodes: Mapping[str, SimNode] = {}
         self.durability_share = durability_share
-        self.leaders: dict[int, str] = {}
+        self.leaders: dict[int, int] = {}
         self.votes: dict[tuple[int, int], int] = {}
         self.entries: dict[int, tuple[int, int]] = {}
         self.digests: dict[int, bytes] = {}
+        self.memberships: list[tuple[int, Membership]] = [(1, founding)]
+        """The committed ones, with the indices of their entries."""
         self.last: dict[str, tuple[int, int]] = {}
-        self.durability_checks = 0
 
     # -- what the nodes tell
 
@@ -58,6 +63,8 @@ class Judge:
         known = self.entries.get(index)
         if known is None:
             self.entries[index] = entry
+            if payload[:1] == MEMBERSHIP:
+                self._follows(index, Membership.decode(payload[1:]))
             if index > 1 and (
                 self.world.chance(self.durability_share)
                 or not self._seems_durable(node, index, term, payload)
@@ -68,7 +75,7 @@ class Judge:
                 f"{node.name} applies another entry at {index}: term {term}, not {known[0]}"
             )
         life, before = self.last.get(node.name, (-1, -1))
-        if life == node.life and index != before + 1:
+        if life == node.life and index != before + 1 and index > 1:
             raise Broken(f"{node.name} applies {index} after {before}")
         self.last[node.name] = (node.life, index)
         world = self.world
@@ -77,6 +84,26 @@ class Judge:
             digest = _digest_of(node)
             if self.digests.setdefault(index, digest) != digest:
                 raise Broken(f"{node.name} has another digest at {index}")
+
+    def _follows(self, index: int, new: Membership) -> None:
+        _, before = self.memberships[-1]
+        if len(before.voters.keys() ^ new.voters.keys()) > 1:
+            raise Broken(f"at entry {index} ({new}) follow ({before})")
+        self.memberships.append((index, new))
+
+    def started(self, node: SimNode) -> None:
+        self.check_standing(node)
+
+    def check_standing(self, node: SimNode) -> None:
+        """Whether a node stands at the membership that is in force where its state machine stands."""
+        applied = node.replica.machine.applied_index
+        at, membership = node.group.members.committed(node.group.commit_index)
+        if at and at <= applied:
+            known = [one for one in self.memberships if one[0] <= applied]
+            if (known and at < known[-1][0]) or ((at, membership) not in known and at > 1):
+                raise Broken(
+                    f"{node.name}, at {applied}, has ({membership}) of {at} for its members, not ({known[-1][1]}) of {known[-1][0]}"
+                )
 
     def voted(self, node: SimNode, message: Message) -> None:
         candidate = node.number if message.kind is Kind.VOTE else message.receiver
@@ -87,15 +114,18 @@ class Judge:
     def stands_at(self, node: SimNode, index: int) -> None:
         """A resync took the state machine over entries that it never applied, or an aborted transaction took it back."""
         self.last[node.name] = (node.life, index)
+        self.check_standing(node)
 
     def stepped(self, node: SimNode) -> None:
         group = node.group
         if group.journal.synced_index < node.index.committed_index <= group.applied_index:
             raise Broken(f"the index of {node.name} is ahead of its journal")
         if group.is_leader:
-            leader = self.leaders.setdefault(group.term, node.name)
-            if leader != node.name:
-                raise Broken(f"{leader} and {node.name} both lead in term {group.term}")
+            if node.number not in group.voters:
+                raise Broken(f"{node.name} leads, and replica {node.number} is no voter")
+            leader = self.leaders.setdefault(group.term, node.number)
+            if leader != node.number:
+                raise Broken(f"{leader} and {node.number} both lead in term {group.term}")
 
     def stopped(self, node: SimNode, error: BaseException) -> None:
         raise Broken(f"{node.name} stopped: {type(error).__name__}: {error}") from error
@@ -112,25 +142,34 @@ class Judge:
             bodies = [node.replica.blobs.get(digest) for digest in needed]
         except (CodecError, BlobMissing, BlobDamaged):
             return False
-        count = sum(
-            n.disk.has_stable("journal/", record)
-            and all(n.disk.has_stable("blobs/", b) for b in bodies)
+        return self._is_majority(
+            n.number
             for n in self.nodes.values()
+            if n.disk.has_stable("journal/", record)
+            and all(n.disk.has_stable("blobs/", b) for b in bodies)
         )
-        return count > len(self.nodes) // 2
+
+    def possible_memberships(self) -> list[Membership]:
+        """The newest that is committed, and those that may come to be."""
+        at, committed = self.memberships[-1]
+        groups = [n.group for n in self.nodes.values() if n.number and n.life]
+        return [committed, *(g.membership for g in groups if g.members.index > at)]
+
+    def _is_majority(self, replicas: Iterable[int]) -> bool:
+        """By the newest membership that is committed, or one that may be next: an entry may be committed by either."""
+        have = set(replicas)
+        return any(
+            2 * len(have & m.voters.keys()) > len(m.voters) for m in self.possible_memberships()
+        )
 
     def check_durable(self, index: int, term: int, payload: bytes) -> None:
         """Of a committed entry: whether a majority would still have it after a loss of power everywhere."""
-        self.durability_checks += 1
-        holders: list[str] = []
-        for node in self.nodes.values():
-            if _survives(node, index, term, payload):
-                holders.append(node.name)
-                if len(holders) > len(self.nodes) // 2:
-                    return
-        raise Broken(
-            f"entry {index} of term {term} is committed, and on the disks of {holders} only"
-        )
+        holders = [n for n in self.nodes.values() if _survives(n, index, term, payload)]
+        if not self._is_majority(n.number for n in holders):
+            names = [n.name for n in holders]
+            raise Broken(
+                f"entry {index} of term {term} is committed, and on the disks of {names} only"
+            )
 
     def check_bodies(self, node: SimNode) -> None:
         """At the end: every message's body can be read."""
@@ -150,6 +189,8 @@ def _digest_of(node: SimNode) -> bytes:
 
 
 def _survives(node: SimNode, index: int, term: int, payload: bytes) -> bool:
+    if not node.number:
+        return False
     disk = stable_copy(node.disk)
     limits = node.conditions
     table = Index(node.engine.stable())

@@ -52,6 +52,7 @@ class Watcher(Protocol):
     def applied(self, node: SimNode, index: int, term: int, payload: bytes) -> None: ...
     def stepped(self, node: SimNode) -> None: ...
     def voted(self, node: SimNode, message: Message) -> None: ...
+    def started(self, node: SimNode) -> None: ...
     def stands_at(self, node: SimNode, index: int) -> None: ...
     def stopped(self, node: SimNode, error: BaseException) -> None: ...
 
@@ -90,6 +91,10 @@ class _WatchedGroup(Group):
 
     owner: SimNode
 
+    def restate(self, membership: tuple[int, Membership]) -> None:
+        super().restate(membership)
+        self.owner.watcher.stands_at(self.owner, self.applied_index)
+
     def rewind_applied(self, index: int) -> None:
         super().rewind_applied(index)
         self.owner.watcher.stands_at(self.owner, self.applied_index)
@@ -121,15 +126,17 @@ class _Watched(Replica):
 
 
 class SimNode:
-    """A machine with a disk; `replica` is there while `running`."""
+    """A machine with a disk, and a replica on it, whose id is `number`; 0: it has none. `told` is what a new replica is told of its group;
+    `replica` is there while `running`."""
 
     def __init__(
         self,
         world: World,
         network: Network,
         watcher: Watcher,
-        names: Sequence[str],
+        name: str,
         number: int,
+        told: Membership,
         conditions: Conditions,
         *,
         on_lmdb: bool = False,
@@ -138,12 +145,10 @@ class SimNode:
         self.network = network
         self.watcher = watcher
         self.number = number
-        self.name = names[number - 1]
-        self.nodes = dict(enumerate(names, 1))
-        self.disk = NodeDisk(world.rng.getrandbits(32), world.reached)
-        make = LmdbSimEngine if on_lmdb else MemorySimEngine
-        self._make = make
-        self.engine: SimEngine = make(TABLES, self.disk)
+        self.name = name
+        self.told = told
+        self._make_engine = LmdbSimEngine if on_lmdb else MemorySimEngine
+        self._new_disk()
         self.replica: _Watched
         self.index: Index
         self.conditions = conditions
@@ -161,8 +166,31 @@ class SimNode:
         self._turn_due = False
         self._busy = False
         self._again = False
+
+    def _new_disk(self) -> None:
+        self.disk = NodeDisk(self.world.rng.getrandbits(32), self.world.reached)
+        self.engine: SimEngine = self._make_engine(TABLES, self.disk)
         self._made = False
         self.index_lost = False
+
+    # -- replicas come and go
+
+    def settle(self, number: int, told: Membership) -> None:
+        """Have a replica where none is."""
+        self.number = number
+        self.told = told
+        self.start()
+
+    def lose_disk(self) -> None:
+        """Everything that the replica kept is gone, for ever: it was the disk that its id stood for."""
+        self._stop(None)
+        self.engine.close()
+        self.number = 0
+        self._new_disk()
+
+    def give_up(self) -> None:
+        """The replica was taken out of the group: what it kept is removed."""
+        self.lose_disk()
 
     # -- starting and stopping
 
@@ -187,7 +215,7 @@ class SimNode:
 
     def start(self) -> None:
         """Open everything from the disk, as a node does, and join the others."""
-        if self.running:
+        if self.running or not self.number:
             return
         self.life += 1
         try:
@@ -234,7 +262,7 @@ class SimNode:
         replica.owner = self
         self.replica = replica
         at, membership = standing_at_start(
-            self.index, journal, self.number, Membership.founding(self.nodes), first=True
+            self.index, journal, self.number, self.told, first=True
         )
         group = _WatchedGroup(
             SHARD,
@@ -252,6 +280,7 @@ class SimNode:
         group.owner = self
         replica.start(group)
         self._made = True
+        self.watcher.started(self)
 
     def kill(self) -> None:
         """SIGKILL: what was written stays."""
@@ -261,7 +290,7 @@ class SimNode:
     def lose_index(self) -> None:
         """The index cannot be opened any more; journal and bodies can."""
         self.engine.close()
-        self.engine = self._make(TABLES, self.disk)
+        self.engine = self._make_engine(TABLES, self.disk)
         self.index_lost = True
         self.world.reached["lost indices"] += 1
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
+from raftmail.consensus.membership import Membership
 from raftmail.mail import commands as c
 from raftmail.mail import queries as q
 from raftmail_chaos.checker import Problem, check
@@ -22,6 +23,7 @@ from tests.simulation.clients import (
 )
 from tests.simulation.faults import Injector
 from tests.simulation.judge import Judge
+from tests.simulation.members import Operator
 from tests.simulation.network import Network
 from tests.simulation.node import Broken, SimNode
 from tests.simulation.swarm import draw
@@ -30,6 +32,8 @@ from tests.simulation.world import World
 FAULTY_S = 40.0
 CALM_S_MAX = 30.0
 STEP_S = 0.5
+SPARES = 2
+"""Machines without a replica in the beginning, where members change."""
 LMDB_EVERY = 8
 """One seed in so many has LMDB itself for its indices, and not LMDB's twin."""
 
@@ -59,12 +63,23 @@ class Simulation:
         self.world = world = World(seed, verbose=verbose)
         self.conditions = conditions = draw(random.Random(world.rng.getrandbits(32)), nodes)
         on_lmdb = seed % LMDB_EVERY == LMDB_EVERY - 1 if lmdb is None else lmdb
-        names = [f"n{i}" for i in range(1, nodes + 1)]
+        spares = SPARES if "members" in conditions.faults else 0
+        names = [f"n{i}" for i in range(1, nodes + spares + 1)]
+        founding = Membership.founding(dict(enumerate(names[:nodes], 1)))
         self.network = Network(world, names)
-        self.judge = Judge(world, durability_share=0.03)
+        self.judge = Judge(world, founding, durability_share=0.03)
         self.nodes = [
-            SimNode(world, self.network, self.judge, names, i, conditions, on_lmdb=on_lmdb)
-            for i in range(1, nodes + 1)
+            SimNode(
+                world,
+                self.network,
+                self.judge,
+                name,
+                number if number in founding else 0,
+                founding,
+                conditions,
+                on_lmdb=on_lmdb,
+            )
+            for number, name in enumerate(names, 1)
         ]
         self.judge.nodes = {node.name: node for node in self.nodes}
         self.history = History()
@@ -81,7 +96,8 @@ class Simulation:
             )
             for i in range(conditions.habits.clients)
         ]
-        self.injector = Injector(world, self.network, self.nodes, conditions)
+        self.operator = Operator(world, self.nodes, self.judge)
+        self.injector = Injector(world, self.network, self.nodes, self.operator, conditions)
 
     def run(self) -> Outcome:
         world = self.world
@@ -104,7 +120,7 @@ class Simulation:
             world.log(problem)
         return Outcome(
             world.seed,
-            len(self.nodes),
+            self.operator.voters_wanted,
             problem,
             world.trace,
             world.now,
@@ -136,6 +152,7 @@ class Simulation:
         self._until(
             lambda: not any(client.busy for client in self.clients), "the clients are not answered"
         )
+        self._until(self.operator.settle, "the members do not become what they should be")
         self._until(self._converged, "the nodes do not converge")
         reader = self.clients[0]
         reader.loss, reader.patience_s = 0.0, (CALM_S_MAX, CALM_S_MAX)
@@ -144,12 +161,15 @@ class Simulation:
             self._until(lambda: not reader.busy, "a read is not answered")
             if reader.operation.fate is not Fate.ANSWERED:
                 raise Broken(f"{reader.operation} is not answered")
-        digests = {node.name: node.index.digest() for node in self.nodes}
+        digests = {node.name: node.index.digest() for node in self._members()}
         for (a, x), (b, y) in pairwise(digests.items()):
             if x != y:
                 raise Broken(f"{a} and {b} end with different digests")
-        for node in self.nodes:
+        for node in self._members():
             self.judge.check_bodies(node)
+
+    def _members(self) -> list[SimNode]:
+        return [node for node in self.nodes if node.number]
 
     def _run_for(self, seconds: float) -> None:
         end = self.world.now + seconds
@@ -167,10 +187,11 @@ class Simulation:
             self.world.run_until(self.world.now + STEP_S)
 
     def _converged(self) -> bool:
-        groups = [node.group for node in self.nodes if node.running]
+        members = self._members()
+        groups = [node.group for node in members if node.running]
         return (
-            len(groups) == len(self.nodes)
-            and all(node.replica.recovery.desk.whole for node in self.nodes)
+            len(groups) == len(members)
+            and all(node.replica.recovery.desk.whole for node in members)
             and sum(g.is_leader for g in groups) == 1
             and len({(g.applied_index, g.last_index, g.commit_index) for g in groups}) == 1
         )
@@ -179,7 +200,7 @@ class Simulation:
         told = []
         for node in self.nodes:
             if not node.running:
-                told.append(f"{node.name} down")
+                told.append(f"{node.name} down" if node.number else f"{node.name} spare")
                 continue
             g = node.group
             what = "leads" if g.is_leader else f"follows {g.leader}"
@@ -187,7 +208,7 @@ class Simulation:
                 f"{node.name} {what} term {g.term} log {g.journal.first_index}-{g.last_index} "
                 f"synced {g.journal.synced_index} commit {g.commit_index} applied {g.applied_index} "
                 f"parked {g.has_parked} full {node.replica.disk_full} "
-                f"whole {node.replica.recovery.desk.whole}"
+                f"whole {node.replica.recovery.desk.whole} ({g.membership})"
             )
         return "; ".join(told)
 

@@ -45,6 +45,8 @@ AMONG_OTHERS = (
     "leave_behind",
     "order_resync",
     "lose_index",
+    "members",
+    "lose_disk",
 )
 
 PLAIN_CALLS = {
@@ -95,8 +97,8 @@ def draw(rng: random.Random, nodes: int) -> Conditions:
     """The conditions of a seed."""
     conditions = _any(rng, nodes)
     kind = rng.random()
-    if nodes > 1 and kind < 0.45:
-        special = _SPECIAL[int(kind / 0.45 * len(_SPECIAL))]
+    if nodes > 1 and kind < 0.5:
+        special = _SPECIAL[int(kind / 0.5 * len(_SPECIAL))]
         conditions = special(rng, conditions)
     return conditions
 
@@ -104,6 +106,8 @@ def draw(rng: random.Random, nodes: int) -> Conditions:
 def _any(rng: random.Random, nodes: int) -> Conditions:
     kinds = ALONE + (AMONG_OTHERS if nodes > 1 else ())
     faults = {kind: rng.choice((0.3, 1.0, 3.0)) for kind in kinds if rng.random() < 0.5}
+    if "members" in faults:
+        faults["members"] *= 4.0  # much of what it does is refused
     return Conditions(
         _limits(rng),
         # Slower than a real node's, so that more happens for each heartbeat that is simulated.
@@ -170,7 +174,7 @@ def _limits(rng: random.Random) -> Limits:
 def _resync(rng: random.Random) -> ResyncLimits:
     """Small steps and commits, so that there is a middle in which things can happen."""
     if rng.random() < 0.3:
-        return ResyncLimits(retry_max_s=2.0)
+        return ResyncLimits(silence_s=5.0, retry_max_s=2.0)
     return ResyncLimits(
         requests_max=rng.choice((1, 4)),
         answer_bytes=rng.choice((200, 2 << 10)),
@@ -258,4 +262,24 @@ def _lost_answers(rng: random.Random, base: Conditions) -> Conditions:
     )
 
 
-_SPECIAL = (_elections, _lonely_masters, _behind_the_log, _dead_bodies, _lost_answers)
+def _new_members(rng: random.Random, base: Conditions) -> Conditions:
+    """Members that come and go, one after the other."""
+    others = {kind: base.faults.get(kind, 0.2) for kind in ("isolate_leader", "kill", "reset")}
+    faults = {"members": 12.0, "lose_disk": 1.0, "leave_behind": 0.3, **others}
+    return replace(
+        base,
+        faults=faults,
+        pace_s=0.2,
+        limits=replace(base.limits, log=replace(base.limits.log, bytes_max=1)),
+    )
+
+
+_SPECIAL = (
+    _elections,
+    _lonely_masters,
+    _behind_the_log,
+    _dead_bodies,
+    _lost_answers,
+    _new_members,
+    _new_members,
+)

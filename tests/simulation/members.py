@@ -1,0 +1,186 @@
+"""Who changes the group's members: what the root's records, the planner and the nodes that follow them do in a cluster of real processes.
+
+An id is handed out once and stands for one disk. A machine has one replica at most, or none: it is spare, or has lost its disk.
+Nobody takes more disks away than the members can do without until the lost ones are out of the group again.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+
+from raftmail.consensus.group import ChangeRefused
+from raftmail.consensus.membership import Membership
+from raftmail.storage.disk import DiskFull
+from tests.simulation.judge import Judge
+from tests.simulation.node import SimNode
+from tests.simulation.world import World
+
+MEMBERS_MAX = 7
+
+
+class Operator:
+    """Changes the members at random (`act`), and brings them to where they should be (`settle`)."""
+
+    def __init__(self, world: World, nodes: Sequence[SimNode], judge: Judge) -> None:
+        self.world = world
+        self.nodes = list(nodes)
+        self.judge = judge
+        self.rng = random.Random(world.rng.getrandbits(32))
+        founding = judge.memberships[0][1]
+        self.voters_wanted = len(founding.voters)
+        self.next_id = founding.next_id
+
+    # -- what there is
+
+    def leader(self) -> SimNode | None:
+        """Who leads, by the newest term; None while nobody does, or it is paused."""
+        leaders = [n for n in self.nodes if n.running and not n.paused and n.group.is_leader]
+        return max(leaders, key=lambda n: n.group.term, default=None)
+
+    def holder(self, replica: int) -> SimNode | None:
+        """The machine that has a replica; None when it lost it."""
+        return next((node for node in self.nodes if node.number == replica), None)
+
+    def spare(self) -> list[SimNode]:
+        return [node for node in self.nodes if not node.number]
+
+    # -- changes
+
+    def act(self) -> None:
+        """One change at random, right now or not."""
+        leader = self.leader()
+        if leader is None:
+            return
+        changes = list(self._possible(leader, leader.group.membership))
+        if changes:
+            self.rng.choice(changes)()
+
+    def _possible(self, leader: SimNode, now: Membership) -> Iterator[Callable[[], None]]:
+        for node in self.nodes:
+            if node.number and node.number not in now:
+                yield partial(self._joins_or_goes, leader, node, now)
+        if len(now.nodes) < MEMBERS_MAX:
+            for node in self.spare():
+                yield partial(self._add, leader, node)
+        for replica in now.learners:
+            yield from 2 * [partial(self._promote, leader, replica)]
+        removable = list(now.learners)
+        if len(now.voters) > max(2, self.voters_wanted - 1):
+            removable += now.voters
+        for replica in removable:
+            if self.holder(replica) is None or self.rng.random() < 0.3:
+                yield partial(self._remove, leader, replica)
+
+    def _joins_or_goes(self, leader: SimNode, node: SimNode, now: Membership) -> None:
+        """A machine has a replica that is no member: its joining was lost with a leader, or it was taken out."""
+        replica = node.number
+        if replica >= now.next_id:
+            self._join(leader, node, replica)
+        elif leader.group.members.was_removed(replica, leader.group.commit_index):
+            self.world.log(f"{node.name} gives its replica {replica} up")
+            node.give_up()
+
+    def _add(self, leader: SimNode, node: SimNode) -> None:
+        self.next_id = new = max(self.next_id, leader.group.membership.next_id)
+        self.next_id += 1
+        self._join(leader, node, new)
+
+        def settle() -> None:
+            if not node.number:
+                members = leader.group.membership
+                others = {i: name for i, name in members.voters.items() if i != new}
+                node.settle(
+                    new, Membership(others, {new: node.name}, max(members.next_id, new + 1))
+                )
+
+        self.world.after(self.rng.choice((0.0, 0.3)) * self.rng.random(), settle)
+
+    def _join(self, leader: SimNode, node: SimNode, replica: int) -> None:
+        def joined(now: Membership) -> Membership:
+            learners = {**now.learners, replica: node.name}
+            return replace(now, learners=learners, next_id=max(now.next_id, replica + 1))
+
+        self._change(leader, f"{replica} on {node.name} is added", joined)
+
+    def _promote(self, leader: SimNode, replica: int) -> None:
+        self._change(leader, f"{replica} is promoted", lambda now: now.promoted(replica))
+
+    def _remove(self, leader: SimNode, replica: int) -> None:
+        if replica == leader.number:
+            others = [i for i in leader.group.voters if i != replica]
+            if others:
+                self.world.reached["masters that hand over to be removed"] += 1
+                leader.transfer(self.rng.choice(others))
+        else:
+            self._change(leader, f"{replica} is removed", lambda now: now.without(replica))
+
+    def _change(
+        self, leader: SimNode, what: str, change: Callable[[Membership], Membership]
+    ) -> None:
+        def order() -> None:
+            reached = self.world.reached
+            try:
+                leader.replica.change(leader.now, change(leader.group.membership))
+            except (ChangeRefused, ValueError, DiskFull) as e:
+                self.world.log(f"{leader.name} refuses that replica {what}: {e}")
+                reached["changes of members that are refused"] += 1
+            else:
+                self.world.log(f"{leader.name} takes that replica {what}")
+                reached[f"replicas {what.rpartition('is ')[2]}"] += 1
+
+        leader.orders(order)
+
+    # -- losses
+
+    def may_lose(self, node: SimNode) -> bool:
+        """Whether the members can do without this machine's disk, whichever membership comes to be the committed one."""
+        if not node.number:
+            return False
+        for members in self.judge.possible_memberships():
+            lost = [i for i in members.voters if self.holder(i) in (None, node)]
+            if 2 * len(lost) >= len(members.voters):
+                return False
+        return True
+
+    # -- in the end
+
+    def settle(self) -> bool:
+        """A step towards as many voters as there were in the beginning, each on its disk, and nothing else; whether all is so."""
+        leader = self.leader()
+        if leader is None:
+            return False
+        now = leader.group.membership
+        strays = [n for n in self.nodes if n.number and n.number not in now]
+        gone = [i for i in now.nodes if self.holder(i) is None]
+        voters = [i for i in now.voters if i != leader.number]
+        if strays:
+            stray = strays[0]
+            if stray.number >= now.next_id:
+                stray.give_up()
+            else:
+                self._joins_or_goes(leader, stray, now)
+        elif gone:
+            learners = [i for i in gone if i in now.learners]
+            if learners or len(now.voters) > self.voters_wanted:
+                self._remove(leader, (learners or gone)[0])
+            else:
+                self._more(leader, now)
+        elif len(now.voters) < self.voters_wanted:
+            self._more(leader, now)
+        elif len(now.voters) > self.voters_wanted:
+            self._remove(leader, self.rng.choice(voters))
+        elif now.learners:
+            self._remove(leader, next(iter(now.learners)))
+        else:
+            return leader.group.committed_membership == now
+        return False
+
+    def _more(self, leader: SimNode, now: Membership) -> None:
+        there = [i for i in now.learners if self.holder(i) is not None]
+        if there:
+            self._promote(leader, self.rng.choice(there))
+        elif self.spare():
+            self._add(leader, self.rng.choice(self.spare()))
