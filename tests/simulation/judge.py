@@ -152,7 +152,7 @@ class Judge:
     def possible_memberships(self) -> list[Membership]:
         """The newest that is committed, and those that may come to be."""
         at, committed = self.memberships[-1]
-        groups = [n.group for n in self.nodes.values() if n.number and n.life]
+        groups = [n.group for n in self.nodes.values() if n.opened]
         return [committed, *(g.membership for g in groups if g.members.index > at)]
 
     def _is_majority(self, replicas: Iterable[int]) -> bool:

@@ -137,7 +137,7 @@ class Operator:
 
     def may_lose(self, node: SimNode) -> bool:
         """Whether the members can do without this machine's disk, whichever membership comes to be the committed one."""
-        if not node.number:
+        if not node.opened:
             return False
         for members in self.judge.possible_memberships():
             lost = [i for i in members.voters if self.holder(i) in (None, node)]

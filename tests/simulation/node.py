@@ -160,6 +160,8 @@ class SimNode:
         self.turn_s = TURN_S
         self.clock_offset = world.between(0.0, 1000.0)
         self.running = False
+        self.opened = False
+        """Whether there is, or was, a replica with a group."""
         self.life = 0
         self.paused = False
         self._backlog: list[Event] = []
@@ -186,6 +188,7 @@ class SimNode:
         self._stop(None)
         self.engine.close()
         self.number = 0
+        self.opened = False
         self._new_disk()
 
     def give_up(self) -> None:
@@ -260,7 +263,6 @@ class SimNode:
             keep_to=rescue.keep_to(self.index),
         )
         replica.owner = self
-        self.replica = replica
         at, membership = standing_at_start(
             self.index, journal, self.number, self.told, first=True
         )
@@ -279,7 +281,8 @@ class SimNode:
         )
         group.owner = self
         replica.start(group)
-        self._made = True
+        self.replica = replica
+        self.opened = self._made = True
         self.watcher.started(self)
 
     def kill(self) -> None:
