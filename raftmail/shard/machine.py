@@ -43,7 +43,7 @@ from raftmail.shard.save import SaveCommand
 from raftmail.shard.state import Refusal, State
 from raftmail.shard.store import StoreCommand
 from raftmail.storage.clients import weight_of
-from raftmail.storage.index import Index
+from raftmail.storage.index import Index, IndexFailed
 
 _STALE: Raw = (
     REFUSED,
@@ -133,7 +133,7 @@ class Machine:
         try:
             results = self._requests(payload) if payload else []
         except BaseException as e:
-            target.failed = f"entry {index}: {e or type(e).__name__}"
+            target.fail(f"entry {index}: {e or type(e).__name__}")
             raise
         target.applied_index = index
         target.applied_term = term
@@ -208,14 +208,21 @@ class Machine:
 
     def query(self, query: q.Query) -> q.Answer:
         """Answer from what is applied. Of `FetchBody` the answer is the body's sha256 (see
-        `body_of`). Raises `IndexDamaged`."""
+        `body_of`). Raises `IndexDamaged`, and `IndexFailed` while the open transaction has to be
+        aborted: changes may be lost from it that were answered."""
+        self._check()
         return queries.answer(self._state, query)
 
     def body_of(self, query: q.FetchBody) -> bytes | None:
         """The sha256 of the body of a message, if there is such a message. Raises
         `IndexDamaged`."""
+        self._check()
         found = queries.answer(self._state, query)
         return found if isinstance(found, bytes) else None
+
+    def _check(self) -> None:
+        if self.index.failed:
+            raise IndexFailed(f"nothing can be read before an abort: {self.index.failed}")
 
     def commit(self, sync: bool = True) -> None:
         """Commit the open transaction. Raises `DiskFull` and other `DiskError`, after which only

@@ -108,7 +108,7 @@ class Recovery:
     @property
     def unreadable(self) -> bool:
         """This replica's index must not be read now."""
-        return self.desk.holds or self.damaged
+        return self.desk.holds or self.damaged or bool(self.machine.index.failed)
 
     def is_whole(self, group: Group) -> bool:
         """See `Replica.is_whole`."""

@@ -227,6 +227,7 @@ class Replica:
     def tick(self, now: float) -> None:
         """Let time pass."""
         self._now = now
+        self._look_at_index()
         if not self.recovery.frozen:
             try:
                 self.group.tick(now)
@@ -280,6 +281,7 @@ class Replica:
         if not self.bodies.syncing and self.recovery.settle(group, self.bodies.sync_now):
             self.bodies.unpin_to(group.applied_index)
             self._index_dirty_since = now
+        self._look_at_index()
         if not self.recovery.frozen:
             self._apply_committed(now)
         self._check_role()
@@ -532,6 +534,11 @@ class Replica:
             requests.fail_in_flight()
         if requests.waiting and not group.is_leader:
             requests.fail_waiting("mastership of the shard is lost")
+
+    def _look_at_index(self) -> None:
+        """A read or the scrub may have found no space for what was held back: that is lost from the open transaction."""
+        if self.machine.index.failed and not self.recovery.frozen:
+            self._note_full(DiskFull(self.machine.index.failed))
 
     def _note_full(self, error: DiskFull) -> None:
         """Refuse writes until there is space. What the index had not committed may be lost with its transaction: it is applied again."""

@@ -109,7 +109,7 @@ class Index:
         self._meta = engine.table("meta")
         self._places = engine.table("places")
         self._local = engine.table("local")
-        self.failed = ""
+        self._failed = ""
         self.identity = identity
         self._open()
         self.durable_index = self.committed_index = self.applied_index
@@ -168,6 +168,16 @@ class Index:
 
     # Transactions
 
+    @property
+    def failed(self) -> str:
+        """Why nothing can be applied or committed before an `abort`: what is held back may be lost since an apply failed, or any other
+        change of the open transaction; "" while all is well."""
+        return self._failed or self.engine.broken
+
+    def fail(self, why: str) -> None:
+        """An apply did not come to its end."""
+        self._failed = why
+
     def flush(self) -> None:
         """Write what is held as objects into the open transaction. Raises `IndexFailed` after a
         failed apply."""
@@ -192,7 +202,7 @@ class Index:
             self.flush()
             self.engine.commit(sync)
         except DiskError as e:
-            self.failed = self.failed or str(e)
+            self._failed = self.failed or str(e)
             raise
         self.durable_index = self.applied_index if sync else self.committed_index
         self.committed_index = self.applied_index
@@ -200,7 +210,7 @@ class Index:
     def abort(self) -> None:
         """Go back to the last commit. Raises `IndexDamaged`."""
         self.engine.abort()
-        self.failed = ""
+        self._failed = ""
         self._open()
 
     def close(self) -> None:

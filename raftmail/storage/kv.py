@@ -85,6 +85,10 @@ class Snapshot(Tables, Protocol):
 class Engine(Tables, Protocol):
     """Tables and the one open write transaction. Table objects stay good across commits."""
 
+    @property
+    def broken(self) -> str:
+        """Why the open transaction can only be aborted: a change of it failed, whoever made it; "" while it can go on."""
+
     def commit(self, sync: bool = True) -> None:
         """End the transaction and begin the next. With `sync` it is durable on return, else after
         the commit that follows. Raises `DiskFull` (the transaction is lost, the engine is as after
@@ -173,20 +177,20 @@ class _LmdbTable:
         try:
             self._cursor.put(key, value)
         except lmdb.Error as e:
-            raise self._file.explained(e) from e
+            raise self._file.write_failed(e) from e
 
     def put_many(self, rows: Sequence[Row]) -> None:
         try:
             self._cursor.putmulti(rows)
         except lmdb.Error as e:
-            raise self._file.explained(e) from e
+            raise self._file.write_failed(e) from e
 
     def delete(self, key: bytes) -> bool:
         cursor = self._cursor
         try:
             return cursor.set_key(key) and cursor.delete()
         except lmdb.Error as e:
-            raise self._file.explained(e) from e
+            raise self._file.write_failed(e) from e
 
     def page(self, start: bytes, end: bytes | None, limit: int = PAGE_ROWS) -> list[Row]:
         cursor = self._cursor
@@ -261,6 +265,13 @@ class _LmdbFile:
         self.dbs: dict[str, Any] = {}
         self.snapshots = 0
         self.full = False
+        self.broken = ""
+
+    def write_failed(self, e: lmdb.Error) -> DiskError:
+        """The error to raise for one of LMDB's that came while the open transaction was changed."""
+        explained = self.explained(e)
+        self.broken = str(explained)
+        return explained
 
     def explained(self, e: lmdb.Error) -> DiskError:
         """The error to raise for one of LMDB's."""
@@ -369,6 +380,7 @@ class LmdbEngine(_LmdbFile):
                 self.env.set_mapsize(size * 2)
                 self.full = False
             self._txn = self.env.begin(write=True)
+        self.broken = ""
         for table in self._bound.values():
             table.bind(self._txn)
 

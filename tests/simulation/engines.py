@@ -14,16 +14,15 @@ from typing import Protocol
 from raftmail.storage.disk import DiskError, DiskFull
 from raftmail.storage.kv import Engine, LmdbEngine, LmdbReader, Row, Snapshot, Table, Tables, scan
 from tests.simulation.disk import PLENTY_BYTES, PowerCut, SimDisk
-from tests.simulation.kv import MemoryEngine, MemoryTable
+from tests.simulation.kv import MemoryEngine
 
 MAP_BYTES = 64 << 20
 
 
 class SimEngine(Engine, Protocol):
     """An engine whose commits count as operations of the node's disk, at which the power may go. `fail_put` is raised once, by the
-    next put; then the engine is `poisoned`: as with LMDB, nothing but an abort is of use."""
+    next put; then the engine is `broken`."""
 
-    poisoned: bool
     fail_put: DiskError | None
 
     def killed(self) -> None:
@@ -42,21 +41,8 @@ class MemorySimEngine(MemoryEngine):
     def __init__(self, names: Sequence[str], disk: SimDisk) -> None:
         super().__init__(names)
         self._disk = disk
-        self.poisoned = False
-
-    def note(self, table: MemoryTable, key: bytes, before: bytes | None) -> None:
-        if self.poisoned:
-            raise _poisoned()
-        self.poisoned = self.fail_put is not None
-        super().note(table, key, before)
-
-    def abort(self) -> None:
-        self.poisoned = False
-        super().abort()
 
     def commit(self, sync: bool = True) -> None:
-        if self.poisoned:
-            raise _poisoned()
         self.fail_commit = _no_space(self._disk)
         if not self._disk.count():
             super().commit(sync)
@@ -123,7 +109,6 @@ class LmdbSimEngine:
         self._folder = Path(tempfile.mkdtemp(prefix="raftmail-simulated-", dir=_memory()))
         self._tables = {name: _NotedTable(self, name) for name in names}
         self.inner = self._open()
-        self.poisoned = False
         self.fail_put: DiskError | None = None
         self._last = self._durable = self._content()
 
@@ -134,22 +119,26 @@ class LmdbSimEngine:
         return (self._folder / "data.mdb").read_bytes()
 
     def note(self) -> None:
-        if self.poisoned:
-            raise _poisoned()
+        if self.broken:
+            raise DiskError(f"the transaction has to be aborted: {self.broken}")
         if self.fail_put is not None:
-            self.poisoned = True
             error, self.fail_put = self.fail_put, None
+            self.inner.broken = str(error)
             raise error
+
+    @property
+    def broken(self) -> str:
+        return self.inner.broken
 
     def table(self, name: str) -> _NotedTable:
         return self._tables[name]
 
     def commit(self, sync: bool = True) -> None:
-        if self.poisoned:
-            raise _poisoned()
         full = _no_space(self._disk)
         cut = self._disk.count()
         if not cut or self._disk.random.random() < 0.5:
+            if self.broken:
+                raise DiskError(f"the transaction has to be aborted: {self.broken}")
             if full is not None:
                 self.abort()
                 raise full
@@ -160,7 +149,6 @@ class LmdbSimEngine:
             raise PowerCut
 
     def abort(self) -> None:
-        self.poisoned = False
         self.inner.abort()
 
     def sync(self) -> None:
@@ -182,7 +170,6 @@ class LmdbSimEngine:
         self.inner.close()
         (self._folder / "data.mdb").write_bytes(content)
         (self._folder / "lock.mdb").unlink()
-        self.poisoned = False
         self.inner = self._open()
 
     def stable(self) -> Stable:
@@ -237,6 +224,8 @@ class _StableTable:
 class Stable:
     """An engine to look with: what is put into it stays in it."""
 
+    broken = ""
+
     def __init__(self, under: Tables, overlay: dict[str, dict[bytes, bytes | None]]) -> None:
         self._tables = {name: _StableTable(under.table(name), o) for name, o in overlay.items()}
 
@@ -253,10 +242,6 @@ class Stable:
         raise AssertionError("nobody takes a snapshot of what is only looked at")
 
     def close(self) -> None: ...
-
-
-def _poisoned() -> DiskError:
-    return DiskError("the transaction of the simulated index has to be aborted")
 
 
 def _no_space(disk: SimDisk) -> DiskFull | None:

@@ -104,12 +104,16 @@ class MemoryEngine:
         self._volatile: list[_Undo] = []
         self.fail_put: DiskError | None = None
         self.fail_commit: DiskError | None = None
+        self.broken = ""
         self.operations = 0
 
     def note(self, table: MemoryTable, key: bytes, before: bytes | None) -> None:
         self.operations += 1
+        if self.broken:
+            raise DiskError(f"the transaction has to be aborted: {self.broken}")
         if self.fail_put is not None:
             error, self.fail_put = self.fail_put, None
+            self.broken = str(error)
             raise error
         self._undo.append((table, key, before))
 
@@ -117,6 +121,8 @@ class MemoryEngine:
         return self._tables[name]
 
     def commit(self, sync: bool = True) -> None:
+        if self.broken:
+            raise DiskError(f"the transaction has to be aborted: {self.broken}")
         if self.fail_commit is not None:
             error, self.fail_commit = self.fail_commit, None
             self.abort()
@@ -127,6 +133,7 @@ class MemoryEngine:
     def abort(self) -> None:
         _roll_back(self._undo)
         self._undo = []
+        self.broken = ""
 
     def sync(self) -> None:
         self._volatile = []

@@ -263,9 +263,7 @@ class SimNode:
             keep_to=rescue.keep_to(self.index),
         )
         replica.owner = self
-        at, membership = standing_at_start(
-            self.index, journal, self.number, self.told, first=True
-        )
+        at, membership = standing_at_start(self.index, journal, self.number, self.told, first=True)
         group = _WatchedGroup(
             SHARD,
             self.number,
@@ -320,7 +318,7 @@ class SimNode:
             raise error
         if isinstance(error, PowerCut | SyncFailed):
             self._lose_power()
-        elif isinstance(error, DiskFull) or (isinstance(error, DiskError) and self.engine.poisoned):
+        elif isinstance(error, DiskFull) or (isinstance(error, DiskError) and self.engine.broken):
             self.engine.killed()
         else:
             self.watcher.stopped(self, error)
@@ -534,20 +532,19 @@ class SimNode:
             return
 
         def answer(applied: bool) -> None:
-            done((self._answer(query),) if applied else None)
+            readable = applied and not self.replica.recovery.unreadable
+            done((self._answer(query),) if readable else None)
 
         self._now_or_later(lambda: self.replica.when_applied(index, answer))
 
     def _answer(self, query: Query) -> object:
         machine = self.replica.machine
-        if not isinstance(query, FetchBody):
-            return machine.query(query)
-        digest = machine.body_of(query)
-        if digest is None:
-            return None
         try:
-            return self.replica.body(digest)
-        except (BlobMissing, BlobDamaged) as e:
+            if not isinstance(query, FetchBody):
+                return machine.query(query)
+            digest = machine.body_of(query)
+            return None if digest is None else self.replica.body(digest)
+        except (BlobMissing, BlobDamaged, DiskFull) as e:
             return e
 
     def transfer(self, number: int) -> None:

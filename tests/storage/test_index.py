@@ -8,6 +8,7 @@ import pytest
 from raftmail.mail import commands as c
 from raftmail.mail import queries as q
 from raftmail.mail.uidset import UidSet
+from raftmail.shard.machine import OutOfOrder
 from raftmail.storage import messages
 from raftmail.storage.check import check
 from raftmail.storage.disk import DiskError, DiskFull
@@ -76,6 +77,30 @@ def test_an_apply_that_fails_half_way_leaves_no_trace_after_an_abort() -> None:
         machine.index.flush()
     machine.abort()
     assert machine.index.digest() == before
+
+
+def test_what_a_read_could_not_write_is_not_passed_over() -> None:
+    """A read settles what was held back: when there is no space for it, nobody goes on without it."""
+    engine = MemoryEngine(TABLES)
+    machine = new_machine(engine)
+    feeder = Feeder(machine)
+    feeder.do(save())
+    machine.commit()
+    feeder.do(c.Store("a", "INBOX", UidSet.single(1), c.StoreMode.ADD, ("\\Deleted",), -1))
+    engine.fail_put = DiskFull("no space")
+    with pytest.raises(DiskFull):
+        machine.index.references(bytes(32))
+    assert "no space" in machine.index.failed
+    with pytest.raises(OutOfOrder, match="no space"):
+        feeder.do(c.Expunge("a", "INBOX", UidSet.single(1), only_deleted=True))
+    with pytest.raises(IndexFailed, match="no space"):
+        machine.query(q.GetMailbox("a", "INBOX"))
+    with pytest.raises(IndexFailed, match="no space"):
+        machine.commit()
+    machine.abort()
+    assert machine.index.failed == ""
+    assert machine.applied_index == 1
+    assert check(machine.index) == []
 
 
 def test_places_and_local_values_are_kept_and_are_in_no_digest() -> None:

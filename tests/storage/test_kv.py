@@ -94,9 +94,11 @@ def test_a_transaction_too_large_for_the_map_fits_after_an_abort(tmp_path: Path)
                 engine.table("a").put(b"%d" % i, bytes(1000))
             engine.commit()
             break
-        except MapFull:
+        except MapFull as e:
             assert attempt < 7
+            assert engine.broken == str(e)
             engine.abort()
+            assert engine.broken == ""
             assert engine.table("a").count() == 0
     assert engine.table("a").count() == 3000
     engine.close()
