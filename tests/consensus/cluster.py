@@ -147,7 +147,7 @@ class Cluster:
         """Have a replica join as a learner, and its entry committed. Returns its id."""
         membership = self.group(leader).membership
         membership, replica = membership.with_learner(node or f"n{membership.next_id}")
-        self.group(leader).change(membership)
+        self.group(leader).change(self.now, membership)
         self.collect(leader)
         self.settle()
         self.join(replica, membership)
@@ -156,7 +156,7 @@ class Cluster:
 
     def change(self, leader: int, membership: Membership) -> int:
         """Put a membership into the leader's log; the index of its entry."""
-        _, index = self.group(leader).change(membership)
+        _, index = self.group(leader).change(self.now, membership)
         self.collect(leader)
         return index
 

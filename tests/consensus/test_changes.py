@@ -283,7 +283,7 @@ def test_mastership_goes_to_no_learner() -> None:
 def refused(c: Cluster, membership: Membership, leader: int = 1) -> str:
     before = c.group(leader).membership, c.group(leader).last_index
     with pytest.raises(ChangeRefused) as caught:
-        c.group(leader).change(membership)
+        c.group(leader).change(c.now, membership)
     assert (c.group(leader).membership, c.group(leader).last_index) == before
     return caught.value.reason
 
