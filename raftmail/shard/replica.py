@@ -528,11 +528,10 @@ class Replica:
                     self._frames.append((name, FrameKind.BLOB, (digest, body)))
 
     def _check_role(self) -> None:
-        group = self.group
-        requests = self.requests
-        if requests.in_flight and not (group.is_leader and group.term == requests.term):
+        requests, leads = self.requests, self.group.is_leader
+        if requests.in_flight and not (leads and self.group.term == requests.term):
             requests.fail_in_flight()
-        if requests.waiting and not group.is_leader:
+        if requests.waiting and not leads:
             requests.fail_waiting("mastership of the shard is lost")
 
     def _look_at_index(self) -> None:
