@@ -17,6 +17,7 @@ import logging
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from raftmail.consensus.engine import REGULAR
 from raftmail.consensus.group import Group, NotLeader
@@ -51,10 +52,6 @@ logger = logging.getLogger(__name__)
 _WITHOUT_BODIES = (MARK, MEMBERSHIP)
 
 
-def _new_session() -> int:
-    return secrets.randbits(63)
-
-
 @dataclass(slots=True)
 class Replica:
     """One shard's replica on this node. Others are known by their nodes' names; the group's membership tells which replicas are where.
@@ -66,7 +63,7 @@ class Replica:
     blobs: BlobStore
     limits: Limits = field(default_factory=Limits)
     cluster: str = ""
-    new_session: Callable[[], int] = field(default=_new_session)
+    new_session: Callable[[], int] = field(default=partial(secrets.randbits, 63))
     keep_to: int = 0
     counters: Counters = field(default_factory=Counters)
     marks: Marks = field(init=False)
