@@ -81,7 +81,7 @@ class Observing:
         else:
             raise ValueError(f"action: {action!r} is none of add, promote, remove")
         try:
-            replica.group.change(wanted)
+            replica.change(self.router.clock(), wanted)
         except (ChangeRefused, NotLeader, DiskFull) as e:
             raise Unavailable(Failure(f"shard {shard}: {e}")) from None
         self.router.links.wake(shard)
