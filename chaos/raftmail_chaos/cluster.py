@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import os
 import random
-import re
 import signal
 import socket
 import subprocess
@@ -211,8 +210,6 @@ _DATA = ("data", f"{FOLDER}/data")
 _PORTS = (7000, 7001, 7002)
 """Of a node in a network of its own: for peers, clients, LMTP."""
 
-_PEER = re.compile(r'(\[cluster\.nodes\.([a-z0-9-]+)\]\s+peer = )"[^"]*"')
-
 
 def _addresses(name: str, ports: Ports, networks: Networks | None) -> tuple[str, str, str]:
     if networks is None:
@@ -291,14 +288,10 @@ class Cluster:
     def route(self, addresses: Mapping[tuple[str, str], str]) -> None:
         """Have node `i` dial node `j` at `addresses[i, j]`. Before it is started."""
         for name, node in self.nodes.items():
-            path = node.folder / "node.toml"
-            text = _PEER.sub(
-                lambda found, name=name: (  # type: ignore[misc]
-                    f'{found[1]}"{addresses[name, found[2]]}"' if found[2] != name else found[0]
-                ),
-                path.read_text(encoding="utf-8"),
-            )
-            path.write_text(text, encoding="utf-8")
+            ways = {j: address for (i, j), address in addresses.items() if i == name}
+            lines = "".join(f'{other} = "{address}"\n' for other, address in ways.items())
+            with open(node.folder / "node.toml", "a", encoding="utf-8") as config:
+                config.write(f"\n[dial]\n{lines}")
 
     @contextlib.contextmanager
     def asking(self) -> Iterator[None]:
@@ -377,6 +370,25 @@ class Cluster:
         ]
         said = [f"{name} does not answer" for name in silent] + links
         return f"{'; '.join(said) or 'not every shard has a master'} after {timeout_s:.0f} s"
+
+    async def wait_until_apart(self, timeout_s: float) -> str:
+        """ "" once no node has a link to another, or which has when the time is over."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            await self.look()
+            silent = [name for name, node in self.nodes.items() if node.status is None]
+            up = [
+                f"{node.name} has a link to {other}"
+                for node in self.nodes.values()
+                if node.status is not None
+                for other, is_up in node.status["node"]["links"].items()
+                if is_up
+            ]
+            if not silent and not up:
+                return ""
+            if time.monotonic() > deadline:
+                return "; ".join([*up, *[f"{name} does not answer" for name in silent]])
+            await asyncio.sleep(_POLL_S)
 
     def kill_all(self) -> None:
         """End every process at once."""

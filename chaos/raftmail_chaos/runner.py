@@ -177,6 +177,8 @@ class Runner:
                     wrong = await cluster.wait_until_ready(READY_S)
                     if wrong:
                         raise ChaosError(f"the cluster does not come up: {wrong}")
+                    if links is not None:
+                        await self._prove(links)
                     yield
                 finally:
                     await cluster.close()
@@ -199,6 +201,21 @@ class Runner:
         """Room for all mail of the run, whatever its rate; what is not written takes no space."""
         options = self.options
         return _DISK_BYTES + int(options.seconds * options.rate * _BYTES_FOR_OPERATION)
+
+    async def _prove(self, links: Links) -> None:
+        """See that no link between nodes goes around Toxiproxy: faults would not meet it. Raises `ChaosError`."""
+        cluster = self.arena.cluster
+        ways = list(links.proxies)
+        await links.close(ways)
+        try:
+            around = await cluster.wait_until_apart(READY_S)
+        finally:
+            await links.open(ways)
+        if around:
+            raise ChaosError(f"links go around {toxiproxy.PROGRAM}: {around}")
+        wrong = await cluster.wait_until_ready(READY_S)
+        if wrong:
+            raise ChaosError(f"the cluster does not come back after its links were cut: {wrong}")
 
     def _find_proxy(self) -> Path | None:
         """The Toxiproxy server; None when there is none, and none is needed. Raises `ChaosError`."""

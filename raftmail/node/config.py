@@ -142,6 +142,8 @@ class Config:
     resync: ResyncSection = field(default_factory=ResyncSection)
     scrub: ScrubSection = field(default_factory=ScrubSection)
     verify: VerifySection = field(default_factory=VerifySection)
+    dial: dict[str, str] = field(default_factory=dict)
+    """Where this node reaches others instead of where the cluster says that they are: name -> host:port."""
     worker: int = 1
 
     def of_worker(self, worker: int) -> Config:
@@ -269,17 +271,31 @@ def load(path: Path) -> Config:
         "scrub": ScrubSection,
         "verify": VerifySection,
     }
-    unknown = sorted(set(table) - set(sections))
+    unknown = sorted(set(table) - {*sections, "dial"})
     if unknown:
         raise ConfigError(
-            f"{path}: [{unknown[0]}]: no such section; there are {', '.join(sections)}"
+            f"{path}: [{unknown[0]}]: no such section; there are {', '.join(sections)}, dial"
         )
     made = {
         name: _section(path, name, kind, table.get(name, {})) for name, kind in sections.items()
     }
-    config = Config(path.absolute(), **made)
+    config = Config(path.absolute(), **made, dial=_dial(path, table.get("dial", {})))
     _check_together(config)
     return config
+
+
+def _dial(path: Path, value: Any) -> dict[str, str]:
+    if not isinstance(value, dict):
+        raise ConfigError(f"{path}: dial: must be a section [dial]")
+    for name, address in value.items():
+        node, dot, worker = name.partition(".")
+        if _name(node) is not None or (dot and not worker.isdecimal()):
+            raise ConfigError(f"{path}: dial.{name}: is no name that a node can have")
+        if not isinstance(address, str) or _address(address) is not None:
+            raise ConfigError(
+                f"{path}: dial.{name}: {address!r} is not allowed; it must be {_address('')}"
+            )
+    return dict(value)
 
 
 def _section(path: Path, name: str, kind: type[Any], table: Any) -> Any:

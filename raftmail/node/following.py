@@ -247,7 +247,7 @@ class Following:
 
 
 def peers_of(state: ClusterState, config: Config) -> tuple[dict[str, str], set[str]]:
-    """The addresses of the other nodes, and the names of those that were removed."""
+    """The addresses at which to reach the other nodes, and the names of those that were removed."""
     known = state.every_node
     removed = {name for name, node in known.items() if node.state is NodeState.REMOVED}
     peers = {name: node.peer for name, node in known.items() if name not in removed}
@@ -255,4 +255,4 @@ def peers_of(state: ClusterState, config: Config) -> tuple[dict[str, str], set[s
         # Not heard of the cluster yet: the configuration says by whom to find it.
         peers |= {name: member.peer for name, member in config.cluster.nodes.items()}
     peers.pop(config.node.name, None)
-    return peers, removed
+    return {name: config.dial.get(name, peer) for name, peer in peers.items()}, removed
