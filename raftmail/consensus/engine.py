@@ -220,6 +220,12 @@ class Engine(SyncObj):
     def set_election_deadline(self, deadline: float) -> None:
         self._SyncObj__raftElectionDeadline = deadline
 
+    def next_deadline(self) -> float:
+        """When `tick` has something to do, unless something comes in before."""
+        if self.role() == LEADER:
+            return float(self._SyncObj__newAppendEntriesTime)
+        return -_NEVER if self.transfer_pending() else self.election_deadline()
+
     def transfer_pending(self) -> bool:
         return bool(self._SyncObj__transferInProgress)
 
@@ -257,6 +263,17 @@ class Engine(SyncObj):
     def deliver(self, peer: int, message: dict[str, Any]) -> None:
         self.link.received(self.nodes[peer], message)
         self.count_only_synced = False
+
+    def heard_leader(self, commit: int) -> None:
+        """Of a follower: the leader of the term, which it knows, lives, and has committed this much of what the log here holds."""
+        self._SyncObj__raftElectionDeadline = clock.now + self._SyncObj__generateRaftTimeout()
+        if commit > self.commit_index():
+            self._SyncObj__raftCommitIndex = commit
+            self.journal.setRaftCommitIndex(commit)
+
+    def heard_from(self, peer: int) -> None:
+        """Of a leader: a follower lives."""
+        self._SyncObj__lastResponseTime[self.nodes[peer]] = clock.now
 
     def take_entries(
         self, leader: int, term: int, base: int, entries: list[Entry], commit: int
@@ -339,7 +356,9 @@ class Engine(SyncObj):
         self.count_only_synced = True
 
     def _SyncObj__sendAppendEntries(self) -> None:
-        self._SyncObj__newAppendEntriesTime = clock.now + self.conf.appendEntriesPeriod
+        # At multiples of the period: heartbeats of all groups that a node leads come together, to leave in one frame.
+        period = self.conf.appendEntriesPeriod
+        self._SyncObj__newAppendEntriesTime = (clock.now // period + 1) * period
         self.owner.engine_replicate()
 
     def _SyncObj__applyLogEntries(self) -> bool:

@@ -31,6 +31,12 @@ class Send(Protocol):
     def __call__(self, peer: int, kind: Kind, fields: list[Any]) -> None: ...
 
 
+class SendBeat(Protocol):
+    def __call__(
+        self, peer: int, index: int, index_term: int, *, commit: int, round: int
+    ) -> None: ...
+
+
 @dataclass(slots=True)
 class _Follower:
     connected: bool = False
@@ -60,10 +66,13 @@ def entries_of(
 class Followers:
     """The other voters and the learners, as a leader sees them (and, of links, as everyone does)."""
 
-    def __init__(self, engine: Engine, flow: Flow, ticket_s: float, send: Send) -> None:
+    def __init__(
+        self, engine: Engine, flow: Flow, ticket_s: float, send: Send, beat: SendBeat
+    ) -> None:
         self._all: dict[int, _Follower] = {}
         self._voters: tuple[int, ...] = ()
         self._durable_term = -1
+        self._beat = beat
         self._engine = engine
         self._journal = engine.journal
         self._flow = flow
@@ -122,6 +131,13 @@ class Followers:
     def noted_whole(self, peer: int, success: int) -> None:
         """An answer to a heartbeat says whether the follower has every body; one to entries says nothing of it."""
         self._all[peer].whole = success == m.ACK_WHOLE
+
+    def answered(self, peer: int, index: int) -> None:
+        """A follower answered a beat: it still has everything up to `index`."""
+        if self._engine.match_index(peer) == index:
+            self._engine.heard_from(peer)
+        else:
+            self.acknowledged(peer, index + 1, True)
 
     def acknowledged(self, peer: int, wanted: int, success: bool) -> None:
         """A follower wants entries from `wanted` on; with `success` it has everything before on its disk."""
@@ -193,7 +209,11 @@ class Followers:
             engine.set_next_index(peer, entries[-1][1] + 1)
             sent = True
         if heartbeat and not sent:
-            self._append(peer, round, engine.next_index(peer) - 1, ())
+            prev = engine.next_index(peer) - 1
+            if prev == engine.match_index(peer) == engine.commit_index() == journal.last_index:
+                self._beat(peer, prev, journal.term_of(prev), commit=prev, round=round)
+            else:
+                self._append(peer, round, prev, ())
 
     def _append(self, peer: int, round: int, prev_index: int, entries: Sequence[Entry]) -> None:
         fields = [

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from raftmail.consensus.appends import Verdict, judge
 from raftmail.consensus.applier import Applier
 from raftmail.consensus.election import Elections, Send
-from raftmail.consensus.engine import REGULAR, Engine
+from raftmail.consensus.engine import FOLLOWER, REGULAR, Engine
 from raftmail.consensus.members import PREFIX, Members, membership_of
 from raftmail.consensus.membership import BadMembership
 from raftmail.consensus.messages import (
@@ -95,6 +95,26 @@ class Following:
         if not terms and synced:
             # A heartbeat is answered even while the disk is slow: it promises only what is synced.
             self._send(sender, Kind.ACK, [min(verified, synced) + 1, self.success()])
+
+    def takes_beat(
+        self, now: float, sender: int, term: int, index: int, index_term: int, commit: int
+    ) -> bool:
+        """Take a beat of the leader; False when anything is not as it is while nothing happens, so that it has to be taken as an append."""
+        engine = self._engine
+        journal = self._journal
+        if (
+            engine.leader() != sender
+            or engine.role() != FOLLOWER
+            or engine.term() != term
+            or not journal.last_index == journal.synced_index == index
+            or journal.term_of(index) != index_term
+            or self.parked
+            or engine.transfer_pending()
+            or self._elections.heard_leader(now, term, sender) != sender
+        ):
+            return False
+        engine.heard_leader(min(commit, index))
+        return True
 
     def _take(
         self, message: Message, base: int, new: Sequence[bytes], start: int, commit: int

@@ -24,6 +24,7 @@ from typing import Any
 from raftmail.consensus import messages as m
 from raftmail.consensus.applier import Applier, NotLeader
 from raftmail.consensus.barrier import ReadIndex, ReadRounds
+from raftmail.consensus.beats import ANSWER, BEAT, Beat
 from raftmail.consensus.change import ChangeRefused, check_change
 from raftmail.consensus.election import Elections
 from raftmail.consensus.engine import FOLLOWER, LEADER, NO_OP, REGULAR, Engine, clock
@@ -33,6 +34,7 @@ from raftmail.consensus.journal import Journal, SyncJob
 from raftmail.consensus.members import PREFIX, Members, membership_of
 from raftmail.consensus.membership import KIND, Membership
 from raftmail.consensus.messages import Kind, Message
+from raftmail.consensus.outbox import Outbox, Outgoing
 from raftmail.consensus.timing import Timing
 from raftmail.consensus.view import GroupView
 from raftmail.storage.disk import DiskFull
@@ -68,8 +70,6 @@ class Group(GroupView):
         self.flow = flow or Flow()
         self._applier = applier
         self._rng = rng
-        self._now_out: list[tuple[int, list[bytes]]] = []
-        self._held: list[tuple[int, list[bytes]]] = []
         self._releasable = 0
         self._links: set[str] = set()
         self.links_changed = 0
@@ -91,8 +91,12 @@ class Group(GroupView):
             election_max_s=timing.election_max_s,
             fallback_s=timing.fallback_s,
         )
+        self._out = out = Outbox(group, self_id, self.engine)
+        self._send = out.send
         self.elections = Elections(self.engine, self.members, self_id, rng, self._send)
-        self.followers = Followers(self.engine, self.flow, timing.heartbeat_s, self._send)
+        self.followers = Followers(
+            self.engine, self.flow, timing.heartbeat_s, self._send, out.send_beat
+        )
         self._following = Following(
             group,
             self.engine,
@@ -204,6 +208,33 @@ class Group(GroupView):
             self._meet(sender, node)
         self._handle(now, message, len(data))
 
+    def receive_beat(self, now: float, beat: Beat, node: str) -> None:
+        """Take a beat from a node, as `receive` takes messages."""
+        clock.now = now
+        kind, success, group, sender, receiver, term, index, index_term, commit, round = beat
+        if group != self.group or kind not in (BEAT, ANSWER):
+            raise m.BadMessage(f"a beat {kind} for group {group} came to group {self.group}")
+        if receiver != self.self_id:
+            self._refused += 1
+            return
+        if self.members.node_of(sender) != node:
+            self._meet(sender, node)
+        if kind == BEAT:
+            if self._following.takes_beat(now, sender, term, index, index_term, commit):
+                success = self._following.success()
+                self._out.send_beat(sender, index, index_term, round=round, answer=success)
+            else:
+                fields = [round, commit, index, index_term, [], []]
+                self._handle(now, Message(Kind.APPEND, group, sender, receiver, term, fields), 0)
+        elif term == self.term and self.is_leader and sender in self.followers:
+            if index > self.journal.last_index:
+                self._refused += 1
+                return
+            self.followers.answered(sender, index)
+            self.followers.noted_whole(sender, success)
+            if round:
+                self._through(self._reads.confirm(round, sender, self.voters))
+
     def _meet(self, sender: int, node: str) -> None:
         if sender == self.self_id or not sender or not self.members.is_stranger(sender):
             raise m.BadMessage(f"a message in the name of replica {sender}, which is not on {node}")
@@ -294,8 +325,16 @@ class Group(GroupView):
 
     @property
     def has_messages(self) -> bool:
-        """Whether `take_messages` would give any."""
-        return bool(self._now_out)
+        """Whether `take_messages` or `take_beats` would give any."""
+        return bool(self._out.ready or self._out.beats)
+
+    def next_deadline(self) -> float:
+        """When to `tick` again at the latest, if nothing comes in before and nothing waits; -1e18: as soon as can be."""
+        if self._following.parked or self._transfer is not None:
+            return -1e18
+        if not self.is_leader and (self.elections.removed or not self.members.is_voter):
+            return 1e18
+        return self.engine.next_deadline()
 
     def barrier(self, now: float, done: ReadIndex) -> None:
         """Ask for proof that this replica still leads (see `barrier`); `done` gets the index to wait for, or None."""
@@ -360,7 +399,7 @@ class Group(GroupView):
             if self.is_leader:
                 raise ValueError(f"group {self.group}: a leader would jump to {index}")
             # What is held promises entries that are forgotten now, and votes were asked for by them.
-            self._held.clear()
+            self._out.held.clear()
             self._releasable = 0
             self.engine.stand_down()
             self.journal.reset(index, term)
@@ -382,10 +421,15 @@ class Group(GroupView):
 
     # -- output ------------------------------------------------------------------------------------
 
-    def take_messages(self) -> list[tuple[int, list[bytes]]]:
+    def take_messages(self) -> list[Outgoing]:
         """Messages that may leave now, as (receiver, parts to send one after the other), in order per receiver."""
-        out, self._now_out = self._now_out, []
+        out, self._out.ready = self._out.ready, []
         return out
+
+    def take_beats(self) -> list[tuple[int, bytes]]:
+        """Beats that may leave now, as (receiver, record)."""
+        beats, self._out.beats = self._out.beats, []
+        return beats
 
     def begin_sync(self) -> SyncJob | None:
         """The disk work that held-back messages and the commit index wait for; None when there is none, or when it is under
@@ -399,7 +443,7 @@ class Group(GroupView):
             # What was added stays in memory for the next try, and nothing of it is acknowledged.
             self._releasable = 0
             return None
-        self._releasable = len(self._held)
+        self._releasable = len(self._out.held)
         return job
 
     def end_sync(self, now: float, job: SyncJob | None) -> None:
@@ -409,13 +453,13 @@ class Group(GroupView):
             self.journal.end_sync(job)
         count = self._releasable
         if count:
-            self._now_out.extend(self._held[:count])
-            del self._held[:count]
+            self._out.ready.extend(self._out.held[:count])
+            del self._out.held[:count]
             self._releasable = 0
 
     @property
     def has_held_messages(self) -> bool:
-        return bool(self._held)
+        return bool(self._out.held)
 
     # -- called by the engine ----------------------------------------------------------------------
 
@@ -521,20 +565,6 @@ class Group(GroupView):
             self.followers.begin_term()
             self._reads.round += 1
         self._start_round()
-
-    # -- sending -----------------------------------------------------------------------------------
-
-    def _send(
-        self,
-        peer: int,
-        kind: Kind,
-        fields: list[Any],
-        hold: bool = False,
-        term: int | None = None,
-    ) -> None:
-        """Queue a message; with `hold`, until the next sync is done (G8)."""
-        head = m.header(kind, self.group, self.self_id, peer, self.term if term is None else term)
-        (self._held if hold else self._now_out).append((peer, [head, m.encode_fields(fields)]))
 
 
 __all__ = [

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from raftmail.consensus import beats
 from raftmail.consensus import messages as m
 from raftmail.consensus.group import Flow, Group, Timing
 from raftmail.consensus.journal import Identity, Journal, JournalLimits
@@ -57,6 +58,19 @@ class ListMachine:
     @property
     def index(self) -> int:
         return self.applied[-1][0] if self.applied else 0
+
+
+def told_by(record: bytes) -> list[m.Message]:
+    """The messages that a beat stands for."""
+    (beat,) = beats.unpack(record)
+    kind, success, group, sender, receiver, term, index, index_term, commit, round = beat
+    if kind == beats.BEAT:
+        fields = [round, commit, index, index_term, [], []]
+        return [m.Message(m.Kind.APPEND, group, sender, receiver, term, fields)]
+    ack = m.Message(m.Kind.ACK, group, sender, receiver, term, [index + 1, success])
+    if not round:
+        return [ack]
+    return [m.Message(m.Kind.ROUND, group, sender, receiver, term, [round]), ack]
 
 
 class Node:
@@ -117,7 +131,8 @@ class Cluster:
         self.timing = timing or Timing()
         self.flow = flow or Flow()
         self.ids = list(range(1, size + 1))
-        self.links: dict[tuple[int, int], deque[bytes]] = {
+        # Messages, and beats as byte arrays.
+        self.links: dict[tuple[int, int], deque[bytes | bytearray]] = {
             (a, b): deque() for a in self.ids for b in self.ids if a != b
         }
         self.up: set[frozenset[int]] = set()
@@ -214,6 +229,10 @@ class Cluster:
             self.sent.append((replica, peer, message))
             if frozenset((replica, peer)) in self.up and self.group(replica).node_of(peer):
                 self.links[replica, peer].append(data)
+        for peer, record in self.group(replica).take_beats():
+            self.sent.extend((replica, peer, message) for message in told_by(record))
+            if frozenset((replica, peer)) in self.up:
+                self.links[replica, peer].append(bytearray(record))
         return out
 
     def deliver(self, a: int, b: int, count: int = 1 << 30) -> int:
@@ -221,7 +240,12 @@ class Cluster:
         link = self.links[a, b]
         done = 0
         while link and done < count and self.nodes[b].alive:
-            self.group(b).receive(self.now, link.popleft(), self.nodes[a].name)
+            data = link.popleft()
+            if isinstance(data, bytearray):
+                (beat,) = beats.unpack(data)
+                self.group(b).receive_beat(self.now, beat, self.nodes[a].name)
+            else:
+                self.group(b).receive(self.now, data, self.nodes[a].name)
             done += 1
         if done:
             self.collect(b)

@@ -193,9 +193,26 @@ FAULTS: dict[str, Fault] = {
             "[verified + 1, self.success()]",
         ),
     ),
+    "beat-acks-unsynced": _fault(
+        "the answer to a beat promises entries that are not on the disk",
+        (
+            Following,
+            "takes_beat",
+            "journal.last_index == journal.synced_index == index",
+            "journal.last_index == index",
+        ),
+    ),
+    "beat-unverified": _fault(
+        "a beat is answered by a log that is not the leader's",
+        (Following, "takes_beat", "or journal.term_of(index) != index_term", ""),
+    ),
+    "late-beats": _fault(
+        "answers to beats of earlier terms are taken",
+        (Group, "receive_beat", "elif term == self.term and self.is_leader", "elif self.is_leader"),
+    ),
     "release-too-much": _fault(
         "a sync releases what was promised after it began",
-        (Group, "end_sync", "count = self._releasable", "count = len(self._held)"),
+        (Group, "end_sync", "count = self._releasable", "count = len(self._out.held)"),
     ),
     "release-while-syncing": _fault(
         "what is held goes out while the sync still runs",
@@ -207,7 +224,7 @@ FAULTS: dict[str, Fault] = {
             Group,
             "begin_sync",
             "nothing of it is acknowledged.\n        self._releasable = 0",
-            "nothing of it is acknowledged.\n        self._releasable = len(self._held)",
+            "nothing of it is acknowledged.\n        self._releasable = len(self._out.held)",
         ),
     ),
     "leader-counts-unsynced": _fault(

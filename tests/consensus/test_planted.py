@@ -8,11 +8,18 @@ from collections.abc import Iterator
 import pytest
 
 from raftmail.consensus.group import Group
-from tests.consensus import test_appends, test_changes, test_durability, test_elections, test_reads
+from tests.consensus import (
+    test_appends,
+    test_beats,
+    test_changes,
+    test_durability,
+    test_elections,
+    test_reads,
+)
 from tests.consensus.planted import FAULTS
 from tests.consensus.planting import Edit, Fault, NotThere, claims_of, planted
 
-TESTS = (test_appends, test_changes, test_durability, test_elections, test_reads)
+TESTS = (test_appends, test_beats, test_changes, test_durability, test_elections, test_reads)
 
 
 @pytest.fixture(params=sorted(FAULTS))

@@ -1,0 +1,58 @@
+"""What a replica wants to send to the others of its group: at once, or when the next sync is done (guard G8)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from raftmail.consensus import messages as m
+from raftmail.consensus.beats import ANSWER, BEAT, pack
+from raftmail.consensus.engine import Engine
+from raftmail.consensus.messages import Kind
+
+Outgoing = tuple[int, list[bytes]]
+"""A receiver, and the parts of a message."""
+
+
+class Outbox:
+    """`ready` may leave now, `held` promises what is not on the disk yet; both in the order in which they were sent. `beats` may leave now,
+    in any order with the others."""
+
+    def __init__(self, group: int, self_id: int, engine: Engine) -> None:
+        self._group = group
+        self._self_id = self_id
+        self._engine = engine
+        self.ready: list[Outgoing] = []
+        self.held: list[Outgoing] = []
+        self.beats: list[tuple[int, bytes]] = []
+
+    def send(
+        self,
+        peer: int,
+        kind: Kind,
+        fields: list[Any],
+        hold: bool = False,
+        term: int | None = None,
+    ) -> None:
+        """Queue a message; with `hold`, until the next sync is done."""
+        if term is None:
+            term = self._engine.term()
+        head = m.header(kind, self._group, self._self_id, peer, term)
+        (self.held if hold else self.ready).append((peer, [head, m.encode_fields(fields)]))
+
+    def send_beat(
+        self,
+        peer: int,
+        index: int,
+        index_term: int,
+        *,
+        commit: int = 0,
+        round: int = 0,
+        answer: int = 0,
+    ) -> None:
+        """Queue a beat; with `answer`, which is what an acknowledgement says, one that answers."""
+        kind = ANSWER if answer else BEAT
+        term = self._engine.term()
+        record = pack(
+            kind, answer, self._group, self._self_id, peer, term, index, index_term, commit, round
+        )
+        self.beats.append((peer, record))
