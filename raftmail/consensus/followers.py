@@ -134,7 +134,7 @@ class Followers:
 
     def answered(self, peer: int, index: int) -> None:
         """A follower answered a beat: it still has everything up to `index`."""
-        if self._engine.match_index(peer) == index:
+        if self._engine.match_index(peer) == index and not self._all[peer].probing:
             self._engine.heard_from(peer)
         else:
             self.acknowledged(peer, index + 1, True)

@@ -280,6 +280,8 @@ class Group(GroupView):
             self._on_vote_granted(message)
         elif kind is Kind.TIMEOUT_NOW:
             self.engine.deliver(sender, {"type": "timeout_now", "term": message.term})
+            self.elections.tick(now)  # it stands at once
+            self.engine.tick()
         elif kind is Kind.TICKET:
             self.resync_wanted = self._following.on_ticket(now, message) or self.resync_wanted
         elif kind is Kind.ROUND:
@@ -325,8 +327,13 @@ class Group(GroupView):
 
     @property
     def has_messages(self) -> bool:
-        """Whether `take_messages` or `take_beats` would give any."""
-        return bool(self._out.ready or self._out.beats)
+        """Whether `take_messages` would give any."""
+        return bool(self._out.ready)
+
+    @property
+    def has_beats(self) -> bool:
+        """Whether `take_beats` would give any."""
+        return bool(self._out.beats)
 
     def next_deadline(self) -> float:
         """When to `tick` again at the latest, if nothing comes in before and nothing waits; -1e18: as soon as can be."""

@@ -416,6 +416,10 @@ class Node:
             if self._router is not None:
                 self._router.receive(node, kind, payload)
             return
+        if kind == ShardFrame.BEATS:
+            if self._table is not None:
+                self._table.take_beats(node, payload)
+            return
         runner = self._runners.get(shard)
         if runner is None:
             # A replica that comes or goes: the sender is ahead of this node, or behind it.

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
+from raftmail.consensus.beats import Beat
 from raftmail.shard.frames import FrameKind
 from raftmail.shard.replica import Frame, Replica
 
@@ -61,6 +62,7 @@ class Runner:
     _in_background: bool = False
     _stopped: bool = False
     _failed: bool = False
+    _next_tick: float = -1e18
     _role: tuple[int, int | None] = (-1, None)
     _idle: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -78,18 +80,36 @@ class Runner:
         else:
             self._note_role()
 
-    def tick(self) -> None:
-        if self._stopped:
+    def tick(self, now: float) -> None:
+        """Let time pass, if there is anything to be done about it."""
+        if now < self._next_tick or self._stopped or self._failed:
             return
         try:
-            self.replica.tick(self.loop.time())
+            self.replica.tick(now)
         except Exception as e:
             self.fatal(e)
             return
+        self._next_tick = self.replica.next_deadline(now)
+
+    def beat(self, now: float, node: str, beat: Beat) -> None:
+        """Give the replica a beat from another node."""
+        if self._stopped or self._failed:
+            return
+        try:
+            self.replica.receive_beat(now, node, beat)
+        except Exception as e:
+            self.fatal(e)
+
+    def take_beats(self) -> list[tuple[str, bytes]]:
+        """The replica's beats, to be packed with others'; what else a tick or a beat left to be done is done in a turn."""
+        if self._stopped or self._failed:
+            return []
+        beats = self.replica.take_beats()
         if self.replica.needs_turn:
             self.wake()
         else:
             self._note_role()
+        return beats
 
     def stop(self) -> None:
         """Begin no more turns; `idle` waits for the one that is under way."""
@@ -189,7 +209,9 @@ class Runner:
 
     def _advance(self) -> None:
         replica = self.replica
-        replica.advance(self.loop.time())
+        now = self.loop.time()
+        replica.advance(now)
+        self._next_tick = replica.next_deadline(now)
         self._note_role()
         self._send_now()
         self.after()

@@ -10,16 +10,22 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from raftmail.cluster.state import ClusterState
+from raftmail.consensus.beats import unpack
+from raftmail.consensus.messages import BadMessage
 from raftmail.node.config import Config
 from raftmail.node.folder import DataFolder
 from raftmail.node.kept import Orders, note_closed, order
 from raftmail.node.reconcile import first_membership
 from raftmail.node.replicas import Opened, open_replica
 from raftmail.node.runner import Runner
+from raftmail.shard.frames import FrameKind
 from raftmail.shard.replica import Frame, Replica
 from raftmail.storage.kv import TableDamaged
 
 logger = logging.getLogger(__name__)
+
+BEATS_ROUTE = 0
+"""The shard that frames with the beats of all shards go under."""
 
 
 @dataclass(slots=True)
@@ -82,8 +88,36 @@ class Table:
 
     def tick(self) -> None:
         """Let time pass for every replica."""
-        for runner in self.runners.values():
-            runner.tick()
+        now = self.loop.time()
+        runners = self.runners.values()
+        for runner in runners:
+            runner.tick(now)
+        self._send_beats(runners)
+
+    def take_beats(self, node: str, payload: bytes) -> None:
+        """Give the beats of a frame to the replicas that they are for."""
+        now = self.loop.time()
+        met: list[Runner] = []
+        try:
+            for beat in unpack(payload):
+                runner = self.runners.get(beat[2])
+                if runner is not None:
+                    runner.beat(now, node, beat)
+                    met.append(runner)
+        except BadMessage as e:
+            logger.warning("from %s: %s", node, e)
+        self._send_beats(met)
+
+    def _send_beats(self, runners: Iterable[Runner]) -> None:
+        """Send the replicas' beats, to each node in one frame."""
+        packed: dict[str, list[bytes]] = {}
+        for runner in runners:
+            for node, beat in runner.take_beats():
+                packed.setdefault(node, []).append(beat)
+        for node, beats in packed.items():
+            self.send_frame(BEATS_ROUTE, (node, FrameKind.BEATS, beats))
+        if packed:
+            self.flush_links()
 
     async def close(self, shard: int) -> None:
         """Take a replica out of the table, end what it does, and close its files."""

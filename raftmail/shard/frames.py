@@ -19,6 +19,7 @@ class FrameKind(StrEnum):
     """What replicas of a shard send each other."""
 
     RAFT = "RAFT"
+    BEATS = "BEATS"  # records of `consensus.beats`: of one group, or of all that two nodes have in common
     BLOB = "BLOB"  # sha256, body
     WANT = "WANT"  # hashes, 32 bytes each
     SYNC = "SYNC"  # a resync's, see `resync.frames`

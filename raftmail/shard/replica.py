@@ -19,6 +19,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
+from raftmail.consensus.beats import Beat, unpack
 from raftmail.consensus.engine import REGULAR
 from raftmail.consensus.group import Group, NotLeader
 from raftmail.consensus.journal import SyncJob as JournalSyncJob
@@ -29,7 +30,6 @@ from raftmail.mail.codec import encode_entry
 from raftmail.mail.results import Executed
 from raftmail.mail.service import Blob, Failure
 from raftmail.resync.missing import body_size
-from raftmail.resync.sink import Progress
 from raftmail.shard.bodies import BadBodies, Bodies
 from raftmail.shard.compaction import Compaction
 from raftmail.shard.frames import DEEP_MARK, MARK, Frame, FrameKind
@@ -38,6 +38,7 @@ from raftmail.shard.machine import Machine
 from raftmail.shard.marks import Marks
 from raftmail.shard.recovery import Recovery
 from raftmail.shard.requests import BlobsUnknown, Done, Requests, Waiting
+from raftmail.shard.view import ReplicaView
 from raftmail.shard.waits import Waits
 from raftmail.storage.blobs import BlobDamaged, BlobMissing, BlobStore
 from raftmail.storage.blobs import SyncJob as BlobSyncJob
@@ -50,10 +51,14 @@ __all__ = ["MARK", "Counters", "Done", "Frame", "FrameKind", "Limits", "Replica"
 logger = logging.getLogger(__name__)
 
 _WITHOUT_BODIES = (MARK, MEMBERSHIP)
+_FROM_STRANGERS = (FrameKind.BLOB, FrameKind.BEATS)
+
+CHORES_S = 0.5
+"""How often a replica in which nothing happens looks after its disk, its bodies and its resyncs."""
 
 
 @dataclass(slots=True)
-class Replica:
+class Replica(ReplicaView):
     """One shard's replica on this node. Others are known by their nodes' names; the group's membership tells which replicas are where.
     `keep_to` is that of `rescue`."""
 
@@ -82,6 +87,8 @@ class Replica:
     _index_dirty_since: float | None = None
     _index_retry_at: float = 0.0
     _now: float = 0.0
+    _chores_at: float = -1e18
+    _step_due: bool = False
     _blob_job: BlobSyncJob | None = None
     _journal_job: JournalSyncJob | None = None
 
@@ -136,31 +143,6 @@ class Replica:
 
     # -- requests ------------------------------------------------------------------------------------
 
-    @property
-    def leader_node(self) -> str | None:
-        """The node that leads the shard, as far as is known here."""
-        leader = self.group.leader
-        return None if leader is None else self.group.node_of(leader)
-
-    @property
-    def membership(self) -> Membership:
-        """Who is in the group, by the newest entry of the log that says so."""
-        return self.group.membership
-
-    @property
-    def committed_membership(self) -> Membership:
-        """Who is in the group for good."""
-        return self.group.committed_membership
-
-    @property
-    def removed(self) -> bool:
-        """Whether this replica is known to be no member any more, and for ever."""
-        return self.group.removed
-
-    def progress(self) -> dict[int, int]:
-        """Of a leader: up to where each other member's disk holds the log."""
-        return self.group.progress()
-
     def change(self, now: float, new: Membership) -> tuple[int, int]:
         """Of a leader: have `new` follow the membership that is in force; (term, index) of its entry. It is for good once
         `committed_membership` says so. Raises `ChangeRefused`, with the reason, and DiskFull."""
@@ -168,16 +150,6 @@ class Replica:
         changed = self.group.change(now, new)
         self._collect()
         return changed
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether this replica has all records and bodies of the state that it stands at, so that it may vote with the others, and be a
-        source for them. (How far that state is behind the log, the master's match index tells.) `resync_progress` tells what is left."""
-        return self.recovery.is_whole(self.group)
-
-    def resync_progress(self, now: float) -> Progress:
-        """How far a resync is."""
-        return self.recovery.desk.sink.progress(now)
 
     def submit(self, now: float, request: bytes, blobs: Sequence[Blob], done: Done) -> None:
         """Have a request applied. Only a leader takes it; others fail it at once, with no effect."""
@@ -232,8 +204,13 @@ class Replica:
                 self._note_full(e)
             except IndexDamaged as e:
                 self.index_damaged(e)
-        self.recovery.tick(now, self.group)
         self._check_role()
+        if now < self._chores_at and self.next_deadline(now) > now:
+            return
+        if now >= self._chores_at:
+            self._chores_at = now + CHORES_S
+            self._step_due = True  # the scrub takes its turn
+        self.recovery.tick(now, self.group)
         self._check_space(now)
         if now - self._trimmed_at >= self.limits.log_look_s and not self.recovery.frozen:
             self._look_at_log(now)
@@ -244,6 +221,7 @@ class Replica:
     def step(self, now: float) -> None:
         """Propose what waits, and make the frames that may leave before the sync. Raises `TableDamaged`: abandon the replica."""
         self._now = now
+        self._step_due = False
         if self._broken is not None:
             raise self._broken
         if self.requests.waiting:
@@ -318,25 +296,6 @@ class Replica:
             self._linked = tuple(sorted(filter(group.is_linked, others)))
         return self._linked
 
-    @property
-    def needs_turn(self) -> bool:
-        """Whether a tick left anything to send, sync, apply or commit, or a resync is under way (nothing else may wake it)."""
-        group = self.group
-        since = self._index_dirty_since
-        return (
-            bool(self._frames)
-            or self.recovery.desk.busy
-            or bool(self.requests.waiting)
-            or group.has_messages
-            or group.has_held_messages
-            or group.journal.dirty
-            or self.blobs.pressing()
-            or self.bodies.wants_sync(self._now)
-            or self.bodies.asking
-            or group.may_commit()
-            or (since is not None and self._now - since >= self.limits.index_commit_s)
-        )
-
     def _check_space(self, now: float) -> None:
         """Refuse writes while the disk is nearly full, and take them again when there is space."""
         full = self.blobs.nearly_full(now) or not self.group.journal.room()
@@ -357,20 +316,6 @@ class Replica:
         if freed:
             logger.info("shard %d: %d bytes of bodies given back", self.shard, freed)
 
-    @property
-    def has_work(self) -> bool:
-        """Whether another step would do something at once: what waits can be proposed, or held messages could go."""
-        group = self.group
-        if self.recovery.has_more:
-            return True
-        if group.has_held_messages and not self.disk_full:
-            return not (self.bodies.syncing and self.blobs.pressing())
-        return (
-            not self.disk_full
-            and group.accepts
-            and self.requests.may_propose(group.entries_in_flight)
-        )
-
     def take_frames(self) -> list[Frame]:
         """Frames to send, in order per node."""
         frames, self._frames = self._frames, []
@@ -387,8 +332,11 @@ class Replica:
                 if not self.recovery.frozen:
                     self.group.receive(now, payload, node)
                     self._check_role()
-            elif kind != FrameKind.BLOB and not self.group.members.knows_node(node):
+            elif kind not in _FROM_STRANGERS and not self.group.members.knows_node(node):
                 raise BadMessage(f"node {node} has no replica of shard {self.shard}")
+            elif kind == FrameKind.BEATS:
+                for beat in unpack(payload):
+                    self.receive_beat(now, node, beat)
             elif kind == FrameKind.SYNC:
                 self.recovery.desk.receive(now, node, payload)
             elif kind == FrameKind.BLOB:
@@ -412,6 +360,26 @@ class Replica:
             self._note_full(e)
         except IndexDamaged as e:
             self.index_damaged(e)
+
+    def receive_beat(self, now: float, node: str, beat: Beat) -> None:
+        """Take a beat from another node's replica, as `receive` takes frames. Mostly all that comes of it is another beat, to be taken with
+        `take_beats` at once; `needs_turn` tells whether there is more."""
+        self._now = now
+        if self.recovery.frozen:
+            return
+        try:
+            self.group.receive_beat(now, beat, node)
+        except BadMessage as e:
+            self.counters.bad_frames += 1
+            logger.warning("shard %d: from %s: %s", self.shard, node, e)
+        except DiskFull as e:
+            self._note_full(e)
+
+    def take_beats(self) -> list[tuple[str, bytes]]:
+        """Beats that may leave now, with the nodes they are for. Who drives many replicas puts those for one node into one frame, after
+        ticking them and after handing them the beats of a frame; what it does not take leaves with the next turn's frames."""
+        beats = ((self.group.node_of(peer), beat) for peer, beat in self.group.take_beats())
+        return [(node, beat) for node, beat in beats if node is not None]
 
     def connected(self, now: float, node: str) -> None:
         """There is a link to a node, in the membership or not: it may come to be. A replica that starts is told of all that are up."""
@@ -598,3 +566,5 @@ class Replica:
             node = node_of(peer)
             if node is not None:
                 frames.append((node, FrameKind.RAFT, parts))
+        if self.group.has_beats:
+            frames.extend((node, FrameKind.BEATS, (beat,)) for node, beat in self.take_beats())

@@ -333,7 +333,7 @@ FAULTS: dict[str, Fault] = {
             "self._SyncObj__otherNodes = {self.nodes[peer] for peer in voters}",
             "self._SyncObj__otherNodes = {self.nodes[peer] for peer in voters | others}",
         ),
-        (Followers, "majority_index", "in self._voters", "in self._all"),
+        (Followers, "majority_index", "match_index, self._voters", "match_index, self._all"),
     ),
     "no-voter-stands": _fault(
         "who is no voter stands for election",

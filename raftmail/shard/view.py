@@ -1,0 +1,121 @@
+"""What can be seen of a replica from outside: who is in its group, how it stands, and whether there is anything for it to do."""
+
+from __future__ import annotations
+
+from raftmail.consensus.group import Group
+from raftmail.consensus.membership import Membership
+from raftmail.resync.sink import Progress
+from raftmail.shard.bodies import Bodies
+from raftmail.shard.frames import Frame
+from raftmail.shard.limits import Limits
+from raftmail.shard.recovery import Recovery
+from raftmail.shard.requests import Requests
+from raftmail.storage.blobs import BlobStore
+
+
+class ReplicaView:
+    """The reading side of `replica.Replica`, which owns the parts."""
+
+    __slots__ = ()
+
+    group: Group
+    bodies: Bodies
+    recovery: Recovery
+    requests: Requests
+    blobs: BlobStore
+    limits: Limits
+    disk_full: bool
+    _now: float
+    _frames: list[Frame]
+    _index_dirty_since: float | None
+    _chores_at: float
+    _step_due: bool
+
+    @property
+    def leader_node(self) -> str | None:
+        """The node that leads the shard, as far as is known here."""
+        leader = self.group.leader
+        return None if leader is None else self.group.node_of(leader)
+
+    @property
+    def membership(self) -> Membership:
+        """Who is in the group, by the newest entry of the log that says so."""
+        return self.group.membership
+
+    @property
+    def committed_membership(self) -> Membership:
+        """Who is in the group for good."""
+        return self.group.committed_membership
+
+    @property
+    def removed(self) -> bool:
+        """Whether this replica is known to be no member any more, and for ever."""
+        return self.group.removed
+
+    def progress(self) -> dict[int, int]:
+        """Of a leader: up to where each other member's disk holds the log."""
+        return self.group.progress()
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether this replica has all records and bodies of the state that it stands at, so that it may vote with the others, and be a
+        source for them. (How far that state is behind the log, the master's match index tells.) `resync_progress` tells what is left."""
+        return self.recovery.is_whole(self.group)
+
+    def resync_progress(self, now: float) -> Progress:
+        """How far a resync is."""
+        return self.recovery.desk.sink.progress(now)
+
+    def next_deadline(self, now: float) -> float:
+        """When to `tick` again at the latest, if nothing comes in before. A replica that nothing happens in has little to do between
+        heartbeats, and hardly more between elections that do not come."""
+        if (
+            self._has_to_do
+            or self.requests.in_flight
+            or self._index_dirty_since is not None
+            or self.disk_full
+            or self.bodies.missing
+            or self.blobs.dirty()
+            or self.recovery.frozen
+            or self.group.resync_wanted is not None
+        ):
+            return now
+        return min(self.group.next_deadline(), self._chores_at)
+
+    @property
+    def needs_turn(self) -> bool:
+        """Whether a tick left anything to send, sync, apply or commit, or a resync is under way (nothing else may wake it)."""
+        return self.group.has_beats or self._has_to_do
+
+    @property
+    def _has_to_do(self) -> bool:
+        group = self.group
+        since = self._index_dirty_since
+        return (
+            bool(self._frames)
+            or self._step_due
+            or self.recovery.desk.busy
+            or bool(self.requests.waiting)
+            or group.has_messages
+            or group.has_held_messages
+            or group.journal.dirty
+            or self.blobs.pressing()
+            or self.bodies.wants_sync(self._now)
+            or self.bodies.asking
+            or group.may_commit()
+            or (since is not None and self._now - since >= self.limits.index_commit_s)
+        )
+
+    @property
+    def has_work(self) -> bool:
+        """Whether another step would do something at once: what waits can be proposed, or held messages could go."""
+        group = self.group
+        if self.recovery.has_more:
+            return True
+        if group.has_held_messages and not self.disk_full:
+            return not (self.bodies.syncing and self.blobs.pressing())
+        return (
+            not self.disk_full
+            and group.accepts
+            and self.requests.may_propose(group.entries_in_flight)
+        )
