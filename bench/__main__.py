@@ -6,7 +6,19 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from bench import failover, five, idle, lmtp, million, nodefail, resync, shards, store, workers
+from bench import (
+    failover,
+    five,
+    idle,
+    lmtp,
+    million,
+    nodefail,
+    resync,
+    scaling,
+    shards,
+    store,
+    workers,
+)
 from bench.report import Measure, add_options, run
 
 MEASUREMENTS: dict[str, Measure] = {
@@ -20,6 +32,7 @@ MEASUREMENTS: dict[str, Measure] = {
     "five": five.measure,
     "workers": workers.measure,
     "resync": resync.measure,
+    "scaling": scaling.measure,
 }
 
 

@@ -10,10 +10,11 @@ in which all planned moves have begun is empty.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from raftmail.cluster.placement import SLACK, Load, Place, apart, choose, rendezvous
+from raftmail.cluster.placement import SLACK, Load, Place, apart, choose
 from raftmail.cluster.records import ROOT_SHARD, Node, NodeState, Shard
 from raftmail.cluster.state import ClusterState
 
@@ -43,12 +44,18 @@ def plan(
 ) -> list[Move]:
     """The moves, those first that must be. What cannot be placed is left as it is (`missing` tells of it). Nothing moves to the nodes
     to `avoid`: those that are dead at the moment."""
+    return list(planned(state, balance=balance, avoid=avoid))
+
+
+def planned(
+    state: ClusterState, *, balance: bool, avoid: frozenset[str] = frozenset()
+) -> Iterator[Move]:
+    """`plan`, one move after the other, for who can only begin some: those for balance take time to find."""
     planner = _Planner(state, avoid)
-    moves = list(planner.needed())
+    yield from planner.needed()
     if balance:
-        moves += planner.spread()
-        moves += planner.balance()
-    return moves
+        yield from planner.spread()
+        yield from planner.balance()
 
 
 def allowed(state: ClusterState, shard: Shard) -> list[Place]:
@@ -95,10 +102,14 @@ class _Planner:
         self._allowed: dict[str, list[Place]] = {}
         self._held: dict[int, dict[int, str]] = {}
         self._on: dict[str, set[int]] = {name: set() for name in self._places}
+        self._zones: dict[int, Counter[str]] = {}
+        self._machines: dict[int, Counter[tuple[str, str]]] = {}
         self._new = 0
         self._barren: set[tuple[str, str]] = set()  # between these nothing can be moved
         for shard in self._shards.values():
             self._held[shard.number] = {}
+            self._zones[shard.number] = Counter()
+            self._machines[shard.number] = Counter()
             for replica in shard.staying:
                 self._add(shard.number, replica.id, replica.node)
 
@@ -151,8 +162,17 @@ class _Planner:
     def spread(self) -> Iterator[Move]:
         """Away from zones and hosts that two replicas share, where that can be."""
         for shard in self._shards.values():
-            while (move := self._apart(shard)) is not None:
+            while self._crowded(shard) and (move := self._apart(shard)) is not None:
                 yield move
+
+    def _crowded(self, shard: Shard) -> bool:
+        """Whether a zone or a machine has two replicas more than another could have."""
+        zones, machines = self._zones[shard.number], self._machines[shard.number]
+        may = self._may(shard)
+        return bool(zones) and (
+            max(zones.values()) - min((zones[one.zone] for one in may), default=0) > 1
+            or max(machines.values()) - min((machines[one.machine] for one in may), default=0) > 1
+        )
 
     def _apart(self, shard: Shard) -> Move | None:
         held = self._held[shard.number]
@@ -204,7 +224,7 @@ class _Planner:
         return None
 
     def _one(self, source: Place, target: Place) -> Move | None:
-        best: tuple[int, int, int, int] | None = None
+        best: tuple[int, int, int] | None = None
         for number in self._on[source.name]:
             shard = self._shards[number]
             held = self._held[number]
@@ -214,21 +234,27 @@ class _Planner:
                 or target not in self._may(shard)
             ):
                 continue
-            others = [self._places[node] for node in held.values() if node != source.name]
-            if _closer(target, others) > _closer(source, others):
+            if self._shared(number, target, source) > self._shared(number, source, source):
                 continue
-            names = [place.name for place in others]
+            names = [node for node in held.values() if node != source.name]
             gain = self._load.together(target.name, names) - self._load.together(source.name, names)
             id = next(id for id, node in held.items() if node == source.name)
             if id < 0:
                 continue
-            rank = (gain, -rendezvous(number, target.name), number, id)
+            rank = (gain, number, id)
             if best is None or rank < best:
                 best = rank
         if best is None:
             return None
         why = f"{source.name} holds more than {target.name}"
-        return self._move(self._shards[best[2]], best[3], target.name, why, must=False)
+        return self._move(self._shards[best[1]], best[2], target.name, why, must=False)
+
+    def _shared(self, shard: int, place: Place, without: Place) -> tuple[int, int]:
+        """How many replicas of a shard, but for that on `without`, a place shares its zone and its machine with."""
+        return (
+            self._zones[shard][place.zone] - (place.zone == without.zone),
+            self._machines[shard][place.machine] - (place.machine == without.machine),
+        )
 
     # -- deciding ------------------------------------------------------------------------------------
 
@@ -252,11 +278,15 @@ class _Planner:
         if shard != ROOT_SHARD:
             self._load.add(node, held.values())
         held[id] = node
+        self._zones[shard][self._places[node].zone] += 1
+        self._machines[shard][self._places[node].machine] += 1
         self._on.setdefault(node, set()).add(shard)
 
     def _drop(self, shard: int, id: int) -> str:
         held = self._held[shard]
         node = held.pop(id)
+        self._zones[shard][self._places[node].zone] -= 1
+        self._machines[shard][self._places[node].machine] -= 1
         if shard != ROOT_SHARD:
             self._load.add(node, held.values(), -1)
         if node not in held.values():
@@ -271,15 +301,6 @@ class _Planner:
 
     def _take(self, shard: Shard, id: int, why: str) -> Move:
         return Move(shard.number, "", id, self._drop(shard.number, id), why)
-
-
-def _closer(place: Place, others: list[Place]) -> tuple[int, int]:
-    """How many others a place shares its zone with, and its machine."""
-    zone, machine = place.zone, place.machine
-    return (
-        sum(other.zone == zone for other in others),
-        sum(other.machine == machine for other in others),
-    )
 
 
 def load_of(state: ClusterState) -> Load:

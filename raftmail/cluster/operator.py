@@ -30,7 +30,7 @@ from dataclasses import replace
 
 from raftmail.cluster import masters, rules
 from raftmail.cluster.changes import Change, change_of, moved
-from raftmail.cluster.moves import Move, allowed, plan, wanted
+from raftmail.cluster.moves import Move, allowed, planned, wanted
 from raftmail.cluster.records import Node, NodeState, Operation, Replica, ReplicaState, Shard
 from raftmail.cluster.state import ClusterState
 from raftmail.cluster.steps import (
@@ -218,10 +218,12 @@ def _begin(
     rebalance = state.find(Operation, "rebalance")
     balance = rebalance is not None and rebalance.state == "running"
     dead = frozenset(name for name in state.nodes if not observed.alive(name))
-    moves = plan(state, balance=balance, avoid=dead)
-    if balance and rebalance is not None and not moves and not _unsettled(state):
-        yield Configure(change_of(state, [replace(rebalance, state="done")]), "rebalanced")
-    for move in moves:
+    found = passed_over = 0
+    for move in planned(state, balance=balance, avoid=dead):
+        found += 1
+        passed_over += not move.must
+        if passed_over > limits.moves_max:
+            break
         shard = state.every_shard[move.shard]
         # One replica joins at a time; one that is to join no more does not count.
         joining = any(r.state is _JOINING and r.id != move.source_id for r in shard.replicas)
@@ -246,6 +248,8 @@ def _begin(
         busy.add(move.shard)
         changed = moved(shard, move.source_id, move.target, seen.membership.next_id)
         yield Configure(_decided(state, changed, move.target), str(move))
+    if rebalance is not None and balance and not found and not _unsettled(state):
+        yield Configure(change_of(state, [replace(rebalance, state="done")]), "rebalanced")
 
 
 def _back(shard: Shard, seen: ObservedShard, move: Move) -> Shard | None:

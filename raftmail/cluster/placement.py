@@ -8,9 +8,9 @@ Each replica goes, in this order of importance,
 4. to a node that shares the fewest shards with those already chosen, so that what a node led is spread over all others when it fails;
 5. by rendezvous hashing (the highest hash of shard and node), so that nothing depends on the order of names.
 
-Placements are written down (`Shard.replicas`), not computed again: a hash alone leaves the fullest node a quarter above the mean, and
-moves more than it must when a node comes. `moves` changes what is written as little as it can. Only whole numbers are compared, for every
-node has to come to the same genesis.
+Placements are written down (`Shard.replicas`), not computed again: a hash alone spreads unevenly, and moves more than it must when a node
+comes (docs/scaling.md has figures). `moves` changes what is written as little as it can. Only whole numbers are compared, for every node
+has to come to the same genesis.
 """
 
 from __future__ import annotations
