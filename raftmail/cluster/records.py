@@ -175,7 +175,6 @@ class Domain:
 
     name: str
     catch_all: str = ""
-    quota_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ from raftmail.cluster.records import (
     Alias,
     BadRecord,
     Cluster,
+    Domain,
     Node,
     NodeState,
     Pool,
@@ -175,6 +176,11 @@ class ClusterState:
             if not level or len(found) + len(level) > ALIAS_TARGETS_MAX:
                 break
         return tuple(found)
+
+    def catch_all(self, address: str) -> str:
+        """Who gets mail for an address of the same domain that nobody has; "": nobody."""
+        found = self.find(Domain, address.rpartition("@")[2])
+        return "" if found is None else found.catch_all
 
     # -- following the root ------------------------------------------------------------------------
 

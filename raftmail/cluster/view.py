@@ -30,3 +30,9 @@ class View(Protocol):
 
     def shard_of(self, user: str) -> int:
         """The shard that holds a user's mail."""
+
+    def delivered_to(self, address: str) -> Sequence[str]:
+        """The addresses that mail for an address goes to: itself, when it is no alias."""
+
+    def catch_all(self, address: str) -> str:
+        """Who gets mail for an address of the same domain that nobody has; "": nobody."""

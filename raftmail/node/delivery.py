@@ -31,6 +31,13 @@ _DELIVERED = Verdict.delivered()
 _UNKNOWN = Verdict.unknown_user()
 
 
+@dataclass(frozen=True, slots=True)
+class Shared(Verdict):
+    """An accepted recipient that stands for other users: an alias, or an address that a domain's catch-all gets."""
+
+    users: tuple[str, ...] = ()
+
+
 @dataclass(slots=True)
 class Delivery:
     """`lmtp.backend.DeliveryBackend` over the cluster. What takes longer than `deadline_s` gets 451."""
@@ -47,6 +54,8 @@ class Delivery:
             user = _user(address)
         except ValueError:
             return _UNKNOWN
+        if tuple(self.router.view.delivered_to(user)) != (user,):
+            return None  # an alias
         root = self.router.replicas.get(ROOT_SHARD)
         if root is None:
             return _ACCEPTED if self._known.get(user, 0.0) > self.router.clock() else None
@@ -55,42 +64,78 @@ class Delivery:
         return _ACCEPTED
 
     async def resolve(self, address: Address) -> Verdict:
+        """The verdict carries the users that the mail goes to, where that is not the recipient alone."""
         user = _user(address)
+        view = self.router.view
         try:
-            found = await self.router.query(GetUser(user), deadline_s=self.deadline_s)
+            users = await self._existing(view.delivered_to(user))
+            if not users and (other := view.catch_all(user)):
+                users = await self._existing(view.delivered_to(other))
         except Unavailable as e:
             return _later(e.failure)
-        if found is None:
+        if not users:
             return _UNKNOWN
+        if users != (user,):
+            return Shared(_ACCEPTED.code, _ACCEPTED.enhanced, _ACCEPTED.text, users)
         if len(self._known) >= KNOWN_MAX:
             self._known.clear()
         self._known[user] = self.router.clock() + KNOWN_S
         return _ACCEPTED
 
+    async def _existing(self, addresses: Sequence[str]) -> tuple[str, ...]:
+        """Those of the addresses that users have. Raises `Unavailable`."""
+        found = await asyncio.gather(
+            *[self.router.query(GetUser(one), deadline_s=self.deadline_s) for one in addresses]
+        )
+        return tuple(one for one, known in zip(addresses, found, strict=True) if known is not None)
+
     async def deliver(
         self, envelope: Envelope, body: bytes, recipients: Sequence[Recipient]
     ) -> Sequence[Verdict]:
         if len(recipients) == 1:
-            return [await self._deliver_to(envelope, body, recipients[0].address)]
-        return await asyncio.gather(
-            *[self._deliver_to(envelope, body, r.address) for r in recipients]
-        )
+            return [await self._deliver_to(envelope, body, recipients[0])]
+        return await asyncio.gather(*[self._deliver_to(envelope, body, r) for r in recipients])
 
-    async def _deliver_to(self, envelope: Envelope, body: bytes, address: Address) -> Verdict:
+    async def _deliver_to(self, envelope: Envelope, body: bytes, recipient: Recipient) -> Verdict:
+        """Save for all users that a recipient stands for: one command for those of a shard. It is delivered when all have it; else the
+        sender comes again, and those who have it get it twice, which is better than not at all."""
+        address = recipient.address
         message = envelope.trace.prefix(address) + body
         if len(message) > _INLINE_BYTES_MAX:
             digest, summary = await asyncio.get_running_loop().run_in_executor(None, _read, message)
         else:
             digest, summary = _read(message)
-        user = _user(address)
+        verdict = recipient.verdict
+        users = verdict.users if isinstance(verdict, Shared) else (_user(address),)
+        by_shard: dict[int, list[str]] = {}
+        for user in users:
+            by_shard.setdefault(self.router.shard_of(user), []).append(user)
+        guid = os.urandom(16)
+        verdicts = [
+            await self._save(envelope, address, some, digest, message, summary, guid)
+            for some in by_shard.values()
+        ]
+        return next((verdict for verdict in verdicts if not verdict.is_positive), _DELIVERED)
+
+    async def _save(
+        self,
+        envelope: Envelope,
+        address: Address,
+        users: list[str],
+        digest: bytes,
+        message: bytes,
+        summary: bytes,
+        guid: bytes,
+    ) -> Verdict:
+        """Save a message for users of one shard, all or none."""
         command = Save(
-            user,
+            users[0],
             (
                 NewMessage(
-                    (_target(user, address.detail),),
+                    tuple(_target(user, address.detail) for user in users),
                     digest,
                     len(message),
-                    os.urandom(16),
+                    guid,
                     int(envelope.received_unix_s * 1_000_000),
                     (),
                     summary,

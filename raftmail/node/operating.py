@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from raftmail.cluster.operator import next_steps
 from raftmail.cluster.router import Router
+from raftmail.cluster.rules import to_pin
 from raftmail.cluster.state import ClusterState, genesis_command
 from raftmail.cluster.steps import (
     AddLearner,
@@ -27,6 +28,7 @@ from raftmail.cluster.steps import (
     Transfer,
 )
 from raftmail.cluster.view import ROOT_SHARD
+from raftmail.mail.queries import ListUsers
 from raftmail.mail.results import Refused
 from raftmail.mail.service import JSON, Unavailable
 from raftmail.node.following import Following
@@ -99,10 +101,14 @@ class Operating:
         except Unavailable as e:
             logger.info("the root's master goes on later: %s", e)
             return
-        self.observed = observed = await self._observe(state)
+        try:
+            self.observed = observed = await self._observe(state)
+        except Unavailable as e:
+            logger.info("the root's master goes on later: %s", e)
+            return
         steps = next_steps(state, observed, self.loop.time())
         await asyncio.gather(*[self._carry_out(step, observed) for step in steps])
-        self._calm = not steps and not _unsettled(state)
+        self._calm = not steps and not _unsettled(state) and not to_pin(state)
 
     async def _write_genesis(self) -> None:
         """The first records of a new cluster. Refused when somebody else has written them meanwhile."""
@@ -133,7 +139,23 @@ class Operating:
             shards |= led
             for number, counts in {} if answer is None else answer["commands"].items():
                 commands.setdefault(int(number), Counter()).update(counts)
-        return Observed(shards, heard, commands)
+        return Observed(shards, heard, commands, await self._users(to_pin(state)))
+
+    async def _users(self, domains: Sequence[str]) -> dict[str, tuple[str, ...]]:
+        """All users of domains, as the root has them now. Raises `Unavailable`."""
+        found: dict[str, list[str]] = {domain: [] for domain in domains}
+        after = ""
+        while domains:
+            page = await self.router.query(ListUsers(after), deadline_s=OBSERVE_S)
+            assert isinstance(page, tuple)
+            names = [name for name in page if isinstance(name, str)]
+            for name in names:
+                if (domain := name.rpartition("@")[2]) in found:
+                    found[domain].append(name)
+            if not names:
+                break
+            after = names[-1]
+        return {domain: tuple(names) for domain, names in found.items()}
 
     async def _ask(self, node: str) -> Any:
         try:

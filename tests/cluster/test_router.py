@@ -27,6 +27,12 @@ class View:
     def shard_of(self, user: str) -> int:
         return SHARD
 
+    def delivered_to(self, address: str) -> Sequence[str]:
+        return (address,)
+
+    def catch_all(self, address: str) -> str:
+        return ""
+
 
 class Links:
     """Notes what is sent."""

@@ -1,0 +1,121 @@
+"""LMTP recipients that stand for others: aliases, and what a domain's catch-all gets."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from raftmail.cluster import records as rec
+from raftmail.cluster.router import Router
+from raftmail.cluster.state import ClusterState
+from raftmail.lmtp.address import Address
+from raftmail.lmtp.backend import Envelope, Recipient, Verdict
+from raftmail.mail.commands import Save
+from raftmail.mail.queries import GetUser, UserInfo
+from raftmail.mail.results import Code, Executed, Refused, SaveResult
+from raftmail.node.delivery import Delivery, Shared
+from tests.cluster.clusters import cluster, put
+
+BODY = b"Subject: x\r\n\r\ny\r\n"
+STATE = put(
+    cluster(3),
+    rec.Alias("team@x.org", ("a@x.org", "b@x.org", "gone@x.org")),
+    rec.Alias("boss@x.org", ("boss@x.org", "a@x.org")),
+    rec.Alias("nobody@x.org", ("gone@x.org",)),
+    rec.Domain("y.org", catch_all="team@x.org"),
+)
+
+
+@dataclass
+class Twin:
+    """A router that knows some users, and notes what is saved."""
+
+    view: ClusterState = STATE
+    users: tuple[str, ...] = ("a@x.org", "b@x.org", "boss@x.org")
+    full: str = ""
+    saved: list[Save] = field(default_factory=list)
+    replicas: dict[int, Any] = field(default_factory=dict)
+
+    def clock(self) -> float:
+        return 0.0
+
+    def shard_of(self, user: str) -> int:
+        return 1 if user < "b" else 2
+
+    async def query(self, query: GetUser, *, deadline_s: float) -> UserInfo | None:
+        return UserInfo(query.address, "") if query.address in self.users else None
+
+    async def execute(self, command: Save, *, blobs: Any, deadline_s: float) -> Executed:
+        self.saved.append(command)
+        if command.user == self.full:
+            return Executed(Refused(Code.LIMIT, "no more"), 1, 1, "n")
+        return Executed(SaveResult(()), 1, 1, "n")
+
+
+def _address(text: str) -> Address:
+    user, _, domain = text.partition("@")
+    name, _, detail = user.partition("+")
+    return Address(user, domain, name, detail)
+
+
+def _send(twin: Twin, to: str) -> tuple[Verdict, list[list[str]]]:
+    """The last verdict, and the users of each command that was made."""
+    delivery = Delivery(cast(Router, twin), 1.0)
+    address = _address(to)
+
+    async def run() -> Verdict:
+        verdict = delivery.resolve_now(address) or await delivery.resolve(address)
+        if not verdict.is_positive:
+            return verdict
+        trace = SimpleNamespace(prefix=lambda address: b"")
+        envelope = Envelope(None, "h", "p", False, False, "t", 5.0, cast(Any, trace))
+        (last,) = await delivery.deliver(envelope, BODY, [Recipient(address, verdict)])
+        return last
+
+    verdict = asyncio.run(run())
+    return verdict, [[t.user for t in save.messages[0].targets] for save in twin.saved]
+
+
+@pytest.mark.parametrize(
+    ("to", "users"),
+    [
+        ("a@x.org", [["a@x.org"]]),
+        ("team@x.org", [["a@x.org"], ["b@x.org"]]),
+        ("boss+lists@x.org", [["boss@x.org"], ["a@x.org"]]),
+        ("anything@y.org", [["a@x.org"], ["b@x.org"]]),
+    ],
+)
+def test_mail_goes_to_the_users_that_an_address_stands_for(to: str, users: list[list[str]]) -> None:
+    twin = Twin()
+    verdict, saved = _send(twin, to)
+    assert verdict.code == 250 and saved == users
+    assert len({save.messages[0].guid for save in twin.saved}) == 1
+
+
+@pytest.mark.parametrize("to", ["c@x.org", "nobody@x.org", "gone@x.org"])
+def test_an_address_that_no_user_has_is_refused(to: str) -> None:
+    verdict, saved = _send(Twin(), to)
+    assert verdict.code == 550 and saved == []
+
+
+def test_users_of_one_shard_get_it_with_one_command() -> None:
+    twin = Twin(
+        users=("b@x.org", "boss@x.org"),
+        view=put(STATE, rec.Alias("t@x.org", ("b@x.org", "boss@x.org"))),
+    )
+    verdict, saved = _send(twin, "t@x.org")
+    assert verdict.code == 250 and saved == [["b@x.org", "boss@x.org"]]
+
+
+def test_it_is_delivered_only_when_all_have_it() -> None:
+    verdict, saved = _send(Twin(full="b@x.org"), "team@x.org")
+    assert verdict.code == 552 and len(saved) == 2
+
+
+def test_a_verdict_of_an_alias_carries_its_users() -> None:
+    found = asyncio.run(Delivery(cast(Router, Twin()), 1.0).resolve(_address("team@x.org")))
+    assert isinstance(found, Shared) and found.users == ("a@x.org", "b@x.org")
