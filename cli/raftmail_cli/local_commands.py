@@ -219,22 +219,26 @@ def _ref(mailbox: c.MailboxRef) -> str:
 
 @click.command()
 @click.argument("folder", metavar="DIR", type=click.Path(exists=True, path_type=Path))
+@click.option("--repair", is_flag=True, help="Have the next start mend what other replicas have.")
 @output_option
 @pass_settings
-def fsck(settings: Settings, folder: Path) -> None:
-    """Examine everything that a stopped node keeps; DIR is its folder. Changes nothing.
+def fsck(settings: Settings, folder: Path, repair: bool) -> None:
+    """Examine everything that a stopped node keeps; DIR is its folder.
 
-    Exit status 1 when something is wrong. What is damaged has to be fetched from another replica.
+    Finds files that were removed, added, cut short or changed, and records and bodies that are
+    damaged. Changes nothing; with --repair it orders the node to fetch from other replicas what is
+    damaged, when it is started next. Exit status 1 when something is wrong (with --repair: that the
+    next start cannot mend).
     """
     from raftmail.node import examine
 
     try:
         data = examine.data_folder(folder)
-        found = examine.fsck(data, _progress(settings.output))
+        found = examine.fsck(data, _progress(settings.output), repair=repair)
     except examine.ExamineError as error:
         raise CliError(str(error)) from None
-    show(settings.output, found, lambda console: _render_fsck(console, found))
-    if any(one.problems for one in found):
+    show(settings.output, found, lambda console: _render_fsck(console, found, repair=repair))
+    if any(one.problems and not (repair and one.is_repairable) for one in found):
         sys.exit(REFUSED)
 
 
@@ -246,7 +250,7 @@ def _progress(output: Format) -> Any:
     return tell
 
 
-def _render_fsck(console: Console, found: list[Examined]) -> None:
+def _render_fsck(console: Console, found: list[Examined], *, repair: bool) -> None:
     rows = [
         (
             one.shard,
@@ -266,9 +270,21 @@ def _render_fsck(console: Console, found: list[Examined]) -> None:
         for problem in problems:
             console.print(printable(f"shard {problem.shard}, {problem.part}: {problem.text}"))
         console.print()
-        console.print(
-            "The replica is damaged. Leave it stopped, and have it made anew from another."
+        console.print(_advice(found, repair=repair))
+
+
+def _advice(found: list[Examined], *, repair: bool) -> str:
+    parts = {problem.part for one in found for problem in one.problems}
+    if "journal" in parts:
+        return (
+            "A journal is damaged: the replica has forgotten what it promised. Leave the node stopped, and replace it "
+            "as one whose disk is lost."
         )
+    if parts == {"files"}:
+        return "Files were added that belong to nobody. They do no harm; remove them."
+    if repair:
+        return "Start the node: it fetches from other replicas what is damaged. `raftmail resync status` shows how far it is."
+    return "`raftmail fsck --repair` has the next start of the node fetch it from other replicas."
 
 
 COMMANDS = [log, fsck]

@@ -1,7 +1,7 @@
 """Looking into the folder of a node without starting it: its logs as records, and fsck.
 
-Called by `raftmail log show` and `raftmail fsck`. Reads only; repairs nothing, since whatever is
-damaged is to be fetched again from another replica.
+Called by `raftmail log show` and `raftmail fsck`. Reads only, since whatever is damaged is to be
+fetched again from another replica; with `--repair`, fsck orders the next start to do that.
 """
 
 from __future__ import annotations
@@ -9,11 +9,13 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
+from struct import error as StructError
 
 from raftmail.consensus.engine import NO_OP, REGULAR
 from raftmail.consensus.journal import Identity, JournalError, read_records
@@ -26,15 +28,25 @@ from raftmail.consensus.replay import segment_name as journal_segment
 from raftmail.mail.codec import CodecError, entry_blobs
 from raftmail.node.config import CONFIG_FILE, ConfigError, load
 from raftmail.node.folder import FORMAT
+from raftmail.node.kept import DAMAGED_MAX, Orders, order
 from raftmail.shard.replica import MARK
 from raftmail.storage import blobformat
+from raftmail.storage.blobcheck import CHECKPOINT, POSITION, load_sealed
 from raftmail.storage.check import PROBLEMS_MAX, check
 from raftmail.storage.disk import DiskError, RealDisk
 from raftmail.storage.index import TABLES, IndexDamaged
 from raftmail.storage.kv import LmdbReader, Tables, scan
+from raftmail.storage.lmdbcheck import check_pages
 from raftmail.storage.records import unseal, unseal_packed
 
 SHARDS = "shards"
+
+_FILES = {
+    "journal": re.compile(r"[0-9a-f]{16}\.log"),
+    "blobs": re.compile(r"[0-9a-f]{16}\.seg"),
+    "index": re.compile(r"(data|lock)\.mdb"),
+}
+_REPAIRABLE = ("index", "bodies")
 
 
 class ExamineError(Exception):
@@ -75,6 +87,13 @@ class Examined:
     bodies: int
     log_bytes: int
     problems: tuple[Problem, ...]
+    orders: Orders
+    """What the next start can repair of it."""
+
+    @property
+    def is_repairable(self) -> bool:
+        """Whether the next start, with the others' help, repairs everything that was found."""
+        return all(problem.part in _REPAIRABLE for problem in self.problems)
 
 
 def data_folder(folder: Path) -> Path:
@@ -157,14 +176,20 @@ def stopped(data: Path) -> Iterator[None]:
         os.close(fd)
 
 
-def fsck(data: Path, progress: Callable[[int, str], None]) -> list[Examined]:
+def fsck(
+    data: Path, progress: Callable[[int, str], None], *, repair: bool = False
+) -> list[Examined]:
     """Examine all replicas of a stopped node: journal, index, bodies, and that they agree.
 
-    `progress` is told shard and part before each. Raises `ExamineError` when the folder is in use
-    or is no node's."""
+    `progress` is told shard and part before each. With `repair` the next start is ordered to mend
+    what it can. Raises `ExamineError` when the folder is in use or is no node's."""
     with stopped(data):
         cluster = _cluster_of(data)
-        return [_examine(data, shard, cluster, progress) for shard in shards_of(data)]
+        found = [_examine(data, shard, cluster, progress) for shard in shards_of(data)]
+        for one in found:
+            if repair and one.orders:
+                order(_shard_disk(data, one.shard), one.orders)
+        return found
 
 
 def _cluster_of(data: Path) -> bytes:
@@ -191,9 +216,13 @@ def _examine(
     progress(shard, "bodies")
     found.check_bodies()
     found.check_together()
+    found.check_files()
+    orders = found.orders()
     size = sum(path.stat().st_size for path in (found.disk.root / "journal").glob("*.log"))
     count = max(0, found.last_index - found.first_index + 1)
-    return Examined(shard, count, found.messages, len(found.held), size, tuple(found.problems))
+    return Examined(
+        shard, count, found.messages, len(found.held), size, tuple(found.problems), orders
+    )
 
 
 @dataclass(slots=True)
@@ -211,6 +240,10 @@ class _Replica:
     applied: int | None = None
     messages: int = 0
     places: dict[bytes, bytes] = field(default_factory=dict)
+    local: dict[bytes, bytes] = field(default_factory=dict)
+    index_is_read: bool = False
+    bad: list[bytes] = field(default_factory=list)
+    """Bodies that are not what their place says."""
     needed: set[bytes] = field(default_factory=set)
     """Bodies of messages in the index."""
     held: set[bytes] = field(default_factory=set)
@@ -280,6 +313,13 @@ class _Replica:
             self.tell("index", "it is missing")
             return
         try:
+            damage = check_pages(folder)
+        except OSError as error:
+            damage = f"it cannot be read: {error.strerror}"
+        if damage:
+            self.tell("index", damage)  # LMDB might end this process
+            return
+        try:
             reader = LmdbReader(folder, TABLES)
             try:
                 snapshot = reader.snapshot()
@@ -298,14 +338,64 @@ class _Replica:
         self.messages = sum(1 for _ in scan(tables.table("messages")))
         self.needed = {key for key, _ in scan(tables.table("blobrefs"))}
         self.places = dict(scan(tables.table("places")))
+        for key, record in scan(tables.table("local")):
+            with suppress(IndexDamaged):
+                self.local[key] = unseal("local", key, record)
+        self.index_is_read = True
         state = tables.table("meta").get(b"state")
         try:
             self.applied = 0 if state is None else unseal_packed("meta", b"state", state)[0]
         except IndexDamaged:
             self.applied = None  # told by `check`
 
+    def check_files(self) -> None:
+        """The files that are there against those that should be."""
+        for folder, pattern in _FILES.items():
+            if not self.disk.exists(folder):
+                continue
+            for name in self.disk.listdir(folder):
+                if pattern.fullmatch(name) is None:
+                    self.tell("files", f"{folder}/{name} was added: this node did not make it")
+
+    def _check_segments(self) -> None:
+        """Segments of bodies that are gone, cut short, or that the index does not know."""
+        try:
+            checkpoint = POSITION.unpack(self.local.get(CHECKPOINT, bytes(POSITION.size)))
+            present = blobformat.list_segments(self.disk, "blobs")
+            highest = max([checkpoint[0], *present])
+            sealed, reclaimed = load_sealed(self.local.get, highest)
+        except (ValueError, StructError) as error:
+            self.tell("bodies", f"the index does not tell which files there should be: {error}")
+            return
+        known = dict(sealed)
+        if checkpoint[1]:
+            known.setdefault(*checkpoint)
+        for sequence, length in known.items():
+            name = blobformat.segment_name("blobs", sequence)
+            if sequence not in present:
+                self.tell("bodies", f"{name} is missing, with all bodies that were in it")
+                continue
+            file = self.disk.open(name)
+            try:
+                if file.size() < length:
+                    self.tell(
+                        "bodies", f"{name} was cut short: of {length} bytes, {file.size()} are left"
+                    )
+                elif not blobformat.is_segment_header(
+                    file.read(0, blobformat.SEGMENT_HEADER_BYTES), sequence
+                ):
+                    self.tell("bodies", f"{name} was changed: it does not begin as it should")
+            finally:
+                file.close()
+        for sequence in present:
+            if sequence < checkpoint[0] and sequence not in sealed and sequence not in reclaimed:
+                name = blobformat.segment_name("blobs", sequence)
+                self.tell("bodies", f"{name} was added: the index knows nothing of it")
+
     def check_bodies(self) -> None:
         """Read every body. Bytes that belong to none are no problem: a crash leaves some behind."""
+        if self.index_is_read:
+            self._check_segments()
         verified: set[tuple[bytes, blobformat.Place]] = set()
         for sequence in blobformat.list_segments(self.disk, "blobs"):
             name = blobformat.segment_name("blobs", sequence)
@@ -333,6 +423,7 @@ class _Replica:
                 continue  # told by `check`, or the same as a body that is missing
             if (digest, place) not in verified:
                 name = blobformat.segment_name("blobs", place.sequence)
+                self.bad.append(digest)
                 self.tell(
                     "bodies", f"{name}, offset {place.offset}: the body {digest.hex()} is damaged"
                 )
@@ -353,6 +444,17 @@ class _Replica:
         for digest, index in self.named.items():
             if applied < index <= self.last_index and digest not in self.held:
                 self.tell("bodies", f"entry {index} has the body {digest.hex()}, which is missing")
+
+    def orders(self) -> Orders:
+        """What has to be done about what was found."""
+        parts = {problem.part for problem in self.problems}
+        lost = "index" in parts and not self.index_is_read
+        return Orders(
+            rebuild="fsck could not read it" if lost else "",
+            compare="index" in parts and not lost,
+            bodies="bodies" in parts,
+            damaged=tuple(digest.hex() for digest in self.bad[:DAMAGED_MAX]),
+        )
 
 
 def _membership_text(encoded: bytes) -> str:

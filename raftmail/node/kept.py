@@ -34,19 +34,22 @@ SET_ASIDE = "index.damaged"
 ORDERS = "repair.json"
 CLOSED = "index.closed.json"
 FIRST = "membership.first"
+DAMAGED_MAX = 10_000
+"""Damaged bodies that are named in an order; the scrub finds the others."""
 
 
 @dataclass(frozen=True, slots=True)
 class Orders:
     """What the next opening has to repair. `rebuild`: why the index has to be made anew; "": it has not. `compare`: compare every
-    record with another replica's. `bodies`: look for every body."""
+    record with another replica's. `bodies`: look for every body; `damaged` are hashes (hexadecimal) of some that are not good."""
 
     rebuild: str = ""
     compare: bool = False
     bodies: bool = False
+    damaged: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
-        return bool(self.rebuild or self.compare or self.bodies)
+        return bool(self.rebuild or self.compare or self.bodies or self.damaged)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +68,7 @@ def order(disk: RealDisk, orders: Orders) -> None:
         "rebuild": before.rebuild or orders.rebuild,
         "compare": before.compare or orders.compare,
         "bodies": before.bodies or orders.bodies,
+        "damaged": sorted({*before.damaged, *orders.damaged})[:DAMAGED_MAX],
     }
     write_json(disk.root, ORDERS, value)
 
@@ -76,7 +80,9 @@ def read_orders(disk: RealDisk) -> Orders:
         return Orders()
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-        return Orders(str(value["rebuild"]), bool(value["compare"]), bool(value["bodies"]))
+        damaged = tuple(str(digest) for digest in value["damaged"])
+        [bytes.fromhex(digest) for digest in damaged]
+        return Orders(str(value["rebuild"]), bool(value["compare"]), bool(value["bodies"]), damaged)
     except (OSError, ValueError, KeyError, TypeError):
         return Orders(compare=True, bodies=True)
 
@@ -108,7 +114,15 @@ def open_kept(
     if orders.compare:
         Suspects(everything=True).write(index)
         index.commit(sync=True)
-    blobs = rescue.open_bodies(disk, index, limits, journal, anew=bool(lost), look=orders.bodies)
+    blobs = rescue.open_bodies(
+        disk,
+        index,
+        limits,
+        journal,
+        anew=bool(lost),
+        look=orders.bodies,
+        suspect=[bytes.fromhex(digest) for digest in orders.damaged],
+    )
     finish_jump(index, journal)
     if orders:
         (disk.root / ORDERS).unlink(missing_ok=True)

@@ -24,10 +24,10 @@ resync sends only what differs.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from raftmail.consensus.journal import Journal
-from raftmail.resync.missing import AWAITED_US, Missing
+from raftmail.resync.missing import AWAITED_US, Missing, body_size
 from raftmail.resync.state import Mark, read_local, write_local
 from raftmail.shard.bodies import restore_bodies
 from raftmail.storage.blobs import BlobDamaged, BlobLimits, BlobsDamaged, BlobStore
@@ -75,10 +75,12 @@ def open_bodies(
     *,
     anew: bool,
     look: bool = False,
+    suspect: Sequence[bytes] = (),
 ) -> BlobStore:
     """Open the blob store, also when segments are gone: what was in them, and is not in the journal either, is noted as missing.
 
-    `anew`: the index has no places yet; they are entered by what the segments say. `look`: look for every body that messages have.
+    `anew`: the index has no places yet; they are entered by what the segments say. `look`: look for every body that messages have;
+    `suspect` are some that are not good.
     Raises `DiskError`."""
     shard = journal.identity.shard
     try:
@@ -95,11 +97,15 @@ def open_bodies(
         look = True
     restore_bodies(journal, store)
     missing = Missing(index)
-    _look_again(store, missing.all())
+    _look_again(store, [*missing.all(), *suspect])
+    for digest in suspect:
+        size = None if store.has(digest) else body_size(index, digest)
+        if size is not None:
+            missing.add(digest, size, AWAITED_US)
     if look:
         count = missing.add_many(_lacking(store, index))
         logger.warning("shard %d: %d bodies are missing", shard, count)
-    if look or anew:
+    if look or anew or suspect:
         store.place_pending()
         index.commit(sync=True)
     return store

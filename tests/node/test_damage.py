@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import lmdb
 import pytest
 
 from raftmail.mail.results import SaveResult
+from raftmail.storage.records import MESSAGE_KEY
 from tests.node.cluster import Cluster, wait_for
 
 USER = "alice@example.org"
@@ -121,3 +125,60 @@ def test_a_node_alone_makes_a_lost_index_again_from_its_whole_log(
         cluster.start("n1")
         cluster.master(1)
         _check(cluster, "n1", saved)
+
+
+def _fsck(cluster: Cluster, name: str, *options: str) -> tuple[int, str]:
+    run = subprocess.run(
+        [sys.executable, "-m", "raftmail_cli", "fsck", *options, str(cluster.folders[name])],
+        capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    return run.returncode, run.stdout + run.stderr
+
+
+def test_fsck_says_what_was_done_to_the_files_and_the_next_start_mends_it(tmp_path: Path) -> None:
+    with Cluster(tmp_path / "c", config=SHORT_LOG + "[scrub]\nrate_bytes_s = 0\n") as cluster:
+        cluster.master(0)
+        cluster.master(1)
+        with cluster.client() as client:
+            client.add_user(USER, "secret-password")
+        saved = _save(cluster, range(30))
+        for name in cluster.folders:
+            wait_for("all to be applied", partial(_is_whole, cluster, name))
+        for name in cluster.folders:
+            cluster.terminate(name)
+        shards = {name: _shard(cluster, name) for name in cluster.folders}
+        assert _fsck(cluster, "n1")[0] == 0
+
+        # One byte of a body, and a message's record; all of the index; all of the bodies.
+        (segment,) = (shards["n1"] / "blobs").glob("*.seg")
+        data = bytearray(segment.read_bytes())
+        data[data.find(saved[9])] ^= 1
+        segment.write_bytes(data)
+        with lmdb.open(str(shards["n1"] / "index"), max_dbs=32, map_size=1 << 30) as env:
+            table = env.open_db(b"messages", create=False)
+            with env.begin(write=True) as txn:
+                assert txn.delete(MESSAGE_KEY.pack(1, 5), db=table)
+        (shards["n1"] / "blobs" / "notes.txt").write_text("somebody was here")
+        _cut_index(shards["n2"])
+        _remove_bodies(shards["n3"])
+        for name, words in (
+            ("n1", ["is damaged", "notes.txt was added", "messages, but has"]),
+            ("n2", ["is cut off"]),
+            ("n3", ["is missing, with all bodies that were in it"]),
+        ):
+            code, text = _fsck(cluster, name)
+            assert code == 1
+            for word in words:
+                assert word in text
+        assert _fsck(cluster, "n1", "--repair")[0] == 1  # the file that was added stays
+        (shards["n1"] / "blobs" / "notes.txt").unlink()
+        for name in cluster.folders:
+            assert _fsck(cluster, name, "--repair")[0] == 0
+        for name in cluster.folders:
+            cluster.start(name)
+        for name in cluster.folders:
+            _check(cluster, name, saved)
+        for name in cluster.folders:
+            assert cluster.terminate(name) == 0
+        for name in cluster.folders:
+            assert _fsck(cluster, name)[0] == 0, _fsck(cluster, name)
