@@ -102,6 +102,8 @@ class Node:
     """The network namespace that it runs in; "" for this process's."""
     disk: Disk | None = None
     """None when it shares this machine's."""
+    is_gone: bool = False
+    """It was removed from the cluster, and must not be started again."""
 
     @property
     def log(self) -> Path:
@@ -133,11 +135,12 @@ class Node:
         path.write_text(text.replace(before, after), encoding="utf-8")
         self.disk = disk
 
-    def start(self) -> None:
-        """Start the process; what it says goes to the end of its log."""
-        argv = leashed(
-            [sys.executable, "-m", "raftmail_cli", "node", str(self.folder)], self.network
-        )
+    def start(self, *options: str) -> None:
+        """Start the process; what it says goes to the end of its log. Nothing is done for a node that is gone."""
+        if self.is_gone:
+            return
+        argv = [sys.executable, "-m", "raftmail_cli", "node", *options, str(self.folder)]
+        argv = leashed(argv, self.network)
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
                 argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
@@ -226,7 +229,12 @@ class Cluster:
     folder: Path
     nodes: dict[str, Node]
     with_tls: bool = False
+    disk_bytes: int = 0
+    spares: list[Node] = field(default_factory=list)
+    """Nodes that have addresses, and are no members yet."""
     clients: dict[str, Client] = field(default_factory=dict)
+    ways: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    """Where node `i` dials node `j`; elsewhere it dials where the cluster says."""
 
     @classmethod
     def make(
@@ -236,24 +244,27 @@ class Cluster:
         ports: Ports,
         networks: Networks | None = None,
         disk_bytes: int = 0,
+        spares: int = 0,
     ) -> Cluster:
-        """Make the nodes' folders with `raftmail init`. With `networks` each node gets a network of its own, with `disk_bytes` a disk of
-        that size. Raises `ChaosError`."""
-        nodes = {}
-        argv = [sys.executable, "-m", "raftmail_cli", "init", str(folder), "-o", "json"]
-        argv += ["--shards", "1", "--replicas", str(count)]
-        for at in range(1, count + 1):
+        """Make the nodes' folders with `raftmail init`, and think of `spares` more nodes. With `networks` each gets a network of its own,
+        with `disk_bytes` a disk of that size. To be furnished before they are started. Raises `ChaosError`."""
+        all_nodes = []
+        for at in range(1, count + spares + 1):
             name = f"n{at}"
             node = Node(name, folder / name, *_addresses(name, ports, networks))
             if networks is not None:
                 node.network = networks.path(name)
-            nodes[name] = node
+            all_nodes.append(node)
+        nodes = {node.name: node for node in all_nodes[:count]}
+        argv = [sys.executable, "-m", "raftmail_cli", "init", str(folder), "-o", "json"]
+        argv += ["--shards", "1", "--replicas", str(count)]
+        for node in nodes.values():
             for option, address in (
                 ("--node", node.peer),
                 ("--client", node.client),
                 ("--lmtp", node.lmtp),
             ):
-                argv += [option, f"{name}={address}"]
+                argv += [option, f"{node.name}={address}"]
         try:
             made = subprocess.run(
                 argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_INIT_S
@@ -262,12 +273,38 @@ class Cluster:
             raise ChaosError(f"raftmail init: {error}") from None
         if made.returncode != 0:
             raise ChaosError(f"raftmail init: {made.stderr.strip()}")
-        for node in nodes.values():
-            with open(node.folder / "node.toml", "a", encoding="utf-8") as config:
-                config.write(_LOG_SECTION)
-            if disk_bytes:
-                node.give_disk(disk_bytes)
-        return cls(folder, nodes, with_tls=networks is not None)
+        return cls(folder, nodes, networks is not None, disk_bytes, all_nodes[count:])
+
+    def furnish(self, ways: Mapping[tuple[str, str], str]) -> None:
+        """Give the nodes what every node of a run has, beyond what raftmail gives it. Raises `ChaosError`."""
+        self.ways = ways
+        for node in self.nodes.values():
+            self._furnish(node)
+
+    def _furnish(self, node: Node) -> None:
+        dial = [f'{j} = "{address}"\n' for (i, j), address in self.ways.items() if i == node.name]
+        with open(node.folder / "node.toml", "a", encoding="utf-8") as config:
+            config.write(_LOG_SECTION)
+            if dial:
+                config.write(f"\n[dial]\n{''.join(dial)}")
+        if self.disk_bytes:
+            node.give_disk(self.disk_bytes)
+
+    def admit(self, node: Node) -> None:
+        """Start a node that has become a member. Raises `ChaosError`."""
+        self._furnish(node)
+        self.clients[node.name] = self.client(node, STATUS_S)
+        self.nodes[node.name] = node
+        node.start()
+
+    async def dismiss(self, node: Node) -> None:
+        """End a node that is a member no more."""
+        node.is_gone = True
+        node.kill()
+        self.nodes.pop(node.name, None)
+        client = self.clients.pop(node.name, None)
+        if client is not None:
+            await client.close()
 
     @property
     def ca(self) -> Path | None:
@@ -285,14 +322,6 @@ class Cluster:
         """A client of one node."""
         return Client(node.client, timeout_s=timeout_s, ca=self.ca, token=self.token)
 
-    def route(self, addresses: Mapping[tuple[str, str], str]) -> None:
-        """Have node `i` dial node `j` at `addresses[i, j]`. Before it is started."""
-        for name, node in self.nodes.items():
-            ways = {j: address for (i, j), address in addresses.items() if i == name}
-            lines = "".join(f'{other} = "{address}"\n' for other, address in ways.items())
-            with open(node.folder / "node.toml", "a", encoding="utf-8") as config:
-                config.write(f"\n[dial]\n{lines}")
-
     @contextlib.contextmanager
     def asking(self) -> Iterator[None]:
         """While inside, the nodes can be asked for their status."""
@@ -309,16 +338,16 @@ class Cluster:
 
     async def look(self) -> None:
         """Ask every node how it is."""
-        await asyncio.gather(*[self._look(name) for name in self.nodes])
+        await asyncio.gather(*map(self._look, self.nodes.values()))
 
-    async def _look(self, name: str) -> None:
-        node = self.nodes[name]
+    async def _look(self, node: Node) -> None:
         process = node.process
-        if process is None:
+        client = self.clients.get(node.name)
+        if process is None or client is None:
             node.status = None
             return
         try:
-            status = await self.clients[name].admin("status-here", timeout_s=STATUS_S)
+            status = await client.admin("status-here", timeout_s=STATUS_S)
         except ClientError:
             status = None
         if node.process is process:

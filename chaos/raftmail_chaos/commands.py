@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 
 # The rest of the package is imported where it is needed: no other command of `raftmail` needs it, and every node starts with this module.
 
-PROFILES = "kill-masters, kill-all, left-behind, pause, partition, bad-network, disk, everything"
+PROFILES = (
+    "kill-masters, kill-all, left-behind, pause, partition, bad-network, disk, members, everything"
+)
 
 _BROKEN = 1
 _TERMINATED = 143

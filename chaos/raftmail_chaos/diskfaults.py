@@ -324,6 +324,8 @@ class Flip:
 def _flip(rng: random.Random, files: Sequence[Path], *, older: bool) -> Flip | None:
     """Turn over a bit where something is written; None when there is nothing. `older` leaves the last two thirds alone."""
     for path in rng.sample(files, len(files)):
+        if not path.exists():
+            continue  # the node has no replica of this shard
         data = path.read_bytes()
         written = len(data.rstrip(b"\0"))
         if written < 4096:

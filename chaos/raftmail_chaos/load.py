@@ -13,7 +13,7 @@ import random
 import signal
 import sys
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
@@ -35,6 +35,8 @@ from raftmail_chaos.mailbag import (
     Mailbag,
 )
 from raftmail_chaos.record import Body, Delivery, delivery_line, to_line, user_folder
+
+LIVE_FILE = "live.json"
 
 OUTSTANDING_MAX = 2000
 """Operations without an answer. While there are so many, what is due is left out, and counted."""
@@ -60,6 +62,8 @@ class LoadPlan:
     timeout_s: float
     ca: str | None = None
     token: str | None = None
+    live: str = ""
+    """A file that says which nodes there are now, in place of `clients` and `lmtp`."""
 
     def save(self, path: Path) -> None:
         path.write_text(json.dumps(asdict(self)), encoding="utf-8")
@@ -94,6 +98,13 @@ class _Bag:
     under_way: int = 0
 
 
+def tell_live(path: Path, nodes: Sequence[tuple[str, str]]) -> None:
+    """Have load processes know which nodes there are: addresses for clients and for LMTP."""
+    new = path.with_suffix(".new")
+    new.write_text(json.dumps(nodes), encoding="utf-8")
+    new.replace(path)
+
+
 class Worker:
     """Runs a plan until `stop`."""
 
@@ -101,6 +112,7 @@ class Worker:
         self.plan = plan
         self.rng = random.Random(plan.seed)
         self.numbers = Numbers()
+        self._clients, self._lmtp = plan.clients, plan.lmtp
         self._bodies = Bodies(random.Random(plan.seed + 1))
         self._stopping = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -143,7 +155,7 @@ class Worker:
     async def _new_bag(self) -> _Bag:
         self._bags += 1
         user = f"w{self.plan.index}u{self._bags}@{DOMAIN}"
-        addresses = self.plan.clients
+        addresses = self._clients
         clients = [
             Client(
                 (*addresses[at:], *addresses[:at]),
@@ -296,7 +308,7 @@ class Worker:
         code, text, sent = 0, "", True
         try:
             code, text, sent = await self._pool.deliver(
-                self.rng.choice(self.plan.lmtp),
+                self.rng.choice(self._lmtp),
                 "load@chaos.test",
                 f"{local}+{DELIVERIES}@{domain}",
                 asked.body,
@@ -331,9 +343,16 @@ class Worker:
     async def _tell(self) -> None:
         while True:
             await asyncio.sleep(_TELL_S)
+            self._hear_live()
             for bag in self._open:
                 bag.out.flush()
             self._say()
+
+    def _hear_live(self) -> None:
+        path = Path(self.plan.live)
+        if self.plan.live and path.exists():
+            nodes = json.loads(path.read_text(encoding="utf-8"))
+            self._clients, self._lmtp = (tuple(addresses) for addresses in zip(*nodes, strict=True))
 
     def _say(self) -> None:
         numbers = self.numbers

@@ -50,7 +50,8 @@ def _svg(report: Report, series: Series, faults: Sequence[Fault]) -> str:
         return _LEFT + (min(max(at, series.began), end) - series.began) * scale
 
     width, stretches = buckets(series)
-    nodes = [f"n{at}" for at in range(1, report.nodes + 1)]
+    seen = set().union(*[look.up for look in series.looks])
+    nodes = sorted({f"n{at}" for at in range(1, report.nodes + 1)} | seen)
     kinds = list(dict.fromkeys(fault.kind for fault in faults))
     parts: list[str] = []
     top = _GAP

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from raftmail_chaos import diskfaults, faults
+from raftmail_chaos import diskfaults, faults, members
 from raftmail_chaos.cluster import Node
 from raftmail_chaos.faults import Arena, Weather
 from raftmail_chaos.toxiproxy import Way
@@ -42,6 +42,8 @@ class Profile:
     """Does more where each node has a network of its own."""
     likes_disks: bool = False
     """Does more where each node has a disk of its own."""
+    needs_spares: int = 0
+    """Nodes that come in the course of it."""
 
 
 @contextlib.asynccontextmanager
@@ -211,6 +213,8 @@ async def _disk(arena: Arena, pace: Pace) -> None:
         node = arena.any_free()
         if node is None:
             continue
+        if rotten.is_gone:
+            rotten = node
         kind = rng.choice(_disk_faults(node))
         if kind == "full":
             await diskfaults.full_disk(arena, node, rng.uniform(3.0, 6.0))
@@ -224,6 +228,26 @@ async def _disk(arena: Arena, pace: Pace) -> None:
             await diskfaults.rot_index(arena, node)
         elif not rotten.lock.locked():
             await diskfaults.rot_body(arena, rotten)
+
+
+async def _members(arena: Arena, pace: Pace) -> None:
+    rng = arena.rng
+    while True:
+        await asyncio.sleep(rng.uniform(3, 10) * pace.stretch)
+        cluster = arena.cluster
+        kinds = ["replace"]
+        if cluster.spares:
+            kinds += ["join", "join"]
+        if len(cluster.nodes) > members.NODES_MIN:
+            kinds += ["leave", "leave", "stay"]
+        kind = rng.choice(kinds)
+        node = rng.choice(list(cluster.nodes.values()))
+        if kind == "join":
+            await members.join(arena)
+        elif kind == "replace":
+            await members.replace(arena, node)
+        else:
+            await members.leave(arena, node, change_of_mind=kind == "stay")
 
 
 def _disk_faults(node: Node) -> list[str]:
@@ -257,6 +281,12 @@ PROFILES = {
             "full, read-only and failing disks, and bits that flip at rest",
             _disk,
             likes_disks=True,
+        ),
+        Profile(
+            "members",
+            "nodes that join, leave, and lose their disks for good",
+            _members,
+            needs_spares=members.SPARES,
         ),
     )
 }

@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from raftmail.client import ClientError
-from raftmail_chaos import page, toxiproxy
+from raftmail_chaos import members, page, toxiproxy
 from raftmail_chaos.cluster import LOOPBACK, Cluster, Ports
 from raftmail_chaos.diskfaults import fsck, fsck_problems
 from raftmail_chaos.errors import ChaosError
@@ -27,7 +27,7 @@ from raftmail_chaos.faults import Arena
 from raftmail_chaos.ground import Ground
 from raftmail_chaos.judge import Finding, Verdict, verdict_from_json
 from raftmail_chaos.leash import leashed
-from raftmail_chaos.load import LoadPlan
+from raftmail_chaos.load import LIVE_FILE, LoadPlan, tell_live
 from raftmail_chaos.networks import HUB, Networks
 from raftmail_chaos.profiles import Pace, Profile
 from raftmail_chaos.readback import TIMEOUT_S, ReadBack
@@ -38,6 +38,7 @@ from raftmail_chaos.view import Shown, View
 
 LOADS = 2
 READY_S = 60.0
+SETTLE_S = 120.0
 CALL_S = 15.0
 _LOOK_S = 0.3
 _SHOW_S = 0.5
@@ -84,6 +85,7 @@ class Runner:
     loads: list[_Load] = field(default_factory=list)
     undecided: str = ""
     links_text: str = ""
+    _told: list[str] = field(default_factory=list)
 
     async def run(self) -> Report:
         """Raises `ChaosError` when no run can be made, or when it takes far longer than it should."""
@@ -155,17 +157,20 @@ class Runner:
         (options.folder / "history").mkdir(parents=True)
         networks = Networks.make() if options.ground.networks else None
         host = HUB if networks is not None else LOOPBACK
-        ports = Ports(3 * options.nodes + options.nodes * (options.nodes - 1) + 1, host)
+        spares = sum(profile.needs_spares for profile in options.profiles)
+        every = options.nodes + spares
+        ports = Ports(3 * every + every * (every - 1) + 1, host)
         disk_bytes = self._disk_bytes() if options.ground.disks else 0
         place = options.folder / "nodes"
-        cluster = Cluster.make(place, options.nodes, ports, networks, disk_bytes)
+        cluster = Cluster.make(place, options.nodes, ports, networks, disk_bytes, spares)
         links: Links | None = None
         try:
             if program is not None:
-                peers = {name: node.peer for name, node in cluster.nodes.items()}
+                nodes = [*cluster.nodes.values(), *cluster.spares]
+                peers = {node.name: node.peer for node in nodes}
                 log = options.folder / "toxiproxy.log"
                 links = Links.start(program, log, peers, ports.take)
-                cluster.route(links.addresses)
+            cluster.furnish({} if links is None else links.addresses)
             self.arena = Arena(cluster, links, random.Random(options.seed), networks)
             for note in options.ground.notes:
                 self.view.say(note)
@@ -244,6 +249,7 @@ class Runner:
             up = frozenset(name for name, node in cluster.nodes.items() if node.status is not None)
             self.series.looks.append(Look(now, cluster.master(), up))
             self._note_look(now)
+            self._tell_nodes()
             for node in cluster.nodes.values():
                 ended = node.process is not None and not node.is_running
                 if ended and not node.lock.locked():
@@ -280,6 +286,14 @@ class Runner:
                     )
         finally:
             os.close(fd)
+
+    def _tell_nodes(self) -> None:
+        """Have the load know who is a member."""
+        nodes = list(self.arena.cluster.nodes.values())
+        if self._told != [node.name for node in nodes]:
+            self._told = [node.name for node in nodes]
+            addresses = [(node.client, node.lmtp) for node in nodes]
+            tell_live(self.options.folder / LIVE_FILE, addresses)
 
     def _note_look(self, now: float) -> None:
         """One line for each look, to look into stalls with."""
@@ -339,6 +353,7 @@ class Runner:
                 CALL_S,
                 None if cluster.ca is None else str(cluster.ca),
                 cluster.token,
+                str(options.folder / LIVE_FILE),
             )
             path = options.folder / f"load{number}.json"
             plan.save(path)
@@ -432,6 +447,8 @@ class Runner:
             if node.process is None:
                 node.start()
         wrong = await cluster.wait_until_ready(READY_S)
+        if not wrong and any(profile.needs_spares for profile in self.options.profiles):
+            wrong = await members.settle(self.arena, SETTLE_S)
         if wrong:
             self.arena.blame(_RULE_OF_NODES, f"the cluster does not come back: {wrong}")
 

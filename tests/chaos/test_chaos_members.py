@@ -1,0 +1,80 @@
+"""Nodes that come and go: when the cluster is at rest again, and who is asked meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from raftmail_chaos import members
+from raftmail_chaos.cluster import Cluster, Node
+from raftmail_chaos.faults import Arena
+from raftmail_chaos.load import LoadPlan, Worker, tell_live
+
+
+def _node(folder: Path, name: str) -> Node:
+    return Node(name, folder / name, "127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3")
+
+
+def _shown(state: str, operation: str) -> dict[str, Any]:
+    return {
+        "held": [{"shard": 1, "id": 1, "state": "voter"}, {"shard": 0, "id": 4, "state": state}],
+        "operations": [{"kind": "drain", "state": operation}],
+    }
+
+
+@pytest.mark.parametrize(
+    ("state", "operation", "settled"),
+    [
+        ("voter", "done", True),
+        ("joining", "done", False),
+        ("leaving", "done", False),
+        ("voter", "running", False),
+    ],
+)
+def test_a_cluster_is_at_rest_when_nothing_moves_and_nothing_is_under_way(
+    state: str,
+    operation: str,
+    settled: bool,
+) -> None:
+    assert members._is_settled(_shown(state, operation)) is settled
+
+
+def test_what_does_not_come_to_rest_is_told_by_node(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def answer(arena: Arena, *arguments: str) -> Any:
+        if arguments[-1] == "n2":
+            raise members.NotDone("no node answers")
+        return _shown("joining", "done")
+
+    monkeypatch.setattr(members, "_raftmail", answer)
+    nodes = {name: _node(tmp_path, name) for name in ("n1", "n2")}
+    arena = Arena(Cluster(tmp_path, nodes), None, random.Random(1))
+    left = asyncio.run(members.settle(arena, 0.0))
+    assert left == "n1: shard 0 joining; n2 cannot be looked at: no node answers"
+
+
+def test_a_node_that_is_gone_is_not_started_again_by_a_fault_that_waited_for_it(
+    tmp_path: Path,
+) -> None:
+    node = _node(tmp_path, "n4")
+    cluster = Cluster(tmp_path, {"n4": node})
+    asyncio.run(cluster.dismiss(node))
+    node.start()
+    assert node.process is None
+    assert cluster.nodes == {}
+
+
+def test_the_load_asks_the_nodes_that_there_are_now(tmp_path: Path) -> None:
+    live = tmp_path / "live.json"
+    plan = LoadPlan(0, 1, 1.0, ("a:1",), ("a:2",), str(tmp_path), 1.0, live=str(live))
+    worker = Worker(plan)
+    worker._hear_live()
+    assert (worker._clients, worker._lmtp) == (("a:1",), ("a:2",))
+    tell_live(live, [("b:1", "b:2"), ("c:1", "c:2")])
+    worker._hear_live()
+    assert (worker._clients, worker._lmtp) == (("b:1", "c:1"), ("b:2", "c:2"))
