@@ -25,6 +25,7 @@ from raftmail.node.desk import Desk
 from raftmail.node.following import Following
 from raftmail.node.observing import Observing
 from raftmail.node.operators import Operators
+from raftmail.node.policies import Policies
 from raftmail.node.replicas import Opened
 from raftmail.node.verifying import Verifying
 from raftmail.shard.replica import Replica
@@ -51,6 +52,7 @@ class Admin:
     verifying: Verifying = field(init=False)
     observing: Observing = field(init=False)
     operators: Operators = field(init=False)
+    policies: Policies = field(init=False)
 
     def __post_init__(self) -> None:
         name = self.config.node.name
@@ -65,12 +67,14 @@ class Admin:
         )
         self.observing = Observing(self.router, self.clock)
         desk = Desk(self.router, self.following, self.wall)
+        self.policies = Policies(self.router, self.following, desk)
         self.operators = Operators(self.router, self.following, desk, self._is_alive, self._sizes)
 
     async def answer(self, what: str, arguments: Mapping[str, str], deadline: float) -> JSON:
         """Raises ValueError for a call that does not exist or bad arguments, `Unavailable`."""
         handlers: dict[str, Handler] = {
             **self.operators.handlers,
+            **self.policies.handlers,
             "status": self._status,
             "status-here": self._status_here,
             "transfer": self._transfer,

@@ -15,7 +15,7 @@ from raftmail.lmtp.address import Address
 from raftmail.lmtp.backend import Envelope, Recipient, Verdict
 from raftmail.mail.commands import NewMessage, Save, Target
 from raftmail.mail.names import INBOX, mailbox_name, user_address
-from raftmail.mail.queries import GetUser
+from raftmail.mail.queries import Configuration, GetConfiguration, GetUser
 from raftmail.mail.results import Code, Refused
 from raftmail.mail.service import Failure, Unavailable
 from raftmail.mail.summary import encode_summary, summarise
@@ -29,6 +29,7 @@ KNOWN_MAX = 100_000
 _ACCEPTED = Verdict.accepted()
 _DELIVERED = Verdict.delivered()
 _UNKNOWN = Verdict.unknown_user()
+_TOLD = Verdict.try_later("The cluster is being changed, try again in a moment")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,8 @@ class Delivery:
             users = await self._existing(view.delivered_to(user))
             if not users and (other := view.catch_all(user)):
                 users = await self._existing(view.delivered_to(other))
+            if not users and not await self._is_newest(view.revision):
+                return _TOLD
         except Unavailable as e:
             return _later(e.failure)
         if not users:
@@ -81,6 +84,12 @@ class Delivery:
             self._known.clear()
         self._known[user] = self.router.clock() + KNOWN_S
         return _ACCEPTED
+
+    async def _is_newest(self, revision: int) -> bool:
+        """Whether the root has nothing newer than a revision, so that an alias that is not known here is none. Raises `Unavailable`."""
+        query = GetConfiguration(revision)
+        answer = await self.router.query(query, deadline_s=self.deadline_s)
+        return isinstance(answer, Configuration) and not answer.more and answer.revision <= revision
 
     async def _existing(self, addresses: Sequence[str]) -> tuple[str, ...]:
         """Those of the addresses that users have. Raises `Unavailable`."""

@@ -15,7 +15,7 @@ from raftmail.cluster.state import ClusterState
 from raftmail.lmtp.address import Address
 from raftmail.lmtp.backend import Envelope, Recipient, Verdict
 from raftmail.mail.commands import Save
-from raftmail.mail.queries import GetUser, UserInfo
+from raftmail.mail.queries import Configuration, GetConfiguration, GetUser, UserInfo
 from raftmail.mail.results import Code, Executed, Refused, SaveResult
 from raftmail.node.delivery import Delivery, Shared
 from tests.cluster.clusters import cluster, put
@@ -37,6 +37,7 @@ class Twin:
     view: ClusterState = STATE
     users: tuple[str, ...] = ("a@x.org", "b@x.org", "boss@x.org")
     full: str = ""
+    behind: int = 0
     saved: list[Save] = field(default_factory=list)
     replicas: dict[int, Any] = field(default_factory=dict)
 
@@ -46,7 +47,12 @@ class Twin:
     def shard_of(self, user: str) -> int:
         return 1 if user < "b" else 2
 
-    async def query(self, query: GetUser, *, deadline_s: float) -> UserInfo | None:
+    async def query(
+        self, query: GetUser | GetConfiguration, *, deadline_s: float
+    ) -> UserInfo | Configuration | None:
+        if isinstance(query, GetConfiguration):
+            assert query.since == self.view.revision
+            return Configuration(query.since + self.behind, (), False, 0, False)
         return UserInfo(query.address, "") if query.address in self.users else None
 
     async def execute(self, command: Save, *, blobs: Any, deadline_s: float) -> Executed:
@@ -100,6 +106,11 @@ def test_mail_goes_to_the_users_that_an_address_stands_for(to: str, users: list[
 def test_an_address_that_no_user_has_is_refused(to: str) -> None:
     verdict, saved = _send(Twin(), to)
     assert verdict.code == 550 and saved == []
+
+
+def test_a_node_that_is_behind_bounces_no_mail_for_an_alias_it_may_not_know_yet() -> None:
+    verdict, saved = _send(Twin(behind=1), "new-alias@x.org")
+    assert verdict.code == 451 and saved == []
 
 
 def test_users_of_one_shard_get_it_with_one_command() -> None:
