@@ -264,12 +264,20 @@ class Engine(SyncObj):
         self.link.received(self.nodes[peer], message)
         self.count_only_synced = False
 
-    def heard_leader(self, commit: int) -> None:
-        """Of a follower: the leader of the term, which it knows, lives, and has committed this much of what the log here holds."""
+    def follows(self, leader: int, term: int) -> bool:
+        """Whether this is a follower in `term` of the leader, and not asked to take over from it."""
+        node = self._SyncObj__raftLeader
+        return (
+            node is not None
+            and node.id == leader
+            and self._SyncObj__raftState == FOLLOWER
+            and self._SyncObj__raftCurrentTerm == term
+            and not self._SyncObj__transferInProgress
+        )
+
+    def heard_leader(self) -> None:
+        """Of a follower: the leader of the term, which it knows, lives."""
         self._SyncObj__raftElectionDeadline = clock.now + self._SyncObj__generateRaftTimeout()
-        if commit > self.commit_index():
-            self._SyncObj__raftCommitIndex = commit
-            self.journal.setRaftCommitIndex(commit)
 
     def heard_from(self, peer: int) -> None:
         """Of a leader: a follower lives."""

@@ -132,12 +132,13 @@ class Followers:
         """An answer to a heartbeat says whether the follower has every body; one to entries says nothing of it."""
         self._all[peer].whole = success == m.ACK_WHOLE
 
-    def answered(self, peer: int, index: int) -> None:
-        """A follower answered a beat: it still has everything up to `index`."""
+    def answered(self, peer: int, index: int) -> bool:
+        """A follower answered a beat: it still has everything up to `index`. True: as was known."""
         if self._engine.match_index(peer) == index and not self._all[peer].probing:
             self._engine.heard_from(peer)
-        else:
-            self.acknowledged(peer, index + 1, True)
+            return True
+        self.acknowledged(peer, index + 1, True)
+        return False
 
     def acknowledged(self, peer: int, wanted: int, success: bool) -> None:
         """A follower wants entries from `wanted` on; with `success` it has everything before on its disk."""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from raftmail.consensus.appends import Verdict, judge
 from raftmail.consensus.applier import Applier
 from raftmail.consensus.election import Elections, Send
-from raftmail.consensus.engine import FOLLOWER, REGULAR, Engine
+from raftmail.consensus.engine import REGULAR, Engine
 from raftmail.consensus.members import PREFIX, Members, membership_of
 from raftmail.consensus.membership import BadMembership
 from raftmail.consensus.messages import (
@@ -99,21 +99,20 @@ class Following:
     def takes_beat(
         self, now: float, sender: int, term: int, index: int, index_term: int, commit: int
     ) -> bool:
-        """Take a beat of the leader; False when anything is not as it is while nothing happens, so that it has to be taken as an append."""
+        """Take a beat of the leader; False when anything is not as it is while nothing happens, so that it has to be taken as an append.
+        Nothing follows from a beat that is taken."""
         engine = self._engine
         journal = self._journal
         if (
-            engine.leader() != sender
-            or engine.role() != FOLLOWER
-            or engine.term() != term
+            not engine.follows(sender, term)
             or not journal.last_index == journal.synced_index == index
             or journal.term_of(index) != index_term
+            or commit > engine.commit_index()
             or self.parked
-            or engine.transfer_pending()
             or self._elections.heard_leader(now, term, sender) != sender
         ):
             return False
-        engine.heard_leader(min(commit, index))
+        engine.heard_leader()
         return True
 
     def _take(

@@ -91,7 +91,7 @@ class Group(GroupView):
             election_max_s=timing.election_max_s,
             fallback_s=timing.fallback_s,
         )
-        self._out = out = Outbox(group, self_id, self.engine)
+        self._out = out = Outbox(group, self_id, self.engine, self.members)
         self._send = out.send
         self.elections = Elections(self.engine, self.members, self_id, rng, self._send)
         self.followers = Followers(
@@ -208,32 +208,34 @@ class Group(GroupView):
             self._meet(sender, node)
         self._handle(now, message, len(data))
 
-    def receive_beat(self, now: float, beat: Beat, node: str) -> None:
-        """Take a beat from a node, as `receive` takes messages."""
+    def receive_beat(self, now: float, beat: Beat, node: str) -> bool:
+        """Take a beat from a node, as `receive` takes messages. False: there may be more to do than to send the beats that came of it."""
         clock.now = now
         kind, success, group, sender, receiver, term, index, index_term, commit, round = beat
         if group != self.group or kind not in (BEAT, ANSWER):
             raise m.BadMessage(f"a beat {kind} for group {group} came to group {self.group}")
         if receiver != self.self_id:
             self._refused += 1
-            return
+            return True
         if self.members.node_of(sender) != node:
             self._meet(sender, node)
         if kind == BEAT:
             if self._following.takes_beat(now, sender, term, index, index_term, commit):
                 success = self._following.success()
                 self._out.send_beat(sender, index, index_term, round=round, answer=success)
-            else:
-                fields = [round, commit, index, index_term, [], []]
-                self._handle(now, Message(Kind.APPEND, group, sender, receiver, term, fields), 0)
+                return True
+            fields = [round, commit, index, index_term, [], []]
+            self._handle(now, Message(Kind.APPEND, group, sender, receiver, term, fields), 0)
         elif term == self.term and self.is_leader and sender in self.followers:
             if index > self.journal.last_index:
                 self._refused += 1
-                return
-            self.followers.answered(sender, index)
+                return True
+            quick = self.followers.answered(sender, index)
             self.followers.noted_whole(sender, success)
-            if round:
-                self._through(self._reads.confirm(round, sender, self.voters))
+            if not round:
+                return quick
+            self._through(self._reads.confirm(round, sender, self.voters))
+        return False
 
     def _meet(self, sender: int, node: str) -> None:
         if sender == self.self_id or not sender or not self.members.is_stranger(sender):
@@ -433,8 +435,8 @@ class Group(GroupView):
         out, self._out.ready = self._out.ready, []
         return out
 
-    def take_beats(self) -> list[tuple[int, bytes]]:
-        """Beats that may leave now, as (receiver, record)."""
+    def take_beats(self) -> list[tuple[str, bytes]]:
+        """Beats that may leave now, as (node, record)."""
         beats, self._out.beats = self._out.beats, []
         return beats
 

@@ -7,6 +7,7 @@ from typing import Any
 from raftmail.consensus import messages as m
 from raftmail.consensus.beats import ANSWER, BEAT, pack
 from raftmail.consensus.engine import Engine
+from raftmail.consensus.members import Members
 from raftmail.consensus.messages import Kind
 
 Outgoing = tuple[int, list[bytes]]
@@ -15,15 +16,16 @@ Outgoing = tuple[int, list[bytes]]
 
 class Outbox:
     """`ready` may leave now, `held` promises what is not on the disk yet; both in the order in which they were sent. `beats` may leave now,
-    in any order with the others."""
+    in any order with the others: nodes and records."""
 
-    def __init__(self, group: int, self_id: int, engine: Engine) -> None:
+    def __init__(self, group: int, self_id: int, engine: Engine, members: Members) -> None:
         self._group = group
         self._self_id = self_id
         self._engine = engine
         self.ready: list[Outgoing] = []
         self.held: list[Outgoing] = []
-        self.beats: list[tuple[int, bytes]] = []
+        self.beats: list[tuple[str, bytes]] = []
+        self._node_of = members.node_of
 
     def send(
         self,
@@ -55,4 +57,6 @@ class Outbox:
         record = pack(
             kind, answer, self._group, self._self_id, peer, term, index, index_term, commit, round
         )
-        self.beats.append((peer, record))
+        node = self._node_of(peer)
+        if node is not None:
+            self.beats.append((node, record))

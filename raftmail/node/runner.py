@@ -80,30 +80,33 @@ class Runner:
         else:
             self._note_role()
 
-    def tick(self, now: float) -> None:
-        """Let time pass, if there is anything to be done about it."""
+    def tick(self, now: float) -> Sequence[tuple[str, bytes]]:
+        """Let time pass, if there is anything to be done about it. Returns beats to be packed with others' (nodes and records)."""
         if now < self._next_tick or self._stopped or self._failed:
-            return
+            return ()
+        replica = self.replica
         try:
-            self.replica.tick(now)
+            replica.tick(now)
         except Exception as e:
             self.fatal(e)
-            return
-        self._next_tick = self.replica.next_deadline(now)
+            return ()
+        self._next_tick = replica.next_deadline(now)
+        return self._take_beats()
 
-    def beat(self, now: float, node: str, beat: Beat) -> None:
-        """Give the replica a beat from another node."""
+    def beat(self, now: float, node: str, beat: Beat) -> Sequence[tuple[str, bytes]]:
+        """Give the replica a beat from another node. Returns as `tick`."""
         if self._stopped or self._failed:
-            return
+            return ()
         try:
-            self.replica.receive_beat(now, node, beat)
+            if self.replica.receive_beat(now, node, beat):
+                return self.replica.take_beats()
         except Exception as e:
             self.fatal(e)
+            return ()
+        return self._take_beats()
 
-    def take_beats(self) -> list[tuple[str, bytes]]:
-        """The replica's beats, to be packed with others'; what else a tick or a beat left to be done is done in a turn."""
-        if self._stopped or self._failed:
-            return []
+    def _take_beats(self) -> Sequence[tuple[str, bytes]]:
+        """The replica's beats; what else there is to do is done in a turn."""
         beats = self.replica.take_beats()
         if self.replica.needs_turn:
             self.wake()

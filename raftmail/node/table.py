@@ -89,33 +89,31 @@ class Table:
     def tick(self) -> None:
         """Let time pass for every replica."""
         now = self.loop.time()
-        runners = self.runners.values()
-        for runner in runners:
-            runner.tick(now)
-        self._send_beats(runners)
+        beats: list[tuple[str, bytes]] = []
+        for runner in self.runners.values():
+            beats += runner.tick(now)
+        self._send_beats(beats)
 
     def take_beats(self, node: str, payload: bytes) -> None:
         """Give the beats of a frame to the replicas that they are for."""
         now = self.loop.time()
-        met: list[Runner] = []
+        answers: list[tuple[str, bytes]] = []
         try:
             for beat in unpack(payload):
                 runner = self.runners.get(beat[2])
                 if runner is not None:
-                    runner.beat(now, node, beat)
-                    met.append(runner)
+                    answers += runner.beat(now, node, beat)
         except BadMessage as e:
             logger.warning("from %s: %s", node, e)
-        self._send_beats(met)
+        self._send_beats(answers)
 
-    def _send_beats(self, runners: Iterable[Runner]) -> None:
-        """Send the replicas' beats, to each node in one frame."""
+    def _send_beats(self, beats: Iterable[tuple[str, bytes]]) -> None:
+        """Send beats of any replicas, to each node in one frame."""
         packed: dict[str, list[bytes]] = {}
-        for runner in runners:
-            for node, beat in runner.take_beats():
-                packed.setdefault(node, []).append(beat)
-        for node, beats in packed.items():
-            self.send_frame(BEATS_ROUTE, (node, FrameKind.BEATS, beats))
+        for node, beat in beats:
+            packed.setdefault(node, []).append(beat)
+        for node, records in packed.items():
+            self.send_frame(BEATS_ROUTE, (node, FrameKind.BEATS, records))
         if packed:
             self.flush_links()
 

@@ -53,7 +53,7 @@ logger = logging.getLogger(__name__)
 _WITHOUT_BODIES = (MARK, MEMBERSHIP)
 _FROM_STRANGERS = (FrameKind.BLOB, FrameKind.BEATS)
 
-CHORES_S = 0.5
+CHORES_S = 1.0
 """How often a replica in which nothing happens looks after its disk, its bodies and its resyncs."""
 
 
@@ -89,6 +89,7 @@ class Replica(ReplicaView):
     _now: float = 0.0
     _chores_at: float = -1e18
     _step_due: bool = False
+    _lacks_bodies: bool = True
     _blob_job: BlobSyncJob | None = None
     _journal_job: JournalSyncJob | None = None
 
@@ -147,6 +148,7 @@ class Replica(ReplicaView):
         """Of a leader: have `new` follow the membership that is in force; (term, index) of its entry. It is for good once
         `committed_membership` says so. Raises `ChangeRefused`, with the reason, and DiskFull."""
         self._now = now
+        self._lacks_bodies = not self.recovery.desk.whole
         changed = self.group.change(now, new)
         self._collect()
         return changed
@@ -210,6 +212,7 @@ class Replica(ReplicaView):
         if now >= self._chores_at:
             self._chores_at = now + CHORES_S
             self._step_due = True  # the scrub takes its turn
+            self._lacks_bodies = not self.recovery.desk.whole
         self.recovery.tick(now, self.group)
         self._check_space(now)
         if now - self._trimmed_at >= self.limits.log_look_s and not self.recovery.frozen:
@@ -255,6 +258,7 @@ class Replica(ReplicaView):
         group = self.group
         if not self.bodies.syncing and self.recovery.settle(group, self.bodies.sync_now):
             self.bodies.unpin_to(group.applied_index)
+            self._lacks_bodies = True
             self._index_dirty_since = now
         self._look_at_index()
         if not self.recovery.frozen:
@@ -361,25 +365,25 @@ class Replica(ReplicaView):
         except IndexDamaged as e:
             self.index_damaged(e)
 
-    def receive_beat(self, now: float, node: str, beat: Beat) -> None:
-        """Take a beat from another node's replica, as `receive` takes frames. Mostly all that comes of it is another beat, to be taken with
-        `take_beats` at once; `needs_turn` tells whether there is more."""
+    def receive_beat(self, now: float, node: str, beat: Beat) -> bool:
+        """Take a beat from another node's replica, as `receive` takes frames. True: all that comes of it are other beats, which
+        `take_beats` has at once."""
         self._now = now
         if self.recovery.frozen:
-            return
+            return True
         try:
-            self.group.receive_beat(now, beat, node)
+            return self.group.receive_beat(now, beat, node)
         except BadMessage as e:
             self.counters.bad_frames += 1
             logger.warning("shard %d: from %s: %s", self.shard, node, e)
         except DiskFull as e:
             self._note_full(e)
+        return False
 
     def take_beats(self) -> list[tuple[str, bytes]]:
         """Beats that may leave now, with the nodes they are for. Who drives many replicas puts those for one node into one frame, after
         ticking them and after handing them the beats of a frame; what it does not take leaves with the next turn's frames."""
-        beats = ((self.group.node_of(peer), beat) for peer, beat in self.group.take_beats())
-        return [(node, beat) for node, beat in beats if node is not None]
+        return self.group.take_beats()
 
     def connected(self, now: float, node: str) -> None:
         """There is a link to a node, in the membership or not: it may come to be. A replica that starts is told of all that are up."""
@@ -448,7 +452,7 @@ class Replica(ReplicaView):
             self.bodies.want_all(payload)
 
     def lacks_bodies(self) -> bool:
-        return not self.recovery.desk.whole
+        return self._lacks_bodies
 
     # -- inside --------------------------------------------------------------------------------------
 

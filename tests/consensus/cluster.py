@@ -229,7 +229,8 @@ class Cluster:
             self.sent.append((replica, peer, message))
             if frozenset((replica, peer)) in self.up and self.group(replica).node_of(peer):
                 self.links[replica, peer].append(data)
-        for peer, record in self.group(replica).take_beats():
+        for _, record in self.group(replica).take_beats():
+            peer = beats.RECORD.unpack(record)[4]
             self.sent.extend((replica, peer, message) for message in told_by(record))
             if frozenset((replica, peer)) in self.up:
                 self.links[replica, peer].append(bytearray(record))
