@@ -35,6 +35,7 @@ class Calling(Protocol):
     def clock(self) -> Callable[[], float]: ...
     def shard_of(self, user: str) -> int: ...
     def leader_of(self, shard: int) -> str | None: ...
+    def own(self, shard: int) -> Replica | None: ...
     def start(
         self,
         kind: CallKind,
@@ -72,7 +73,7 @@ class Reads:
         """Raises `Unavailable`."""
         router = self.router
         shard = self.shard_of(query)
-        if shard not in router.replicas:
+        if router.own(shard) is None:
             data = (encode_query(query),)
             return decode_answer(await router.call(CallKind.QUERY, shard, deadline_s, data))
         future: asyncio.Future[int | Failure] = asyncio.get_running_loop().create_future()
@@ -165,7 +166,7 @@ class Reads:
         """Have the master answer: this node's replica lags behind, cannot hear the master at all, or is gone."""
         router = self.router
         master = router.leader_of(shard) or ""
-        if shard in router.replicas and master in ("", router.node):
+        if router.own(shard) is not None and master in ("", router.node):
             raise Unavailable(Failure(f"shard {shard} lags behind on this node"))
         left_s = deadline - router.clock()
         data = (encode_query(query),)

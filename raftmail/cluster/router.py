@@ -244,10 +244,13 @@ class Router:
         for pending in list(self._pending.values()):
             if now >= pending.deadline:
                 self._finish(pending, self._late(pending))
-            elif not pending.sent_to or (
-                now - pending.sent_at > ATTEMPT_S and self._goal(pending) != pending.sent_to
-            ):
+            elif not pending.sent_to:
                 self._dispatch(pending)
+            elif now - pending.sent_at > ATTEMPT_S:
+                if pending.kind is CallKind.QUERY and not pending.target:
+                    self._rotation += 1  # another member may be better off
+                if self._goal(pending) != pending.sent_to:
+                    self._dispatch(pending)
         for direct in [d for d in self._direct if now >= d.deadline]:
             del self._direct[direct]
             direct.done(self._late_in(direct.shard, unknown=True))
@@ -327,9 +330,14 @@ class Router:
 
     def leader_of(self, shard: int) -> str | None:
         """The node that leads a shard, as far as is known here."""
-        replica = self.replicas.get(shard)
+        replica = self.own(shard)
         known = None if replica is None else replica.leader_node
         return known or self._hints.get(shard)
+
+    def own(self, shard: int) -> Replica | None:
+        """This node's replica of a shard; None also for one that was taken out of its group and is about to go: it hears nothing."""
+        replica = self.replicas.get(shard)
+        return None if replica is None or replica.removed else replica
 
     def next_number(self) -> int:
         """A number for a call that this node sends, its own or one that it passes on."""
@@ -395,7 +403,7 @@ class Router:
         members = [
             m for m in self.view.members(pending.shard) if m != self.node and self.links.is_up(m)
         ]
-        has_replica = pending.shard in self.replicas
+        has_replica = self.own(pending.shard) is not None
         if not members or (has_replica and self.clock() - pending.began < ASK_OTHERS_S):
             return ""
         self._rotation += 1

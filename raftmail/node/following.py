@@ -32,6 +32,7 @@ logger = logging.getLogger(__name__)
 STATE_FILE = "cluster.json"
 POLL_S = 5.0
 RETRY_S = 0.5
+LAGGING_S = 0.3
 FETCH_S = 5.0
 REACHED_S = 0.02
 SAVE_S = 0.2
@@ -106,20 +107,24 @@ class Following:
     _source: str = ""
     _again: bool = False
     _said: str = ""
+    _told: int = 0
 
     def tick(self, now: float) -> None:
         """Let time pass: look at the own replica of the root, or ask for what is new when it is time to."""
-        if self._read_own():
+        if self._read_own() and self.state.revision >= self._told:
             self._next_poll = now + POLL_S
         elif now >= self._next_poll:
             self._fetch_soon("")
 
     def heard(self, node: str, revision: int) -> None:
         """A node has told the revision that it knows."""
-        if revision > self.state.revision and ROOT_SHARD not in self.router.replicas:
+        self._told = max(self._told, revision)
+        if self._read_own():
+            if self.state.revision < revision:
+                # The own replica of the root will know it in a moment, unless it was taken out of the group.
+                self._next_poll = min(self._next_poll, self.loop.time() + LAGGING_S)
+        elif self.state.revision < revision:
             self._fetch_soon(node)
-        elif revision > self.state.revision:
-            self._read_own()
 
     async def close(self) -> None:
         """Stop following, and keep what is known."""
@@ -157,7 +162,7 @@ class Following:
     def _read_own(self) -> bool:
         """Take over what the own replica of the root has applied; False when there is none that can be read."""
         replica = self.router.replicas.get(ROOT_SHARD)
-        if replica is None or replica.recovery.unreadable:
+        if replica is None or replica.recovery.unreadable or replica.removed:
             return False
         try:
             revision = replica.machine.index.config.revision
@@ -171,8 +176,10 @@ class Following:
         except IndexDamaged as e:
             replica.index_damaged(e)
             return False
-        # A replica that was away may lag behind what was kept: then those who know more are asked.
-        return revision >= self.state.revision
+        # A replica that was away may lag behind what was kept, and one that hears no master behind everybody: others are asked then.
+        group = replica.group
+        hears = group.is_leader or group.elections.hears_leader(self.loop.time())
+        return hears and revision >= self.state.revision
 
     def _fetch_soon(self, source: str) -> None:
         self._source = source
@@ -216,7 +223,10 @@ class Following:
             return state
         while True:
             data = (encode_query(state.question),)
-            answer = decode_answer(await router.call(CallKind.QUERY, ROOT_SHARD, FETCH_S, data))
+            target = source if source in state.members(ROOT_SHARD) else ""
+            answer = decode_answer(
+                await router.call(CallKind.QUERY, ROOT_SHARD, FETCH_S, data, target=target)
+            )
             if not isinstance(answer, Configuration):
                 raise BadState("the answer is no configuration")
             state = state.apply(answer)

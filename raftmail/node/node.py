@@ -6,10 +6,11 @@ import asyncio
 import base64
 import logging
 import ssl
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Any
 
 from raftmail.cluster.calls import FrameKind as ClusterFrame
 from raftmail.cluster.calls import encode_revision
@@ -33,6 +34,7 @@ from raftmail.node.runner import Runner
 from raftmail.node.table import Table
 from raftmail.shard.replica import Frame
 from raftmail.shard.replica import FrameKind as ShardFrame
+from raftmail.storage.disk import DiskFull
 from raftmail.wire.frontend import FrontEnd
 from raftmail.wire.limits import Limits as WireLimits
 from raftmail.wire.peers import PeerNet
@@ -45,6 +47,9 @@ TICK_S = 0.03
 STOP_GRACE_S = 5.0
 HAND_OVER_S = 1.0
 REPLACE_S = 10.0
+PARTING_S = 2.0
+MAKE_AGAIN_S = 10.0
+BUSY_S = 0.2
 _CLUSTER_FRAMES = frozenset(ClusterFrame)
 
 
@@ -70,7 +75,11 @@ class Node:
     _operating: Operating | None = None
     _enrolment: Enrolment | None = None
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    _clients: Listener | None = None
+    _expelled: bool = False
+    _parting: dict[str, float] = field(default_factory=dict)
     _stale: bool = False
+    _reconciling: bool = False
     _stopping: bool = False
     _lost: set[int] = field(default_factory=set)
 
@@ -174,6 +183,7 @@ class Node:
             on_frame=self._on_frame,
             on_up=self._on_up,
             on_down=self._on_down,
+            on_removed=self._expelled_by,
         )
         await self._listen_on(config.listen.peer, Listener(front, peers=net, tls=context))
         net.start()
@@ -186,6 +196,7 @@ class Node:
             tls=None if self._is_plain(listen.client) else context,
             trust_loopback=self.config.tls.clients_on_loopback_without,
         )
+        self._clients = clients
         await self._listen_on(listen.client, clients, shared=self._is_shared)
         assert self._router is not None
         if listen.lmtp or listen.lmtp_socket:
@@ -322,14 +333,29 @@ class Node:
         """The cluster has changed: routing, links and replicas follow."""
         logger.info("the cluster's state has revision %d", state.revision)
         assert self._router is not None
+        parting = set(self._router.view.nodes) - set(state.nodes)
         self._router.follow(state)
         if ROOT_SHARD in self._router.replicas:
-            for node in self._router.view.nodes:
+            for node in [*state.nodes, *parting]:
                 if node not in state.members(ROOT_SHARD):
                     self._tell_revision(node)
+        if parting - {self.config.node.name}:
+            # They shall hear it from those who know it before the links end.
+            self._parting |= dict.fromkeys(parting, self.loop.time() + PARTING_S)
+            self.loop.call_later(PARTING_S, self._reconcile_soon)
+        if self.config.node.name in parting:
+            self._expelled_by("the root")
         self._reconcile_soon()
         if self._operating is not None:
             self._operating.changed()
+
+    def _expelled_by(self, whom: str) -> None:
+        """This node was removed from the cluster, for ever: it serves nobody any more, and tells nobody what it knew."""
+        if not self._expelled:
+            self._expelled = True
+            logger.error("by %s: this node was removed from the cluster; it serves nobody", whom)
+            self._start_task(self._leave())
+            self._reconcile_soon()
 
     def _invitation(self, invite: str) -> bytes | None:
         """The sealed bundle of an invitation, for a machine that is no node yet."""
@@ -341,40 +367,79 @@ class Node:
 
     def _reconcile_soon(self) -> None:
         self._stale = True
-        if not self._tasks and not self._stopping:
-            task = self.loop.create_task(self._reconcile())
-            self._tasks.add(task)
-            task.add_done_callback(self._reconciled)
+        if not self._reconciling and not self._stopping:
+            self._reconciling = True
+            self._start_task(self._reconcile())
 
-    def _reconciled(self, task: asyncio.Task[None]) -> None:
+    def _start_task(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self.loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._task_done)
+
+    def _task_done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             self.fatal(error)
 
+    def _peers(self) -> tuple[dict[str, str], set[str]]:
+        """The addresses of the other nodes, among them those that were removed a moment ago, and the names of those removed before."""
+        peers, removed = peers_of(self._state, self.config)
+        if self._expelled:
+            return {}, removed
+        now = self.loop.time()
+        self._parting = {name: until for name, until in self._parting.items() if until > now}
+        known = self._state.every_node
+        parting = self._parting.keys() & removed - {self.config.node.name}
+        return peers | {name: known[name].peer for name in parting}, removed - parting
+
+    async def _leave(self) -> None:
+        """Send clients to other nodes, after a moment: the one who had it removed may have asked this very node."""
+        await asyncio.sleep(PARTING_S / 2)
+        if self._clients is not None:
+            await self._clients.close()
+        if self._lmtp is not None:
+            await self._lmtp.stop(STOP_GRACE_S)
+
     async def _reconcile(self) -> None:
         """Let links and replicas be what the newest state says."""
+        try:
+            while self._stale and not self._stopping:
+                self._stale = False
+                await self._bring_about()
+        finally:
+            self._reconciling = False
+
+    async def _bring_about(self) -> None:
         assert self._table is not None and self._folder is not None and self._net is not None
-        table, name = self._table, self.config.node.name
-        while self._stale and not self._stopping:
-            self._stale = False
-            await self._net.set_peers(*peers_of(self._state, self.config))
-            if is_replacing(self.config):
-                return
-            wanted = plan(self._state, name, self._folder.made)
-            for shard in wanted.give_up:
+        table = self._table
+        await self._net.set_peers(*self._peers())
+        if is_replacing(self.config):
+            return
+        wanted = plan(self._state, self.config.node.name, self._folder.made)
+        for shard in wanted.give_up:
+            if not table.is_busy(shard):
                 await table.give_up(shard)
                 self._stale = True  # another one may be wanted in its place
-            table.open_all(
-                {s: r for s, r in wanted.open.items() if s not in table.opened}, self._state
+        if any(map(table.is_busy, (*wanted.open, *wanted.give_up))):
+            self.loop.call_later(BUSY_S, self._reconcile_soon)
+        missing = {
+            shard: replica
+            for shard, replica in wanted.open.items()
+            if shard not in table.opened and not table.is_busy(shard)
+        }
+        try:
+            table.open_all(missing, self._state)
+        except DiskFull as e:
+            logger.error("shards %s: no replica can be made here yet: %s", list(missing), e)
+            self.loop.call_later(MAKE_AGAIN_S, self._reconcile_soon)
+        for shard in set(wanted.lost) - self._lost:
+            logger.error(
+                "shard %d: this node should have a replica that has voted, and has none: its disk was lost. Stop the node and "
+                "run `raftmail node --replace %s`",
+                shard,
+                self.config.folder,
             )
-            for shard in set(wanted.lost) - self._lost:
-                logger.error(
-                    "shard %d: this node should have a replica that has voted, and has none: its disk was lost. Stop the node and "
-                    "run `raftmail node --replace %s`",
-                    shard,
-                    self.config.folder,
-                )
-            self._lost = set(wanted.lost)
+        self._lost = set(wanted.lost)
 
     # -- the loop ------------------------------------------------------------------------------------
 

@@ -55,19 +55,27 @@ class Table:
     def open_all(self, wanted: Mapping[int, int], state: ClusterState) -> None:
         """Open replicas (shard to id), making those that are new, and start them.
 
-        Raises the rooms' errors of damage; what was opened by then stays in the table."""
-        for shard, replica_id in wanted.items():
-            assert shard not in self.opened and shard not in self._closing
-            if shard not in self.folder.made and not self.folder.is_new:
-                self.folder.clear(shard)
-            told = first_membership(state, shard, replica_id, self.config.node.name)
-            self.opened[shard] = open_replica(
-                self.config, self.folder, shard, replica_id, told, self.loop.time()
-            )
-        new = {shard: wanted[shard] for shard in wanted if shard not in self.folder.made}
-        if new or self.folder.is_new:
-            self.folder.note_made(new)
-        for shard in wanted:
+        Raises the rooms' errors of damage and of the disk: then none of them is open."""
+        opened: dict[int, Opened] = {}
+        try:
+            for shard, replica_id in wanted.items():
+                assert shard not in self.opened and shard not in self._closing
+                if shard not in self.folder.made and not self.folder.is_new:
+                    self.folder.clear(shard)
+                told = first_membership(state, shard, replica_id, self.config.node.name)
+                opened[shard] = open_replica(
+                    self.config, self.folder, shard, replica_id, told, self.loop.time()
+                )
+            new = {shard: wanted[shard] for shard in wanted if shard not in self.folder.made}
+            if new or self.folder.is_new:
+                self.folder.note_made(new)
+        except BaseException:
+            for one in opened.values():
+                one.replica.close()
+                one.index.close()
+            raise
+        self.opened |= opened
+        for shard in opened:
             self._start(shard)
 
     def _start(self, shard: int) -> None:
@@ -85,6 +93,10 @@ class Table:
         )
         for node in self.peers_up():
             replica.connected(self.loop.time(), node)
+
+    def is_busy(self, shard: int) -> bool:
+        """Whether a shard's replica is being closed, or opened anew."""
+        return shard in self._closing
 
     def tick(self) -> None:
         """Let time pass for every replica."""

@@ -14,7 +14,7 @@ wants one, decides by what the hello says:
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from raftmail.wire.codec import Line, quote, quote_text
@@ -26,6 +26,14 @@ _ID = re.compile(rb"[0-9a-f]{1,32}")
 
 class HelloRefused(Exception):
     """The other side cannot be a peer on this connection; the text is for its log and ours."""
+
+    code = b"CANNOT"
+
+
+class Removed(HelloRefused):
+    """The node that asks was removed from the cluster, for ever."""
+
+    code = b"NONEXISTENT"
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +131,7 @@ def check_hello(
     if hello.to != node:
         raise HelloRefused(f"this is node {node}, not {hello.to}: is the address right?")
     if hello.node in removed:
-        raise HelloRefused(
+        raise Removed(
             f"node {hello.node} was removed from the cluster; to bring the machine back, invite it under"
             " another name and have it join with an empty folder"
         )
@@ -155,6 +163,12 @@ def answer(tag: bytes, hello: Hello, boot: str, compress: bool) -> bytes:
     )
 
 
-def refusal(tag: bytes, text: str) -> bytes:
+def refusal(tag: bytes, error: HelloRefused) -> bytes:
     """To one that is not."""
-    return b"%b NO CANNOT %b\r\n" % (tag, quote_text(text))
+    return b"%b NO %b %b\r\n" % (tag, error.code, quote_text(str(error)))
+
+
+def refused(words: Sequence[bytes]) -> HelloRefused:
+    """What an answer that is no OK means, by its words after the tag and NO."""
+    kind = Removed if words[:1] == [Removed.code] else HelloRefused
+    return kind(" ".join(word.decode("utf-8", "replace") for word in words))

@@ -127,12 +127,14 @@ class PeerNet:
         on_frame: OnFrame,
         on_up: Callable[[str], None],
         on_down: Callable[[str], None],
+        on_removed: Callable[[str], None] | None = None,
         limits: LinkLimits | None = None,
         compress: bool = False,
     ) -> None:
         """`peers` maps names to `host:port`. `tls_context` is `tls.peer_context`; None is for
         trials on one machine: then only loopback addresses are dialled and taken. Frames whose
-        kind is not in `kinds` are counted and dropped. With `compress`, links are compressed if
+        kind is not in `kinds` are counted and dropped. `on_removed` is called with a peer that says that
+        this node was removed from the cluster. With `compress`, links are compressed if
         both sides say so. Raises ValueError for an address that cannot be."""
         self.node = node
         self.cluster = cluster
@@ -141,6 +143,7 @@ class PeerNet:
         self._on_frame = on_frame
         self._on_up = on_up
         self._on_down = on_down
+        self._on_removed = on_removed
         self._limits = limits or LinkLimits()
         self._compress = compress
         self._boot = os.urandom(8).hex()
@@ -236,7 +239,7 @@ class PeerNet:
                 raise HelloRefused(f"node {self.node} is stopping")
         except HelloRefused as error:
             _log.info("a peer was refused: %s", error)
-            transport.write(handshake.refusal(tag, str(error)))
+            transport.write(handshake.refusal(tag, error))
             transport.close()
             return
         if peer.greeting is not None:
@@ -328,6 +331,8 @@ class PeerNet:
                 said = ""
                 continue
             except (OSError, HelloRefused, TimeoutError) as error:
+                if isinstance(error, handshake.Removed) and self._on_removed is not None:
+                    self._on_removed(peer.name)
                 text = tls.explain(error)
                 if text != said:
                     _log.info("dialling %s at %s: %s", peer.name, peer.address, text)
@@ -372,7 +377,7 @@ class PeerNet:
             raise HelloRefused(_OTHER_TAKEN)  # it was dialled after our hello was answered
         words = line.words
         if words[1:2] != [b"OK"]:
-            raise HelloRefused(" ".join(word.decode("utf-8", "replace") for word in words[2:]))
+            raise handshake.refused(words[2:])
         boot = line.named.get(b"boot", b"").decode("ascii", "replace")
         compress = line.named.get(b"compress") == b"deflate"
         peer.greeting = None

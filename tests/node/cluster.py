@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -14,8 +15,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
+from click.testing import CliRunner, Result
+
 from raftmail.client import SyncClient
 from raftmail.node.bootstrap import NodePlan, make_cluster
+from raftmail_cli import clusterfile
+from raftmail_cli.clusterfile import NodeEntry
+from raftmail_cli.main import main
 
 WAIT_S = 60.0
 """How long anything is waited for on a slow machine; nothing should take as long."""
@@ -59,6 +65,9 @@ class Cluster:
         self.clients = {p.name: p.client for p in self.plans}
         self.lmtp = {p.name: p.lmtp for p in self.plans}
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.file = folder / "cluster.json"
+        entries = [NodeEntry(p.name, p.peer, p.client, p.lmtp) for p in self.plans]
+        clusterfile.save(self.file, self.made.id, Path("ca/ca.pem"), Path("ca/token"), entries)
 
     def __enter__(self) -> Self:
         for name in self.folders:
@@ -72,11 +81,39 @@ class Cluster:
         for process in self.processes.values():
             process.wait()
 
-    def start(self, name: str) -> subprocess.Popen[bytes]:
+    def run(self, *arguments: str) -> Result:
+        """Run a command of the command line against this cluster, in this process."""
+        return CliRunner().invoke(main, ["--cluster", str(self.file), *arguments])
+
+    def ask(self, *arguments: str) -> Any:
+        """What a command that must succeed says, as JSON."""
+        result = self.run(*arguments, "-o", "json")
+        assert result.exit_code == 0, f"{arguments}: {result.output}"
+        return json.loads(result.stdout)
+
+    def invite(self, name: str, *options: str) -> str:
+        """A token for a new node, for which there are free ports."""
+        peer, client, lmtp = (f"127.0.0.1:{port}" for port in free_ports(3))
+        made = self.ask(
+            "member", "invite", f"{name}={peer}", "--client", client, "--lmtp", lmtp, *options
+        )  # fmt: skip
+        self.clients[name], self.lmtp[name] = client, lmtp
+        token: str = made["token"]
+        return token
+
+    def join(self, name: str) -> None:
+        """Have a new node join, and start it."""
+        folder = self.file.parent / name
+        result = self.run("node", "join", self.invite(name), str(folder), "--no-run")
+        assert result.exit_code == 0, result.output
+        self.folders[name] = folder
+        self.start(name)
+
+    def start(self, name: str, *options: str) -> subprocess.Popen[bytes]:
         """Start a node; its output is added to node.log in its folder."""
         with (self.folders[name] / "node.log").open("ab") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "raftmail_cli", "node", str(self.folders[name])],
+                [sys.executable, "-m", "raftmail_cli", "node", *options, str(self.folders[name])],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -84,6 +121,14 @@ class Cluster:
             )
         self.processes[name] = process
         return process
+
+    def start_other(self, name: str, *options: str) -> int:
+        """Start a second process on a node's folder, which is expected to refuse; its exit code."""
+        running = self.processes[name]
+        try:
+            return self.start(name, *options).wait(WAIT_S)
+        finally:
+            self.processes[name] = running
 
     def kill(self, name: str) -> None:
         self.processes[name].kill()
