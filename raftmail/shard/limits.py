@@ -25,6 +25,7 @@ class Limits:
     index_commit_bytes_max: int = 64 << 20
     index_commit_s: float = 0.5
     index_retry_s: float = 1.0
+    make_way_s: float = 30.0
     log: LogLimits = field(default_factory=LogLimits)
     log_look_s: float = 1.0
     bodies: BodyLimits = field(default_factory=BodyLimits)

@@ -79,6 +79,7 @@ class Replica(ReplicaView):
     compaction: Compaction = field(init=False)
     waits: Waits = field(default_factory=Waits)
     disk_full: bool = False
+    _make_way_at: float = 0.0
     _trimmed_at: float = 0.0
     _linked: tuple[str, ...] = ()
     _linked_by: int = -1
@@ -303,11 +304,25 @@ class Replica(ReplicaView):
     def _check_space(self, now: float) -> None:
         """Refuse writes while the disk is nearly full, and take them again when there is space."""
         full = self.blobs.nearly_full(now) or not self.group.journal.room()
-        if full and not self.disk_full:
-            self._note_full(DiskFull("the disk is nearly full"))
-        elif self.disk_full and not full:
+        if full:
+            if not self.disk_full:
+                self._note_full(DiskFull("the disk is nearly full"))
+            self._make_way(now)
+        elif self.disk_full:
             self.disk_full = False
             logger.info("shard %d: there is space again, writes are taken", self.shard)
+
+    def _make_way(self, now: float) -> None:
+        """Of a master whose disk is full: let another lead, which may have space. Now and then, since that one may have none either."""
+        if now < self._make_way_at or not self.group.accepts:
+            return
+        successor = self.group.best_successor()
+        if successor is not None:
+            self._make_way_at = now + self.limits.make_way_s
+            logger.warning(
+                "shard %d: replica %d shall lead, for this disk is full", self.shard, successor
+            )
+            self.group.transfer(now, successor)
 
     def _reclaim(self, now: float) -> None:
         if self.recovery.frozen or self.group.applied_index < self.keep_to:

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ import pytest
 from raftmail.consensus.group import Group
 from raftmail.shard.replica import Replica
 from tests.consensus.planting import planted
+from tests.simulation.disk import PLENTY_BYTES
 from tests.simulation.planted import FAULTS, seeds_until_found
 from tests.simulation.run import Simulation, simulate
 
@@ -100,3 +102,18 @@ def test_replicas_that_are_all_being_compared_wake_themselves() -> None:
     simulation.world.run_until(60.0)
     desks = [node.replica.recovery.desk for node in nodes]
     assert [(desk.holds, desk.needs_records) for desk in desks] == [(False, False)] * 3
+
+
+def test_a_master_whose_disk_is_full_lets_another_lead() -> None:
+    simulation = Simulation(2, 3)
+    nodes = simulation.nodes[:3]
+    for node in nodes:
+        node.start()
+    simulation.world.run_until(5.0)
+    (master,) = [node for node in nodes if node.group.is_leader]
+    blobs = master.replica.blobs
+    blobs.limits = replace(blobs.limits, free_bytes_min=2 * PLENTY_BYTES)
+    simulation.world.run_until(10.0)
+    assert master.replica.disk_full
+    (successor,) = [node for node in nodes if node.group.is_leader]
+    assert successor is not master and not successor.replica.disk_full
