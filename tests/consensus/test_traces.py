@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from raftmail.consensus import messages as m
+from raftmail.consensus.members import membership_of
 from tests.consensus.cluster import Cluster
 
 FOLDER = Path(__file__).parent / "traces"
@@ -25,7 +26,8 @@ def told(message: m.Message) -> str:
     if message.kind is m.Kind.APPEND:
         round, commit, index, term, terms, commands = f
         entries = " ".join(
-            f"{t}:{c[1:].decode() or '-'}" for t, c in zip(terms, commands, strict=True)
+            f"{t}:{membership_of(c) or c[1:].decode() or '-'}"
+            for t, c in zip(terms, commands, strict=True)
         )
         text += f" after {index}/{term} [{entries}] commit {commit}" + (
             f" round {round}" if round else ""
@@ -111,6 +113,24 @@ class Player:
     def do_transfer(self, replica: str, target: str) -> None:
         self.cluster.group(int(replica)).transfer(self.cluster.now, int(target))
         self.cluster.collect(int(replica))
+
+    def do_join(self, leader: str) -> None:
+        self.cluster.add_learner(int(leader))
+        self.cluster.sent.clear()
+
+    def do_promote(self, leader: str, replica: str) -> None:
+        self.cluster.change(
+            int(leader), self.cluster.group(int(leader)).membership.promoted(int(replica))
+        )
+
+    def do_remove(self, leader: str, replica: str) -> None:
+        self.cluster.change(
+            int(leader), self.cluster.group(int(leader)).membership.without(int(replica))
+        )
+
+    def do_members(self) -> Iterator[str]:
+        for replica, node in self.cluster.nodes.items():
+            yield f"{replica} goes by entry {node.group.members.index}: {node.group.membership}"
 
     def do_read(self, replica: str, times: str = "1") -> None:
         def done(index: int | None) -> None:
