@@ -1,0 +1,321 @@
+"""Replicas that join and go: real replicas of one shard in one process, whose frames are handed over at once (guard G12)."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+
+import pytest
+
+from raftmail.consensus.change import ChangeRefused
+from raftmail.consensus.group import Group
+from raftmail.consensus.journal import Identity as JournalIdentity
+from raftmail.consensus.journal import Journal, JournalLimits
+from raftmail.consensus.membership import Membership
+from raftmail.mail import commands as c
+from raftmail.mail.codec import encode_request
+from raftmail.mail.results import Executed
+from raftmail.mail.service import Failure
+from raftmail.shard.compaction import LogLimits
+from raftmail.shard.limits import Limits
+from raftmail.shard.machine import Machine
+from raftmail.shard.replica import FrameKind, Replica
+from raftmail.shard.standing import kept, standing_at_start
+from raftmail.storage.blobs import BlobLimits, BlobStore
+from raftmail.storage.index import TABLES, Identity, Index
+from tests.shard.machines import guid_of
+from tests.simulation.disk import SimDisk
+from tests.simulation.kv import MemoryEngine
+
+SMALL = JournalLimits(
+    segment_bytes_max=8 << 10, prealloc_bytes_min=4 << 10, prealloc_bytes_max=8 << 10
+)
+TURN_S = 0.05
+
+
+class One:
+    """A replica on a node of its own, with its disk; `told` is what it was made with."""
+
+    def __init__(self, number: int, node: str, told: Membership, limits: Limits) -> None:
+        self.number = number
+        self.node = node
+        self.told = told
+        self.limits = limits
+        self.disk = SimDisk()
+        self.engine = MemoryEngine(TABLES)
+        self.made = False
+        self.replica: Replica
+
+    def start(self, now: float) -> None:
+        journal = Journal.open(
+            self.disk,
+            "journal",
+            JournalIdentity(bytes(16), 1, self.number),
+            SMALL,
+            create=not self.made,
+        )
+        self.made = True
+        index = Index(self.engine, Identity("tests", 1, str(self.number)))
+        blobs = BlobStore.open(self.disk, "blobs", index, BlobLimits(free_bytes_min=0))
+        self.replica = Replica(1, self.node, Machine(index), blobs, self.limits, cluster="tests")
+        at, membership = standing_at_start(index, journal, self.number, self.told)
+        group = Group(
+            1,
+            self.number,
+            membership,
+            journal,
+            self.replica,
+            index.applied_index,
+            random.Random(self.number),
+            now,
+            membership_index=at,
+        )
+        self.replica.start(group)
+
+
+class Shard:
+    """Replicas by number; all links up."""
+
+    def __init__(self, size: int = 3, log_bytes_max: int = 1 << 20) -> None:
+        self.now = 100.0
+        self.limits = Limits(log=LogLimits(log_bytes_max, 1 << 20, 1e9))
+        self.all: dict[int, One] = {}
+        self.seq = 0
+        self.frames: list[tuple[str, str, str]] = []
+        founders = Membership.founding({n: f"n{n}" for n in range(1, size + 1)})
+        for number, node in founders.nodes.items():
+            self.begin(number, node, founders)
+        self.until(lambda: self.master is not None)
+
+    def begin(self, number: int, node: str, told: Membership) -> One:
+        one = self.all[number] = One(number, node, told, self.limits)
+        one.start(self.now)
+        self.link(one)
+        return one
+
+    def link(self, one: One) -> None:
+        for other in self.all.values():
+            if other is not one:
+                one.replica.connected(self.now, other.node)
+                other.replica.connected(self.now, one.node)
+
+    def end(self, number: int) -> One:
+        """Close a replica as a node that stops does."""
+        one = self.all.pop(number)
+        for other in self.all.values():
+            other.replica.disconnected(self.now, one.node)
+        one.replica.close()
+        return one
+
+    @property
+    def master(self) -> One | None:
+        return next((one for one in self.all.values() if one.replica.group.is_leader), None)
+
+    def leader(self) -> Replica:
+        self.until(lambda: self.master is not None)
+        assert self.master is not None
+        return self.master.replica
+
+    def turn(self) -> None:
+        self.now += TURN_S
+        for one in list(self.all.values()):
+            replica = one.replica
+            replica.tick(self.now)
+            replica.step(self.now)
+            self.carry(one)
+            for job in replica.begin_sync():
+                job()
+            replica.end_sync(self.now)
+            self.carry(one)
+            replica.advance(self.now)
+            background = replica.bodies.begin_sync(self.now)
+            if background is not None:
+                background()
+                replica.bodies.end_sync()
+            self.carry(one)
+
+    def carry(self, one: One) -> None:
+        for node, kind, parts in one.replica.take_frames():
+            self.frames.append((one.node, node, kind))
+            for other in self.all.values():
+                if other.node == node:
+                    other.replica.receive(self.now, one.node, kind, b"".join(parts))
+
+    def until(self, done: object, turns: int = 400) -> None:
+        for _ in range(turns):
+            if done():  # type: ignore[operator]
+                return
+            self.turn()
+        raise AssertionError("waited in vain")
+
+    def save(self, text: str) -> None:
+        """Save a message, and wait until it is acknowledged."""
+        self.seq += 1
+        body = text.encode() * 50
+        digest = hashlib.sha256(body).digest()
+        message = c.NewMessage(
+            (c.Target("a", "INBOX"),), digest, len(body), guid_of(text), 7, (), b"summary"
+        )
+        request = encode_request(
+            b"client of tests!", self.seq, self.seq - 1, c.Save("a", (message,), 1)
+        )
+        answers: list[Executed | Failure] = []
+        self.leader().submit(self.now, request, [(digest, body)], answers.append)
+        self.until(lambda: answers)
+        assert isinstance(answers[0], Executed), answers
+
+    def change(self, new: Membership) -> None:
+        """Have the master change the membership, as soon as it may, and wait until it is committed."""
+        why = ""
+        for _ in range(200):
+            try:
+                self.leader().change(self.now, new)
+                break
+            except ChangeRefused as e:
+                why = e.reason
+                self.turn()
+        else:
+            raise AssertionError(why)
+        self.until(lambda: self.leader().committed_membership == new)
+
+    def add(self, node: str) -> int:
+        """A new replica as a learner."""
+        new, number = self.leader().membership.with_learner(node)
+        self.change(new)
+        self.begin(number, node, new)
+        return number
+
+    def digests(self) -> set[bytes]:
+        self.until(lambda: len({one.replica.group.applied_index for one in self.all.values()}) == 1)
+        return {one.replica.machine.index.digest() for one in self.all.values()}
+
+
+def test_a_replica_joins_learns_everything_and_becomes_a_voter() -> None:
+    shard = Shard()
+    for n in range(5):
+        shard.save(f"before {n}")
+    number = shard.add("n4")
+    shard.save("while it learns")
+    shard.change(shard.leader().membership.promoted(number))
+    shard.save("after")
+    assert len(shard.digests()) == 1
+    assert shard.all[number].replica.is_whole
+    assert {str(one.replica.committed_membership) for one in shard.all.values()} == {
+        "voters 1=n1 2=n2 3=n3 4=n4"
+    }
+
+
+def test_a_learner_beyond_the_log_is_resynced_and_knows_the_membership() -> None:
+    shard = Shard(log_bytes_max=16 << 10)
+    for n in range(60):
+        shard.save(f"message {n} " + "." * 20)
+    shard.until(lambda: shard.leader().group.journal.first_index > 10)
+    number = shard.add("n4")
+    shard.until(lambda: shard.all[number].replica.is_whole, 2000)
+    shard.until(lambda: shard.all[number].replica.group.applied_index > 10, 2000)
+    joined = shard.all[number].replica
+    assert joined.group.journal.first_index > 1, "it jumped"
+    shard.until(lambda: joined.membership == shard.leader().membership)
+    shard.until(lambda: joined.group.applied_index >= joined.group.members.index)
+    assert kept(joined.machine.index) == (joined.group.members.index, joined.membership)
+    shard.change(shard.leader().membership.promoted(number))
+    assert len(shard.digests()) == 1
+
+
+def test_bodies_go_to_learners_ahead_of_their_entry() -> None:
+    shard = Shard()
+    shard.add("n4")
+    shard.until(lambda: shard.leader().progress()[4] == shard.leader().group.last_index)
+    shard.frames.clear()
+    shard.save("new")
+    master = shard.leader().node
+    assert (master, "n4", FrameKind.BLOB) in shard.frames
+    assert not [f for f in shard.frames if f[2] == FrameKind.WANT]
+
+
+def test_a_membership_outlives_restarts_and_the_log_that_brought_it() -> None:
+    shard = Shard()
+    shard.add("n4")
+    before = shard.leader().membership
+    shard.until(lambda: len(shard.digests()) == 1)
+    for number in (1, 2, 3, 4):
+        one = shard.end(number)
+        shard.all[number] = one
+        one.start(shard.now)
+        shard.link(one)
+        assert one.replica.membership == one.replica.committed_membership == before
+        shard.leader()
+    shard.save("afterwards")
+
+
+def test_a_lost_disk_comes_back_under_a_new_id() -> None:
+    shard = Shard()
+    shard.save("kept by all")
+    lost = next(n for n, one in shard.all.items() if one is not shard.master)
+    node = shard.end(lost).node
+    number = shard.add(node)
+    assert shard.leader().membership.ids_of(node) == [lost, number]
+    shard.change(shard.leader().membership.promoted(number))
+    shard.change(shard.leader().membership.without(lost))
+    shard.save("with the new one")
+    assert len(shard.digests()) == 1
+    assert shard.all[number].replica.is_whole
+
+
+def test_a_replica_that_was_removed_learns_of_it_and_disturbs_nobody() -> None:
+    shard = Shard()
+    gone = next(n for n, one in shard.all.items() if one is not shard.master)
+    shard.change(shard.leader().membership.without(gone))
+    term = shard.leader().group.term
+    shard.until(lambda: shard.all[gone].replica.removed)
+    for _ in range(60):
+        shard.turn()
+    assert shard.leader().group.term == term
+    shard.save("without it")
+
+
+def test_a_node_that_holds_no_replica_is_given_nothing() -> None:
+    shard = Shard()
+    shard.save("x")
+    replica = shard.leader()
+    before = replica.counters.bad_frames
+    replica.receive(shard.now, "n9", FrameKind.WANT, bytes(32))
+    replica.receive(shard.now, "n9", FrameKind.GONE, bytes(40))
+    assert replica.counters.bad_frames == before + 2
+    assert not [f for f in replica.take_frames() if f[0] == "n9"]
+
+
+def test_an_index_without_a_membership_makes_no_candidate_of_a_replica_that_has_a_log() -> None:
+    shard = Shard()
+    shard.save("x")
+    one = shard.all[1]
+    told = shard.leader().membership
+    journal = one.replica.group.journal
+    assert standing_at_start(Index(MemoryEngine(TABLES)), journal, 1, told) == (0, told)
+
+
+def test_an_idle_replica_asks_to_be_ticked_for_heartbeats_and_elections_alone() -> None:
+    shard = Shard()
+    shard.save("x")
+    for _ in range(40):
+        shard.turn()
+    for one in shard.all.values():
+        assert one.replica.next_deadline(shard.now) > shard.now
+    follower = next(one for one in shard.all.values() if one is not shard.master)
+    assert follower.replica.next_deadline(shard.now) > shard.now + 0.2
+    shard.seq += 1
+    request = encode_request(
+        b"client of tests!", shard.seq, 0, c.CreateMailbox("a", "Box", 2, guid=guid_of("b"))
+    )
+    master = shard.leader()
+    master.submit(shard.now, request, [], lambda answer: None)
+    assert master.next_deadline(shard.now) == shard.now
+
+
+@pytest.mark.parametrize("payload", [b"", b"\0" * 53, b"\0" * 54])
+def test_beats_that_are_none_are_counted_and_dropped(payload: bytes) -> None:
+    shard = Shard()
+    replica = shard.leader()
+    before = replica.counters.bad_frames
+    replica.receive(shard.now, "n2", FrameKind.BEATS, payload)
+    assert replica.counters.bad_frames == before + bool(payload)
