@@ -31,7 +31,7 @@ from raftmail.mail.codec import (
     decode_result,
     encode_request,
 )
-from raftmail.mail.commands import Command, Configure, Copy, PutUser, RemoveUser
+from raftmail.mail.commands import Command, Configure, Copy, PutUser, RemoveUser, Save
 from raftmail.mail.queries import Answer, Query
 from raftmail.mail.results import Executed
 from raftmail.mail.service import JSON, Blob, Failure, Unavailable
@@ -158,10 +158,7 @@ class Router:
             shard = ROOT_SHARD
         else:
             shard = self.shard_of(command.user)
-        self._seq += 1
-        seq = self._seq
-        self._open_seqs[seq] = None
-        floor = next(iter(self._open_seqs)) - 1
+        seq, floor = self._next_seq()
         if isinstance(command, Copy) and self.shard_of(command.target.user) != shard:
             try:
                 return await self.cross(self.client, seq, floor, command, deadline_s=deadline_s)
@@ -170,17 +167,45 @@ class Router:
         future: asyncio.Future[Executed | Failure] = asyncio.get_running_loop().create_future()
 
         def answered(outcome: Executed | Failure) -> None:
-            self._open_seqs.pop(seq, None)
             if not future.done():
                 future.set_result(outcome)
 
-        self.submit(
-            shard, encode_request(self.client, seq, floor, command), blobs, deadline_s, answered
-        )
+        self._submit_own(shard, seq, floor, command, blobs, deadline_s, answered)
         outcome = await future
         if isinstance(outcome, Failure):
             raise Unavailable(outcome)
         return outcome
+
+    def execute_soon(
+        self, command: Save, blobs: Sequence[Blob], deadline_s: float, done: Done
+    ) -> None:
+        """`execute` without a task; `done` is called exactly once, possibly at once."""
+        seq, floor = self._next_seq()
+        shard = self.shard_of(command.user)
+        self._submit_own(shard, seq, floor, command, blobs, deadline_s, done)
+
+    def _next_seq(self) -> tuple[int, int]:
+        """A sequence number of this node's own client, and its floor."""
+        self._seq = seq = self._seq + 1
+        self._open_seqs[seq] = None
+        return seq, next(iter(self._open_seqs)) - 1
+
+    def _submit_own(
+        self,
+        shard: int,
+        seq: int,
+        floor: int,
+        command: Command,
+        blobs: Sequence[Blob],
+        deadline_s: float,
+        done: Done,
+    ) -> None:
+        def answered(outcome: Executed | Failure) -> None:
+            self._open_seqs.pop(seq, None)
+            done(outcome)
+
+        request = encode_request(self.client, seq, floor, command)
+        self.submit(shard, request, blobs, deadline_s, answered)
 
     async def cross(
         self, client: bytes, seq: int, floor: int, command: Copy, *, deadline_s: float

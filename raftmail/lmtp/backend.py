@@ -1,7 +1,7 @@
 """What the LMTP server asks of the mail store behind it, and what the store answers."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol, Self
 
@@ -126,6 +126,18 @@ class DeliveryBackend(Protocol):
     async def resolve(self, address: Address) -> Verdict:
         """Say whether mail for this address is taken. Called once for every RCPT, in order, unless
         `resolve_now` said it."""
+
+    def deliver_soon(
+        self,
+        envelope: Envelope,
+        body: bytes,
+        recipients: Sequence[Recipient],
+        done: Callable[[Sequence[Verdict]], None],
+    ) -> bool:
+        """`deliver` without a task, where that is possible (the usual case): `done` is called once
+        with the verdicts, perhaps at once. False, and nothing was begun: `deliver` is to do it.
+
+        What was begun is not cancelled; an answer that comes too late is dropped."""
 
     async def deliver(
         self, envelope: Envelope, body: bytes, recipients: Sequence[Recipient]

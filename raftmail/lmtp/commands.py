@@ -12,6 +12,7 @@ _NAME: Final = re.compile(rb"[0-9A-Za-z._-]{1,255}|\[[0-9A-Za-z:.]{1,64}\]")
 _CHUNK: Final = re.compile(rb"([0-9]{1,18})(?: +([A-Za-z]+))? *")
 _SIZE: Final = re.compile(r"[0-9]{1,20}")
 _RECIPIENTS_CACHED: Final = 1024
+_PATHS_CACHED: Final = 1024
 
 
 class CommandError(Exception):
@@ -112,13 +113,19 @@ def _parse_path(
     if argument[:length].upper() != keyword:
         raise CommandError(replies.BAD_ARGUMENT)
     try:
-        text = argument[length:].decode().lstrip(" ")
-        address, end = parse_path(text, detail_separator)
+        return _split_path(argument[length:], detail_separator)
     except (AddressError, UnicodeDecodeError):
         raise CommandError(bad_path) from None
+
+
+@lru_cache(maxsize=_PATHS_CACHED)
+def _split_path(argument: bytes, detail_separator: str) -> tuple[Address | None, str]:
+    """A path and what follows it. Raises AddressError, UnicodeDecodeError."""
+    text = argument.decode().lstrip(" ")
+    address, end = parse_path(text, detail_separator)
     rest = text[end:]
     if rest and rest[0] != " ":
-        raise CommandError(bad_path)
+        raise AddressError("something touches the path")
     return address, rest
 
 

@@ -8,6 +8,7 @@ import asyncio
 import logging
 import ssl
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final, cast
 
 from raftmail.lmtp import replies
@@ -70,8 +71,8 @@ class Shared:
 class Connection(asyncio.BufferedProtocol):
     """One client.
 
-    Invariants: `_task` is set exactly while the session waits for the backend; whatever a backend
-    call answers is used only if its serial is still `_serial`; the connection stays in
+    Invariants: `_waiting` is set exactly while the session waits for the backend, and `_task` while
+    a task asks it; whatever a backend call answers is used only if its serial is still `_serial`; the connection stays in
     `shared.connections` until both the transport and the task are gone.
     """
 
@@ -83,6 +84,7 @@ class Connection(asyncio.BufferedProtocol):
         self._loop = asyncio.get_running_loop()
         self._lost = True  # until it is accepted
         self._held_bytes = 0
+        self._waiting = False
         self._task: asyncio.Task[None] | None = None
         self._serial = 0
         self._work_deadline = 0.0
@@ -117,7 +119,7 @@ class Connection(asyncio.BufferedProtocol):
         if self._lost:
             return
         self._lost = True
-        if self._task is None:
+        if not self._waiting:
             self._finish()
 
     def get_buffer(self, sizehint: int) -> memoryview:
@@ -161,7 +163,7 @@ class Connection(asyncio.BufferedProtocol):
     def check_deadlines(self, now: float) -> None:
         """Called every now and then; closes what has taken too long."""
         config = self._shared.config
-        if self._task is not None:
+        if self._waiting:
             if now >= self._work_deadline:
                 LOG.warning(
                     "the backend took longer than %s s; the client is told to come again",
@@ -183,7 +185,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def cut(self) -> None:
         """Close at once, whatever runs."""
-        self._abandon_task()
+        self._abandon()
         if self._lost:
             self._finish()
             return
@@ -203,6 +205,10 @@ class Connection(asyncio.BufferedProtocol):
                     continue
             if kind is RecipientOffered or kind is MessageReceived:
                 self._serial += 1
+                self._waiting = True
+                self._work_deadline = self._loop.time() + self._shared.config.backend_timeout_s
+                if kind is MessageReceived and self._deliver_soon(event, self._serial):
+                    return
                 self._task = self._loop.create_task(self._ask(event, self._serial))
                 # Replies so far wait for the answer, to leave in one write with it.
                 self._settle()
@@ -226,32 +232,31 @@ class Connection(asyncio.BufferedProtocol):
         self._settle()
 
     async def _ask(self, event: Event | None, serial: int) -> None:
-        """Put one event after the other to the backend, as long as there are any."""
+        """Put a message to the backend, or recipients one after the other, as long as there are any."""
         shared = self._shared
         session = self._session
         timeout_s = shared.config.backend_timeout_s
         try:
-            while True:
-                self._work_deadline = self._loop.time() + timeout_s
-                if type(event) is RecipientOffered:
-                    verdict = await self._resolve(event, serial)
-                    if serial != self._serial or self._lost:
-                        break
-                    event = session.answer_recipient(verdict, self._loop.time())
-                elif type(event) is MessageReceived:
-                    verdicts = await self._deliver(event, serial)
-                    if serial != self._serial or self._lost:
-                        break
+            if type(event) is MessageReceived:
+                verdicts = await self._deliver(event, serial)
+                if serial == self._serial and not self._lost:
                     event = session.complete(verdicts, self._loop.time())
-                else:
-                    self._task = None
-                    self._act(event)
-                    return
+            while type(event) is RecipientOffered and serial == self._serial and not self._lost:
+                self._work_deadline = self._loop.time() + timeout_s
+                verdict = await self._resolve(event, serial)
+                if serial == self._serial and not self._lost:
+                    event = session.answer_recipient(verdict, self._loop.time())
+            if serial == self._serial and not self._lost:
+                self._task = None
+                self._waiting = False
+                self._act(event)
+                return
         except Exception:
             LOG.exception("a connection failed and is closed")
             self._transport.abort()
         if serial == self._serial:
             self._task = None
+            self._waiting = False
             if self._lost:
                 self._finish()
 
@@ -273,7 +278,41 @@ class Connection(asyncio.BufferedProtocol):
             return _TRY_LATER
         return verdict
 
-    async def _deliver(self, event: MessageReceived, serial: int) -> Sequence[Verdict]:
+    def _deliver_soon(self, event: Event, serial: int) -> bool:
+        """Give the backend a message without a task, if it takes it so."""
+        assert type(event) is MessageReceived
+        recipients = event.recipients
+        done = partial(self._delivered, serial)
+        try:
+            begun = self._shared.backend.deliver_soon(
+                self._envelope(event), event.body, recipients, done
+            )
+        except Exception as error:
+            self._backend_failed(error, serial)
+            self._delivered(serial, [_TRY_LATER] * len(recipients))
+            return True
+        if begun and self._waiting:
+            # Replies so far wait for the answer, to leave in one write with it.
+            self._settle()
+        return begun
+
+    def _delivered(self, serial: int, verdicts: Sequence[Verdict]) -> None:
+        """What became of the message that `_deliver_soon` gave away."""
+        if serial != self._serial:
+            return  # it took too long, and was answered
+        self._serial += 1
+        self._waiting = False
+        if self._lost:
+            self._finish()
+            return
+        self._shared.messages += 1
+        try:
+            self._act(self._session.complete(verdicts, self._loop.time()))
+        except Exception:
+            LOG.exception("a connection failed and is closed")
+            self._transport.abort()
+
+    def _envelope(self, event: MessageReceived) -> Envelope:
         shared = self._shared
         received_unix_s = shared.wall_clock()
         transaction_id = shared.next_id()
@@ -286,7 +325,7 @@ class Connection(asyncio.BufferedProtocol):
             transaction_id=transaction_id,
             received_unix_s=received_unix_s,
         )
-        envelope = Envelope(
+        return Envelope(
             event.sender,
             event.lhlo_name,
             event.peer,
@@ -296,6 +335,10 @@ class Connection(asyncio.BufferedProtocol):
             received_unix_s,
             trace,
         )
+
+    async def _deliver(self, event: MessageReceived, serial: int) -> Sequence[Verdict]:
+        shared = self._shared
+        envelope = self._envelope(event)
         try:
             verdicts = await shared.backend.deliver(envelope, event.body, event.recipients)
             if len(verdicts) != len(event.recipients):
@@ -323,7 +366,7 @@ class Connection(asyncio.BufferedProtocol):
     def _give_up(self, now: float) -> None:
         """Answer in the backend's place, and no longer wait for it."""
         self._shared.backend_failures += 1
-        self._abandon_task()
+        self._abandon()
         if self._lost:
             self._finish()
             return
@@ -334,10 +377,12 @@ class Connection(asyncio.BufferedProtocol):
             verdicts = [_TRY_LATER] * len(pending.recipients)
             self._act(self._session.complete(verdicts, now))
 
-    def _abandon_task(self) -> None:
+    def _abandon(self) -> None:
+        """Wait for the backend no more."""
+        self._serial += 1
+        self._waiting = False
         task = self._task
         if task is not None:
-            self._serial += 1
             self._task = None
             self._shared.abandoned.add(task)
             task.add_done_callback(self._shared.abandoned.discard)
@@ -398,10 +443,7 @@ class Connection(asyncio.BufferedProtocol):
         reading = not (
             self._write_paused
             or self._short_since is not None
-            or (
-                self._task is not None
-                and self._session.unread_bytes > self._shared.config.unread_bytes_max
-            )
+            or (self._waiting and self._session.unread_bytes > self._shared.config.unread_bytes_max)
         )
         if reading is not self._reading and not self._lost and not self._transport.is_closing():
             self._reading = reading

@@ -10,6 +10,7 @@ Limits: each string is cut after `STRING_BYTES_MAX` bytes, each member of an add
 
 import re
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from typing import Final
 
 from raftmail.mail.headers import nstring, string, unfold
@@ -20,6 +21,10 @@ ADDRESS_STRING_BYTES_MAX: Final = 512
 """Bytes of a display name, route, local part or host shown in an envelope."""
 SENDERS_BYTES_MAX: Final = 3 * 1024
 """Rendered bytes of From, of Sender and of Reply-To; room for one address at its longest."""
+_SHORT_BYTES: Final = 160
+"""Values up to this length never come near `SENDERS_BYTES_MAX` when they are rendered, ..."""
+_SHORT_KEPT: Final = 4096
+"""... and so many of them are kept as they were rendered."""
 ENVELOPE_BYTES_MAX: Final = 3 * SENDERS_BYTES_MAX + 4 * STRING_BYTES_MAX + 256
 """Bytes that no envelope exceeds, beside the room that it is given for To, Cc and Bcc."""
 
@@ -70,7 +75,17 @@ def envelope(fields: Mapping[bytes, bytes], recipients_bytes_max: int) -> bytes:
 
 
 def _field(value: bytes | None, bytes_max: int) -> bytes:
-    return b"NIL" if value is None else addresses(value, bytes_max)
+    if value is None:
+        return b"NIL"
+    if len(value) <= _SHORT_BYTES and bytes_max >= SENDERS_BYTES_MAX:
+        return _short(value)
+    return addresses(value, bytes_max)
+
+
+@lru_cache(maxsize=_SHORT_KEPT)
+def _short(value: bytes) -> bytes:
+    """Of a value that is far from any limit. A mail store sees the same addresses again and again."""
+    return addresses(value, SENDERS_BYTES_MAX)
 
 
 def addresses(value: bytes, bytes_max: int) -> bytes:

@@ -5,18 +5,18 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
 from raftmail.cluster.router import Router
-from raftmail.cluster.view import ROOT_SHARD
+from raftmail.cluster.view import ROOT_SHARD, View
 from raftmail.lmtp.address import Address
 from raftmail.lmtp.backend import Envelope, Recipient, Verdict
 from raftmail.mail.commands import NewMessage, Save, Target
 from raftmail.mail.names import INBOX, mailbox_name, user_address
 from raftmail.mail.queries import Configuration, GetConfiguration, GetUser
-from raftmail.mail.results import Code, Refused
+from raftmail.mail.results import Code, Executed, Refused
 from raftmail.mail.service import Failure, Unavailable
 from raftmail.mail.summary import encode_summary, summarise
 
@@ -47,6 +47,10 @@ class Delivery:
     deadline_s: float
     _known: dict[str, float] = field(default_factory=dict)
     """Users whom the root knew, as told to a node that has no replica of it, and until when that is believed."""
+    _rooted: set[str] = field(default_factory=set)
+    _rooted_at: int = 0
+    _rooted_view: View | None = None
+    """Users without an alias whom the own replica of the root knew when it had applied this entry, with this view; both change seldom."""
 
     def resolve_now(self, address: Address) -> Verdict | None:
         """A user whom the own replica of the root knows, or of whom the root was asked a moment ago. One that is being removed may
@@ -55,13 +59,27 @@ class Delivery:
             user = _user(address)
         except ValueError:
             return _UNKNOWN
-        if tuple(self.router.view.delivered_to(user)) != (user,):
-            return None  # an alias
+        view = self.router.view
         root = self.router.replicas.get(ROOT_SHARD)
         if root is None:
+            if tuple(view.delivered_to(user)) != (user,):
+                return None  # an alias
             return _ACCEPTED if self._known.get(user, 0.0) > self.router.clock() else None
-        if root.recovery.unreadable or root.machine.query(GetUser(user)) is None:
+        machine = root.machine
+        if root.recovery.unreadable:
             return None
+        if self._rooted_at != machine.applied_index or self._rooted_view is not view:
+            self._rooted_at = machine.applied_index
+            self._rooted_view = view
+            self._rooted.clear()
+        if user not in self._rooted:
+            if tuple(view.delivered_to(user)) != (user,):
+                return None
+            if machine.query(GetUser(user)) is None:
+                return None
+            if len(self._rooted) >= KNOWN_MAX:
+                self._rooted.clear()
+            self._rooted.add(user)
         return _ACCEPTED
 
     async def resolve(self, address: Address) -> Verdict:
@@ -98,6 +116,29 @@ class Delivery:
         )
         return tuple(one for one, known in zip(addresses, found, strict=True) if known is not None)
 
+    def deliver_soon(
+        self,
+        envelope: Envelope,
+        body: bytes,
+        recipients: Sequence[Recipient],
+        done: Callable[[Sequence[Verdict]], None],
+    ) -> bool:
+        if len(recipients) != 1 or len(body) > _INLINE_BYTES_MAX:
+            return False
+        if isinstance(recipients[0].verdict, Shared):
+            return False
+        address = recipients[0].address
+        message = envelope.trace.prefix(address) + body
+        digest, summary = _read(message)
+        guid = os.urandom(16)
+        self.router.execute_soon(
+            _save(envelope, address, (_user(address),), digest, len(message), summary, guid),
+            ((digest, message),),
+            self.deadline_s,
+            lambda outcome: done([_verdict(outcome)]),
+        )
+        return True
+
     async def deliver(
         self, envelope: Envelope, body: bytes, recipients: Sequence[Recipient]
     ) -> Sequence[Verdict]:
@@ -120,50 +161,52 @@ class Delivery:
         for user in users:
             by_shard.setdefault(self.router.shard_of(user), []).append(user)
         guid = os.urandom(16)
-        verdicts = [
-            await self._save(envelope, address, some, digest, message, summary, guid)
-            for some in by_shard.values()
-        ]
+        verdicts: list[Verdict] = []
+        for some in by_shard.values():
+            command = _save(envelope, address, some, digest, len(message), summary, guid)
+            try:
+                executed = await self.router.execute(
+                    command, blobs=((digest, message),), deadline_s=self.deadline_s
+                )
+            except Unavailable as e:
+                verdicts.append(_later(e.failure))
+            else:
+                verdicts.append(_verdict(executed))
         return next((verdict for verdict in verdicts if not verdict.is_positive), _DELIVERED)
 
-    async def _save(
-        self,
-        envelope: Envelope,
-        address: Address,
-        users: list[str],
-        digest: bytes,
-        message: bytes,
-        summary: bytes,
-        guid: bytes,
-    ) -> Verdict:
-        """Save a message for users of one shard, all or none."""
-        command = Save(
-            users[0],
-            (
-                NewMessage(
-                    tuple(_target(user, address.detail) for user in users),
-                    digest,
-                    len(message),
-                    guid,
-                    int(envelope.received_unix_s * 1_000_000),
-                    (),
-                    summary,
-                ),
-            ),
-            int(envelope.received_unix_s),
-        )
-        try:
-            executed = await self.router.execute(
-                command, blobs=((digest, message),), deadline_s=self.deadline_s
-            )
-        except Unavailable as e:
-            return _later(e.failure)
-        result = executed.result
-        if isinstance(result, Refused):
-            if result.code is Code.LIMIT:
-                return Verdict(552, "5.2.2", _ascii(result.text))
-            return Verdict.try_later(_ascii(result.text))
-        return _DELIVERED
+
+def _save(
+    envelope: Envelope,
+    address: Address,
+    users: Sequence[str],
+    digest: bytes,
+    size_bytes: int,
+    summary: bytes,
+    guid: bytes,
+) -> Save:
+    """A message for users of one shard, all or none."""
+    received_s = envelope.received_unix_s
+    message = NewMessage(
+        tuple([_target(user, address.detail) for user in users]),
+        digest,
+        size_bytes,
+        guid,
+        int(received_s * 1_000_000),
+        (),
+        summary,
+    )
+    return Save(users[0], (message,), int(received_s))
+
+
+def _verdict(outcome: Executed | Failure) -> Verdict:
+    if isinstance(outcome, Failure):
+        return _later(outcome)
+    result = outcome.result
+    if isinstance(result, Refused):
+        if result.code is Code.LIMIT:
+            return Verdict(552, "5.2.2", _ascii(result.text))
+        return Verdict.try_later(_ascii(result.text))
+    return _DELIVERED
 
 
 def _user(address: Address) -> str:

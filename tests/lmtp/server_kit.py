@@ -26,9 +26,13 @@ class Store:
     """A backend in memory, whose users do what their names say."""
 
     messages: list[tuple[Envelope, bytes, str]] = field(default_factory=list)
+    soon: bool = False
+    """Take what is for one recipient without a task."""
     gate: asyncio.Event = field(default_factory=asyncio.Event)
     entered: asyncio.Event = field(default_factory=asyncio.Event)
     cancelled: int = 0
+    waiting: list[Callable[[], None]] = field(default_factory=list)
+    """What `deliver_soon` was given for `gated`, to be called by the test."""
 
     def resolve_now(self, address: Address) -> Verdict | None:
         return None
@@ -44,6 +48,31 @@ class Store:
             return None  # type: ignore[return-value]
         await asyncio.sleep(0)
         return Verdict.accepted()
+
+    def deliver_soon(
+        self,
+        envelope: Envelope,
+        body: bytes,
+        recipients: Sequence[Recipient],
+        done: Callable[[Sequence[Verdict]], None],
+    ) -> bool:
+        if not self.soon or len(recipients) > 1:
+            return False
+        user = recipients[0].address.user
+        if user == "breaks":
+            raise RuntimeError("deliver_soon breaks")
+
+        def deliver() -> None:
+            self.messages.append((envelope, body, str(recipients[0].address)))
+            done([Verdict.delivered("Stored soon")])
+
+        if user == "at-once":
+            deliver()
+        elif user == "gated":
+            self.waiting.append(deliver)
+        elif user != "hangs":
+            asyncio.get_running_loop().call_soon(deliver)
+        return True
 
     async def deliver(
         self, envelope: Envelope, body: bytes, recipients: Sequence[Recipient]
@@ -84,12 +113,13 @@ def run(
     *,
     tls: ssl.SSLContext | None = None,
     session: dict[str, Any] | None = None,
+    soon: bool = False,
     **limits: Any,
 ) -> Store:
     """Run a client against a server on a free port; afterwards the server must hold nothing."""
 
     async def main() -> Store:
-        store = Store()
+        store = Store(soon=soon)
         config = ServerConfig(session=LmtpConfig(host="mx.example", **(session or {})), **limits)
         server = LmtpServer(store, config, wall_clock=lambda: 1_700_000_000.0, tls=tls)
         _, port = await server.listen_tcp("127.0.0.1", 0)

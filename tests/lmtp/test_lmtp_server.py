@@ -279,6 +279,73 @@ def test_a_backend_that_hangs_is_given_up(user: str, reply: int) -> None:
     assert run(client, backend_timeout_s=0.1).cancelled == 1
 
 
+# -- deliveries without a task -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("user", ["bob", "at-once"])
+def test_a_message_is_taken_without_a_task(user: str) -> None:
+    async def client(_server: LmtpServer, port: int, _store: Store) -> None:
+        wire = await Wire.ready(port)
+        for _ in range(2):
+            assert (await wire.send_message(user))[3] == "250 2.0.0 Stored soon\r\n"
+
+    assert len(run(client, soon=True).messages) == 2
+
+
+def test_a_backend_that_fails_without_a_task_puts_the_message_off(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def client(server: LmtpServer, port: int, _store: Store) -> None:
+        wire = await Wire.ready(port)
+        assert (await wire.send_message("breaks"))[3].startswith("451 4.3.0 ")
+        assert (await wire.send_message("bob"))[3].startswith("250 ")
+        assert server.stats().backend_failures == 1
+
+    run(client, soon=True)
+    assert "deliver_soon breaks" in caplog.text
+
+
+def test_an_answer_without_a_task_that_comes_too_late_is_dropped() -> None:
+    async def client(_server: LmtpServer, port: int, store: Store) -> None:
+        wire = await Wire.ready(port)
+        assert (await wire.send_message("gated"))[3].startswith("451 4.3.0 ")
+        wire.send("MAIL FROM:<>", "RCPT TO:<gated@x>", "DATA")
+        assert [(await wire.reply())[:3] for _ in range(3)] == ["250", "250", "354"]
+        wire.send("hi", ".")
+        await until(lambda: len(store.waiting) == 2)
+        store.waiting[0]()  # of the message before
+        store.waiting[1]()
+        assert (await wire.reply()).startswith("250 ")
+        assert await wire.ask("NOOP") == "250 2.0.0 Ok\r\n"
+
+    run(client, soon=True, backend_timeout_s=0.5)
+
+
+def test_a_message_taken_without_a_task_is_stored_though_the_client_has_gone() -> None:
+    async def client(server: LmtpServer, port: int, store: Store) -> None:
+        wire = await Wire.ready(port)
+        wire.send("MAIL FROM:<>", "RCPT TO:<gated@x>", "BDAT 2 LAST", "hi")
+        await until(lambda: bool(store.waiting))
+        wire.close()
+        await asyncio.sleep(0.05)
+        assert server.stats().connections == 1
+        store.waiting[0]()
+        await until(lambda: server.stats().connections == 0)
+
+    assert [body for _, body, _ in run(client, soon=True).messages] == [b"hi"]
+
+
+def test_stopping_does_not_wait_for_ever_for_what_was_taken_without_a_task() -> None:
+    async def client(server: LmtpServer, port: int, store: Store) -> None:
+        wire = await Wire.ready(port)
+        wire.send("MAIL FROM:<>", "RCPT TO:<hangs@x>", "BDAT 2 LAST", "hi")
+        await until(lambda: server.stats().buffered_bytes >= 2)
+        await server.stop(0.05)
+        assert server.stats().connections == 0
+
+    run(client, soon=True)
+
+
 # -- clients that behave badly ---------------------------------------------------------------
 
 
