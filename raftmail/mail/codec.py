@@ -125,10 +125,17 @@ def encode_request(client: bytes, seq: int, floor: int, command: c.Command) -> b
         raise ValueError(
             f"command: {len(data)} bytes when encoded, more than the limit of {REQUEST_BYTES_MAX}"
         )
-    if value[3] == STORE:
-        _note_made(data, value, ())
-    elif type(command) is c.Save and len(command.messages) == 1:
-        _note_made(data, value, (command.messages[0].blob,))
+    kind = value[3]
+    if kind == STORE:
+        blobs: tuple[bytes, ...] = ()
+    elif kind == SAVE and len(value[5]) == 1:
+        blobs = (value[5][0][1],)
+        if len(blobs[0]) != DIGEST_BYTES:
+            return data
+    else:
+        return data
+    if len(client) == CLIENT_BYTES and 0 <= floor < seq <= NUMBER_MAX:
+        _made[0] = (data, (client, seq, kind, blobs))
     return data
 
 
@@ -136,15 +143,6 @@ _Inspected: TypeAlias = tuple[bytes, int, int, tuple[bytes, ...]]
 _made: list[tuple[bytes, _Inspected]] = [(b"", (b"", 0, 0, ()))]
 """The request of the hot paths that was encoded last, and what `inspect_request` says of it: a master that makes a request inspects
 it at once."""
-
-
-def _note_made(data: bytes, value: Raw, blobs: tuple[bytes, ...]) -> None:
-    if head_is_good(value) and all(map(_is_digest, blobs)):
-        _made[0] = (data, (value[0], value[1], value[3], blobs))
-
-
-def _is_digest(value: object) -> bool:
-    return type(value) is bytes and len(value) == DIGEST_BYTES
 
 
 def decode_request(request: bytes) -> Request:

@@ -27,7 +27,6 @@ from raftmail.consensus.membership import KIND as MEMBERSHIP
 from raftmail.consensus.membership import Membership
 from raftmail.consensus.messages import BadMessage
 from raftmail.mail.codec import encode_entry
-from raftmail.mail.results import Executed
 from raftmail.mail.service import Blob, Failure
 from raftmail.resync.missing import body_size
 from raftmail.shard.bodies import BadBodies, Bodies
@@ -103,9 +102,8 @@ class Replica(ReplicaView):
             self.counters,
             self.machine.known,
             self._store_bodies,
-            lambda result, index: Executed(
-                result, self.shard, index, self.leader_node or self.node
-            ),
+            self.shard,
+            lambda: self.leader_node or self.node,
         )
         self.recovery = Recovery.of(
             self.shard,

@@ -47,13 +47,14 @@ class Waiting:
 @dataclass(slots=True)
 class Requests:
     """`known` gives the result of a request that was applied before; `store` puts a request's bodies into the store (raising
-    `BlobsUnknown`, DiskFull); `executed` wraps a result for the caller."""
+    `BlobsUnknown`, DiskFull); `master` names the node that leads."""
 
     limits: Limits
     counters: Counters
     known: Callable[[bytes, int], Result | None]
     store: Callable[[Waiting], None]
-    executed: Callable[[Result, int], Executed]
+    shard: int
+    master: Callable[[], str]
     term: int = 0
     waiting: deque[Waiting] = field(default_factory=deque)
     waiting_bytes: int = 0
@@ -116,7 +117,7 @@ class Requests:
                 continue
             known = self.known(w.client, w.seq)
             if known is not None:
-                self._answer((w.done,), known, applied_index)
+                self._answer((w.done,), Executed(known, self.shard, applied_index, self.master()))
                 continue
             if w.hashes:
                 try:
@@ -147,10 +148,13 @@ class Requests:
     def applied(self, results: Sequence[tuple[bytes, int, Any]], index: int) -> None:
         """Answer those that wait for these results (raw, as the machine gives them)."""
         pop = self.in_flight.pop
+        answer = self._answer
+        shard = self.shard
+        master = self.master()
         for client, seq, raw in results:
             waiters = pop((client, seq), None)
             if waiters is not None:
-                self._answer(waiters, result_of(raw), index)
+                answer(waiters, Executed(result_of(raw), shard, index, master))
 
     def fail_in_flight(self) -> None:
         """Mastership was lost: what is in the log may still be committed by another."""
@@ -167,8 +171,7 @@ class Requests:
         for w in lost:
             w.done(Failure(text))
 
-    def _answer(self, waiters: Sequence[Done], result: Result, index: int) -> None:
-        executed = self.executed(result, index)
+    def _answer(self, waiters: Sequence[Done], executed: Executed) -> None:
         for done in waiters:
             try:
                 done(executed)

@@ -16,7 +16,7 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from hashlib import sha256
 from typing import Final, Protocol
 from zlib import crc32
@@ -120,7 +120,7 @@ class PlaceTable(Protocol):
     """
 
     def get_place(self, digest: bytes) -> bytes | None: ...
-    def put_place(self, digest: bytes, place: bytes) -> None: ...
+    def put_places(self, places: Sequence[tuple[bytes, bytes]]) -> None: ...
     def delete_place(self, digest: bytes) -> None: ...
     def get_local(self, key: bytes) -> bytes | None: ...
     def put_local(self, key: bytes, value: bytes) -> None: ...
@@ -454,8 +454,9 @@ class BlobStore:
         for digest, place in self._pending.items():
             if (place.sequence, place.end) > durable:
                 break
-            self._places.put_place(digest, pack_place(place))
             placed[digest] = place
+        if placed:
+            self._places.put_places([(d, pack_place(place)) for d, place in placed.items()])
         for digest in placed:
             del self._pending[digest]
         recorded = [n for n in files.just_sealed if n < durable[0]]

@@ -25,6 +25,7 @@ A write transaction is open at all times; `commit` ends it. What is cached as ob
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 
@@ -259,8 +260,10 @@ class Index:
         record = self._places.get(digest)
         return None if record is None else unseal("places", digest, record)
 
-    def put_place(self, digest: bytes, place: bytes) -> None:
-        self._places.put(digest, seal(digest, place))
+    def put_places(self, places: Sequence[tuple[bytes, bytes]]) -> None:
+        rows = [(digest, seal(digest, place)) for digest, place in places]
+        rows.sort()
+        self._places.put_many(rows)
 
     def delete_place(self, digest: bytes) -> None:
         self._places.delete(digest)

@@ -54,6 +54,9 @@ class Table(Protocol):
     def put(self, key: bytes, value: bytes) -> None:
         """Set or replace. Raises `MapFull`, `DiskError`."""
 
+    def put_new(self, key: bytes, value: bytes) -> bool:
+        """`put` unless the key is there; whether it was not."""
+
     def put_many(self, rows: Sequence[Row]) -> None:
         """`put` many rows; fastest when they are sorted."""
 
@@ -176,6 +179,12 @@ class _LmdbTable:
     def put(self, key: bytes, value: bytes) -> None:
         try:
             self._cursor.put(key, value)
+        except lmdb.Error as e:
+            raise self._file.write_failed(e) from e
+
+    def put_new(self, key: bytes, value: bytes) -> bool:
+        try:
+            return bool(self._cursor.put(key, value, overwrite=False))
         except lmdb.Error as e:
             raise self._file.write_failed(e) from e
 

@@ -291,6 +291,10 @@ class Messages:
             ref[1] += change
 
     def _count(self, blob: bytes, size_bytes: int, change: int) -> None:
+        if change > 0 and self._blobrefs.put_new(
+            blob, seal(blob, BLOBREF.pack(change, size_bytes))
+        ):
+            return  # as nearly all bodies: nobody had it
         record = self._blobrefs.get(blob)
         count = change
         if record is not None:

@@ -80,6 +80,10 @@ class _NotedTable:
         self._engine.note()
         self._table.put(key, value)
 
+    def put_new(self, key: bytes, value: bytes) -> bool:
+        self._engine.note()
+        return self._table.put_new(key, value)
+
     def put_many(self, rows: Sequence[Row]) -> None:
         for key, value in rows:
             self.put(key, value)
@@ -199,6 +203,12 @@ class _StableTable:
 
     def put(self, key: bytes, value: bytes) -> None:
         self._rows[key] = value
+
+    def put_new(self, key: bytes, value: bytes) -> bool:
+        if self.get(key) is not None:
+            return False
+        self._rows[key] = value
+        return True
 
     def put_many(self, rows: Sequence[Row]) -> None:
         self._rows.update(rows)

@@ -35,6 +35,12 @@ class MemoryTable:
         self._engine.note(self, key, self.rows.get(key))
         self.set(key, bytes(value))
 
+    def put_new(self, key: bytes, value: bytes) -> bool:
+        if key in self.rows:
+            return False
+        self.put(key, value)
+        return True
+
     def put_many(self, rows: Sequence[Row]) -> None:
         for key, value in rows:
             self.put(key, value)

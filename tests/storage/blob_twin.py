@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from hashlib import sha256
 
 from raftmail.storage.blobs import BlobLimits, BlobStore
@@ -33,8 +33,8 @@ class Places:
     def get_place(self, digest: bytes) -> bytes | None:
         return self.open_rows.get(digest)
 
-    def put_place(self, digest: bytes, place: bytes) -> None:
-        self.open_rows[digest] = place
+    def put_places(self, places: Sequence[tuple[bytes, bytes]]) -> None:
+        self.open_rows.update(places)
 
     def delete_place(self, digest: bytes) -> None:
         self.open_rows.pop(digest, None)

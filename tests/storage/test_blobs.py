@@ -524,7 +524,7 @@ def test_fsck_tells_in_words_what_is_wrong_and_where() -> None:
     disk.put("blobs/0000000000000000.seg", whole[names[1]])
     assert "knows nothing of this file" in told()
     disk.remove("blobs/0000000000000000.seg")
-    places.put_place(bytes(32), b"short")
+    places.put_places([(bytes(32), b"short")])
     assert "a place has 16 bytes" in told()
 
 

@@ -107,7 +107,7 @@ def test_places_and_local_values_are_kept_and_are_in_no_digest() -> None:
     engine = MemoryEngine(TABLES)
     index = Index(engine)
     before = index.digest()
-    index.put_place(bytes(32), b"place")
+    index.put_places([(bytes(32), b"place")])
     index.put_local(b"checkpoint", b"here")
     assert index.digest() == before
     index.commit_durable()

@@ -39,7 +39,7 @@ def _machine() -> tuple[Machine, MemoryEngine]:
     feeder.do(c.Configure((("node/n2", None),)))
     feeder.do(save(*(message(text, flags=("k",)) for text in ("one", "two", "two", "three"))))
     feeder.do(c.Expunge("a", "INBOX", UidSet.single(4)))
-    machine.index.put_place(bytes(32), b"place")
+    machine.index.put_places([(bytes(32), b"place")])
     machine.index.put_local(b"key", b"value")
     machine.commit()
     engine = machine.index.engine

@@ -26,6 +26,7 @@ _name = st.sampled_from(NAMES)
 _step = st.one_of(
     st.tuples(st.just("put"), _name, _keys, st.binary(max_size=40)),
     st.tuples(st.just("put_many"), _name, st.lists(st.tuples(_keys, st.binary(max_size=9)))),
+    st.tuples(st.just("put_new"), _name, _keys, st.binary(max_size=9)),
     st.tuples(st.just("delete"), _name, _keys),
     st.tuples(st.just("get"), _name, _keys),
     st.tuples(st.just("page"), _name, _bounds, st.none() | _keys, st.integers(1, 5)),
