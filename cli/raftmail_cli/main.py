@@ -19,6 +19,7 @@ from raftmail_cli import (
     mail_commands,
     member_commands,
     node_commands,
+    policy_commands,
     resync_commands,
 )
 from raftmail_cli.errors import INTERRUPTED, REFUSED, USAGE, CliError
@@ -110,6 +111,7 @@ for _module in (
     node_commands,
     cluster_commands,
     member_commands,
+    policy_commands,
     resync_commands,
     mail_commands,
     local_commands,

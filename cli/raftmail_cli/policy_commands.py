@@ -1,0 +1,193 @@
+"""`rule`, `domain` and `alias`: where new users' mail is, and who gets mail for an address."""
+
+from __future__ import annotations
+
+import click
+from rich.console import Console
+
+from raftmail_cli.output import make_table, printable, show
+from raftmail_cli.session import JSON
+from raftmail_cli.settings import Settings, common_options, pass_settings
+from raftmail_cli.watching import admin
+
+
+@click.group()
+def rule() -> None:
+    """Rules: shards of its own for a domain, on the nodes that it names."""
+
+
+@rule.command("list")
+@common_options
+@pass_settings
+def list_rules(settings: Settings) -> None:
+    """Show the rules, and the pools of shards."""
+    answer = admin(settings, "rules", {})
+    show(settings.output, answer, lambda console: _render_rules(console, answer))
+
+
+def _render_rules(console: Console, answer: JSON) -> None:
+    pools = [
+        (pool["name"], len(pool["shards"]), pool["replicas"], _nodes_of(pool), pool["master"])
+        for pool in answer["pools"]
+    ]
+    columns = ("pool", "shards", "replicas", "nodes", "master")
+    console.print(make_table(columns, pools, right=("shards", "replicas")))
+    if answer["rules"]:
+        rows = [(one["domain"], one["pool"], one["state"]) for one in answer["rules"]]
+        console.print(make_table(("domain", "pool", "state"), rows))
+
+
+def _nodes_of(pool: JSON) -> str:
+    parts = [
+        f"{what} {','.join(pool[key])}"
+        for what, key in (("zone", "zones"), ("label", "labels"), ("node", "nodes"))
+        if pool[key]
+    ]
+    return "; ".join(parts) or "any"
+
+
+@rule.command("set")
+@click.argument("domain")
+@click.option("--zones", default="", help="Nodes of these zones (comma between).")
+@click.option("--labels", default="", help="Nodes that have all of these labels.")
+@click.option("--nodes", default="", help="These nodes.")
+@click.option(
+    "--replicas", type=click.IntRange(1, 7), help="Of each shard  [default: the cluster's]"
+)
+@click.option("--shards", type=click.IntRange(1, 4096), help="Of a new pool  [default: 4]")
+@click.option(
+    "--master", default="", help="balanced, near-clients, or zone:NAME  [default: balanced]"
+)
+@click.option("--pool", default="", help="A pool that there is, instead of all these.")
+@common_options
+@pass_settings
+def set_rule(
+    settings: Settings,
+    domain: str,
+    zones: str,
+    labels: str,
+    nodes: str,
+    replicas: int | None,
+    shards: int | None,
+    master: str,
+    pool: str,
+) -> None:
+    """Give DOMAIN shards of its own. Users who exist stay where their mail is; the rule is for those who come.
+
+    For some seconds, until all nodes know it, no users of the domain can be added.
+    """
+    arguments = {
+        "domain": domain,
+        "zones": zones,
+        "labels": labels,
+        "nodes": nodes,
+        "replicas": "" if replicas is None else str(replicas),
+        "shards": "" if shards is None else str(shards),
+        "master": master,
+        "pool": pool,
+    }
+    answer = admin(settings, "rule-set", {key: value for key, value in arguments.items() if value})
+    text = f"New users of {domain} go to the pool {answer['pool']['name']} ({_nodes_of(answer['pool'])})."
+    show(settings.output, answer, lambda console: console.print(printable(text)))
+
+
+@rule.command("remove")
+@click.argument("domain")
+@common_options
+@pass_settings
+def remove_rule(settings: Settings, domain: str) -> None:
+    """Let new users of DOMAIN go to the main pool again."""
+    answer = admin(settings, "rule-remove", {"domain": domain})
+    text = f"New users of {domain} go to the main pool."
+    show(settings.output, answer, lambda console: console.print(printable(text)))
+
+
+@rule.command("place")
+@click.argument("address")
+@click.argument("shard", type=click.IntRange(1, 4096))
+@common_options
+@pass_settings
+def place(settings: Settings, address: str, shard: int) -> None:
+    """Have the mail of a user who is yet to be added in SHARD, whatever the rules say."""
+    answer = admin(settings, "place", {"address": address, "shard": str(shard)})
+    text = f"The mail of {answer['address']} is in shard {answer['shard']}."
+    show(settings.output, answer, lambda console: console.print(printable(text)))
+
+
+@click.group()
+def domain() -> None:
+    """Domains: who gets mail for addresses that nobody has."""
+
+
+@domain.command("list")
+@common_options
+@pass_settings
+def list_domains(settings: Settings) -> None:
+    """Show the domains that were set."""
+    answer = admin(settings, "domains", {})
+    rows = [(one["name"], one["catch_all"] or "-") for one in answer["domains"]]
+    show(settings.output, answer, lambda c: c.print(make_table(("domain", "catch-all"), rows)))
+
+
+@domain.command("set")
+@click.argument("name")
+@click.option("--catch-all", default="", help="The address that gets what nobody has.")
+@common_options
+@pass_settings
+def set_domain(settings: Settings, name: str, catch_all: str) -> None:
+    """Set what is done with mail for NAME that no user or alias has."""
+    answer = admin(settings, "domain-set", {"name": name, "catch_all": catch_all})
+    text = f"{name}: " + (f"{catch_all} gets what nobody has." if catch_all else "no catch-all.")
+    show(settings.output, answer, lambda console: console.print(printable(text)))
+
+
+@domain.command("remove")
+@click.argument("name")
+@common_options
+@pass_settings
+def remove_domain(settings: Settings, name: str) -> None:
+    """Forget what was set for a domain. Users stay."""
+    answer = admin(settings, "domain-remove", {"name": name})
+    show(settings.output, answer, lambda console: console.print(printable(f"{name} is forgotten.")))
+
+
+@click.group()
+def alias() -> None:
+    """Aliases: addresses whose mail goes to users."""
+
+
+@alias.command("list")
+@click.argument("domain", required=False, default="")
+@common_options
+@pass_settings
+def list_aliases(settings: Settings, domain: str) -> None:
+    """Show aliases, all or those of DOMAIN."""
+    answer = admin(settings, "aliases", {"domain": domain})
+    rows = [(one["address"], ", ".join(one["to"])) for one in answer["aliases"]]
+    show(settings.output, answer, lambda c: c.print(make_table(("alias", "goes to"), rows)))
+
+
+@alias.command("set")
+@click.argument("address")
+@click.argument("to", nargs=-1, required=True)
+@common_options
+@pass_settings
+def set_alias(settings: Settings, address: str, to: tuple[str, ...]) -> None:
+    """Have mail for ADDRESS go to others; name ADDRESS itself, too, when it is a user's."""
+    answer = admin(settings, "alias-set", {"address": address, "to": ",".join(to)})
+    text = f"Mail for {address} goes to {', '.join(answer['to'])}."
+    show(settings.output, answer, lambda console: console.print(printable(text)))
+
+
+@alias.command("remove")
+@click.argument("address")
+@common_options
+@pass_settings
+def remove_alias(settings: Settings, address: str) -> None:
+    """Take an alias away."""
+    answer = admin(settings, "alias-remove", {"address": address})
+    text = f"{address} is no alias any more."
+    show(settings.output, answer, lambda console: console.print(printable(text)))
+
+
+COMMANDS = [rule, domain, alias]
