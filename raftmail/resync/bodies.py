@@ -18,7 +18,7 @@ from raftmail.resync.survey import BLOCKED, WORKED, NotAsAsked, Request, Task
 from raftmail.storage.blobs import BlobError
 from raftmail.storage.index import Index
 
-PARALLEL = 8
+PARALLEL = 24
 AWAITED_MAX = 4096
 UNAVAILABLE_MAX = 65_536
 """Bodies that a peer does not have; with more it is no source."""

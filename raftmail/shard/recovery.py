@@ -26,8 +26,11 @@ logger = logging.getLogger(__name__)
 LOOK_S = 0.1
 """How often it is looked whether something is to be begun."""
 
+BUSY_ROOM_BYTES = 48 << 10
+"""The same while clients write: they wait for the end of a step."""
+
 SYNC_BYTES = 8 << 20
-SYNC_S = 0.1
+SYNC_S = 0.5
 """Bodies of a resync are synced when there are so many, or the last sync was so long ago."""
 
 WRITES_MIN = 2
@@ -168,7 +171,10 @@ class Recovery:
         if applied > self._applied + WRITES_MIN:
             self._writes_at = now
         self._applied = applied
-        self.desk.writes_go_on(busy=now - self._writes_at < WRITES_S)
+        self.desk.writes_go_on(busy=self._has_writes(now))
+
+    def _has_writes(self, now: float) -> bool:
+        return now - self._writes_at < WRITES_S
 
     def step(self, now: float, connected: Callable[[str], bool]) -> Sequence[tuple[str, bytes]]:
         """A bounded piece of work; frames to send. Without a resync there is only the scrub, which takes its turn now and then."""
@@ -177,7 +183,8 @@ class Recovery:
                 return ()
             self._scrub_at = now + SCRUB_S
         desk = self.desk
-        self.has_more = desk.step(now, lambda name: ROOM_BYTES if connected(name) else 0)
+        room = BUSY_ROOM_BYTES if self._has_writes(now) else ROOM_BYTES
+        self.has_more = desk.step(now, lambda name: room if connected(name) else 0)
         if desk.wait_s() > 0.0:
             self.has_more = False  # the rate holds it back: the next tick goes on
         return desk.take_frames()
