@@ -18,7 +18,6 @@ from raftmail.resync.survey import BLOCKED, WORKED, NotAsAsked, Request, Task
 from raftmail.storage.blobs import BlobError
 from raftmail.storage.index import Index
 
-PARALLEL = 24
 AWAITED_MAX = 4096
 UNAVAILABLE_MAX = 65_536
 """Bodies that a peer does not have; with more it is no source."""
@@ -62,7 +61,7 @@ class BodyFetch:
     def begin(self) -> list[Task]:
         """The tasks of a session."""
         self.end()
-        return [self._fetch() for _ in range(PARALLEL)]
+        return [self._fetch() for _ in range(self._limits.bodies_parallel)]
 
     def end(self) -> None:
         """The session is over."""

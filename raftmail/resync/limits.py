@@ -41,6 +41,9 @@ class Limits:
     """A whole answer: the largest body, and a little."""
 
     body_request_bytes: int = 256 << 10
+    bodies_parallel: int = 24
+    """Requests for bodies under way: what is in flight, and what an awaited body has before it."""
+
     bodies_unsynced_bytes_max: int = 32 << 20
     """Received bodies that wait for the blob store's sync."""
 

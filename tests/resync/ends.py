@@ -26,6 +26,7 @@ SMALL = Limits(
     answer_bytes=600,
     answer_rows_max=7,
     body_request_bytes=300,
+    bodies_parallel=8,
     commit_rows=25,
     commit_bytes=4000,
     step_rows=600,
