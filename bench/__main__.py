@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from bench import (
+    compaction,
     failover,
     five,
     idle,
@@ -32,6 +33,7 @@ MEASUREMENTS: dict[str, Measure] = {
     "five": five.measure,
     "workers": workers.measure,
     "resync": resync.measure,
+    "compaction": compaction.measure,
     "scaling": scaling.measure,
 }
 

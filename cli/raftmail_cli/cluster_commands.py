@@ -109,6 +109,7 @@ def _troubles(answer: JSON) -> list[str]:
                 found.append(
                     f"{where}: {replica['lost_bodies']} bodies are lost, no replica has them (raftmail resync status)"
                 )
+            found += [f"{where}: {text}" for text in replica.get("files", [])]
             if replica.get("scrub", {}).get("late"):
                 found.append(f"{where}: the scrub is late; raise scrub.rate_bytes_s")
         verified = shard.get("verified")

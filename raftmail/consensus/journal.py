@@ -88,6 +88,7 @@ class Journal:
         self._limits = limits
         self._entry_bytes_max = limits.entry_bytes_max
         self._files = SegmentFiles(disk, folder, identity, limits, log)
+        self.file_names = self._files.names  # the files that must be there
         self._adopt_log(log)
         self._dirty = False  # something but marks was added since the last sync began
         self._job: SyncJob | None = None
@@ -169,7 +170,7 @@ class Journal:
 
     @property
     def begins_at(self) -> int:
-        """The entry after which the log begins; 0 when it has the first."""
+        """The entry after which the log begins; 0: it has the first."""
         return self._log.base_index
 
     @property
@@ -570,9 +571,7 @@ class Journal:
         return len(self._places) - bisect_left(self._places, self._files.newest_place)
 
     def roll(self) -> bool:
-        """End the newest segment early, so that `trim` can drop it. False: not now, while it is synced or a cut may be undone.
-
-        Without space it goes on. Raises `DiskError` as `flush` does."""
+        """End the newest segment early, so that `trim` can drop it, if there is space. False: not now. Raises `DiskError`."""
         if self._job is not None or self._hidden is not None:
             return False
         self.flush()

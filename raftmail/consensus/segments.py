@@ -41,7 +41,7 @@ from raftmail.consensus.replay import (
 from raftmail.storage.disk import Disk, DiskFull, File
 
 _OFFSET_MASK: Final = (1 << OFFSET_BITS) - 1
-_REMOVALS_PER_SYNC: Final = 2
+_REMOVALS_PER_SYNC: Final = 1
 """Files that one sync removes: acknowledgements wait for it, and however many there are, not for long."""
 _MARK_BYTES: Final = RECORD_BYTES + len(mark_payload(0))
 
@@ -285,6 +285,11 @@ class SegmentFiles:
         self.seed = self._salt + self._end
         self.place = self._sequence << OFFSET_BITS | self._end
         self.buffer_room = self._allocated - self._end - self._limits.reserve_bytes
+
+    def names(self) -> list[str]:
+        """The files of all segments, oldest first."""
+        sequences = [sequence for sequence, _ in self._older] + [self._sequence]
+        return [segment_name(self._folder, sequence) for sequence in sequences]
 
     def _name(self) -> str:
         return segment_name(self._folder, self._sequence)

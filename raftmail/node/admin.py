@@ -22,6 +22,7 @@ from raftmail.mail.service import JSON, Failure, Unavailable
 from raftmail.node.admin_resync import ResyncCalls, care_status
 from raftmail.node.config import Config
 from raftmail.node.desk import Desk
+from raftmail.node.filewatch import FileWatch
 from raftmail.node.following import Following
 from raftmail.node.observing import Observing
 from raftmail.node.operators import Operators
@@ -50,6 +51,7 @@ class Admin:
     wall: Callable[[], float]
     resync: ResyncCalls = field(init=False)
     verifying: Verifying = field(init=False)
+    files: FileWatch = field(init=False)
     observing: Observing = field(init=False)
     operators: Operators = field(init=False)
     policies: Policies = field(init=False)
@@ -57,6 +59,7 @@ class Admin:
     def __post_init__(self) -> None:
         name = self.config.node.name
         self.resync = ResyncCalls(name, self.router, self.opened)
+        self.files = FileWatch(self.config.data / "shards", self.opened)
         self.verifying = Verifying(
             name,
             self.router,
@@ -90,6 +93,11 @@ class Admin:
             known = ", ".join(n for n in handlers if not n.endswith("-here"))
             raise ValueError(f"there is no administrative call {what!r}; there are {known}")
         return await handler(arguments, deadline)
+
+    def tick(self, now: float) -> None:
+        """What is looked at without being asked."""
+        self.verifying.tick(now)
+        self.files.tick(now)
 
     # -- status --------------------------------------------------------------------------------------
 
@@ -169,7 +177,10 @@ class Admin:
         }
         return {
             "node": node,
-            "shards": {str(s): _replica_status(o, self.clock()) for s, o in self.opened.items()},
+            "shards": {
+                str(s): _replica_status(o, self.clock()) | {"files": self.files.found.get(s, [])}
+                for s, o in self.opened.items()
+            },
             "verified": {str(s): found for s, found in self.verifying.found.items()},
         }
 

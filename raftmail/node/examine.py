@@ -9,7 +9,6 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -27,6 +26,7 @@ from raftmail.consensus.replay import read_bodies, replay
 from raftmail.consensus.replay import segment_name as journal_segment
 from raftmail.mail.codec import CodecError, entry_blobs
 from raftmail.node.config import CONFIG_FILE, ConfigError, load
+from raftmail.node.filewatch import FILES
 from raftmail.node.folder import FORMAT
 from raftmail.node.kept import DAMAGED_MAX, Orders, order
 from raftmail.shard.replica import MARK
@@ -41,11 +41,6 @@ from raftmail.storage.records import unseal, unseal_packed
 
 SHARDS = "shards"
 
-_FILES = {
-    "journal": re.compile(r"[0-9a-f]{16}\.log"),
-    "blobs": re.compile(r"[0-9a-f]{16}\.seg"),
-    "index": re.compile(r"(data|lock)\.mdb"),
-}
 _REPAIRABLE = ("index", "bodies")
 
 
@@ -350,7 +345,7 @@ class _Replica:
 
     def check_files(self) -> None:
         """The files that are there against those that should be."""
-        for folder, pattern in _FILES.items():
+        for folder, pattern in FILES.items():
             if not self.disk.exists(folder):
                 continue
             for name in self.disk.listdir(folder):

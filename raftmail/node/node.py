@@ -472,7 +472,7 @@ class Node:
         if self._operating is not None:
             self._operating.tick(now)
         if self._admin is not None:
-            self._admin.verifying.tick(now)
+            self._admin.tick(now)
         if self._enrolment is not None:
             self._enrolment.tick(now, self._state)
 

@@ -520,6 +520,14 @@ class BlobStore:
         """Length of all segments."""
         return self._files.total_bytes
 
+    def file_lengths(self) -> dict[str, int]:
+        """The files that must be there, and how long each is at least."""
+        lengths = dict(self._files.sealed)
+        sequence, length = self._files.durable
+        if sequence not in lengths and self._files.reaches(sequence, length):
+            lengths[sequence] = length
+        return {segment_name(self._folder, n): size for n, size in lengths.items()}
+
     @property
     def dead_bytes(self) -> int:
         """How much of it is known not to be needed."""

@@ -19,6 +19,7 @@ from click.testing import CliRunner, Result
 
 from raftmail.client import SyncClient
 from raftmail.node.bootstrap import NodePlan, make_cluster
+from raftmail.storage.kv import LmdbReader
 from raftmail_cli import clusterfile
 from raftmail_cli.clusterfile import NodeEntry
 from raftmail_cli.main import main
@@ -168,3 +169,15 @@ class Cluster:
 
         found: str = wait_for(f"a master of shard {shard}", find)
         return found
+
+    def placed_bodies(self, name: str, shard: int = 1) -> int:
+        """How many bodies a node's index has the place of: those are in the blob store, and not in the journal alone."""
+        folder = self.folders[name] / "data" / "shards" / str(shard) / "index"
+        reader = LmdbReader(folder, ("places",))
+        try:
+            snapshot = reader.snapshot()
+            count = snapshot.table("places").count()
+            snapshot.close()
+        finally:
+            reader.close()
+        return count

@@ -53,6 +53,10 @@ def _all_whole(cluster: Cluster) -> bool:
     return all(r.get("whole") and r.get("lag") == 0 for r in replicas)
 
 
+def _all_placed(cluster: Cluster, name: str, count: int) -> bool:
+    return cluster.placed_bodies(name) >= count
+
+
 def _shard(cluster: Cluster, name: str) -> Path:
     return cluster.folders[name] / "data" / "shards" / "1"
 
@@ -89,6 +93,8 @@ def _lost(cluster: Cluster) -> list[dict[str, Any]]:
 def test_rot_is_mended_by_reads_and_by_the_scrub_and_what_is_lost_is_told(tmp_path: Path) -> None:
     with Cluster(tmp_path / "c", config=CARE) as cluster:
         saved = begin(cluster, 30)
+        for name in cluster.folders:
+            wait_for("all bodies to be placed", partial(_all_placed, cluster, name, len(saved)))
         for name in cluster.folders:
             cluster.terminate(name)
         one, two, three = 3, 7, 11

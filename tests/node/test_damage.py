@@ -8,14 +8,17 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import lmdb
 import pytest
 
 from raftmail.mail.results import SaveResult
+from raftmail.node.filewatch import look
 from raftmail.storage.records import MESSAGE_KEY
 from tests.node.cluster import Cluster, wait_for
+from tests.shard.test_rescue import TEXTS, Machinery
 
 USER = "alice@example.org"
 SHORT_LOG = "\n[log]\nentries_max = 16\n"
@@ -127,6 +130,10 @@ def test_a_node_alone_makes_a_lost_index_again_from_its_whole_log(
         _check(cluster, "n1", saved)
 
 
+def _all_placed(cluster: Cluster, name: str, count: int) -> bool:
+    return cluster.placed_bodies(name) >= count
+
+
 def _fsck(cluster: Cluster, name: str, *options: str) -> tuple[int, str]:
     run = subprocess.run(
         [sys.executable, "-m", "raftmail_cli", "fsck", *options, str(cluster.folders[name])],
@@ -144,6 +151,7 @@ def test_fsck_says_what_was_done_to_the_files_and_the_next_start_mends_it(tmp_pa
         saved = _save(cluster, range(30))
         for name in cluster.folders:
             wait_for("all to be applied", partial(_is_whole, cluster, name))
+            wait_for("all bodies to be placed", partial(_all_placed, cluster, name, len(saved)))
         for name in cluster.folders:
             cluster.terminate(name)
         shards = {name: _shard(cluster, name) for name in cluster.folders}
@@ -182,3 +190,35 @@ def test_fsck_says_what_was_done_to_the_files_and_the_next_start_mends_it(tmp_pa
             assert cluster.terminate(name) == 0
         for name in cluster.folders:
             assert _fsck(cluster, name)[0] == 0, _fsck(cluster, name)
+
+
+def test_a_running_node_is_told_when_somebody_was_at_its_files(tmp_path: Path) -> None:
+    replica = Machinery()
+    replica.save(TEXTS)
+    replica.turn()
+    for name in [*replica.disk.listdir("blobs")]:
+        target = tmp_path / "blobs" / name
+        target.parent.mkdir(exist_ok=True)
+        target.write_bytes(replica.disk.content(f"blobs/{name}"))
+    for name in replica.disk.listdir("journal"):
+        target = tmp_path / "journal" / name
+        target.parent.mkdir(exist_ok=True)
+        target.write_bytes(replica.disk.content(f"journal/{name}"))
+    (tmp_path / "index").mkdir()
+    (tmp_path / "index" / "data.mdb").write_bytes(b"index")
+    opened = SimpleNamespace(replica=replica.replica)
+    assert look(tmp_path, opened) == []  # type: ignore[arg-type]
+    (tmp_path / "index" / "data.mdb").unlink()
+    (tmp_path / "journal" / "notes").write_text("somebody")
+    for path in (tmp_path / "blobs").iterdir():
+        path.write_bytes(path.read_bytes()[:40])
+    first = min((tmp_path / "journal").glob("*.log"))
+    first.unlink()
+    told = "\n".join(look(tmp_path, opened))  # type: ignore[arg-type]
+    for words in (
+        "index/data.mdb was removed",
+        f"journal/{first.name} was removed",
+        "was cut short",
+        "notes was added",
+    ):
+        assert words in told
