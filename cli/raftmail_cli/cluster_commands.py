@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import click
 from rich.console import Console
 
@@ -9,19 +11,34 @@ from raftmail_cli.output import duration, make_table, show, size
 from raftmail_cli.session import JSON
 from raftmail_cli.settings import Settings, common_options, pass_settings
 
+ROWS_MAX = 24
+"""With more nodes and replicas than this, `status` shows what wants looking at."""
+NODES_SHOWN_MAX = 16
+WRONG_SHOWN_MAX = 10
+TROUBLES_SHOWN_MAX = 6
+LAG_MAX = 1000
+
 
 @click.command()
+@click.option("--all", "everything", is_flag=True, help="Also what is as it should be.")
 @common_options
 @pass_settings
-def status(settings: Settings) -> None:
-    """Show the nodes, who leads each shard, and how far the replicas are."""
+def status(settings: Settings, everything: bool) -> None:
+    """Show the nodes, who leads each shard, and how far the replicas are.
+
+    Of a large cluster, what fits on a screen: troubles, and shards that are not as they should be.
+    """
     with settings.connect() as session:
         answer = session.admin("status", {})
-    show(settings.output, answer, lambda console: render_status(console, answer))
+    show(
+        settings.output,
+        answer,
+        lambda console: render_status(console, answer, everything=everything),
+    )
 
 
-def render_status(console: Console, answer: JSON) -> None:
-    """A summary, the nodes, and the replicas of every shard."""
+def render_status(console: Console, answer: JSON, *, everything: bool = True) -> None:
+    """A line for each node and each replica, after what is wrong; without `everything`, of a large cluster those that want looking at."""
     nodes = answer["nodes"]
     shards = answer["shards"]
     up = sum(bool(node["up"]) for node in nodes)
@@ -32,8 +49,16 @@ def render_status(console: Console, answer: JSON) -> None:
         f"Nodes up: {up} of {len(nodes)}.  Shards with a master: {led} of {len(shards)}."
         f"  Users: {'unknown' if users is None else users}."
     )
-    for trouble in _troubles(answer):
+    troubles = troubles_of(answer)
+    shown = troubles if everything else troubles[:TROUBLES_SHOWN_MAX]
+    for trouble in shown:
         console.print(f"! {trouble}", style="bold red")
+    if len(shown) < len(troubles):
+        console.print(f"! and {len(troubles) - len(shown)} more", style="bold red")
+    rows = [(shard, replica) for shard in shards for replica in shard["replicas"]]
+    if not everything and len(nodes) + len(rows) > ROWS_MAX:
+        _render_large(console, nodes, rows)
+        return
     console.print()
     console.print(
         make_table(
@@ -69,10 +94,65 @@ def render_status(console: Console, answer: JSON) -> None:
                 "bodies",
                 "state",
             ),
-            [_replica_row(shard, replica) for shard in shards for replica in shard["replicas"]],
+            [_replica_row(shard, replica) for shard, replica in rows],
             right=("shard", "term", "commit", "applied", "lag", "log", "index", "bodies"),
         )
     )
+
+
+def _render_large(console: Console, nodes: list[JSON], rows: list[tuple[JSON, JSON]]) -> None:
+    """A line for each node, as long as they fit, and for the replicas that are not as they should be."""
+    held = Counter(replica["node"] for _, replica in rows)
+    led = Counter(shard["master"] for shard, replica in rows if shard["master"] == replica["node"])
+    lag: Counter[str] = Counter()
+    for _, replica in rows:
+        lag[replica["node"]] = max(lag[replica["node"]], replica.get("lag", 0))
+    by_trouble = sorted(nodes, key=lambda node: (node["up"], node["name"]))
+    console.print()
+    console.print(
+        make_table(
+            ("node", "state", "replicas", "masters", "most lag", "up for", "disk free"),
+            [
+                (
+                    node["name"],
+                    node.get("membership", "up") if node["up"] else "DOWN",
+                    held[node["name"]],
+                    led[node["name"]],
+                    lag[node["name"]],
+                    duration(node.get("uptime_s")),
+                    size(node.get("disk_free_bytes")),
+                )
+                for node in by_trouble[:NODES_SHOWN_MAX]
+            ],
+            right=("replicas", "masters", "most lag", "up for", "disk free"),
+        )
+    )
+    if len(nodes) > NODES_SHOWN_MAX:
+        console.print(f"and {len(nodes) - NODES_SHOWN_MAX} nodes more")
+    wrong = [
+        (shard, replica)
+        for shard, replica in rows
+        if replica.get("state") != "ok"
+        or shard["master"] is None
+        or replica.get("lag", 0) > LAG_MAX
+    ]
+    if wrong:
+        console.print()
+        cells = [
+            (
+                shard["shard"],
+                replica["node"],
+                replica.get("role", "-"),
+                replica.get("lag", "-"),
+                replica.get("state", "-"),
+            )
+            for shard, replica in wrong[:WRONG_SHOWN_MAX]
+        ]
+        columns = ("shard", "node", "role", "lag", "state")
+        console.print(make_table(columns, cells, right=("shard", "lag")))
+    if len(wrong) > WRONG_SHOWN_MAX:
+        console.print(f"and {len(wrong) - WRONG_SHOWN_MAX} replicas more")
+    console.print("\n`raftmail status --all` shows every replica.")
 
 
 def _replica_row(shard: JSON, replica: JSON) -> tuple[object, ...]:
@@ -92,7 +172,7 @@ def _replica_row(shard: JSON, replica: JSON) -> tuple[object, ...]:
     )
 
 
-def _troubles(answer: JSON) -> list[str]:
+def troubles_of(answer: JSON) -> list[str]:
     """What an operator should look at, in words."""
     found = [f"node {node['name']} is down" for node in answer["nodes"] if not node["up"]]
     for shard in answer["shards"]:

@@ -21,6 +21,8 @@ from raftmail_cli import (
     node_commands,
     policy_commands,
     resync_commands,
+    shard_commands,
+    top,
 )
 from raftmail_cli.errors import INTERRUPTED, REFUSED, USAGE, CliError
 from raftmail_cli.output import printable
@@ -111,7 +113,9 @@ for _module in (
     node_commands,
     cluster_commands,
     member_commands,
+    shard_commands,
     policy_commands,
+    top,
     resync_commands,
     mail_commands,
     local_commands,

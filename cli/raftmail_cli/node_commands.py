@@ -310,7 +310,7 @@ def _say_ready(output: Format, path: Path, status: JSON) -> None:
     if output is Format.JSON:
         show(output, {"cluster_file": path, "status": status}, lambda _: None)
     else:
-        render_status(make_console(), status)
+        render_status(make_console(), status, everything=False)
         click.echo(
             f"\nAll nodes are ready. Try: raftmail --cluster {shlex.quote(str(path))} status"
         )

@@ -17,6 +17,7 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -359,6 +360,13 @@ class Router:
         known = None if replica is None else replica.leader_node
         return known or self._hints.get(shard)
 
+    async def master_of(self, shard: int, deadline_s: float) -> str | None:
+        """The node that leads a shard; asked for when it is not known here."""
+        if self.leader_of(shard) is None and self.own(shard) is None:
+            with suppress(Unavailable):
+                await self.call(CallKind.BARRIER, shard, deadline_s, ())
+        return self.leader_of(shard)
+
     def own(self, shard: int) -> Replica | None:
         """This node's replica of a shard; None also for one that was taken out of its group and is about to go: it hears nothing."""
         replica = self.replicas.get(shard)
@@ -566,6 +574,7 @@ class Router:
             self._hints[pending.shard] = str(master)
             return Executed(decode_result(result), pending.shard, int(index), str(master))
         if pending.kind is CallKind.BARRIER:
+            self._hints[pending.shard] = pending.sent_to
             return int(value)
         return value
 

@@ -25,7 +25,7 @@ from raftmail.node.desk import Desk
 from raftmail.node.filewatch import FileWatch
 from raftmail.node.following import Following
 from raftmail.node.observing import Observing
-from raftmail.node.operators import Operators
+from raftmail.node.operators import Look, Operators
 from raftmail.node.policies import Policies
 from raftmail.node.replicas import Opened
 from raftmail.node.verifying import Verifying
@@ -71,7 +71,7 @@ class Admin:
         self.observing = Observing(self.router, self.clock)
         desk = Desk(self.router, self.following, self.wall)
         self.policies = Policies(self.router, self.following, desk)
-        self.operators = Operators(self.router, self.following, desk, self._is_alive, self._sizes)
+        self.operators = Operators(self.router, self.following, desk, self._is_alive, self._looks)
 
     async def answer(self, what: str, arguments: Mapping[str, str], deadline: float) -> JSON:
         """Raises ValueError for a call that does not exist or bad arguments, `Unavailable`."""
@@ -116,6 +116,7 @@ class Admin:
                 "name": name,
                 "up": answer is not None,
                 "peer": self.following.state.every_node[name].peer,
+                "membership": self.following.state.every_node[name].state.value,
             }
             if answer is not None:
                 node |= answer["node"]
@@ -206,18 +207,24 @@ class Admin:
             return True
         return await self._ask_or_none(node, "status-here", {}) is not None
 
-    async def _sizes(self, state: ClusterState) -> Mapping[int, int]:
-        """The bytes of bodies in each shard, by whichever replica answers."""
+    async def _looks(self, state: ClusterState) -> Mapping[int, Look]:
+        """The bytes of bodies and the master of each shard, by what all nodes say."""
         here = self.config.node.name
+        others = [n for n in state.nodes if n != here]
         answers = await asyncio.gather(
             self._status_here({}, 0.0),
-            *[self._ask_or_none(n, "status-here", {}) for n in state.nodes if n != here],
+            *[self._ask_or_none(n, "status-here", {}) for n in others],
         )
-        sizes: dict[int, int] = {}
-        for answer in answers:
-            for shard, row in {} if answer is None else answer["shards"].items():
-                sizes[int(shard)] = max(sizes.get(int(shard), 0), row["blob_bytes"])
-        return sizes
+        looks: dict[int, Look] = {}
+        terms: dict[int, int] = {}
+        for node, answer in zip([here, *others], answers, strict=True):
+            for number, row in {} if answer is None else answer["shards"].items():
+                shard = int(number)
+                size, master = looks.get(shard, Look(0, None))
+                if row["role"] == "master" and row["term"] >= terms.get(shard, 0):
+                    terms[shard], master = row["term"], node
+                looks[shard] = Look(max(size, row["blob_bytes"]), master)
+        return looks
 
     # -- transfer ------------------------------------------------------------------------------------
 
@@ -243,7 +250,7 @@ class Admin:
                 f"node: {node!r} has no replica of shard {shard}; {', '.join(self.router.view.members(shard))} have"
             )
         while self.clock() < deadline:
-            master = self.router.leader_of(shard)
+            master = await self.router.master_of(shard, PEER_ANSWER_S)
             if master == node:
                 return {"shard": shard, "master": node}
             if master == self.config.node.name:

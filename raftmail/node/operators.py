@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from raftmail.cluster import changes
 from raftmail.cluster.changes import Change, Refused
@@ -27,15 +27,22 @@ _INVITE = re.compile(r"[0-9a-f]{32}")
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?(\.[2-9])?")
 
 
+class Look(NamedTuple):
+    """What the nodes say of a shard."""
+
+    bytes: int
+    master: str | None
+
+
 @dataclass(slots=True)
 class Operators:
-    """`is_alive` tells whether a node answers, through whichever other; `sizes` has the bytes of this node's replicas."""
+    """`is_alive` tells whether a node answers, through whichever other; `looks` asks all nodes."""
 
     router: Router
     following: Following
     desk: Desk
     is_alive: Callable[[str], Awaitable[bool]]
-    sizes: Callable[[ClusterState], Awaitable[Mapping[int, int]]]
+    looks: Callable[[ClusterState], Awaitable[Mapping[int, Look]]]
 
     @property
     def handlers(self) -> dict[str, Handler]:
@@ -186,25 +193,11 @@ class Operators:
 
     async def _shards(self, arguments: Arguments, deadline: float) -> JSON:
         state = await self._newest(deadline)
-        sizes = await self.sizes(state)
+        looks = await self.looks(state)
         return {
             "shards": [
-                self._shard_row(shard, sizes.get(shard.number))
-                for shard in state.every_shard.values()
+                _shard_row(shard, looks.get(shard.number)) for shard in state.every_shard.values()
             ]
-        }
-
-    def _shard_row(self, shard: Shard, size: int | None) -> dict[str, Any]:
-        return {
-            "shard": shard.number,
-            "pool": shard.pool,
-            "replication": shard.replication,
-            "master": self.router.leader_of(shard.number),
-            "master_preference": shard.master,
-            "bytes": size,
-            "replicas": [
-                {"id": r.id, "node": r.node, "state": r.state.value} for r in shard.replicas
-            ],
         }
 
     async def _shard(self, arguments: Arguments, deadline: float) -> JSON:
@@ -213,8 +206,8 @@ class Operators:
         shard = state.find(Shard, number)
         if shard is None:
             raise ValueError(f"there is no shard {number} (0 to {state.shards[-1]})")
-        sizes = await self.sizes(state)
-        return self._shard_row(shard, sizes.get(number))
+        looks = await self.looks(state)
+        return _shard_row(shard, looks.get(number))
 
     async def _move(self, arguments: Arguments, deadline: float) -> JSON:
         number = _whole_number(arguments, "shard")
@@ -222,19 +215,19 @@ class Operators:
         state = await self._make(
             lambda state, now: changes.move_shard(state, number, source, target), deadline
         )
-        return self._shard_row(state.every_shard[number], None)
+        return _shard_row(state.every_shard[number], None)
 
     async def _rebalance(self, arguments: Arguments, deadline: float) -> JSON:
         state = await self._newest(deadline)
         moves = plan(state, balance=True)
-        sizes = await self.sizes(state) if moves else {}
+        looks = await self.looks(state) if moves else {}
         rows = [
             {
                 "shard": move.shard,
                 "source": move.source,
                 "target": move.target,
                 "why": move.why,
-                "bytes": sizes.get(move.shard, 0) if move.target else 0,
+                "bytes": looks[move.shard].bytes if move.target and move.shard in looks else 0,
             }
             for move in moves
         ]
@@ -258,6 +251,18 @@ class Operators:
             if r.state is not ReplicaState.VOTER
         ]
         return {"operations": [operation_row(state, one) for one in found], "moving": moving}
+
+
+def _shard_row(shard: Shard, look: Look | None) -> dict[str, Any]:
+    return {
+        "shard": shard.number,
+        "pool": shard.pool,
+        "replication": shard.replication,
+        "master": None if look is None else look.master,
+        "master_preference": shard.master,
+        "bytes": None if look is None else look.bytes,
+        "replicas": [{"id": r.id, "node": r.node, "state": r.state.value} for r in shard.replicas],
+    }
 
 
 def node_row(state: ClusterState, node: Node) -> dict[str, Any]:

@@ -90,7 +90,7 @@ class Verifying:
     async def _mark(self, shard: int, deadline: float, *, deep: bool) -> int:
         arguments = {"shard": str(shard), "deep": "1" if deep else ""}
         while self.clock() < deadline:
-            master = self.router.leader_of(shard)
+            master = await self.router.master_of(shard, ASK_S)
             answer: Any = None
             if master is not None:
                 answer = await self._ask(master, "mark-here", arguments)

@@ -1,0 +1,174 @@
+"""`shard` and `rebalance`: where replicas are, and moving them."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+from rich.console import Console
+
+from raftmail_cli.errors import REFUSED
+from raftmail_cli.member_commands import asker
+from raftmail_cli.output import make_table, show, size
+from raftmail_cli.session import JSON
+from raftmail_cli.settings import Settings, common_options, pass_settings
+from raftmail_cli.watching import admin, watch
+
+MOVES_SHOWN_MAX = 20
+
+
+@click.group()
+def shard() -> None:
+    """Shards: where their replicas are, and moving them."""
+
+
+@shard.command("list")
+@common_options
+@pass_settings
+def list_shards(settings: Settings) -> None:
+    """Show each shard's master, replicas and size."""
+    answer = admin(settings, "shards", {})
+    show(settings.output, answer, lambda console: _render(console, answer["shards"]))
+
+
+@shard.command("show")
+@click.argument("number", metavar="SHARD", type=click.IntRange(0))
+@common_options
+@pass_settings
+def show_shard(settings: Settings, number: int) -> None:
+    """Show one shard, with the ids of its replicas."""
+    answer = admin(settings, "shard", {"shard": str(number)})
+
+    def render(console: Console) -> None:
+        _render(console, [answer])
+        console.print()
+        rows = [(r["id"], r["node"], r["state"]) for r in answer["replicas"]]
+        console.print(make_table(("replica", "node", "state"), rows, right=("replica",)))
+
+    show(settings.output, answer, render)
+
+
+def _render(console: Console, shards: list[JSON]) -> None:
+    rows = []
+    for one in shards:
+        replicas = [
+            r["node"] if r["state"] == "voter" else f"{r['node']} ({r['state']})"
+            for r in one["replicas"]
+        ]
+        master = one["master"] or "NONE"
+        rows.append((one["shard"], one["pool"], master, size(one["bytes"]), ", ".join(replicas)))
+    columns = ("shard", "pool", "master", "bodies", "replicas")
+    console.print(make_table(columns, rows, right=("shard", "bodies")))
+
+
+@shard.command("move")
+@click.argument("number", metavar="SHARD", type=click.IntRange(0))
+@click.argument("source", metavar="FROM")
+@click.argument("target", metavar="TO")
+@click.option(
+    "--wait", is_flag=True, help="Watch until it is there; Ctrl-C ends the watching only."
+)
+@common_options
+@pass_settings
+def move(settings: Settings, number: int, source: str, target: str, wait: bool) -> None:
+    """Move a replica of SHARD from one node to another.
+
+    The new one is filled and votes before the old one goes. To hand over the mastership alone, use `transfer`.
+    """
+    arguments = {"shard": str(number), "source": source, "target": target}
+    answer = admin(settings, "move", arguments)
+    if wait:
+        title = f"moving shard {number} to {target}"
+        answer = watch(settings, "shard", {"shard": str(number)}, _unsettled, title)
+    text = (
+        f"Shard {number} is on {', '.join(r['node'] for r in answer['replicas'])}."
+        if wait
+        else f"Shard {number} moves from {source} to {target}. `raftmail shard show {number}` tells how far it is."
+    )
+    show(settings.output, answer, lambda console: console.print(text))
+
+
+def _unsettled(answer: JSON) -> int:
+    return sum(r["state"] != "voter" for r in answer["replicas"])
+
+
+@click.command()
+@click.option("--dry-run", is_flag=True, help="Show what would be moved, and move nothing.")
+@click.option(
+    "--stop", is_flag=True, help="Begin no more moves; those that have begun are finished."
+)
+@click.option("--wait", is_flag=True, help="Watch until it is done; Ctrl-C ends the watching only.")
+@common_options
+@pass_settings
+def rebalance(settings: Settings, dry_run: bool, stop: bool, wait: bool) -> None:
+    """Move replicas from full nodes to empty ones, as few as it takes.
+
+    Run it after nodes have joined. It goes on without this command; `rebalance --wait` watches it again.
+    """
+    if dry_run + stop + wait > 1:
+        raise click.UsageError("one of --dry-run, --stop and --wait at a time")
+    if stop:
+        answer = admin(settings, "rebalance-stop", {})
+        show(settings.output, answer, lambda console: console.print("No more moves are begun."))
+        return
+    if wait and _left(admin(settings, "operations", {})):
+        answer = watch(settings, "operations", {}, _left, "rebalancing")
+        show(settings.output, answer, lambda console: console.print("Rebalanced."))
+        return
+    arguments = {"by": asker()} | ({"dry_run": "yes"} if dry_run else {})
+    answer = admin(settings, "rebalance", arguments)
+    if wait:
+        watch(settings, "operations", {}, _left, "rebalancing")
+    show(settings.output, answer, lambda console: _render_moves(console, answer, done=wait))
+
+
+def _left(answer: JSON) -> int:
+    return sum(o["left"] for o in answer["operations"] if o["kind"] == "rebalance")
+
+
+def _render_moves(console: Console, answer: JSON, *, done: bool) -> None:
+    moves = answer["moves"]
+    if not moves:
+        console.print("Replicas are spread evenly: there is nothing to move.")
+        return
+    rows = [
+        (m["shard"], m["source"] or "-", m["target"] or "-", size(m["bytes"]), m["why"])
+        for m in moves[:MOVES_SHOWN_MAX]
+    ]
+    console.print(
+        make_table(("shard", "from", "to", "bodies", "why"), rows, right=("shard", "bodies"))
+    )
+    if len(moves) > MOVES_SHOWN_MAX:
+        console.print(f"and {len(moves) - MOVES_SHOWN_MAX} more")
+    verb = "were" if done else "are" if answer["begun"] else "would be"
+    console.print(f"\n{len(moves)} replicas with {size(answer['bytes'])} {verb} moved.")
+    if answer["begun"] and not done:
+        console.print("`raftmail rebalance --wait` watches it, `--stop` begins no more.")
+
+
+@click.command()
+@common_options
+@pass_settings
+def operations(settings: Settings) -> None:
+    """Show what operators have asked for, and which replicas come and go now. Exit status 1 while something is under way."""
+    answer = admin(settings, "operations", {})
+    show(settings.output, answer, lambda console: _render_operations(console, answer))
+    if answer["moving"] or any(o["state"] == "running" for o in answer["operations"]):
+        sys.exit(REFUSED)
+
+
+def _render_operations(console: Console, answer: JSON) -> None:
+    rows = [
+        (o["kind"], o["subject"] or "-", o["state"], o["left"], o["by"] or "-")
+        for o in answer["operations"]
+    ]
+    console.print(make_table(("operation", "of", "state", "left", "by"), rows, right=("left",)))
+    moving = [(m["shard"], m["id"], m["node"], m["state"]) for m in answer["moving"]]
+    if moving:
+        console.print()
+        console.print(make_table(("shard", "replica", "node", "state"), moving[:MOVES_SHOWN_MAX]))
+        if len(moving) > MOVES_SHOWN_MAX:
+            console.print(f"and {len(moving) - MOVES_SHOWN_MAX} more")
+
+
+COMMANDS = [shard, rebalance, operations]
