@@ -147,6 +147,11 @@ class LineReader:
         self._at = 0
 
     @property
+    def is_empty(self) -> bool:
+        """There is nothing that `take` would give or raise before more is fed."""
+        return self._at == len(self._data) and self._error is None and not self.waiting
+
+    @property
     def unread_bytes(self) -> int:
         """Received and not yet part of a line."""
         return len(self._data) - self._at

@@ -264,7 +264,12 @@ class Connection(asyncio.Protocol):
 
     def _flush_soon(self) -> None:
         self._flushing = True
-        self._loop.call_soon(self._flush)
+        self._listener.flush_soon(self)
+
+    def flush(self) -> None:
+        """Send what was written in this turn of the loop."""
+        if self._flushing:
+            self._flush()
 
     def _flush(self) -> None:
         self._flushing = False
@@ -305,6 +310,7 @@ class Listener:
         self._tls = tls
         self._servers: list[asyncio.Server] = []
         self._connections: set[Connection] = set()
+        self._to_flush: list[Connection] = []
         self._sweeping: asyncio.TimerHandle | None = None
 
     async def listen(self, host: str, port: int, *, shared: bool = False) -> tuple[str, int]:
@@ -349,6 +355,20 @@ class Listener:
             return False
         self._connections.add(connection)
         return True
+
+    def flush_soon(self, connection: Connection) -> None:
+        """Have a connection flushed at the end of this turn of the loop, with the others that ask for it."""
+        if not self._to_flush:
+            asyncio.get_running_loop().call_soon(self._flush_all)
+        self._to_flush.append(connection)
+
+    def _flush_all(self) -> None:
+        waiting, self._to_flush = self._to_flush, []
+        for connection in waiting:
+            try:
+                connection.flush()
+            except Exception:
+                _log.exception("answers could not be sent")
 
     def forget(self, connection: Connection) -> None:
         """It has ended, or is a client no longer."""

@@ -158,6 +158,9 @@ class Session:
             if stop < len(items):
                 channel.resume_soon()
                 return
+            if self._reader.is_empty:
+                desk.waiting = False
+                return
 
     def _read(self) -> list[Item]:
         try:
