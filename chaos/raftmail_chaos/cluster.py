@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import random
+import shutil
 import signal
 import socket
 import subprocess
@@ -133,7 +134,11 @@ class Node:
         disk.make(size_bytes)
         before, after = (f'data = "{data}"' for data in _DATA)
         path.write_text(text.replace(before, after), encoding="utf-8")
+        begun = self.data  # by a node that has joined
         self.disk = disk
+        if begun.exists():
+            shutil.copytree(begun, self.data)
+            shutil.rmtree(begun)
 
     def start(self, *options: str) -> None:
         """Start the process; what it says goes to the end of its log. Nothing is done for a node that is gone."""

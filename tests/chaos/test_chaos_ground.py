@@ -204,3 +204,21 @@ def test_without_what_it_needs_the_ground_says_so_and_gives_nothing(
 def test_a_program_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ground.NotHere, match="nft-of-nowhere is not installed"):
         ground.program("nft-of-nowhere")
+
+
+def test_a_node_that_has_joined_takes_what_it_has_to_its_new_disk(tmp_path: Path) -> None:
+    _inside(
+        tmp_path,
+        "disks",
+        """
+from raftmail_chaos.cluster import Node
+node = Node("n4", home, "", "", "")
+(home / "node.toml").write_text('data = "data"')
+(home / "data").mkdir()
+(home / "data" / "node.json").write_text("joined")
+node.give_disk(64 << 20)
+assert (home / "node.toml").read_text() == 'data = "disk/data"'
+assert (home / "disk" / "data" / "node.json").read_text() == "joined"
+assert node.disk is not None and node.disk.free_bytes() < 64 << 20
+""",
+    )
