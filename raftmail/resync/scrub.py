@@ -168,6 +168,10 @@ class Scrub:
         self.round_s = now - self._round_began
         self._next_round = self._round_began + self.limits.period_s
 
+    def is_due(self, now: float) -> bool:
+        """Whether a round is under way, or is to begin."""
+        return self.limits.rate_bytes_s > 0 and now >= self._next_round
+
     def again(self) -> None:
         """Have a round begin now, however long it is to the next."""
         self._next_round = 0.0

@@ -210,7 +210,7 @@ class Replica(ReplicaView):
             return
         if now >= self._chores_at:
             self._chores_at = now + CHORES_S
-            self._step_due = True  # the scrub takes its turn
+            self._step_due = self.recovery.desk.scrub.is_due(now)
             self._lacks_bodies = not self.recovery.desk.whole
         self.recovery.tick(now, self.group)
         self._check_space(now)
