@@ -94,7 +94,7 @@ class ResyncSection:
     """What this node sends to those it brings back, in each shard, and while clients write to the shard; 0 is as fast as it goes."""
 
     rate_bytes_s: int = 0
-    busy_rate_bytes_s: int = 8 << 20
+    busy_rate_bytes_s: int = 4 << 20
     sources_max: int = 2
 
 

@@ -22,7 +22,7 @@ class Limits:
     rate_bytes_s: int = 0
     """What a source sends to all sinks, after compression; 0 is without a limit."""
 
-    busy_rate_bytes_s: int = 8 << 20
+    busy_rate_bytes_s: int = 4 << 20
     """The same while clients write to the shard, so that they keep most of their throughput; 0 is
     without a limit."""
 
