@@ -146,7 +146,9 @@ class Judge:
             n.number
             for n in self.nodes.values()
             if n.disk.has_stable("journal/", record)
-            and all(n.disk.has_stable("blobs/", b) for b in bodies)
+            and all(
+                n.disk.has_stable("blobs/", b) or n.disk.has_stable("journal/", b) for b in bodies
+            )
         )
 
     def possible_memberships(self) -> list[Membership]:

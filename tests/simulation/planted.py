@@ -10,6 +10,11 @@ import time
 from raftmail.consensus.group import Group
 from raftmail.consensus.journal import Journal
 from raftmail.consensus.segments import SyncJob as JournalSync
+from raftmail.resync import pull
+from raftmail.resync.desk import Desk
+from raftmail.resync.records import RecordsJob
+from raftmail.resync.sink import Sink
+from raftmail.resync.writer import Writer
 from raftmail.shard.machine import Machine
 from raftmail.shard.replica import Replica
 from raftmail.shard.requests import Requests
@@ -22,6 +27,8 @@ from raftmail.storage.messages import Messages
 from raftmail.storage.reclaim import Reclaimer
 from tests.consensus.planted import FAULTS as GUARDS
 from tests.consensus.planting import Edit, Fault, planted
+from tests.simulation import node as simulated
+from tests.simulation.node import SimNode
 from tests.simulation.run import simulate
 
 
@@ -45,6 +52,19 @@ FROM_CONSENSUS = (
     "apply-swallows",
     "read-without-round",
     "read-before-own-entry",
+    "in-force-when-committed",
+    "cut-keeps-membership",
+    "restart-forgets-membership",
+    "jump-keeps-membership",
+    "learners-counted",
+    "learners-counted-as-voters",
+    "learner-votes-count",
+    "learner-confirms-reads",
+    "change-while-pending",
+    "change-before-own-entry",
+    "promoted-behind",
+    "promoted-without-bodies",
+    "removed-although-needed",
 )
 """Guards of the engine whose removal breaks a promise that clients see, and not a measure of speed alone."""
 
@@ -136,6 +156,61 @@ FAULTS: dict[str, Fault] = {
     "pins-ignored": _fault(
         "bodies that the log needs are given back",
         (Reclaimer, "_empty", "or store.is_pinned(item.digest)", ""),
+    ),
+    "resync-unproved": _fault(
+        "records count as whole without the digest of the source",
+        (RecordsJob, "verify", "if mine != theirs:", "if False:"),
+        (pull, "_alike", "return (at.digest", "return True or (at.digest"),
+    ),
+    "resync-mark-lost": _fault(
+        "a restart takes half a resync for a whole index",
+        (Sink, "__init__", "self.mark = Mark.read(index)", "self.mark = None"),
+    ),
+    "resync-serves-while-half": _fault(
+        "a replica is served, votes and applies while its records are half exchanged",
+        (Sink, "holds", "return self._records or self.mark is not None", "return False"),
+    ),
+    "resync-half-source": _fault(
+        "a replica that is not whole itself is a source of records",
+        (Desk, "_unfit", "if self.sink.holds:", "if False:"),
+    ),
+    "resync-without-clients": _fault(
+        "what clients were answered is not resynced",
+        (
+            RecordsJob,
+            "_take_rows",
+            "table = self._index.engine.table(name)",
+            "if name == 'clients': return\n    table = self._index.engine.table(name)",
+        ),
+        (RecordsJob, "verify", "if mine != theirs:", "if False:"),
+    ),
+    "resync-without-bodies": _fault(
+        "bodies that a resync lacks are not noted as missing",
+        (Writer, "_gain", "if not self._bodies.has(blob):", "if False:"),
+    ),
+    "resync-without-membership": _fault(
+        "the membership is not resynced",
+        (Sink, "_finish", "if accepted.membership:", "if False:"),
+    ),
+    "jump-unfinished": _fault(
+        "a crash between the end of a resync and the jump of the log is not mended at the start",
+        (simulated, "finish_jump", "journal.reset(at, term)", "pass"),
+    ),
+    "jump-keeps-log": _fault(
+        "a jump keeps a log that does not have the state's entry",
+        (Group, "_has_synced", "and self.journal.term_of(index) == term", ""),
+    ),
+    "index-goes-on": _fault(
+        "a transaction of the index that lost a change goes on",
+        (Index, "failed", "return self._failed or self.engine.broken", "return self._failed"),
+    ),
+    "membership-not-kept": _fault(
+        "the index does not keep the membership",
+        (Machine, "apply_membership", "self.index.put_membership(index, encoded)", "pass"),
+    ),
+    "old-id-returns": _fault(
+        "a machine that lost its disk returns under its old id",
+        (SimNode, "lose_disk", "self.number = 0", "pass"),
     ),
     "places-before-sync": _fault(
         "the index says where bodies are that are not on the disk",
