@@ -17,7 +17,7 @@ Power and disks (`disk.SimDisk` tells what a loss of power leaves)
 Network (`network.Network`)
 - Partitions: one node off, halves, a chain A–B–C whose ends do not reach each other, one direction only. They hold frames back; when they
   last, connections break on one end before the other, and lose what was on its way.
-- Connections are reset; frames of the old one may come again at the beginning of the new one.
+- Connections are reset; frames of the old one may come late, once more or for the first time, between those of the new one.
 - Delays of up to 0.3 s on single frames.
 
 Operators
@@ -26,8 +26,10 @@ Operators
 - Members change (`members.Operator`): machines join and are promoted, voters are removed, the master after a transfer. A disk is lost for
   ever, as long as the others can do without it; its machine comes back under a new id.
 
-Not in the model: bits that rot at rest (the tests of journal and blobs have them), disks that lie about syncs, nodes that lie, links that
-change order within a connection (TLS over TCP does not).
+- Bodies rot at rest on one node, where disks and indices are not lost besides: the scrub and reads have to find and mend them.
+
+Not in the model: rot in journals and indices (their own tests have it), disks that lie about syncs, nodes that lie, links that drop
+or change order within a connection (TLS over TCP does not).
 
 Each seed picks some of these and how often they come (some seeds are about elections alone, or about
 masters that are cut off); at the end all faults are taken back and the cluster has to converge.
@@ -37,8 +39,12 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
+from functools import partial
 
+from raftmail.storage.blobformat import segment_name, unpack_place
 from raftmail.storage.disk import DiskFull
+from raftmail.storage.kv import scan
+from raftmail.storage.records import unseal
 from tests.simulation.disk import PLENTY_BYTES
 from tests.simulation.members import Operator
 from tests.simulation.network import Network
@@ -251,6 +257,22 @@ class Injector:
 
             self._for(0.2, 4.0, restore)
 
+    def _rot(self) -> None:
+        """A bit of a body, on the node whose disk is a bad one."""
+        node = self.nodes[0]
+        if node.running and not self.conditions.faults.keys() & {"lose_disk", "lose_index"}:
+            places = dict(scan(node.engine.stable().table("places")))
+            if places:
+                digest = self.rng.choice(list(places))
+                place = unpack_place(unseal("places", digest, places[digest]))
+                path = segment_name("blobs", place.sequence)
+                if place.stored_bytes and node.disk.exists(path):
+                    self.world.log(f"fault: the body {digest.hex()[:8]} rots on {node.name}")
+                    self.world.reached["bodies that rotted"] += 1
+                    self.operator.judge.rotten.add((node.number, digest))
+                    at = place.end - 1 - self.rng.randrange(place.stored_bytes)
+                    node.disk.flip_bit(path, 8 * at + self.rng.randrange(8))
+
     def _slow_disk(self) -> None:
         node = self._node()
         self.world.log(f"fault: the disk of {node.name} is slow")
@@ -284,6 +306,8 @@ class Injector:
         self._cut_off(self._node())
 
     def _cut_off(self, node: SimNode, low_s: float = 0.3, high_s: float = 10.0) -> None:
+        if not self.active:
+            return
         others = [n.name for n in self.nodes if n is not node]
         pairs = [(node.name, o) for o in others] + [(o, node.name) for o in others]
         self._block(pairs, f"{node.name} is cut off", low_s, high_s)
@@ -291,7 +315,13 @@ class Injector:
     def _isolate_leader(self) -> None:
         for node in self.nodes:
             if node.running and node.group.is_leader:
-                self._cut_off(node)
+                if self.rng.random() < 0.5:
+                    # What it sends arrives for a while, and nobody's answers do.
+                    others = [n.name for n in self.nodes if n is not node]
+                    self._block([(o, node.name) for o in others], f"{node.name} hears nobody")
+                    self.world.after(self.rng.uniform(0.05, 0.6), partial(self._cut_off, node))
+                else:
+                    self._cut_off(node)
 
     def _split(self) -> None:
         names = [n.name for n in self.nodes]

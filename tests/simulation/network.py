@@ -3,7 +3,7 @@
 - A connection delivers every frame once, in order, each with its delay.
 - A blocked direction (a partition, one way or both) holds frames back. When it lasts, the connection breaks: both ends notice, each in
   its time, and what was on its way is lost from some frame on.
-- A new connection needs both directions. A frame of the old one that was delivered may come once more at its beginning.
+- A new connection needs both directions. Frames of the old one, delivered or lost, may come late, between those of the new one.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
 from tests.simulation.world import Event, World
@@ -183,8 +184,23 @@ class Network:
             way.arrives = self.world.now
             self._endpoints[target].connected(source)
             if again and self.repeat_chance and self.world.chance(self.repeat_chance):
-                first = self.world.rng.randrange(len(again))
-                self._schedule(source, target, way, again[first : first + 1])
+                self._late(source, target, again)
+
+    def _late(self, source: str, target: str, again: list[Payload]) -> None:
+        """Some frames of the old connection come once more, or only now, each at a time of its own between those of the new one."""
+        world = self.world
+        pair = frozenset((source, target))
+        epoch = self._epochs[pair]
+
+        def come(frame: Payload) -> None:
+            endpoint = self._endpoints.get(target)
+            if self._epochs[pair] == epoch and pair in self._open and endpoint is not None:
+                endpoint.receive(source, [frame])
+
+        for frame in world.rng.sample(again, world.rng.randint(1, min(4, len(again)))):
+            world.after(
+                world.rng.choice((0.0, 0.01, 1.0)) * world.rng.random(), partial(come, frame)
+            )
 
     def _break(self, a: str, b: str) -> None:
         pair = frozenset((a, b))
@@ -194,7 +210,10 @@ class Network:
         self._epochs[pair] += 1
         self.world.log(f"link {min(a, b)}-{max(a, b)} down")
         for source, target in ((a, b), (b, a)):
-            self._ways[source, target].waiting.clear()
+            way = self._ways[source, target]
+            for frames in way.waiting:
+                way.last.extend(frames)
+            way.waiting.clear()
             endpoint = self._endpoints.get(target)
             if endpoint is not None:
                 delay = 0.0 if self.world.chance(0.7) else self.world.between(0.0, 0.5)

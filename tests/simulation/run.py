@@ -165,8 +165,9 @@ class Simulation:
         for (a, x), (b, y) in pairwise(digests.items()):
             if x != y:
                 raise Broken(f"{a} and {b} end with different digests")
-        for node in self._members():
-            self.judge.check_bodies(node)
+        self._until(
+            lambda: all(map(self.judge.has_bodies, self._members())), "bodies are not mended"
+        )
 
     def _members(self) -> list[SimNode]:
         return [node for node in self.nodes if node.number]

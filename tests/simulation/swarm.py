@@ -32,6 +32,7 @@ ALONE = (
     "slow_node",
     "pause",
     "jump_clock",
+    "rot",
 )
 """Faults that a single node can have."""
 
@@ -106,10 +107,15 @@ def draw(rng: random.Random, nodes: int) -> Conditions:
 def _any(rng: random.Random, nodes: int) -> Conditions:
     kinds = ALONE + (AMONG_OTHERS if nodes > 1 else ())
     faults = {kind: rng.choice((0.3, 1.0, 3.0)) for kind in kinds if rng.random() < 0.5}
+    if nodes == 1:
+        faults.pop("rot", 0.0)  # there would be no one to mend it
     if "members" in faults:
         faults["members"] *= 4.0  # much of what it does is refused
+    limits = _limits(rng)
+    if "rot" in faults:
+        limits = replace(limits, scrub=replace(limits.scrub, period_s=2.0))
     return Conditions(
-        _limits(rng),
+        limits,
         # Slower than a real node's, so that more happens for each heartbeat that is simulated.
         Timing(
             heartbeat_s=0.25,
@@ -216,7 +222,8 @@ def _lonely_masters(rng: random.Random, base: Conditions) -> Conditions:
     """Masters that go on writing alone, and come back."""
     faults = {"isolate_leader": 2.0, "reset": 1.0, "slow_disk": 1.0}
     habits = replace(base.habits, think_s=0.1, loss=0.0)
-    return replace(base, faults=faults, pace_s=1.0, habits=habits)
+    flow = replace(base.flow, message_bytes_max=rng.choice((1, 1, 1 << 20)))
+    return replace(base, faults=faults, pace_s=1.0, habits=habits, flow=flow)
 
 
 def _behind_the_log(rng: random.Random, base: Conditions) -> Conditions:
@@ -274,6 +281,18 @@ def _new_members(rng: random.Random, base: Conditions) -> Conditions:
     )
 
 
+def _rotten(rng: random.Random, base: Conditions) -> Conditions:
+    """A bad disk, whose bodies rot while everything else happens too."""
+    faults = {k: w for k, w in base.faults.items() if k not in ("lose_disk", "lose_index")}
+    calls = {**base.habits.calls, "body": 0.3}
+    return replace(
+        base,
+        faults={**faults, "rot": 4.0},
+        limits=replace(base.limits, scrub=replace(base.limits.scrub, period_s=2.0)),
+        habits=replace(base.habits, calls=calls),
+    )
+
+
 _SPECIAL = (
     _elections,
     _lonely_masters,
@@ -282,4 +301,5 @@ _SPECIAL = (
     _lost_answers,
     _new_members,
     _new_members,
+    _rotten,
 )
