@@ -39,6 +39,9 @@ WRITES_MIN = 2
 WRITES_S = 1.0
 """... and that they go on for so long."""
 
+HAND_OVER_S = 10.0
+"""How often a master that needs records tries to hand over: whoever it was to be may have needed some itself."""
+
 SCRUB_S = 0.05
 """How often the scrub takes a step when nothing else goes on."""
 
@@ -75,7 +78,7 @@ class Recovery:
     _synced_at: float = -1e18
     _applied: int = 0
     _writes_at: float = -1e18
-    _handing_over: bool = False
+    _hand_over_at: float = 0.0
     _scrub_at: float = 0.0
     _looked_at: float = -1e18
 
@@ -144,13 +147,13 @@ class Recovery:
             # Another leader's log did reach back. No source would be ahead, and missing bodies would wait for one.
             self._offered = 0
             desk.need_no_more()
-        if desk.needs_records and group.is_leader:
+        if not (desk.needs_records and group.is_leader):
+            self._hand_over_at = now
+        elif now >= self._hand_over_at:
+            self._hand_over_at = now + HAND_OVER_S
             successor = group.best_successor()
-            if successor is not None and not self._handing_over:
+            if successor is not None:
                 group.transfer(now, successor)
-            self._handing_over = True
-        else:
-            self._handing_over = False
         desk.at_least = group.applied_index
         leader = None if group.leader is None else group.node_of(group.leader)
         others = sorted(set(group.membership.nodes.values()) - {self.node})

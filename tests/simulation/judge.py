@@ -122,6 +122,8 @@ class Judge:
         group = node.group
         if group.journal.synced_index < node.index.committed_index <= group.applied_index:
             raise Broken(f"the index of {node.name} is ahead of its journal")
+        if node.index.failed and group.applied_index > node.index.applied_index:
+            raise Broken(f"{node.name} counts as applied what its index could not take")
         if group.is_leader:
             if node.number not in group.voters:
                 raise Broken(f"{node.name} leads, and replica {node.number} is no voter")
