@@ -156,7 +156,9 @@ class Recovery:
                 group.transfer(now, successor)
         desk.at_least = group.applied_index
         leader = None if group.leader is None else group.node_of(group.leader)
-        others = sorted(set(group.membership.nodes.values()) - {self.node})
+        # A leader that this log does not name yet, because the membership changed behind it, may be the only source there is.
+        named = {*group.membership.nodes.values(), *([leader] if leader else ())}
+        others = sorted(named - {self.node})
         # Others before the master, whose load should stay even.
         connected = sorted(filter(group.is_linked, others), key=lambda name: (name == leader, name))
         desk.tick(now, others, connected, may_hold=not group.is_leader)
