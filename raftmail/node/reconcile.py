@@ -25,7 +25,8 @@ def plan(state: ClusterState, node: str, made: Mapping[int, int]) -> Plan:
 
     A replica is given up when the shard's record is known to be younger than it and does not name it: a record that has given out no id
     above its own may be older. It was taken out of the group before the record forgot it. A voter is begun with an empty log only while the
-    shard is founded; afterwards an empty log is a lost disk, and would have forgotten what it voted and acknowledged."""
+    shard is founded; afterwards an empty log is a lost disk, and would have forgotten what it voted and acknowledged. A replica that joins
+    waits until the record names another that is there: alone, it would take itself for the whole group."""
     opened: dict[int, int] = {}
     gone: list[int] = []
     lost: list[int] = []
@@ -43,7 +44,8 @@ def plan(state: ClusterState, node: str, made: Mapping[int, int]) -> Plan:
         beginning = [
             r.id
             for r in mine
-            if r.state is ReplicaState.JOINING or (shard.founding and r.state is ReplicaState.VOTER)
+            if (r.state is ReplicaState.JOINING and _others(shard, r.id))
+            or (shard.founding and r.state is ReplicaState.VOTER)
         ]
         if beginning:
             opened[number] = max(beginning)
@@ -61,14 +63,19 @@ def first_membership(state: ClusterState, number: int, replica: int, node: str) 
     if shard.founding:
         voters = {r.id: r.node for r in shard.replicas if r.state is ReplicaState.VOTER}
         return Membership(voters or {replica: node}, {}, max(shard.next_id, replica + 1))
-    there = {
+    there = _others(shard, replica)
+    if not there:
+        return Membership.founding({replica: node})  # it was made before: see `plan`
+    return Membership(there, {replica: node}, max(shard.next_id, replica + 1))
+
+
+def _others(shard: Shard, replica: int) -> dict[int, str]:
+    """The other replicas that are in the group already."""
+    return {
         r.id: r.node
         for r in shard.replicas
         if r.state is not ReplicaState.JOINING and r.id != replica
     }
-    if not there:
-        return Membership.founding({replica: node})
-    return Membership(there, {replica: node}, max(shard.next_id, replica + 1))
 
 
 def _ids(shard: Shard, node: str) -> set[int]:

@@ -59,6 +59,12 @@ def test_a_replica_under_a_new_id_waits_until_the_old_one_is_given_up() -> None:
     assert plan(_state(shard), "a", {}) == Plan({1: 4}, (), ())
 
 
+def test_a_joining_replica_waits_while_nobody_else_is_there() -> None:
+    """Alone, it would elect itself, and answer for mail that it never had."""
+    alone = _shard(1, Replica(4, "a", JOINING), Replica(5, "b", JOINING), next_id=6)
+    assert plan(_state(alone), "a", {}) == Plan({}, (), ())
+
+
 def test_founders_begin_with_the_same_members_and_a_joining_replica_as_a_learner() -> None:
     founding = _shard(1, Replica(1, "a", VOTER), Replica(2, "b", VOTER), next_id=3, founding=True)
     for replica, node in ((1, "a"), (2, "b")):
