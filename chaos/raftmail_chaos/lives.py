@@ -9,7 +9,8 @@ Many unanswered writes would make many states, most of which need not be looked 
 
 - of two states that differ in unanswered writes only, the one from which fewer of them took effect can still do all that the other can;
 - unanswered writes that say the same are one as good as the other: the one asked first goes first;
-- a modseq that is known as a lower bound only can be all that a greater one can.
+- a modseq that is known as a lower bound only can be all that a greater one can;
+- what was answered and changes nothing, a read above all, takes effect as soon as it can.
 """
 
 from __future__ import annotations
@@ -202,19 +203,20 @@ class _Least:
 
     def __init__(self, steps: list[_Step]) -> None:
         self._lost = frozenset(i for i, step in enumerate(steps) if step.returned == inf)
-        self._kept: dict[object, list[tuple[int, bool, Taken]]] = {}
+        self._reads = frozenset(i for i, step in enumerate(steps) if step.is_read)
+        self._kept: dict[object, list[tuple[int, bool, Taken, Taken]]] = {}
         self._count = 0
 
     def add(self, state: State, taken: Taken) -> bool:
         """False for one that adds nothing to those before it. Fewest steps first, for the most to be left out."""
         there, flags, modseq, exact = state
-        known = self._kept.setdefault((there, flags, taken - self._lost), [])
-        lost = taken & self._lost
-        for least, is_exact, before in known:
+        lost, reads = taken & self._lost, taken & self._reads
+        known = self._kept.setdefault((there, flags, taken - lost - reads), [])
+        for least, is_exact, before, seen in known:
             is_as_able = (exact and modseq == least) if is_exact else modseq >= least
-            if is_as_able and before <= lost:
+            if is_as_able and before <= lost and seen >= reads:
                 return False
-        known.append((modseq, exact, lost))
+        known.append((modseq, exact, lost, reads))
         self._count += 1
         if self._count > STATES_MAX:
             raise TooMany
@@ -237,9 +239,11 @@ def _until(
     levels: dict[int, list[tuple[State, Taken]]] = {}
     for state, taken in states:
         levels.setdefault(len(taken), []).append((state, taken))
+    due = frozenset(i for i in pending if i != birth and steps[i].returned != inf)
     while levels:
         size = min(levels)
-        for state, taken in levels.pop(size):
+        for state, before in levels.pop(size):
+            taken = before.union(_at_once(life, steps, state, due - before))
             if not least.add(state, taken):
                 continue
             if wanted in taken:
@@ -250,8 +254,15 @@ def _until(
                     continue
                 after = _born(life, state) if i == birth else _after(life.uid, state, steps[i])
                 if after:
-                    levels.setdefault(size + 1, []).extend((new, taken | {i}) for new in after)
+                    levels.setdefault(len(taken) + 1, []).extend(
+                        (new, taken | {i}) for new in after
+                    )
     return done
+
+
+def _at_once(life: Life, steps: list[_Step], state: State, due: Taken) -> list[int]:
+    """Which of these can take effect now and change nothing."""
+    return [i for i in due if _after(life.uid, state, steps[i]) == [state]]
 
 
 def _born(life: Life, state: State) -> list[State]:

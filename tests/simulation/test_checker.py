@@ -548,7 +548,7 @@ def test_a_message_that_nobody_can_judge_is_counted_and_not_passed_as_good(
     s.save(2, 2)
     for n in range(16):
         s.store(uids(1), ADD, (f"$k{n}",))
-    s.read((1, 1, 2), (2, 2, 3), uidnext=3, highest=3)
+    s.read((1, 1, 4, ("$k15",)), (2, 2, 3), uidnext=3, highest=4)
     verdict = examine(s.history)
     assert (verdict.problems, verdict.passed_over) == ((), (f"message {(INBOX, 1)}",))
 
@@ -566,3 +566,19 @@ def test_either_of_two_lost_changes_may_explain_what_was_seen_and_the_other_what
     s.store(uids(1), REPLACE, (FLAGGED,), 4)
     s.read((1, 1, 5, then), uidnext=2, highest=5)
     assert s.rules == []
+
+
+def test_many_reads_that_overlap_what_they_may_have_seen_or_not_cost_little() -> None:
+    s = Story()
+    s.save(1, 1)
+    begun = s.now + 1
+    s.expunge(uids(1), 3)
+    s.history.operations[-1].invoked = begun
+    for _ in range(40):
+        s.read((1, 1, 2), uidnext=2, highest=2, since=begun)
+        s.read(uidnext=2, highest=3, since=begun)
+    s.history.operations[1].returned = s.now + 1
+    assert s.rules == []
+    s.now += 2
+    s.read((1, 1, 2), uidnext=2, highest=3)
+    assert s.rules == ["EXPUNGE"]
