@@ -102,10 +102,13 @@ class Operating:
             logger.info("the root's master goes on later: %s", e)
             return
         try:
-            self.observed = observed = await self._observe(state)
+            observed = await self._observe(state)
         except Unavailable as e:
             logger.info("the root's master goes on later: %s", e)
             return
+        if self._hearing is None:
+            return  # another leads the root by now, and looks for itself
+        self.observed = observed
         steps = next_steps(state, observed, self.loop.time())
         await asyncio.gather(*[self._carry_out(step, observed) for step in steps])
         self._calm = not steps and not _unsettled(state) and not to_pin(state)
@@ -120,9 +123,9 @@ class Operating:
     # -- looking -------------------------------------------------------------------------------------
 
     async def _observe(self, state: ClusterState) -> Observed:
-        now = self.loop.time()
         if self._hearing is None:
-            self._hearing = Hearing(now, {})
+            self._hearing = Hearing(self.loop.time(), {})
+        hearing = self._hearing  # when this node leads no more, it is let go of meanwhile
         nodes = state.nodes
         answers = await asyncio.gather(*[self._ask(node) for node in nodes])
         shards: dict[int, ObservedShard] = {}
@@ -131,10 +134,10 @@ class Operating:
         for node, answer in zip(nodes, answers, strict=True):
             try:
                 led = {} if answer is None else read_shards(node, answer)
-                heard[node] = self._hearing.note(node, self.loop.time(), answer)
+                heard[node] = hearing.note(node, self.loop.time(), answer)
             except (KeyError, ValueError, TypeError) as e:
                 logger.warning("what %s answers cannot be understood: %r", node, e)
-                heard[node] = self._hearing.note(node, self.loop.time(), None)
+                heard[node] = hearing.note(node, self.loop.time(), None)
                 continue
             shards |= led
             for number, counts in {} if answer is None else answer["commands"].items():
