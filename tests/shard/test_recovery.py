@@ -1,0 +1,49 @@
+"""Which replicas a resync may come from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any, cast
+
+from raftmail.consensus.group import Group
+from raftmail.consensus.membership import Membership
+from raftmail.resync.desk import Desk
+from raftmail.shard.recovery import Recovery
+from tests.shard.machines import new_machine
+
+
+class SeenDesk:
+    """Notes whom it is told to ask."""
+
+    def __init__(self) -> None:
+        self.busy = self.holds = self.needs_records = False
+        self.at_least = 0
+        self.asked: list[str] = []
+
+    def need(self) -> None:
+        self.needs_records = True
+
+    def writes_go_on(self, *, busy: bool) -> None: ...
+
+    def tick(
+        self, now: float, replicas: Sequence[str], connected: Sequence[str], *, may_hold: bool
+    ) -> None:
+        self.asked = list(connected)
+
+
+def test_the_master_is_a_source_also_when_all_that_the_own_log_names_are_gone() -> None:
+    desk = SeenDesk()
+    recovery = Recovery(1, cast(Desk, desk), new_machine(), "n5")
+    group: Any = SimpleNamespace(
+        membership=Membership({1: "n1", 3: "n3"}, {8: "n5"}, 9),
+        leader=9,
+        is_leader=False,
+        resync_wanted=(9, 68),
+        applied_index=46,
+        node_of={9: "n2"}.get,
+        is_linked=lambda node: node in ("n2", "n4"),
+    )
+    recovery.tick(1.0, cast(Group, group))
+    assert desk.needs_records
+    assert desk.asked == ["n2"]
