@@ -27,6 +27,7 @@ from raftmail.node.following import Following
 from raftmail.node.observing import Observing
 from raftmail.node.operators import Look, Operators
 from raftmail.node.policies import Policies
+from raftmail.node.recovering import Recovering
 from raftmail.node.replicas import Opened
 from raftmail.node.verifying import Verifying
 from raftmail.shard.replica import Replica
@@ -49,11 +50,13 @@ class Admin:
     clock: Callable[[], float]
     started_at: float
     wall: Callable[[], float]
+    force_alone: Callable[[int, int], Awaitable[None]]
     resync: ResyncCalls = field(init=False)
     verifying: Verifying = field(init=False)
     files: FileWatch = field(init=False)
     observing: Observing = field(init=False)
     operators: Operators = field(init=False)
+    recovering: Recovering = field(init=False)
     policies: Policies = field(init=False)
 
     def __post_init__(self) -> None:
@@ -70,6 +73,7 @@ class Admin:
         )
         self.observing = Observing(self.router, self.clock)
         desk = Desk(self.router, self.following, self.wall)
+        self.recovering = Recovering(self.router, self.following, desk, self.force_alone)
         self.policies = Policies(self.router, self.following, desk)
         self.operators = Operators(self.router, self.following, desk, self._is_alive, self._looks)
 
@@ -77,6 +81,7 @@ class Admin:
         """Raises ValueError for a call that does not exist or bad arguments, `Unavailable`."""
         handlers: dict[str, Handler] = {
             **self.operators.handlers,
+            **self.recovering.handlers,
             **self.policies.handlers,
             "status": self._status,
             "status-here": self._status_here,

@@ -115,6 +115,7 @@ class Node:
             loop.time,
             loop.time(),
             self.wall,
+            table.force_alone,
         )
         router.answer_admin = admin.answer
         self._operating = Operating(loop, router, following, admin.answer)

@@ -33,6 +33,21 @@ class Opened:
     engine: LmdbEngine
 
 
+def _log_limits(config: Config) -> LogLimits:
+    return LogLimits(config.log.bytes_max, config.log.entries_max, float(config.log.age_s))
+
+
+def open_journal(config: Config, folder: DataFolder, shard: int, replica_id: int) -> Journal:
+    """Open a replica's journal; one that `folder` does not know is made. Raises `JournalError`, `DiskError`."""
+    return Journal.open(
+        folder.shard_disk(shard),
+        "journal",
+        JournalIdentity(bytes.fromhex(config.cluster.id), shard, replica_id),
+        JournalLimits(segment_bytes_max=_log_limits(config).segment_bytes),
+        create=shard not in folder.made,
+    )
+
+
 def open_replica(
     config: Config,
     folder: DataFolder,
@@ -44,14 +59,8 @@ def open_replica(
     """Open one replica; one that `folder` does not know is made, with `told` for its group's members. Raises the rooms' errors of
     damage, each naming the file and what to do."""
     disk = folder.shard_disk(shard)
-    log = LogLimits(config.log.bytes_max, config.log.entries_max, float(config.log.age_s))
-    journal = Journal.open(
-        disk,
-        "journal",
-        JournalIdentity(bytes.fromhex(config.cluster.id), shard, replica_id),
-        JournalLimits(segment_bytes_max=log.segment_bytes),
-        create=shard not in folder.made,
-    )
+    log = _log_limits(config)
+    journal = open_journal(config, folder, shard, replica_id)
     kept = open_kept(
         disk,
         Identity(config.cluster.id, shard, str(replica_id)),

@@ -11,12 +11,13 @@ from functools import partial
 
 from raftmail.cluster.state import ClusterState
 from raftmail.consensus.beats import unpack
+from raftmail.consensus.forcing import force_alone
 from raftmail.consensus.messages import BadMessage
 from raftmail.node.config import Config
 from raftmail.node.folder import DataFolder
 from raftmail.node.kept import Orders, note_closed, order
 from raftmail.node.reconcile import first_membership
-from raftmail.node.replicas import Opened, open_replica
+from raftmail.node.replicas import Opened, open_journal, open_replica
 from raftmail.node.runner import Runner
 from raftmail.shard.frames import FrameKind
 from raftmail.shard.replica import Frame, Replica
@@ -181,6 +182,30 @@ class Table:
         error = task.exception()
         if error is not None:
             self.fatal(error)
+
+    async def force_alone(self, shard: int, next_id: int) -> None:
+        """Make a replica the only voter of its group (`consensus.forcing`): it is closed, its log gets the entry, and it is opened
+        again. Raises ValueError, and the rooms' errors of the disk."""
+        opened = self.opened[shard]
+        group = opened.replica.group
+        replica_id, before = group.self_id, group.membership
+        await self.close(shard)
+        self._closing.add(shard)
+        try:
+            journal = open_journal(self.config, self.folder, shard, replica_id)
+            try:
+                alone = force_alone(journal, replica_id, before, next_id)
+            finally:
+                journal.close()
+        finally:
+            self._closing.discard(shard)
+            self.opened[shard] = open_replica(
+                self.config, self.folder, shard, replica_id, before, self.loop.time()
+            )
+            self._start(shard)
+        logger.warning(
+            "shard %d: by an operator's order this replica goes on alone: %s", shard, alone
+        )
 
     async def give_up(self, shard: int) -> None:
         """Close a replica that this node shall not have any more, and remove what it kept."""
