@@ -167,9 +167,9 @@ class Following:
         return new
 
     def _park(self, now: float, message: Message, size: int) -> None:
-        """Keep an append until its blobs are here; all that its entries lack is asked for at once."""
-        if not self.parked.add(now, message, size):
-            return  # it is sent again
+        """Keep an append until its blobs are here; all that its entries lack is asked for at once. What there is no room for is sent again:
+        were only its first blob asked for, it would be taken at the pace of one entry a heartbeat."""
+        self.parked.add(now, message, size)
         for command in message.fields[5]:
             if command[:1] == REGULAR:
                 self._applier.want_blobs(command[1:])

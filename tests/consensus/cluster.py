@@ -30,13 +30,15 @@ class ListMachine:
     missing: set[bytes] = field(default_factory=set)
     raises: Exception | None = None
     lacks: bool = False
+    wanted: list[bytes] = field(default_factory=list)
 
     def apply(self, index: int, term: int, payload: bytes) -> None:
         if self.raises is not None:
             raise self.raises
         self.applied.append((index, term, payload))
 
-    def want_blobs(self, payload: bytes) -> None: ...
+    def want_blobs(self, payload: bytes) -> None:
+        self.wanted.append(payload)
 
     def lacks_bodies(self) -> bool:
         return self.lacks

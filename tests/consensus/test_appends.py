@@ -257,6 +257,17 @@ def test_an_append_that_waits_for_blobs_is_taken_up_when_they_come() -> None:
     assert answers(c)[-1] == [6, 1] and c.group(2).last_index == 5
 
 
+def test_the_blobs_of_an_append_that_has_no_room_to_wait_are_asked_for_all_the_same() -> None:
+    """Found by the simulator: a follower that was 280 entries behind took one with each heartbeat."""
+    c = Cluster(flow=Flow(parked_bytes_max=1))
+    c.now += 1
+    c[2].machine.missing = {X, Y}
+    c.append(1, 2, 1, (1, 0), [(1, X), (1, b"between"), (1, Y)])
+    c.sync(2)
+    assert c.group(2).last_index == 1 and not c.group(2).has_parked
+    assert {X, Y} <= set(c[2].machine.wanted)
+
+
 def test_a_leader_whose_followers_wait_for_blobs_stays_leader() -> None:
     c = Cluster()
     c.elect(1)
