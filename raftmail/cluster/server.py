@@ -130,7 +130,11 @@ class CallServer:
         try:
             if call.kind is CallKind.QUERY:
                 query = decode_query(call.data[0])
-                if self.router.own(self.router.reads.shard_of(query)) is None:
+                # Whose disk was lost, and who has not heard of the cluster again, has no replica and cannot tell a user's shard.
+                if (
+                    self.router.own(call.shard) is None
+                    or self.router.own(self.router.reads.shard_of(query)) is None
+                ):
                     self._moved(node, call.number)
                     return
                 answer: Any = encode_answer(await self.router.query(query, deadline_s=deadline_s))

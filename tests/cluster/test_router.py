@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +11,8 @@ import pytest
 from raftmail.cluster import calls as c
 from raftmail.cluster.calls import CallKind, FrameKind
 from raftmail.cluster.router import Router
+from raftmail.mail.codec import encode_query
+from raftmail.mail.queries import GetMailbox
 from raftmail.mail.results import Executed
 from raftmail.mail.service import Failure
 
@@ -39,9 +42,14 @@ class Links:
 
     def __init__(self) -> None:
         self.sent: list[tuple[str, int]] = []
+        self.answered: list[tuple[str, int, str]] = []
 
     def send(self, node: str, shard: int, kind: str, parts: Sequence[bytes]) -> bool:
-        self.sent += [(node, call.number) for call in c.decode_calls(parts[0])]
+        if kind == FrameKind.ANSWERS:
+            answers = c.decode_answers(parts[0])
+            self.answered += [(node, number, status) for number, status, _ in answers]
+        else:
+            self.sent += [(node, call.number) for call in c.decode_calls(parts[0])]
         return True
 
     def is_up(self, node: str) -> bool:
@@ -105,3 +113,30 @@ def test_a_call_that_changes_nothing_leaves_nothing_open() -> None:
     asked.lose()
     asked.answer("failed", _failed(final=True))
     assert asked.outcomes == [Failure("no", unknown=False, final=True)]
+
+
+class Nothing(View):
+    """Of a node that has not heard of the cluster (again)."""
+
+    revision = 0
+
+    def members(self, shard: int) -> Sequence[str]:
+        return ()
+
+    def shard_of(self, user: str) -> int:
+        raise KeyError(user)
+
+
+def test_a_node_that_does_not_know_the_cluster_sends_readers_on() -> None:
+    async def run() -> None:
+        links = Links()
+        router = Router("a", {}, Nothing(), links, lambda: 0.0)
+        query = encode_query(GetMailbox("ann@example.org", "INBOX"))
+        router.receive(
+            "b", FrameKind.CALLS, c.encode([[7, CallKind.QUERY, SHARD, 1000, "", [query]]])
+        )
+        await asyncio.sleep(0)
+        router.flush()
+        assert links.answered == [("b", 7, "moved")]
+
+    asyncio.run(run())
