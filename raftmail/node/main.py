@@ -28,6 +28,7 @@ from raftmail.node.config import Config, ConfigError, load
 from raftmail.node.folder import FolderError
 from raftmail.node.joining import begin_replacing
 from raftmail.node.node import Node
+from raftmail.node.turns import SYNC_THREADS_MAX
 from raftmail.node.workers import Watch
 from raftmail.storage.blobs import BlobsDamaged
 from raftmail.storage.disk import DiskError
@@ -41,6 +42,9 @@ EXIT_FATAL = 70
 
 GC_THRESHOLDS = (50_000, 20, 50)
 """Mail makes hardly any cycles: the collector, which looks at everything that lives, need not come often."""
+
+THREADS_MAX = 2 * SYNC_THREADS_MAX
+"""For syncs that answers wait for, and as many for others."""
 
 _START_ERRORS = (
     ConfigError,
@@ -96,7 +100,7 @@ async def _serve(config: Config) -> int:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    with ThreadPoolExecutor(4, thread_name_prefix="sync") as executor:
+    with ThreadPoolExecutor(THREADS_MAX, thread_name_prefix="sync") as executor:
         node = Node(config, loop, executor, _die, time.time)
         starting = loop.create_task(node.start())
         stopping = loop.create_task(stop.wait())

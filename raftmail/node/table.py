@@ -19,6 +19,7 @@ from raftmail.node.kept import Orders, note_closed, order
 from raftmail.node.reconcile import first_membership
 from raftmail.node.replicas import Opened, open_journal, open_replica
 from raftmail.node.runner import Runner
+from raftmail.node.turns import Turns
 from raftmail.shard.frames import FrameKind
 from raftmail.shard.replica import Frame, Replica
 from raftmail.storage.kv import TableDamaged
@@ -51,7 +52,11 @@ class Table:
     opened: dict[int, Opened] = field(default_factory=dict)
     replicas: dict[int, Replica] = field(default_factory=dict)
     runners: dict[int, Runner] = field(default_factory=dict)
+    turns: Turns = field(init=False)
     _closing: set[int] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.turns = Turns(self.loop, self.executor, self.flush_links, self.after)
 
     def open_all(self, wanted: Mapping[int, int], state: ClusterState) -> None:
         """Open replicas (shard to id), making those that are new, and start them.
@@ -86,10 +91,9 @@ class Table:
             replica,
             self.loop,
             self.executor,
+            self.turns.wake,
             self.send_frame,
             partial(self.failed, shard),
-            self.flush_links,
-            self.after,
             self.role_changed,
         )
         for node in self.peers_up():
