@@ -52,6 +52,8 @@ class Arena:
     faults: list[Fault] = field(default_factory=list)
     problems: list[tuple[str, str]] = field(default_factory=list)
     news: asyncio.Queue[str] = field(default_factory=lambda: asyncio.Queue(1000))
+    absence: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held by whoever takes a replica away for long: without two of three nothing can go on, and nothing is learnt meanwhile."""
 
     @contextlib.contextmanager
     def noted(self, kind: str, target: str, text: str) -> Iterator[Fault]:

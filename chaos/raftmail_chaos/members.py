@@ -85,6 +85,13 @@ async def _remove(arena: Arena, node: Node) -> None:
 
 async def replace(arena: Arena, node: Node) -> None:
     """Let a node lose its data for good, and have it made anew from the others."""
+    async with arena.absence:
+        await _replace(arena, node)
+
+
+async def _replace(arena: Arena, node: Node) -> None:
+    if node.is_gone:
+        return
     with arena.noted("members", node.name, "loses its data, and gets it from the others"):
         async with node.lock:
             node.kill()

@@ -87,9 +87,10 @@ async def _left_behind(arena: Arena, pace: Pace) -> None:
     rng = arena.rng
     while True:
         await asyncio.sleep(rng.uniform(5, 20) * pace.stretch)
-        node = arena.any_free()
-        if node is not None:
-            await faults.kill(arena, node, "left-behind", rng.uniform(30, 90))
+        async with arena.absence:
+            node = arena.any_free()
+            if node is not None:
+                await faults.kill(arena, node, "left-behind", rng.uniform(30, 90))
 
 
 async def _pause(arena: Arena, pace: Pace) -> None:

@@ -78,3 +78,25 @@ def test_the_load_asks_the_nodes_that_there_are_now(tmp_path: Path) -> None:
     tell_live(live, [("b:1", "b:2"), ("c:1", "c:2")])
     worker._hear_live()
     assert (worker._clients, worker._lmtp) == (("b:1", "c:1"), ("b:2", "c:2"))
+
+
+def test_no_node_loses_its_data_while_another_is_away_for_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost: list[str] = []
+
+    async def replace(arena: Arena, node: Node) -> None:
+        lost.append(node.name)
+
+    async def run() -> None:
+        node = _node(tmp_path, "n1")
+        arena = Arena(Cluster(tmp_path, {"n1": node}), None, random.Random(1))
+        async with arena.absence:
+            task = asyncio.create_task(members.replace(arena, node))
+            await asyncio.sleep(0)
+            assert lost == []
+        await task
+        assert lost == ["n1"]
+
+    monkeypatch.setattr(members, "_replace", replace)
+    asyncio.run(run())
