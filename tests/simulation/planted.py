@@ -50,6 +50,7 @@ FROM_CONSENSUS = (
     "leader-counts-unsynced",
     "apply-unsynced",
     "apply-swallows",
+    "apply-twice",
     "read-without-round",
     "read-before-own-entry",
     "in-force-when-committed",
