@@ -56,6 +56,7 @@ class Runner:
             self.wake()
         else:
             self._note_role()
+            self._next_tick = -1e18  # what it heard may have changed when it is to be ticked
 
     def tick(self, now: float) -> Sequence[tuple[str, bytes]]:
         """Let time pass, if there is anything to be done about it. Returns beats to be packed with others' (nodes and records)."""

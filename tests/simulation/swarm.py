@@ -169,6 +169,8 @@ def _limits(rng: random.Random) -> Limits:
         scrub=ScrubLimits(page_rows=16, period_s=rng.choice((2.0, 6 * 3600.0))),
         bodies=BodyLimits(
             answer_s=0.5,
+            journal_bytes_max=rng.choice((0, 400, 16 << 10)),
+            sync_s=rng.choice((0.05, 0.5, 3.0)),
             reclaim_bytes=rng.choice((1 << 10, 16 << 10)),
             reclaim_look_bytes=8 << 10,
             reclaim_look_s=0.1 if quick else 0.5,
