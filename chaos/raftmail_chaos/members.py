@@ -100,8 +100,9 @@ async def _replace(arena: Arena, node: Node) -> None:
             node.start("--replace")
             # Before it has noted that it is being replaced it must not be started in any other way.
             await _until_up(arena, node)
-        if not await _until(arena, _is_settled, node.name):
-            arena.tell(f"{node.name} is not whole {_PATIENCE_S:.0f} s after it lost its data")
+        # However long: a second one that loses its data before the first is whole would be a majority of three.
+        while not await _until(arena, _is_settled, node.name):
+            arena.tell(f"{node.name} has lost its data, and is not whole yet")
 
 
 async def settle(arena: Arena, timeout_s: float) -> str:
