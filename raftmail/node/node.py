@@ -186,6 +186,7 @@ class Node:
             on_down=self._on_down,
             on_removed=self._expelled_by,
         )
+        net.welcoming = not self._state.revision
         await self._listen_on(config.listen.peer, Listener(front, peers=net, tls=context))
         net.start()
         return front, context
@@ -413,6 +414,7 @@ class Node:
     async def _bring_about(self) -> None:
         assert self._table is not None and self._folder is not None and self._net is not None
         table = self._table
+        self._net.welcoming = not self._state.revision
         await self._net.set_peers(*self._peers())
         if is_replacing(self.config):
             return

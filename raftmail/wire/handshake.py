@@ -14,7 +14,7 @@ wants one, decides by what the hello says:
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from raftmail.wire.codec import Line, quote, quote_text
@@ -112,7 +112,7 @@ def check_hello(
     *,
     cluster: str,
     node: str,
-    peers: Mapping[str, object],
+    peers: Collection[str],
     certified: tuple[str, str] | None,
     removed: Collection[str] = (),
 ) -> None:

@@ -149,6 +149,9 @@ class PeerNet:
         self._boot = os.urandom(8).hex()
         self._peers: dict[str, _Peer] = {}
         self._removed: frozenset[str] = frozenset()
+        self.welcoming = False
+        """While this node does not know who the members are, it takes every node of the cluster that calls: all that it knew by name
+        may be gone."""
         self._running = False
         self._ticking: asyncio.TimerHandle | None = None
         self.unknown_frames = 0
@@ -182,15 +185,13 @@ class PeerNet:
             split_address(address)
         self._removed = frozenset(removed)
         for name in self._peers.keys() - peers.keys():
-            await self._remove(name)
+            if self._peers[name].address or not self.welcoming:
+                await self._remove(name)
         for name, address in peers.items():
-            peer = self._peers.get(name)
-            if peer is not None:
-                peer.address = address
-            else:
-                peer = self._peers[name] = _Peer(name, address)
-                if self._running:
-                    self._begin_dialling(peer)
+            peer = self._peers.setdefault(name, _Peer(name, address))
+            peer.address = address
+            if self._running and peer.task is None:
+                self._begin_dialling(peer)
 
     def send(self, peer: str, shard: int, kind: str, payload: bytes | Sequence[bytes]) -> bool:
         """Queue a frame. False when the link is down, also when it goes down over this one because
@@ -228,11 +229,11 @@ class PeerNet:
                 hello,
                 cluster=self.cluster,
                 node=self.node,
-                peers=self._peers,
+                peers={*self._peers, hello.node} if self.welcoming else self._peers,
                 certified=certified,
                 removed=self._removed,
             )
-            peer = self._peers[hello.node]
+            peer = self._peers.setdefault(hello.node, _Peer(hello.node, ""))
             greeting = peer.greeting is not None
             handshake.may_take(self.node, hello, peer.live, greeting=greeting)
             if not self._running:

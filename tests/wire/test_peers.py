@@ -336,6 +336,26 @@ def test_members_that_leave_lose_their_link_and_those_that_join_get_one() -> Non
     asyncio.run(run())
 
 
+def test_a_node_that_knows_none_of_the_members_any_more_takes_those_that_call() -> None:
+    async def run() -> None:
+        ports = ports_of("a", "b", "gone")
+        a = Node("a", {name: ports[name] for name in ("a", "gone")})
+        b = Node("b", {name: ports[name] for name in ("a", "b")})
+        a.net.welcoming = True
+        async with running(a, b):
+            await until(lambda: a.net.up == {"b"} and b.net.up == {"a"})
+            # Told the same again, and then who there is.
+            await a.net.set_peers({"gone": f"127.0.0.1:{ports['gone']}"})
+            assert a.net.up == {"b"}
+            a.net.welcoming = False
+            await a.net.set_peers({"b": f"127.0.0.1:{b.port}"})
+            assert a.net.up == {"b"} and a.ups() == ["+b"]
+            await a.net.set_peers({})
+            await until(lambda: not b.net.up)
+
+    asyncio.run(run())
+
+
 # Who is refused
 
 
