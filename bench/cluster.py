@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -21,11 +22,15 @@ from typing import Any, Self
 
 from bench.runtime import BenchError, session_cpu_s, stop_session
 from raftmail.node.bootstrap import NodePlan, make_cluster, plan_loopback, split_address
+from raftmail_cli import clusterfile
+from raftmail_cli.clusterfile import NodeEntry
 
 ROOT = Path(__file__).resolve().parent.parent
 START_S = 60.0
 ANSWER_S = 60.0
+COMMAND_S = 300.0
 MAIL_SHARD = 1
+_TRANSFERS_AT_ONCE = 16
 _POLL_S = 0.05
 _LOG_BYTES = 3000
 
@@ -113,14 +118,18 @@ class Raftmail:
     def __enter__(self) -> Self:
         self.folder = Path(tempfile.mkdtemp(prefix="bench-raftmail-", dir=self._parent))
         try:
-            plans = plan_loopback(self._nodes, _base_port(self._nodes), self._workers)
-            make_cluster(
+            self._base_port = _base_port(self._nodes + 1)  # one may be added
+            plans = plan_loopback(self._nodes, self._base_port, self._workers)
+            made = make_cluster(
                 self.folder / "nodes",
                 plans,
                 shards=self._shards,
                 replicas=self._replicas,
                 now=datetime.now(UTC),
             )
+            entries = [NodeEntry(plan.name, plan.peer, plan.client, plan.lmtp) for plan in plans]
+            known = made.folder / "cluster.json"
+            clusterfile.save(known, made.id, Path("ca/ca.pem"), Path("ca/token"), entries)
             self._by_name: dict[str, NodePlan] = {plan.name: plan for plan in plans}
             for name in self._by_name:
                 with (self.folder / "nodes" / name / "node.toml").open("a") as file:
@@ -223,10 +232,17 @@ class Raftmail:
         return sum(int(count[1]) for count in counts if count)
 
     def lead_all(self, name: str) -> None:
-        """Have a node lead every shard that it has a replica of. Raises BenchError."""
-        for row in self.admin("status")["shards"]:
-            if any(replica["node"] == name for replica in row["replicas"]):
-                self.admin(f"transfer shard={row['shard']} node={name}", name)
+        """Have a node lead every shard that it has a replica of. (The root's master, which balances masters, will soon take some away
+        again.) Raises BenchError."""
+        shards = self.led_by(name)
+        wanted = [
+            row["shard"]
+            for row in self.admin("status")["shards"]
+            if row["shard"] not in shards and any(r["node"] == name for r in row["replicas"])
+        ]
+        with ThreadPoolExecutor(_TRANSFERS_AT_ONCE) as threads:
+            asked = [f"transfer shard={shard} node={name}" for shard in wanted]
+            list(threads.map(self.admin, asked, [name] * len(asked)))
 
     def led_by(self, name: str) -> frozenset[int]:
         """The shards that a node leads by its own word. Raises BenchError."""
@@ -253,6 +269,39 @@ class Raftmail:
         """SIGTERM, and wait until it is gone."""
         stop_session(self._processes.pop(name))
 
+    def raftmail(self, *arguments: str) -> str:
+        """What a command of the command line says to this cluster. Raises BenchError when it fails."""
+        where = str(self.folder / "nodes" / "cluster.json")
+        ended = subprocess.run(
+            [sys.executable, "-m", "raftmail_cli", "--cluster", where, *arguments],
+            capture_output=True,
+            env=_environment(),
+            timeout=COMMAND_S,
+            check=False,
+        )
+        if ended.returncode:
+            said = (ended.stderr or ended.stdout).decode(errors="replace").strip()
+            raise BenchError(f"raftmail {' '.join(arguments[:2])}: {said}\n{self.logs()}")
+        return ended.stdout.decode()
+
+    def add_node(self) -> str:
+        """Invite one more node, have it join, and wait until it answers. Returns its name."""
+        at = len(self._by_name)
+        peer, client, lmtp = (f"127.0.0.1:{self._base_port + 10 * at + kind}" for kind in range(3))
+        plan = NodePlan(f"n{at + 1}", peer, client, lmtp)
+        invited = self.raftmail("member", "invite", f"{plan.name}={peer}", "-o", "json")
+        folder = self.folder / "nodes" / plan.name
+        self.raftmail("node", "join", json.loads(invited)["token"], str(folder), "--no-run")
+        self._by_name[plan.name] = plan
+        self._start(plan.name)
+        deadline_s = time.monotonic() + START_S
+        while time.monotonic() < deadline_s:
+            with contextlib.suppress(BenchError):
+                self.admin("status-here", plan.name)
+                return plan.name
+            time.sleep(_POLL_S)
+        raise BenchError(f"{plan.name} does not answer after {START_S:.0f} s:\n{self.logs()}")
+
     def restart(self, name: str) -> None:
         """Start a node that was killed or stopped; ``wait_until_ready`` waits for it."""
         self._start(name)
@@ -276,14 +325,13 @@ class Raftmail:
 
     def _start(self, name: str) -> None:
         folder = self.folder / "nodes" / name
-        path = os.pathsep.join(filter(None, (str(ROOT), str(ROOT / "cli"), _python_path())))
         with (folder / "node.log").open("ab") as log:
             self._processes[name] = subprocess.Popen(
                 [sys.executable, "-m", "raftmail_cli", "node", str(folder)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env={**os.environ, "PYTHONPATH": path},
+                env=_environment(),
                 start_new_session=True,
             )
 
@@ -346,8 +394,10 @@ def _is_ready(status: Any, lag_max: int) -> bool:
     )
 
 
-def _python_path() -> str:
-    return os.environ.get("PYTHONPATH", "")
+def _environment() -> dict[str, str]:
+    before = os.environ.get("PYTHONPATH", "")
+    path = os.pathsep.join(filter(None, (str(ROOT), str(ROOT / "cli"), before)))
+    return {**os.environ, "PYTHONPATH": path}
 
 
 def _base_port(nodes: int) -> int:

@@ -1,4 +1,4 @@
-"""How long shards are without a master when the node is killed (SIGKILL) that leads all 64 of them.
+"""How long shards are without a master when the node is killed (SIGKILL) that leads (nearly) all 64 of them.
 
 Every shard has a user and a client of its own, half of which STORE and half deliver by LMTP; those
 on the killed node go to another one. Masterships are handed to one node, it is killed under load,
@@ -54,6 +54,8 @@ class Kill:
     led_s: float
     recovered_s: float
     ready_s: float
+    led: int = ALL_SHARDS
+    """How many it led."""
 
 
 def measure(options: Options) -> Report:
@@ -105,25 +107,27 @@ async def _run(
         try:
             for turn in range(count):
                 victim = cluster.names[turn % len(cluster.names)]
-                await _hand_all(cluster, victim)
-                kills.append(await _kill(cluster, ledger, victim))
+                await asyncio.sleep(random.uniform(1.0, 1.5))
+                led = await _hand_all(cluster, victim)
+                kills.append(await _kill(cluster, ledger, victim, led))
         finally:
             ledger.stopping = True
     return kills
 
 
-async def _hand_all(cluster: Raftmail, victim: str) -> None:
-    """On a busy machine a shard may change its master meanwhile: then again."""
+async def _hand_all(cluster: Raftmail, victim: str) -> int:
+    """How many shards it leads then. The root's master takes some away meanwhile, to balance them, and must not be waited for."""
     for _ in range(HANDED_MAX):
         await asyncio.to_thread(cluster.lead_all, victim)
-        await asyncio.sleep(random.uniform(0.5, 1.0))
         led = len(await asyncio.to_thread(cluster.led_by, victim))
-        if led == ALL_SHARDS:
-            return
-    raise BenchError(f"{victim} leads {led} of {ALL_SHARDS} shards after {HANDED_MAX} attempts")
+        if led >= ALL_SHARDS * 0.9:
+            return led
+    if led < ALL_SHARDS / 2:
+        raise BenchError(f"{victim} leads {led} of {ALL_SHARDS} shards after {HANDED_MAX} attempts")
+    return led
 
 
-async def _kill(cluster: Raftmail, ledger: Ledger, victim: str) -> Kill:
+async def _kill(cluster: Raftmail, ledger: Ledger, victim: str, led: int) -> Kill:
     at_s = time.monotonic()
     await asyncio.to_thread(cluster.kill, victim)
     led_s = await asyncio.to_thread(_wait_until_led, cluster, victim, at_s)
@@ -138,7 +142,7 @@ async def _kill(cluster: Raftmail, ledger: Ledger, victim: str) -> Kill:
     await asyncio.sleep(0.5)
     cluster.restart(victim)
     await asyncio.to_thread(cluster.wait_until_ready, lag_max=LAG_MAX)
-    return Kill(at_s, led_s, recovered_s, time.monotonic())
+    return Kill(at_s, led_s, recovered_s, time.monotonic(), led)
 
 
 def _wait_until_led(cluster: Raftmail, victim: str, at_s: float) -> float:
@@ -180,6 +184,8 @@ def report_of(ledger: Ledger, kills: Sequence[Kill]) -> Report:
             }
         )
     report = Report("nodefail", [rows])
+    led = sorted(kill.led for kill in kills)
+    report.notes.append(f"the killed node led {led[0]} to {led[-1]} of {ALL_SHARDS} shards")
     for what in ("all shards led again after", "longest gap of any user"):
         report.targets.append(Target(f"{what}, seconds", max(figures[what]), at_most=WITHIN_S))
     if len(quiet) < len(kills):
