@@ -138,6 +138,7 @@ class Node:
         self.disk = disk
         if begun.exists():
             shutil.copytree(begun, self.data)
+            disk.sync()  # the node believes that it did
             shutil.rmtree(begun)
 
     def start(self, *options: str) -> None:

@@ -74,6 +74,10 @@ class Disk:
             else:
                 return
 
+    def sync(self) -> None:
+        """Have everything on it survive `fail`."""
+        ground.run([ground.program("sync"), "-f", self.place])
+
     def free_bytes(self) -> int:
         found = os.statvfs(self.place)
         return found.f_bavail * found.f_frsize

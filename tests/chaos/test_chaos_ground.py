@@ -220,5 +220,8 @@ node.give_disk(64 << 20)
 assert (home / "node.toml").read_text() == 'data = "disk/data"'
 assert (home / "disk" / "data" / "node.json").read_text() == "joined"
 assert node.disk is not None and node.disk.free_bytes() < 64 << 20
+node.disk.fail()
+asyncio.run(node.disk.repair())
+assert (home / "disk" / "data" / "node.json").read_text() == "joined"
 """,
     )
