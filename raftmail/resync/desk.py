@@ -287,6 +287,11 @@ class Desk:
         frames, self._frames = self._frames, []
         return frames
 
+    @property
+    def has_finished(self) -> bool:
+        """Whether `take_finished` would give anything."""
+        return self.sink.has_finished
+
     def take_finished(self) -> tuple[int, int] | None:
         """Once after the records became whole: index and term to let the Raft group jump to."""
         return self.sink.take_finished()

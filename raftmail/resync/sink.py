@@ -247,6 +247,11 @@ class Sink:
         self._sent_bytes += sum(map(len, frames))
         return frames
 
+    @property
+    def has_finished(self) -> bool:
+        """Whether `take_finished` would give anything."""
+        return self._finished is not None
+
     def take_finished(self) -> tuple[int, int] | None:
         """Once after the records became whole: the index and term where the state machine stands
         now."""

@@ -108,8 +108,10 @@ class Recovery:
 
     @property
     def frozen(self) -> bool:
-        """Nothing may be applied, served, voted for or acknowledged now."""
-        return self.desk.holds
+        """Nothing may be applied, served, voted for or acknowledged now. Also from when the records are whole until the group has
+        jumped to where they stand: meanwhile the group would apply, from a log that is trimmed by what the records hold, what they hold
+        already."""
+        return self.desk.holds or self.desk.has_finished
 
     @property
     def unreadable(self) -> bool:

@@ -539,7 +539,7 @@ class Replica(ReplicaView):
             self._index_dirty_since = now
         since = self._index_dirty_since
         limits = self.limits
-        if since is None or now < self._index_retry_at or desk.holds:
+        if since is None or now < self._index_retry_at or self.recovery.frozen:
             return
         if (
             self.machine.dirty_requests < limits.index_commit_requests_max
