@@ -365,6 +365,7 @@ class Injector:
         if self.operator.may_lose(node):
             self.world.log(f"fault: {node.name} loses its disk, and replica {node.number}")
             self.world.reached["disks lost"] += 1
+            self.operator.judge.disk_lost(node)
             node.lose_disk()
 
     def _order_resync(self) -> None:

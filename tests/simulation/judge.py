@@ -5,6 +5,7 @@
 3. Nodes that have applied the same index have the same digest.
 4. When the first node applies an entry (only then it can be acknowledged), it is on the disks of a majority: if the power went
    everywhere now, a majority would come back with the log entry (or the index that has applied it) and the bodies that it names.
+   A disk that had it and was lost for good counts too: its replica may have said so before.
 5. What the index has committed, the journal has on the disk (unless it came by a resync that is about to end).
 6. Of two memberships in a row, one voter differs at most. Where its state machine stands, a node has the membership that is in force
    there. Who leads is a voter.
@@ -57,6 +58,8 @@ class Judge:
         self.rotten: set[tuple[int, bytes]] = set()
         """Replicas and bodies that were made to rot there: no fault of the replica's."""
         self.last: dict[str, tuple[int, int]] = {}
+        self.lost: dict[int, dict[int, int]] = {}
+        """Replicas whose disk was lost, and the terms of the entries that were on it."""
 
     # -- what the nodes tell
 
@@ -146,14 +149,32 @@ class Judge:
             bodies = [node.replica.blobs.get(digest) for digest in needed]
         except (CodecError, BlobMissing, BlobDamaged):
             return False
-        return self._is_majority(
+        holders = [
             n.number
             for n in self.nodes.values()
             if n.disk.has_stable("journal/", record)
             and all(
                 n.disk.has_stable("journal/", b) or n.disk.has_stable("blobs/", b) for b in bodies
             )
-        )
+        ]
+        return self._is_majority(holders + self._lost_with(index, term))
+
+    def disk_lost(self, node: SimNode) -> None:
+        """A disk is about to be lost. What was on it may have been acknowledged, and be committed on the strength of that a moment later:
+        then it was on the disks of a majority, of which a minority is lost."""
+        identity = Identity(CLUSTER_ID, SHARD, node.number)
+        limits = node.conditions.journal
+        try:
+            journal = Journal.open(
+                stable_copy(node.disk), "journal", identity, limits, create=False
+            )
+        except Exception:  # as in `_survives`
+            return
+        terms = range(journal.first_index, journal.last_index + 1)
+        self.lost[node.number] = {index: journal.term_of(index) for index in terms}
+
+    def _lost_with(self, index: int, term: int) -> list[int]:
+        return [replica for replica, terms in self.lost.items() if terms.get(index) == term]
 
     def possible_memberships(self) -> list[Membership]:
         """The newest that is committed, and those that may come to be."""
@@ -173,7 +194,7 @@ class Judge:
         holders = [
             n for n in self.nodes.values() if _survives(n, index, term, payload, self.rotten)
         ]
-        if not self._is_majority(n.number for n in holders):
+        if not self._is_majority([n.number for n in holders] + self._lost_with(index, term)):
             names = [n.name for n in holders]
             raise Broken(
                 f"entry {index} of term {term} is committed, and on the disks of {names} only"
