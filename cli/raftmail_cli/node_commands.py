@@ -30,7 +30,9 @@ if TYPE_CHECKING:
 # every other command starts in half the time.
 
 _FOLDER = click.Path(file_okay=False, path_type=Path)
-SHARDS = 16  # as `processes.SHARDS`, which is imported where it is needed
+SHARDS = 16
+"""Of `init`. Enough that five nodes have several each to lead; a replica that rests costs next to nothing."""
+
 REPLICAS = 3
 _READY_S = 60.0
 _WATCH_S = 0.2
@@ -264,7 +266,9 @@ def join_node(
     type=click.IntRange(1, 65533),
     help="Node i has this port + 10 i for peers, + 1 for clients, + 2 for LMTP  [default: 9000]",
 )
-@click.option("--shards", type=click.IntRange(1, 4096), help=f"  [default: {SHARDS}]")
+@click.option(
+    "--shards", type=click.IntRange(1, 4096), help="Parts that mail is kept in  [default: 1]"
+)
 @_workers_option
 @output_option
 @pass_settings

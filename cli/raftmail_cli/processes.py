@@ -32,8 +32,9 @@ from raftmail_cli.clusterfile import ClusterFile, NodeEntry
 from raftmail_cli.errors import CliError
 from raftmail_cli.session import JSON, Opener, Where
 
-SHARDS = 16
-"""Enough that five nodes have several each to lead; a replica that rests costs next to nothing."""
+SHARDS = 1
+"""On one machine, whose cores all nodes share, more shards only cost: what an entry of a log costs by itself is paid for fewer commands
+each. A cluster of machines begins with more (`raftmail init`), to be spread over those that come later."""
 
 STOP_S = 15.0
 """How long a node may take to stop in order before it is killed."""
@@ -57,7 +58,7 @@ def loopback_cluster(
 ) -> ClusterFile:
     """The cluster of a folder, made if the folder is empty or missing.
 
-    None takes what is there, or else 3 nodes of one worker from port 9000 with 16 shards. Raises `CliError`,
+    None takes what is there, or else 3 nodes of one worker from port 9000 with one shard. Raises `CliError`,
     also when what is there differs from what is asked for."""
     folder = folder.absolute()
     plans = _existing(folder, shards)
