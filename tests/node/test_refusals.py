@@ -150,12 +150,3 @@ def test_a_certificate_of_another_cluster_is_refused(used: Path, tmp_path: Path)
     code, text = _run(used)
     assert code == 1
     assert "certificate" in text
-
-
-def test_a_damaged_index_is_told_with_its_place(used: Path) -> None:
-    path = used / "data" / "shards" / "1" / "index" / "data.mdb"
-    path.write_bytes(b"\xff" * path.stat().st_size)
-    code, text = _run(used)
-    assert code == 1
-    assert "index" in text
-    assert "Traceback" not in text
