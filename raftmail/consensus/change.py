@@ -64,6 +64,8 @@ def _lacks(group: GroupView, replica: int) -> str:
     followers = group.followers
     if replica not in followers or not followers.is_connected(replica):
         return "is not connected"
+    if not followers.answers(replica):
+        return "has not answered lately"
     lag = group.last_index - group.match_index(replica)
     if lag > CAUGHT_UP_ENTRIES:
         return f"lacks {lag} entries"

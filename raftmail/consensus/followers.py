@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from raftmail.consensus import messages as m
-from raftmail.consensus.engine import Engine
+from raftmail.consensus.engine import Engine, clock
 from raftmail.consensus.journal import Entry, Journal
 from raftmail.consensus.messages import Kind
 
@@ -43,6 +43,7 @@ class _Follower:
     whole: bool = False
     sent_bytes: int = 0
     ticket_at: float = -1e18
+    heard_at: float = -1e18
     probing: bool = False
 
 
@@ -128,12 +129,18 @@ class Followers:
             follower.probing = False
             follower.whole = False
 
+    def answers(self, peer: int) -> bool:
+        """Of a leader: whether a follower was heard from within two heartbeats. A link is a node's: where a lost disk was replaced, it
+        is up while the replica that had that disk is gone for ever."""
+        return clock.now - self._all[peer].heard_at <= 2 * self._ticket_s
+
     def noted_whole(self, peer: int, success: int) -> None:
         """An answer to a heartbeat says whether the follower has every body; one to entries says nothing of it."""
         self._all[peer].whole = success == m.ACK_WHOLE
 
     def answered(self, peer: int, index: int) -> bool:
         """A follower answered a beat: it still has everything up to `index`. True: as was known."""
+        self._all[peer].heard_at = clock.now
         if self._engine.match_index(peer) == index and not self._all[peer].probing:
             self._engine.heard_from(peer)
             return True
@@ -144,6 +151,7 @@ class Followers:
         """A follower wants entries from `wanted` on; with `success` it has everything before on its disk."""
         engine = self._engine
         follower = self._all[peer]
+        follower.heard_at = clock.now
         before = engine.next_index(peer)
         engine.deliver(
             peer,

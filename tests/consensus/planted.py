@@ -398,6 +398,10 @@ FAULTS: dict[str, Fault] = {
         "a learner becomes a voter that lacks bodies",
         (change, "_lacks", "if followers.is_whole(replica) else", "if True else"),
     ),
+    "silence-unnoticed": _fault(
+        "a replica that does not answer any more counts as one that has everything",
+        (change, "_lacks", "if not followers.answers(replica):", "if False:"),
+    ),
     "removed-although-needed": _fault(
         "a voter is removed that alone has what was acknowledged",
         (group, "check_change", "if members.voters - new.voters.keys():", "if False:"),

@@ -377,6 +377,20 @@ def test_what_a_learner_said_on_an_older_link_is_not_believed() -> None:
     c.change(1, promoted)
 
 
+@fails_with("silence-unnoticed")
+def test_a_replica_that_is_silent_on_a_link_that_is_up_does_not_become_a_voter() -> None:
+    """Found by the simulator: the node had lost the learner's disk, was up again with a new replica, and the old one was promoted."""
+    c, learner = with_learner()
+    c.run(0.3)
+    c[learner].alive = False
+    c.run(0.5)
+    promoted = c.group(1).membership.promoted(learner)
+    assert refused(c, promoted) == f"replica {learner} has not answered lately"
+    c[learner].alive = True
+    c.run(0.3)
+    c.change(1, promoted)
+
+
 @fails_with("removed-although-needed")
 def test_a_voter_stays_while_those_that_would_be_left_lack_something() -> None:
     c = elected()

@@ -68,8 +68,11 @@ class Operator:
         for replica in now.learners:
             yield from 2 * [partial(self._promote, leader, replica)]
         removable = list(now.learners)
-        if len(now.voters) > max(2, self.voters_wanted - 1):
+        # As the operator of a real cluster: one is added before another is taken out, but for one that is lost.
+        if len(now.voters) > self.voters_wanted:
             removable += now.voters
+        elif len(now.voters) > 2:
+            removable += [replica for replica in now.voters if self.holder(replica) is None]
         for replica in removable:
             if self.holder(replica) is None or self.rng.random() < 0.3:
                 yield partial(self._remove, leader, replica)
