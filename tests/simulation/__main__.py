@@ -78,7 +78,7 @@ def main(arguments: list[str]) -> int:
 
 
 def loses_disks(seed: int, nodes: int) -> bool:
-    """Whether a seed is about losses after which the judge cannot yet tell well what a start would bring back."""
+    """Whether a seed is about losses or changes of members; findings of such seeds are open (docs/testing.md)."""
     faults = draw(random.Random(World(seed, verbose=False).rng.getrandbits(32)), nodes).faults
     return bool(faults.keys() & {"lose_disk", "lose_index", "members"})
 
