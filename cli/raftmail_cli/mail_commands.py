@@ -22,7 +22,9 @@ from raftmail.mail.summary import SummaryError, decode_summary, header_fields
 from raftmail.mail.uidset import UidSet
 from raftmail_cli.errors import CliError
 from raftmail_cli.output import Format, date, make_table, printable, printable_lines, show, size
+from raftmail_cli.quotas import SIZE_OR_DEFAULT, usage, usage_table
 from raftmail_cli.settings import Settings, common_options, pass_settings
+from raftmail_cli.watching import admin
 
 _LONE_LF = re.compile(rb"(?<!\r)\n")
 
@@ -113,13 +115,39 @@ def set_password(
 
 
 @user.command("list")
+@click.option("--usage", "with_usage", is_flag=True, help="With what each has, and the quota.")
 @common_options
 @pass_settings
-def list_users(settings: Settings) -> None:
+def list_users(settings: Settings, with_usage: bool) -> None:
     """List all users."""
+    if with_usage:
+        rows = list(usage(settings, ""))
+        show(settings.output, rows, lambda console: console.print(usage_table(rows)))
+        return
     with settings.connect() as session:
         users = list(session.users())
     show(settings.output, users, lambda console: console.print(printable_lines(users), end=""))
+
+
+@user.command("show")
+@click.argument("address")
+@common_options
+@pass_settings
+def show_user(settings: Settings, address: str) -> None:
+    """Show what a user has, and may have."""
+    row = admin(settings, "user", {"address": address})
+    show(settings.output, row, lambda console: console.print(usage_table([row])))
+
+
+@user.command("quota")
+@click.argument("address")
+@click.argument("limit", metavar="SIZE", type=SIZE_OR_DEFAULT)
+@common_options
+@pass_settings
+def set_quota(settings: Settings, address: str, limit: str) -> None:
+    """Limit what a user may keep to SIZE: 2G, 500M, or none; default leaves it to the domain. What is there already stays."""
+    row = admin(settings, "quota-set", {"address": address, "bytes": limit})
+    show(settings.output, row, lambda console: console.print(usage_table([row])))
 
 
 @user.command("remove")

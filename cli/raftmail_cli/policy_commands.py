@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 from rich.console import Console
 
-from raftmail_cli.output import make_table, printable, show
+from raftmail_cli.errors import CliError
+from raftmail_cli.output import make_table, printable, printable_lines, show, size
+from raftmail_cli.quotas import SIZE, quota, usage
 from raftmail_cli.session import JSON
 from raftmail_cli.settings import Settings, common_options, pass_settings
 from raftmail_cli.watching import admin
@@ -116,7 +120,7 @@ def place(settings: Settings, address: str, shard: int) -> None:
 
 @click.group()
 def domain() -> None:
-    """Domains: who gets mail for addresses that nobody has."""
+    """Domains: who gets mail for addresses that nobody has, and how much users may keep."""
 
 
 @domain.command("list")
@@ -125,19 +129,70 @@ def domain() -> None:
 def list_domains(settings: Settings) -> None:
     """Show the domains that were set."""
     answer = admin(settings, "domains", {})
-    rows = [(one["name"], one["catch_all"] or "-") for one in answer["domains"]]
-    show(settings.output, answer, lambda c: c.print(make_table(("domain", "catch-all"), rows)))
+    rows = [
+        (one["name"], quota(one["quota_bytes"]), one["catch_all"] or "-")
+        for one in answer["domains"]
+    ]
+    columns = ("domain", "quota", "catch-all")
+    show(settings.output, answer, lambda c: c.print(make_table(columns, rows, right=("quota",))))
+
+
+@domain.command("show")
+@click.argument("name")
+@common_options
+@pass_settings
+def show_domain(settings: Settings, name: str) -> None:
+    """Show what was set for a domain, and what its users have."""
+    set_for = [one for one in admin(settings, "domains", {})["domains"] if one["name"] == name]
+    users = list(usage(settings, name))
+    if not set_for and not users:
+        raise CliError(f"there is no domain {name}, and no user in it")
+    silent = [one["address"] for one in users if one["used_bytes"] is None]
+    answer: dict[str, Any] = {
+        "name": name,
+        "catch_all": set_for[0]["catch_all"] if set_for else "",
+        "quota_bytes": set_for[0]["quota_bytes"] if set_for else 0,
+        "users": len(users),
+        "messages": sum(one["messages"] or 0 for one in users),
+        "used_bytes": sum(one["used_bytes"] or 0 for one in users),
+        "unknown": silent,
+    }
+    text = (
+        f"{name}: {len(users)} user{'' if len(users) == 1 else 's'}, {answer['messages']} messages, {size(answer['used_bytes'])}.\n"
+        f"Quota of each user: {quota(answer['quota_bytes'])}.\n"
+        f"Catch-all: {answer['catch_all'] or '-'}."
+    )
+    if silent:
+        text += (
+            f"\nWithout {len(silent)} users whose shard does not answer: {', '.join(silent[:3])}"
+        )
+    show(
+        settings.output,
+        answer,
+        lambda console: console.print(printable_lines(text.split("\n")), end=""),
+    )
 
 
 @domain.command("set")
 @click.argument("name")
-@click.option("--catch-all", default="", help="The address that gets what nobody has.")
+@click.option("--catch-all", help='The address that gets what nobody has; "" is nobody.')
+@click.option(
+    "--quota", "limit", type=SIZE, help="Of each user who has none of the own: 2G, 500M, none."
+)
 @common_options
 @pass_settings
-def set_domain(settings: Settings, name: str, catch_all: str) -> None:
-    """Set what is done with mail for NAME that no user or alias has."""
-    answer = admin(settings, "domain-set", {"name": name, "catch_all": catch_all})
-    text = f"{name}: " + (f"{catch_all} gets what nobody has." if catch_all else "no catch-all.")
+def set_domain(settings: Settings, name: str, catch_all: str | None, limit: str | None) -> None:
+    """Set what is done with mail for NAME that no user or alias has, and how much each of its users may keep. What is not given
+    stays as it is."""
+    asked = {"name": name}
+    if catch_all is not None:
+        asked["catch_all"] = catch_all
+    if limit is not None:
+        asked["quota"] = limit
+    answer = admin(settings, "domain-set", asked)
+    whose = answer["catch_all"]
+    text = f"{name}: " + (f"{whose} gets what nobody has; " if whose else "no catch-all; ")
+    text += f"quota of each user: {quota(answer['quota_bytes'])}."
     show(settings.output, answer, lambda console: console.print(printable(text)))
 
 

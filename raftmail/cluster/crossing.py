@@ -111,7 +111,8 @@ def _half(command: Copy, messages: Sequence[MessageInfo]) -> CopyIn:
         for m in messages
     )
     uids = UidSet.from_uids(m.uid for m in messages)
-    return CopyIn(to.user, new, command.uidvalidity_seed, to, uids)
+    seed, quota_bytes = command.uidvalidity_seed, command.quota_bytes
+    return CopyIn(to.user, new, seed, to, uids, quota_bytes=quota_bytes)
 
 
 def _messages(command: Copy) -> Generator[Need, Any, tuple[MessageInfo, ...]]:

@@ -10,6 +10,7 @@
 | `domain/NAME` | `Domain` |
 | `alias/ADDRESS` | `Alias` |
 | `user-shard/ADDRESS` | `UserShard` |
+| `quota/ADDRESS` | `Quota` |
 | `invite/ID` | `Invite` |
 | `operation/ID` | `Operation` |
 | `recovered/NUMBER` | `Recovered` |
@@ -171,10 +172,12 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Domain:
-    """A domain that mail is taken for. `catch_all` gets what no user or alias has ("": nobody)."""
+    """A domain that mail is taken for. `catch_all` gets what no user or alias has ("": nobody); `quota_bytes` is the limit of each
+    of its users who has none of the own (0: none)."""
 
     name: str
     catch_all: str = ""
+    quota_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +192,14 @@ class UserShard:
 
     address: str
     shard: int
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """How large all messages of a user may be together; 0: as large as they like, whatever the domain says."""
+
+    address: str
+    bytes_max: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,6 +247,7 @@ Record: TypeAlias = (
     | Domain
     | Alias
     | UserShard
+    | Quota
     | Invite
     | Operation
     | Recovered
@@ -249,6 +261,7 @@ _KINDS: dict[str, type[Any]] = {
     "domain": Domain,
     "alias": Alias,
     "user-shard": UserShard,
+    "quota": Quota,
     "invite": Invite,
     "operation": Operation,
     "recovered": Recovered,

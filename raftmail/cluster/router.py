@@ -133,6 +133,9 @@ class Router:
     def shard_of(self, user: str) -> int:
         return self.view.shard_of(user)
 
+    def quota_of(self, user: str) -> int:
+        return self.view.quota_of(user)
+
     def submit(
         self,
         shard: int,

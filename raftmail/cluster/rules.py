@@ -29,6 +29,7 @@ from raftmail.cluster.records import (
     Node,
     NodeState,
     Pool,
+    Quota,
     Record,
     Rule,
     RuleState,
@@ -241,18 +242,30 @@ def place_user(state: ClusterState, address: str, number: int, *, exists: bool) 
     return change_of(state, [UserShard(address, number)], by=[key_of(shard)])
 
 
-def forget_user(state: ClusterState, address: str) -> Change | None:
-    """What is to be written after a user was removed and purged; None: nothing is known of this one."""
-    pin = state.find(UserShard, address)
-    return None if pin is None else change_of(state, [], [key_of(pin)])
+def set_quota(state: ClusterState, address: str, bytes_max: int | None) -> Change:
+    """Limit the size of all messages of a user: 0 is no limit, whatever the domain says, and None leaves it to the domain. Raises
+    `Refused`."""
+    address = _address(address)
+    found = state.find(Quota, address)
+    if found is None if bytes_max is None else found == Quota(address, bytes_max):
+        raise Refused(f"the quota of {address} is just that already")
+    if bytes_max is None:
+        return change_of(state, [], [key_for(Quota, address)])
+    return change_of(state, [Quota(address, bytes_max)])
 
 
-def set_domain(state: ClusterState, domain: Domain) -> Change:
-    """Take mail for a domain, or change how. Raises `Refused`."""
-    name = _domain(domain.name)
-    catch_all = _address(domain.catch_all) if domain.catch_all else ""
-    made = replace(domain, name=name, catch_all=catch_all)
-    if state.find(Domain, name) == made:
+def set_domain(
+    state: ClusterState, name: str, catch_all: str | None = None, quota_bytes: int | None = None
+) -> Change:
+    """Take mail for a domain, or change how; what is None stays as it is. Raises `Refused`."""
+    name = _domain(name)
+    found = state.find(Domain, name)
+    made = found or Domain(name)
+    if catch_all is not None:
+        made = replace(made, catch_all=_address(catch_all) if catch_all else "")
+    if quota_bytes is not None:
+        made = replace(made, quota_bytes=quota_bytes)
+    if found == made:
         raise Refused(f"the domain {name} is just that already")
     return change_of(state, [made])
 

@@ -29,6 +29,7 @@ from raftmail.cluster.records import (
     Node,
     NodeState,
     Pool,
+    Quota,
     Record,
     Replica,
     ReplicaState,
@@ -149,6 +150,20 @@ class ClusterState:
                 name = rule.previous if rule.state is RuleState.PINNING else rule.pool
         shards: tuple[int, ...] = self.tables[Pool][key_for(Pool, name)].shards
         return shards[hash_of(user) % len(shards)]
+
+    def quota_of(self, user: str) -> int:
+        """How many bytes all messages of a user may have together: the own limit, or that of the domain; 0 is none."""
+        own = self.tables.get(Quota)
+        if own:
+            found = own.get(key_for(Quota, user))
+            if found is not None:
+                return int(found.bytes_max)
+        domains = self.tables.get(Domain)
+        if domains:
+            domain = domains.get(key_for(Domain, user.rpartition("@")[2]))
+            if domain is not None:
+                return int(domain.quota_bytes)
+        return 0
 
     def may_add_users(self, domain: str) -> bool:
         """Whether users can be made in a domain now: not while its rule is being changed."""

@@ -31,6 +31,9 @@ class View(Protocol):
     def shard_of(self, user: str) -> int:
         """The shard that holds a user's mail."""
 
+    def quota_of(self, user: str) -> int:
+        """How many bytes all messages of a user may have together; 0: there is no limit."""
+
     def delivered_to(self, address: str) -> Sequence[str]:
         """The addresses that mail for an address goes to: itself, when it is no alias."""
 

@@ -179,7 +179,7 @@ def command_of(raw: Raw) -> c.Command:
     reader = _FROM_RAW.get(kind)
     if reader is None:
         raise CodecError(f"no command has the kind {kind}")
-    if len(raw) != reader.length:
+    if not reader.length <= len(raw) <= reader.length + reader.optional:
         raise CodecError(f"{reader.name} has {reader.length - 4} fields, not {len(raw) - 4}")
     try:
         command = reader.read(*raw[4:])
@@ -329,11 +329,13 @@ def _message_raw(x: c.NewMessage) -> Raw:
 
 
 def _save_raw(x: c.Save) -> Raw:
-    return (SAVE, x.user, [_message_raw(message) for message in x.messages], x.uidvalidity_seed)
+    messages = [_message_raw(message) for message in x.messages]
+    raw = (SAVE, x.user, messages, x.uidvalidity_seed)
+    return (*raw, x.quotas) if x.quotas else raw
 
 
 def _copy_raw(x: c.Copy) -> Raw:
-    return (
+    raw = (
         COPY,
         x.user,
         x.mailbox,
@@ -343,11 +345,12 @@ def _copy_raw(x: c.Copy) -> Raw:
         x.move,
         x.guids,
     )
+    return (*raw, x.quota_bytes) if x.quota_bytes else raw
 
 
 def _copy_in_raw(x: c.CopyIn) -> Raw:
     # It begins like a Save, of which it is one that tells where the messages come from.
-    return (
+    raw = (
         COPY_IN,
         x.user,
         [_message_raw(message) for message in x.messages],
@@ -357,6 +360,7 @@ def _copy_in_raw(x: c.CopyIn) -> Raw:
         x.refused_code,
         x.refused_text,
     )
+    return (*raw, x.quota_bytes) if x.quota_bytes else raw
 
 
 def _create_raw(x: c.CreateMailbox) -> Raw:
@@ -404,22 +408,38 @@ def _read_message(raw: object) -> c.NewMessage:
     return c.NewMessage(targets, *values[1:])
 
 
-def _read_save(user: Any, messages: Any, seed: Any) -> c.Save:
-    return c.Save(user, tuple(_read_message(m) for m in _array("messages", messages)), seed)
+def _read_save(user: Any, messages: Any, seed: Any, quotas: Any = ()) -> c.Save:
+    read = tuple(_read_message(m) for m in _array("messages", messages))
+    return c.Save(user, read, seed, quotas)
 
 
 def _read_copy(
-    user: Any, mailbox: Any, uids: Any, target: Any, seed: Any, move: Any, guids: Any
+    user: Any,
+    mailbox: Any,
+    uids: Any,
+    target: Any,
+    seed: Any,
+    move: Any,
+    guids: Any,
+    quota: Any = 0,
 ) -> c.Copy:
     wanted = UidSet.from_wire(uids)
-    return c.Copy(user, mailbox, wanted, _read_target(target), seed, move, guids)
+    return c.Copy(user, mailbox, wanted, _read_target(target), seed, move, guids, quota)
 
 
 def _read_copy_in(
-    user: Any, messages: Any, seed: Any, target: Any, uids: Any, code: Any, text: Any
+    user: Any,
+    messages: Any,
+    seed: Any,
+    target: Any,
+    uids: Any,
+    code: Any,
+    text: Any,
+    quota: Any = 0,
 ) -> c.CopyIn:
     read = tuple(_read_message(m) for m in _array("messages", messages))
-    return c.CopyIn(user, read, seed, _read_target(target), UidSet.from_wire(uids), code, text)
+    wanted = UidSet.from_wire(uids)
+    return c.CopyIn(user, read, seed, _read_target(target), wanted, code, text, quota)
 
 
 def _read_expunge(user: Any, mailbox: Any, uids: Any, only_deleted: Any) -> c.Expunge:
@@ -437,9 +457,12 @@ def _read_store(user: Any, mailbox: Any, uids: Any, mode: Any, flags: Any, since
 
 @dataclass(frozen=True, slots=True)
 class _Reader:
+    """`optional` fields at the end are left out when they have nothing to say."""
+
     name: str
     length: int
     read: Callable[..., c.Command]
+    optional: int = 0
 
 
 _FROM_RAW: dict[int, _Reader] = {
@@ -447,13 +470,13 @@ _FROM_RAW: dict[int, _Reader] = {
     DELETE: _Reader("DeleteMailbox", 6, c.DeleteMailbox),
     RENAME: _Reader("RenameMailbox", 9, c.RenameMailbox),
     SUBSCRIBE: _Reader("Subscribe", 7, c.Subscribe),
-    SAVE: _Reader("Save", 7, _read_save),
-    COPY: _Reader("Copy", 11, _read_copy),
+    SAVE: _Reader("Save", 7, _read_save, 1),
+    COPY: _Reader("Copy", 11, _read_copy, 1),
     EXPUNGE: _Reader("Expunge", 8, _read_expunge),
     STORE: _Reader("Store", 10, _read_store),
     PUT_USER: _Reader("PutUser", 7, c.PutUser),
     REMOVE_USER: _Reader("RemoveUser", 5, c.RemoveUser),
     PURGE_USER: _Reader("PurgeUser", 5, c.PurgeUser),
-    COPY_IN: _Reader("CopyIn", 11, _read_copy_in),
+    COPY_IN: _Reader("CopyIn", 11, _read_copy_in, 1),
     CONFIGURE: _Reader("Configure", 6, c.Configure),
 }

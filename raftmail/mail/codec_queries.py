@@ -50,7 +50,7 @@ def validate_query(query: q.Query) -> None:
     if not isinstance(query, tuple(_TO_RAW)):
         raise ValueError(f"query: {type(query).__name__} is no query")
     check_user("user", query.user)
-    if isinstance(query, q.ListMailboxes | q.ListSubscriptions):
+    if isinstance(query, q.ListMailboxes | q.ListSubscriptions | q.GetUsage):
         return
     check_ref("mailbox", query.mailbox)
     if isinstance(query, q.FetchMessages):
@@ -111,6 +111,7 @@ _TO_RAW: dict[type, Callable[[Any], Raw]] = {
     q.GetUser: lambda x: (8, x.address),
     q.GetConfiguration: lambda x: (9, x.since, x.floor),
     q.MissingBodies: lambda x: (10, x.user, x.hashes),
+    q.GetUsage: lambda x: (11, x.user),
 }
 
 
@@ -131,13 +132,24 @@ _FROM_RAW: dict[int, Callable[..., q.Query]] = {
     8: q.GetUser,
     9: q.GetConfiguration,
     10: q.MissingBodies,
+    11: q.GetUsage,
 }
 
 # Answers
 
-_NONE, _MAILBOX, _PAGE, _USER, _UIDS, _BODY, _MAILBOXES, _NAMES, _NOTHING, _CONFIGURATION = range(
-    10
-)
+(
+    _NONE,
+    _MAILBOX,
+    _PAGE,
+    _USER,
+    _UIDS,
+    _BODY,
+    _MAILBOXES,
+    _NAMES,
+    _NOTHING,
+    _CONFIGURATION,
+    _USAGE,
+) = range(11)
 
 
 def encode_answer(answer: q.Answer) -> bytes:
@@ -167,6 +179,8 @@ def _answer_raw(answer: q.Answer) -> Raw:
     if isinstance(answer, q.Configuration):
         fields = (answer.revision, answer.records, answer.whole, answer.floor, answer.more)
         return (_CONFIGURATION, fields)
+    if isinstance(answer, q.Usage):
+        return (_USAGE, (answer.messages, answer.size_bytes))
     if isinstance(answer, UidSet):
         return (_UIDS, answer.to_wire())
     if isinstance(answer, bytes):
@@ -203,6 +217,10 @@ def _read_answer(kind: int, value: Any = None) -> q.Answer:
         return q.UserInfo(address, password_hash)
     if kind == _CONFIGURATION:
         return _read_configuration(*values)
+    if kind == _USAGE:
+        for number in values:
+            check_int("usage", number, 0, NUMBER_MAX)
+        return q.Usage(*values)
     if not values:
         raise ValueError("an empty list has a kind of its own")
     if kind == _NAMES:

@@ -90,11 +90,15 @@ class NewMessage:
 
 @dataclass(frozen=True, slots=True)
 class Save:
-    """Save messages, all or none (one for APPEND and delivery, several for MULTIAPPEND)."""
+    """Save messages, all or none (one for APPEND and delivery, several for MULTIAPPEND).
+
+    `quotas` are the limits of those of the targets' users who have one, in bytes of all their messages: the whole is refused
+    (OVERQUOTA) when it would bring one of them above the own limit."""
 
     user: str
     messages: tuple[NewMessage, ...]
     uidvalidity_seed: int
+    quotas: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +106,8 @@ class Copy:
     """Copy (or with `move`, move) messages by source UID; no body is moved, GUID and received date stay.
 
     UIDs that do not exist are passed over (RFC 9051 section 6.4.7). `guids`, if not empty, has one GUID for each existing UID of
-    `uids` in ascending order as the caller knows them: a difference refuses the whole command (GUIDMISMATCH)."""
+    `uids` in ascending order as the caller knows them: a difference refuses the whole command (GUIDMISMATCH). `quota_bytes` is the
+    limit of the target's user (0: none), which a move within the own mailboxes does not meet."""
 
     user: str
     mailbox: MailboxRef
@@ -111,6 +116,7 @@ class Copy:
     uidvalidity_seed: int
     move: bool = False
     guids: tuple[bytes, ...] = ()
+    quota_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +133,7 @@ class CopyIn:
     source_uids: UidSet
     refused_code: str = ""
     refused_text: str = ""
+    quota_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

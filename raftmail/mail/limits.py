@@ -165,6 +165,15 @@ def _save(x: c.Save) -> None:
     if not 1 <= len(x.messages) <= MESSAGES_MAX:
         raise ValueError(f"messages: from 1 to {MESSAGES_MAX} of them, not {len(x.messages)}")
     _messages(x.messages)
+    _is("quotas", x.quotas, tuple)
+    if len(x.quotas) > SAVED_MAX:
+        raise ValueError(f"quotas: at most {SAVED_MAX}, not {len(x.quotas)}")
+    for quota in x.quotas:
+        _is("quotas", quota, tuple)
+        if len(quota) != 2:
+            raise ValueError("quotas: pairs")
+        check_user("quotas", quota[0])
+        check_int("quotas", quota[1], 1, NUMBER_MAX)
 
 
 def _messages(messages: tuple[c.NewMessage, ...]) -> None:
@@ -204,6 +213,7 @@ def _copy(x: c.Copy) -> None:
         raise ValueError(f"guids: at most {GUIDS_MAX}, not {len(x.guids)}")
     for guid in x.guids:
         check_bytes("guids", guid, GUID_BYTES)
+    check_int("quota_bytes", x.quota_bytes, 0, NUMBER_MAX)
 
 
 def _copy_in(x: c.CopyIn) -> None:
@@ -225,6 +235,7 @@ def _copy_in(x: c.CopyIn) -> None:
     _is("refused_text", x.refused_text, str)
     if x.refused_code and (x.messages or x.refused_code not in _REFUSALS):
         raise ValueError("refused_code: a code, and no messages")
+    check_int("quota_bytes", x.quota_bytes, 0, NUMBER_MAX)
 
 
 def _expunge(x: c.Expunge) -> None:

@@ -67,6 +67,13 @@ class MissingBodies:
 
 
 @dataclass(frozen=True, slots=True)
+class GetUsage:
+    """What all messages of a user are together. Answer: Usage; nothing of a user who has no mailbox."""
+
+    user: str
+
+
+@dataclass(frozen=True, slots=True)
 class ListSubscriptions:
     """Answer: tuple[str, ...], ordered."""
 
@@ -109,6 +116,7 @@ Query: TypeAlias = (
     | GetUser
     | GetConfiguration
     | MissingBodies
+    | GetUsage
 )
 
 
@@ -157,6 +165,14 @@ class UserInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class Usage:
+    """`size_bytes` is what a quota limits: the messages as they were saved, each mailbox's for itself."""
+
+    messages: int
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Configuration:
     """Records of the cluster's configuration in the order of their revisions: (key, revision, value), None for one that was
     taken away.
@@ -177,6 +193,7 @@ Answer: TypeAlias = (
     | MessagePage
     | UserInfo
     | Configuration
+    | Usage
     | UidSet
     | bytes
     | tuple[MailboxInfo, ...]

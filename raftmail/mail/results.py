@@ -16,6 +16,7 @@ class Code(StrEnum):
     ALREADYEXISTS = "ALREADYEXISTS"
     CANNOT = "CANNOT"
     LIMIT = "LIMIT"
+    OVERQUOTA = "OVERQUOTA"  # the user's messages would be larger together than the user's quota
     CONFLICT = (
         "CONFLICT"  # a record that the command expected to be at a revision is at another one
     )

@@ -71,5 +71,8 @@ class Service(Protocol):
     def shard_of(self, user: str) -> int:
         """The shard that holds a user's mail. Users themselves are in shard 0."""
 
+    def quota_of(self, user: str) -> int:
+        """How many bytes all messages of a user may have together, as commands that add some must say; 0: there is no limit."""
+
     async def admin(self, what: str, arguments: Mapping[str, str]) -> JSON:
         """Operators' calls: "status", "transfer", "verify", "log". Raises `Unavailable`, or ValueError for bad arguments."""

@@ -132,7 +132,7 @@ class Delivery:
         digest, summary = _read(message)
         guid = os.urandom(16)
         self.router.execute_soon(
-            _save(envelope, address, (_user(address),), digest, len(message), summary, guid),
+            self._save(envelope, address, (_user(address),), digest, len(message), summary, guid),
             ((digest, message),),
             self.deadline_s,
             lambda outcome: done([_verdict(outcome)]),
@@ -162,40 +162,52 @@ class Delivery:
             by_shard.setdefault(self.router.shard_of(user), []).append(user)
         guid = os.urandom(16)
         verdicts: list[Verdict] = []
-        for some in by_shard.values():
-            command = _save(envelope, address, some, digest, len(message), summary, guid)
+        groups = list(by_shard.values())
+        while groups:
+            some = groups.pop(0)
+            command = self._save(envelope, address, some, digest, len(message), summary, guid)
             try:
                 executed = await self.router.execute(
                     command, blobs=((digest, message),), deadline_s=self.deadline_s
                 )
             except Unavailable as e:
                 verdicts.append(_later(e.failure))
+                continue
+            if len(some) > 1 and _is_over_quota(executed):
+                groups += [[one] for one in some]  # those who have room shall get it
             else:
                 verdicts.append(_verdict(executed))
         return next((verdict for verdict in verdicts if not verdict.is_positive), _DELIVERED)
 
+    def _save(
+        self,
+        envelope: Envelope,
+        address: Address,
+        users: Sequence[str],
+        digest: bytes,
+        size_bytes: int,
+        summary: bytes,
+        guid: bytes,
+    ) -> Save:
+        """A message for users of one shard, all or none."""
+        received_s = envelope.received_unix_s
+        message = NewMessage(
+            tuple([_target(user, address.detail) for user in users]),
+            digest,
+            size_bytes,
+            guid,
+            int(received_s * 1_000_000),
+            (),
+            summary,
+        )
+        quota_of = self.router.quota_of
+        quotas = tuple([(user, limit) for user in users if (limit := quota_of(user))])
+        return Save(users[0], (message,), int(received_s), quotas)
 
-def _save(
-    envelope: Envelope,
-    address: Address,
-    users: Sequence[str],
-    digest: bytes,
-    size_bytes: int,
-    summary: bytes,
-    guid: bytes,
-) -> Save:
-    """A message for users of one shard, all or none."""
-    received_s = envelope.received_unix_s
-    message = NewMessage(
-        tuple([_target(user, address.detail) for user in users]),
-        digest,
-        size_bytes,
-        guid,
-        int(received_s * 1_000_000),
-        (),
-        summary,
-    )
-    return Save(users[0], (message,), int(received_s))
+
+def _is_over_quota(executed: Executed) -> bool:
+    result = executed.result
+    return isinstance(result, Refused) and result.code is Code.OVERQUOTA
 
 
 def _verdict(outcome: Executed | Failure) -> Verdict:
@@ -203,7 +215,7 @@ def _verdict(outcome: Executed | Failure) -> Verdict:
         return _later(outcome)
     result = outcome.result
     if isinstance(result, Refused):
-        if result.code is Code.LIMIT:
+        if result.code in (Code.LIMIT, Code.OVERQUOTA):
             return Verdict(552, "5.2.2", _ascii(result.text))
         return Verdict.try_later(_ascii(result.text))
     return _DELIVERED

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from raftmail.cluster import rules
 from raftmail.cluster.changes import Change, Refused
 from raftmail.cluster.masters import BALANCED
-from raftmail.cluster.records import Alias, Domain, Pool, Rule
+from raftmail.cluster.records import Alias, Domain, Pool, Quota, Rule
 from raftmail.cluster.router import Router
 from raftmail.cluster.state import ClusterState
+from raftmail.mail.limits import NUMBER_MAX
 from raftmail.mail.names import user_address
-from raftmail.mail.queries import GetUser
-from raftmail.mail.service import JSON
+from raftmail.mail.queries import GetUsage, GetUser, ListUsers, Usage
+from raftmail.mail.service import JSON, Unavailable
 from raftmail.node.desk import Desk
 from raftmail.node.following import Following
 
@@ -23,6 +26,9 @@ Handler = Callable[[Arguments, float], Awaitable[JSON]]
 
 ALIASES_MAX = 10_000
 """Aliases in one answer."""
+
+USERS_MAX = 200
+"""Users that are looked at for one answer, and asked for in their shards all at once."""
 
 
 @dataclass(slots=True)
@@ -47,6 +53,9 @@ class Policies:
             "alias-set": self._set_alias,
             "alias-remove": self._remove_alias,
             "place": self._place,
+            "quota-set": self._set_quota,
+            "users": self._users,
+            "user": self._user,
         }
 
     async def _newest(self, deadline: float) -> ClusterState:
@@ -105,17 +114,79 @@ class Policies:
     async def _domains(self, arguments: Arguments, deadline: float) -> JSON:
         state = await self._newest(deadline)
         found = sorted(state.table(Domain).values(), key=lambda one: one.name)
-        return {"domains": [{"name": one.name, "catch_all": one.catch_all} for one in found]}
+        return {"domains": [_domain_row(one) for one in found]}
 
     async def _set_domain(self, arguments: Arguments, deadline: float) -> JSON:
-        made = Domain(arguments.get("name", ""), arguments.get("catch_all", ""))
-        await self._make(lambda s: rules.set_domain(s, made), deadline)
-        return {"name": made.name, "catch_all": made.catch_all}
+        name, catch_all = arguments.get("name", ""), arguments.get("catch_all")
+        quota_bytes = None
+        if "quota" in arguments:
+            quota_bytes = _size(arguments, "quota", allowed="none")
+        state = await self._make(
+            lambda s: rules.set_domain(s, name, catch_all, quota_bytes), deadline
+        )
+        return _domain_row(state.find(Domain, name.lower()) or Domain(name))
 
     async def _remove_domain(self, arguments: Arguments, deadline: float) -> JSON:
         name = arguments.get("name", "")
         await self._make(lambda s: rules.remove_domain(s, name), deadline)
         return {"name": name}
+
+    # -- quotas --------------------------------------------------------------------------------------
+
+    async def _set_quota(self, arguments: Arguments, deadline: float) -> JSON:
+        """`bytes` is a number, `none` (no limit), or `default` (that of the domain)."""
+        address = user_address(arguments.get("address", ""))
+        default = arguments.get("bytes") == "default"
+        bytes_max = None if default else _size(arguments, "bytes", allowed="none or default")
+        left_s = deadline - self.router.clock()
+        # Who is no user any more can still have the quota taken away.
+        if not default and await self.router.query(GetUser(address), deadline_s=left_s) is None:
+            raise ValueError(f"there is no user {address}")
+        state = await self._make(lambda s: rules.set_quota(s, address, bytes_max), deadline)
+        return await self._user_row(state, address, deadline)
+
+    async def _user(self, arguments: Arguments, deadline: float) -> JSON:
+        address = user_address(arguments.get("address", ""))
+        state = await self._newest(deadline)
+        left_s = deadline - self.router.clock()
+        if await self.router.query(GetUser(address), deadline_s=left_s) is None:
+            raise ValueError(f"there is no user {address}")
+        return await self._user_row(state, address, deadline)
+
+    async def _users(self, arguments: Arguments, deadline: float) -> JSON:
+        """Users after an address, in order, with what they have; only those of a domain, if one is named. `after` of the answer is
+        what to go on with, "" at the end."""
+        after, domain = arguments.get("after", ""), arguments.get("domain", "").lower()
+        state = await self._newest(deadline)
+        left_s = deadline - self.router.clock()
+        found = await self.router.query(ListUsers(after, USERS_MAX), deadline_s=left_s)
+        assert isinstance(found, tuple)
+        names = [one for one in found if isinstance(one, str)]
+        rows = await asyncio.gather(
+            *[
+                self._user_row(state, one, deadline)
+                for one in names
+                if not domain or one.endswith("@" + domain)
+            ]
+        )
+        return {"users": rows, "after": names[-1] if len(names) == USERS_MAX else ""}
+
+    async def _user_row(self, state: ClusterState, address: str, deadline: float) -> dict[str, Any]:
+        """`used_bytes` and `messages` are None while the user's shard does not answer."""
+        usage: Usage | None = None
+        with suppress(Unavailable):
+            left_s = deadline - self.router.clock()
+            answer = await self.router.query(GetUsage(address), deadline_s=left_s)
+            assert isinstance(answer, Usage)
+            usage = answer
+        return {
+            "address": address,
+            "shard": state.shard_of(address),
+            "quota_bytes": state.quota_of(address),
+            "own_quota": state.find(Quota, address) is not None,
+            "used_bytes": None if usage is None else usage.size_bytes,
+            "messages": None if usage is None else usage.messages,
+        }
 
     async def _aliases(self, arguments: Arguments, deadline: float) -> JSON:
         """Those of a domain, or all; in order, after an address."""
@@ -137,6 +208,14 @@ class Policies:
         address = arguments.get("address", "")
         await self._make(lambda s: rules.remove_alias(s, address), deadline)
         return {"address": address}
+
+
+def _domain_row(domain: Domain) -> dict[str, Any]:
+    return {
+        "name": domain.name,
+        "catch_all": domain.catch_all,
+        "quota_bytes": domain.quota_bytes,
+    }
 
 
 def pool_row(pool: Pool) -> dict[str, Any]:
@@ -164,6 +243,16 @@ def _rule_row(state: ClusterState, domain: str) -> dict[str, Any]:
 
 def _names(arguments: Arguments, name: str) -> tuple[str, ...]:
     return tuple(one.strip() for one in arguments.get(name, "").split(",") if one.strip())
+
+
+def _size(arguments: Arguments, name: str, *, allowed: str) -> int:
+    """Bytes, or 0 for `none`."""
+    text = arguments.get(name, "")
+    if text == "none":
+        return 0
+    if not text.isascii() or not text.isdigit() or not 0 < int(text[:20]) <= NUMBER_MAX:
+        raise ValueError(f"{name}: a number of bytes from 1 on, {allowed}, not {text!r}")
+    return int(text)
 
 
 def _number(arguments: Arguments, name: str, default: int) -> int:

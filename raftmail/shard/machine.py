@@ -229,7 +229,7 @@ class Machine:
         `abort` helps."""
         self.index.commit(sync)
         if self.index.mailboxes.trim():
-            self._state.refs.clear()
+            self._state.forget_all()
         self._state.rows_changed = 0
         self.dirty_requests = 0
         self._payload_bytes = 0

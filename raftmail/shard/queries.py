@@ -31,6 +31,9 @@ def answer(state: State, query: q.Query) -> q.Answer:
         return configuration.changes(state, query)
     if isinstance(query, q.ListMailboxes):
         return tuple(info_of(state, mailbox) for mailbox in index.mailboxes.of(query.user))
+    if isinstance(query, q.GetUsage):
+        owned = state.owned(query.user)
+        return q.Usage(sum(m.messages for m in owned), sum(m.size_bytes for m in owned))
     if isinstance(query, q.ListSubscriptions):
         return tuple(index.subscriptions.of(query.user))
     if isinstance(query, q.MissingBodies):

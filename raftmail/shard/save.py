@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Set
 from zlib import crc32
 
@@ -12,6 +13,7 @@ from raftmail.mail.limits import (
     DIGEST_BYTES,
     GUID_BYTES,
     MESSAGES_MAX,
+    NUMBER_MAX,
     RECEIVED_US_MAX,
     SAVED_MAX,
     SIZE_BYTES_MAX,
@@ -36,15 +38,17 @@ class SaveCommand:
     def execute(self, raw: Raw, blobs: Set[bytes]) -> Raw:
         """The result. `blobs` are the bodies that the entry says the replicas hold. Raises
         `Refusal`."""
-        if len(raw) != 7:
+        if not 7 <= len(raw) <= 8:
             bad(raw)
-        user, messages, seed = raw[4:]
+        user, messages, seed = raw[4:7]
+        quotas = raw[7] if len(raw) > 7 else ()
         if (
             type(user) is not str
             or type(messages) is not tuple
             or not 0 < len(messages) <= MESSAGES_MAX
             or type(seed) is not int
             or not 0 <= seed <= UIDVALIDITY_MAX
+            or (quotas != () and not _are_quotas(quotas))
         ):
             bad(raw)
         state = self._state
@@ -101,6 +105,13 @@ class SaveCommand:
             bad(raw)
         if with_keywords:
             _check_keywords(plan)
+        if quotas:
+            more = Counter[str]()
+            for _, owner, _, _, fixed, _ in plan:
+                more[owner] += FIXED.unpack(fixed)[1]
+            for owner, quota_bytes in quotas:
+                if owner in more:
+                    state.check_quota(owner, more[owner], quota_bytes)
         return self._write(plan, counts, seed)
 
     def copy_in(self, raw: Raw, blobs: Set[bytes]) -> Raw:
@@ -111,7 +122,9 @@ class SaveCommand:
         if command.refused_code:
             raise Refusal(Code(command.refused_code), command.refused_text)
         if command.messages:
-            _, saved = self.execute(raw[:7], blobs)
+            quota_bytes = command.quota_bytes
+            limited = (((command.user, quota_bytes),),) if quota_bytes else ()
+            _, saved = self.execute((*raw[:7], *limited), blobs)
             uids = UidSet.from_uids(one[3] for one in saved)
             _, number, uidvalidity, _, modseq = saved[0]
             source = command.source_uids.to_wire()
@@ -151,6 +164,17 @@ class SaveCommand:
             messages.refer(blob, size_bytes, count)
         state.rows_changed += len(saved)
         return (SAVED, saved)
+
+
+def _are_quotas(quotas: Raw) -> bool:
+    return type(quotas) is tuple and all(
+        type(one) is tuple
+        and len(one) == 2
+        and type(one[0]) is str
+        and type(one[1]) is int
+        and 0 < one[1] <= NUMBER_MAX
+        for one in quotas
+    )
 
 
 def _check_keywords(

@@ -46,6 +46,7 @@ class State:
     def __init__(self, index: Index) -> None:
         self.index = index
         self.refs: dict[str, dict[str | int, Mailbox]] = {}
+        self._owned: dict[str, list[Mailbox]] = {}
         self.flags: dict[tuple[str, ...], tuple[int, tuple[str, ...]]] = {}
         self.rows_changed = 0
 
@@ -102,6 +103,7 @@ class State:
         index = self.index
         salt = f"{user}\0{index.next_mailbox}\0{max(uidvalidity_seed, index.last_uidvalidity + 1)}"
         guid = blake2b(salt.encode(), digest_size=16).digest()
+        self._owned.pop(user, None)
         return index.new_mailbox(user, INBOX, guid, uidvalidity_seed, "")
 
     def parsed_flags(self, flags: Any) -> tuple[int, tuple[str, ...]] | None:
@@ -124,6 +126,33 @@ class State:
     def forget(self, user: str) -> None:
         """Drop cached references of a user whose mailboxes were made, renamed or removed."""
         self.refs.pop(user, None)
+        self._owned.pop(user, None)
+
+    def forget_all(self) -> None:
+        """Drop all cached references to mailboxes."""
+        self.refs.clear()
+        self._owned.clear()
+
+    # Quotas
+
+    def owned(self, user: str) -> list[Mailbox]:
+        """All mailboxes of a user."""
+        found = self._owned.get(user)
+        if found is None:
+            if len(self._owned) >= _CACHED_USERS_MAX:
+                self._owned.clear()
+            found = self._owned[user] = self.index.mailboxes.of(user)
+        return found
+
+    def check_quota(self, user: str, more_bytes: int, quota_bytes: int) -> None:
+        """Whether a user can have messages of so many bytes more. The size of all that a user has is the sum of what the mailboxes'
+        records say, so it is kept, checked and compared with them. Raises `Refusal`."""
+        used = sum([mailbox.size_bytes for mailbox in self.owned(user)])
+        if used + more_bytes > quota_bytes:
+            raise Refusal(
+                Code.OVERQUOTA,
+                f"{user} is over quota: has {used} of {quota_bytes} bytes, and {more_bytes} more do not go in",
+            )
 
 
 def masked(

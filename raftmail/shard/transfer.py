@@ -51,6 +51,8 @@ def copy(state: State, command: Copy) -> Raw:
     masked(target, names, add=True)
     if target is not None and target.uidnext + len(existing) > UID_MAX:
         raise Refusal(Code.LIMIT, f"the UIDs of mailbox {target.name!r} are used up")
+    if command.quota_bytes and not (command.move and to.user == command.user):
+        state.check_quota(to.user, _size_of(state, source, existing), command.quota_bytes)
     if target is None:
         target = state.make_inbox(to.user, command.uidvalidity_seed)
     return transfer(state, source, target, existing, used, move=command.move)
@@ -84,6 +86,15 @@ def _survey(
     if guids and at != len(guids):
         raise Refusal(Code.GUIDMISMATCH, f"{len(guids)} messages were meant, {at} are there")
     return existing.build(), used
+
+
+def _size_of(state: State, source: Mailbox, existing: UidSet) -> int:
+    """What messages that exist are together, in bytes."""
+    return sum(
+        FIXED.unpack(unpack_message(key, record)[5])[1]
+        for rows in state.index.messages.pages(source, existing)
+        for key, record in rows
+    )
 
 
 def transfer(

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import TypeAlias
 
@@ -214,6 +215,8 @@ class Writes:
 
     def _copy(self, tag: bytes, line: Line, *, move: bool) -> None:
         shard, target, command = requests.copy(line, self._mailboxes, self._seed(), move=move)
+        if quota_bytes := self._front.service.quota_of(command.target.user):
+            command = replace(command, quota_bytes=quota_bytes)
         if shard == target:
             self._run(tag, line, shard, command)
             return
@@ -286,9 +289,10 @@ class Writes:
     ) -> None:
         client, seq, floor, own = stamp
         try:
+            save = self._limited(drafts, made[0])
             if len(drafts) > 1 or len(drafts[0].mailboxes) > 1:
-                validate(made[0])
-            request = encode_request(client, seq, floor, made[0])
+                validate(save)
+            request = encode_request(client, seq, floor, save)
         except ValueError as error:
             self._desk.bad(tag, str(error))
             if own:
@@ -297,6 +301,13 @@ class Writes:
             return
         done = partial(self._done, tag, own, literal_bytes)
         self._submit(drafts[0].mailboxes[0].shard, request, made[1], deadline_s, done)
+
+    def _limited(self, drafts: tuple[Draft, ...], save: Save) -> Save:
+        """The command with the quotas of those who get something."""
+        quota_of = self._front.service.quota_of
+        owners = {mailbox.user for draft in drafts for mailbox in draft.mailboxes}
+        quotas = tuple((owner, limit) for owner in sorted(owners) if (limit := quota_of(owner)))
+        return replace(save, quotas=quotas) if quotas else save
 
     # Mailboxes
 

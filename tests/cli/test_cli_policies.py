@@ -44,7 +44,11 @@ def test_rules_and_pools_are_shown() -> None:
         (("alias", "remove", "a@x"), "alias-remove", {"address": "a@x"}, {}, "a@x is no alias any more.\n"),
         (
             ("domain", "set", "x", "--catch-all", "a@x"), "domain-set", {"name": "x", "catch_all": "a@x"},
-            {}, "x: a@x gets what nobody has.\n",
+            {"catch_all": "a@x", "quota_bytes": 0}, "x: a@x gets what nobody has; quota of each user: none.\n",
+        ),
+        (
+            ("domain", "set", "x", "--quota", "2G"), "domain-set", {"name": "x", "quota": "2000000000"},
+            {"catch_all": "", "quota_bytes": 2_000_000_000}, "x: no catch-all; quota of each user: 2.0 GB.\n",
         ),
         (("domain", "remove", "x"), "domain-remove", {"name": "x"}, {}, "x is forgotten.\n"),
         (("rule", "remove", "x"), "rule-remove", {"domain": "x"}, {}, "New users of x go to the main pool.\n"),
@@ -60,3 +64,47 @@ def test_what_is_asked_is_done_and_told(
     twin = Twin({what: answer})
     result = run(twin, *arguments)
     assert (result.stdout, twin.asked) == (told, [(what, asked)])
+
+
+def _user(address: str, used: int | None, quota: int, *, own: bool = False) -> dict[str, Any]:
+    return {
+        "address": address, "shard": 2, "quota_bytes": quota, "own_quota": own, "used_bytes": used,
+        "messages": None if used is None else 3,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("given", "asked"),
+    [
+        ("2G", "2000000000"), ("1.5gib", "1610612736"), ("500 kB", "500000"), ("700", "700"),
+        ("NONE", "none"), ("default", "default"),
+    ],
+)  # fmt: skip
+def test_a_quota_is_given_as_people_write_it(given: str, asked: str) -> None:
+    twin = Twin({"quota-set": _user("a@x", 1_500_000_000, 2_000_000_000, own=True)})
+    result = run(twin, "user", "quota", "a@x", given)
+    assert twin.asked == [("quota-set", {"address": "a@x", "bytes": asked})]
+    assert "1.5 GB" in result.stdout and "75 %" in result.stdout and "the user" in result.stdout
+
+
+@pytest.mark.parametrize("given", ["", "much", "-5", "0", "2X", "1e9", "none at all"])
+def test_a_size_that_is_none_is_refused(given: str) -> None:
+    twin = Twin({})
+    result = run(twin, "user", "quota", "a@x", "--", given)
+    assert result.exit_code == 2
+    assert "size" in result.stderr or "no room" in result.stderr
+    assert twin.asked == []
+
+
+def test_what_users_have_is_shown_with_their_quotas() -> None:
+    twin = Twin(
+        {
+            "users": {"users": [_user("a@x", 500, 1000), _user("b@x", None, 0)], "after": ""},
+            "domains": {"domains": [{"name": "x", "catch_all": "", "quota_bytes": 1000}]},
+        }
+    )
+    listed = run(twin, "user", "list", "--usage").stdout
+    assert "500 B" in listed and "50 %" in listed and "the domain" in listed and "?" in listed
+    shown = run(twin, "domain", "show", "x").stdout
+    assert "x: 2 users, 3 messages, 500 B." in shown
+    assert "Without 1 users whose shard does not answer: b@x" in shown

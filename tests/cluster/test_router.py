@@ -30,6 +30,9 @@ class View:
     def shard_of(self, user: str) -> int:
         return SHARD
 
+    def quota_of(self, user: str) -> int:
+        return 0
+
     def delivered_to(self, address: str) -> Sequence[str]:
         return (address,)
 

@@ -37,7 +37,13 @@ commands = st.one_of(
     st.builds(c.DeleteMailbox, users, refs),
     st.builds(c.RenameMailbox, users, refs, names, seeds, guids),
     st.builds(c.Subscribe, users, names, st.booleans()),
-    st.builds(c.Save, users, st.lists(messages, min_size=1, max_size=3).map(tuple), seeds),
+    st.builds(
+        c.Save,
+        users,
+        st.lists(messages, min_size=1, max_size=3).map(tuple),
+        seeds,
+        st.lists(st.tuples(users, numbers), max_size=2).map(tuple),
+    ),
     st.builds(
         c.Copy,
         users,
@@ -47,6 +53,7 @@ commands = st.one_of(
         seeds,
         st.booleans(),
         st.lists(guids, max_size=2).map(tuple),
+        st.sampled_from([0, 99]),
     ),
     st.builds(
         lambda user, many, refused: c.CopyIn(
@@ -60,6 +67,7 @@ commands = st.one_of(
             UidSet.from_uids(range(3, 3 + (0 if refused else many))),
             refused,
             refused and "why",
+            many,
         ),
         users,
         st.integers(0, 3),
@@ -105,6 +113,7 @@ queries = st.one_of(
     st.builds(q.ListSubscriptions, users),
     st.builds(q.ListUsers, st.just("") | users, st.integers(1, 1000)),
     st.builds(q.GetUser, users),
+    st.builds(q.GetUsage, users),
     st.builds(q.MissingBodies, users, st.lists(hashes, max_size=2).map(tuple)),
     st.builds(q.GetConfiguration, st.integers(0, 9), st.integers(0, 9)),
 )

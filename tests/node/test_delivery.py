@@ -37,6 +37,7 @@ class Twin:
     view: ClusterState = STATE
     users: tuple[str, ...] = ("a@x.org", "b@x.org", "boss@x.org")
     full: str = ""
+    over: str = ""
     behind: int = 0
     saved: list[Save] = field(default_factory=list)
     replicas: dict[int, Any] = field(default_factory=dict)
@@ -46,6 +47,9 @@ class Twin:
 
     def shard_of(self, user: str) -> int:
         return 1 if user < "b" else 2
+
+    def quota_of(self, user: str) -> int:
+        return self.view.quota_of(user)
 
     async def query(
         self, query: GetUser | GetConfiguration, *, deadline_s: float
@@ -59,6 +63,8 @@ class Twin:
         self.saved.append(command)
         if command.user == self.full:
             return Executed(Refused(Code.LIMIT, "no more"), 1, 1, "n")
+        if self.over in [target.user for target in command.messages[0].targets]:
+            return Executed(Refused(Code.OVERQUOTA, "over quota"), 1, 1, "n")
         return Executed(SaveResult(()), 1, 1, "n")
 
 
@@ -125,6 +131,20 @@ def test_users_of_one_shard_get_it_with_one_command() -> None:
 def test_it_is_delivered_only_when_all_have_it() -> None:
     verdict, saved = _send(Twin(full="b@x.org"), "team@x.org")
     assert verdict.code == 552 and len(saved) == 2
+
+
+def test_a_user_without_room_keeps_nobody_else_of_an_alias_from_the_mail() -> None:
+    view = put(
+        STATE,
+        rec.Alias("t@x.org", ("b@x.org", "boss@x.org")),
+        rec.Quota("boss@x.org", 500),
+        rec.Domain("x.org", quota_bytes=1000),
+    )
+    twin = Twin(users=("b@x.org", "boss@x.org"), view=view, over="boss@x.org")
+    verdict, saved = _send(twin, "t@x.org")
+    assert (verdict.code, verdict.enhanced) == (552, "5.2.2")
+    assert saved == [["b@x.org", "boss@x.org"], ["b@x.org"], ["boss@x.org"]]
+    assert twin.saved[0].quotas == (("b@x.org", 1000), ("boss@x.org", 500))
 
 
 def test_a_verdict_of_an_alias_carries_its_users() -> None:

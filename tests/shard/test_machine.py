@@ -446,3 +446,65 @@ def test_an_entry_of_noise_has_no_effect_and_counts_as_applied(noise: bytes) -> 
         assert machine.apply(index, 1, payload) == []
         assert machine.applied_index == index
     assert len(machine.index.clients) == 0
+
+
+def _limited(limit: int, *messages: c.NewMessage, user: str = "a") -> c.Save:
+    return c.Save("a", messages or (message(),), 1000, ((user, limit),))
+
+
+def test_a_save_over_quota_is_refused_whole() -> None:
+    feeder = Feeder(new_machine())
+    feeder.do(_limited(10, message("12345"), message("67890")))
+    both = message("x", c.Target("b", "INBOX"), c.Target("a", "INBOX"))
+    assert feeder.refused(_limited(10, both)) == "OVERQUOTA"
+    assert feeder.machine.query(q.GetUsage("a")) == q.Usage(2, 10)
+    assert feeder.machine.query(q.GetUsage("b")) == q.Usage(0, 0)
+    feeder.do(_limited(10, message("more", c.Target("b", "INBOX"))))  # not of whom it is a limit
+    feeder.do(c.Expunge("a", "INBOX", UidSet.parse("1")))
+    feeder.do(_limited(10, message("12345")))
+    feeder.do(c.CreateMailbox("a", "x", 5, bytes(16)))
+    assert feeder.refused(_limited(10, message("1", c.Target("a", "x")))) == "OVERQUOTA"
+
+
+def test_a_refusal_over_quota_is_given_again_when_there_is_room() -> None:
+    """P3: whoever sends the same request again gets the same answer; whoever wants the mail saved makes a new one."""
+    machine = new_machine()
+    machine.apply(1, 1, entry_of((CLIENT, 1, 0, _limited(1, message("12")))))
+    ((*_, result),) = machine.apply(2, 1, entry_of((CLIENT, 1, 0, _limited(99, message("12")))))
+    assert isinstance(result, r.Refused) and result.code is r.Code.OVERQUOTA
+    assert "has 0 of 1 bytes, and 2 more do not go in" in result.text
+
+
+def test_a_copy_meets_the_quota_and_a_move_within_the_own_mailboxes_never() -> None:
+    feeder = _with_messages(3)
+    feeder.do(c.CreateMailbox("a", "x", 5, bytes(16)))
+
+    def go(user: str, *, move: bool, quota: int) -> c.Copy:
+        target = c.Target(user, "INBOX" if user == "b" else "x")
+        return c.Copy("a", "INBOX", UidSet.parse("1:2"), target, 5, move, quota_bytes=quota)
+
+    assert feeder.refused(go("a", move=False, quota=4)) == "OVERQUOTA"
+    feeder.do(go("a", move=False, quota=5))
+    assert feeder.machine.query(q.GetUsage("a")) == q.Usage(5, 5)
+    assert feeder.refused(go("b", move=True, quota=1)) == "OVERQUOTA"
+    moved = feeder.do(go("a", move=True, quota=1))
+    assert isinstance(moved, r.CopyResult) and len(moved.source_uids) == 2
+
+
+def test_what_comes_from_another_shard_meets_the_quota() -> None:
+    feeder = Feeder(new_machine())
+    target = c.Target("a", "INBOX")
+    uids = UidSet.parse("7")
+    new = (message("12345", target),)
+    assert feeder.refused(c.CopyIn("a", new, 5, target, uids, quota_bytes=4)) == "OVERQUOTA"
+    result = feeder.do(c.CopyIn("a", new, 5, target, uids, quota_bytes=5))
+    assert isinstance(result, r.CopyResult)
+
+
+@pytest.mark.parametrize("quotas", [7, (("a",),), (("a", 0),), ((1, 5),), b"", (("a", "5"),)])
+def test_quotas_that_are_none_are_bad(quotas: object) -> None:
+    raw = msgpack.unpackb(encode_request(CLIENT, 1, 0, save()), use_list=False)
+    request = msgpack.packb((*raw, quotas))
+    machine = new_machine()
+    ((*_, result),) = machine.apply(1, 1, encode_entry([request], [body_hash("a")]))
+    assert isinstance(result, r.Refused) and result.code is r.Code.BAD

@@ -64,7 +64,13 @@ _stores = st.builds(
     _flags,
     st.sampled_from([-1, -1, -1, 0, 2, 3, 4]),
 )
-_saves = st.builds(c.Save, _users, st.lists(_messages(), min_size=1, max_size=3).map(tuple), _seeds)
+_limits = st.sampled_from([0, 0, 0, 20, 40])
+_quotas = st.tuples(_limits, _limits).map(
+    lambda limits: tuple((user, limit) for user, limit in zip("ab", limits, strict=True) if limit)
+)
+_saves = st.builds(
+    c.Save, _users, st.lists(_messages(), min_size=1, max_size=3).map(tuple), _seeds, _quotas
+)
 _commands = st.one_of(
     st.builds(c.CreateMailbox, _users, _names, _seeds, _guids, st.sampled_from(["", "\\Sent"])),
     st.builds(c.DeleteMailbox, _users, _refs),
@@ -82,8 +88,19 @@ _commands = st.one_of(
         _seeds,
         st.booleans(),
         st.just(()) | st.lists(_guids, max_size=2).map(tuple),
+        _limits,
     ),
-    st.builds(c.Copy, st.just("a"), st.just("INBOX"), _uidsets, _targets, _seeds, st.booleans()),
+    st.builds(
+        c.Copy,
+        st.just("a"),
+        st.just("INBOX"),
+        _uidsets,
+        _targets,
+        _seeds,
+        st.booleans(),
+        st.just(()),
+        _limits,
+    ),
     st.builds(c.Expunge, _users, _refs | st.just("INBOX"), _uidsets, st.booleans()),
     _stores,
     _stores,
@@ -227,6 +244,8 @@ def _look(machine: Machine, twin: Twin) -> None:
         assert machine.query(q.ListSubscriptions(user)) == names
         for mailbox in mine:
             _look_at(machine, twin, mailbox)
+        messages = sum(len(mailbox.messages) for mailbox in mine)
+        assert machine.query(q.GetUsage(user)) == q.Usage(messages, twin.used(user))
         known = twin.users.get(user)
         info = q.UserInfo(user, known) if known is not None else None
         assert machine.query(q.GetUser(user)) == info

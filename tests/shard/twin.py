@@ -138,6 +138,9 @@ class Twin:
                 counts[message.blob] = counts.get(message.blob, 0) + 1
         return counts
 
+    def used(self, user: str) -> int:
+        return sum(m.size_bytes for box in self.mailboxes if box.user == user for m in box.messages)
+
     def do_CreateMailbox(self, x: c.CreateMailbox) -> r.Result:
         name = mailbox_name(x.name)
         if self.find(x.user, name):
@@ -195,6 +198,10 @@ class Twin:
         for found, keywords in wanted.values():
             if not (found or TwinMailbox(0, "", "", 0)).room_for(keywords):
                 raise Refuse(r.Code.LIMIT)
+        for user, limit in x.quotas:
+            more = [m.size_bytes for m in x.messages for t in m.targets if t.user == user]
+            if more and self.used(user) + sum(more) > limit:
+                raise Refuse(r.Code.OVERQUOTA)
         stepped: set[int] = set()
         saved = []
         plan = [(m, target, self.destination(target)) for m in x.messages for target in m.targets]
@@ -242,6 +249,10 @@ class Twin:
         used = [k for k in source.keywords if any(k.lower() in m.flags for m in chosen)]
         if not (target or TwinMailbox(0, "", "", 0)).room_for(used):
             raise Refuse(r.Code.LIMIT)
+        if x.quota_bytes and not (x.move and x.user == x.target.user):
+            more = sum(m.size_bytes for m in chosen)
+            if self.used(x.target.user) + more > x.quota_bytes:
+                raise Refuse(r.Code.OVERQUOTA)
         if target is None:
             target = self.find(x.target.user, INBOX) or self.make(
                 x.target.user, INBOX, x.uidvalidity_seed

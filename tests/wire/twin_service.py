@@ -137,6 +137,9 @@ class TwinService:
     def shard_of(self, user: str) -> int:
         return 2 if user.startswith("far") else 1
 
+    def quota_of(self, user: str) -> int:
+        return 1000 if user.startswith("small") else 0
+
     async def admin(self, what: str, arguments: Mapping[str, str]) -> Any:
         if what == "fail":
             raise Unavailable(Failure("no master"))
@@ -291,6 +294,10 @@ class TwinService:
                 return tuple(sorted(name for owner, name in self.subscriptions if owner == user))
             case q.ListUsers(after, limit):
                 return tuple(sorted(user for user in self.users if user > after))[:limit]
+            case q.GetUsage(user):
+                boxes = [box for box in self.boxes.values() if box.user == user]
+                sizes = [m.size_bytes for box in boxes for m in box.messages.values()]
+                return q.Usage(len(sizes), sum(sizes))
             case q.GetUser(address):
                 known = self.users.get(address)
                 return None if known is None else q.UserInfo(address, known)
