@@ -47,7 +47,7 @@ def show_log(
     last: int | None,
     all_: bool,
 ) -> None:
-    """Print what was decided, in order, from the log of a node (DIR: its folder).
+    """Print what was decided, in order, from the log of a node (DIR: its folder), of all its workers.
 
     The node may be running. Entries at the end may not be committed yet, and be cut off again.
     """
@@ -61,20 +61,28 @@ def show_log(
         if folder is None:
             raise CliError(f"cluster.json does not tell where node {node} keeps its data; name DIR")
     try:
-        data = examine.data_folder(folder)
-        shards = examine.shards_of(data) if shard is None else [shard]
+        folders = examine.data_folders(folder)
+        shards = [
+            (data, one)
+            for data in folders
+            for one in examine.shards_of(data)
+            if shard is None or one == shard
+        ]
+        if not shards:  # says which there are
+            shards = [(folders[0], shard or 0)]
         records = (
-            record
-            for one in shards
+            (data, record)
+            for data, one in shards
             for record in examine.read_log(data, one)
             if _wanted(record, first, last, all_)
         )
         if settings.output is Format.JSON:
             _print_json(records)
         else:
-            for record in records:
+            for data, record in records:
+                where = f"{data.name}  " if len(folders) > 1 else ""
                 for line in log_lines(record, with_shard=len(shards) > 1):
-                    click.echo(printable(line))
+                    click.echo(printable(where + line))
     except examine.ExamineError as error:
         raise CliError(str(error)) from None
 
@@ -85,12 +93,13 @@ def _wanted(record: LogRecord, first: int, last: int | None, all_: bool) -> bool
     return record.index >= first and (last is None or record.index <= last)
 
 
-def _print_json(records: Iterator[LogRecord]) -> None:
+def _print_json(records: Iterator[tuple[Path, LogRecord]]) -> None:
     """An array, one record a line, without holding them all."""
     sys.stdout.write("[")
     separator = "\n"
-    for record in records:
+    for data, record in records:
         value: dict[str, Any] = {
+            "data": str(data),
             "shard": record.shard,
             "index": record.index,
             "term": record.term,
@@ -223,7 +232,7 @@ def _ref(mailbox: c.MailboxRef) -> str:
 @output_option
 @pass_settings
 def fsck(settings: Settings, folder: Path, repair: bool) -> None:
-    """Examine everything that a stopped node keeps; DIR is its folder.
+    """Examine everything that a stopped node keeps, of all its workers; DIR is its folder.
 
     Finds files that were removed, added, cut short or changed, and records and bodies that are
     damaged. Changes nothing; with --repair it orders the node to fetch from other replicas what is
@@ -233,8 +242,8 @@ def fsck(settings: Settings, folder: Path, repair: bool) -> None:
     from raftmail.node import examine
 
     try:
-        data = examine.data_folder(folder)
-        found = examine.fsck(data, _progress(settings.output), repair=repair)
+        folders = examine.data_folders(folder)
+        found = examine.fsck(folders, _progress(settings.output), repair=repair)
     except examine.ExamineError as error:
         raise CliError(str(error)) from None
     show(settings.output, found, lambda console: _render_fsck(console, found, repair=repair))
@@ -251,8 +260,10 @@ def _progress(output: Format) -> Any:
 
 
 def _render_fsck(console: Console, found: list[Examined], *, repair: bool) -> None:
+    several = len({one.data for one in found}) > 1
     rows = [
         (
+            *((Path(one.data).name,) if several else ()),
             one.shard,
             one.entries,
             size(one.log_bytes),
@@ -262,13 +273,17 @@ def _render_fsck(console: Console, found: list[Examined], *, repair: bool) -> No
         )
         for one in found
     ]
-    columns = ("shard", "log entries", "log", "messages", "bodies", "verdict")
-    console.print(make_table(columns, rows, right=columns[:-1]))
-    problems = [problem for one in found for problem in one.problems]
+    numbers = ("shard", "log entries", "log", "messages", "bodies")
+    columns = (*(("data",) if several else ()), *numbers, "verdict")
+    console.print(make_table(columns, rows, right=numbers))
+    problems = [(one.data, problem) for one in found for problem in one.problems]
     if problems:
         console.print()
-        for problem in problems:
-            console.print(printable(f"shard {problem.shard}, {problem.part}: {problem.text}"))
+        for data, problem in problems:
+            where = f"{Path(data).name}, " if several else ""
+            console.print(
+                printable(f"{where}shard {problem.shard}, {problem.part}: {problem.text}")
+            )
         console.print()
         console.print(_advice(found, repair=repair))
 

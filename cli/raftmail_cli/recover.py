@@ -35,7 +35,7 @@ def recover(settings: Settings, shard: int, keep: int | None, yes: bool) -> None
             f"shard {shard}: none of its voters can be reached; there is nothing to recover it from"
         )
     console = make_console(stderr=True)
-    _tell(console, look)
+    _tell(console, look, keep or look["kept"])
     if look["has_majority"] and len(look["voters"]) > 1:
         raise CliError(
             f"shard {shard} has a majority: {len(look['left'])} of {len(look['voters'])} voters can be reached; it elects a master "
@@ -45,6 +45,10 @@ def recover(settings: Settings, shard: int, keep: int | None, yes: bool) -> None
     kept = keep or look["kept"]
     if kept not in nodes:
         raise CliError(f"shard {shard}: replica {kept} is none of those that are left")
+    if look["silent"]:
+        raise CliError(
+            f"shard {shard}: {', '.join(look['silent'])} can be reached, but does not tell what it has; ask again in a moment"
+        )
     question = f"Go on with replica {kept} on {nodes[kept]} alone, and give up the others for ever?"
     if not yes and not click.confirm(question, err=True):
         sys.exit(REFUSED)
@@ -57,32 +61,60 @@ def recover(settings: Settings, shard: int, keep: int | None, yes: bool) -> None
     show(settings.output, answer, lambda out: out.print(text))
 
 
-def _tell(console: Console, look: JSON) -> None:
+def _tell(console: Console, look: JSON, kept: int) -> None:
+    left = sorted(look["left"], key=_newness, reverse=True)
     rows = [
         (
             row["id"],
             row["node"],
             row["last_term"],
             row["last_index"],
+            row["applied_index"],
             "lacks bodies" if row["lacks_bodies"] else "whole",
+            "goes on" if row["id"] == kept else "given up, and made anew",
         )
-        for row in sorted(look["left"], key=lambda row: (-row["last_term"], -row["last_index"]))
+        for row in left
+    ]
+    others = [
+        (
+            row["id"],
+            row["node"],
+            row["last_term"],
+            row["last_index"],
+            row["applied_index"],
+            "learner" if row["learner"] else "no member any more",
+            "-",
+        )
+        for row in look["others"]
+    ]
+    lost = [
+        (id, node, "?", "?", "?", look["why_lost"][id], "LOST") for id, node in look["lost"].items()
     ]
     console.print(
         make_table(
-            ("replica", "node", "last term", "last entry", ""),
-            rows,
-            right=("replica", "last term", "last entry"),
+            ("replica", "node", "last term", "last entry", "applied", "", "what becomes of it"),
+            [*rows, *others, *lost],
+            right=("replica", "last term", "last entry", "applied"),
         )
     )
-    lost = ", ".join(f"{id} on {node}" for id, node in look["lost"].items())
+    mine = next((row for row in left if row["id"] == kept), None)
+    for row in left:
+        if mine is not None and _newness(row) > _newness(mine):
+            console.print(
+                f"\nReplica {row['id']} on {row['node']} has entries that replica {kept} has not: what is in them is lost."
+            )
     if lost:
+        names = ", ".join(f"{id} on {node}" for id, node in look["lost"].items())
         console.print(
-            f"\nLOST: replicas {lost}. What they acknowledged after the last entry above is lost with them;"
+            f"\nLOST: replicas {names}. What they acknowledged after the last entry of the one that goes on is lost with them;"
         )
         console.print(
             "nobody can tell whether there was any. They must never come back with their old disks."
         )
+
+
+def _newness(row: JSON) -> tuple[int, int]:
+    return row["last_term"], row["last_index"]
 
 
 COMMANDS = [recover]

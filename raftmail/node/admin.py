@@ -73,7 +73,9 @@ class Admin:
         )
         self.observing = Observing(self.router, self.clock)
         desk = Desk(self.router, self.following, self.wall)
-        self.recovering = Recovering(self.router, self.following, desk, self.force_alone)
+        self.recovering = Recovering(
+            self.router, self.following, desk, self.force_alone, self.is_up
+        )
         self.policies = Policies(self.router, self.following, desk)
         self.operators = Operators(self.router, self.following, desk, self._is_alive, self._looks)
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -25,7 +25,7 @@ from raftmail.consensus.replay import list_segments as list_journal
 from raftmail.consensus.replay import read_bodies, replay
 from raftmail.consensus.replay import segment_name as journal_segment
 from raftmail.mail.codec import CodecError, entry_blobs
-from raftmail.node.config import CONFIG_FILE, ConfigError, load
+from raftmail.node.config import CONFIG_FILE, WORKERS_MAX, ConfigError, load
 from raftmail.node.filewatch import FILES
 from raftmail.node.folder import FORMAT
 from raftmail.node.kept import DAMAGED_MAX, Orders, order
@@ -74,8 +74,9 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Examined:
-    """What fsck looked at in one shard, and how much of it."""
+    """What fsck looked at in one shard of the data folder `data`, and how much of it."""
 
+    data: str
     shard: int
     entries: int
     messages: int
@@ -91,20 +92,27 @@ class Examined:
         return all(problem.part in _REPAIRABLE for problem in self.problems)
 
 
-def data_folder(folder: Path) -> Path:
-    """The data of a node: `folder` itself, or where its configuration says. Raises
-    `ExamineError`."""
+def data_folders(folder: Path) -> list[Path]:
+    """The data of a node: `folder` itself; or, where it is (or has) a node's configuration, what that says, of each worker that was
+    ever started. Raises `ExamineError`."""
+    if folder.name == CONFIG_FILE:
+        folder = folder.parent
+    folders = [folder]
     if (folder / CONFIG_FILE).exists():
         try:
-            folder = load(folder).data
+            config = load(folder)
         except ConfigError as error:
             raise ExamineError(str(error)) from None
-    if not (folder / SHARDS).is_dir():
+        # A node that has fewer workers than before still has the others' data.
+        workers = range(1, WORKERS_MAX + 1)
+        folders = [config.of_worker(worker).data for worker in workers]
+    found = [one for one in folders if (one / SHARDS).is_dir()]
+    if not found:
         raise ExamineError(
-            f"{folder}: holds no replicas ({SHARDS}/ is missing); name the folder of a node that "
+            f"{folders[0]}: holds no replicas ({SHARDS}/ is missing); name the folder of a node that "
             "was started at least once"
         )
-    return folder
+    return found
 
 
 def shards_of(data: Path) -> list[int]:
@@ -172,19 +180,24 @@ def stopped(data: Path) -> Iterator[None]:
 
 
 def fsck(
-    data: Path, progress: Callable[[int, str], None], *, repair: bool = False
+    folders: Sequence[Path], progress: Callable[[int, str], None], *, repair: bool = False
 ) -> list[Examined]:
-    """Examine all replicas of a stopped node: journal, index, bodies, and that they agree.
+    """Examine all replicas of a stopped node, in the data folders of all its workers: journal, index, bodies, and that they agree.
 
     `progress` is told shard and part before each. With `repair` the next start is ordered to mend
-    what it can. Raises `ExamineError` when the folder is in use or is no node's."""
-    with stopped(data):
-        cluster = _cluster_of(data)
-        found = [_examine(data, shard, cluster, progress) for shard in shards_of(data)]
-        for one in found:
-            if repair and one.orders:
-                order(_shard_disk(data, one.shard), one.orders)
-        return found
+    what it can. Raises `ExamineError` when a folder is in use or is no node's."""
+    found: list[Examined] = []
+    with ExitStack() as locks:
+        for data in folders:
+            locks.enter_context(stopped(data))
+        for data in folders:
+            cluster = _cluster_of(data)
+            for shard in shards_of(data):
+                one = _examine(data, shard, cluster, progress)
+                found.append(one)
+                if repair and one.orders:
+                    order(_shard_disk(data, shard), one.orders)
+    return found
 
 
 def _cluster_of(data: Path) -> bytes:
@@ -216,7 +229,14 @@ def _examine(
     size = sum(path.stat().st_size for path in (found.disk.root / "journal").glob("*.log"))
     count = max(0, found.last_index - found.first_index + 1)
     return Examined(
-        shard, count, found.messages, len(found.held), size, tuple(found.problems), orders
+        str(data),
+        shard,
+        count,
+        found.messages,
+        len(found.held),
+        size,
+        tuple(found.problems),
+        orders,
     )
 
 

@@ -1,14 +1,15 @@
 """A shard that lost its majority for good, put on its feet with the best replica that is left.
 
 It is asked in two calls: `recover-look` shows what is left and what may be lost, and `recover` does it. It is refused while a majority can
-be reached: then the shard recovers by itself. First the group is forced, on the node that has the replica, and then it is written down
+be reached: then the shard recovers by itself; while a node is there that does not tell what it has; and for a replica when another
+one that is left has more. First the group is forced, on the node that has the replica, and then it is written down
 in the root; what is broken off between the two is finished by asking again.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,17 +25,21 @@ from raftmail.node.following import Following
 Arguments = Mapping[str, str]
 Handler = Callable[[Arguments, float], Awaitable[JSON]]
 ASK_S = 1.0
+ASK_AGAIN_S = 3.0
+"""For nodes that did not answer at first: a busy node must not be taken for a lost one."""
+
 POLL_S = 0.2
 
 
 @dataclass(slots=True)
 class Recovering:
-    """`force(shard, next_id)` makes this node's replica the only voter of its group."""
+    """`force(shard, next_id)` makes this node's replica the only voter of its group; `is_up` tells whether there is a link to a node."""
 
     router: Router
     following: Following
     desk: Desk
     force: Callable[[int, int], Awaitable[None]]
+    is_up: Callable[[str], bool]
 
     @property
     def handlers(self) -> dict[str, Handler]:
@@ -91,9 +96,10 @@ class Recovering:
         shard = state.find(Shard, number)
         if shard is None:
             raise ValueError(f"there is no shard {number}")
-        nodes = list(state.nodes)
-        answers = await asyncio.gather(*[self._ask(n, "replica-here", number) for n in nodes])
-        rows = {n: a for n, a in zip(nodes, answers, strict=True) if a}
+        answers = await self._ask_all(state.nodes, number, ASK_S)
+        quiet = [node for node in state.nodes if answers[node] is None]
+        answers |= await self._ask_all(quiet, number, ASK_AGAIN_S)
+        rows = {node: answer for node, answer in answers.items() if answer}
         if not rows:
             raise ValueError(
                 f"no node that can be reached has a replica of shard {number}: there is nothing to recover it from"
@@ -113,13 +119,35 @@ class Recovering:
             "shard": number,
             "voters": {str(id): node for id, node in members.voters.items()},
             "left": list(left.values()),
+            "others": [
+                {"node": node, **row, "learner": row["id"] in members.learners}
+                for node, row in rows.items()
+                if row["id"] not in left
+            ],
             "lost": {str(id): node for id, node in members.voters.items() if id not in left},
+            "why_lost": {
+                str(id): self._why_lost(node, answers.get(node))
+                for id, node in members.voters.items()
+                if id not in left
+            },
+            "silent": sorted(
+                node
+                for id, node in members.voters.items()
+                if id not in left and answers.get(node) is None and self.is_up(node)
+            ),
             "has_majority": 2 * len(left) > len(members.voters),
             "kept": None if best is None else best["id"],
             "node": None if best is None else best["node"],
             "written_down": [r.id for r in shard.replicas]
             == ([] if best is None else [best["id"]]),
         }
+
+    def _why_lost(self, node: str, answer: Any) -> str:
+        if answer is None:
+            return (
+                "there is a link to it, but it does not answer" if self.is_up(node) else "no link"
+            )
+        return "it answers, and has no such replica"
 
     async def _recover(self, arguments: Arguments, deadline: float) -> JSON:
         number, kept = _number(arguments, "shard"), _number(arguments, "kept")
@@ -136,6 +164,16 @@ class Recovering:
             raise ValueError(
                 f"shard {number} has a majority: {len(look['left'])} of {len(look['voters'])} voters can be reached. It elects a master by "
                 "itself; nothing is forced"
+            )
+        if look["silent"]:
+            raise ValueError(
+                f"{', '.join(look['silent'])} can be reached, but does not tell what it has of shard {number}: it may have more, or make a "
+                "majority. Ask again in a moment; if it stays so, stop that node, or wait until it runs"
+            )
+        if better := _better(look["left"], kept):
+            raise ValueError(
+                f"replica {better['id']} on {better['node']} has more than replica {kept} on {nodes[kept]}: it ends with "
+                f"{_place(better)}, and lacks no more bodies. Go on with that one"
             )
         if not alone:
             next_id = self.following.state.every_shard[number].next_id
@@ -165,18 +203,39 @@ class Recovering:
                 )
             await asyncio.sleep(POLL_S)
 
-    async def _ask(self, node: str, what: str, shard: int) -> Any:
+    async def _ask_all(self, nodes: Iterable[str], shard: int, wait_s: float) -> dict[str, Any]:
+        """What each of the nodes has of a shard; None of one that does not answer."""
+        names = list(nodes)
+        asked = [self._ask(node, "replica-here", shard, wait_s) for node in names]
+        return dict(zip(names, await asyncio.gather(*asked), strict=True))
+
+    async def _ask(self, node: str, what: str, shard: int, wait_s: float = ASK_S) -> Any:
         try:
-            return await self._tell(node, what, shard, {})
+            return await self._tell(node, what, shard, {}, wait_s)
         except Unavailable:
             return None
 
-    async def _tell(self, node: str, what: str, shard: int, more: Arguments) -> Any:
+    async def _tell(
+        self, node: str, what: str, shard: int, more: Arguments, wait_s: float = 10.0
+    ) -> Any:
         arguments = {"shard": str(shard), **more}
         if node == self.router.node:
-            return await self.handlers[what](arguments, self.router.clock() + ASK_S)
-        wait_s = 10.0 if more else ASK_S
+            return await self.handlers[what](arguments, self.router.clock() + wait_s)
         return await self.router.ask(node, what, arguments, wait_s)
+
+
+def _better(left: Iterable[Mapping[str, Any]], kept: int) -> Mapping[str, Any] | None:
+    """A replica that is left with a newer log than the one to be kept, and no less whole."""
+    rows = {row["id"]: row for row in left}
+    mine = rows[kept]
+    for row in sorted(rows.values(), key=_newness, reverse=True):
+        if _newness(row) > _newness(mine) and row["lacks_bodies"] <= mine["lacks_bodies"]:
+            return row
+    return None
+
+
+def _place(row: Mapping[str, Any]) -> str:
+    return f"entry {row['last_index']} of term {row['last_term']}"
 
 
 def _newness(row: Mapping[str, Any]) -> tuple[int, int]:

@@ -51,14 +51,18 @@ def wait_for(what: str, condition: Callable[[], Any], timeout_s: float = WAIT_S)
 class Cluster:
     """Processes by node name. As a context manager it ends them all, by pid."""
 
-    def __init__(self, folder: Path, nodes: int = 3, shards: int = 1, config: str = "") -> None:
+    def __init__(
+        self, folder: Path, nodes: int = 3, shards: int = 1, config: str = "", replicas: int = 3
+    ) -> None:
         """`config` is added to every node's configuration."""
         ports = free_ports(3 * nodes)
         self.plans = [
             NodePlan(f"n{i + 1}", *[f"127.0.0.1:{p}" for p in ports[3 * i : 3 * i + 3]])
             for i in range(nodes)
         ]
-        self.made = make_cluster(folder, self.plans, shards=shards, now=datetime.now(UTC))
+        self.made = make_cluster(
+            folder, self.plans, shards=shards, replicas=replicas, now=datetime.now(UTC)
+        )
         self.folders = {p.name: f for p, f in zip(self.plans, self.made.folders, strict=True)}
         for home in self.made.folders:
             with (home / "node.toml").open("a") as file:

@@ -68,5 +68,48 @@ def test_what_one_of_three_replicas_has_is_recovered_from_it_alone(tmp_path: Pat
         )
 
 
+def test_the_best_of_those_that_are_left_is_kept_and_no_other(tmp_path: Path) -> None:
+    """Five replicas. One falls behind, then three are lost: the one that has everything goes on, and the other is refused."""
+    with Cluster(tmp_path / "c", nodes=5, shards=1, replicas=5) as cluster:
+        cluster.master(0)
+        cluster.master(1)
+        wait_for("the shards to be founded", lambda: "written down" in _logs(cluster))
+        cluster.kill("n5")
+        with cluster.client("n1") as client:
+            client.add_user(USER, "secret-password")
+            uids = [client.save(USER, "INBOX", BODY).result.saved[0].uid for _ in range(3)]  # type: ignore[union-attr]
+        for name in ("n2", "n3", "n4"):
+            cluster.kill(name)
+            shutil.rmtree(cluster.folders[name] / "data")
+        cluster.start("n5")
+        wait_for("n5 to answer", lambda: _left(cluster) == {1, 5})
+
+        refused = cluster.run("recover", "1", "--keep", "5", "--yes")
+        assert refused.exit_code == 1, refused.output
+        assert "Replica 1 on n1 has entries that replica 5 has not" in refused.output
+        assert "replica 1 on n1 has more than replica 5 on n5" in refused.output
+        asked = cluster.run("recover", "1")
+        assert asked.exit_code != 0, "nobody says yes"
+        rows = [line.split() for line in asked.output.splitlines()]
+        assert any(row[:2] == ["1", "n1"] and row[-2:] == ["goes", "on"] for row in rows)
+        assert any(row[:2] == ["2", "n2"] and row[-1] == "LOST" for row in rows)
+        for shard in ("0", "1"):
+            done = cluster.run("--deadline", "60", "recover", shard, "--yes")
+            assert done.exit_code == 0, done.output
+        with cluster.client("n5") as client:
+            assert [m.uid for m in client.messages(USER, "INBOX", UidSet.parse("1:*"))] == uids
+        wait_for("n5 to have a new replica", lambda: "n5" in _voters(cluster))
+
+
+def _left(cluster: Cluster) -> set[int]:
+    with cluster.client("n1") as client:
+        return {row["id"] for row in client.admin("recover-look", shard="1")["left"]}
+
+
+def _voters(cluster: Cluster) -> set[str]:
+    replicas = cluster.ask("shard", "show", "1")["replicas"]
+    return {r["node"] for r in replicas if r["state"] == "voter"}
+
+
 def _logs(cluster: Cluster) -> str:
     return "".join(map(cluster.log, cluster.folders))

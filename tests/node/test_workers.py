@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -13,10 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from raftmail.client import SyncClient
 from raftmail.node.bootstrap import NodePlan, make_cluster
 from raftmail.node.config import ConfigError, load
+from raftmail_cli.main import main
 from tests.node.cluster import WAIT_S, free_ports, wait_for
 
 USER = "anna@example.org"
@@ -107,6 +110,31 @@ def test_replicas_are_spread_over_the_workers_and_one_that_is_killed_is_started_
     two.process.terminate()
     assert two.process.wait(WAIT_S) == 0
     assert all(_is_gone(pid) for pid in pids.values())
+    _looks_at_all_workers(two.folder)
+
+
+def _looks_at_all_workers(folder: Path) -> None:
+    """`fsck` and `log show` of the node's folder, or of its configuration, cover the data of each worker."""
+    for named in (folder, folder / "node.toml"):
+        found = _json("fsck", str(named))
+        assert {Path(one["data"]).name for one in found} == {"data", "data.2"}
+        assert {one["shard"] for one in found} == {0, 1, 2, 3}
+    assert {Path(one["data"]).name for one in _json("fsck", str(folder / "data.2"))} == {"data.2"}
+    shown = CliRunner().invoke(main, ["log", "show", str(folder)])
+    assert shown.exit_code == 0, shown.output
+    assert {line.split()[0] for line in shown.stdout.splitlines() if "term" in line} == {
+        "data",
+        "data.2",
+    }
+    assert {one["shard"] for one in _json("log", "show", str(folder), "--shard", "2")} == {2}
+    missing = CliRunner().invoke(main, ["log", "show", str(folder), "--shard", "9"])
+    assert missing.exit_code == 1 and "no replica of shard 9" in missing.output
+
+
+def _json(*arguments: str) -> Any:
+    result = CliRunner().invoke(main, [*arguments, "-o", "json"])
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
 
 
 def test_workers_are_killed_with_the_process_that_was_started(two: Node) -> None:
