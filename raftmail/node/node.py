@@ -32,6 +32,7 @@ from raftmail.node.operating import Operating
 from raftmail.node.reconcile import plan
 from raftmail.node.runner import Runner
 from raftmail.node.table import Table
+from raftmail.resync.desk import turn_away
 from raftmail.shard.replica import Frame
 from raftmail.shard.replica import FrameKind as ShardFrame
 from raftmail.storage.disk import DiskFull
@@ -492,6 +493,11 @@ class Node:
         if runner is None:
             # A replica that comes or goes: the sender is ahead of this node, or behind it.
             logger.debug("from %s: a frame for shard %d, which is not open here", node, shard)
+            if kind == ShardFrame.SYNC:
+                why = "it has no replica that is open"
+                answer = turn_away(self.config.cluster.id, shard, node, payload, why)
+                if answer is not None:
+                    self.send(node, shard, kind, (answer,))
             return
         try:
             runner.replica.receive(self.loop.time(), node, kind, payload)

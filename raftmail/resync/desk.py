@@ -9,12 +9,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 
-from raftmail.resync.frames import Link, kind_of, session_of
+from raftmail.resync.frames import Encoder, Link, kind_of, session_of
 from raftmail.resync.holders import LostReport
 from raftmail.resync.limits import Limits, ResyncError
 from raftmail.resync.missing import AWAITED_US, body_size
 from raftmail.resync.pace import TokenBucket
-from raftmail.resync.requests import ANSWER, Kind
+from raftmail.resync.requests import ANSWER, Kind, encode_refusal
 from raftmail.resync.scrub import Scrub, ScrubLimits
 from raftmail.resync.sink import Phase, Sink
 from raftmail.resync.source import Bodies, Source
@@ -31,6 +31,15 @@ LOST_RETRY_S = 3600.0
 
 _LACKING_MAX = 65_536
 _ALONE_PAGE = 256
+
+
+def turn_away(cluster: str, shard: int, peer: str, frame: bytes, why: str) -> bytes | None:
+    """The answer to a frame of a sink for which there is no session, nor will be one: that it is refused, so that it asks another source.
+    None: the frame needs none, as others, which are answered, come before or after it."""
+    if kind_of(frame) not in (Kind.HELLO, Kind.PROBE):
+        return None
+    encoder = Encoder(Link(cluster, shard, peer), session_of(frame))
+    return encoder.aside(ANSWER + Kind.REFUSED, encode_refusal(why, elsewhere=True))
 
 
 class Desk:
@@ -73,6 +82,10 @@ class Desk:
         self._session_is_full = False
         self._dirty = False
         self._last_peer = ""
+        self._connected: Sequence[str] = ()
+        self._tried: set[str] = set()
+        """The sources that were asked since the last pause, or success."""
+        self._next_at_once = False
         self._lacking: dict[bytes, set[str]] = {}
         self._asked_again_at = LOST_RETRY_S
 
@@ -90,8 +103,9 @@ class Desk:
 
     @property
     def busy(self) -> bool:
-        """A resync is under way here, or being served: `step` has something to do."""
-        return self.sink.active or bool(self._sources) or bool(self._frames)
+        """A resync is under way here, or being served, or another source is to be asked at once: `step` or `tick` has something to do."""
+        busy = self.sink.active or bool(self._sources) or bool(self._frames)
+        return busy or self._next_at_once
 
     @property
     def unsynced_bytes(self) -> int:
@@ -176,6 +190,8 @@ class Desk:
         for closed in [peer for peer, source in self._sources.items() if source.closed]:
             del self._sources[closed]
         sink = self.sink
+        self._connected = connected
+        self._next_at_once = False
         if sink.active:
             if sink.link.peer not in connected:
                 sink.lost(now, "the link to it is lost")
@@ -187,12 +203,11 @@ class Desk:
         if (records and not may_hold) or (not records and self.missing.total()[0] == 0):
             return
         self._give_up_lost(replicas)
-        if records and self._only:
-            connected = [name for name in connected if name in self._only]
-        peer = self._next_peer(connected)
+        peer = self._next_peer(self._sources_of(connected))
         if peer is None or (sink.phase == Phase.WAITING and now < sink.retry_at):
             return
         self._last_peer = peer
+        self._tried.add(peer)
         logger.info("shard %d: resync with %s begins", self._shard, peer)
         self._session_is_full = self._full
         sink.start(
@@ -228,7 +243,7 @@ class Desk:
                 if room > 0:
                     more = source.step(now, room) or more
             except ResyncError as e:
-                logger.warning("%s", e)
+                logger.warning("resync of shard %d to %s: %s", e.shard, e.peer, e.what)
                 if isinstance(e.__cause__, TableDamaged):
                     raise e.__cause__ from None
             self._take_from(peer, source)
@@ -265,14 +280,23 @@ class Desk:
             if source is not None:
                 source.close()
             source = self._open_source(now, peer, session_of(frame))
-        if source is None or source.closed:
-            self.refused_frames += 1
+        if source is None or source.closed or source.session != session_of(frame):
+            if kind != Kind.HELLO:
+                self.turn_away(peer, frame, "it knows of no such session")
             return
         try:
             source.receive(now, frame)
         except ResyncError as e:
             self.refused_frames += 1
             logger.warning("%s", e)
+            self._take_from(peer, source)
+
+    def turn_away(self, peer: str, frame: bytes, why: str) -> None:
+        """Have a sink that can be given nothing here ask another source."""
+        self.refused_frames += 1
+        answer = turn_away(self._cluster, self._shard, peer, frame, why)
+        if answer is not None:
+            self._frames.append((peer, answer))
 
     def disconnected(self, now: float, peer: str) -> None:
         source = self._sources.pop(peer, None)
@@ -344,24 +368,37 @@ class Desk:
         if sink.error is not None:
             cause = sink.error.__cause__
             self.full_disk = isinstance(cause, DiskFull)
-            logger.warning("%s; tried again in %.1f s", sink.error, sink.retry_at - now)
+            left = set(self._sources_of(self._connected)) - self._tried
+            if sink.error.elsewhere and left:
+                sink.retry_now()
+                self._next_at_once = True
+                logger.warning("%s; another one is asked", sink.error)
+            else:
+                self._tried.clear()
+                logger.warning("%s; tried again in %.1f s", sink.error, sink.retry_at - now)
             return
         self.full_disk = False
+        self._tried.clear()
         for digest in sink.unavailable:
             if len(self._lacking) < _LACKING_MAX or digest in self._lacking:
                 self._lacking.setdefault(digest, set()).add(sink.link.peer)
         logger.info("shard %d: resync with %s is done", self._shard, sink.link.peer)
 
-    def _next_peer(self, connected: Sequence[str]) -> str | None:
-        """The best; after a session that did not do it, the one after the last."""
-        if not connected:
+    def _sources_of(self, connected: Sequence[str]) -> Sequence[str]:
+        """Those that may be a source of what is needed now."""
+        if self._only and self.needs_records:
+            return [name for name in connected if name in self._only]
+        return connected
+
+    def _next_peer(self, sources: Sequence[str]) -> str | None:
+        """The best; after a session that did not do it, the next after the last that was not tried since the last pause."""
+        if not sources:
             return None
         if self.sink.error is None and not self._lacking:
-            return connected[0]
-        if self._last_peer in connected:
-            at = connected.index(self._last_peer)
-            return connected[(at + 1) % len(connected)]
-        return connected[0]
+            return sources[0]
+        at = sources.index(self._last_peer) + 1 if self._last_peer in sources else 0
+        following = [*sources[at:], *sources[:at]]
+        return next((name for name in following if name not in self._tried), following[0])
 
     def _give_up_lost(self, replicas: Sequence[str]) -> None:
         everyone = set(replicas)

@@ -4,7 +4,8 @@ A frame: `version u8 | kind u8 | flags u16 | identity 8 | session u64 | message 
 offset u32 | length u32 | crc u32`, big-endian, then the payload. `identity` is a hash of the
 cluster and the shard; `message` counts from 1 in either direction of a session; `total`, `offset`
 and `length` are bytes before compression (flag 1: zstd); the CRC32 covers the header before it and
-the payload. The frames of a message follow each other without a gap.
+the payload. The frames of a message follow each other without a gap, but for messages that have one
+frame and the number 0: they stand outside the order, and may come at any time.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ _CRC_AT = HEAD.size - 4
 _CRC = Struct(">I")
 _COMPRESSED = 1
 
+_ASIDE = 0
+
 FRAGMENT_BYTES = 64 << 10
 """Of a message in one frame, before compression."""
 
@@ -44,8 +47,8 @@ class Link:
     def identity(self) -> bytes:
         return blake2b(f"{self.cluster}\0{self.shard}".encode(), digest_size=8).digest()
 
-    def error(self, what: str) -> ResyncError:
-        return ResyncError(self.shard, self.peer, what)
+    def error(self, what: str, *, elsewhere: bool = True) -> ResyncError:
+        return ResyncError(self.shard, self.peer, what, elsewhere=elsewhere)
 
 
 def session_of(frame: bytes) -> int:
@@ -72,6 +75,11 @@ class Encoder:
         self._message += 1
         return self._frames(kind, payload, self._message)
 
+    def aside(self, kind: int, payload: bytes) -> bytes:
+        """The one frame of a message outside the order, of up to `FRAGMENT_BYTES`."""
+        (frame,) = self._frames(kind, payload, _ASIDE)
+        return frame
+
     def _frames(self, kind: int, payload: bytes, message: int) -> Iterator[bytes]:
         total = len(payload)
         for offset in range(0, total or 1, FRAGMENT_BYTES):
@@ -90,13 +98,21 @@ class Encoder:
 
 
 class Decoder:
-    """Puts the messages of one direction of a session together again, and trusts nothing."""
+    """Puts the messages of one direction of a session together again, and trusts nothing. `aside`: the
+    kinds that stand outside the order, and no others."""
 
-    def __init__(self, link: Link, session: int, message_bytes_max: int) -> None:
+    def __init__(
+        self,
+        link: Link,
+        session: int,
+        message_bytes_max: int,
+        aside: frozenset[int] = frozenset(),
+    ) -> None:
         self._link = link
         self._identity = link.identity()
         self._session = session
         self._bytes_max = message_bytes_max
+        self._aside = aside
         self._message = 0
         self._kind = 0
         self._total = 0
@@ -123,13 +139,19 @@ class Decoder:
             self._bad(f"a frame belongs to session {session:x}, this is {self._session:x}")
         if flags & ~_COMPRESSED:
             self._bad(f"message {message}: unknown flags {flags}")
-        self._check_order(kind, message, total, offset)
+        is_aside = message == _ASIDE and kind in self._aside
+        if not is_aside:
+            self._check_order(kind, message, total, offset)
         if length > FRAGMENT_BYTES or offset + length > total or (not length and total):
             self._bad(f"message {message} is longer than it was announced")
+        if is_aside and length != total:
+            self._bad(f"a message of kind {kind} outside the order is not whole")
         if flags:
             part = self._decompressed(message, part, length)
         if len(part) != length:
             self._bad(f"message {message}: {length} bytes announced, {len(part)} there")
+        if is_aside:
+            return kind, part
         self._parts.append(part)
         self._got += length
         if self._got < total:

@@ -6,13 +6,15 @@ from dataclasses import dataclass
 
 
 class ResyncError(Exception):
-    """A resync cannot go on. The text names the shard, the peer and what is wrong."""
+    """A resync cannot go on. The text names the shard, the peer and what is wrong. `elsewhere`: with
+    another source it may; there is no need to wait."""
 
-    def __init__(self, shard: int, peer: str, what: str) -> None:
+    def __init__(self, shard: int, peer: str, what: str, *, elsewhere: bool = True) -> None:
         super().__init__(f"resync of shard {shard} with {peer}: {what}")
         self.shard = shard
         self.peer = peer
         self.what = what
+        self.elsewhere = elsewhere
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +58,14 @@ class Limits:
     """About as many rows are looked at or written in one step."""
 
     step_bytes: int = 256 << 10
-    silence_s: float = 60.0
-    """How long the other end may say nothing."""
+    probe_s: float = 2.0
+    """A sink that has asked nothing for so long asks whether the source still knows of the session."""
+
+    silence_s: float = 10.0
+    """How long the other end may say nothing at all, not even to that."""
+
+    stall_s: float = 60.0
+    """How long a source may let a sink wait for an answer, although it is there."""
 
     retry_first_s: float = 0.5
     retry_max_s: float = 60.0

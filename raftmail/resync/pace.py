@@ -40,13 +40,18 @@ class Backoff:
     def __init__(self, first_s: float, max_s: float) -> None:
         self._first_s = first_s
         self._max_s = max_s
-        self._next_s = first_s
+        self._next_s = self._before_s = first_s
 
     def failed(self, now: float) -> float:
         """When to try again."""
         at = now + self._next_s
+        self._before_s = self._next_s
         self._next_s = min(self._next_s * 2, self._max_s)
         return at
+
+    def take_back(self) -> None:
+        """The last failure was none."""
+        self._next_s = self._before_s
 
     def succeeded(self) -> None:
         self._next_s = self._first_s

@@ -32,7 +32,8 @@ _U64 = 2**64 - 1
 
 
 class Kind(IntEnum):
-    """What a sink asks for. `REFUSED` is an answer to any of them, and ends the session."""
+    """What a sink asks for. `REFUSED` is an answer to any of them, and ends the session. It and `PROBE`,
+    which asks nothing but a sign of life, have no place in the order of requests and answers."""
 
     HELLO = 1
     CUT = 2
@@ -45,6 +46,7 @@ class Kind(IntEnum):
     BODIES = 9
     BYE = 10
     REFUSED = 11
+    PROBE = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -388,9 +390,10 @@ def decode_hashes(data: bytes) -> list[bytes]:
     return [data[at : at + HASH_BYTES] for at in range(0, len(data), HASH_BYTES)]
 
 
-def encode_refusal(text: str) -> bytes:
-    return text[:TEXT_MAX].encode()
+def encode_refusal(text: str, *, elsewhere: bool) -> bytes:
+    """Why there is no session, and whether another source may do."""
+    return bytes([elsewhere]) + text[:TEXT_MAX].encode()
 
 
-def decode_refusal(data: bytes) -> str:
-    return data[: 4 * TEXT_MAX].decode("utf-8", "replace")[:TEXT_MAX]
+def decode_refusal(data: bytes) -> tuple[str, bool]:
+    return data[1 : 1 + 4 * TEXT_MAX].decode("utf-8", "replace")[:TEXT_MAX], data[:1] != b"\0"

@@ -35,6 +35,8 @@ from raftmail.storage.index import Index
 from raftmail.storage.kv import TableDamaged
 from raftmail.storage.records import IndexDamaged, seal_packed
 
+_ASIDE = frozenset((ANSWER + Kind.REFUSED, ANSWER + Kind.PROBE))
+
 _ADVANCE_ROWS = 512
 """What one turn of a task takes of a step's rows, at least."""
 
@@ -136,7 +138,7 @@ class Sink:
         self._tasks: list[_Running] = []
         self._asked: deque[_Asked] = deque()
         self._to_ask: deque[_Asked] = deque()
-        self._heard = now
+        self._heard = self._answered = self._told = now
         self._session = 0
         self._accepted: r.Accepted | None = None
         self._records = False
@@ -188,7 +190,7 @@ class Sink:
         self._records = records
         self._session = session
         self._encoder = Encoder(self.link, session)
-        self._decoder = Decoder(self.link, session, self.limits.message_bytes_max)
+        self._decoder = Decoder(self.link, session, self.limits.message_bytes_max, _ASIDE)
         self._meter = Meter(now)
         self._received_bytes = self._sent_bytes = 0
         self._began = now
@@ -213,6 +215,8 @@ class Sink:
             self._heard = now
             self._received_bytes += len(frame)
             self._meter.add(now, len(frame))
+            if message is None or message[0] not in _ASIDE:
+                self._answered = now
             if message is not None:
                 self._take(*message)
         except ResyncError as e:
@@ -225,15 +229,27 @@ class Sink:
             return False
         self._fetch.settle()
         self.dirty = self._fetch.take_dirty() or self.dirty
-        if self._asked and now - self._heard > self.limits.silence_s:
-            self._fail(now, self.link.error(f"no answer for {self.limits.silence_s} s"))
+        limits = self.limits
+        if self._asked and now - self._heard > limits.silence_s:
+            self._fail(now, self.link.error(f"not a word for {limits.silence_s} s"))
             return False
+        if self._asked and now - self._answered > limits.stall_s:
+            self._fail(now, self.link.error(f"no answer for {limits.stall_s} s"))
+            return False
+        if now - self._told > limits.probe_s:
+            self._told = now
+            self._frames.append(self._encoder.aside(Kind.PROBE, b""))
         try:
-            return self._run_tasks(now)
+            asked = len(self._frames)
+            more = self._run_tasks(now)
+            if len(self._frames) > asked:
+                self._told = now
+            return more
         except (SyncFailed, TableDamaged):
             raise
         except (CodecError, DiskError) as e:
-            error = self.link.error(str(e))
+            ours = isinstance(e, DiskError | DigestDiffers)
+            error = self.link.error(str(e), elsewhere=not ours)
             error.__cause__ = e
             self._fail(now, error)
             if isinstance(e, IndexDamaged):
@@ -257,6 +273,11 @@ class Sink:
         now."""
         finished, self._finished = self._finished, None
         return finished
+
+    def retry_now(self) -> None:
+        """Of a session that just failed: another source may be asked without waiting, and it counts as no failure yet."""
+        self.retry_at = 0.0
+        self._backoff.take_back()
 
     def hurry(self) -> None:
         """Do not wait for the next try any longer."""
@@ -311,7 +332,10 @@ class Sink:
 
     def _take(self, kind: int, payload: bytes) -> None:
         if kind == ANSWER + Kind.REFUSED:
-            raise self.link.error(r.decode_refusal(payload))
+            why, elsewhere = r.decode_refusal(payload)
+            raise self.link.error(why, elsewhere=elsewhere)
+        if kind == ANSWER + Kind.PROBE:
+            return
         if not self._asked or kind != ANSWER + self._asked[0].request.kind:
             raise self.link.error(f"an answer of kind {kind} to what was not asked")
         asked = self._asked.popleft()

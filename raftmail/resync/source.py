@@ -41,6 +41,7 @@ DIGESTED = ("mailboxes", "subscriptions", "users", "config", "clients")
 """What a shard's digest covers, in this order (`Index.digest`)."""
 
 _REQUEST_BYTES_MAX = 1 << 20
+_ASIDE = frozenset((Kind.PROBE,))
 
 
 class Bodies(Protocol):
@@ -116,7 +117,7 @@ class Source:
         self._limits = limits or Limits()
         self._unfit = unfit
         self._bucket = bucket
-        self._decoder = Decoder(link, session, _REQUEST_BYTES_MAX)
+        self._decoder = Decoder(link, session, _REQUEST_BYTES_MAX, _ASIDE)
         self._encoder = Encoder(link, session)
         self._waiting: deque[tuple[int, bytes]] = deque()
         self._sending: Iterator[bytes] = iter(())
@@ -130,7 +131,7 @@ class Source:
     # -- the caller's side ----------------------------------------------------------------------
 
     def receive(self, now: float, frame: bytes) -> None:
-        """Take a frame of the sink. Raises `ResyncError`, having closed the session."""
+        """Take a frame of the sink. Raises `ResyncError`, having told the sink and closed the session."""
         if self.closed:
             return
         self._heard = now
@@ -138,31 +139,35 @@ class Source:
             message = self._decoder.feed(frame)
             if message is None:
                 return
+            if message[0] == Kind.PROBE:
+                self._frames.append(self._encoder.aside(ANSWER + Kind.PROBE, b""))
+                return
             if len(self._waiting) >= self._limits.requests_max:
                 raise self.link.error(f"more than {self._limits.requests_max} requests wait")
             if (message[0] == Kind.HELLO) == self._greeted:
                 raise self.link.error("a session begins with one greeting")
             self._greeted = True
             self._waiting.append(message)
-        except ResyncError:
-            self.close()
+        except ResyncError as e:
+            self.refuse(e.what, elsewhere=False)
             raise
 
     def step(self, now: float, room_bytes: int) -> bool:
         """Answer, until about `room_bytes` of frames, or a step's bound, are made. Whether there
-        is more to do as soon as there is room. Raises `ResyncError`, having closed the session."""
+        is more to do as soon as there is room. Raises `ResyncError`, having told the sink and closed
+        the session."""
         if self.closed:
             return False
-        if not self._waiting and now - self._heard > self._limits.silence_s:
-            self.close()
-            raise self.link.error(f"nothing was asked for {self._limits.silence_s} s")
+        if now - self._heard > self._limits.silence_s:
+            error = self.link.error(f"the sink said nothing for {self._limits.silence_s} s")
+            self.refuse(error.what)
+            raise error
         room = min(room_bytes, self._limits.step_bytes)
         while room > 0:
             if not self._bucket.ready(now):
                 return True
             frame = next(self._sending, None)
             if frame is not None:
-                self._heard = now
                 self._bucket.take(len(frame))
                 self.sent_bytes += len(frame)
                 room -= len(frame)
@@ -177,9 +182,10 @@ class Source:
         frames, self._frames = self._frames, []
         return frames
 
-    def refuse(self, why: str) -> None:
-        """Tell the sink why there can be no session, and end it."""
-        self._frames.extend(self._encoder.frames(ANSWER + Kind.REFUSED, r.encode_refusal(why)))
+    def refuse(self, why: str, *, elsewhere: bool = True) -> None:
+        """Tell the sink why there can be no session (any more), and whether another source may do; end it."""
+        payload = r.encode_refusal(why, elsewhere=elsewhere)
+        self._frames.append(self._encoder.aside(ANSWER + Kind.REFUSED, payload))
         self.close()
 
     @property
@@ -202,8 +208,9 @@ class Source:
         try:
             answer = self._answer(kind, payload)
         except CodecError as e:
-            self.close()
-            raise self.link.error(f"a request of kind {kind} cannot be decoded: {e}") from None
+            error = self.link.error(f"a request of kind {kind} cannot be decoded: {e}")
+            self.refuse(error.what, elsewhere=False)
+            raise error from None
         except _Refused as e:
             self.refuse(str(e))
             return 0

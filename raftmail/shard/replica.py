@@ -350,6 +350,8 @@ class Replica(ReplicaView):
                     self.group.receive(now, payload, node)
                     self._check_role()
             elif kind not in _FROM_STRANGERS and not self.group.members.knows_node(node):
+                if kind == FrameKind.SYNC:
+                    self.recovery.desk.turn_away(node, payload, "it knows of no replica there")
                 raise BadMessage(f"node {node} has no replica of shard {self.shard}")
             elif kind == FrameKind.BEATS:
                 for beat in unpack(payload):

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from dataclasses import replace
 from itertools import count
 
 import pytest
 
 from raftmail.resync.desk import Desk
+from raftmail.resync.frames import Encoder, Link, kind_of
 from raftmail.resync.limits import Limits
+from raftmail.resync.requests import ANSWER, Kind
 from raftmail.resync.scrub import ScrubLimits
+from raftmail.resync.sink import Phase
+from raftmail.resync.state import Mark
 from raftmail.storage.records import MESSAGE_KEY
 from tests.resync.ends import CLUSTER, SMALL, Node, assert_equal, body_of
 from tests.resync.test_resync_resume import long_history
@@ -99,6 +104,109 @@ def test_a_source_that_dies_in_the_middle_is_replaced_by_another() -> None:
     assert desk.whole
     assert desk.sink.link.peer != first
     assert_equal(shard.nodes[1], shard.nodes[0])
+
+
+def _refused_by_n0(shard: Shard) -> None:
+    """n1 asks n0, which refuses, and n2 at once."""
+    desk = shard.desks["n1"]
+    desk.need()
+    while not (desk.sink.active and desk.sink.link.peer == "n2"):
+        shard.turn()
+    assert shard.now < shard.nodes[1].limits.retry_first_s / 2
+    shard.run()
+    assert desk.whole and desk.sink.last is not None and desk.sink.last.peer == "n2"
+    assert_equal(shard.nodes[1], shard.nodes[2])
+
+
+def test_a_source_that_serves_enough_others_says_so_and_another_is_asked_at_once() -> None:
+    shard = Shard(None, 0, None)
+    shard.desks["n0"].limits = replace(SMALL, sources_max=0)
+    _refused_by_n0(shard)
+
+
+def test_a_source_that_is_half_itself_says_so_and_another_is_asked_at_once() -> None:
+    shard = Shard(None, 0, None)
+    half = shard.desks["n0"]
+    half.sink.mark = Mark("n9", 1, 1, 1)
+    half.tick = lambda *_, **__: None  # type: ignore[method-assign]  # it finds no source itself
+    _refused_by_n0(shard)
+
+
+def test_a_source_that_knows_no_replica_there_says_so_and_another_is_asked_at_once() -> None:
+    shard = Shard(None, 0, None)
+    desk = shard.desks["n0"]
+    desk.receive = (  # type: ignore[method-assign]
+        lambda now, peer, frame: desk.turn_away(peer, frame, "it knows of no replica there")
+    )
+    _refused_by_n0(shard)
+
+
+def test_a_source_that_was_opened_anew_in_the_middle_is_replaced_within_seconds() -> None:
+    shard = Shard(None, 0, None)
+    desk = shard.desks["n1"]
+    desk.need()
+    while desk.sink.mark is None:
+        shard.turn()
+    first = desk.sink.link.peer
+    node = shard.nodes[int(first[1])]
+    shard.desks[first].close()
+    shard.join(node)  # the link stays, and so nothing tells of it
+    died = shard.now
+    while desk.sink.link.peer == first:
+        shard.turn()
+    assert shard.now - died < 2 * SMALL.probe_s
+    shard.run()
+    assert desk.whole
+    assert_equal(shard.nodes[1], node)
+
+
+def test_where_all_sources_refuse_they_are_asked_again_ever_more_seldom() -> None:
+    shard = Shard(None, 0, None)
+    for name in ("n0", "n2"):
+        shard.desks[name].limits = replace(SMALL, sources_max=0)
+    desk = shard.desks["n1"]
+    desk.need()
+    asked: list[tuple[float, str]] = []
+    frozen = 0
+    for _ in range(1600):
+        before = desk.sink.phase
+        shard.turn(0.02)
+        frozen += desk.holds
+        if desk.sink.phase == Phase.GREETING != before or desk.sink.link.peer != asked[-1][1]:
+            asked.append((shard.now, desk.sink.link.peer))
+    rounds = [at for at, peer in asked if peer == "n0"]
+    assert len(asked) == 2 * len(rounds)
+    pauses = [later - earlier for earlier, later in itertools.pairwise(rounds)]
+    assert pauses[0] < 1.0 and all(b > 1.5 * a for a, b in itertools.pairwise(pauses))
+    assert frozen < 5 * len(asked), "it takes no part while nobody gives it anything"
+    for name in ("n0", "n2"):
+        shard.desks[name].limits = SMALL
+    shard.run(6000)
+    assert desk.whole
+
+
+def test_a_request_that_makes_no_sense_is_answered_before_its_session_ends() -> None:
+    shard = Shard(None, None)
+    desk = shard.desks["n0"]
+    encoder = Encoder(Link(CLUSTER, 7, "n0"), 5)
+    for kind in (Kind.HELLO, Kind.CUT):
+        for frame in encoder.frames(kind, b"nonsense"):
+            desk.receive(0.0, "n1", frame)
+    desk.step(0.0, lambda node: 1 << 20)
+    assert [kind_of(frame) for to, frame in desk.take_frames()] == [ANSWER + Kind.REFUSED]
+    assert not desk.served()
+
+
+def test_a_sink_that_says_nothing_any_more_is_dropped() -> None:
+    shard = Shard(None, 0)
+    desk = shard.desks["n1"]
+    desk.need()
+    while desk.sink.mark is None:
+        shard.turn()
+    shard.cut.add("n1")
+    while shard.desks["n0"].served():
+        shard.turn(0.5)
+    assert shard.now < 2 * SMALL.silence_s
 
 
 def test_records_are_not_needed_again_when_their_session_ends_before_the_bodies_came() -> None:

@@ -9,7 +9,7 @@ import pytest
 from raftmail.resync.sink import Phase
 from raftmail.resync.state import Mark
 from raftmail.storage.disk import DiskFull
-from tests.resync.ends import History, Node, Pipe, assert_equal, body_of, resync
+from tests.resync.ends import SMALL, History, Node, Pipe, assert_equal, body_of, resync
 
 
 def long_history() -> tuple[History, int]:
@@ -223,9 +223,25 @@ def test_a_source_that_falls_silent_is_given_up() -> None:
     pipe.run(3)
     for _ in range(20):
         target.sink.step(pipe.now)
-    target.sink.step(pipe.now + 61)
-    assert target.sink.error is not None and "no answer" in str(target.sink.error)
+    target.sink.step(pipe.now + SMALL.silence_s + 1)
+    assert target.sink.error is not None and "not a word" in str(target.sink.error)
     assert target.sink.phase == Phase.WAITING
+
+
+def test_a_source_that_is_there_and_does_not_answer_is_given_up_later() -> None:
+    giver, target, _ = pair()
+    pipe = Pipe(target, giver)
+    pipe.run(3)
+    source = pipe.source
+    source.step = lambda now, room_bytes: False  # type: ignore[method-assign]
+    for seconds in range(int(SMALL.stall_s)):
+        pipe.now = float(seconds)
+        while pipe.turn():
+            pass
+        assert target.sink.active and not source.closed, f"{target.sink.error} after {seconds} s"
+    pipe.now += 2.0
+    pipe.turn()
+    assert target.sink.error is not None and "no answer" in str(target.sink.error)
 
 
 def test_a_source_lets_go_of_its_snapshot_when_the_sink_is_silent() -> None:
@@ -235,6 +251,6 @@ def test_a_source_lets_go_of_its_snapshot_when_the_sink_is_silent() -> None:
     while pipe.source.step(pipe.now, 1 << 20):
         pipe.source.take_frames()
     assert pipe.source.applied_index
-    with pytest.raises(Exception, match="nothing was asked"):
+    with pytest.raises(Exception, match="said nothing"):
         pipe.source.step(pipe.now + 61, 1 << 20)
     assert pipe.source.closed and not pipe.source.applied_index

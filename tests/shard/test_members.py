@@ -16,6 +16,8 @@ from raftmail.mail import commands as c
 from raftmail.mail.codec import encode_request
 from raftmail.mail.results import Executed
 from raftmail.mail.service import Failure
+from raftmail.resync.frames import Encoder, Link, kind_of
+from raftmail.resync.requests import ANSWER, Hello, Kind, encode_hello
 from raftmail.shard.compaction import LogLimits
 from raftmail.shard.limits import Limits
 from raftmail.shard.machine import Machine
@@ -311,6 +313,19 @@ def test_a_node_that_holds_no_replica_is_given_nothing() -> None:
     replica.receive(shard.now, "n9", FrameKind.GONE, bytes(40))
     assert replica.counters.bad_frames == before + 2
     assert not [f for f in replica.take_frames() if f[0] == "n9"]
+
+
+def test_a_node_that_holds_no_replica_and_asks_for_a_resync_is_told_that_there_is_none() -> None:
+    shard = Shard()
+    shard.save("x")
+    replica = shard.leader()
+    encoder = Encoder(Link("", 1, "n9"), 3)
+    for frame in encoder.frames(Kind.HELLO, encode_hello(Hello(0, True, True))):
+        replica.receive(shard.now, "n9", FrameKind.SYNC, frame)
+    replica.step(shard.now)
+    ((_, kind, (answer,)),) = [f for f in replica.take_frames() if f[0] == "n9"]
+    assert (kind, kind_of(answer)) == (FrameKind.SYNC, ANSWER + Kind.REFUSED)
+    assert not replica.recovery.desk.served()
 
 
 def test_an_index_without_a_membership_makes_no_candidate_of_a_replica_that_has_a_log() -> None:
