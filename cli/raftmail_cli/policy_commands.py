@@ -37,8 +37,11 @@ def _render_rules(console: Console, answer: JSON) -> None:
     columns = ("pool", "shards", "replicas", "nodes", "master")
     console.print(make_table(columns, pools, right=("shards", "replicas")))
     if answer["rules"]:
-        rows = [(one["domain"], one["pool"], one["state"]) for one in answer["rules"]]
-        console.print(make_table(("domain", "pool", "state"), rows))
+        rows = [
+            (one["domain"], one["pool"], one["state"], one["waits_for"] or "-")
+            for one in answer["rules"]
+        ]
+        console.print(make_table(("domain", "pool", "state", "waits for"), rows))
 
 
 def _nodes_of(pool: JSON) -> str:

@@ -163,10 +163,14 @@ def _render_operations(console: Console, answer: JSON) -> None:
         for o in answer["operations"]
     ]
     console.print(make_table(("operation", "of", "state", "left", "by"), rows, right=("left",)))
-    moving = [(m["shard"], m["id"], m["node"], m["state"]) for m in answer["moving"]]
+    moving = [
+        (m["shard"], m["id"], m["node"], m["state"], m["waits_for"] or "-")
+        for m in answer["moving"]
+    ]
     if moving:
+        columns = ("shard", "replica", "node", "state", "waits for")
         console.print()
-        console.print(make_table(("shard", "replica", "node", "state"), moving[:MOVES_SHOWN_MAX]))
+        console.print(make_table(columns, moving[:MOVES_SHOWN_MAX]))
         if len(moving) > MOVES_SHOWN_MAX:
             console.print(f"and {len(moving) - MOVES_SHOWN_MAX} more")
 

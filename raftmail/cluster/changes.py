@@ -228,15 +228,17 @@ def remove(
     alive: bool = True,
     by: str = "",
 ) -> Change:
-    """Take a node out for ever. Without `force` only an empty one; with it one that is dead (`alive` says what the others see), whose
-    replicas are then made anew elsewhere. Raises `Refused`, saying which shards are at risk."""
+    """Take a node out for ever. Without `force` only one whose replicas count for nothing: an empty one, or a dead one (`alive` says
+    what the others see) to which some were only to come; with it any dead one, whose replicas are then made anew elsewhere. What was to
+    come is given up at once. Raises `Refused`, saying which shards are at risk."""
     node = state.find(Node, name)
     if node is None:
         raise Refused(f"there is no node {name}")
     if node.state is NodeState.REMOVED:
         raise Refused(f"{name} is removed already")
     held = [shard for shard in state.every_shard.values() if shard.on(name)]
-    if held and not force:
+    empty = all(r.state is ReplicaState.JOINING for shard in held for r in shard.on(name))
+    if held and not force and (alive or not empty):
         raise Refused(
             f"{name} still holds {_listed(held)}; drain it first, or if it is dead and will not come back, remove it by force"
         )
@@ -265,6 +267,15 @@ def remove(
         gone.append(key_of(operation))
     elif operation is not None:
         puts.append(replace(operation, state="done"))
+    for shard in held:
+        given_up = tuple(
+            replace(r, state=ReplicaState.LEAVING)
+            if r.node == name and r.state is ReplicaState.JOINING
+            else r
+            for r in shard.replicas
+        )
+        if given_up != shard.replicas:
+            puts.append(replace(shard, replicas=given_up))
     if held:
         puts.append(Operation(f"remove-{name}", "remove", name, now_s, by))
     return change_of(state, puts, gone, [*every_node(state), *(key_of(shard) for shard in held)])

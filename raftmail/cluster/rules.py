@@ -13,7 +13,7 @@ users stay in its shards, and their replicas move.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from raftmail.cluster.changes import Change, Refused, change_of, every_node
@@ -39,7 +39,7 @@ from raftmail.cluster.records import (
     key_of,
 )
 from raftmail.cluster.state import ALIAS_TARGETS_MAX, ClusterState, founded
-from raftmail.cluster.steps import Observed
+from raftmail.cluster.steps import Observed, ObservedNode
 from raftmail.mail.names import user_address
 
 SHARDS_MAX = 4096
@@ -215,14 +215,19 @@ def _pin(state: ClusterState, rule: Rule, users: Iterable[str]) -> tuple[Change,
 
 
 def _all_follow(state: ClusterState, observed: Observed, rule: Rule) -> bool:
+    return not waits_for(state, rule, observed.nodes)
+
+
+def waits_for(state: ClusterState, rule: Rule, nodes: Mapping[str, ObservedNode]) -> list[str]:
+    """The nodes that have yet to follow the change of a rule before it goes on. Not those that were silent for so long that they read
+    the root's state before they serve again."""
     revision = state.revision_of(key_of(rule))
-    for name in state.nodes:
-        node = observed.nodes.get(name)
-        if node is None or (
-            node.revision < revision and (node.alive or node.silent_s < FORGOTTEN_S)
-        ):
-            return False
-    return True
+    return [
+        name
+        for name in state.nodes
+        if (node := nodes.get(name)) is None
+        or (node.revision < revision and (node.alive or node.silent_s < FORGOTTEN_S))
+    ]
 
 
 # -- users, domains, aliases -----------------------------------------------------------------------

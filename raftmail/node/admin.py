@@ -58,6 +58,8 @@ class Admin:
     operators: Operators = field(init=False)
     recovering: Recovering = field(init=False)
     policies: Policies = field(init=False)
+    waits: Callable[[], dict[str, str]] = field(default=dict, init=False)
+    """What this node waits for as the root's master (`Operating.waits`)."""
 
     def __post_init__(self) -> None:
         name = self.config.node.name
@@ -76,8 +78,10 @@ class Admin:
         self.recovering = Recovering(
             self.router, self.following, desk, self.force_alone, self.is_up
         )
-        self.policies = Policies(self.router, self.following, desk)
-        self.operators = Operators(self.router, self.following, desk, self._is_alive, self._looks)
+        self.policies = Policies(self.router, self.following, desk, self._waits)
+        self.operators = Operators(
+            self.router, self.following, desk, self._is_alive, self._looks, self._waits
+        )
 
     async def answer(self, what: str, arguments: Mapping[str, str], deadline: float) -> JSON:
         """Raises ValueError for a call that does not exist or bad arguments, `Unavailable`."""
@@ -92,6 +96,7 @@ class Admin:
             "state-here": self._state_here,
             **self.resync.handlers(),
             **self.verifying.handlers(),
+            "waits-here": self._waits_here,
             "observe-here": self.observing.observe_here,
             "change-here": self.observing.change_here,
         }
@@ -213,6 +218,16 @@ class Admin:
         if node == self.config.node.name:
             return True
         return await self._ask_or_none(node, "status-here", {}) is not None
+
+    async def _waits_here(self, arguments: Mapping[str, str], deadline: float) -> JSON:
+        return self.waits()
+
+    async def _waits(self, deadline: float) -> Mapping[str, str]:
+        """What the root's master waits for; nothing while there is none."""
+        master = await self.router.master_of(ROOT_SHARD, PEER_ANSWER_S)
+        if master is None or master == self.config.node.name:
+            return self.waits()
+        return await self._ask_or_none(master, "waits-here", {}) or {}
 
     async def _looks(self, state: ClusterState) -> Mapping[int, Look]:
         """The bytes of bodies and the master of each shard, by what all nodes say."""

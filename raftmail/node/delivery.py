@@ -29,6 +29,7 @@ KNOWN_MAX = 100_000
 _ACCEPTED = Verdict.accepted()
 _DELIVERED = Verdict.delivered()
 _UNKNOWN = Verdict.unknown_user()
+_LEADS_NOWHERE = Verdict.unknown_user("This address leads to no user here")
 _TOLD = Verdict.try_later("The cluster is being changed, try again in a moment")
 
 
@@ -95,7 +96,7 @@ class Delivery:
         except Unavailable as e:
             return _later(e.failure)
         if not users:
-            return _UNKNOWN
+            return _UNKNOWN if tuple(view.delivered_to(user)) == (user,) else _LEADS_NOWHERE
         if users != (user,):
             return Shared(_ACCEPTED.code, _ACCEPTED.enhanced, _ACCEPTED.text, users)
         if len(self._known) >= KNOWN_MAX:

@@ -120,6 +120,7 @@ class Node:
         )
         router.answer_admin = admin.answer
         self._operating = Operating(loop, router, following, admin.answer)
+        admin.waits = self._operating.waits
         if folder.is_founding:
             # What the cluster begins with is kept before anything is made by it: without it, a node is one that comes later.
             save_state(config.data, state)

@@ -14,12 +14,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from raftmail.cluster.operator import next_steps
+from raftmail.cluster.records import Replica, ReplicaState, Rule, RuleState, Shard
 from raftmail.cluster.router import Router
-from raftmail.cluster.rules import to_pin
+from raftmail.cluster.rules import FORGOTTEN_S, to_pin, waits_for
 from raftmail.cluster.state import ClusterState, genesis_command
 from raftmail.cluster.steps import (
     AddLearner,
     Configure,
+    Limits,
     Observed,
     ObservedShard,
     Promote,
@@ -120,6 +122,30 @@ class Operating:
         if not isinstance(executed.result, Refused):
             logger.info("wrote down what the cluster begins with, %d records", len(command.puts))
 
+    # -- telling -------------------------------------------------------------------------------------
+
+    def waits(self) -> dict[str, str]:
+        """What each replica that comes or goes (`SHARD ID`), and each rule that is being changed (`rule DOMAIN`), waits for, as the last
+        round saw it; nothing when this node does not lead the root."""
+        observed, state = self.observed, self.following.state
+        if observed is None:
+            return {}
+        waits = {
+            f"{shard.number} {replica.id}": _replica_waits_for(shard, replica, observed)
+            for shard in state.every_shard.values()
+            for replica in shard.replicas
+            if replica.state is not ReplicaState.VOTER
+        }
+        for rule in state.table(Rule).values():
+            if rule.state is RuleState.PINNING:
+                waits[f"rule {rule.domain}"] = "its users are being pinned to where their mail is"
+            elif rule.state is RuleState.SPREADING:
+                names = waits_for(state, rule, observed.nodes)
+                waits[f"rule {rule.domain}"] = ", ".join(
+                    f"{name} ({_silence(observed, name, FORGOTTEN_S)})" for name in names
+                )
+        return waits
+
     # -- looking -------------------------------------------------------------------------------------
 
     async def _observe(self, state: ClusterState) -> Observed:
@@ -218,6 +244,30 @@ class Operating:
 
 
 _ACTIONS: dict[type[Any], str] = {AddLearner: "add", Promote: "promote", RemoveReplica: "remove"}
+
+
+def _silence(observed: Observed, node: str, patience_s: float) -> str:
+    """What is known of a node that is waited for."""
+    found = observed.nodes.get(node)
+    if found is None or found.alive:
+        return "it is being told"
+    left_s = max(0.0, patience_s - found.silent_s)
+    return f"silent for {found.silent_s:.0f} s; not waited for in {left_s:.0f} s, or when it is removed"
+
+
+def _replica_waits_for(shard: Shard, replica: Replica, observed: Observed) -> str:
+    seen = observed.shards.get(shard.number)
+    if seen is None:
+        return "the shard has no master: a majority of its replicas does not answer"
+    if replica.state is ReplicaState.LEAVING:
+        if replica.id not in seen.membership.voters:
+            return ""
+        return "it goes when all that stay are voters, and enough of them are whole"
+    if not observed.alive(replica.node) and replica.id not in seen.membership.voters:
+        return f"{replica.node} ({_silence(observed, replica.node, Limits().give_up_s)})"
+    if replica.id in seen.membership.learners and replica.id not in seen.whole:
+        return "it is being filled"
+    return ""
 
 
 def _unsettled(state: ClusterState) -> bool:

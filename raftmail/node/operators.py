@@ -36,13 +36,15 @@ class Look(NamedTuple):
 
 @dataclass(slots=True)
 class Operators:
-    """`is_alive` tells whether a node answers, through whichever other; `looks` asks all nodes."""
+    """`is_alive` tells whether a node answers, through whichever other; `looks` asks all nodes; `waits` asks the root's master what it
+    waits for."""
 
     router: Router
     following: Following
     desk: Desk
     is_alive: Callable[[str], Awaitable[bool]]
     looks: Callable[[ClusterState], Awaitable[Mapping[int, Look]]]
+    waits: Callable[[float], Awaitable[Mapping[str, str]]]
 
     @property
     def handlers(self) -> dict[str, Handler]:
@@ -244,12 +246,15 @@ class Operators:
     async def _operations(self, arguments: Arguments, deadline: float) -> JSON:
         state = await self._newest(deadline)
         found = sorted(state.table(Operation).values(), key=lambda o: (o.began_s, o.id))
-        moving = [
+        moving: list[dict[str, Any]] = [
             {"shard": s.number, "id": r.id, "node": r.node, "state": r.state.value}
             for s in state.every_shard.values()
             for r in s.replicas
             if r.state is not ReplicaState.VOTER
         ]
+        waits = await self.waits(deadline) if moving else {}
+        for row in moving:
+            row["waits_for"] = waits.get(f"{row['shard']} {row['id']}", "")
         return {"operations": [operation_row(state, one) for one in found], "moving": moving}
 
 

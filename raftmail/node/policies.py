@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 from raftmail.cluster import rules
 from raftmail.cluster.changes import Change, Refused
 from raftmail.cluster.masters import BALANCED
-from raftmail.cluster.records import Alias, Domain, Pool, Quota, Rule
+from raftmail.cluster.records import Alias, Domain, Pool, Quota, Rule, RuleState
 from raftmail.cluster.router import Router
 from raftmail.cluster.state import ClusterState
 from raftmail.mail.limits import NUMBER_MAX
@@ -38,6 +38,8 @@ class Policies:
     router: Router
     following: Following
     desk: Desk
+    waits: Callable[[float], Awaitable[Mapping[str, str]]]
+    """What the root's master waits for; see `Operating.waits`."""
 
     @property
     def handlers(self) -> dict[str, Handler]:
@@ -73,10 +75,18 @@ class Policies:
 
     async def _rules(self, arguments: Arguments, deadline: float) -> JSON:
         state = await self._newest(deadline)
+        found = list(state.table(Rule).values())
+        changing = any(one.state is not RuleState.ACTIVE for one in found)
+        waits = await self.waits(deadline) if changing else {}
         return {
             "rules": [
-                {"domain": one.domain, "pool": one.pool, "state": one.state.value}
-                for one in state.table(Rule).values()
+                {
+                    "domain": one.domain,
+                    "pool": one.pool,
+                    "state": one.state.value,
+                    "waits_for": waits.get(f"rule {one.domain}", ""),
+                }
+                for one in found
             ],
             "pools": [pool_row(one) for one in state.table(Pool).values()],
         }
@@ -201,8 +211,25 @@ class Policies:
 
     async def _set_alias(self, arguments: Arguments, deadline: float) -> JSON:
         address, to = arguments.get("address", ""), _names(arguments, "to")
+        await self._check_targets(to, deadline)
         await self._make(lambda s: rules.set_alias(s, address, to), deadline)
         return {"address": address, "to": list(to)}
+
+    async def _check_targets(self, to: Iterable[str], deadline: float) -> None:
+        """Whether mail for an alias would arrive: each target is a user or an alias here. Raises ValueError, `Unavailable`."""
+        state = await self._newest(deadline)
+        unknown = []
+        for target in dict.fromkeys(map(user_address, to)):
+            left_s = deadline - self.router.clock()
+            if state.find(Alias, target) is None and (
+                await self.router.query(GetUser(target), deadline_s=left_s) is None
+            ):
+                unknown.append(target)
+        if unknown:
+            raise ValueError(
+                f"no user or alias of this cluster: {', '.join(unknown[:3])}; mail is not sent on to other systems, and users are added "
+                "before aliases lead to them"
+            )
 
     async def _remove_alias(self, arguments: Arguments, deadline: float) -> JSON:
         address = arguments.get("address", "")

@@ -29,9 +29,14 @@ def test_a_rule_is_set_with_what_was_given_and_nothing_else() -> None:
 
 
 def test_rules_and_pools_are_shown() -> None:
-    rules = [{"domain": "example.org", "pool": "example.org", "state": "active"}]
+    waits = "n3 (silent for 7 s; not waited for in 593 s, or when it is removed)"
+    rules = [
+        {"domain": "example.org", "pool": "example.org", "state": "active", "waits_for": ""},
+        {"domain": "x.org", "pool": "example.org", "state": "spreading", "waits_for": waits},
+    ]
     result = run(Twin({"rules": {"rules": rules, "pools": [POOL]}}), "rule", "list")
     assert "zone eu" in result.stdout and "active" in result.stdout
+    assert waits in result.stdout
 
 
 @pytest.mark.parametrize(

@@ -142,6 +142,29 @@ def test_a_joiner_that_dies_for_long_is_given_up_for_another() -> None:
     assert all(step.id != 4 for step in done if isinstance(step, s.AddLearner))
 
 
+@pytest.mark.parametrize("added", [False, True], ids=["not yet in the group", "a learner"])
+def test_a_dead_node_that_only_was_to_get_replicas_is_removed_at_once(added: bool) -> None:
+    twin = Twin(cluster(3, shards=1))
+    _run(twin)
+    twin.state = put(twin.state, rec.Node("new", "h:1"))
+    for step in next_steps(twin.state, twin.observe(), NOW):
+        twin.carry_out(step)
+    if added:
+        (step,) = (
+            x for x in next_steps(twin.state, twin.observe(), NOW) if isinstance(x, s.AddLearner)
+        )
+        twin.carry_out(step)
+    assert [r.state for r in twin.state.every_shard[0].on("new")] == [rec.ReplicaState.JOINING]
+    with pytest.raises(Refused, match="new still holds shard 0"):
+        changes.remove(twin.state, "new", NOW, alive=True)
+    twin.kill("new")
+    assert twin.change(changes.remove(twin.state, "new", NOW, alive=False))
+    _run(twin)
+    twin.assert_as_recorded()
+    assert not twin.state.every_shard[0].on("new")
+    assert all(o.state != "running" for o in twin.state.table(rec.Operation).values())
+
+
 def test_a_rebalance_fills_a_new_node_and_ends() -> None:
     twin = Twin(cluster(5, shards=30))
     _run(twin)

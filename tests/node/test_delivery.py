@@ -112,6 +112,7 @@ def test_mail_goes_to_the_users_that_an_address_stands_for(to: str, users: list[
 def test_an_address_that_no_user_has_is_refused(to: str) -> None:
     verdict, saved = _send(Twin(), to)
     assert verdict.code == 550 and saved == []
+    assert ("leads to no user" in verdict.text) == (to == "nobody@x.org")
 
 
 def test_a_node_that_is_behind_bounces_no_mail_for_an_alias_it_may_not_know_yet() -> None:

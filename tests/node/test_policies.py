@@ -10,7 +10,7 @@ import pytest
 
 from raftmail.client.errors import ClientError
 from raftmail.mail.uidset import UidSet
-from tests.node.cluster import Cluster
+from tests.node.cluster import Cluster, wait_for
 
 ALL = UidSet.parse("1:*")
 MESSAGE = b"From: bob@example.org\r\nSubject: hello\r\n\r\nA text.\r\n"
@@ -52,6 +52,8 @@ def test_rules_domains_and_aliases_hold_on_every_node(tmp_path: Path) -> None:
                 "alias-set", address="team@example.org", to="u0@example.org,new@example.org"
             )
             client.admin("domain-set", name="example.net", catch_all="u1@example.org")
+            with pytest.raises(ClientError, match=r"no user or alias of this cluster: a@else\.com"):
+                client.admin("alias-set", address="out@example.org", to="u0@example.org,a@else.com")
         for count, name in enumerate(cluster.clients, 1):
             host, port = cluster.lmtp[name].split(":")
             with smtplib.LMTP(host, int(port)) as lmtp:
@@ -70,3 +72,18 @@ def test_rules_domains_and_aliases_hold_on_every_node(tmp_path: Path) -> None:
                     users[3]: 1 + count,
                     "new@example.org": 2 * count,
                 }
+        _a_change_of_a_rule_tells_which_node_it_waits_for(cluster)
+
+
+def _a_change_of_a_rule_tells_which_node_it_waits_for(cluster: Cluster) -> None:
+    cluster.kill("n3")
+    with cluster.client("n1") as client:
+        client.admin("rule-set", domain="example.com", shards="1")
+
+    def waits() -> str:
+        rules = cluster.ask("rule", "list")["rules"]
+        return str({r["domain"]: r["waits_for"] for r in rules}["example.com"])
+
+    wait_for("the rule to wait for n3", lambda: waits().startswith("n3 (silent for "))
+    cluster.start("n3")
+    wait_for("the rule to go on", lambda: not waits())
