@@ -128,6 +128,10 @@ class Elections:
         members = self._members
         if not members.is_voter or self.removed:
             return  # G12
+        if engine.withheld_from:
+            # Others could not take its log from it. It votes all the same, for those that have as much.
+            engine.set_election_deadline(now + engine.election_max_s)
+            return
         self._asked_to_lead = engine.transfer_pending()
         if self._asked_to_lead or not members.other_voters:
             engine.start_election()  # Raft dissertation, section 3.10

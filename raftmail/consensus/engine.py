@@ -146,6 +146,8 @@ class Engine(SyncObj):
         self.election_min_s = election_min_s
         self.election_max_s = election_max_s
         self.count_only_synced = False
+        self.withheld_from = 0
+        """See `group.Group.withhold`."""
         self._standing = False
         self.nodes: dict[int, _Member] = {}
         self.link = _Transport(owner)
@@ -194,6 +196,11 @@ class Engine(SyncObj):
         self._SyncObj__raftLastApplied = index
         if self.commit_index() < index:
             self._SyncObj__raftCommitIndex = index
+
+    def held_index(self) -> int:
+        """Up to here this replica may say that it holds the log: what is on its disk, and not withheld."""
+        synced = self.journal.synced_index
+        return min(synced, self.withheld_from - 1) if self.withheld_from else synced
 
     def rewind_applied(self, index: int) -> None:
         self._SyncObj__raftLastApplied = index
@@ -344,7 +351,7 @@ class Engine(SyncObj):
         # G8: in the tick of a leader this bounds the search for the commit index, so that the leader
         # counts itself only for what its own disk holds.
         if self.count_only_synced:
-            return self.journal.synced_index
+            return self.held_index()
         return self.journal.last_index
 
     def _SyncObj__getCurrentLogTerm(self) -> int:

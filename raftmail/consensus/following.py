@@ -89,12 +89,14 @@ class Following:
             )
         if not self.answered:
             return
-        synced = journal.synced_index
-        if verified > synced or terms:
+        if withheld := self._engine.withheld_from:
+            verified = min(verified, withheld - 1)
+        held = self._engine.held_index()
+        if verified > held or terms:
             self._send(sender, Kind.ACK, [verified + 1, ACK_YES], hold=True)
-        if not terms and synced:
+        if not terms and held:
             # A heartbeat is answered even while the disk is slow: it promises only what is synced.
-            self._send(sender, Kind.ACK, [min(verified, synced) + 1, self.success()])
+            self._send(sender, Kind.ACK, [min(verified, held) + 1, self.success()])
 
     def takes_beat(
         self, now: float, sender: int, term: int, index: int, index_term: int, commit: int
@@ -105,7 +107,7 @@ class Following:
         journal = self._journal
         if (
             not engine.follows(sender, term)
-            or not journal.last_index == journal.synced_index == index
+            or not journal.last_index == engine.held_index() == index
             or journal.term_of(index) != index_term
             or commit > engine.commit_index()
             or self.parked

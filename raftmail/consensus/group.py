@@ -281,6 +281,8 @@ class Group(GroupView):
         elif kind is Kind.VOTE_GRANTED:
             self._on_vote_granted(message)
         elif kind is Kind.TIMEOUT_NOW:
+            if self.engine.withheld_from:
+                return  # it held everything once, and does not any more
             self.engine.deliver(sender, {"type": "timeout_now", "term": message.term})
             self.elections.tick(now)  # it stands at once
             self.engine.tick()
@@ -323,9 +325,10 @@ class Group(GroupView):
         commit = engine.commit_index()
         if engine.applied_index() < min(commit, synced):
             return True
-        if engine.role() != LEADER or commit >= synced:
+        held = engine.held_index()
+        if engine.role() != LEADER or commit >= held:
             return False
-        return self.followers.majority_index(synced) > commit
+        return self.followers.majority_index(held) > commit
 
     @property
     def has_messages(self) -> bool:
@@ -387,6 +390,12 @@ class Group(GroupView):
             self.engine.set_commit(index - 1)
         if self.members.cut(index):
             self._members_changed()
+
+    def withhold(self, index: int) -> None:
+        """From `index` on this replica does not count as one that holds the log, and does not stand for election, until told otherwise (0:
+        it does): the entry is on its disk, and what the entry names may never have been. It is not forgotten either, as it may be
+        one that was acknowledged. To be called before the first message, or to withhold less than before."""
+        self.engine.withheld_from = index
 
     def rewind_applied(self, index: int) -> None:
         """The state machine went back to `index` (an open transaction was lost): what follows is applied again."""

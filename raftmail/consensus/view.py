@@ -83,7 +83,7 @@ class GroupView:
     @property
     def entries_in_flight(self) -> int:
         """Of a leader: entries that no majority is known to hold yet, whether or not the commit index has followed."""
-        held = self.followers.majority_index(self.journal.synced_index)
+        held = self.followers.majority_index(self.engine.held_index())
         return self.journal.last_index - max(held, self.engine.commit_index())
 
     @property

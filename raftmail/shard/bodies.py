@@ -3,7 +3,7 @@
 Invariants:
 
 1. An entry is said to be held only when every body that it names is in the store and pinned until the entry is applied, or is known to have
-   lost its last message by an entry that comes later.
+   lost its last message by an entry that comes later. Where the index was lost, an entry of the log may lack one that it never had: that is `withheld`, and kept.
 2. What other replicas send is verified against its hash before it is stored (P8).
 3. A body that is stored and not yet on the disk in the store is in the journal, before every entry that names it; or it is longer than
    `BodyLimits.journal_bytes_max`, and then the store is synced before any such entry is acknowledged.
@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from zlib import crc32
 
+from raftmail.consensus.appends import Log
 from raftmail.consensus.journal import Journal
 from raftmail.mail.codec import CodecError, entry_blobs
 from raftmail.shard.frames import Frame, FrameKind
@@ -76,7 +77,8 @@ def _sync_store(journal: Journal, store: BlobStore) -> None:
 
 @dataclass(slots=True)
 class Bodies:
-    """`missing` are bodies that entries of the log wait for; `unheld` those that entries lacked that were in the log at the start."""
+    """`missing` are bodies that entries of the log wait for; `unheld` those that entries lacked that were in the log at the start;
+    `withheld` are entries that must not be acknowledged before their bodies are on the disk, with their terms and bodies."""
 
     store: BlobStore
     index: Index
@@ -86,6 +88,7 @@ class Bodies:
     wanted: int = 0
     missing: set[bytes] = field(default_factory=set)
     unheld: set[bytes] = field(default_factory=set)
+    withheld: dict[int, tuple[int, Sequence[bytes]]] = field(default_factory=dict)
     _pinned: set[int] = field(default_factory=set)
     _asked: dict[bytes, float | None] = field(default_factory=dict)
     _late: set[bytes] = field(default_factory=set)
@@ -199,20 +202,36 @@ class Bodies:
                 self.missing.add(digest)
                 self.want(digest)
 
-    def pin_log(self, entries: Iterable[tuple[int, bytes]], keep_to: int) -> int:
-        """At the start: pin what the entries of the log (index, payload) name. Returns the first with a body that never was on the disk.
+    def pin_log(self, entries: Iterable[tuple[int, int, bytes]], keep_to: int) -> int:
+        """At the start: pin what the entries of the log (index, term, payload) name. Returns the first with a body that never was on the disk.
 
         A loss of power between the syncs of the journal and of the blobs may keep an entry and lose its body. Such an entry was never
         acknowledged, and must not be now (P1): what follows the last sync is forgotten, and comes again from the leader. Up to `keep_to`
-        (see `rescue`) that cannot be told, and bodies are read to find those that are damaged."""
-        for index, payload in entries:
+        (see `rescue`) that cannot be told from an entry that was acknowledged and whose body was lost later: bodies are read to find
+        those that are damaged, and entries that lack some are kept, and withheld until others have given them."""
+        self.withheld.clear()
+        for index, term, payload in entries:
             if index <= keep_to:
                 self._look(payload)
+                if not all(map(self.store.durable, _named(payload))):
+                    self.withheld[index] = (term, _named(payload))
             if not self.hold(payload, index):
                 if index > keep_to and self._never_had(payload):
                     return index
                 self.pin(_named(payload), index)
         self.unheld = set(self.missing)
+        return 0
+
+    def first_withheld(self, log: Log, applied_index: int) -> int:
+        """The first entry of the log that must not be acknowledged yet, or 0. Those before it are withheld no more: their bodies have come
+        and are on the disk, or are needed by no message any more, or they were applied or cut off."""
+        for index, (term, named) in list(self.withheld.items()):
+            stands = applied_index < index <= log.last_index and log.term_of(index) == term
+            if stands and not all(
+                self.store.durable(h) or self._gone.get(h, 0) >= index for h in named
+            ):
+                return index
+            del self.withheld[index]
         return 0
 
     def _look(self, payload: bytes) -> None:

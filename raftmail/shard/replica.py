@@ -127,6 +127,21 @@ class Replica(ReplicaView):
             )
             group.forget_from(unheld)
             self.bodies.forget_missing()
+        if self._check_withheld():
+            logger.warning(
+                "shard %d: %d entries of the log wait for bodies that may have been lost with the index; "
+                "they do not count as being here until others have given them",
+                self.shard,
+                len(self.bodies.withheld),
+            )
+
+    def _check_withheld(self) -> bool:
+        """See that entries that lack bodies are acknowledged only when they have them. True while there are any. Who is alone among the
+        voters has nobody to get them from, and goes on without."""
+        group = self.group
+        first = self.bodies.first_withheld(group.journal, group.applied_index)
+        group.withhold(first if group.members.other_voters else 0)
+        return first > 0
 
     def _pin_log(self) -> int:
         """Pin the bodies of the entries that are to be applied. Returns the first entry that must not be acknowledged, or 0."""
@@ -135,8 +150,8 @@ class Replica(ReplicaView):
         if first > group.last_index:
             return 0
         entries = [
-            (index, command[1:])
-            for command, index, _ in group.entries(first, group.last_index)
+            (index, term, command[1:])
+            for command, index, term in group.entries(first, group.last_index)
             if command[:1] == REGULAR and command[1:2] not in _WITHOUT_BODIES
         ]
         return self.bodies.pin_log(entries, self.keep_to)
@@ -228,6 +243,8 @@ class Replica(ReplicaView):
             raise self._broken
         if self.requests.waiting:
             self._propose_waiting(now)
+        if self.bodies.withheld:
+            self._check_withheld()
         self._frames += self.bodies.wants(now, self.leader_node, self._linked_nodes())
         self._collect()
         for name, frame in self.recovery.step(now, self.group.is_linked):
@@ -533,6 +550,7 @@ class Replica(ReplicaView):
             self.bodies.reload()
             self.group.rewind_applied(self.machine.applied_index)
             self._pin_log()  # else a step of `reclaim` might come before they are applied again
+            self._check_withheld()
             self._index_dirty_since = None
 
     def _commit_index(self, now: float) -> None:

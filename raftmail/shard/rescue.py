@@ -14,6 +14,9 @@ part lives in the index alone. So:
 4. No entry is cut off because its body is not there, until all that the log had is applied.
    Elsewhere that a body was never on the disk is told by its place being unknown; here every place
    is unknown at first. All bodies that the log names are read instead, and bad ones are fetched.
+   An entry without its body may have been acknowledged once, and so is kept; or a loss of power took
+   the body before that, and so it is not acknowledged (again) until the body has come: see
+   `Group.withhold`.
 
 *An index that ends before the log begins*, as an old copy that was put back: the same from 2 on; the
 resync sends only what differs.

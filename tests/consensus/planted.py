@@ -189,7 +189,7 @@ FAULTS: dict[str, Fault] = {
         (
             Following,
             "on_append",
-            "[min(verified, synced) + 1, self.success()]",
+            "[min(verified, held) + 1, self.success()]",
             "[verified + 1, self.success()]",
         ),
     ),
@@ -198,7 +198,7 @@ FAULTS: dict[str, Fault] = {
         (
             Following,
             "takes_beat",
-            "journal.last_index == journal.synced_index == index",
+            "journal.last_index == engine.held_index() == index",
             "journal.last_index == index",
         ),
     ),
@@ -409,6 +409,23 @@ FAULTS: dict[str, Fault] = {
     "strangers-refused": _fault(
         "who joined while this replica was away is not followed, and gets no vote",
         (Group, "_meet", "or not self.members.is_stranger(sender)", "or True"),
+    ),
+    "withheld-acknowledged": _fault(
+        "entries that are withheld are acknowledged",
+        (Following, "on_append", "if withheld := self._engine.withheld_from:", "if withheld := 0:"),
+        (Engine, "held_index", "if self.withheld_from else synced", "if False else synced"),
+    ),
+    "withheld-acknowledged-by-beats": _fault(
+        "the answer to a beat acknowledges entries that are withheld",
+        (Following, "takes_beat", "engine.held_index()", "journal.synced_index"),
+    ),
+    "withheld-stands": _fault(
+        "a replica stands for election with a log that others cannot take from it",
+        (Elections, "tick", "if engine.withheld_from:", "if False:"),
+    ),
+    "withheld-takes-over": _fault(
+        "a replica takes over with a log that others cannot take from it",
+        (Group, "_handle", "if self.engine.withheld_from:", "if False:"),
     ),
     # Reads
     "leads-without-entry": _fault(

@@ -72,6 +72,87 @@ def test_the_answer_to_a_heartbeat_promises_only_what_is_on_the_disk() -> None:
     assert [x.fields for x in of_kind(c, m.Kind.ACK, 2)] == [[2, m.ACK_WHOLE]]
 
 
+@fails_with("withheld-acknowledged")
+def test_what_is_withheld_is_not_acknowledged_until_it_is_withheld_no_more() -> None:
+    c = Cluster()
+    c.append(1, 2, 1, (1, 0), [(1, b"x"), (1, b"y")])
+    c.sync(2)
+    c[2].power_loss()
+    c[2].start()
+    group = c.group(2)
+    group.withhold(3)
+    c.sent.clear()
+    c.append(1, 2, 1, (3, 1), [(1, b"z")])
+    c.sync(2)
+    c.append(1, 2, 1, (4, 1))
+    c.sync(2)
+    assert group.journal.synced_index == 4
+    assert {x.fields[0] for x in of_kind(c, m.Kind.ACK, 2)} == {3}
+    group.withhold(0)
+    c.append(1, 2, 1, (4, 1))
+    assert of_kind(c, m.Kind.ACK, 2)[-1].fields == [5, m.ACK_WHOLE]
+
+
+@fails_with("withheld-acknowledged-by-beats")
+def test_no_beat_acknowledges_what_is_withheld() -> None:
+    c = Cluster()
+    c.elect(1)
+    c.propose(1, b"x")
+    c.settle()
+    last = c.group(2).last_index
+    c.group(2).withhold(last)
+    c.sent.clear()
+    c.run(0.5)
+    acks = of_kind(c, m.Kind.ACK, 2)
+    assert acks and all(x.fields[0] <= last for x in acks)
+
+
+@fails_with("withheld-acknowledged")
+def test_a_master_does_not_count_itself_for_what_it_withholds() -> None:
+    c = Cluster()
+    c.elect(1)
+    c.settle()
+    before = c.group(1).commit_index
+    c.cut(1, 3)
+    c.group(1).withhold(before + 1)
+    c.propose(1, b"x")
+    c.settle()
+    assert c.group(2).journal.synced_index > before
+    assert c.group(1).commit_index == before
+    c.group(1).withhold(0)
+    c.run(0.2)
+    assert c.group(1).commit_index == before + 1
+
+
+@fails_with("withheld-stands")
+def test_who_withholds_entries_does_not_stand_for_election() -> None:
+    c = Cluster()
+    for replica in (1, 2, 3):
+        c.group(replica).withhold(2 if replica == 1 else 0)
+    c.group(1).engine.set_election_deadline(c.now)
+    for replica in (2, 3):
+        c.group(replica).engine.set_election_deadline(c.now + 100)
+    c.run(3.0)
+    assert not any(c.group(replica).is_leader for replica in (1, 2, 3))
+    c.group(1).withhold(0)
+    c.run(3.0)
+    assert c.group(1).is_leader
+
+
+@fails_with("withheld-takes-over")
+def test_who_withholds_entries_does_not_take_over_when_it_is_asked_to() -> None:
+    c = Cluster()
+    c.elect(1)
+    c.settle()
+    c.group(2).withhold(2)
+    c.sent.clear()
+    c.forge(m.Kind.TIMEOUT_NOW, 1, 2, c.group(1).term)
+    assert not c.group(2).engine.transfer_pending()
+    c.group(2).withhold(0)
+    c.run(0.5)
+    assert not of_kind(c, m.Kind.VOTE, 2)
+
+
 @fails_with("release-too-much")
 def test_a_sync_releases_only_what_was_promised_before_it_began() -> None:
     c = Cluster()

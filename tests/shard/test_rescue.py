@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable
 
+from raftmail.consensus import messages as m
+from raftmail.consensus.engine import REGULAR
 from raftmail.consensus.group import Group
 from raftmail.consensus.journal import Identity as JournalIdentity
 from raftmail.consensus.journal import Journal, JournalLimits
@@ -22,7 +24,7 @@ from raftmail.shard.replica import Replica
 from raftmail.shard.standing import standing_at_start
 from raftmail.storage.blobs import BlobLimits
 from raftmail.storage.index import TABLES, Identity, Index
-from tests.shard.machines import body_hash, message
+from tests.shard.machines import body_hash, entry_of, message, save
 from tests.simulation.disk import SimDisk
 from tests.simulation.kv import MemoryEngine
 
@@ -159,6 +161,61 @@ def test_the_log_is_not_cut_for_a_body_that_rotted_when_the_index_was_lost() -> 
         machinery.turn()
     assert not replica.is_whole
     assert replica.recovery.desk.missing.has(body_hash(TEXTS[5]))
+
+
+def follower_with_an_entry(text: str) -> Machinery:
+    """One of three replicas, which a leader gave an entry that it does not know to be committed."""
+    machinery = Machinery()
+    machinery.close()
+    replica = machinery.open(members=3)
+    replica.connected(machinery.now, "n2")
+    body = text.encode()
+    replica.receive(machinery.now, "n2", FrameKind.BLOB, body_hash(text) + body)
+    entry = entry_of((b"client of tests!", 1, 1, save(message(text))))
+    last = replica.group.last_index
+    fields = [0, 0, last, replica.group.journal.term_of(last), [9], [REGULAR + entry]]
+    append = m.header(m.Kind.APPEND, 1, 2, 1, 9) + m.encode_fields(fields)
+    replica.receive(machinery.now, "n2", FrameKind.RAFT, append)
+    assert replica.group.last_index == last + 1
+    for _ in range(12):
+        machinery.turn()
+    machinery.close()
+    return machinery
+
+
+def test_an_entry_whose_body_may_never_have_been_here_is_acknowledged_only_with_it() -> None:
+    """Index and body go at once: whether the entry was acknowledged before nobody can tell, so it is kept, and does not count."""
+    text = "a text that a loss of power takes"
+    machinery = follower_with_an_entry(text)
+    machinery.rot(text)
+    for lost in (True, False):  # and a restart does not forget it
+        replica = machinery.open(index_lost=lost, members=3)
+        last = replica.group.last_index
+        assert replica.group.engine.held_index() == last - 1
+        for _ in range(60):
+            machinery.turn()
+        assert not replica.group.is_leader and replica.group.last_index == last
+        assert replica.group.engine.held_index() == last - 1
+        if lost:
+            machinery.close()
+    replica.receive(machinery.now, "n2", FrameKind.BLOB, body_hash(text) + text.encode())
+    replica.step(machinery.now)
+    assert replica.group.engine.held_index() == last - 1, "the body is not on the disk yet"
+    for _ in range(20):
+        machinery.turn()
+    assert replica.group.engine.held_index() == last
+
+
+def test_an_entry_is_withheld_no_more_when_it_was_cut_off() -> None:
+    text = "a text that a loss of power takes"
+    machinery = follower_with_an_entry(text)
+    machinery.rot(text)
+    replica = machinery.open(index_lost=True, members=3)
+    assert replica.bodies.withheld
+    replica.group.forget_from(replica.group.last_index)
+    machinery.turn()
+    assert not replica.bodies.withheld
+    assert replica.group.engine.held_index() == replica.group.last_index
 
 
 def test_a_replica_whose_log_begins_after_what_its_index_lost_takes_no_part() -> None:
