@@ -17,7 +17,9 @@ A replica that moves goes through these states, one change at a time for each gr
 | leaving | voter | `RemoveReplica`, when all who stay are voters |
 | leaving | – | `Configure`: it is dropped, and its node deletes it |
 
-So that no step costs safety: (1) replicas are added before others are removed; (2) after each removal of a whole voter the whole ones
+So that no step costs safety: (1) replicas are added before others are removed, but for those that are lost for ever while all others are
+whole: as long as they are voters, a voter more would need one more of the living for every majority, and the loss of the new one could
+stop the group; (2) after each removal of a whole voter the whole ones
 that are left are a majority of the group, and of the replicas that the shard is to have; (3) a step for a group is decided on a
 committed membership, and carried out only while the group still has it.
 """
@@ -164,6 +166,8 @@ def _shrink(state: ClusterState, shard: Shard, seen: ObservedShard) -> Step | No
 def _may_go(state: ClusterState, shard: Shard, seen: ObservedShard, id: int) -> bool:
     """Whether a voter can be taken out without cost to safety; see the head of this module."""
     voters = seen.membership.voters
+    if _is_lost(state, shard, id) and seen.whole >= voters.keys() - {id} != set():
+        return True
     if any(replica.id not in voters for replica in shard.staying):
         return False
     enough = wanted(state, shard)
@@ -176,6 +180,16 @@ def _may_go(state: ClusterState, shard: Shard, seen: ObservedShard, id: int) -> 
     if len(whole) <= len(left) // 2:
         return False
     return id not in seen.whole or len(whole) > wanted(state, shard) // 2
+
+
+def _is_lost(state: ClusterState, shard: Shard, id: int) -> bool:
+    """Whether a replica that is leaving is known to be lost for ever: its node was removed, or has got another in its place."""
+    for replica in shard.replicas:
+        if replica.id == id and replica.state is _LEAVING:
+            node = state.every_node.get(replica.node)
+            removed = node is None or node.state is NodeState.REMOVED
+            return removed or any(other.id > id for other in shard.on(replica.node))
+    return False
 
 
 def _grow(observed: Observed, shard: Shard, seen: ObservedShard) -> Step | None:

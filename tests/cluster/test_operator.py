@@ -271,6 +271,20 @@ def test_a_whole_voter_stays_while_the_group_could_not_do_without() -> None:
     assert [type(x) for x in _one_shard(record, voters, {1, 2, 3, 4})] == [s.RemoveReplica]
 
 
+def test_a_lost_disk_is_out_of_its_group_before_the_new_one_is_a_voter() -> None:
+    """With both in, three of four would have to be there, and only three are: one more loss would stop the group for good."""
+    twin = Twin(cluster(3, shards=4))
+    _run(twin)
+    twin.lose_disk("n01")
+    assert twin.change(changes.replace_disk(twin.state, "n01", NOW))
+    before = len(twin.done)
+    _run(twin)
+    twin.assert_as_recorded()
+    for number in twin.state.shards:
+        kinds = [type(x) for x in twin.done[before:] if getattr(x, "shard", None) == number]
+        assert kinds.index(s.RemoveReplica) < kinds.index(s.Promote)
+
+
 def test_a_voter_that_was_taken_out_by_a_late_step_is_written_down_as_gone() -> None:
     record = {1: "voter", 2: "voter", 3: "voter"}
     (step,) = _one_shard(record, {2: "n01", 3: "n02"}, {2, 3})

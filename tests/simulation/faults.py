@@ -372,6 +372,8 @@ class Injector:
         """`raftmail resync`: have everything compared, or the mailboxes one by one."""
         node = self._node()
         full = self.rng.random() < 0.5
+        if not self.operator.may_lose(node):
+            return  # the command is refused
         self.world.log(f"fault: {node.name} is ordered to resync{' in full' if full else ''}")
 
         def order() -> None:

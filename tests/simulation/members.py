@@ -66,13 +66,14 @@ class Operator:
             for node in self.spare():
                 yield partial(self._add, leader, node)
         for replica in now.learners:
-            yield from 2 * [partial(self._promote, leader, replica)]
+            if not self._lost_voters(now):
+                yield from 2 * [partial(self._promote, leader, replica)]
         removable = list(now.learners)
         # As the operator of a real cluster: one is added before another is taken out, but for one that is lost.
         if len(now.voters) > self.voters_wanted:
             removable += now.voters
         elif len(now.voters) > 2:
-            removable += [replica for replica in now.voters if self.holder(replica) is None]
+            removable += self._lost_voters(now)
         for replica in removable:
             if self.holder(replica) is None or self.rng.random() < 0.3:
                 yield partial(self._remove, leader, replica)
@@ -109,7 +110,17 @@ class Operator:
         self._change(leader, f"{replica} on {node.name} is added", joined)
 
     def _promote(self, leader: SimNode, replica: int) -> None:
-        self._change(leader, f"{replica} is promoted", lambda now: now.promoted(replica))
+        def promoted(now: Membership) -> Membership:
+            if lost := self._lost_voters(now):
+                raise ValueError(f"{lost} are lost, and voters still")  # since it was ordered
+            return now.promoted(replica)
+
+        self._change(leader, f"{replica} is promoted", promoted)
+
+    def _lost_voters(self, now: Membership) -> list[int]:
+        """They go before others come, as long as any stay: with a voter more, majorities would need one more of those that are left."""
+        lost = [replica for replica in now.voters if self.holder(replica) is None]
+        return lost if len(now.voters) > 2 else []
 
     def _remove(self, leader: SimNode, replica: int) -> None:
         if replica == leader.number:
@@ -139,14 +150,23 @@ class Operator:
     # -- losses
 
     def may_lose(self, node: SimNode) -> bool:
-        """Whether the members can do without this machine's disk, whichever membership comes to be the committed one."""
+        """Whether the members can do without what this machine has, whichever membership comes to be the committed one."""
         if not node.opened:
             return False
         for members in self.judge.possible_memberships():
-            lost = [i for i in members.voters if self.holder(i) in (None, node)]
-            if 2 * len(lost) >= len(members.voters):
+            able = [i for i in members.voters if self._is_able(self.holder(i), node)]
+            if 2 * len(able) <= len(members.voters):
                 return False
         return True
+
+    def _is_able(self, node: SimNode | None, lost: SimNode) -> bool:
+        """Whether a machine has everything that its replica ever acknowledged. One that has lost its index, or compares all that it has
+        with others, has only part of it until that ends: if others were lost meanwhile, it might have nobody to end it with."""
+        if node is None or node is lost or not node.opened or node.index_lost:
+            return False
+        replica = node.replica
+        is_rescued = replica.keep_to > replica.group.applied_index or replica.bodies.withheld
+        return not (replica.recovery.frozen or replica.recovery.desk.needs_records or is_rescued)
 
     # -- in the end
 
@@ -167,7 +187,7 @@ class Operator:
                 self._joins_or_goes(leader, stray, now)
         elif gone:
             learners = [i for i in gone if i in now.learners]
-            if learners or len(now.voters) > self.voters_wanted:
+            if learners or self._lost_voters(now):
                 self._remove(leader, (learners or gone)[0])
             else:
                 self._more(leader, now)
