@@ -85,7 +85,7 @@ simulate: venv
 # New seeds every time; the first is printed, and a failing one with the command that runs it again.
 simulate-share: venv
 	$(call title,Simulator ($(SIMULATE_SECONDS) s of new seeds))
-	@$(BIN)/python -m tests.simulation --seconds-budget $(SIMULATE_SECONDS) --keep-disks
+	@$(BIN)/python -m tests.simulation --seconds-budget $(SIMULATE_SECONDS)
 
 chaos-short: venv toxiproxy
 	$(call title,Chaos on real processes ($(CHAOS_SECONDS) s))

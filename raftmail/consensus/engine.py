@@ -316,6 +316,11 @@ class Engine(SyncObj):
         self._SyncObj__raftLeader = None
         self._SyncObj__setState(FOLLOWER)
 
+    def resign(self) -> None:
+        """Of a leader: follow whoever is elected next."""
+        self._SyncObj__raftLeader = None
+        self._SyncObj__setState(FOLLOWER)
+
     def stand_down(self) -> None:
         """Of a candidate: wait for the next election, whatever votes still come."""
         if self.role() == CANDIDATE:
@@ -364,8 +369,7 @@ class Engine(SyncObj):
         except DiskFull as e:
             # Without the entry that begins its term a leader would answer reads from before it.
             logger.error("replica %d was elected and cannot lead: %s", self.self_id, e)
-            self._SyncObj__raftLeader = None
-            self._SyncObj__setState(FOLLOWER)
+            self.resign()
             return
         self._SyncObj__noopIDx = index
         self.count_only_synced = True

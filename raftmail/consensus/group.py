@@ -281,11 +281,10 @@ class Group(GroupView):
         elif kind is Kind.VOTE_GRANTED:
             self._on_vote_granted(message)
         elif kind is Kind.TIMEOUT_NOW:
-            if self.engine.withheld_from:
-                return  # it held everything once, and does not any more
-            self.engine.deliver(sender, {"type": "timeout_now", "term": message.term})
-            self.elections.tick(now)  # it stands at once
-            self.engine.tick()
+            if not self.engine.withheld_from:  # it may have held everything once, and not now
+                self.engine.deliver(sender, {"type": "timeout_now", "term": message.term})
+                self.elections.tick(now)  # it stands at once
+                self.engine.tick()
         elif kind is Kind.TICKET:
             self.resync_wanted = self._following.on_ticket(now, message) or self.resync_wanted
         elif kind is Kind.ROUND:
@@ -329,16 +328,6 @@ class Group(GroupView):
         if engine.role() != LEADER or commit >= held:
             return False
         return self.followers.majority_index(held) > commit
-
-    @property
-    def has_messages(self) -> bool:
-        """Whether `take_messages` would give any."""
-        return bool(self._out.ready)
-
-    @property
-    def has_beats(self) -> bool:
-        """Whether `take_beats` would give any."""
-        return bool(self._out.beats)
 
     def next_deadline(self) -> float:
         """When to `tick` again at the latest, if nothing comes in before and nothing waits; -1e18: as soon as can be."""
@@ -392,10 +381,15 @@ class Group(GroupView):
             self._members_changed()
 
     def withhold(self, index: int) -> None:
-        """From `index` on this replica does not count as one that holds the log, and does not stand for election, until told otherwise (0:
-        it does): the entry is on its disk, and what the entry names may never have been. It is not forgotten either, as it may be
-        one that was acknowledged. To be called before the first message, or to withhold less than before."""
+        """From `index` on (0: nowhere) this replica does not count as one that holds the log, and does not stand for election: what
+        the entry names is not here, and may never have been. Who leads makes way: nobody could take its log, and nothing would be
+        committed any more."""
         self.engine.withheld_from = index
+        if index and self.is_leader:
+            logger.error(
+                "group %d: this master makes way: entry %d lacks bodies", self.group, index
+            )
+            self.engine.resign()
 
     def rewind_applied(self, index: int) -> None:
         """The state machine went back to `index` (an open transaction was lost): what follows is applied again."""
@@ -474,10 +468,6 @@ class Group(GroupView):
             self._out.ready.extend(self._out.held[:count])
             del self._out.held[:count]
             self._releasable = 0
-
-    @property
-    def has_held_messages(self) -> bool:
-        return bool(self._out.held)
 
     # -- called by the engine ----------------------------------------------------------------------
 

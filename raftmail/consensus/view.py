@@ -11,6 +11,7 @@ from raftmail.consensus.following import Following
 from raftmail.consensus.journal import Entry, Journal
 from raftmail.consensus.members import Members
 from raftmail.consensus.membership import Membership
+from raftmail.consensus.outbox import Outbox
 
 
 class GroupView:
@@ -26,6 +27,7 @@ class GroupView:
     _links: set[str]
     _refused: int
     _transfer: tuple[int, float] | None
+    _out: Outbox
 
     @property
     def term(self) -> int:
@@ -85,6 +87,21 @@ class GroupView:
         """Of a leader: entries that no majority is known to hold yet, whether or not the commit index has followed."""
         held = self.followers.majority_index(self.engine.held_index())
         return self.journal.last_index - max(held, self.engine.commit_index())
+
+    @property
+    def has_messages(self) -> bool:
+        """Whether `take_messages` would give any."""
+        return bool(self._out.ready)
+
+    @property
+    def has_beats(self) -> bool:
+        """Whether `take_beats` would give any."""
+        return bool(self._out.beats)
+
+    @property
+    def has_held_messages(self) -> bool:
+        """Whether any wait for a sync."""
+        return bool(self._out.held)
 
     @property
     def accepts(self) -> bool:

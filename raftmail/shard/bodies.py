@@ -3,7 +3,8 @@
 Invariants:
 
 1. An entry is said to be held only when every body that it names is in the store and pinned until the entry is applied, or is known to have
-   lost its last message by an entry that comes later. Where the index was lost, an entry of the log may lack one that it never had: that is `withheld`, and kept.
+   lost its last message by an entry that comes later. Where the index was lost, an entry of the log may lack
+   one that it never had: it is kept, and `withheld`.
 2. What other replicas send is verified against its hash before it is stored (P8).
 3. A body that is stored and not yet on the disk in the store is in the journal, before every entry that names it; or it is longer than
    `BodyLimits.journal_bytes_max`, and then the store is synced before any such entry is acknowledged.
@@ -89,6 +90,8 @@ class Bodies:
     missing: set[bytes] = field(default_factory=set)
     unheld: set[bytes] = field(default_factory=set)
     withheld: dict[int, tuple[int, Sequence[bytes]]] = field(default_factory=dict)
+    found_lost: set[bytes] = field(default_factory=set)
+    """Bodies that entries of the log name, and that could not be given to another replica."""
     _pinned: set[int] = field(default_factory=set)
     _asked: dict[bytes, float | None] = field(default_factory=dict)
     _late: set[bytes] = field(default_factory=set)
@@ -203,7 +206,8 @@ class Bodies:
                 self.want(digest)
 
     def pin_log(self, entries: Iterable[tuple[int, int, bytes]], keep_to: int) -> int:
-        """At the start: pin what the entries of the log (index, term, payload) name. Returns the first with a body that never was on the disk.
+        """At the start: pin what the entries of the log (index, term, payload) name. Returns the first with a body that never was on the
+        disk, or 0.
 
         A loss of power between the syncs of the journal and of the blobs may keep an entry and lose its body. Such an entry was never
         acknowledged, and must not be now (P1): what follows the last sync is forgotten, and comes again from the leader. Up to `keep_to`
@@ -221,6 +225,14 @@ class Bodies:
                 self.pin(_named(payload), index)
         self.unheld = set(self.missing)
         return 0
+
+    def withhold_lost(self, entries: Iterable[tuple[int, int, bytes]]) -> None:
+        """Withhold those of some entries (index, term, payload) that name a body that was found lost."""
+        for index, term, payload in entries:
+            if not self.found_lost.isdisjoint(_named(payload)):
+                self.withheld[index] = (term, _named(payload))
+        self.withheld = dict(sorted(self.withheld.items()))
+        self.found_lost.clear()
 
     def first_withheld(self, log: Log, applied_index: int) -> int:
         """The first entry of the log that must not be acknowledged yet, or 0. Those before it are withheld no more: their bodies have come
@@ -334,9 +346,12 @@ class Bodies:
             try:
                 body = self.store.get(digest)
             except (BlobMissing, BlobDamaged) as e:
-                if self.index.references(digest) or self.store.is_pinned(digest):
+                pinned = self.store.is_pinned(digest)
+                if pinned or self.index.references(digest):
                     logger.warning("another replica asks for a body: %s", e)
                     self.want(digest)
+                    if pinned:
+                        self.found_lost.add(digest)
                 else:
                     gone.append(digest)
                 continue

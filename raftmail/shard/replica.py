@@ -20,7 +20,6 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from raftmail.consensus.beats import Beat, unpack
-from raftmail.consensus.engine import REGULAR
 from raftmail.consensus.group import Group, NotLeader
 from raftmail.consensus.journal import SyncJob as JournalSyncJob
 from raftmail.consensus.membership import KIND as MEMBERSHIP
@@ -29,6 +28,7 @@ from raftmail.consensus.messages import BadMessage
 from raftmail.mail.codec import encode_entry
 from raftmail.mail.service import Blob, Failure
 from raftmail.resync.missing import body_size
+from raftmail.shard import holding
 from raftmail.shard.bodies import BadBodies, Bodies
 from raftmail.shard.compaction import Compaction
 from raftmail.shard.frames import DEEP_MARK, MARK, Frame, FrameKind
@@ -49,7 +49,6 @@ __all__ = ["MARK", "Counters", "Done", "Frame", "FrameKind", "Limits", "Replica"
 
 logger = logging.getLogger(__name__)
 
-_WITHOUT_BODIES = (MARK, MEMBERSHIP)
 _FROM_STRANGERS = (FrameKind.BLOB, FrameKind.BEATS)
 
 CHORES_S = 1.0
@@ -120,41 +119,7 @@ class Replica(ReplicaView):
         self.group = group
         self.marks.begun_at = group.last_index
         self.bodies.journal = group.journal
-        unheld = self._pin_log()
-        if unheld:
-            logger.info(
-                "shard %d: the log is cut at %d, whose bodies were lost", self.shard, unheld
-            )
-            group.forget_from(unheld)
-            self.bodies.forget_missing()
-        if self._check_withheld():
-            logger.warning(
-                "shard %d: %d entries of the log wait for bodies that may have been lost with the index; "
-                "they do not count as being here until others have given them",
-                self.shard,
-                len(self.bodies.withheld),
-            )
-
-    def _check_withheld(self) -> bool:
-        """See that entries that lack bodies are acknowledged only when they have them. True while there are any. Who is alone among the
-        voters has nobody to get them from, and goes on without."""
-        group = self.group
-        first = self.bodies.first_withheld(group.journal, group.applied_index)
-        group.withhold(first if group.members.other_voters else 0)
-        return first > 0
-
-    def _pin_log(self) -> int:
-        """Pin the bodies of the entries that are to be applied. Returns the first entry that must not be acknowledged, or 0."""
-        group = self.group
-        first = group.applied_index + 1
-        if first > group.last_index:
-            return 0
-        entries = [
-            (index, term, command[1:])
-            for command, index, term in group.entries(first, group.last_index)
-            if command[:1] == REGULAR and command[1:2] not in _WITHOUT_BODIES
-        ]
-        return self.bodies.pin_log(entries, self.keep_to)
+        holding.look_at_log(group, self.bodies, self.keep_to)
 
     # -- requests ------------------------------------------------------------------------------------
 
@@ -244,7 +209,7 @@ class Replica(ReplicaView):
         if self.requests.waiting:
             self._propose_waiting(now)
         if self.bodies.withheld:
-            self._check_withheld()
+            holding.check_withheld(self.group, self.bodies)
         self._frames += self.bodies.wants(now, self.leader_node, self._linked_nodes())
         self._collect()
         for name, frame in self.recovery.step(now, self.group.is_linked):
@@ -381,6 +346,9 @@ class Replica(ReplicaView):
             elif kind == FrameKind.WANT:
                 told = 0 if self.recovery.unreadable else self.group.applied_index
                 self._frames += self.bodies.give(node, payload, told)
+                if self.bodies.found_lost:
+                    holding.withhold_lost(self.group, self.bodies)
+                    self._check_role()
             elif kind == FrameKind.GONE:
                 if self.bodies.note_gone(payload):
                     # A restart must not take the entries that are acknowledged now for such as lost their bodies.
@@ -477,10 +445,10 @@ class Replica(ReplicaView):
                 self.recovery.desk.want(digest, size)
 
     def holds_blobs(self, payload: bytes, index: int) -> bool:
-        return payload[:1] in _WITHOUT_BODIES or self.bodies.hold(payload, index)
+        return payload[:1] in holding.WITHOUT_BODIES or self.bodies.hold(payload, index)
 
     def want_blobs(self, payload: bytes) -> None:
-        if payload[:1] not in _WITHOUT_BODIES:
+        if payload[:1] not in holding.WITHOUT_BODIES:
             self.bodies.want_all(payload)
 
     def lacks_bodies(self) -> bool:
@@ -549,8 +517,8 @@ class Replica(ReplicaView):
             self.machine.abort()
             self.bodies.reload()
             self.group.rewind_applied(self.machine.applied_index)
-            self._pin_log()  # else a step of `reclaim` might come before they are applied again
-            self._check_withheld()
+            holding.pin_log(self.group, self.bodies, self.keep_to)  # before a step of `reclaim`
+            holding.check_withheld(self.group, self.bodies)
             self._index_dirty_since = None
 
     def _commit_index(self, now: float) -> None:

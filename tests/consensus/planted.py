@@ -423,14 +423,18 @@ FAULTS: dict[str, Fault] = {
         "a replica stands for election with a log that others cannot take from it",
         (Elections, "tick", "if engine.withheld_from:", "if False:"),
     ),
+    "withheld-leads": _fault(
+        "a master goes on with a log that others cannot take from it",
+        (Group, "withhold", "if index and self.is_leader:", "if False:"),
+    ),
     "withheld-takes-over": _fault(
         "a replica takes over with a log that others cannot take from it",
-        (Group, "_handle", "if self.engine.withheld_from:", "if False:"),
+        (Group, "_handle", "if not self.engine.withheld_from:", "if True:"),
     ),
     # Reads
     "leads-without-entry": _fault(
         "a replica leads although the entry that begins its term did not fit on the disk",
-        (Engine, "_SyncObj__onBecomeLeader", "self._SyncObj__setState(FOLLOWER)", "pass"),
+        (Engine, "_SyncObj__onBecomeLeader", "self.resign()", "pass"),
     ),
     "read-without-round": _fault(
         "a leader answers reads without asking whether it still leads",

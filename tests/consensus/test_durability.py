@@ -107,23 +107,6 @@ def test_no_beat_acknowledges_what_is_withheld() -> None:
     assert acks and all(x.fields[0] <= last for x in acks)
 
 
-@fails_with("withheld-acknowledged")
-def test_a_master_does_not_count_itself_for_what_it_withholds() -> None:
-    c = Cluster()
-    c.elect(1)
-    c.settle()
-    before = c.group(1).commit_index
-    c.cut(1, 3)
-    c.group(1).withhold(before + 1)
-    c.propose(1, b"x")
-    c.settle()
-    assert c.group(2).journal.synced_index > before
-    assert c.group(1).commit_index == before
-    c.group(1).withhold(0)
-    c.run(0.2)
-    assert c.group(1).commit_index == before + 1
-
-
 @fails_with("withheld-stands")
 def test_who_withholds_entries_does_not_stand_for_election() -> None:
     c = Cluster()
@@ -137,6 +120,22 @@ def test_who_withholds_entries_does_not_stand_for_election() -> None:
     c.group(1).withhold(0)
     c.run(3.0)
     assert c.group(1).is_leader
+
+
+@fails_with("withheld-leads")
+def test_a_master_that_withholds_an_entry_makes_way() -> None:
+    c = Cluster()
+    c.elect(1)
+    c.settle()
+    c.isolate(1)
+    index = c.propose(1, b"nobody can take this")
+    c.sync(1)
+    c.heal()
+    c.group(1).withhold(index)
+    assert not c.group(1).is_leader
+    c.run(4.0)
+    assert c.group(2).is_leader or c.group(3).is_leader
+    assert c.converged()
 
 
 @fails_with("withheld-takes-over")

@@ -38,13 +38,13 @@ IN_THE_STORE_ALONE = Limits(bodies=BodyLimits(journal_bytes_max=0))
 
 
 class Machinery:
-    """A replica that is alone in its group, on a disk and an index that stay when it is opened again."""
+    """A replica, alone in its group or not, on a disk and an index that stay when it is opened again."""
 
-    def __init__(self) -> None:
+    def __init__(self, members: int = 1) -> None:
         self.disk = SimDisk()
         self.engine = MemoryEngine(TABLES)
         self.now = 0.0
-        self.replica = self.open(made=False)
+        self.replica = self.open(made=False, members=members)
 
     def open(self, *, made: bool = True, index_lost: bool = False, members: int = 1) -> Replica:
         if index_lost:
@@ -165,9 +165,8 @@ def test_the_log_is_not_cut_for_a_body_that_rotted_when_the_index_was_lost() -> 
 
 def follower_with_an_entry(text: str) -> Machinery:
     """One of three replicas, which a leader gave an entry that it does not know to be committed."""
-    machinery = Machinery()
-    machinery.close()
-    replica = machinery.open(members=3)
+    machinery = Machinery(members=3)
+    replica = machinery.replica
     replica.connected(machinery.now, "n2")
     body = text.encode()
     replica.receive(machinery.now, "n2", FrameKind.BLOB, body_hash(text) + body)
@@ -201,6 +200,24 @@ def test_an_entry_whose_body_may_never_have_been_here_is_acknowledged_only_with_
     replica.receive(machinery.now, "n2", FrameKind.BLOB, body_hash(text) + text.encode())
     replica.step(machinery.now)
     assert replica.group.engine.held_index() == last - 1, "the body is not on the disk yet"
+    for _ in range(20):
+        machinery.turn()
+    assert replica.group.engine.held_index() == last
+
+
+def test_an_entry_whose_body_is_found_damaged_when_it_is_asked_for_counts_no_more() -> None:
+    """Else a master would go on to lead with an entry that nobody can take from it, and nothing would ever be committed again."""
+    text = "a text that rots before others have it"
+    machinery = follower_with_an_entry(text)
+    replica = machinery.open(members=3)
+    last = replica.group.last_index
+    assert replica.group.engine.held_index() == last
+    replica.receive(machinery.now, "n3", FrameKind.WANT, body_hash(text))
+    assert replica.group.engine.held_index() == last
+    machinery.rot(text)
+    replica.receive(machinery.now, "n3", FrameKind.WANT, body_hash(text))
+    assert replica.group.engine.held_index() == last - 1
+    replica.receive(machinery.now, "n2", FrameKind.BLOB, body_hash(text) + text.encode())
     for _ in range(20):
         machinery.turn()
     assert replica.group.engine.held_index() == last

@@ -9,15 +9,12 @@ python -m tests.simulation --planted                with each guard taken out: a
 from __future__ import annotations
 
 import argparse
-import random
 import sys
 import time
 from collections import Counter
 from datetime import UTC, datetime
 
 from tests.simulation.run import Outcome, simulate
-from tests.simulation.swarm import draw
-from tests.simulation.world import World
 
 SEEDS_A_DAY = 1_000_000
 
@@ -41,11 +38,6 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--seed", type=int, help="run this one and tell everything")
     parser.add_argument("--seconds-budget", type=float, help="begin no seed after so many seconds")
     parser.add_argument(
-        "--keep-disks",
-        action="store_true",
-        help="pass over seeds in which disks or indices are lost for good, or members change",
-    )
-    parser.add_argument(
         "--planted", action="store_true", help="prove that faults in the code are found"
     )
     parser.add_argument("--only", help="with --planted: this fault alone")
@@ -68,19 +60,11 @@ def main(arguments: list[str]) -> int:
     for seed in range(start, start + count):
         if time.monotonic() - began >= budget:
             break
-        if options.keep_disks and loses_disks(seed, options.nodes or nodes_of(seed)):
-            continue
         outcome = simulate(seed, options.nodes or nodes_of(seed))
         outcomes.append(outcome)
         if outcome.problem:
             tell(outcome)
     return conclude(outcomes, time.process_time() - cpu_began)
-
-
-def loses_disks(seed: int, nodes: int) -> bool:
-    """Whether a seed is about losses or changes of members; findings of such seeds are open (docs/testing.md)."""
-    faults = draw(random.Random(World(seed, verbose=False).rng.getrandbits(32)), nodes).faults
-    return bool(faults.keys() & {"lose_disk", "lose_index", "members"})
 
 
 def nodes_of(seed: int) -> int:
