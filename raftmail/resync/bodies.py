@@ -70,12 +70,20 @@ class BodyFetch:
         self._cursor = b""
 
     def settle(self) -> None:
-        """Take what is on stable storage by now from the list."""
+        """Take what is on stable storage by now from the list. A body that is gone before it was (given back, since no message has it any
+        more, or damaged) is looked at again instead of being waited for."""
         settled = []
-        while self._arrived and self._bodies.durable(self._arrived[0][0]):
-            digest, size = self._arrived.popleft()
+        bodies = self._bodies
+        while self._arrived:
+            digest, size = self._arrived[0]
+            if bodies.durable(digest):
+                settled.append(digest)
+            elif bodies.has(digest):
+                break
+            else:
+                self._added = -1
+            self._arrived.popleft()
             self.unsynced_bytes -= size
-            settled.append(digest)
         if settled:
             self._missing.remove_many(settled)
             self._dirty = True

@@ -254,3 +254,29 @@ def test_a_source_lets_go_of_its_snapshot_when_the_sink_is_silent() -> None:
     with pytest.raises(Exception, match="said nothing"):
         pipe.source.step(pipe.now + 61, 1 << 20)
     assert pipe.source.closed and not pipe.source.applied_index
+
+
+@pytest.mark.parametrize("expunged", [True, False])
+def test_a_body_that_is_gone_before_it_was_synced_does_not_hold_the_session_up(
+    expunged: bool,
+) -> None:
+    giver, target, _ = pair(empty=True)
+    synced: set[bytes] = set()
+    target.bodies.durable = lambda digest: digest in synced  # type: ignore[method-assign]
+    pipe = Pipe(target, giver)
+    while not target.bodies.bodies or target.sink.phase != Phase.BODIES:
+        pipe.turn()
+    gone = next(iter(target.bodies.bodies))
+    if expunged:  # and reclaimed
+        target.engine.table("blobrefs").delete(gone)
+    del target.bodies.bodies[gone]
+    while pipe.turn():
+        pass
+    assert target.sink.active
+    synced.update(target.bodies.bodies)
+    for _ in range(10):
+        pipe.turn()
+        synced.update(target.bodies.bodies)
+    assert not target.sink.active and target.sink.error is None
+    assert target.sink.missing.total() == (0, 0)
+    assert target.bodies.has(gone) is not expunged
