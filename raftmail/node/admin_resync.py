@@ -1,18 +1,29 @@
-"""What operators ask about resyncs, scrub and lost bodies, and what they order."""
+"""What operators ask about resyncs, scrub and lost bodies, and what they order.
+
+While a replica's records are exchanged it votes and acknowledges nothing. So a resync by order is
+refused when a majority of the shard's voters would not be whole beside it. Orders may come to
+several nodes at once: each notes its own first and asks the others then, so of two that together
+would be too many at least one sees the other.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 from raftmail.cluster.router import Router
-from raftmail.mail.service import JSON
+from raftmail.mail.service import JSON, Unavailable
 from raftmail.node.replicas import Opened
 from raftmail.shard.replica import Replica
 from raftmail.storage.records import IndexDamaged
 
-ANSWER_S = 5.0
+ANSWER_S = 8.0
+LOOK_S = 2.0
+"""How long a node that is asked whether it is whole may take."""
+
 HOLDERS_SHOWN = 100
 FINDINGS_SHOWN = 20
 
@@ -21,14 +32,21 @@ Handler = Callable[[Mapping[str, str], float], Awaitable[JSON]]
 
 @dataclass(slots=True)
 class ResyncCalls:
-    """Calls "resync-start" and, between nodes, "resync-here"."""
+    """Calls "resync-start" and, between nodes, "resync-here" and "whole-here"."""
 
     node: str
     router: Router
     opened: Mapping[int, Opened]
+    _ordering: set[int] = field(default_factory=set)
+    """Shards whose replica here is about to be resynced, if the others' state allows it."""
+    _one_by_one: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def handlers(self) -> dict[str, Handler]:
-        return {"resync-start": self._start, "resync-here": self._here}
+        return {
+            "resync-start": self._start,
+            "resync-here": self._here,
+            "whole-here": self._whole_here,
+        }
 
     async def _start(self, arguments: Mapping[str, str], deadline: float) -> JSON:
         node = arguments.get("node", "")
@@ -55,13 +73,84 @@ class ResyncCalls:
         full = arguments.get("full") == "1"
         only = [name for name in arguments.get("only", "").split(",") if name]
         started = []
-        for shard in shards:
-            replica = self.opened[shard].replica
-            numbers = _numbers(replica, arguments.get("user", ""), arguments.get("mailbox", ""))
-            replica.recovery.desk.order(numbers, full=full, only=only)
-            self.router.links.wake(shard)
-            started.append({"shard": shard, "mailboxes": len(numbers), "full": full})
+        async with self._one_by_one:
+            with self._about_to(shards):
+                await self._check_majorities(shards)
+                for shard in shards:
+                    if shard not in self.opened:
+                        raise ValueError(f"shard: {self.node} has no replica of shard {shard} now")
+                    replica = self.opened[shard].replica
+                    user, mailbox = arguments.get("user", ""), arguments.get("mailbox", "")
+                    numbers = _numbers(replica, user, mailbox)
+                    replica.recovery.desk.order(numbers, full=full, only=only)
+                    self.router.links.wake(shard)
+                    started.append({"shard": shard, "mailboxes": len(numbers), "full": full})
         return {"node": self.node, "started": started}
+
+    @contextmanager
+    def _about_to(self, shards: Sequence[int]) -> Iterator[None]:
+        self._ordering.update(shards)
+        try:
+            yield
+        finally:
+            self._ordering.difference_update(shards)
+
+    async def _check_majorities(self, shards: Sequence[int]) -> None:
+        """Raises ValueError, with the reasons, when a shard would be left without a majority of whole voters."""
+        refused = [why for why in await asyncio.gather(*map(self._why_not, shards)) if why]
+        if refused:
+            raise ValueError("node: " + "; ".join(refused))
+
+    async def _why_not(self, shard: int) -> str:
+        """Why the replica of a shard here must not be resynced by order now; "": it may be."""
+        replica = self.opened[shard].replica
+        group = replica.group
+        voters = replica.membership.voters
+        if group.self_id not in voters or not replica.is_whole:
+            return ""  # it is none of those that a majority can be made of as it is
+        others = sorted(node for id_, node in voters.items() if id_ != group.self_id)
+        told = await asyncio.gather(*[self._not_whole(node, shard) for node in others])
+        lacking = [f"{node} {why}" for node, why in zip(others, told, strict=True) if why]
+        whole, needed = len(others) - len(lacking), len(voters) // 2 + 1
+        if whole >= needed:
+            return ""
+        return (
+            f"shard {shard} needs {needed} whole voters, and {whole} would be left without "
+            f"{self.node}: {', '.join(lacking) or 'it has no others'}"
+        )
+
+    async def _not_whole(self, node: str, shard: int) -> str:
+        """What is under way at another voter; "": nothing, it is whole."""
+        try:
+            answer: Any = await self.router.ask(node, "whole-here", {"shard": str(shard)}, LOOK_S)
+            return str(answer["not_whole"])
+        except (Unavailable, ValueError, KeyError, TypeError):
+            return "does not answer"
+
+    async def _whole_here(self, arguments: Mapping[str, str], deadline: float) -> JSON:
+        text = arguments.get("shard", "")
+        opened = self.opened.get(int(text)) if text.isdecimal() else None
+        if opened is None:
+            return {"not_whole": "has no replica that is open"}
+        if opened.replica.shard in self._ordering:
+            return {"not_whole": "is ordered to be resynced, too"}
+        return {"not_whole": under_way(opened.replica)}
+
+
+def under_way(replica: Replica) -> str:
+    """What keeps a replica from being whole, as the end of a sentence that begins with its node; "": it is whole."""
+    if replica.is_whole:
+        return ""
+    desk = replica.recovery.desk
+    sink = desk.sink
+    missing = desk.missing.total()[0]
+    if desk.holds and sink.active:
+        return f"is being resynced from {sink.link.peer}"
+    if desk.holds:
+        return "is half resynced and waits for a source"
+    if desk.needs_records:
+        return "is to be resynced, and has not begun yet"
+    return f"lacks {missing} bodies" if missing else "is being repaired"
 
 
 def _numbers(replica: Replica, user: str, name: str) -> list[int]:

@@ -134,7 +134,16 @@ def test_a_replica_that_differs_is_found_told_exactly_and_resynced_by_itself(
         code, text = cli(cluster, "verify", "--deep")
         assert code == 1
         assert f"{USER}/INBOX UID 5: the message is missing on {victim}" in text
-        code, text = cli(cluster, "resync", "start", victim, "--user", USER, "--mailbox", "INBOX")
+        order = ("resync", "start", victim, "--user", USER, "--mailbox", "INBOX")
+        third = next(n for n in cluster.folders if n not in (victim, cluster.master(1)))
+        cluster.terminate(third)
+        code, text = cli(cluster, *order)
+        assert code == 1
+        assert f"shard 1 needs 2 whole voters, and 1 would be left without {victim}" in text
+        assert f"{third} does not answer" in text
+        cluster.start(third)
+        wait_for("the third to be back", partial(_all_whole, cluster))
+        code, text = cli(cluster, *order)
         assert code == 0, text
         wait_for("them to be equal", lambda: cli(cluster, "verify", "--deep")[0] == 0)
 
