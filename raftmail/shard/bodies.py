@@ -212,19 +212,24 @@ class Bodies:
         A loss of power between the syncs of the journal and of the blobs may keep an entry and lose its body. Such an entry was never
         acknowledged, and must not be now (P1): what follows the last sync is forgotten, and comes again from the leader. Up to `keep_to`
         (see `rescue`) that cannot be told from an entry that was acknowledged and whose body was lost later: bodies are read to find
-        those that are damaged, and entries that lack some are kept, and withheld until others have given them."""
+        those that are damaged. Entries that lack some and may have been acknowledged are kept, and withheld until others have given
+        them."""
         self.withheld.clear()
         for index, term, payload in entries:
             if index <= keep_to:
                 self._look(payload)
-                if not all(map(self.store.durable, _named(payload))):
-                    self.withheld[index] = (term, _named(payload))
-            if not self.hold(payload, index):
+            held = self.hold(payload, index)
+            if not held:
                 if index > keep_to and self._never_had(payload):
                     return index
                 self.pin(_named(payload), index)
+            if not held or (index <= keep_to and not self._are_durable(payload)):
+                self.withheld[index] = (term, _named(payload))
         self.unheld = set(self.missing)
         return 0
+
+    def _are_durable(self, payload: bytes) -> bool:
+        return all(map(self.store.durable, _named(payload)))
 
     def withhold_lost(self, entries: Iterable[tuple[int, int, bytes]]) -> None:
         """Withhold those of some entries (index, term, payload) that name a body that was found lost."""

@@ -29,7 +29,7 @@ def look_at_log(group: Group, bodies: Bodies, keep_to: int) -> None:
         bodies.forget_missing()
     if check_withheld(group, bodies):
         logger.warning(
-            "shard %d: %d entries of the log wait for bodies that may have been lost with the index; "
+            "shard %d: %d entries of the log wait for bodies that are lost here; "
             "they do not count as being here until others have given them",
             group.group,
             len(bodies.withheld),

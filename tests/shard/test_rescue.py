@@ -205,6 +205,21 @@ def test_an_entry_whose_body_may_never_have_been_here_is_acknowledged_only_with_
     assert replica.group.engine.held_index() == last
 
 
+def test_an_entry_whose_body_was_in_a_segment_that_is_gone_is_acknowledged_only_with_it() -> None:
+    text = "a text in a file that somebody removes"
+    machinery = follower_with_an_entry(text)
+    for name in machinery.disk.listdir("blobs"):
+        machinery.disk.remove(f"blobs/{name}")
+    machinery.disk.sync_folder("blobs")
+    replica = machinery.open(members=3)
+    last = replica.group.last_index
+    assert replica.group.engine.held_index() == last - 1
+    replica.receive(machinery.now, "n2", FrameKind.BLOB, body_hash(text) + text.encode())
+    for _ in range(20):
+        machinery.turn()
+    assert replica.group.engine.held_index() == last
+
+
 def test_an_entry_whose_body_is_found_damaged_when_it_is_asked_for_counts_no_more() -> None:
     """Else a master would go on to lead with an entry that nobody can take from it, and nothing would ever be committed again."""
     text = "a text that rots before others have it"
