@@ -127,10 +127,16 @@ def _check_identity(config: Config) -> bool:
     if path.exists():
         try:
             found = json.loads(path.read_text())
+            if type(found) is not dict:
+                raise ValueError("it is no JSON object")
         except (OSError, ValueError) as e:
             raise FolderError(
                 f"{path}: damaged ({e}); restore it from {joined}, if the rest of the folder is this node's"
             ) from None
+        if found | {"format": FORMAT} == wanted and found != wanted:
+            raise FolderError(
+                f"{path}: has format {found.get('format')!r}; this release reads {FORMAT}: start the release that wrote it"
+            )
         if found != wanted:
             raise FolderError(
                 f"{config.data}: belongs to node {found.get('node')!r} of cluster {found.get('cluster')!r} (format "

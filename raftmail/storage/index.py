@@ -152,7 +152,9 @@ class Index:
         else:
             found = unseal_packed("meta", b"format", record)
             if found != FORMAT:
-                raise IndexFailed(f"the index has format {found}; this release reads {FORMAT}")
+                raise IndexFailed(
+                    f"the index has format {found}; this release reads {FORMAT}: start the release that wrote it"
+                )
         record = self._meta.get(b"identity")
         if record is not None:
             try:
