@@ -112,7 +112,9 @@ def open_kept(
     (disk.root / CLOSED).unlink(missing_ok=True)
     rescue.join(index, journal, anew=bool(lost))
     if orders.compare:
-        Suspects(everything=True).write(index)
+        suspects = Suspects.read(index)
+        suspects.everything = True
+        suspects.write(index)
         index.commit(sync=True)
     blobs = rescue.open_bodies(
         disk,

@@ -78,7 +78,7 @@ class Desk:
         self._frames: list[tuple[str, bytes]] = []
         self._needed = False
         self._full = False
-        self._only: frozenset[str] = frozenset()
+        self._only = Suspects.read(index).only
         self._session_is_full = False
         self._dirty = False
         self._last_peer = ""
@@ -158,14 +158,15 @@ class Desk:
         self, mailboxes: Sequence[int] = (), *, full: bool = False, only: Sequence[str] = ()
     ) -> None:
         """Somebody wants a resync, also when nothing is known to differ: of these mailboxes record by
-        record, or with `full` of everything. `only`: no other nodes are good sources for it."""
+        record, or with `full` of everything. `only`: no other nodes are good sources for
+        it, or for what was ordered before and is not done."""
         suspects = Suspects.read(self._index)
         suspects.add(mailboxes)
         suspects.others = True
         suspects.everything = suspects.everything or full
+        suspects.only = self._only = frozenset(only) or self._only
         suspects.write(self._index)
         self._dirty = True
-        self._only = frozenset(only)
         self.need(full=full)
         self.sink.hurry()
 
@@ -190,6 +191,11 @@ class Desk:
         for closed in [peer for peer, source in self._sources.items() if source.closed]:
             del self._sources[closed]
         sink = self.sink
+        if self._only and not self._only.intersection(replicas):
+            logger.warning(
+                "shard %d: %s left: any other replica is a source", self._shard, sorted(self._only)
+            )
+            self._only = frozenset()
         self._connected = connected
         self._next_at_once = False
         if sink.active:
@@ -230,7 +236,11 @@ class Desk:
             if sink.records_done > done:
                 # Whatever becomes of the bodies: they are fetched by sessions of their own.
                 self._needed = self._full = self._full and not self._session_is_full
-                self._only = frozenset()
+                if self._full:  # ordered in the middle of the session, which took it off the disk
+                    Suspects(everything=True, others=True, only=self._only).write(self._index)
+                    self._dirty = True
+                else:
+                    self._only = frozenset()
             peer = sink.link.peer
             self._frames.extend((peer, frame) for frame in sink.take_frames())
             if not sink.active:

@@ -300,7 +300,9 @@ class Sink:
 
     def suspect_all(self) -> None:
         """Compare every record in the next session."""
-        Suspects(everything=True).write(self._index)
+        suspects = Suspects.read(self._index)
+        suspects.everything = True
+        suspects.write(self._index)
         self.dirty = True
 
     def want(self, digest: bytes, size_bytes: int) -> None:

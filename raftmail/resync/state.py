@@ -4,7 +4,7 @@
 |---|---|
 | `resync/mark` | a resync is half done: what it began from, and where it was to lead |
 | `resync/jump` | the records are whole, and the log has yet to jump to where they stand |
-| `resync/suspects` | what is to be compared record by record in the next one |
+| `resync/suspects` | what is to be compared record by record in the next one, and with which nodes alone |
 """
 
 from __future__ import annotations
@@ -103,6 +103,9 @@ class Suspects:
     others: bool = False
     """A small table, which is compared in every resync."""
 
+    only: frozenset[str] = frozenset()
+    """The nodes that are good sources for it; empty: all are. Kept here, since a restart in the middle must not have it forgotten."""
+
     @staticmethod
     def read(index: Index) -> Suspects:
         """Those that cannot be read are: everything."""
@@ -110,8 +113,8 @@ class Suspects:
             raw = read_local(index, _SUSPECTS)
             if raw is None:
                 return Suspects()
-            everything, mailboxes, counts, names, others = raw
-            return Suspects(everything, set(mailboxes), counts, names, others)
+            everything, mailboxes, counts, names, others, only = raw
+            return Suspects(everything, set(mailboxes), counts, names, others, frozenset(only))
         except (IndexDamaged, TypeError, ValueError):
             return Suspects(everything=True)
 
@@ -119,7 +122,8 @@ class Suspects:
         """Into the open transaction."""
         if self:
             mailboxes = sorted(self.mailboxes)
-            raw = (self.everything, mailboxes, self.counts, self.names, self.others)
+            flags = (self.counts, self.names, self.others)
+            raw = (self.everything, mailboxes, *flags, sorted(self.only))
             write_local(index, _SUSPECTS, raw)
         else:
             delete_local(index, _SUSPECTS)

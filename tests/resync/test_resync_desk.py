@@ -409,6 +409,74 @@ def test_a_resync_by_order_is_made_also_where_nothing_differs_and_with_good_sour
     assert shard.desks["n1"].sink.records_done == done + 1
 
 
+def _with_two_that_are_damaged_alike() -> Shard:
+    """Five replicas; n1 and n2 lack the same message, and n1 is ordered to take everything from the others."""
+    shard = Shard(None, None, None, None, None)
+    key = MESSAGE_KEY.pack(1, 3)
+    for number in (1, 2):
+        wrong = shard.nodes[number]
+        wrong.engine.table("messages").delete(key)
+        wrong.engine.commit()
+    shard.desks["n1"].order(full=True, only=["n0", "n3", "n4"])
+    return shard
+
+
+def _restart(shard: Shard, number: int) -> None:
+    node = shard.nodes[number]
+    shard.desks[node.name].close()
+    for desk in shard.desks.values():
+        desk.disconnected(shard.now, node.name)
+    node.crash()
+    shard.join(node)
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_which_sources_alone_are_good_outlives_a_restart(begun: bool) -> None:
+    shard = _with_two_that_are_damaged_alike()
+    node = shard.nodes[1]
+    if begun:
+        while shard.desks["n1"].sink.mark is None:
+            shard.turn()
+    node.machine.commit()
+    _restart(shard, 1)
+    assert (shard.desks["n1"].sink.mark is not None) is begun
+    shard.cut.update(["n0", "n3", "n4"])
+    shard.run(400)
+    assert shard.desks["n1"].sink.records_done == 0
+    assert shard.desks["n1"].needs_records
+    shard.cut.clear()
+    shard.run(6000)
+    assert shard.desks["n1"].whole and not shard.desks["n1"].needs_records
+    assert_equal(node, shard.nodes[0])
+
+
+def test_an_order_in_the_middle_of_a_session_outlives_a_restart_after_it() -> None:
+    shard = Shard(None, -1, None)
+    desk = shard.desks["n1"]
+    desk.need()
+    while desk.sink.mark is None:
+        shard.turn()
+    desk.order(full=True, only=["n2"])
+    while desk.take_finished() is None:
+        shard.turn()
+    shard.nodes[1].machine.commit()
+    _restart(shard, 1)
+    shard.cut.add("n2")
+    shard.run(300)
+    assert shard.desks["n1"].needs_records, "n0 is not to be asked"
+    shard.cut.clear()
+    shard.run()
+    assert shard.desks["n1"].sink.records_done == 1
+    assert shard.whole()
+
+
+def test_good_sources_that_left_the_shard_are_not_waited_for() -> None:
+    shard = Shard(None, None)
+    shard.desks["n1"].order(full=True, only=["n8", "n9"])
+    shard.run(400)
+    assert shard.desks["n1"].sink.records_done == 1
+
+
 def test_a_source_goes_slower_while_clients_write() -> None:
     def seconds(*, busy: bool) -> float:
         shard = Shard(None, 0, limits=replace(SMALL, busy_rate_bytes_s=4000, rate_burst_bytes=500))

@@ -15,6 +15,9 @@ from raftmail.mail import commands as c
 from raftmail.mail.codec import encode_request
 from raftmail.mail.results import Executed
 from raftmail.mail.service import Failure
+from raftmail.resync.frames import Decoder, Link, session_of
+from raftmail.resync.requests import Hello, Kind, decode_hello
+from raftmail.resync.state import Mark
 from raftmail.shard import rescue
 from raftmail.shard.bodies import BodyLimits
 from raftmail.shard.frames import FrameKind
@@ -267,6 +270,34 @@ def test_a_replica_whose_log_begins_after_what_its_index_lost_takes_no_part() ->
     assert (journal.begins_at, journal.last_index) == (first, last)
     assert replica.recovery.desk.at_least >= first
     assert all(replica.blobs.has(body_hash(text)) for text in TEXTS)
+
+
+def test_what_a_source_must_have_at_least_outlives_a_restart_in_the_middle_of_the_resync() -> None:
+    machinery = Machinery()
+    machinery.save(TEXTS)
+    machinery.trim()
+    first = machinery.replica.group.journal.begins_at
+    machinery.close()
+    replica = machinery.open(index_lost=True, members=3)
+    index = replica.machine.index
+    Mark("n2", 1, first + 1, 1).write(index)  # as a session that was accepted leaves it
+    index.commit(sync=True)
+    replica.abandon()
+    replica = machinery.open(members=3)
+    replica.connected(machinery.now, "n3")
+    hellos: list[Hello] = []
+    while not hellos:
+        machinery.now += 0.05
+        replica.tick(machinery.now)
+        replica.step(machinery.now)
+        for _, kind, parts in replica.take_frames():
+            assert kind != FrameKind.RAFT, "it takes no part"
+            if kind == FrameKind.SYNC:
+                decoder = Decoder(Link("", 1, "n1"), session_of(parts[0]), 1 << 20)
+                message_ = decoder.feed(parts[0])
+                assert message_ is not None and message_[0] == Kind.HELLO
+                hellos.append(decode_hello(message_[1]))
+    assert hellos[0].records and hellos[0].applied_index >= first
 
 
 def test_an_index_that_was_put_back_from_an_old_copy_takes_no_part_either() -> None:
