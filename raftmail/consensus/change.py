@@ -2,7 +2,8 @@
 
 Two majorities of consecutive memberships always meet when one voter differs, and no other leader can have put a change of its own between
 them when an entry of the own term is committed (Raft dissertation, section 4.1, and the correction of 2015 to it). That keeps what is
-committed. That a lost machine loses nothing takes more: whoever is counted as having everything must have every body, too.
+committed. That a lost machine loses nothing takes more: whoever is counted as having everything must have every body, too, but for those
+that come with the few entries that it still lacks. So the log keeps those until the change is committed (`GroupView.keeps_log`).
 """
 
 from __future__ import annotations
@@ -66,7 +67,11 @@ def _lacks(group: GroupView, replica: int) -> str:
         return "is not connected"
     if not followers.answers(replica):
         return "has not answered lately"
-    lag = group.last_index - group.match_index(replica)
+    match = group.match_index(replica)
+    lag = group.last_index - match
     if lag > CAUGHT_UP_ENTRIES:
         return f"lacks {lag} entries"
+    if match < group.journal.begins_at:
+        # A resync brings it to where the log begins, and bodies do not come with that; with entries of the log they do.
+        return "lacks entries that the log does not have any more"
     return "" if followers.is_whole(replica) else "has not said that it has all bodies"

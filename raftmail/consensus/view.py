@@ -108,6 +108,11 @@ class GroupView:
         """Whether `propose` would be taken now."""
         return self.is_leader and self._transfer is None
 
+    @property
+    def keeps_log(self) -> bool:
+        """Whether the log must not be trimmed: a change is not committed, which counts on replicas to take from it what they lack."""
+        return self.members.index > self.commit_index
+
     def match_index(self, peer: int) -> int:
         """Of a leader: up to where a follower's disk is known to hold the log."""
         return self.engine.match_index(peer)

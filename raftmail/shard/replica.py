@@ -562,7 +562,8 @@ class Replica(ReplicaView):
     def _trim_log(self) -> None:
         """Keep what the limits allow of the log, for followers that were away; what the index has not on disk stays in any case."""
         self._trimmed_at = self._now
-        self.compaction.step(self._now, self.group.journal, self.machine.durable_index)
+        if not self.group.keeps_log:
+            self.compaction.step(self._now, self.group.journal, self.machine.durable_index)
 
     def _collect(self) -> None:
         node_of = self.group.node_of

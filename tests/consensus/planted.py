@@ -398,6 +398,10 @@ FAULTS: dict[str, Fault] = {
         "a learner becomes a voter that lacks bodies",
         (change, "_lacks", "if followers.is_whole(replica) else", "if True else"),
     ),
+    "behind-the-log-counts": _fault(
+        "a replica that the log does not reach back to counts as one that will have every body",
+        (change, "_lacks", "if match < group.journal.begins_at:", "if False:"),
+    ),
     "silence-unnoticed": _fault(
         "a replica that does not answer any more counts as one that has everything",
         (change, "_lacks", "if not followers.answers(replica):", "if False:"),

@@ -252,6 +252,27 @@ def test_what_a_resync_brought_is_not_applied_again_while_bodies_are_synced() ->
     assert len(shard.digests()) == 1
 
 
+def test_the_log_is_not_trimmed_while_a_change_is_not_committed() -> None:
+    """Who was counted as having everything, but for a few entries of the log, would get those by a resync, which brings no bodies."""
+    shard = Shard()
+    for n in range(20):
+        shard.save(f"before {n}")
+    master = shard.leader()
+    shard.until(lambda: master.machine.durable_index > 15)
+    others = [shard.end(n) for n, one in list(shard.all.items()) if one is not shard.master]
+    master.change(shard.now, master.membership.with_learner("n4")[0])
+    master.compaction.limits = LogLimits(bytes_max=1)
+    for _ in range(60):
+        shard.turn()
+    assert master.group.keeps_log and master.group.journal.first_index == 1
+    for one in others:
+        shard.all[one.number] = one
+        one.start(shard.now)
+        shard.link(one)
+    shard.until(lambda: not master.group.keeps_log)
+    shard.until(lambda: master.group.journal.first_index > 10)
+
+
 def test_bodies_go_to_learners_ahead_of_their_entry() -> None:
     shard = Shard()
     shard.add("n4")
