@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from hashlib import sha256
 
 from raftmail.mail import commands as c
@@ -85,6 +86,10 @@ class Workload:
             return q.GetMailbox(USER, name), ()
         return q.FetchBody(USER, name, rng.choice(uids)), ()
 
+    def save(self) -> tuple[c.Save, tuple[Blob, ...]]:
+        """A message that is saved."""
+        return self._save(self.rng.choice(MAILBOXES))
+
     def _some(self, name: str, most: int) -> UidSet:
         uids = self.knowledge.uids[name]
         return UidSet.from_uids(self.rng.sample(uids, min(len(uids), self.rng.randint(1, most))))
@@ -92,7 +97,7 @@ class Workload:
     def _flags(self, most: int = 2) -> tuple[str, ...]:
         return tuple(self.rng.sample(FLAGS, self.rng.randint(0, most)))
 
-    def _save(self, name: str) -> tuple[Call, tuple[Blob, ...]]:
+    def _save(self, name: str) -> tuple[c.Save, tuple[Blob, ...]]:
         rng = self.rng
         self.knowledge.guids += 1
         guid = self.knowledge.guids.to_bytes(16, "big")
@@ -129,6 +134,31 @@ class Workload:
         others = [n for n in MAILBOXES if n != name] if move else MAILBOXES
         target = c.Target(USER, self.rng.choice(others))
         return c.Copy(USER, name, self._some(name, 3), target, SEED, move)
+
+
+class Crowd:
+    """Clients that ask a node to save something, once, and note the answer if one comes."""
+
+    def __init__(
+        self, world: World, history: History, knowledge: Knowledge, habits: Habits
+    ) -> None:
+        self.world = world
+        self.history = history
+        self.workload = Workload(random.Random(world.rng.getrandbits(32)), knowledge, habits)
+        self._count = 0
+
+    def __call__(self, node: SimNode, count: int) -> None:
+        for _ in range(count):
+            self._count += 1
+            name = f"crowd{self._count}"
+            call, blobs = self.workload.save()
+            operation = self.history.invoke(name, call, self.world.now)
+            request = encode_request(name.encode().rjust(16), 1, 0, call)
+            node.submit(request, blobs, partial(self._hear, operation))
+
+    def _hear(self, operation: Operation, answer: r.Executed | Failure) -> None:
+        if isinstance(answer, r.Executed):
+            self.history.answer(operation, answer.result, self.world.now, answer.index)
 
 
 class Client:

@@ -48,7 +48,7 @@ from raftmail.storage.records import unseal
 from tests.simulation.disk import PLENTY_BYTES
 from tests.simulation.members import Operator
 from tests.simulation.network import Network
-from tests.simulation.node import TURN_S, SimNode
+from tests.simulation.node import TURN_S, SimNode, Trap
 from tests.simulation.swarm import Conditions
 from tests.simulation.world import World
 
@@ -106,7 +106,8 @@ class Injector:
         node.disk.capacity_bytes = PLENTY_BYTES
         node.engine.fail_put = None
         node.disk.cut_at = None
-        node.cut_at_new_term = node.dies_when_elected = False
+        node.traps.clear()
+        node.fail_apply = None
         node.disk.fail_sync_at = None
 
     def _next(self) -> None:
@@ -228,8 +229,11 @@ class Injector:
         self.world.log(
             "fault: all but one lose power when they write the next term, a vote perhaps"
         )
-        for node in self.rng.sample(self.nodes, max(len(self.nodes) - 1, 1)):
-            node.cut_at_new_term = True
+        running = [node for node in self.nodes if node.running]
+        for node in self.rng.sample(running, max(len(running) - 1, 0)):
+            node.traps.append(_cut_at_another_term(node.group.term))
+        for node in running:
+            node.traps.append(_dies_when_elected(node.group.term))
 
     def _power_everywhere(self) -> None:
         self.world.log("fault: all lose power")
@@ -384,3 +388,24 @@ class Injector:
                 desk.compare([self.rng.randint(1, 3)])
 
         node.orders(order)
+
+
+def _cut_at_another_term(term: int) -> Trap:
+    def trap(node: SimNode) -> bool:
+        if node.group.term == term:
+            return False
+        node.disk.cut_at = node.disk.operations + 1
+        return True
+
+    return trap
+
+
+def _dies_when_elected(term: int) -> Trap:
+    def trap(node: SimNode) -> bool:
+        if node.group.term == term:
+            return False
+        if node.group.is_leader:
+            node.kill()
+        return node.group.term > term + 3 or not node.running
+
+    return trap

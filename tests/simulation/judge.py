@@ -7,8 +7,8 @@
    everywhere now, a majority would come back with the log entry (or the index that has applied it) and the bodies that it names.
    A disk that had it and was lost for good counts too: its replica may have said so before.
 5. What the index has committed, the journal has on the disk (unless it came by a resync that is about to end).
-6. Of two memberships in a row, one voter differs at most. Where its state machine stands, a node has the membership that is in force
-   there. Who leads is a voter.
+6. Of two memberships in a row, one voter differs at most, and a majority of the later one has every body (`keeping`). Where its state
+   machine stands, a node has the membership that is in force there. Who leads is a voter.
 7. A node that stops, stops for a reason that was injected; nothing is refused as damaged or diverged.
 """
 
@@ -28,14 +28,14 @@ from raftmail.shard.bodies import restore_bodies
 from raftmail.storage.blobs import BlobDamaged, BlobMissing, BlobStore
 from raftmail.storage.index import Index
 from raftmail.storage.kv import scan
-from tests.simulation.disk import SimDisk
+from tests.simulation.keeping import Keeping
 from tests.simulation.node import (
     CLUSTER_ID,
     SHARD,
     Broken,
-    NodeDisk,
     SimNode,
 )
+from tests.simulation.nodedisk import stable_copy
 from tests.simulation.world import World
 
 DIGEST_EVERY = 8
@@ -60,6 +60,7 @@ class Judge:
         self.last: dict[str, tuple[int, int]] = {}
         self.lost: dict[int, dict[int, int]] = {}
         """Replicas whose disk was lost, and the terms of the entries that were on it."""
+        self.keeping = Keeping()
 
     # -- what the nodes tell
 
@@ -69,7 +70,9 @@ class Judge:
         if known is None:
             self.entries[index] = entry
             if payload[:1] == MEMBERSHIP:
-                self._follows(index, Membership.decode(payload[1:]))
+                members = Membership.decode(payload[1:])
+                self._follows(index, members)
+                self.keeping.check(node, self.nodes.values(), members, self.rotten)
             if index > 1 and (
                 self.world.chance(self.durability_share)
                 or not self._seems_durable(node, index, term, payload)
@@ -83,6 +86,8 @@ class Judge:
         if life == node.life and index != before + 1 and index > 1:
             raise Broken(f"{node.name} applies {index} after {before}")
         self.last[node.name] = (node.life, index)
+        if node.running:
+            self.check_standing(node)
         world = self.world
         world.note(b"%d %d %d" % (node.number, index, term))
         if index % DIGEST_EVERY == 0 and node.replica.machine.applied_index == index:
@@ -162,6 +167,7 @@ class Judge:
     def disk_lost(self, node: SimNode) -> None:
         """A disk is about to be lost. What was on it may have been acknowledged, and be committed on the strength of that a moment later:
         then it was on the disks of a majority, of which a minority is lost."""
+        self.keeping.disk_lost(node)
         identity = Identity(CLUSTER_ID, SHARD, node.number)
         limits = node.conditions.journal
         try:
@@ -263,16 +269,3 @@ def _is_readable(blobs: BlobStore, digest: bytes) -> bool:
     except (BlobMissing, BlobDamaged):
         return False
     return True
-
-
-def stable_copy(disk: NodeDisk) -> SimDisk:
-    """The disk as a loss of power would leave it at worst: what was synced, and nothing else."""
-    copy = SimDisk()
-    names = disk.stable_files()
-    for path, content in names.items():
-        if content is None:
-            if path:
-                copy.mkdir(path)
-        else:
-            copy.put(path, content)
-    return copy

@@ -8,7 +8,6 @@ sync the machine is restarted, since a kernel may show as written what is not on
 from __future__ import annotations
 
 import random
-from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Protocol
@@ -29,9 +28,10 @@ from raftmail.shard.standing import standing_at_start
 from raftmail.storage.blobs import BlobDamaged, BlobMissing
 from raftmail.storage.disk import DiskError, DiskFull, SyncFailed
 from raftmail.storage.index import TABLES, Identity, Index
-from tests.simulation.disk import PowerCut, SimDisk
+from tests.simulation.disk import PowerCut
 from tests.simulation.engines import LmdbSimEngine, MemorySimEngine, SimEngine
 from tests.simulation.network import Network, Payload
+from tests.simulation.nodedisk import NodeDisk
 from tests.simulation.swarm import Conditions
 from tests.simulation.world import Event, World
 
@@ -39,7 +39,12 @@ SHARD = 1
 CLUSTER_ID = b"simulated shard."
 TICK_S = 0.1
 _VOTES = (Kind.VOTE, Kind.VOTE_GRANTED)
+_QUIET = (FrameKind.RAFT, FrameKind.BEATS)
+"""Frames that many a time leave nothing to do."""
 TURN_S = 0.0001
+
+Trap = Callable[["SimNode"], bool]
+"""Looks at a node after each piece of its work; True: what it waited for has come, and it did what it was for."""
 
 
 class Broken(Exception):
@@ -55,35 +60,6 @@ class Watcher(Protocol):
     def started(self, node: SimNode) -> None: ...
     def stands_at(self, node: SimNode, index: int) -> None: ...
     def stopped(self, node: SimNode, error: BaseException) -> None: ...
-
-
-class NodeDisk(SimDisk):
-    """Counts what is reached, and tells what is surely there."""
-
-    def __init__(self, seed: int, reached: Counter[str]) -> None:
-        super().__init__(seed)
-        self.reached = reached
-
-    def remove(self, path: str) -> None:
-        super().remove(path)
-        self.reached["segments of bodies given back"] += path.startswith("blobs/")
-
-    def has_stable(self, folder: str, part: bytes) -> bool:
-        """Whether these bytes are in what was synced of some file of a folder; the newest is looked at first."""
-        names = self._stable_names
-        for path in reversed(names):
-            if path.startswith(folder):
-                inode = names[path]
-                if not isinstance(inode, str) and part in inode.stable:
-                    return True
-        return False
-
-    def stable_files(self) -> dict[str, bytes | None]:
-        """What would be left if the power went now and nothing unsynced were kept; None for a folder."""
-        return {
-            path: None if isinstance(what, str) else what.stable
-            for path, what in self._stable_names.items()
-        }
 
 
 class _WatchedGroup(Group):
@@ -111,8 +87,23 @@ class _Watched(Replica):
     owner: SimNode
 
     def apply(self, index: int, term: int, payload: bytes) -> None:
-        Replica.apply(self, index, term, payload)
+        if self.owner.fail_apply is None:
+            Replica.apply(self, index, term, payload)
+        else:
+            self._apply_on_full_disk(index, term, payload)
         self.owner.watcher.applied(self.owner, index, term, payload)
+
+    def _apply_on_full_disk(self, index: int, term: int, payload: bytes) -> None:
+        """The first put of it fails; when there was none, one of the next apply that makes any."""
+        engine = self.owner.engine
+        engine.fail_put = self.owner.fail_apply
+        try:
+            Replica.apply(self, index, term, payload)
+        finally:
+            if engine.fail_put is None:
+                self.owner.fail_apply = None
+                self.owner.world.reached["applies that found no space"] += 1
+            engine.fail_put = None
 
     def _commit_index(self, now: float) -> None:
         before = self.counters.index_commits
@@ -152,10 +143,9 @@ class SimNode:
         self.replica: _Watched
         self.index: Index
         self.conditions = conditions
-        self.cut_at_new_term = False
-        self.dies_when_elected = False
+        self.traps: list[Trap] = []
+        self.fail_apply: DiskError | None = None
         self.on_stop: Callable[[SimNode], None] = lambda node: None
-        self._term = 0
         self.sync_s = (0.0005, 0.004)
         self.turn_s = TURN_S
         self.clock_offset = world.between(0.0, 1000.0)
@@ -168,6 +158,7 @@ class SimNode:
         self._turn_due = False
         self._busy = False
         self._again = False
+        self._next_tick = 0.0
 
     def _new_disk(self) -> None:
         self.disk = NodeDisk(self.world.rng.getrandbits(32), self.world.reached)
@@ -228,6 +219,7 @@ class SimNode:
             return
         self.running = True
         self._turn_due = self._busy = self._again = False
+        self._next_tick = 0.0
         self.world.log(
             f"{self.name} up, applied {self.group.applied_index}, log to {self.group.last_index}"
         )
@@ -332,14 +324,13 @@ class SimNode:
             return
         if self.running:
             self.watcher.stepped(self)
-            if self.group.term != self._term:
-                self._term = self.group.term
-                if self.cut_at_new_term:
-                    self.cut_at_new_term = False
-                    self.disk.cut_at = self.disk.operations + 1
-            if self.dies_when_elected and self.group.is_leader:
-                self.dies_when_elected = False
-                self.kill()
+            if self.traps:
+                self._spring()
+
+    def _spring(self) -> None:
+        for trap in list(self.traps):
+            if self.running and trap(self):
+                self.traps.remove(trap)
 
     def _later(self, delay: float, work: Callable[[], None]) -> None:
         """Do some work later, in this life; when the node is paused then, when it goes on."""
@@ -393,8 +384,11 @@ class SimNode:
             receive, now = self.replica.receive, self.now
             for kind, content in frames:
                 receive(now, peer, kind, content)
-            if any(kind != FrameKind.RAFT for kind, _ in frames) or self.replica.needs_turn:
+            self._send_beats()
+            if self.replica.needs_turn or any(kind not in _QUIET for kind, _ in frames):
                 self._wake()
+            else:
+                self._next_tick = 0.0  # what it heard may have changed when it is to be ticked
 
         self._now_or_later(work)
 
@@ -408,9 +402,20 @@ class SimNode:
         self.world.after(TICK_S, lambda: self._tick(life))
 
     def _tick_now(self) -> None:
-        self.replica.tick(self.now)
-        if self.replica.needs_turn:
-            self._wake()
+        """Only when the replica said so: a tick that it needs, and does not ask for, has to be missed here as well."""
+        now = self.now
+        if now >= self._next_tick:
+            self.replica.tick(now)
+            self._next_tick = self.replica.next_deadline(now)
+            self._send_beats()
+            if self.replica.needs_turn:
+                self._wake()
+
+    def _send_beats(self) -> None:
+        """Beats wait for no turn."""
+        if self.group.has_beats:
+            for target, beat in self.replica.take_beats():
+                self.network.send(self.name, target, [(FrameKind.BEATS, beat)])
 
     def _wake(self) -> None:
         if not self._turn_due:
@@ -460,7 +465,9 @@ class SimNode:
             self._advance()
 
     def _advance(self) -> None:
-        self.replica.advance(self.now)
+        now = self.now
+        self.replica.advance(now)
+        self._next_tick = self.replica.next_deadline(now)
         self._flush()
         self._begin_background()
         self._busy = False

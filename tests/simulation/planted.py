@@ -15,6 +15,7 @@ from raftmail.resync.desk import Desk
 from raftmail.resync.records import RecordsJob
 from raftmail.resync.sink import Sink
 from raftmail.resync.writer import Writer
+from raftmail.shard import holding
 from raftmail.shard.machine import Machine
 from raftmail.shard.replica import Replica
 from raftmail.shard.requests import Requests
@@ -58,14 +59,13 @@ FROM_CONSENSUS = (
     "restart-forgets-membership",
     "jump-keeps-membership",
     "learners-counted",
-    "learners-counted-as-voters",
     "learner-votes-count",
     "learner-confirms-reads",
     "change-while-pending",
     "change-before-own-entry",
-    "promoted-behind",
     "promoted-without-bodies",
     "removed-although-needed",
+    "behind-the-log-counts",
 )
 """Guards of the engine whose removal breaks a promise that clients see, and not a measure of speed alone."""
 
@@ -84,13 +84,13 @@ FAULTS: dict[str, Fault] = {
         (
             Replica,
             "holds_blobs",
-            "return payload[:1] in _WITHOUT_BODIES or self.bodies.hold(payload, index)",
-            "return payload[:1] in _WITHOUT_BODIES or self.bodies.hold(payload, index) or True",
+            "return payload[:1] in holding.WITHOUT_BODIES or self.bodies.hold(payload, index)",
+            "return payload[:1] in holding.WITHOUT_BODIES or self.bodies.hold(payload, index) or True",
         ),
     ),
     "torn-entries-kept": _fault(
         "entries whose bodies a loss of power took are acknowledged after it",
-        (Replica, "start", "if unheld:", "if False:"),
+        (holding, "look_at_log", "if never_held:", "if False:"),
     ),
     "applied-before-committed": _fault(
         "entries are applied, and answered, before they are committed",
@@ -157,9 +157,11 @@ FAULTS: dict[str, Fault] = {
     "pins-ignored": _fault(
         "bodies that the log needs are given back",
         (Reclaimer, "_empty", "or store.is_pinned(item.digest)", ""),
+        (Reclaimer, "_settle", "or store.is_pinned(d)", ""),
     ),
-    "resync-unproved": _fault(
-        "records count as whole without the digest of the source",
+    "resync-forgets-expunges-unproved": _fault(
+        "messages that were expunged stay in a resync, and no digest is looked at that would tell",
+        (pull.MailboxPull, "_delta", "since, remove=True", "since, remove=False"),
         (RecordsJob, "verify", "if mine != theirs:", "if False:"),
         (pull, "_alike", "return (at.digest", "return True or (at.digest"),
     ),

@@ -11,6 +11,7 @@ from itertools import pairwise
 from raftmail.consensus.membership import Membership
 from raftmail.mail import commands as c
 from raftmail.mail import queries as q
+from raftmail.storage.check import check as fsck
 from raftmail_chaos.checker import Problem, check
 from raftmail_chaos.history import Fate, History
 from tests.simulation.clients import (
@@ -19,9 +20,10 @@ from tests.simulation.clients import (
     SEED,
     USER,
     Client,
+    Crowd,
     Knowledge,
 )
-from tests.simulation.faults import Injector
+from tests.simulation.corners import Corners
 from tests.simulation.judge import Judge
 from tests.simulation.members import Operator
 from tests.simulation.network import Network
@@ -34,6 +36,8 @@ CALM_S_MAX = 30.0
 STEP_S = 0.5
 SPARES = 2
 """Machines without a replica in the beginning, where members change."""
+MEMBERS_CHANGE = frozenset(("members", "members_at_odds", "eager_operator"))
+"""Faults with which they do."""
 LMDB_EVERY = 8
 """One seed in so many has LMDB itself for its indices, and not LMDB's twin."""
 
@@ -63,7 +67,7 @@ class Simulation:
         self.world = world = World(seed, verbose=verbose)
         self.conditions = conditions = draw(random.Random(world.rng.getrandbits(32)), nodes)
         on_lmdb = seed % LMDB_EVERY == LMDB_EVERY - 1 if lmdb is None else lmdb
-        spares = SPARES if "members" in conditions.faults else 0
+        spares = SPARES if conditions.faults.keys() & MEMBERS_CHANGE else 0
         names = [f"n{i}" for i in range(1, nodes + spares + 1)]
         founding = Membership.founding(dict(enumerate(names[:nodes], 1)))
         self.network = Network(world, names)
@@ -97,7 +101,8 @@ class Simulation:
             for i in range(conditions.habits.clients)
         ]
         self.operator = Operator(world, self.nodes, self.judge)
-        self.injector = Injector(world, self.network, self.nodes, self.operator, conditions)
+        self.injector = Corners(world, self.network, self.nodes, self.operator, conditions)
+        self.injector.crowd = Crowd(world, self.history, knowledge, conditions.habits)
 
     def run(self) -> Outcome:
         world = self.world
@@ -165,6 +170,10 @@ class Simulation:
         for (a, x), (b, y) in pairwise(digests.items()):
             if x != y:
                 raise Broken(f"{a} and {b} end with different digests")
+        for node in self._members():
+            wrong = fsck(node.index)
+            if wrong:
+                raise Broken(f"the index of {node.name}: {'; '.join(map(str, wrong[:5]))}")
         self._until(
             lambda: all(map(self.judge.has_bodies, self._members())), "bodies are not mended"
         )

@@ -50,6 +50,9 @@ AMONG_OTHERS = (
     "lose_disk",
 )
 
+SPECIAL_SHARE = 0.6
+"""Of the seeds are about one thing."""
+
 PLAIN_CALLS = {
     "save": 0.30,
     "store": 0.20,
@@ -98,8 +101,8 @@ def draw(rng: random.Random, nodes: int) -> Conditions:
     """The conditions of a seed."""
     conditions = _any(rng, nodes)
     kind = rng.random()
-    if nodes > 1 and kind < 0.5:
-        special = _SPECIAL[int(kind / 0.5 * len(_SPECIAL))]
+    if nodes > 1 and kind < SPECIAL_SHARE:
+        special = _SPECIAL[int(kind / SPECIAL_SHARE * len(_SPECIAL))]
         conditions = special(rng, conditions)
     return conditions
 
@@ -295,6 +298,132 @@ def _rotten(rng: random.Random, base: Conditions) -> Conditions:
     )
 
 
+def _struck_resyncs(rng: random.Random, base: Conditions) -> Conditions:
+    """Resyncs that take their time and break off, at the sink or at the source, from sources that are not whole."""
+    faults = {
+        "strike_resync": 4.0,
+        "compare_at_start": 3.0,
+        "half_source": 2.0,
+        "leave_behind": 1.0,
+        "kill": 0.3,
+    }
+    limits = replace(
+        base.limits,
+        log=LogLimits(bytes_max=rng.choice((1, 1, 6 << 10))),
+        index_commit_s=rng.choice((0.05, 0.5, 2.0)),
+        index_commit_requests_max=24,
+        resync=replace(
+            base.limits.resync,
+            requests_max=1,
+            answer_bytes=200,
+            answer_rows_max=2,
+            mailboxes_parallel=1,
+            commit_rows=1,
+            step_rows=4,
+        ),
+    )
+    return replace(
+        base,
+        faults=faults,
+        pace_s=rng.choice((0.5, 1.5)),
+        limits=limits,
+        journal=replace(base.journal, segment_bytes_max=1 << 10),
+        habits=replace(base.habits, think_s=0.1),
+        down_s=(0.05, 0.5, 1.0),
+    )
+
+
+def _long_tails(rng: random.Random, base: Conditions) -> Conditions:
+    """Masters that are alone, and come back with more entries than the others have."""
+    quick = rng.random() < 0.5
+    return replace(
+        base,
+        faults={"lonely_master": 4.0, "reset": 1.0, "kill": 0.5, "transfer": 0.5},
+        pace_s=rng.choice((1.0, 2.5)),
+        limits=replace(
+            base.limits,
+            entry_requests_max=1,
+            entries_in_flight_max=32,
+            pipelined_requests_min=1,
+            index_commit_requests_max=1,
+            index_commit_s=0.0,
+            log=LogLimits(bytes_max=1 if quick else 1 << 30),
+        ),
+        flow=replace(base.flow, message_bytes_max=rng.choice((1, 1, 1 << 20))),
+        journal=replace(base.journal, segment_bytes_max=1 << 10),
+        habits=replace(base.habits, think_s=rng.choice((0.1, 0.4))),
+    )
+
+
+def _members_at_odds(rng: random.Random, base: Conditions) -> Conditions:
+    """Changes of members that are not agreed upon, and such as come as early as they can, with losses besides."""
+    faults = {
+        "members_at_odds": 3.0,
+        "eager_operator": 2.0,
+        "needed_voter": 2.0,
+        "members": 3.0,
+        "kill": 0.3,
+    }
+    slow = replace(base.limits.resync, body_request_bytes=1 << 10, requests_max=1)
+    return replace(
+        base,
+        faults=faults,
+        pace_s=rng.choice((0.5, 1.5)),
+        limits=replace(base.limits, log=LogLimits(bytes_max=1), resync=slow),
+        journal=replace(base.journal, segment_bytes_max=1 << 10),
+        habits=replace(base.habits, think_s=0.1),
+    )
+
+
+def _needed_bodies(rng: random.Random, base: Conditions) -> Conditions:
+    """Bodies that the log alone still names, while the segments that they are in are given back."""
+    base = _dead_bodies(rng, base)
+    bodies = replace(base.limits.bodies, journal_bytes_max=0)
+    return replace(
+        base,
+        faults={"hiccup": 4.0, "power_everywhere": 1.0, "kill": 1.0, "isolate": 0.5},
+        pace_s=rng.choice((0.8, 2.0)),
+        limits=replace(
+            base.limits,
+            bodies=bodies,
+            entry_requests_max=1,
+            entries_in_flight_max=32,
+            pipelined_requests_min=1,
+        ),
+        down_s=(0.05, 1.0, 4.0),
+    )
+
+
+def _power(rng: random.Random, base: Conditions) -> Conditions:
+    """The power goes, mostly everywhere, and bodies are in files of their own."""
+    faults = {
+        "power_everywhere": 2.0,
+        "power_now": 1.0,
+        "power_at_operation": 2.0,
+        "slow_disk": 0.5,
+    }
+    bodies = replace(
+        base.limits.bodies,
+        journal_bytes_max=rng.choice((0, 400)),
+        sync_s=rng.choice((0.5, 3.0)),
+    )
+    calls = {**PLAIN_CALLS, "save": 0.6}
+    return replace(
+        base,
+        faults=faults,
+        pace_s=0.8,
+        limits=replace(base.limits, bodies=bodies),
+        habits=replace(base.habits, think_s=0.1, calls=calls),
+        down_s=(0.05, 0.5),
+    )
+
+
+def _full_disks(rng: random.Random, base: Conditions) -> Conditions:
+    """Disks that fill up in the middle of an apply, or else."""
+    faults = {"full_in_apply": 3.0, "full_disk": 1.0, "kill": 0.3, "transfer": 0.3}
+    return replace(base, faults=faults, pace_s=rng.choice((0.5, 2.0)))
+
+
 _SPECIAL = (
     _elections,
     _lonely_masters,
@@ -304,4 +433,12 @@ _SPECIAL = (
     _new_members,
     _new_members,
     _rotten,
+    _struck_resyncs,
+    _struck_resyncs,
+    _long_tails,
+    _members_at_odds,
+    _members_at_odds,
+    _needed_bodies,
+    _power,
+    _full_disks,
 )
