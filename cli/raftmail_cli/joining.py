@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from raftmail.client import ClientError, Refused
+from raftmail.client import ClientError, Refused, TryAgain
 from raftmail.client.invitation import fetch_invitation
 from raftmail.node import joining
 from raftmail.node.config import Config, ConfigError, load
@@ -17,6 +17,8 @@ from raftmail_cli.settings import Settings
 
 _FETCH_S = 5.0
 _AGAIN_S = 0.5
+_KNOWN_S = 6.0
+"""By then every node that answers has heard of an invitation."""
 
 
 def join(settings: Settings, text: str, folder: Path, deadline_s: float) -> JSON:
@@ -50,20 +52,26 @@ class _NotTaken(Exception):
 
 def _fetch(token: Token, deadline: float) -> bytes:
     """The sealed bundle, from the first node that has it."""
-    said = "no node answers"
+    said = refused = ""
+    known_by = min(deadline, time.monotonic() + _KNOWN_S)
     while True:
-        refusals = 0
+        refusals = answers = 0
         for address, tls in token.addresses:
             try:
                 return fetch_invitation(address, token.invite, tls=tls, timeout_s=_FETCH_S)
             except Refused as error:
                 refusals += 1
-                said = error.text
+                refused = error.text
+            except TryAgain as error:
+                said = str(error)
+                continue
             except ClientError as error:
                 said = str(error)
-        if refusals == len(token.addresses):
+            answers += 1
+        late = time.monotonic() > known_by
+        if refusals == len(token.addresses) or (late and refusals and refusals == answers):
             raise CliError(
-                f"{said}: it was used, withdrawn or has expired; ask for a new one (`raftmail member invite`)"
+                f"{refused}: it was used, withdrawn or has expired; ask for a new one (`raftmail member invite`)"
             )
         if time.monotonic() > deadline:
             raise TryLater(f"the invitation could not be fetched: {said}")

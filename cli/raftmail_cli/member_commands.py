@@ -16,7 +16,7 @@ from rich.console import Console
 from raftmail_cli import clusterfile
 from raftmail_cli.clusterfile import NodeEntry
 from raftmail_cli.errors import REFUSED, CliError
-from raftmail_cli.output import duration, make_table, show
+from raftmail_cli.output import duration, make_table, printable, show
 from raftmail_cli.session import JSON
 from raftmail_cli.settings import Settings, common_options, pass_settings
 from raftmail_cli.watching import admin, watch
@@ -110,6 +110,7 @@ def invite(
         "capacity": str(capacity),
     }
     file = settings.cluster_file()
+    _check_addresses(file, plan)
     expires_s = int(time.time() + hours * 3600)
     token = _invite(settings, file, ca_folder or file.ca.parent, plan, place, expires_s)
     entry = NodeEntry(name, peer, plan.client, plan.lmtp, tls=plan.needs_tls)
@@ -117,6 +118,42 @@ def invite(
     clusterfile.rewrite(settings.cluster_path(), file, [*others, entry])
     value = {"name": name, "peer": peer, "expires_s": expires_s, "token": token}
     show(settings.output, value, lambda console: _tell_token(console, plan, token, hours))
+
+
+def _check_addresses(file: clusterfile.ClusterFile, plan: NodePlan) -> None:
+    """Whether no other node listens where this one is to. Raises `CliError`. (The root knows only the addresses between nodes of those
+    with which the cluster began.)"""
+    for other in file.nodes:
+        taken = {other.peer: "for nodes", other.client: "for clients", other.lmtp: "for mail"}
+        for address in (plan.peer, plan.client, plan.lmtp):
+            if other.name != plan.name and address and address in taken:
+                raise CliError(
+                    f"the address {address} is that of node {other.name} already ({taken[address]})"
+                )
+
+
+@member.command("withdraw")
+@click.argument("name")
+@common_options
+@pass_settings
+def withdraw(settings: Settings, name: str) -> None:
+    """Take back the invitation of a node that has not joined yet: its token is of no use any more."""
+    with settings.connect() as session:
+        found = [
+            one
+            for one in session.admin("invitations", {})["invitations"]
+            if one["name"] == name and one["state"] == "open"
+        ]
+        if not found:
+            raise CliError(f"there is no open invitation for a node {name}")
+        for one in found:
+            session.admin("withdraw", {"id": one["id"]})
+    path = settings.cluster_path()
+    if path.exists():
+        file = settings.cluster_file()
+        clusterfile.rewrite(path, file, [one for one in file.nodes if one.name != name])
+    text = f"The invitation of {name} is withdrawn."
+    show(settings.output, {"name": name}, lambda console: console.print(printable(text)))
 
 
 def _invite(
@@ -138,7 +175,8 @@ def _invite(
     with settings.connect() as session:
         known = session.admin("nodes", {})
         there = [n for n in known["nodes"] if n["state"] != "removed"]
-        addresses = tuple((n.client, n.tls) for n in file.nodes if n.client)
+        names = {n["name"] for n in there}
+        addresses = tuple((n.client, n.tls) for n in file.nodes if n.client and n.name in names)
         token = Token.new(addresses, ca)
         bundle = Bundle(
             file.cluster,

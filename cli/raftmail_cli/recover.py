@@ -71,7 +71,7 @@ def _tell(console: Console, look: JSON, kept: int) -> None:
             row["last_index"],
             row["applied_index"],
             "lacks bodies" if row["lacks_bodies"] else "whole",
-            "goes on" if row["id"] == kept else "given up, and made anew",
+            _fate(look, row["id"] == kept),
         )
         for row in left
     ]
@@ -111,6 +111,12 @@ def _tell(console: Console, look: JSON, kept: int) -> None:
         console.print(
             "nobody can tell whether there was any. They must never come back with their old disks."
         )
+
+
+def _fate(look: JSON, is_kept: bool) -> str:
+    if look["has_majority"]:
+        return "stays"
+    return "goes on" if is_kept else "given up, and made anew"
 
 
 def _newness(row: JSON) -> tuple[int, int]:

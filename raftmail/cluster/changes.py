@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 
 from raftmail.cluster.moves import missing, plan
 from raftmail.cluster.records import (
@@ -86,14 +87,18 @@ def invite(state: ClusterState, invitation: Invite, now_s: int) -> Change:
             raise Refused(f"there is an invitation {invitation.id} already")
         elif other.name == invitation.name or other.peer == invitation.peer:
             raise Refused(
-                f"node {other.name} ({other.peer}) is invited already, until {other.expires_s} (Unix time); "
-                "let it join, or withdraw that invitation"
+                f"node {other.name} ({other.peer}) is invited already, for {_span(other.expires_s - now_s)} more; let it join, or withdraw "
+                f"that invitation (`raftmail member withdraw {other.name}`)"
             )
         else:
             live += 1
     if live >= INVITES_MAX:
         raise Refused(f"there are {live} invitations open, and no more are kept; withdraw some")
     return change_of(state, [invitation], gone, every_node(state))
+
+
+def _span(seconds: int) -> str:
+    return f"{seconds // 3600} h" if seconds >= 7200 else f"{max(1, seconds // 60)} min"
 
 
 def withdraw(state: ClusterState, invite_id: str) -> Change:
@@ -449,7 +454,8 @@ def _begun(state: ClusterState, name: str) -> str:
 def _said(operation: Operation) -> str:
     by = f", by {operation.by}" if operation.by else ""
     via = f" through {operation.via}" if operation.via else ""
-    return f" (since {operation.began_s}, Unix time{by}{via})"
+    began = datetime.fromtimestamp(operation.began_s, UTC)
+    return f" (since {began:%Y-%m-%d %H:%M} UTC{by}{via})"
 
 
 def _listed(shards: list[Shard]) -> str:

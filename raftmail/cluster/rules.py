@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from raftmail.cluster.changes import Change, Refused, change_of, every_node
-from raftmail.cluster.masters import BALANCED, check_preference
+from raftmail.cluster.masters import BALANCED, ZONE, check_preference
 from raftmail.cluster.moves import load_of
 from raftmail.cluster.placement import Place, place
 from raftmail.cluster.records import (
@@ -171,6 +171,12 @@ def _fitting(state: ClusterState, pool: Pool) -> list[Node]:
         if not any(label in node.labels for node in active):
             raise Refused(f"no active node has the label {label}")
     fitting = [node for node in active if pool.allows(node)]
+    zone = pool.master.removeprefix(ZONE) if pool.master.startswith(ZONE) else ""
+    if zone and not any(node.zone == zone for node in fitting):
+        raise Refused(
+            f"no active node {pool.wanted}".rstrip()
+            + f" is in zone {zone}, where the masters are to be"
+        )
     if len(fitting) < pool.replication:
         have = ", ".join(node.name for node in fitting) or "none"
         raise Refused(

@@ -133,6 +133,8 @@ def test_a_rule_for_nodes_by_name_or_label_or_for_a_pool_that_is_there() -> None
         (Wish(replicas=9), "", "from 1 to 7"),
         (Wish(shards=0), "", "at least 1"),
         (Wish(shards=5000), "", "at most 4096 in all; there are 8"),
+        (Wish(zones=("z1",), replicas=2, master="zone:z2"), "", "no active node in zone z1 is in zone z2, where the masters"),
+        (Wish(master="zone:mars"), "", "no active node is in zone mars, where the masters are to be"),
         (Wish(master="moon"), "", "balanced, near-clients or zone:NAME"),
         (Wish(), "nope", "there is no pool nope; there are main"),
         (Wish(replicas=2), "main", "not both"),

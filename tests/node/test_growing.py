@@ -169,6 +169,19 @@ def test_names_and_addresses_that_are_taken_are_not_invited(alone: Cluster) -> N
     assert "there is a node n1 already" in _refused(alone, "member", "invite", "n1=127.0.0.1:9")
     said = _refused(alone, "member", "invite", f"m9={peer}")
     assert f"the address {peer} is that of node n1 already" in said
+    client = alone.clients["n1"]
+    said = _refused(alone, "member", "invite", f"m9={client}")
+    assert f"the address {client} is that of node n1 already (for clients)" in said
+
+
+def test_an_invitation_that_was_withdrawn_is_of_no_use(alone: Cluster, tmp_path: Path) -> None:
+    token = alone.invite("m5")
+    assert alone.run("member", "withdraw", "m5").exit_code == 0
+    said = _refused(alone, "node", "join", token, str(tmp_path / "m5"), "--no-run")
+    assert "was used, withdrawn or has expired" in said
+    assert "no open invitation for a node m5" in _refused(alone, "member", "withdraw", "m5")
+    assert "m5" not in alone.file.read_text()
+    alone.invite("m5")
 
 
 def test_an_invitation_needs_the_authority_of_the_cluster(alone: Cluster, tmp_path: Path) -> None:
