@@ -88,6 +88,15 @@ class _ClientSession:
     def copy(self, user: str, mailbox: str, uids: UidSet, target: str, *, move: bool) -> Executed:
         return _do(lambda: self._client.copy(user, mailbox, uids, target, move=move))
 
+    def copy_to_user(
+        self, user: str, mailbox: str, uids: UidSet, target: str, target_user: str, *, move: bool
+    ) -> Iterator[Executed]:
+        return _each(
+            self._client.copy_in_parts(
+                user, mailbox, uids, target, target_user=target_user, move=move
+            )
+        )
+
     def expunge(self, user: str, mailbox: str, uids: UidSet, *, only_deleted: bool) -> Executed:
         return _do(lambda: self._client.expunge(user, mailbox, uids, only_deleted=only_deleted))
 

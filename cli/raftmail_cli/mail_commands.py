@@ -457,9 +457,58 @@ def flag_changes(words: Sequence[str]) -> list[tuple[StoreMode, tuple[str, ...]]
     return [(step, tuple(flags)) for step, flags in wanted.items()]
 
 
-def _copy(
-    settings: Settings, user: str, mailbox: str, uids: UidSet, target: str, *, move: bool
+_to_user_option = click.option(
+    "--to-user", metavar="ADDRESS", help="Whose mailbox TARGET is  [default: USER's]"
+)
+
+
+def _copy_to_user(
+    settings: Settings,
+    user: str,
+    mailbox: str,
+    uids: UidSet,
+    target: str,
+    target_user: str,
+    *,
+    move: bool,
 ) -> None:
+    """As many commands as it takes; what was done before one fails is told."""
+    done = "Moved" if move else "Copied"
+    parts: list[Executed] = []
+    sources = UidSet()
+    try:
+        with settings.connect() as session:
+            for executed in session.copy_to_user(
+                user, mailbox, uids, target, target_user, move=move
+            ):
+                assert isinstance(executed.result, CopyResult)
+                parts.append(executed)
+                sources |= executed.result.source_uids
+    except CliError as error:
+        if parts:
+            raise type(error)(
+                f"{error}. {done} before that: {len(sources)} messages, {sources.format()}"
+            ) from None
+        raise
+    text = f"{done} {len(sources)} messages to {target} of {target_user}"
+    if len(parts) > 1:
+        text += f", in {len(parts)} parts"
+    show(settings.output, parts, lambda console: console.print(printable(f"{text}.")))
+
+
+def _copy(
+    settings: Settings,
+    user: str,
+    mailbox: str,
+    uids: UidSet,
+    target: str,
+    target_user: str | None,
+    *,
+    move: bool,
+) -> None:
+    if target_user is not None and target_user != user:
+        _copy_to_user(settings, user, mailbox, uids, target, target_user, move=move)
+        return
     with settings.connect() as session:
         executed = session.copy(user, mailbox, uids, target, move=move)
     result = executed.result
@@ -476,11 +525,14 @@ def _copy(
 @click.argument("mailbox")
 @click.argument("uids", type=_Uids())
 @click.argument("target")
+@_to_user_option
 @common_options
 @pass_settings
-def copy(settings: Settings, user: str, mailbox: str, uids: UidSet, target: str) -> None:
-    """Copy messages to the mailbox TARGET of the same user."""
-    _copy(settings, user, mailbox, uids, target, move=False)
+def copy(
+    settings: Settings, user: str, mailbox: str, uids: UidSet, target: str, to_user: str | None
+) -> None:
+    """Copy messages to the mailbox TARGET of the same user, or of another."""
+    _copy(settings, user, mailbox, uids, target, to_user, move=False)
 
 
 @click.command()
@@ -488,11 +540,14 @@ def copy(settings: Settings, user: str, mailbox: str, uids: UidSet, target: str)
 @click.argument("mailbox")
 @click.argument("uids", type=_Uids())
 @click.argument("target")
+@_to_user_option
 @common_options
 @pass_settings
-def move(settings: Settings, user: str, mailbox: str, uids: UidSet, target: str) -> None:
-    """Move messages to the mailbox TARGET of the same user."""
-    _copy(settings, user, mailbox, uids, target, move=True)
+def move(
+    settings: Settings, user: str, mailbox: str, uids: UidSet, target: str, to_user: str | None
+) -> None:
+    """Move messages to the mailbox TARGET of the same user, or of another."""
+    _copy(settings, user, mailbox, uids, target, to_user, move=True)
 
 
 @click.command()

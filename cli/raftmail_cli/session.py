@@ -69,6 +69,11 @@ class Session(Protocol):
         self, user: str, mailbox: str, uids: UidSet, target: str, *, move: bool
     ) -> Executed: ...
 
+    def copy_to_user(
+        self, user: str, mailbox: str, uids: UidSet, target: str, target_user: str, *, move: bool
+    ) -> Iterator[Executed]:
+        """In as many parts as it takes."""
+
     def expunge(self, user: str, mailbox: str, uids: UidSet, *, only_deleted: bool) -> Executed: ...
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -25,6 +25,10 @@ JSON = Any
 
 _MODES = {StoreMode.ADD: b"+FLAGS", StoreMode.REMOVE: b"-FLAGS", StoreMode.REPLACE: b"FLAGS"}
 _STATE = ("uidvalidity", "uidnext", "messages", "highestmodseq")
+
+PART_MESSAGES_MAX = 1000
+_PART_BYTES = 60 << 20
+"""What a command can copy to another shard, with some room: see docs/protocol.md."""
 
 Uids = UidSet | int
 Target = tuple[str, str]
@@ -222,6 +226,41 @@ class Client:
         return self._engine.write(
             body, forms.read_copy, (source, to), tail=tail, timeout_s=timeout_s
         )
+
+    async def copy_in_parts(
+        self,
+        user: str,
+        mailbox: str,
+        uids: Uids,
+        target: str,
+        *,
+        target_user: str | None = None,
+        move: bool = False,
+    ) -> AsyncIterator[Executed]:
+        """Copy or move messages, however many: with one command if that can be, else, to a user in another shard, with several. Each
+        has one effect however often it is sent; what was done before an error stays done. Gives `CopyResult`s."""
+
+        def some(part: UidSet) -> asyncio.Future[Executed]:
+            return self.copy(user, mailbox, part, target, target_user=target_user, move=move)
+
+        wanted = UidSet.single(uids) if isinstance(uids, int) else uids
+        try:
+            yield await some(wanted)
+            return
+        except Refused as refused:
+            if refused.code is not Code.LIMIT:
+                raise
+        part: list[int] = []
+        size = 0
+        async for message in self.messages(user, mailbox, wanted):
+            if len(part) == PART_MESSAGES_MAX or (part and size + message.size_bytes > _PART_BYTES):
+                async for executed in _halved(some, UidSet.from_uids(part)):
+                    yield executed
+                part, size = [], 0
+            part.append(message.uid)
+            size += message.size_bytes
+        async for executed in _halved(some, UidSet.from_uids(part)):
+            yield executed
 
     def expunge(
         self,
@@ -521,3 +560,19 @@ def _mailboxes(line: Line, listing: Listing) -> tuple[MailboxInfo, ...]:
 
 def _names(line: Line, listing: Listing) -> tuple[str, ...]:
     return tuple(one.words[2].decode() for one in listing.lines)
+
+
+async def _halved(
+    some: Callable[[UidSet], asyncio.Future[Executed]], uids: UidSet
+) -> AsyncIterator[Executed]:
+    """Have something done with these messages, with half of them each where all are too many for one command."""
+    try:
+        yield await some(uids)
+        return
+    except Refused as refused:
+        if refused.code is not Code.LIMIT or len(uids) < 2:
+            raise
+    each = list(uids)
+    for part in (each[: len(each) // 2], each[len(each) // 2 :]):
+        async for executed in _halved(some, UidSet.from_uids(part)):
+            yield executed

@@ -106,6 +106,12 @@ class SyncClient:
         """See `Client.copy`."""
         return self.run(lambda: self.client.copy(user, mailbox, uids, target, **options))
 
+    def copy_in_parts(
+        self, user: str, mailbox: str, uids: Uids, target: str, **options: Any
+    ) -> Iterator[Executed]:
+        """See `Client.copy_in_parts`."""
+        return self._each(self.client.copy_in_parts(user, mailbox, uids, target, **options))
+
     def expunge(self, user: str, mailbox: str, uids: Uids, **options: Any) -> Executed:
         """See `Client.expunge`."""
         return self.run(lambda: self.client.expunge(user, mailbox, uids, **options))

@@ -183,6 +183,19 @@ class Twin:
         result = CopyResult(1000, to.number, UidSet.from_uids(old), UidSet.from_uids(new), 0, 2)
         return self._done(result)
 
+    def copy_to_user(
+        self, user: str, mailbox: str, uids: UidSet, target: str, target_user: str, *, move: bool
+    ) -> Iterator[Executed]:
+        """Each message is a part; the one with UID 3 is refused."""
+        for message in list(self.messages(user, mailbox, uids)):
+            if message.uid == 3:
+                raise CliError("there is no room (OVERQUOTA)")
+            to = self._box(target_user, target)
+            to.messages[to.uidnext] = replace(message, uid=to.uidnext)
+            one, new = UidSet.single(message.uid), UidSet.single(to.uidnext)
+            to.uidnext += 1
+            yield self._done(CopyResult(1000, to.number, one, new, 0, 2))
+
     def expunge(self, user: str, mailbox: str, uids: UidSet, *, only_deleted: bool) -> Executed:
         box = self._box(user, mailbox)
         gone = [

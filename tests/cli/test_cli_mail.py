@@ -195,11 +195,17 @@ def test_messages_are_copied_moved_and_expunged(run: Run, twin: Twin) -> None:
     twin.create_mailbox(ANNA, "Work", "")
     for _ in range(3):
         run("save", ANNA, "INBOX", stdin=MESSAGE)
+    run("mailbox", "create", "bob@example.org", "Hers")
+    refused = run("move", ANNA, "INBOX", "1:3", "Hers", "--to-user", "bob@example.org")
+    assert refused.exit_code == 1
+    assert "no room (OVERQUOTA). Moved before that: 2 messages, 1:2" in refused.stderr
     assert run("copy", ANNA, "INBOX", "1:2", "Work").stdout == (
         "Copied 2 messages to Work: 1:2 became 1:2.\n"
     )
     assert run("move", ANNA, "INBOX", "3", "Work").exit_code == 0
     assert sorted(twin.boxes[ANNA, "INBOX"].messages) == [1, 2]
+    to_bob = ("copy", ANNA, "INBOX", "1:9", "Hers", "--to-user", "bob@example.org")
+    assert run(*to_bob).stdout == "Copied 2 messages to Hers of bob@example.org, in 2 parts.\n"
     run("store", ANNA, "INBOX", "1", "+\\Deleted")
     assert run("expunge", ANNA, "INBOX").stdout == "Removed 1 messages: 1.\n"
     assert run("expunge", ANNA, "INBOX").stdout == "Nothing to remove.\n"

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
+from raftmail.client import NewMail, Refused
 from raftmail.mail.results import CopyResult
 from raftmail.mail.uidset import UidSet
 from tests.node.cluster import Cluster
@@ -36,3 +39,28 @@ def test_messages_are_copied_and_moved_to_a_user_in_another_shard(tmp_path: Path
                     for at, message in enumerate(found):
                         body = client.body(there, mailbox, message.uid)
                         assert body == BODY + b"%d %d\r\n" % (count, at)
+        _more_than_one_command_can_carry(cluster, here, there)
+
+
+def _more_than_one_command_can_carry(cluster: Cluster, here: str, there: str) -> None:
+    with cluster.client("n1") as client:
+        mails = [NewMail([(here, "x")], BODY + b"%d\r\n" % (at % 7)) for at in range(600)]
+        for _ in range(2):
+            client.save_all(mails)
+        with pytest.raises(Refused, match="name fewer UIDs"):
+            client.copy(here, "x", ALL, "INBOX", target_user=there, move=True)
+        client.create_mailbox(there, "large")
+        parts = [
+            executed.result
+            for executed in client.copy_in_parts(
+                here, "x", ALL, "large", target_user=there, move=True
+            )
+        ]
+        moved = [part for part in parts if isinstance(part, CopyResult)]
+        assert (
+            [len(part.source_uids) for part in moved]
+            == [1000, 200]
+            == [len(part.target_uids) for part in moved]
+        )
+        assert list(client.messages(here, "x", ALL)) == []
+        assert len(list(client.messages(there, "large", ALL))) == 1200
