@@ -26,6 +26,7 @@ from typing import Final, overload
 from zlib import crc32
 
 from raftmail.consensus.logcache import ENTRY_OVERHEAD_BYTES, Cache, Entry, Hidden, View
+from raftmail.consensus.mending import Mending
 from raftmail.consensus.records import (
     CRC,
     CUT,
@@ -74,7 +75,7 @@ _HARD_STATE_SPARE_BYTES: Final = 4096
 """... but leave so much of it for terms and votes."""
 
 
-class Journal:
+class Journal(Mending):
     """A replica's log. One thread uses it; only `SyncJob.run` may run in another.
 
     The life of a batch: `add` …, `begin_sync`, `job.run()`, `end_sync(job)`; then everything up to
@@ -88,7 +89,9 @@ class Journal:
         self._limits = limits
         self._entry_bytes_max = limits.entry_bytes_max
         self._files = SegmentFiles(disk, folder, identity, limits, log)
-        self.file_names = self._files.names  # the files that must be there
+        self.file_lengths = (
+            self._files.lengths
+        )  # the files that must be there, and how long at least
         self._adopt_log(log)
         self._dirty = False  # something but marks was added since the last sync began
         self._job: SyncJob | None = None
@@ -552,18 +555,8 @@ class Journal:
             if log.base_index + below > index or boundary > self._files.first_body:
                 break
             place, count = boundary, below
-        if not place:
-            return
-        self._files.drop_before(place)
-        if not count:
-            return
-        log.base_term = self._terms[count - 1]
-        log.base_index += count
-        del self._places[:count], self._lengths[:count], self._terms[:count]
-        self._head = self._last = None
-        dropped = log.base_index + 1 - self._cache.first
-        if dropped > 0:
-            self._cache.drop(dropped)
+        if place:
+            self._drop_before(place, count)
 
     @property
     def newest_entries(self) -> int:
@@ -592,7 +585,4 @@ class Journal:
             raise RuntimeError("bodies are kept here that the blob store does not have on the disk")
         if self._job is not None:
             raise RuntimeError("a sync is running; end it first")
-        log = Log(index, term, self._log.term, self._log.vote, index)
-        self._files.restart(log)
-        self._adopt_log(log)
-        self._sync_now()
+        self._begin_anew(index, term, ())

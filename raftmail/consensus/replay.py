@@ -129,6 +129,8 @@ class Replayed:
     """Segments from before a reset, to be removed."""
     torn: list[int]
     """Segments after the end, to be removed, the newest first."""
+    ends: dict[int, int]
+    """Where the records of the segments end, but for the last."""
 
 
 def replay(disk: Disk, folder: str, identity: Identity) -> Replayed | None:
@@ -153,6 +155,7 @@ def replay(disk: Disk, folder: str, identity: Identity) -> Replayed | None:
         raise JournalDamaged(segment_name(folder, sequences[0]), 0, "the header cannot be verified")
     log = Log(start.base_index, start.base_term, start.term, start.vote)
     durable: Position = (0, 0)
+    ends: dict[int, int] = {}
     for i, sequence in enumerate(sequences):
         name = segment_name(folder, sequence)
         header = headers[sequence]
@@ -167,6 +170,7 @@ def replay(disk: Disk, folder: str, identity: Identity) -> Replayed | None:
         end, marked = _replay_segment(log, data, sequence, identity.salt(sequence), limit, name)
         durable = max(durable, header.durable, marked)
         if following is not None and end == following.previous_end:
+            ends[sequence] = end
             continue
         # The log ends here: is anything that was durable beyond this position?
         later = sequences[i + 1 :]
@@ -183,7 +187,7 @@ def replay(disk: Disk, folder: str, identity: Identity) -> Replayed | None:
             raise JournalDamaged(segment_name(folder, sequence), end, _what(data, end))
         kept = sequences[: i + 1]
         dirty = bool(data[end:].strip(b"\0"))
-        return Replayed(log, kept, (sequence, end), dirty, superseded, later[::-1])
+        return Replayed(log, kept, (sequence, end), dirty, superseded, later[::-1], ends)
     raise AssertionError("unreachable: the last segment always ends the log")
 
 

@@ -8,10 +8,12 @@ is added, never between a promise and its keeping.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
+from raftmail.consensus.logcache import Entry
 from raftmail.consensus.records import (
     BODY_RECORD_BYTES,
     CLOSED,
@@ -22,10 +24,13 @@ from raftmail.consensus.records import (
     Header,
     Identity,
     Position,
+    UnknownFormat,
     Vote,
+    decode_header,
     encode_body_head,
     encode_header,
     encode_record,
+    iter_records,
     mark_payload,
     record_at,
 )
@@ -38,7 +43,7 @@ from raftmail.consensus.replay import (
     read_bodies,
     segment_name,
 )
-from raftmail.storage.disk import Disk, DiskFull, File
+from raftmail.storage.disk import Disk, DiskError, DiskFull, File
 
 _OFFSET_MASK: Final = (1 << OFFSET_BITS) - 1
 _REMOVALS_PER_SYNC: Final = 1
@@ -88,7 +93,8 @@ class SyncJob:
             self.disk.sync_folder(self.folder)
         for name in self.removals:
             # One name at a time, oldest first, so that a crash cannot leave a gap.
-            self.disk.remove(name)
+            with suppress(FileNotFoundError):  # somebody else removed it
+                self.disk.remove(name)
             self.disk.sync_folder(self.folder)
         self.finished = True
 
@@ -129,6 +135,7 @@ class SegmentFiles:
         self._end = 0
         self._allocated = 0
         self._older: list[tuple[int, int]] = []  # (sequence, bytes), ascending
+        self._ends: dict[int, int] = {}  # where the records of older segments end
         self._reader: tuple[int, File] | None = None
         self._unsynced: list[File] = []  # ends with the newest segment's file, when that is there
         self._new_names = False
@@ -146,6 +153,7 @@ class SegmentFiles:
             file = disk.open(segment_name(folder, sequence))
             self._older.append((sequence, file.size()))
             self._unsynced.append(file)
+        self._ends.update(found.ends)
         self._sequence, self._end = found.end
         self._file = disk.open(segment_name(folder, self._sequence))
         self._allocated = self._file.size()
@@ -239,10 +247,12 @@ class SegmentFiles:
         except DiskFull:
             self.full = True
 
-    def begin(self, *, reset: bool) -> None:
-        """Begin a new segment. Raises `DiskFull`, having changed nothing."""
+    def begin(self, *, reset: bool, entries: Sequence[Entry] = ()) -> None:
+        """Begin a new segment, with `entries` in it, which are added to the log; they are durable before the segment counts as begun.
+        Raises `DiskFull`, having changed nothing."""
         log = self._log
         sequence = self._sequence + 1
+        places, records = self._encoded(sequence, entries)
         header = Header(
             self._identity,
             sequence,
@@ -254,29 +264,49 @@ class SegmentFiles:
             log.vote,
             reset,
         )
-        size = max(self._chunk_bytes, HEADER_BYTES + 2 * self._limits.reserve_bytes)
+        end = HEADER_BYTES + len(records)
+        size = max(self._chunk_bytes, end + 2 * self._limits.reserve_bytes)
         name = segment_name(self._folder, sequence)
         file = self._disk.open(name, create=True)
         try:
             # The header comes last: without it the file counts as not begun, even if the removal
             # of its name should be undone by a crash.
             file.write(0, bytes(size))
+            if records:
+                file.write(HEADER_BYTES, records)
+                file.sync()
             file.write(0, encode_header(header))
         except BaseException:
             file.close()
             self._disk.remove(name)
             self._disk.sync_folder(self._folder)
             raise
+        for place, (command, _, term) in zip(places, entries, strict=True):
+            log.places.append(place)
+            log.lengths.append(len(command))
+            log.terms.append(term)
         if self._file is not None:
             self._older.append((self._sequence, self._allocated))
+            self._ends[self._sequence] = self._end
             if not self._unsynced or self._unsynced[-1] is not self._file:
                 self._file.close()
         self._file = file
-        self._sequence, self._end, self._allocated = sequence, HEADER_BYTES, size
+        self._sequence, self._end, self._allocated = sequence, end, size
         self._unsynced.append(file)
         self._new_names = True
         self.full = False
         self._begin_buffer()
+
+    def _encoded(self, sequence: int, entries: Sequence[Entry]) -> tuple[list[int], bytes]:
+        """The places of entries right behind a segment's header, and their records."""
+        salt, high = self._identity.salt(sequence), sequence << OFFSET_BITS
+        at = HEADER_BYTES
+        places, records = [], []
+        for command, index, term in entries:
+            places.append(high | at)
+            records.append(encode_record(ENTRY, index, term, command, salt + at))
+            at += len(records[-1])
+        return places, b"".join(records)
 
     def _begin_buffer(self) -> None:
         self.buffer.clear()
@@ -286,10 +316,44 @@ class SegmentFiles:
         self.place = self._sequence << OFFSET_BITS | self._end
         self.buffer_room = self._allocated - self._end - self._limits.reserve_bytes
 
-    def names(self) -> list[str]:
-        """The files of all segments, oldest first."""
-        sequences = [sequence for sequence, _ in self._older] + [self._sequence]
-        return [segment_name(self._folder, sequence) for sequence in sequences]
+    def sequences(self) -> list[int]:
+        """The numbers of all segments, oldest first."""
+        return [*[sequence for sequence, _ in self._older], self._sequence]
+
+    def lengths(self) -> dict[str, int]:
+        """The files of all segments, and where their records end."""
+        ends = {**self._ends, self._sequence: self._end}
+        return {
+            segment_name(self._folder, sequence): ends[sequence] for sequence in self.sequences()
+        }
+
+    def check(self, sequence: int) -> str:
+        """What was done to a segment's file since it was written; "": nothing. Reads all of it."""
+        name = segment_name(self._folder, sequence)
+        try:
+            file = self._disk.open(name)
+        except FileNotFoundError:
+            return f"{name} was removed"
+        except DiskError as e:
+            return str(e)
+        try:
+            data = file.read(0, file.size())
+            header = decode_header(data)
+        except (DiskError, UnknownFormat) as e:
+            return f"{name}: {e}"
+        finally:
+            file.close()
+        if header is None or (header.identity, header.sequence) != (self._identity, sequence):
+            return f"{name} was changed: its header is another"
+        end = self._end if sequence == self._sequence else self._ends[sequence]
+        good = HEADER_BYTES
+        limit = min(end, len(data))
+        for offset, length, *_ in iter_records(data, self._identity.salt(sequence), limit):
+            good = offset + length
+        if good >= end:
+            return ""
+        what = "cut short" if len(data) < end else "changed"
+        return f"{name} was {what}: it ends at offset {good} instead of {end}"
 
     def _name(self) -> str:
         return segment_name(self._folder, self._sequence)
@@ -314,7 +378,12 @@ class SegmentFiles:
         if self._reader is None or self._reader[0] != sequence:
             if self._reader is not None:
                 self._reader[1].close()
-            self._reader = sequence, self._disk.open(segment_name(self._folder, sequence))
+            self._reader = None
+            name = segment_name(self._folder, sequence)
+            try:
+                self._reader = sequence, self._disk.open(name)
+            except FileNotFoundError:
+                raise JournalDamaged(name, 0, "the file is missing") from None
         return self._reader[1]
 
     @property
@@ -326,8 +395,7 @@ class SegmentFiles:
         """The bodies that the files hold."""
         if self.first_body == NOWHERE:
             return iter(())
-        sequences = [*[sequence for sequence, _ in self._older], self._sequence]
-        return read_bodies(self._disk, self._folder, self._identity, sequences)
+        return read_bodies(self._disk, self._folder, self._identity, self.sequences())
 
     # ------------------------------------------------------------------ syncing
 
@@ -382,17 +450,19 @@ class SegmentFiles:
         drop = [n for n, _ in self._older if n < sequence]
         self._removals += [segment_name(self._folder, n) for n in drop]
         del self._older[: len(drop)]
+        for number in drop:
+            del self._ends[number]
         if self._reader is not None and self._reader[0] < sequence:
             self._reader[1].close()
             self._reader = None
 
-    def restart(self, log: Log) -> None:
-        """Begin a segment that supersedes all others, which the next sync removes.
+    def restart(self, log: Log, entries: Sequence[Entry] = ()) -> None:
+        """Begin a segment that supersedes all others, which the next sync removes. `entries` follow the base of `log`, and are added to it.
 
         Raises `DiskFull`, having changed nothing."""
         old, self._log = self._log, log
         try:
-            self.begin(reset=True)
+            self.begin(reset=True, entries=entries)
         except BaseException:
             self._log = old
             raise

@@ -51,6 +51,7 @@ class Admin:
     started_at: float
     wall: Callable[[], float]
     force_alone: Callable[[int, int], Awaitable[None]]
+    mend_journal: Callable[[int, str], None]
     resync: ResyncCalls = field(init=False)
     verifying: Verifying = field(init=False)
     files: FileWatch = field(init=False)
@@ -64,7 +65,7 @@ class Admin:
     def __post_init__(self) -> None:
         name = self.config.node.name
         self.resync = ResyncCalls(name, self.router, self.opened)
-        self.files = FileWatch(self.config.data / "shards", self.opened)
+        self.files = FileWatch(self.config.data / "shards", self.opened, self.mend_journal)
         self.verifying = Verifying(
             name,
             self.router,

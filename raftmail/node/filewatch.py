@@ -1,14 +1,15 @@
-"""Noticing that somebody was at a running node's files: removed, cut short, or added some.
+"""Noticing that somebody was at a running node's files: removed, cut short, changed, or added some.
 
-Only names and lengths are looked at, every `LOOK_S`, one shard at a time; what is in the files the
-scrub reads, and it begins a round at once when something was found.
+Names and lengths are looked at every `LOOK_S`, one shard at a time. What is in the files of the log
+is read here, too, a segment each time; what is in the others the scrub reads, and it begins a round
+at once when something was found. A log that is not as it was written is mended.
 """
 
 from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,7 +19,9 @@ from raftmail.storage.lmdbcheck import FILE
 
 logger = logging.getLogger(__name__)
 
-LOOK_S = 30.0
+LOOK_S = 5.0
+READ_S = 30.0
+"""How often a segment of a log is read, all shards taking turns."""
 
 FILES = {
     "journal": re.compile(r"[0-9a-f]{16}\.log"),
@@ -30,23 +33,39 @@ FILES = {
 
 @dataclass(slots=True)
 class FileWatch:
-    """`found` tells by shard what is wrong now, in words."""
+    """`found` tells by shard what is wrong now, in words; `mend` is told of a log that is not as it was written."""
 
     shards: Path
     opened: Mapping[int, Opened]
+    mend: Callable[[int, str], None]
     found: dict[int, list[str]] = field(default_factory=dict)
     _due: dict[int, float] = field(default_factory=dict)
+    _read_at: float = 0.0
+    _read_shard: int = -1
 
     def tick(self, now: float) -> None:
         """Look at the shard whose time has come, if there is one."""
         for shard, opened in self.opened.items():
             if now >= self._due.setdefault(shard, now + LOOK_S):
                 self._due[shard] = now + LOOK_S
-                self._look(shard, opened)
+                self._look(shard, opened, self._read_log(now, shard))
                 return
 
-    def _look(self, shard: int, opened: Opened) -> None:
+    def _read_log(self, now: float, shard: int) -> str:
+        """What was done to the next segment of a shard's log, if it is the shard's turn; "": nothing."""
+        following = min((n for n in self.opened if n > self._read_shard), default=min(self.opened))
+        if now < self._read_at or shard != following:
+            return ""
+        self._read_at, self._read_shard = now + READ_S, shard
+        return self.opened[shard].replica.group.journal.check_next()
+
+    def _look(self, shard: int, opened: Opened, changed: str) -> None:
         wrong = look(self.shards / str(shard), opened)
+        journal = opened.replica.group.journal
+        logs = [text for text in wrong if text.startswith(tuple(journal.file_lengths()))]
+        if changed and not logs:
+            wrong.append(changed)
+            logs.append(changed)
         before = self.found.get(shard, [])
         if wrong != before:
             self.found[shard] = wrong
@@ -55,12 +74,15 @@ class FileWatch:
                     logger.error("shard %d: somebody was at its files: %s", shard, text)
             if wrong:
                 opened.replica.recovery.desk.scrub.again()
+        if logs:
+            self.mend(shard, logs[0])
+            self._due[shard] = 0.0  # what is told is to be true again soon
 
 
 def look(root: Path, opened: Opened) -> list[str]:
     """What is wrong with the files of an open replica."""
     wrong = []
-    expected: dict[str, int] = dict.fromkeys(opened.replica.group.journal.file_names(), 0)
+    expected = dict(opened.replica.group.journal.file_lengths())
     expected |= opened.replica.blobs.file_lengths()
     expected[f"{INDEX}/{FILE}"] = 1
     for name, length in sorted(expected.items()):

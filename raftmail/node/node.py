@@ -117,6 +117,7 @@ class Node:
             loop.time(),
             self.wall,
             table.force_alone,
+            table.mend_journal,
         )
         router.answer_admin = admin.answer
         self._operating = Operating(loop, router, following, admin.answer)

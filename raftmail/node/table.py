@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 from raftmail.cluster.state import ClusterState
 from raftmail.consensus.beats import unpack
 from raftmail.consensus.forcing import force_alone
+from raftmail.consensus.journal import JournalDamaged
 from raftmail.consensus.messages import BadMessage
 from raftmail.node.config import Config
 from raftmail.node.folder import DataFolder
@@ -22,9 +24,13 @@ from raftmail.node.runner import Runner
 from raftmail.node.turns import Turns
 from raftmail.shard.frames import FrameKind
 from raftmail.shard.replica import Frame, Replica
+from raftmail.storage.disk import DiskFull
 from raftmail.storage.kv import TableDamaged
 
 logger = logging.getLogger(__name__)
+
+MEND_AGAIN_S = 2.0
+"""How often it is tried again to mend a log that there is no space for."""
 
 BEATS_ROUTE = 0
 """The shard that frames with the beats of all shards go under."""
@@ -54,6 +60,7 @@ class Table:
     runners: dict[int, Runner] = field(default_factory=dict)
     turns: Turns = field(init=False)
     _closing: set[int] = field(default_factory=set)
+    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.turns = Turns(self.loop, self.executor, self.flush_links, self.after)
@@ -153,25 +160,39 @@ class Table:
             self._closing.discard(shard)
 
     def failed(self, shard: int, error: BaseException) -> None:
-        """An error that a replica must not go on after. Of an index that cannot be used it is opened anew, without; any other ends the
-        process."""
-        if not isinstance(error, TableDamaged):
+        """An error that a replica must not go on after. Of an index that cannot be used it is opened anew, without, and of a log that
+        somebody was at with what this process knows of it; any other ends the process."""
+        if isinstance(error, JournalDamaged):
+            self.mend_journal(shard, str(error))
+        elif not isinstance(error, TableDamaged):
             self.fatal(error)
-            return
-        opened = self.opened.get(shard)
-        if opened is None:
-            return  # it is being opened anew already
-        order(self.folder.shard_disk(shard), Orders(rebuild=str(error)))
-        task = self.loop.create_task(self._open_anew(shard))
+        elif shard in self.opened and shard not in self._closing:
+            order(self.folder.shard_disk(shard), Orders(rebuild=str(error)))
+            self._begin(shard, self._open_anew(shard))
+
+    def mend_journal(self, shard: int, what: str) -> None:
+        """Somebody was at the files of a replica's log: have files again that a start can read. Until then it takes no part."""
+        if shard in self.opened and shard not in self._closing:
+            logger.error("shard %d: %s; the log is written anew", shard, what)
+            self._begin(shard, self._open_anew(shard, mend=True))
+
+    def _begin(self, shard: int, work: Coroutine[Any, Any, None]) -> None:
+        self._closing.add(shard)
+        task = self.loop.create_task(work)
+        self._tasks.add(task)
         task.add_done_callback(self._opened_anew)
 
-    async def _open_anew(self, shard: int) -> None:
+    async def _open_anew(self, shard: int, *, mend: bool = False) -> None:
         opened = self.opened.pop(shard)
         self.replicas.pop(shard, None)
         runner = self.runners.pop(shard)
-        self._closing.add(shard)
         try:
+            if not runner.has_failed:
+                runner.stop()
+                await runner.idle()
             await runner.failed()
+            while mend and not self._mended(shard, opened.replica):  # noqa: ASYNC110  nothing tells of space
+                await asyncio.sleep(MEND_AGAIN_S)
             opened.replica.abandon()
             opened.index.close()
         finally:
@@ -182,9 +203,26 @@ class Table:
         )
         self._start(shard)
 
+    def _mended(self, shard: int, replica: Replica) -> bool:
+        """Whether the log's files could be mended."""
+        try:
+            whole = replica.mend_journal()
+        except DiskFull as e:
+            logger.error("shard %d: the log cannot be mended until there is space: %s", shard, e)
+            return False
+        if whole:
+            logger.warning("shard %d: the log is mended; nothing of it is lost", shard)
+        else:
+            logger.error(
+                "shard %d: some of the log is lost here; this replica takes no part until a resync has brought it to entry %d",
+                shard,
+                replica.group.journal.begins_at,
+            )
+        return True
+
     def _opened_anew(self, task: asyncio.Task[None]) -> None:
-        error = task.exception()
-        if error is not None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
             self.fatal(error)
 
     async def force_alone(self, shard: int, next_id: int) -> None:
@@ -223,7 +261,10 @@ class Table:
         logger.info("shard %d: this node's replica is given up and its data removed", shard)
 
     async def idle(self) -> None:
-        """Let all runners end their turns, and begin no more."""
+        """Let all runners end their turns, and begin no more; a replica that waits to be mended stays as it is."""
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         for runner in self.runners.values():
             runner.stop()
         for runner in list(self.runners.values()):

@@ -37,6 +37,7 @@ from raftmail.shard.machine import Machine
 from raftmail.shard.marks import Marks
 from raftmail.shard.recovery import Recovery
 from raftmail.shard.requests import BlobsUnknown, Done, Requests, Waiting
+from raftmail.shard.rescue import mend_journal
 from raftmail.shard.view import ReplicaView
 from raftmail.shard.waits import Waits
 from raftmail.storage.blobs import BlobDamaged, BlobMissing, BlobStore
@@ -394,6 +395,16 @@ class Replica(ReplicaView):
         self._now = now
         self.group.disconnected(now, node)
         self.recovery.desk.disconnected(now, node)
+
+    def mend_journal(self) -> bool:
+        """See `rescue.mend_journal`. Nothing may be under way any more; `abandon` this replica then, and open it anew."""
+        if self._blob_job is not None:
+            self.blobs.end_sync(self._blob_job)
+            self._blob_job = None
+        if self.bodies.syncing:
+            self.bodies.end_sync()
+        half = self.recovery.desk.holds
+        return mend_journal(self.machine, self.bodies, self.group.journal, half=half)
 
     def close(self) -> None:
         """Commit the index and close the files. Whatever still waits is failed as unknown."""

@@ -22,6 +22,14 @@ part lives in the index alone. So:
 resync sends only what differs.
 
 *Segments of bodies*: the index tells which bodies were in them; they are fetched from others.
+
+*Files of the log, while it was in use* (`mend_journal`): the process still knows everything that they said, but for old
+entries. The blob store is synced and the index committed first, so that the log need hold nothing up to there, and the rest is
+written anew (`Journal.mend`). The replica takes no part meanwhile: its runner is stopped, and then it is opened like any other.
+Only when an entry behind the index can be read nowhere any more, which takes a log that grew by more than the journal keeps
+in memory without being applied, the log begins anew at its end. It may have acknowledged entries that it forgets with that; so
+the index, which ends before the log begins, is none until a resync has brought it to where the log had ended, at least: the
+same from 2 on.
 """
 
 from __future__ import annotations
@@ -32,7 +40,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from raftmail.consensus.journal import Journal
 from raftmail.resync.missing import AWAITED_US, Missing, body_size
 from raftmail.resync.state import Mark, read_local, write_local
-from raftmail.shard.bodies import restore_bodies
+from raftmail.shard.bodies import Bodies, restore_bodies
+from raftmail.shard.machine import Machine
 from raftmail.storage.blobs import BlobDamaged, BlobLimits, BlobsDamaged, BlobStore
 from raftmail.storage.disk import Disk
 from raftmail.storage.index import Index
@@ -61,6 +70,18 @@ def join(index: Index, journal: Journal, *, anew: bool) -> None:
         anew = True
     if anew:
         index.commit(sync=True)
+
+
+def mend_journal(machine: Machine, bodies: Bodies, journal: Journal, *, half: bool) -> bool:
+    """Have files again that a start can read, and then no other use of these objects than to abandon them. `half`: the index is half
+    resynced, and commits nothing. False: what the log held behind the index is lost here. Raises `DiskFull` (try again), `SyncFailed`."""
+    if machine.index.failed:
+        machine.abort()
+    bodies.sync_now()
+    if not half:
+        bodies.store.place_pending()
+        machine.commit(sync=True)
+    return journal.mend(machine.durable_index)
 
 
 def keep_to(index: Index) -> int:

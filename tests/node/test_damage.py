@@ -15,7 +15,7 @@ import lmdb
 import pytest
 
 from raftmail.mail.results import SaveResult
-from raftmail.node.filewatch import look
+from raftmail.node.filewatch import READ_S, FileWatch, look
 from raftmail.storage.records import MESSAGE_KEY
 from tests.node.cluster import Cluster, wait_for
 from tests.shard.test_rescue import TEXTS, Machinery
@@ -190,6 +190,68 @@ def test_fsck_says_what_was_done_to_the_files_and_the_next_start_mends_it(tmp_pa
             assert cluster.terminate(name) == 0
         for name in cluster.folders:
             assert _fsck(cluster, name)[0] == 0, _fsck(cluster, name)
+
+
+def _remove(path: Path) -> None:
+    path.unlink()
+
+
+def _truncate(path: Path) -> None:
+    with path.open("r+b") as file:
+        file.truncate(600)
+
+
+def _overwrite(path: Path) -> None:
+    moved = path.with_name("copy")
+    moved.write_bytes(b"nothing that a log has" * 100)
+    moved.rename(path)
+
+
+def test_a_running_node_whose_log_somebody_was_at_has_everything_in_it_again(
+    tmp_path: Path,
+) -> None:
+    """Of every node, at once: no other could give it back. Killed after that, they find in their logs what was acknowledged."""
+    with Cluster(tmp_path / "c") as cluster:
+        cluster.master(0)
+        cluster.master(1)
+        with cluster.client() as client:
+            client.add_user(USER, "secret-password")
+        saved = _save(cluster, range(20))
+        for name, damage in zip(cluster.folders, (_remove, _truncate, _overwrite), strict=True):
+            damage(max((_shard(cluster, name) / "journal").glob("*.log")))
+        saved |= _save(cluster, range(20, 30))
+        for name in cluster.folders:
+            wait_for(
+                f"{name} to mend its log",
+                lambda name=name: "the log is mended" in cluster.log(name),  # type: ignore[misc]
+            )
+        saved |= _save(cluster, range(30, 40))
+        for name in cluster.folders:
+            cluster.kill(name)
+        for name in cluster.folders:
+            cluster.start(name)
+        for name in cluster.folders:
+            _check(cluster, name, saved)
+            assert "waits for a resync" not in cluster.log(name)
+        for name in cluster.folders:
+            assert cluster.terminate(name) == 0
+            assert _fsck(cluster, name)[0] == 0, _fsck(cluster, name)
+
+
+def test_a_log_that_was_changed_is_read_in_its_turn_and_mended() -> None:
+    replica = Machinery()
+    replica.save(TEXTS)
+    replica.turn()
+    mended: list[tuple[int, str]] = []
+    opened = {1: SimpleNamespace(replica=replica.replica)}
+    watch = FileWatch(Path("/nowhere"), opened, lambda *told: mended.append(told))  # type: ignore[arg-type]
+    names = sorted(replica.disk.listdir("journal"))
+    replica.disk.flip_bit(f"journal/{names[1]}", 8 * 530)
+    replica.replica.group.journal.file_lengths = dict
+    for now in range(int(READ_S) * (len(names) + 1)):
+        watch.tick(float(now))
+    assert len(mended) == 1
+    assert mended[0][0] == 1 and f"journal/{names[1]} was changed" in mended[0][1]
 
 
 def test_a_running_node_is_told_when_somebody_was_at_its_files(tmp_path: Path) -> None:

@@ -322,6 +322,59 @@ def test_an_index_that_was_put_back_from_an_old_copy_takes_no_part_either() -> N
     assert replica.recovery.frozen
 
 
+def test_a_log_that_lost_what_the_index_does_not_have_takes_no_part_until_a_source_has_it() -> None:
+    machinery = Machinery()
+    machinery.save(TEXTS[:6])
+    replica = machinery.replica
+    replica.group.paused = True
+    for number, text in enumerate(TEXTS[6:]):
+        request = encode_request(
+            b"client of tests?", number + 1, number, c.Save("a", (message(text),), 1000)
+        )
+        replica.submit(machinery.now, request, [(body_hash(text), text.encode())], lambda _: None)
+        machinery.turn()
+    journal = replica.group.journal
+    last, hard = journal.last_index, journal.synced_hard_state
+    assert journal.synced_index == last > replica.group.applied_index
+    journal._cache.drop(len(journal._cache.entries))
+    for name in machinery.disk.listdir("journal"):
+        machinery.disk.remove(f"journal/{name}")
+    machinery.disk.open("journal/0000000000000001.log", create=True)
+    assert not replica.mend_journal()
+    replica.abandon()
+    replica = machinery.open(members=3)
+    assert replica.recovery.frozen
+    assert (replica.group.journal.begins_at, replica.group.journal.synced_hard_state) == (
+        last,
+        hard,
+    )
+    machinery.turn(2.0)
+    assert replica.recovery.desk.at_least == last
+    for _ in range(100):
+        machinery.turn()
+    assert replica.group.term == hard[0], "it stands for no election"
+
+
+def test_a_log_whose_files_are_gone_is_written_anew_from_memory() -> None:
+    machinery = Machinery()
+    machinery.save(TEXTS)
+    replica = machinery.replica
+    last, hard = replica.group.last_index, replica.group.journal.synced_hard_state
+    for name in machinery.disk.listdir("journal"):
+        machinery.disk.remove(f"journal/{name}")
+    assert replica.mend_journal()
+    replica.abandon()
+    machinery.disk.power_off()
+    machinery.disk.restart()
+    machinery.engine.power_loss()
+    replica = machinery.open()
+    journal = replica.group.journal
+    assert not replica.recovery.frozen
+    assert (journal.last_index, journal.synced_hard_state) == (last, hard)
+    machinery.save(["one more"])
+    assert all(replica.blobs.has(body_hash(text)) for text in TEXTS)
+
+
 def test_a_replica_that_is_not_whole_tells_of_no_body_that_it_is_gone() -> None:
     machinery = Machinery()
     machinery.save(TEXTS)
