@@ -173,12 +173,19 @@ def _check_free(state: ClusterState, name: str, addresses: Iterable[str]) -> Non
 
 def drain(state: ClusterState, name: str, now_s: int, by: str = "", via: str = "") -> Change:
     """Have a node emptied: its masters go first, then its replicas. `via` is the node through which it was asked. Raises `Refused`
-    when what it holds could not go anywhere."""
+    when what it holds could not go anywhere, and when somebody else has `via` emptied."""
     node = _node(state, name)
     if node.state is NodeState.DRAINING:
         raise Refused(f"{name} is being drained already{_begun(state, name)}")
     asking = state.find(Node, via) if via else None
-    if asking is not None and asking.state is NodeState.DRAINING and via != name:
+    began = state.find(Operation, f"drain-{via}")
+    by_the_same = bool(by) and began is not None and began.by == by
+    if (
+        asking is not None
+        and asking.state is NodeState.DRAINING
+        and via != name
+        and not by_the_same
+    ):
         raise Refused(
             f"{via}, through which this is asked, is itself being drained{_begun(state, via)}: two operators would empty each other's "
             f"nodes; undrain {via} first, or ask through another node"

@@ -126,6 +126,7 @@ def read_log(data: Path, shard: int) -> Iterator[LogRecord]:
 
     Raises `ExamineError` when there is none, and at the place where it is damaged."""
     disk = _shard_disk(data, shard)
+    term = 0  # of the entry before
     try:
         for record in read_records(disk, "journal"):
             payload, note = record.payload, record.note
@@ -135,11 +136,15 @@ def read_log(data: Path, shard: int) -> Iterator[LogRecord]:
                     payload, note = b"", "a mark, at which every replica notes its digest"
                 elif payload[:1] == MEMBERSHIP:
                     payload, note = b"", _membership_text(payload[1:])
+                    if term and record.term != term:  # a master begins its term with another entry
+                        note += ", BY FORCE (`raftmail recover`)"
             elif payload == NO_OP:
                 payload, note = b"", "a new master begins its term"
             elif payload:
                 note = f"an entry of the engine's own ({len(payload)} bytes)"
                 payload = b""
+            if record.kind == "entry":
+                term = record.term
             yield LogRecord(
                 shard,
                 record.file,

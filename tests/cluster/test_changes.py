@@ -111,6 +111,9 @@ def test_two_operators_do_not_drain_each_others_nodes() -> None:
     state = _after(state, changes.drain(state, "n01", NOW, by="anna", via="n02"))
     with pytest.raises(Refused, match=r"n01, through which this is asked, .*by anna through n02"):
         changes.drain(state, "n02", NOW, via="n01")
+    with pytest.raises(Refused, match="through which this is asked"):
+        changes.drain(state, "n02", NOW, by="bob", via="n01")
+    _after(state, changes.drain(state, "n02", NOW, by="anna", via="n01"))
     _after(state, changes.drain(state, "n02", NOW, via="n03"))
     with pytest.raises(Refused, match="is being drained already"):
         changes.drain(state, "n01", NOW)
