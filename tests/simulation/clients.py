@@ -23,9 +23,14 @@ from tests.simulation.world import Event, World
 
 USER = "user@example.org"
 MAILBOXES = ("INBOX", "Work", "Trash")
+MOVED = ("Drafts", "Letters", "Old")
+"""Names that are made, renamed and deleted all the time, where a seed does so. Mail is saved under them and listed."""
+CHANGES_OPEN_MAX = 6
+"""Changes of names whose outcome is open. Nobody can look at all orders of many."""
 FLAGS = ("\\Seen", "\\Flagged", "\\Deleted", "$Later")
 EVERYTHING = UidSet.from_ranges([(1, (1 << 32) - 1)])
 SEED = 1_700_000_000
+_CHANGES = (c.CreateMailbox, c.RenameMailbox, c.DeleteMailbox)
 
 
 class Knowledge:
@@ -35,17 +40,20 @@ class Knowledge:
         self.uids: dict[str, list[int]] = {name: [] for name in MAILBOXES}
         self.modseqs: dict[str, int] = dict.fromkeys(MAILBOXES, 1)
         self.guids = 0
+        self.changes_open = 0
+        """CREATE, RENAME and DELETE that are under way, or were given up."""
 
     def learn(self, call: Call, answer: object) -> None:
         if isinstance(answer, r.SaveResult):
             assert isinstance(call, c.Save)
             for target, saved in zip(call.messages[0].targets, answer.saved, strict=True):
-                self._add(str(target.mailbox), [saved.uid])
-                self.modseqs[str(target.mailbox)] = saved.modseq
+                if target.mailbox in self.uids:
+                    self._add(str(target.mailbox), [saved.uid])
+                    self.modseqs[str(target.mailbox)] = saved.modseq
         elif isinstance(answer, r.CopyResult):
             assert isinstance(call, c.Copy)
             self._add(str(call.target.mailbox), list(answer.target_uids))
-        elif isinstance(answer, q.MessagePage):
+        elif isinstance(answer, q.MessagePage) and answer.mailbox.name in self.uids:
             name = answer.mailbox.name
             self.uids[name] = [m.uid for m in answer.messages]
             self.modseqs[name] = answer.mailbox.highestmodseq
@@ -69,6 +77,8 @@ class Workload:
     def next(self) -> tuple[Call, tuple[Blob, ...]]:
         rng = self.rng
         kind = rng.choices(self.kinds, self.shares)[0]
+        if kind == "names":
+            return self._of_moved()
         name = rng.choice(MAILBOXES)
         uids = self.knowledge.uids[name]
         if kind == "save" or not uids:
@@ -85,6 +95,28 @@ class Workload:
         if kind == "mailbox":
             return q.GetMailbox(USER, name), ()
         return q.FetchBody(USER, name, rng.choice(uids)), ()
+
+    def _of_moved(self) -> tuple[Call, tuple[Blob, ...]]:
+        """Something with the names that move."""
+        name, other = self.rng.sample(MOVED, 2)
+        kind = self.rng.random()
+        if kind < 0.5 and self.knowledge.changes_open < CHANGES_OPEN_MAX:
+            self.knowledge.guids += 1
+            guid = self.knowledge.guids.to_bytes(16, "big")
+            calls: tuple[Call, ...] = (
+                c.CreateMailbox(USER, name, SEED, guid),
+                c.RenameMailbox(USER, name, other, SEED, guid),
+                c.DeleteMailbox(USER, name),
+            )
+            return self.rng.choice(calls), ()
+        if kind < 0.75:
+            return self._save(name)
+        looks = (
+            q.ListMailboxes(USER),
+            q.GetMailbox(USER, name),
+            q.FetchMessages(USER, name, EVERYTHING),
+        )
+        return self.rng.choice(looks), ()
 
     def save(self) -> tuple[c.Save, tuple[Blob, ...]]:
         """A message that is saved."""
@@ -106,7 +138,7 @@ class Workload:
             body = b"Subject: again %d\r\n\r\n" % rng.randrange(4) + bytes(300)
         digest = sha256(body).digest()
         names = [name]
-        if rng.random() < 0.2:
+        if name in MAILBOXES and rng.random() < 0.2:
             names = rng.sample(MAILBOXES, 2)
         message = c.NewMessage(
             tuple(c.Target(USER, n) for n in names),
@@ -225,6 +257,7 @@ class Client:
         """Do one operation."""
         self.busy = True
         self.operation = self.history.invoke(self.name, call, self.world.now)
+        self.knowledge.changes_open += isinstance(call, _CHANGES)
         self._blobs = blobs
         self._seq += 1
         self._doubtful = False
@@ -350,6 +383,8 @@ class Client:
 
     def _end(self, answer: object, index: int) -> None:
         self.history.answer(self.operation, answer, self.world.now, index)
+        if self.operation.fate is not Fate.LOST:
+            self.knowledge.changes_open -= isinstance(self.operation.call, _CHANGES)
         self.knowledge.learn(self.operation.call, answer)
         self.world.log(f"{self.operation}")
         self._rest()
@@ -359,6 +394,7 @@ class Client:
         is_read = not isinstance(operation.call, c.Command)
         if is_read or not self._doubtful:
             self.history.nothing(operation, self.world.now)
+            self.knowledge.changes_open -= isinstance(operation.call, _CHANGES)
         else:
             operation.fate = Fate.LOST
         self.world.log(f"given up: {operation}")

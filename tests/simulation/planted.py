@@ -19,6 +19,7 @@ from raftmail.shard import holding
 from raftmail.shard.machine import Machine
 from raftmail.shard.replica import Replica
 from raftmail.shard.requests import Requests
+from raftmail.shard.state import State
 from raftmail.shard.store import StoreCommand
 from raftmail.storage.blobfiles import SyncJob as BlobSync
 from raftmail.storage.blobs import BlobStore
@@ -190,6 +191,23 @@ FAULTS: dict[str, Fault] = {
     "resync-without-bodies": _fault(
         "bodies that a resync lacks are not noted as missing",
         (Writer, "_gain", "if not self._bodies.has(blob):", "if False:"),
+    ),
+    "uidvalidity-again": _fault(
+        "a mailbox that is made again has the UIDVALIDITY of the one before",
+        (
+            Index,
+            "new_mailbox",
+            "uidvalidity = max(uidvalidity_seed, self.last_uidvalidity + 1)",
+            "uidvalidity = uidvalidity_seed",
+        ),
+    ),
+    "names-remembered": _fault(
+        "a mailbox that was renamed or deleted is still found under its name before",
+        (State, "forget", "self.refs.pop(user, None)", "pass"),
+    ),
+    "resync-leaves-names": _fault(
+        "a mailbox that was renamed keeps its name before in a resync",
+        (Writer, "finish_mailbox", "self.drop_name(old)", "pass"),
     ),
     "resync-without-membership": _fault(
         "the membership is not resynced",

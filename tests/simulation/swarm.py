@@ -64,6 +64,9 @@ PLAIN_CALLS = {
 }
 """What clients ask for, by share."""
 
+NAMES_SHARES = (0.0, 0.0, 0.1, 0.3)
+"""The same, of mailboxes that are made, renamed and deleted."""
+
 
 @dataclass(frozen=True, slots=True)
 class Habits:
@@ -209,7 +212,11 @@ def _habits(rng: random.Random) -> Habits:
         repeats=rng.choice((0.05, 0.05, 0.6)),
         impatience_s=rng.choice(((0.5, 3.0), (0.05, 0.5))),
         calls={
-            what: share * rng.choice((0.4, 1.0, 1.0, 2.5)) for what, share in PLAIN_CALLS.items()
+            "names": rng.choice(NAMES_SHARES),
+            **{
+                what: share * rng.choice((0.4, 1.0, 1.0, 2.5))
+                for what, share in PLAIN_CALLS.items()
+            },
         },
     )
 
@@ -424,6 +431,19 @@ def _full_disks(rng: random.Random, base: Conditions) -> Conditions:
     return replace(base, faults=faults, pace_s=rng.choice((0.5, 2.0)))
 
 
+def _moving_names(rng: random.Random, base: Conditions) -> Conditions:
+    """Mailboxes that are made, renamed and deleted, while replicas are brought back that knew them by other names."""
+    base = _struck_resyncs(rng, base)
+    faults = {**base.faults, "kill_leader": 1.0, "transfer": 0.5}
+    calls = {**base.habits.calls, "names": 2.0}
+    return replace(
+        base,
+        faults=faults,
+        pace_s=rng.choice((1.0, 3.0)),
+        habits=replace(base.habits, calls=calls, think_s=rng.choice((0.1, 0.4))),
+    )
+
+
 _SPECIAL = (
     _elections,
     _lonely_masters,
@@ -435,6 +455,7 @@ _SPECIAL = (
     _rotten,
     _struck_resyncs,
     _struck_resyncs,
+    _moving_names,
     _long_tails,
     _members_at_odds,
     _members_at_odds,

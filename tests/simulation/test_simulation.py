@@ -80,7 +80,14 @@ def test_a_planted_fault_can_be_planted(name: str) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["applied-before-committed", "bodies-not-synced", "modseq-stays", "retries-not-known"],
+    [
+        "applied-before-committed",
+        "bodies-not-synced",
+        "modseq-stays",
+        "names-remembered",
+        "retries-not-known",
+        "uidvalidity-again",
+    ],
 )
 def test_a_planted_fault_is_found(name: str) -> None:
     before = Group.engine_apply, Replica.barrier
