@@ -151,7 +151,7 @@ class Router:
             self._direct[direct] = None
             self.count(shard, self.node)
             replica.submit(now, request, blobs, direct)
-            self.links.wake(shard)
+            self.links.submitted(shard)
         else:
             self.start(CallKind.SUBMIT, shard, deadline_s, (request, blobs), done)
 
@@ -491,11 +491,12 @@ class Router:
             pending.attempted = True
             request, blobs = pending.data
             replica.submit(now, request, blobs, lambda outcome: self._settled(pending, outcome))
+            self.links.submitted(pending.shard)
         else:
             pending.sent_to = self.node
             pending.sent_at = now
             replica.barrier(now, lambda index: self._read_settled(pending, index))
-        self.links.wake(pending.shard)
+            self.links.wake(pending.shard)
 
     def _settled(self, pending: _Pending, outcome: Executed | Failure) -> None:
         if isinstance(outcome, Executed):

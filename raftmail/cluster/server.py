@@ -36,6 +36,9 @@ class Links(Protocol):
     def wake(self, shard: int) -> None:
         """A replica (or with -1, only the router) has something to do in this turn of the loop."""
 
+    def submitted(self, shard: int) -> None:
+        """A replica was given a request."""
+
 
 class QueryShards(Protocol):
     """Which shard answers a query."""
@@ -109,7 +112,7 @@ class CallServer:
         replica.submit(
             self.router.clock(), call.data[0], [(b[0], b[1]) for b in call.data[1]], done
         )
-        self.router.links.wake(call.shard)
+        self.router.links.submitted(call.shard)
 
     def _serve_barrier(self, node: str, call: Call) -> None:
         replica = self.router.replicas.get(call.shard)

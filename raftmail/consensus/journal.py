@@ -93,7 +93,7 @@ class Journal(Mending):
             self._files.lengths
         )  # the files that must be there, and how long at least
         self._adopt_log(log)
-        self._dirty = False  # something but marks was added since the last sync began
+        self._dirty = False  # something but marks and bodies was added since the last sync began
         self._job: SyncJob | None = None
         self._synced_index = log.last_index
         self._synced_hard_state: tuple[int, Vote] = (log.term, log.vote)
@@ -311,10 +311,14 @@ class Journal(Mending):
 
     def add_body(self, digest: bytes, body: bytes, crc: int) -> None:
         """Keep a body, in memory and with the next sync on the disk; `crc` is its CRC-32. An entry that is added later is never
-        on the disk without it. Raises `DiskFull`; nothing was added then."""
+        on the disk without it; a body that no entry follows has to be asked for with `want_sync`. Raises `DiskFull`; nothing was
+        added then."""
         if len(self._files.buffer) + len(body) > self._limits.buffer_bytes_max:
             self.flush()
         self._files.append_body(digest, body, crc)
+
+    def want_sync(self) -> None:
+        """What was added needs a sync, also where it is bodies alone."""
         self._dirty = True
 
     def bodies(self) -> Iterator[tuple[bytes, bytes]]:

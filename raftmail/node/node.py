@@ -319,6 +319,11 @@ class Node:
             runner.wake()
         self._flush_soon()
 
+    def submitted(self, shard: int) -> None:
+        runner = self._runners.get(shard)
+        if runner is not None:
+            runner.submitted()
+
     @property
     def _runners(self) -> Mapping[int, Runner]:
         return {} if self._table is None else self._table.runners

@@ -49,10 +49,20 @@ class Runner:
         if not self._stopped:
             self.due(self)
 
+    def submitted(self) -> None:
+        """The replica was given a request. While an entry is on its way most requests wait for it, and what it is acknowledged by wakes
+        the replica."""
+        if self.replica.has_work:
+            self.wake()
+
     def received(self, kind: str) -> None:
         """The replica took a frame. Of Raft's messages many leave nothing to do, such as the acknowledgement by the second of two
-        followers."""
-        if kind != FrameKind.RAFT or self.replica.needs_turn:
+        followers, and a body that comes ahead of its entry leaves nothing."""
+        replica = self.replica
+        if kind == FrameKind.BLOB:
+            if replica.body_needs_turn:
+                self.wake()
+        elif kind != FrameKind.RAFT or replica.needs_turn:
             self.wake()
         else:
             self._note_role()

@@ -61,6 +61,9 @@ class Links:
     def wake(self, shard: int) -> None:
         return
 
+    def submitted(self, shard: int) -> None:
+        return
+
 
 class Asked:
     """A request at node a, which has no replica of its own."""

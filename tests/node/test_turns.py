@@ -11,6 +11,7 @@ from typing import Any, cast
 
 from raftmail.node.runner import Runner
 from raftmail.node.turns import INLINE_SYNC_S, Turns
+from raftmail.shard.frames import FrameKind
 from raftmail.shard.replica import Replica
 
 
@@ -18,6 +19,8 @@ class _Replica:
     """Notes what it is asked. With `slow` its sync takes until it is let go."""
 
     has_work = False
+    needs_turn = False
+    body_needs_turn = False
 
     def __init__(self, shard: int, log: list[tuple[Any, ...]], *, slow: bool = False) -> None:
         self.shard = shard
@@ -185,5 +188,30 @@ def test_a_runner_that_is_stopped_during_a_sync_ends_it_before_it_is_idle() -> N
         await asyncio.sleep(0.01)
         assert node.log.count(("step", 1)) == 1
         assert not node.fatal
+
+    run(test)
+
+
+def test_a_request_that_waits_for_the_entry_before_it_takes_no_turn() -> None:
+    async def test(executor: ThreadPoolExecutor) -> None:
+        node = _Node(executor, 2)
+        node.runners[1].submitted()
+        node.replicas[2].has_work = True
+        node.runners[2].submitted()
+        node.replicas[2].has_work = False
+        await node.until("advance", 2)
+        assert ("step", 1) not in node.log
+
+    run(test)
+
+
+def test_a_body_takes_no_turn_unless_something_waits_for_it() -> None:
+    async def test(executor: ThreadPoolExecutor) -> None:
+        node = _Node(executor, 2)
+        node.runners[1].received(FrameKind.BLOB)
+        node.replicas[2].body_needs_turn = True
+        node.runners[2].received(FrameKind.BLOB)
+        await node.until("advance", 2)
+        assert ("step", 1) not in node.log
 
     run(test)

@@ -382,10 +382,15 @@ class SimNode:
     def receive(self, peer: str, frames: Sequence[Payload]) -> None:
         def work() -> None:
             receive, now = self.replica.receive, self.now
+            turn = False
             for kind, content in frames:
                 receive(now, peer, kind, content)
+                if kind == FrameKind.BLOB:
+                    turn = turn or self.replica.body_needs_turn
+                elif kind not in _QUIET:
+                    turn = True
             self._send_beats()
-            if self.replica.needs_turn or any(kind not in _QUIET for kind, _ in frames):
+            if turn or self.replica.needs_turn:
                 self._wake()
             else:
                 self._next_tick = 0.0  # what it heard may have changed when it is to be ticked
@@ -518,7 +523,8 @@ class SimNode:
 
         def work() -> None:
             self.replica.submit(self.now, request, blobs, done)
-            self._wake()
+            if self.replica.has_work:
+                self._wake()
 
         self._now_or_later(work)
 
