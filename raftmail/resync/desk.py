@@ -35,8 +35,8 @@ _ALONE_PAGE = 256
 
 def turn_away(cluster: str, shard: int, peer: str, frame: bytes, why: str) -> bytes | None:
     """The answer to a frame of a sink for which there is no session, nor will be one: that it is refused, so that it asks another source.
-    None: the frame needs none, as others, which are answered, come before or after it."""
-    if kind_of(frame) not in (Kind.HELLO, Kind.PROBE):
+    None: it is no frame of a sink."""
+    if kind_of(frame) >= ANSWER:
         return None
     encoder = Encoder(Link(cluster, shard, peer), session_of(frame))
     return encoder.aside(ANSWER + Kind.REFUSED, encode_refusal(why, elsewhere=True))
@@ -302,8 +302,12 @@ class Desk:
             self._take_from(peer, source)
 
     def turn_away(self, peer: str, frame: bytes, why: str) -> None:
-        """Have a sink that can be given nothing here ask another source."""
+        """Have a sink that can be given nothing here, or not any more, ask another source: were a frame dropped without a word, its
+        session would wait for the answer."""
         self.refused_frames += 1
+        source = self._sources.get(peer)
+        if source is not None and source.session == session_of(frame):
+            source.close()
         answer = turn_away(self._cluster, self._shard, peer, frame, why)
         if answer is not None:
             self._frames.append((peer, answer))

@@ -141,6 +141,31 @@ def test_a_source_that_knows_no_replica_there_says_so_and_another_is_asked_at_on
     _refused_by_n0(shard)
 
 
+def test_a_source_that_does_not_know_the_replica_for_a_moment_is_replaced_at_once() -> None:
+    """A change of the members may reach it later than the replica."""
+    shard = Shard(None, 0, None)
+    desk = shard.desks["n1"]
+    desk.need()
+    while desk.sink.mark is None:
+        shard.turn()
+    first = desk.sink.link.peer
+    source = shard.desks[first]
+    take = source.receive
+
+    def once(now: float, peer: str, frame: bytes) -> None:
+        source.receive = take  # type: ignore[method-assign]
+        source.turn_away(peer, frame, "it knows of no replica there")
+
+    source.receive = once  # type: ignore[method-assign]
+    turned = shard.now
+    while desk.sink.link.peer == first:
+        shard.turn()
+    assert shard.now - turned < 0.1
+    shard.run()
+    assert desk.whole
+    assert_equal(shard.nodes[1], shard.nodes[0])
+
+
 def test_a_source_that_was_opened_anew_in_the_middle_is_replaced_within_seconds() -> None:
     shard = Shard(None, 0, None)
     desk = shard.desks["n1"]
