@@ -278,6 +278,8 @@ def _render_member(console: Console, answer: JSON) -> None:
         console.print()
         cells = [(row["shard"], row["id"], row["state"]) for row in moving]
         console.print(make_table(("shard", "replica", "state"), cells))
+    for text in answer["waits_for"][:10]:
+        console.print(f"waits for {text}")
     for one in answer["operations"]:
         began = duration(max(0.0, time.time() - one["began_s"]))
         by = f" by {one['by']}" if one["by"] else ""

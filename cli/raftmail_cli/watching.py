@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -14,6 +15,7 @@ from raftmail_cli.session import JSON
 from raftmail_cli.settings import Settings
 
 POLL_S = 0.5
+_STUCK_S = 10.0
 _PATIENCE_S = 60.0
 """For so long no node may answer before watching ends; what is watched goes on."""
 
@@ -30,24 +32,44 @@ def watch(
     Raises `CliError`, among them `TryLater` when no node answers for a minute."""
     console = make_console(stderr=True)
     if settings.output is Format.JSON or not console.is_terminal:
-        return _poll(settings, what, arguments, left_of, lambda left: _say(console, title, left))
+        return _poll(settings, what, arguments, left_of, _Lines(console, title).tell)
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
-        TextColumn("{task.fields[left]} left"),
+        TextColumn("{task.fields[left]} left {task.fields[waits]}"),
     )
     with Progress(*columns, TimeElapsedColumn(), console=console, transient=True) as progress:
-        task = progress.add_task(title, total=None, left="?")
+        task = progress.add_task(title, total=None, left="?", waits="")
 
-        def show(left: int) -> None:
+        def show(left: int, waits: str) -> None:
             total = max(progress.tasks[0].total or 0, left)
-            progress.update(task, total=total, completed=total - left, left=left)
+            progress.update(task, total=total, completed=total - left, left=left, waits=waits)
 
         return _poll(settings, what, arguments, left_of, show)
 
 
-def _say(console: Console, title: str, left: int) -> None:
-    console.print(f"{title}: {left} left")
+@dataclass(slots=True)
+class _Lines:
+    """A line whenever less is left; and, while nothing changes, now and then what is waited for."""
+
+    console: Console
+    title: str
+    _left: int = -1
+    _said: float = 0.0
+
+    def tell(self, left: int, waits: str) -> None:
+        now = time.monotonic()
+        if left != self._left or (waits and now > self._said + _STUCK_S):
+            stuck = waits if left == self._left else ""
+            self._left, self._said = left, now
+            self.console.print(f"{self.title}: {left} left {stuck}".rstrip())
+
+
+def _waits(answer: JSON) -> str:
+    """What is waited for, in a few words."""
+    waits = answer["waits_for"]
+    more = f" and {len(waits) - 1} more" if len(waits) > 1 else ""
+    return f"(waits for {waits[0]}{more})" if waits else ""
 
 
 def _poll(
@@ -55,9 +77,8 @@ def _poll(
     what: str,
     arguments: Mapping[str, str],
     left_of: Callable[[JSON], int],
-    told: Callable[[int], None],
+    told: Callable[[int, str], None],
 ) -> JSON:
-    before = -1
     give_up = time.monotonic() + _PATIENCE_S
     while True:
         try:
@@ -66,9 +87,7 @@ def _poll(
                     answer = session.admin(what, arguments)
                     give_up = time.monotonic() + _PATIENCE_S
                     left = left_of(answer)
-                    if left != before:
-                        before = left
-                        told(left)
+                    told(left, _waits(answer))
                     if not left:
                         return answer
                     time.sleep(POLL_S)

@@ -7,7 +7,7 @@ A change is decided by the newest state, written by the root, and carried out by
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
@@ -109,7 +109,14 @@ class Operators:
             for operation in state.table(Operation).values()
             if operation.subject == node.name
         ]
-        return {**node_row(state, node), "held": rows, "operations": operations, "at_risk": risk}
+        mine = [shard for shard in state.every_shard.values() if shard.on(node.name)]
+        return {
+            **node_row(state, node),
+            "held": rows,
+            "operations": operations,
+            "at_risk": risk,
+            "waits_for": await self._waits_for(mine, deadline),
+        }
 
     async def _invite(self, arguments: Arguments, deadline: float) -> JSON:
         name = _node_name(arguments)
@@ -209,7 +216,20 @@ class Operators:
         if shard is None:
             raise ValueError(f"there is no shard {number} (0 to {state.shards[-1]})")
         looks = await self.looks(state)
-        return _shard_row(shard, looks.get(number))
+        waits = await self._waits_for([shard], deadline)
+        return {**_shard_row(shard, looks.get(number)), "waits_for": waits}
+
+    async def _waits_for(self, shards: Iterable[Shard], deadline: float) -> list[str]:
+        """What replicas of these shards that come or go wait for, in words, each once."""
+        moving = [
+            (shard.number, replica.id)
+            for shard in shards
+            for replica in shard.replicas
+            if replica.state is not ReplicaState.VOTER
+        ]
+        waits = await self.waits(deadline) if moving else {}
+        found = ((shard, waits.get(f"{shard} {id}", "")) for shard, id in moving)
+        return [f"shard {shard}: {text}" for shard, text in dict.fromkeys(found) if text]
 
     async def _move(self, arguments: Arguments, deadline: float) -> JSON:
         number = _whole_number(arguments, "shard")
@@ -255,7 +275,12 @@ class Operators:
         waits = await self.waits(deadline) if moving else {}
         for row in moving:
             row["waits_for"] = waits.get(f"{row['shard']} {row['id']}", "")
-        return {"operations": [operation_row(state, one) for one in found], "moving": moving}
+        texts = [f"shard {row['shard']}: {row['waits_for']}" for row in moving if row["waits_for"]]
+        return {
+            "operations": [operation_row(state, one) for one in found],
+            "moving": moving,
+            "waits_for": list(dict.fromkeys(texts)),
+        }
 
 
 def _shard_row(shard: Shard, look: Look | None) -> dict[str, Any]:

@@ -69,7 +69,8 @@ def test_a_drain_is_watched_until_nothing_is_left_and_can_be_watched_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("raftmail_cli.watching.POLL_S", 0.0)
-    left = [2, 2, 1, 0]
+    monkeypatch.setattr("raftmail_cli.watching._STUCK_S", 0.0)
+    left = [2, 2, 2, 2, 1, 0]
 
     class Draining(Twin):
         def admin(self, what: str, arguments: Any) -> Any:
@@ -79,11 +80,14 @@ def test_a_drain_is_watched_until_nothing_is_left_and_can_be_watched_again(
                 "replicas": left.pop(0) if len(left) > 1 else left[0],
                 "held": [],
                 "operations": [],
+                "waits_for": ["shard 3: n4 (silent for 9 s)", "shard 4: it is being filled"],
             }
 
     twin = Draining()
     result = run(twin, "member", "drain", "n1", "--wait")
     assert result.exit_code == 0
+    stuck = "draining n1: 2 left (waits for shard 3: n4 (silent for 9 s) and 1 more)"
+    assert stuck in result.stderr.splitlines()
     assert "n1 is empty" in result.stdout
     assert {what for what, _ in twin.asked} == {"node"}, (
         "it is being drained already: nothing is asked twice"
