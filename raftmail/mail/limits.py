@@ -23,6 +23,12 @@ TARGETS_MAX = 1000
 SAVED_MAX = 10_000
 """Messages times targets of one Save."""
 
+TOUCHED_MAX = 50_000
+"""Messages that one STORE or EXPUNGE looks at. A replica does nothing else meanwhile, so it must not take as long as an election would."""
+
+COPIED_MAX = 20_000
+"""Messages of one COPY or MOVE, which costs more for each."""
+
 SUMMARY_BYTES_MAX = 1 << 20
 SIZE_BYTES_MAX = 2**32 - 1
 GUID_BYTES = 16

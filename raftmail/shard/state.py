@@ -12,6 +12,7 @@ from raftmail.mail.limits import check_ref, check_user
 from raftmail.mail.names import INBOX, mailbox_name
 from raftmail.mail.packing import Raw
 from raftmail.mail.results import Code
+from raftmail.mail.uidset import UidSet
 from raftmail.storage.index import Index
 from raftmail.storage.records import Mailbox
 
@@ -132,6 +133,21 @@ class State:
         """Drop all cached references to mailboxes."""
         self.refs.clear()
         self._owned.clear()
+
+    def chosen(self, mailbox: Mailbox, uids: UidSet, most: int) -> UidSet:
+        """`uids` of a mailbox, with the last message's for `*`. Raises `Refusal` when there are more than `most` messages among them."""
+        messages = self.index.messages
+        wanted = messages.resolve(mailbox, uids)
+        if mailbox.messages > most and len(wanted) > most:
+            count = 0
+            for rows in messages.pages(mailbox, wanted):
+                count += len(rows)
+                if count > most:
+                    raise Refusal(
+                        Code.LIMIT,
+                        f"one command changes at most {most} messages; give it fewer UIDs, and the rest to others",
+                    )
+        return wanted
 
     # Quotas
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from raftmail.mail.codec_results import STORED
 from raftmail.mail.flags import SEEN
-from raftmail.mail.limits import NUMBER_MAX
+from raftmail.mail.limits import NUMBER_MAX, TOUCHED_MAX
 from raftmail.mail.packing import Raw
 from raftmail.mail.uidset import STAR, UidSet, UidSetBuilder
 from raftmail.shard.state import State, bad, masked
@@ -120,7 +120,7 @@ class StoreCommand:
             bad(raw)
         since: int = raw[9]
         messages = self._messages
-        wanted = messages.resolve(mailbox, wanted)
+        wanted = self._state.chosen(mailbox, wanted, TOUCHED_MAX)
         highest = mailbox.highestmodseq + 1
         changed, rejected = UidSetBuilder(), UidSetBuilder()
         count = 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 from raftmail.mail.codec_results import COPIED, EXPUNGED
 from raftmail.mail.commands import Copy, Expunge
 from raftmail.mail.flags import DELETED
+from raftmail.mail.limits import COPIED_MAX, TOUCHED_MAX
 from raftmail.mail.packing import Raw
 from raftmail.mail.results import Code
 from raftmail.mail.uidset import UID_MAX, UidSet, UidSetBuilder
@@ -16,7 +17,7 @@ def expunge(state: State, command: Expunge) -> Raw:
     """Raises `Refusal`."""
     mailbox = state.must_find(command.user, command.mailbox)
     messages = state.index.messages
-    wanted = messages.resolve(mailbox, command.uids)
+    wanted = state.chosen(mailbox, command.uids, TOUCHED_MAX)
     removed = UidSetBuilder()
     count = 0
     for rows in messages.pages(mailbox, wanted):
@@ -45,7 +46,7 @@ def copy(state: State, command: Copy) -> Raw:
     source = state.must_find(command.user, command.mailbox)
     to = command.target
     target = state.destination(to.user, to.mailbox, to.or_inbox)
-    wanted = state.index.messages.resolve(source, command.uids)
+    wanted = state.chosen(source, command.uids, COPIED_MAX)
     existing, used = _survey(state, source, wanted, command.guids)
     names = tuple(name for bit, name in enumerate(source.keywords) if used >> bit & 1)
     masked(target, names, add=True)

@@ -23,6 +23,7 @@ from tests.shard.machines import (
     guid_of,
     message,
     new_machine,
+    rows_of,
     save,
 )
 from tests.simulation.kv import MemoryEngine
@@ -403,6 +404,34 @@ def test_a_command_over_thousands_of_messages_is_settled_page_by_page() -> None:
     feeder.do(c.CreateMailbox("a", "x", 1, bytes(16)))
     feeder.do(c.Copy("a", "INBOX", UidSet.parse("1:*"), c.Target("a", "x"), 1, move=True))
     assert most <= 1000
+    assert check(feeder.machine.index) == []
+
+
+def test_a_command_over_too_many_messages_is_refused_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Messages count, not UIDs: what was expunged from a range costs nothing."""
+    monkeypatch.setattr("raftmail.shard.store.TOUCHED_MAX", 5)
+    monkeypatch.setattr("raftmail.shard.transfer.TOUCHED_MAX", 5)
+    monkeypatch.setattr("raftmail.shard.transfer.COPIED_MAX", 5)
+    feeder = _with_messages(9)
+    feeder.do(c.Expunge("a", "INBOX", UidSet.parse("2:3")))
+    feeder.do(c.CreateMailbox("a", "x", 1, bytes(16)))
+    before = rows_of(feeder.machine)["messages"]
+    everything = UidSet.parse("1:*")
+    for command in (
+        _store("1:*"),
+        _store("1:8"),
+        c.Expunge("a", "INBOX", everything),
+        c.Expunge("a", "INBOX", everything, only_deleted=True),
+        c.Copy("a", "INBOX", everything, c.Target("a", "x"), 1),
+        c.Copy("a", "INBOX", everything, c.Target("a", "x"), 1, move=True),
+    ):
+        result = feeder.do(command)
+        assert isinstance(result, r.Refused) and result.code is r.Code.LIMIT
+        assert "at most 5 messages" in result.text
+    assert rows_of(feeder.machine)["messages"] == before
+    assert feeder.do(_store("1:7")).changed == UidSet.parse("1,4:7")  # type: ignore[union-attr]
+    feeder.do(c.Expunge("a", "INBOX", UidSet.parse("1,4")))
+    assert feeder.do(_store("1:*")).changed == UidSet.parse("8:9")  # type: ignore[union-attr]
     assert check(feeder.machine.index) == []
 
 
