@@ -52,7 +52,7 @@ class Runner:
     def submitted(self) -> None:
         """The replica was given a request. While an entry is on its way most requests wait for it, and what it is acknowledged by wakes
         the replica."""
-        if self.replica.has_work:
+        if self.replica.request_needs_turn:
             self.wake()
 
     def received(self, kind: str) -> None:

@@ -88,6 +88,21 @@ class ReplicaView:
         return self.group.has_beats or self._has_to_do
 
     @property
+    def request_needs_turn(self) -> bool:
+        """Whether the request that came last leaves anything to do at once. One that joins others that wait changes nothing, unless there
+        are now so many that they are worth an entry beside the one that is on its way."""
+        requests = self.requests
+        limits = self.limits
+        waiting = len(requests.waiting)
+        if (
+            waiting > 1
+            and waiting != limits.pipelined_requests_min
+            and requests.waiting_bytes < limits.pipelined_bytes_min
+        ):
+            return False
+        return self.has_work
+
+    @property
     def body_needs_turn(self) -> bool:
         """Whether the body that came last leaves anything to do: one that was waited for, or that only a sync of the store makes safe."""
         return self.bodies.was_awaited or self.blobs.pressing()

@@ -20,6 +20,7 @@ class _Replica:
 
     has_work = False
     needs_turn = False
+    request_needs_turn = False
     body_needs_turn = False
 
     def __init__(self, shard: int, log: list[tuple[Any, ...]], *, slow: bool = False) -> None:
@@ -196,9 +197,8 @@ def test_a_request_that_waits_for_the_entry_before_it_takes_no_turn() -> None:
     async def test(executor: ThreadPoolExecutor) -> None:
         node = _Node(executor, 2)
         node.runners[1].submitted()
-        node.replicas[2].has_work = True
+        node.replicas[2].request_needs_turn = True
         node.runners[2].submitted()
-        node.replicas[2].has_work = False
         await node.until("advance", 2)
         assert ("step", 1) not in node.log
 

@@ -523,7 +523,7 @@ class SimNode:
 
         def work() -> None:
             self.replica.submit(self.now, request, blobs, done)
-            if self.replica.has_work:
+            if self.replica.request_needs_turn:
                 self._wake()
 
         self._now_or_later(work)
