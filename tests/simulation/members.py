@@ -129,7 +129,15 @@ class Operator:
                 self.world.reached["masters that hand over to be removed"] += 1
                 leader.transfer(self.rng.choice(others))
         else:
-            self._change(leader, f"{replica} is removed", lambda now: now.without(replica))
+            self._change(leader, f"{replica} is removed", lambda now: self._without(now, replica))
+
+    def _without(self, now: Membership, replica: int) -> Membership:
+        """The master counts on whoever answered a moment ago; the operator knows whose disk was lost since."""
+        left = now.without(replica)
+        lost = [i for i in left.voters if self.holder(i) is None]
+        if 2 * len(lost) >= len(left.voters):
+            raise ValueError(f"of those that would be left {lost} are lost")
+        return left
 
     def _change(
         self, leader: SimNode, what: str, change: Callable[[Membership], Membership]
