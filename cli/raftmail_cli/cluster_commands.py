@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 
 import click
 from rich.console import Console
@@ -190,8 +191,7 @@ def troubles_of(answer: JSON) -> list[str]:
                     f"{where}: {replica['lost_bodies']} bodies are lost, no replica has them (raftmail resync status)"
                 )
             found += [f"{where}: {text}" for text in replica.get("files", [])]
-            if replica.get("scrub", {}).get("late"):
-                found.append(f"{where}: the scrub is late; raise scrub.rate_bytes_s")
+            found += [f"{where}: {text}" for text in _scrub_notes(replica.get("scrub", {}))]
         verified = shard.get("verified")
         if verified and verified["differing"]:
             found.append(
@@ -199,6 +199,16 @@ def troubles_of(answer: JSON) -> list[str]:
                 f"(at entry {verified['index']})"
             )
     return found
+
+
+def _scrub_notes(scrub: JSON) -> Iterator[str]:
+    rate, needed = scrub.get("rate_bytes_s", 0), scrub.get("needed_bytes_s", 0)
+    if scrub.get("late"):
+        yield "the scrub takes longer than scrub.period_s: this machine does not let it read as much"
+    if 0 < rate < needed:
+        yield (
+            f"scrub.rate_bytes_s = {rate} is too low to read all within scrub.period_s: {needed} are needed, and taken"
+        )
 
 
 def _progress(replica: JSON) -> str:

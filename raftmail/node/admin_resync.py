@@ -228,6 +228,8 @@ def _scrub_status(replica: Replica, now: float) -> dict[str, Any]:
         "read_bytes": scrub.read_bytes,
         "round_s": round(scrub.round_s, 1),
         "late": scrub.is_late(now),
+        "rate_bytes_s": scrub.limits.rate_bytes_s,
+        "needed_bytes_s": scrub.needed_bytes_s,
         "findings": [
             {"user": f.user, "mailbox": f.mailbox, "uid": f.uid, "what": f.text}
             for f in list(scrub.findings)[-FINDINGS_SHOWN:]

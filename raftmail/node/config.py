@@ -100,7 +100,7 @@ class ResyncSection:
 
 @dataclass(frozen=True, slots=True)
 class ScrubSection:
-    """Everything is read once within `period_s`, unless `rate_bytes_s` in each shard does not suffice; 0 is no scrub."""
+    """Everything is read once within `period_s`, at `rate_bytes_s` in each shard or, where that does not suffice, faster; 0 is no scrub."""
 
     period_s: int = 7 * 86_400
     rate_bytes_s: int = 4 << 20

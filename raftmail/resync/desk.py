@@ -260,6 +260,9 @@ class Desk:
         if not sink.holds:
             if not sink.active:
                 self.scrub.step(now)
+                warning = self.scrub.take_warning()
+                if warning:
+                    logger.warning("shard %d: %s", self._shard, warning)
             for holder in self.lost_report.step():
                 logger.error("shard %d: no replica has the body of %s", self._shard, holder)
         return more

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from math import exp
 
 
@@ -32,6 +33,21 @@ class TokenBucket:
         if self.rate_bytes_s <= 0 or self._tokens > 0:
             return 0.0
         return (1.0 - self._tokens) / self.rate_bytes_s
+
+
+@dataclass(slots=True)
+class Schedule:
+    """Evenly through so many rows within a period: how many are to be done by when."""
+
+    period_s: float
+    began: float
+    rows: int
+    done: int = 0
+
+    def due_at(self) -> float:
+        """When the next row is late. All are to be done when the period ends, also those that came in the meantime."""
+        part = self.done / self.rows if self.done < self.rows else 1.0
+        return self.began + self.period_s * part
 
 
 class Backoff:

@@ -4,7 +4,10 @@ Of the index every record is read against its checksum, and what belongs togethe
 the blob store every body that a message has is read against its sha256. A damaged or missing body
 goes among the missing ones, to be fetched from a peer; a damaged record is handed to `suspect`,
 which has it compared and fetched by a resync. Works on the open transaction, a page at a time; the
-place it has come to survives a restart.
+place it has come to, and how long that took, survive a restart.
+
+That everything is read within the period is the promise, and the rate what it should cost: where
+that does not suffice, rows are read as they are due by an even schedule, however many bytes it takes.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ from zlib import crc32
 
 from raftmail.mail.packing import CodecError
 from raftmail.resync.missing import AWAITED_US, Missing
-from raftmail.resync.pace import TokenBucket
+from raftmail.resync.pace import Schedule, TokenBucket
 from raftmail.resync.source import Bodies
 from raftmail.resync.state import read_local, write_local
 from raftmail.storage.blobs import BlobDamaged, BlobMissing
@@ -45,12 +48,17 @@ from raftmail.storage.records import (
 
 _AT = b"scrub/at"
 _ROW_COST_BYTES = 64
+_ROW_BYTES = 200
+"""What a row of the index has, about: for an estimate of what there is to read."""
+
+_TABLES = 10
+_NEVER = 1e18
 
 
 @dataclass(frozen=True, slots=True)
 class ScrubLimits:
-    """`rate_bytes_s` of records and bodies together, at most; 0 is no scrub at all. A round begins
-    every `period_s`, or when the one before it has ended, if that takes longer."""
+    """`rate_bytes_s` of records and bodies together, unless that is too little to read everything within `period_s`; 0 is no scrub
+    at all. A round begins every `period_s`."""
 
     rate_bytes_s: int = 4 << 20
     burst_bytes: int = 1 << 20
@@ -108,10 +116,14 @@ class Scrub:
         self._suspect = suspect
         self._bucket = TokenBucket(limits.rate_bytes_s, limits.burst_bytes)
         self.round_s = 0.0
-        self._round_began = 0.0
+        self.behind_at = _NEVER
+        """From when on the round is behind its schedule, and goes on whatever the rate says."""
+        self._schedule: Schedule | None = None
+        self._warning = ""
         self._next_round = 0.0
+        self._round_bytes = self._began_at_bytes = 0
         self._sum: _Sum | None = None
-        self._table, self._key = self._read_place()
+        self._table, self._key, self._took_s, self._done = self._read_place()
         self._checks: tuple[tuple[str, Callable[[bytes, bytes], int]], ...] = (
             ("mailboxes", self._mailbox),
             ("names", self._name),
@@ -126,22 +138,56 @@ class Scrub:
         )
 
     def step(self, now: float) -> None:
-        """Read what the rate allows, about `step_bytes` at most."""
+        """Read what the rate allows or the schedule demands, about `step_bytes` at most."""
         limits = self.limits
-        if limits.rate_bytes_s <= 0 or now < self._next_round or not self._bucket.ready(now):
+        if limits.rate_bytes_s <= 0 or now < self._next_round:
+            return
+        schedule = self._schedule or self._begin(now)
+        if not self._bucket.ready(now) and now < self.behind_at:
             return
         self._index.messages.settle()
-        if not self._table and not self._key:
-            self._round_began = now
         left = limits.step_bytes
-        while left > 0 and now >= self._next_round and self._bucket.ready(now):
-            cost = self._read_page(now)
+        while left > 0 and self._schedule and (self._bucket.ready(now) or now >= self.behind_at):
+            cost = self._read_page(now, schedule)
             self._bucket.take(cost)
             left -= cost
-        write_local(self._index, _AT, (self._table, self._key))
+        done = schedule.done if self._schedule else 0
+        took_ms = int(1000 * (now - schedule.began)) if self._schedule else 0
+        write_local(self._index, _AT, (self._table, self._key, took_ms, done))
         self.dirty = True
 
-    def _read_page(self, now: float) -> int:
+    def _begin(self, now: float) -> Schedule:
+        """Begin a round, or go on with the one that was under way when the process ended."""
+        limits = self.limits
+        self._bucket = TokenBucket(limits.rate_bytes_s, limits.burst_bytes)
+        began = now - min(self._took_s, limits.period_s)
+        self._schedule = schedule = Schedule(limits.period_s, began, self._rows(), self._done)
+        self.behind_at = schedule.due_at()
+        self._began_at_bytes = self.read_bytes
+        needed = self.needed_bytes_s
+        if limits.rate_bytes_s < needed:
+            self._warning = (
+                f"scrub.rate_bytes_s = {limits.rate_bytes_s} is too low to read all within scrub.period_s = {limits.period_s:g}: "
+                f"{needed} are needed, and taken"
+            )
+        return schedule
+
+    def take_warning(self) -> str:
+        """Once in a round that needs more than the rate: what would be needed."""
+        warning, self._warning = self._warning, ""
+        return warning
+
+    def _rows(self) -> int:
+        return sum(self._index.engine.table(name).count() for name, _ in self._checks)
+
+    @property
+    def needed_bytes_s(self) -> int:
+        """What must be read in a second, on average, for a round to take no longer than the period: by what the last one read, or
+        about, by what is stored."""
+        stored = self._bodies.total_bytes + _ROW_BYTES * self._rows()
+        return int((self._round_bytes or stored) / self.limits.period_s) + 1
+
+    def _read_page(self, now: float, schedule: Schedule) -> int:
         """Read a page; what it cost."""
         name, check = self._checks[self._table]
         table = self._index.engine.table(name)
@@ -152,21 +198,29 @@ class Scrub:
         for row in page:
             cost += self._check(name, row, check)
         self.read_bytes += cost
+        schedule.done += len(page)
+        self.behind_at = schedule.due_at()
         if len(page) == limit:
             self._key = page[-1][0]
         else:
             self._end_sum()
             self._key = b""
             self._table += 1
+            schedule.rows = self._rows()
             if self._table == len(self._checks):
-                self._end_round(now)
+                self._end_round(now, schedule)
         return cost + _ROW_COST_BYTES
 
-    def _end_round(self, now: float) -> None:
-        self._table = 0
+    def _end_round(self, now: float, schedule: Schedule) -> None:
+        whole = not self._took_s and not self._done
+        self._round_bytes = self.read_bytes - self._began_at_bytes if whole else 0
+        self._table = self._done = 0
+        self._took_s = 0.0
         self.rounds += 1
-        self.round_s = now - self._round_began
-        self._next_round = self._round_began + self.limits.period_s
+        self.round_s = now - schedule.began
+        self._next_round = schedule.began + self.limits.period_s
+        self._schedule = None
+        self.behind_at = _NEVER
 
     def is_due(self, now: float) -> bool:
         """Whether a round is under way, or is to begin."""
@@ -177,21 +231,22 @@ class Scrub:
         self._next_round = 0.0
 
     def is_late(self, now: float) -> bool:
-        """A round takes longer than it should: the rate does not suffice."""
-        return bool(self.limits.rate_bytes_s) and now - self._round_began > 2 * self.limits.period_s
+        """A round takes longer than the period: the disk or the load does not let it."""
+        return self._schedule is not None and now > self._schedule.began + self.limits.period_s
 
     def progress(self) -> str:
         """The table that is being read."""
         return self._checks[self._table][0]
 
-    def _read_place(self) -> tuple[int, bytes]:
+    def _read_place(self) -> tuple[int, bytes, float, int]:
+        """Table and key, seconds since the round began, and the rows so far."""
         try:
-            raw = read_local(self._index, _AT)
-            if raw is not None and 0 <= raw[0] < 9 and type(raw[1]) is bytes:
-                return raw[0], raw[1]
-        except (IndexDamaged, TypeError, IndexError):
+            table, key, took_ms, done = read_local(self._index, _AT)
+            if 0 <= table < _TABLES and type(key) is bytes and took_ms >= 0 and done >= 0:
+                return table, key, took_ms / 1000, int(done)
+        except (IndexDamaged, TypeError, ValueError):
             pass
-        return 0, b""
+        return 0, b"", 0.0, 0
 
     def _check(self, name: str, row: Row, check: Callable[[bytes, bytes], int]) -> int:
         key, record = row

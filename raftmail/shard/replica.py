@@ -187,6 +187,8 @@ class Replica(ReplicaView):
             except IndexDamaged as e:
                 self.index_damaged(e)
         self._check_role()
+        if now >= self.recovery.desk.scrub.behind_at:
+            self._step_due = True
         if now < self._chores_at and self.next_deadline(now) > now:
             return
         if now >= self._chores_at:

@@ -80,7 +80,7 @@ class ReplicaView:
             or self.group.resync_wanted is not None
         ):
             return now
-        return min(self.group.next_deadline(), self._chores_at)
+        return min(self.group.next_deadline(), self._chores_at, self.recovery.desk.scrub.behind_at)
 
     @property
     def needs_turn(self) -> bool:

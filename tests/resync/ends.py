@@ -48,6 +48,10 @@ class BodyTwin:
 
     durable = has
 
+    @property
+    def total_bytes(self) -> int:
+        return sum(map(len, self.bodies.values()))
+
     def get(self, digest: bytes) -> bytes:
         if digest in self.damaged:
             raise BlobDamaged(digest, "segment", 0)

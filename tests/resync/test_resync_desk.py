@@ -393,6 +393,49 @@ def test_scrub_keeps_to_its_rate() -> None:
     assert 5000 < scrub.read_bytes < 13_000
 
 
+def _slow_scrub(shard: Shard, period_s: float) -> Desk:
+    node = shard.nodes[0]
+    limits = ScrubLimits(
+        rate_bytes_s=1, burst_bytes=1, step_bytes=300, page_rows=4, period_s=period_s
+    )
+    node.sink = (
+        desk := Desk(
+            node.index, node.bodies, CLUSTER, 7, node.machine.abort, lambda: 1, SMALL, limits
+        )
+    ).sink
+    return desk
+
+
+def test_scrub_reads_all_within_its_period_also_when_the_rate_is_too_low(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    desk = _slow_scrub(Shard(None), 100.0)
+    scrub = desk.scrub
+    read: list[int] = []
+    for tick in range(1001):
+        desk.step(tick / 10, lambda node: 0)
+        read.append(scrub.read_bytes)
+    assert scrub.rounds == 1 and not scrub.is_late(100.0)
+    assert 0 < scrub.needed_bytes_s <= read[-1] / 100 + 1 and scrub.needed_bytes_s > 1
+    assert read[250] < 0.5 * read[-1], "it does not read all at once"
+    told = [r.getMessage() for r in caplog.records]
+    assert sum("is too low to read all within scrub.period_s = 100" in text for text in told) == 1
+
+
+def test_a_restart_does_not_give_the_scrub_more_time() -> None:
+    shard = Shard(None)
+    desk = _slow_scrub(shard, 100.0)
+    for tick in range(500):
+        desk.step(tick / 10, lambda node: 0)
+    node = shard.nodes[0]
+    node.machine.commit()
+    node.crash()
+    desk = _slow_scrub(shard, 100.0)
+    for tick in range(520):
+        desk.step(7000 + tick / 10, lambda node: 0)
+    assert desk.scrub.rounds == 1
+
+
 def test_one_mailbox_is_compared_by_order() -> None:
     shard = Shard(None, None)
     node = shard.nodes[1]

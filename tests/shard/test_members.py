@@ -358,6 +358,20 @@ def test_an_index_without_a_membership_makes_no_candidate_of_a_replica_that_has_
     assert standing_at_start(Index(MemoryEngine(TABLES)), journal, 1, told) == (0, told)
 
 
+def test_an_idle_replica_is_stepped_when_its_scrub_is_behind() -> None:
+    shard = Shard()
+    shard.save("x")
+    for _ in range(100):
+        shard.turn()
+    replica = next(one.replica for one in shard.all.values() if not one.replica.group.is_leader)
+    scrub = replica.recovery.desk.scrub
+    scrub.behind_at = shard.now + 1e-3
+    now = shard.now + 2e-3
+    assert replica.next_deadline(shard.now) <= now
+    replica.tick(now)
+    assert replica.needs_turn
+
+
 def test_an_idle_replica_asks_to_be_ticked_for_heartbeats_and_elections_alone() -> None:
     shard = Shard()
     shard.save("x")
