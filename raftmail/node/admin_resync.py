@@ -62,7 +62,12 @@ class ResyncCalls:
             rest["shard"] = str(self.router.shard_of(user))
         if node == self.node:
             return await self._here(rest, deadline)
-        return await self.router.ask(node, "resync-here", rest, ANSWER_S)
+        try:
+            return await self.router.ask(node, "resync-here", rest, ANSWER_S)
+        except Unavailable as e:
+            if e.failure.final:  # it refuses, and asking again would not help
+                raise ValueError(e.failure.text) from None
+            raise
 
     async def _here(self, arguments: Mapping[str, str], deadline: float) -> JSON:
         text = arguments.get("shard", "")

@@ -36,7 +36,10 @@ class Replicas:
         await asyncio.sleep(0)
         if node in self.down:
             raise Unavailable(Failure("it is down"))
-        answer = await self.calls[node].handlers()[what](arguments, 0.0)
+        try:
+            answer = await self.calls[node].handlers()[what](arguments, 0.0)
+        except ValueError as e:  # this is what comes of it between nodes
+            raise Unavailable(Failure(str(e), final=True)) from None
         await asyncio.sleep(0)
         return answer
 
