@@ -95,6 +95,7 @@ class Journal(Mending):
         self._adopt_log(log)
         self._dirty = False  # something but marks and bodies was added since the last sync began
         self._job: SyncJob | None = None
+        self._bodies_added = self._bodies_in_job = self._bodies_synced = 0  # how many
         self._synced_index = log.last_index
         self._synced_hard_state: tuple[int, Vote] = (log.term, log.vote)
         self._closed = False
@@ -310,16 +311,21 @@ class Journal(Mending):
         self._dirty = True
 
     def add_body(self, digest: bytes, body: bytes, crc: int) -> None:
-        """Keep a body, in memory and with the next sync on the disk; `crc` is its CRC-32. An entry that is added later is never
-        on the disk without it; a body that no entry follows has to be asked for with `want_sync`. Raises `DiskFull`; nothing was
-        added then."""
+        """Keep a body, in memory and with the next sync on the disk, for which an entry or `want_sync` asks; `crc` is its CRC-32. An
+        entry that is added later is never on the disk without it. Raises `DiskFull`; nothing was added then."""
         if len(self._files.buffer) + len(body) > self._limits.buffer_bytes_max:
             self.flush()
         self._files.append_body(digest, body, crc)
+        self._bodies_added += 1
 
     def want_sync(self) -> None:
         """What was added needs a sync, also where it is bodies alone."""
         self._dirty = True
+
+    @property
+    def has_unsynced_bodies(self) -> bool:
+        """Whether bodies were added that no sync has covered here."""
+        return self._bodies_added != self._bodies_synced
 
     def bodies(self) -> Iterator[tuple[bytes, bytes]]:
         """The bodies (sha256, bytes) that were kept when it was opened, released or not. Raises `DiskError`."""
@@ -520,6 +526,7 @@ class Journal(Mending):
         if self._job is not None or not (self._dirty or self._files.removals_wait):
             return None
         self._dirty = False
+        self._bodies_in_job = self._bodies_added
         self._job = self._files.begin_sync()
         return self._job
 
@@ -529,6 +536,7 @@ class Journal(Mending):
             raise RuntimeError("the sync has not finished; after a failed sync the process stops")
         self._job = None
         self._files.end_sync(job, closed=closed)
+        self._bodies_synced = self._bodies_in_job
         self._synced_index = job.last_index
         self._synced_hard_state = job.hard_state
 

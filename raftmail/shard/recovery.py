@@ -198,15 +198,16 @@ class Recovery:
 
     def settle(self, group: Group, sync_bodies: Callable[[], None]) -> bool:
         """When the records have become whole, let the group jump to where they stand; True then. `sync_bodies` has the blob store hold on
-        the disk what the journal kept, which the jump may forget."""
+        the disk what the journal kept: the jump may forget it, and no entry need follow that brings a sync to bodies which were here
+        already when records came that name them."""
         finished = self.desk.take_finished()
         if finished is None:
             return False
         index, term = finished
         self.damaged = group.paused = False
         standing = kept(self.machine.index) or (0, group.membership)
+        sync_bodies()
         if index > group.applied_index:
-            sync_bodies()
             group.jump(index, term, standing)
         else:
             group.restate(standing)

@@ -128,7 +128,7 @@ class Replica(ReplicaView):
         """Of a leader: have `new` follow the membership that is in force; (term, index) of its entry. It is for good once
         `committed_membership` says so. Raises `ChangeRefused`, with the reason, and DiskFull."""
         self._now = now
-        self._lacks_bodies = not self.recovery.desk.whole
+        self._look_for_bodies()
         changed = self.group.change(now, new)
         self._collect()
         return changed
@@ -192,9 +192,8 @@ class Replica(ReplicaView):
         if now < self._chores_at and self.next_deadline(now) > now:
             return
         if now >= self._chores_at:
-            self._chores_at = now + CHORES_S
             self._step_due = self.recovery.desk.scrub.is_due(now)
-            self._lacks_bodies = not self.recovery.desk.whole
+            self._chores_at = now + (CHORES_S if self._look_for_bodies() else 0.0)
         self.recovery.tick(now, self.group)
         self._check_space(now)
         if now - self._trimmed_at >= self.limits.log_look_s and not self.recovery.frozen:
@@ -496,6 +495,18 @@ class Replica(ReplicaView):
             self.counters.entries += 1
             group.replicate(now)
             self._collect()
+
+    def _look_for_bodies(self) -> bool:
+        """See whether any body is missing. False: not to be said before a sync, for some are not on the disk; what was said last stands."""
+        journal = self.group.journal
+        if not self.recovery.desk.whole:
+            self._lacks_bodies = True
+        elif journal.has_unsynced_bodies or self.blobs.pressing() or self._blob_job is not None:
+            journal.want_sync()
+            return False
+        else:
+            self._lacks_bodies = False
+        return True
 
     def _store_bodies(self, w: Waiting) -> None:
         """Store a request's bodies, and send them ahead of the entry."""

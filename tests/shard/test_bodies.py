@@ -102,11 +102,16 @@ def test_a_body_waits_for_the_entry_that_names_it_to_be_synced() -> None:
     kept = Kept()
     one = kept.add(900)
     assert not kept.journal.dirty and kept.journal.begin_sync() is None
+    assert kept.journal.has_unsynced_bodies
     kept.journal.add(b"names it", 1, 1)
     job = kept.journal.begin_sync()
     assert job is not None
+    kept.add(901)
     job.run()
     kept.journal.end_sync(job)
+    assert kept.journal.has_unsynced_bodies, "one came after the sync had begun"
+    kept.sync_journal()
+    assert not kept.journal.has_unsynced_bodies
     kept.lose_power()
     assert kept.store.has(one)
 

@@ -390,6 +390,31 @@ def test_an_idle_replica_asks_to_be_ticked_for_heartbeats_and_elections_alone() 
     assert master.next_deadline(shard.now) == shard.now
 
 
+def test_a_replica_says_that_it_has_all_bodies_only_when_they_are_on_its_disk() -> None:
+    """A body that came ahead of its entry may be named by records that a resync brings, and then no entry brings a sync to it."""
+    shard = Shard()
+    shard.save("x")
+    shard.until(lambda: not any(one.replica.lacks_bodies() for one in shard.all.values()))
+    follower = next(one for one in shard.all.values() if one is not shard.master).replica
+    leader = shard.leader()
+    body = b"ahead" * 50
+    frame = hashlib.sha256(body).digest() + body
+    follower._lacks_bodies = True  # as a resync leaves it
+    follower._chores_at = shard.now
+    follower.receive(shard.now, leader.node, FrameKind.BLOB, frame)
+    assert not follower.body_needs_turn and follower.group.journal.has_unsynced_bodies
+    follower.tick(shard.now)
+    assert follower.lacks_bodies()
+    assert follower.group.journal.dirty, "nothing else brings a sync"
+    for job in follower.begin_sync():
+        job()
+    follower.tick(shard.now)
+    assert follower.lacks_bodies()
+    follower.end_sync(shard.now)
+    follower.tick(shard.now)
+    assert not follower.lacks_bodies()
+
+
 @pytest.mark.parametrize("payload", [b"", b"\0" * 53, b"\0" * 54])
 def test_beats_that_are_none_are_counted_and_dropped(payload: bytes) -> None:
     shard = Shard()
