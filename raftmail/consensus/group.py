@@ -415,6 +415,10 @@ class Group(GroupView):
             self._releasable = 0
             self.engine.stand_down()
             self.journal.reset(index, term)
+            if term > self.term:
+                self.engine.step_down(
+                    term
+                )  # who led in the term that this replica knew leads no more
         self.engine.set_applied(index)
         self.resync_wanted = None
         self._following.parked.clear()

@@ -317,6 +317,10 @@ FAULTS: dict[str, Fault] = {
             "if False:",
         ),
     ),
+    "jump-keeps-term": _fault(
+        "a jump to an entry of a later term leaves the term as it was",
+        (Group, "jump", "if term > self.term:", "if False:"),
+    ),
     "forget-keeps-membership": _fault(
         "an entry that is forgotten leaves its membership behind",
         (Group, "forget_from", "if self.members.cut(index):", "if False:"),

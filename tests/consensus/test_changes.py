@@ -447,6 +447,46 @@ def test_only_a_change_puts_a_membership_into_the_log() -> None:
 # -- logs that lag behind
 
 
+def left_with_a_stale_master() -> tuple[Cluster, int, int]:
+    """A learner that has not heard of a later term, and whose leader has not either."""
+    c, learner = with_learner()
+    for a in (1, learner):
+        for b in (2, 3):
+            c.cut(a, b)
+    c.cut(1, learner)
+    c.propose(1, b"of a master that is alone")
+    c.run(3.0, only=[2, 3])
+    master = next(n for n in (2, 3) if c.group(n).is_leader)
+    c.propose(master, b"theirs")
+    c.settle()
+    c.run(0.3, only=[2, 3])
+    assert c.group(learner).term == c.group(1).term < c.group(master).term
+    return c, learner, master
+
+
+@fails_with("jump-keeps-term")
+def test_a_replica_that_jumps_to_an_entry_of_a_later_term_does_not_follow_the_leader_of_the_one_before() -> (
+    None
+):
+    """Found by the simulator: the replica took the old leader's appends, saw that they differ from what is committed, and stopped."""
+    c, learner, master = left_with_a_stale_master()
+    c.resync(learner, master)
+    c.connect(1, learner)
+    c.run(0.3, only=[1, learner])
+    assert c.group(learner).term == c.group(master).term
+    assert not c.group(1).is_leader
+
+
+def test_a_replica_that_stopped_between_a_jump_and_its_term_knows_the_term_at_the_start() -> None:
+    c, learner, master = left_with_a_stale_master()
+    index, term, _ = c[master].machine.applied[-1]
+    c[learner].durable = list(c[master].machine.applied)
+    c.group(learner).journal.reset(index, term)
+    c[learner].power_loss()
+    c[learner].start()
+    assert c.group(learner).term == term == c.group(master).term
+
+
 @fails_with("strangers-refused")
 def test_a_leader_that_the_own_log_does_not_name_is_followed() -> None:
     c = elected()
