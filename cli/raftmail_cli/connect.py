@@ -85,10 +85,7 @@ class _ClientSession:
     ) -> Executed:
         return _do(lambda: self._client.store(user, mailbox, uids, mode, flags))
 
-    def copy(self, user: str, mailbox: str, uids: UidSet, target: str, *, move: bool) -> Executed:
-        return _do(lambda: self._client.copy(user, mailbox, uids, target, move=move))
-
-    def copy_to_user(
+    def copy(
         self, user: str, mailbox: str, uids: UidSet, target: str, target_user: str, *, move: bool
     ) -> Iterator[Executed]:
         return _each(

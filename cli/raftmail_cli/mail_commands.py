@@ -462,40 +462,6 @@ _to_user_option = click.option(
 )
 
 
-def _copy_to_user(
-    settings: Settings,
-    user: str,
-    mailbox: str,
-    uids: UidSet,
-    target: str,
-    target_user: str,
-    *,
-    move: bool,
-) -> None:
-    """As many commands as it takes; what was done before one fails is told."""
-    done = "Moved" if move else "Copied"
-    parts: list[Executed] = []
-    sources = UidSet()
-    try:
-        with settings.connect() as session:
-            for executed in session.copy_to_user(
-                user, mailbox, uids, target, target_user, move=move
-            ):
-                assert isinstance(executed.result, CopyResult)
-                parts.append(executed)
-                sources |= executed.result.source_uids
-    except CliError as error:
-        if parts:
-            raise type(error)(
-                f"{error}. {done} before that: {len(sources)} messages, {sources.format()}"
-            ) from None
-        raise
-    text = f"{done} {len(sources)} messages to {target} of {target_user}"
-    if len(parts) > 1:
-        text += f", in {len(parts)} parts"
-    show(settings.output, parts, lambda console: console.print(printable(f"{text}.")))
-
-
 def _copy(
     settings: Settings,
     user: str,
@@ -506,18 +472,34 @@ def _copy(
     *,
     move: bool,
 ) -> None:
-    if target_user is not None and target_user != user:
-        _copy_to_user(settings, user, mailbox, uids, target, target_user, move=move)
-        return
-    with settings.connect() as session:
-        executed = session.copy(user, mailbox, uids, target, move=move)
-    result = executed.result
-    assert isinstance(result, CopyResult)
+    """As many commands as it takes; what was done before one fails is told."""
     done = "Moved" if move else "Copied"
-    text = f"{done} {len(result.source_uids)} messages to {target}"
-    if result.target_uids:
-        text += f": {result.source_uids.format()} became {result.target_uids.format()}"
-    _report(settings, executed, f"{text}.")
+    parts: list[Executed] = []
+    sources, targets = UidSet(), UidSet()
+    try:
+        with settings.connect() as session:
+            for executed in session.copy(
+                user, mailbox, uids, target, target_user or user, move=move
+            ):
+                assert isinstance(executed.result, CopyResult)
+                parts.append(executed)
+                sources |= executed.result.source_uids
+                targets |= executed.result.target_uids
+    except CliError as error:
+        if parts:
+            raise type(error)(
+                f"{error}. {done} before that: {len(sources)} messages, {sources.format()}"
+            ) from None
+        raise
+    text = f"{done} {len(sources)} messages to {target}"
+    if target_user is not None:
+        text += f" of {target_user}"
+    if targets:
+        text += f": {sources.format()} became {targets.format()}"
+    if len(parts) > 1:
+        text += f", in {len(parts)} parts"
+    shown = parts[0] if len(parts) == 1 else parts
+    show(settings.output, shown, lambda console: console.print(printable(f"{text}.")))
 
 
 @click.command()

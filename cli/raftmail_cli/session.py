@@ -66,10 +66,6 @@ class Session(Protocol):
     ) -> Executed: ...
 
     def copy(
-        self, user: str, mailbox: str, uids: UidSet, target: str, *, move: bool
-    ) -> Executed: ...
-
-    def copy_to_user(
         self, user: str, mailbox: str, uids: UidSet, target: str, target_user: str, *, move: bool
     ) -> Iterator[Executed]:
         """In as many parts as it takes."""

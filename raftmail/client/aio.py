@@ -237,8 +237,8 @@ class Client:
         target_user: str | None = None,
         move: bool = False,
     ) -> AsyncIterator[Executed]:
-        """Copy or move messages, however many: with one command if that can be, else, to a user in another shard, with several. Each
-        has one effect however often it is sent; what was done before an error stays done. Gives `CopyResult`s."""
+        """Copy or move messages, however many: with one command if that can be, else with several. Each has one effect however often
+        it is sent; what was done before an error stays done. Gives `CopyResult`s."""
 
         def some(part: UidSet) -> asyncio.Future[Executed]:
             return self.copy(user, mailbox, part, target, target_user=target_user, move=move)
@@ -250,17 +250,20 @@ class Client:
         except Refused as refused:
             if refused.code is not Code.LIMIT:
                 raise
-        part: list[int] = []
+        # All are listed first: in a mailbox that is its own target they would come in again at the end.
+        found = [(m.uid, m.size_bytes) async for m in self.messages(user, mailbox, wanted)]
+        parts: list[list[int]] = [[]]
         size = 0
-        async for message in self.messages(user, mailbox, wanted):
-            if len(part) == PART_MESSAGES_MAX or (part and size + message.size_bytes > _PART_BYTES):
-                async for executed in _halved(some, UidSet.from_uids(part)):
-                    yield executed
-                part, size = [], 0
-            part.append(message.uid)
-            size += message.size_bytes
-        async for executed in _halved(some, UidSet.from_uids(part)):
-            yield executed
+        for uid, size_bytes in found:
+            part = parts[-1]
+            if len(part) == PART_MESSAGES_MAX or (part and size + size_bytes > _PART_BYTES):
+                parts.append([])
+                size = 0
+            parts[-1].append(uid)
+            size += size_bytes
+        for part in parts:
+            async for executed in _halved(some, UidSet.from_uids(part)):
+                yield executed
 
     def expunge(
         self,

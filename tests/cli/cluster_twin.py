@@ -170,7 +170,7 @@ class Twin:
                 box.messages[message.uid] = replace(message, flags=tuple(sorted(new)))
         return self._done(StoreResult(UidSet.from_uids(changed), UidSet(), 2, 2))
 
-    def copy(self, user: str, mailbox: str, uids: UidSet, target: str, *, move: bool) -> Executed:
+    def _copy(self, user: str, mailbox: str, uids: UidSet, target: str, *, move: bool) -> Executed:
         source, to = self._box(user, mailbox), self._box(user, target)
         old, new = [], []
         for message in list(self.messages(user, mailbox, uids)):
@@ -183,10 +183,13 @@ class Twin:
         result = CopyResult(1000, to.number, UidSet.from_uids(old), UidSet.from_uids(new), 0, 2)
         return self._done(result)
 
-    def copy_to_user(
+    def copy(
         self, user: str, mailbox: str, uids: UidSet, target: str, target_user: str, *, move: bool
     ) -> Iterator[Executed]:
-        """Each message is a part; the one with UID 3 is refused."""
+        """To another user each message is a part; the one with UID 3 is refused."""
+        if target_user == user:
+            yield self._copy(user, mailbox, uids, target, move=move)
+            return
         for message in list(self.messages(user, mailbox, uids)):
             if message.uid == 3:
                 raise CliError("there is no room (OVERQUOTA)")

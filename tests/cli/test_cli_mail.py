@@ -205,7 +205,9 @@ def test_messages_are_copied_moved_and_expunged(run: Run, twin: Twin) -> None:
     assert run("move", ANNA, "INBOX", "3", "Work").exit_code == 0
     assert sorted(twin.boxes[ANNA, "INBOX"].messages) == [1, 2]
     to_bob = ("copy", ANNA, "INBOX", "1:9", "Hers", "--to-user", "bob@example.org")
-    assert run(*to_bob).stdout == "Copied 2 messages to Hers of bob@example.org, in 2 parts.\n"
+    assert run(*to_bob).stdout == (
+        "Copied 2 messages to Hers of bob@example.org: 1:2 became 3:4, in 2 parts.\n"
+    )
     run("store", ANNA, "INBOX", "1", "+\\Deleted")
     assert run("expunge", ANNA, "INBOX").stdout == "Removed 1 messages: 1.\n"
     assert run("expunge", ANNA, "INBOX").stdout == "Nothing to remove.\n"
