@@ -26,6 +26,9 @@ class Limits:
     index_commit_s: float = 0.5
     index_retry_s: float = 1.0
     make_way_s: float = 30.0
+    space_again_s: float = 2.0
+    """How long there must have been space before writes are taken again: what is known of it may be a second old."""
+
     log: LogLimits = field(default_factory=LogLimits)
     log_look_s: float = 1.0
     bodies: BodyLimits = field(default_factory=BodyLimits)

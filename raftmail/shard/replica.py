@@ -78,6 +78,7 @@ class Replica(ReplicaView):
     compaction: Compaction = field(init=False)
     waits: Waits = field(default_factory=Waits)
     disk_full: bool = False
+    _full_at: float = 0.0
     _make_way_at: float = 0.0
     _trimmed_at: float = 0.0
     _linked: tuple[str, ...] = ()
@@ -284,13 +285,14 @@ class Replica(ReplicaView):
         return self._linked
 
     def _check_space(self, now: float) -> None:
-        """Refuse writes while the disk is nearly full, and take them again when there is space."""
+        """Refuse writes while the disk is nearly full, and take them again when there has been space for a while."""
         full = self.blobs.nearly_full(now) or not self.group.journal.room()
         if full:
             if not self.disk_full:
                 self._note_full(DiskFull("the disk is nearly full"))
+            self._full_at = now
             self._make_way(now)
-        elif self.disk_full:
+        elif self.disk_full and now - self._full_at >= self.limits.space_again_s:
             self.disk_full = False
             logger.info("shard %d: there is space again, writes are taken", self.shard)
 
@@ -537,6 +539,7 @@ class Replica(ReplicaView):
         if not self.disk_full:
             logger.error("shard %d: writes are refused until there is space: %s", self.shard, error)
         self.disk_full = True
+        self._full_at = self._now
         if self.machine.index.failed:
             self.machine.abort()
             self.bodies.reload()

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Iterable
+
+import pytest
 
 from raftmail.consensus import messages as m
 from raftmail.consensus.engine import REGULAR
@@ -353,6 +356,38 @@ def test_a_log_that_lost_what_the_index_does_not_have_takes_no_part_until_a_sour
     for _ in range(100):
         machinery.turn()
     assert replica.group.term == hard[0], "it stands for no election"
+
+
+def test_a_disk_that_fills_up_is_told_once_and_once_that_there_is_space_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The free space that is known may be a second old, and some writes still fit: yet the operator is not told in turns."""
+
+    def told(words: str) -> int:
+        return sum(words in record.getMessage() for record in caplog.records)
+
+    caplog.set_level(logging.INFO)
+    machinery = Machinery()
+    machinery.save(TEXTS)
+    replica = machinery.replica
+    text = "a long text " * 4000
+    machinery.disk.capacity_bytes = machinery.disk.used_bytes() + len(text) // 2
+    refused = 0
+    for number in range(60):
+        request = encode_request(
+            b"client of tests?", number + 1, number, c.Save("a", (message(text),), 1000)
+        )
+        done: list[Executed | Failure] = []
+        replica.submit(machinery.now, request, [(body_hash(text), text.encode())], done.append)
+        machinery.turn()
+        refused += bool(done) and isinstance(done[0], Failure) and done[0].full
+    assert refused
+    assert (told("writes are refused"), told("there is space again")) == (1, 0)
+    machinery.disk.capacity_bytes *= 4
+    for _ in range(100):
+        machinery.turn()
+    machinery.save(["there is space"])
+    assert (told("writes are refused"), told("there is space again")) == (1, 1)
 
 
 def test_a_log_whose_files_are_gone_is_written_anew_from_memory() -> None:
