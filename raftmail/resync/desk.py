@@ -392,6 +392,8 @@ class Desk:
                 logger.warning("%s; another one is asked", sink.error)
             else:
                 self._tried.clear()
+                if sink.error.elsewhere:
+                    sink.retry_within(now)
                 logger.warning("%s; tried again in %.1f s", sink.error, sink.retry_at - now)
             return
         self.full_disk = False

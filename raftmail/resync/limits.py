@@ -69,3 +69,7 @@ class Limits:
 
     retry_first_s: float = 0.5
     retry_max_s: float = 60.0
+    """Between two tries, doubling."""
+
+    refused_max_s: float = 5.0
+    """The same when all that were asked refuse: to ask costs little, and they may be whole, or free, a moment later."""

@@ -65,6 +65,10 @@ class Backoff:
         self._next_s = min(self._next_s * 2, self._max_s)
         return at
 
+    def shorten(self, most_s: float) -> None:
+        """Do not let the next wait be longer than this."""
+        self._next_s = min(self._next_s, most_s)
+
     def take_back(self) -> None:
         """The last failure was none."""
         self._next_s = self._before_s

@@ -279,6 +279,12 @@ class Sink:
         self.retry_at = 0.0
         self._backoff.take_back()
 
+    def retry_within(self, now: float) -> None:
+        """Of a session that failed because of its source, as did all others: they may do soon, and to ask them costs little."""
+        most_s = self.limits.refused_max_s
+        self.retry_at = min(self.retry_at, now + most_s)
+        self._backoff.shorten(most_s)
+
     def hurry(self) -> None:
         """Do not wait for the next try any longer."""
         self.retry_at = 0.0

@@ -404,10 +404,7 @@ class Replica(ReplicaView):
         if self._blob_job is not None:
             self.blobs.end_sync(self._blob_job)
             self._blob_job = None
-        if self.bodies.syncing:
-            self.bodies.end_sync()
-        half = self.recovery.desk.holds
-        return mend_journal(self.machine, self.bodies, self.group.journal, half=half)
+        return mend_journal(self.machine, self.bodies, half=self.recovery.desk.holds)
 
     def close(self) -> None:
         """Commit the index and close the files. Whatever still waits is failed as unknown."""

@@ -72,16 +72,18 @@ def join(index: Index, journal: Journal, *, anew: bool) -> None:
         index.commit(sync=True)
 
 
-def mend_journal(machine: Machine, bodies: Bodies, journal: Journal, *, half: bool) -> bool:
+def mend_journal(machine: Machine, bodies: Bodies, *, half: bool) -> bool:
     """Have files again that a start can read, and then no other use of these objects than to abandon them. `half`: the index is half
     resynced, and commits nothing. False: what the log held behind the index is lost here. Raises `DiskFull` (try again), `SyncFailed`."""
     if machine.index.failed:
         machine.abort()
+    if bodies.syncing:
+        bodies.end_sync()
     bodies.sync_now()
     if not half:
         bodies.store.place_pending()
         machine.commit(sync=True)
-    return journal.mend(machine.durable_index)
+    return bodies.journal.mend(machine.durable_index)
 
 
 def keep_to(index: Index) -> int:

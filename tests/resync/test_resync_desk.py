@@ -202,7 +202,8 @@ def test_where_all_sources_refuse_they_are_asked_again_ever_more_seldom() -> Non
     rounds = [at for at, peer in asked if peer == "n0"]
     assert len(asked) == 2 * len(rounds)
     pauses = [later - earlier for earlier, later in itertools.pairwise(rounds)]
-    assert pauses[0] < 1.0 and all(b > 1.5 * a for a, b in itertools.pairwise(pauses))
+    assert pauses[0] < 1.0 and pauses[2] > 1.5 * pauses[1] > 2 * pauses[0]
+    assert SMALL.refused_max_s < pauses[-1] < SMALL.refused_max_s + 1.0
     assert frozen < 5 * len(asked), "it takes no part while nobody gives it anything"
     for name in ("n0", "n2"):
         shard.desks[name].limits = SMALL
