@@ -213,6 +213,9 @@ class Node:
 _LOG_SECTION = "\n[log]\nbytes_max = 1048576\n"
 """The shortest log that a node may have, so that logs are cut, and replicas brought back without them, within a run."""
 
+_LAG_MAX = 16
+"""Entries that a replica may not have applied yet that counts as whole."""
+
 _DATA = ("data", f"{FOLDER}/data")
 """Where a node keeps its data: without and with a disk of its own."""
 
@@ -236,6 +239,8 @@ class Cluster:
     nodes: dict[str, Node]
     with_tls: bool = False
     disk_bytes: int = 0
+    copies: int = 3
+    """How many replicas the mail shard has."""
     spares: list[Node] = field(default_factory=list)
     """Nodes that have addresses, and are no members yet."""
     clients: dict[str, Client] = field(default_factory=dict)
@@ -279,7 +284,7 @@ class Cluster:
             raise ChaosError(f"raftmail init: {error}") from None
         if made.returncode != 0:
             raise ChaosError(f"raftmail init: {made.stderr.strip()}")
-        return cls(folder, nodes, networks is not None, disk_bytes, all_nodes[count:])
+        return cls(folder, nodes, networks is not None, disk_bytes, count, all_nodes[count:])
 
     def furnish(self, ways: Mapping[tuple[str, str], str]) -> None:
         """Give the nodes what every node of a run has, beyond what raftmail gives it. Raises `ChaosError`."""
@@ -368,6 +373,19 @@ class Cluster:
                 if term > best:
                     best, name = term, node.name
         return name
+
+    def can_lose(self, node: Node) -> bool:
+        """Whether a majority of the mail shard's replicas is on other nodes and whole, by the last look: else what this node loses, all of
+        it or one body, may be the last copy of mail that was acknowledged by a majority, and no store keeps that."""
+        rows = [
+            other.status["shards"].get(str(MAIL_SHARD))
+            for other in self.nodes.values()
+            if other is not node and other.status is not None
+        ]
+        there = [row for row in rows if row is not None and row["state"] == "ok"]
+        newest = max((int(row["commit_index"]) for row in there), default=0)
+        near = [row for row in there if int(row["applied_index"]) >= newest - _LAG_MAX]
+        return 2 * len(near) > self.copies
 
     @property
     def is_ready(self) -> bool:

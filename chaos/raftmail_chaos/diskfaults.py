@@ -208,8 +208,10 @@ async def _must_refuse(arena: Arena, node: Node, flip: Flip, log_offset: int) ->
 
 async def rot_body(arena: Arena, node: Node) -> None:
     """Flip a bit in a body of a stopped node, and leave it: the body must be refused, and fetched again from another node. A node that
-    refuses to start has to say why, and gets its bit back."""
+    refuses to start has to say why, and gets its bit back. Nothing is done while the body might be the only one."""
     async with node.lock:
+        if not arena.cluster.can_lose(node):
+            return
         node.kill()
         try:
             folder = node.data / "shards" / str(MAIL_SHARD) / "blobs"

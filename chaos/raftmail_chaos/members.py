@@ -90,7 +90,7 @@ async def replace(arena: Arena, node: Node) -> None:
 
 
 async def _replace(arena: Arena, node: Node) -> None:
-    if node.is_gone:
+    if node.is_gone or not arena.cluster.can_lose(node):
         return
     with arena.noted("members", node.name, "loses its data, and gets it from the others"):
         async with node.lock:

@@ -205,9 +205,6 @@ class Engine(SyncObj):
     def rewind_applied(self, index: int) -> None:
         self._SyncObj__raftLastApplied = index
 
-    def set_commit(self, index: int) -> None:
-        self._SyncObj__raftCommitIndex = index
-
     def next_index(self, peer: int) -> int:
         return int(self._SyncObj__raftNextIndex[self.nodes[peer]])
 

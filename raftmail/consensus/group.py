@@ -372,11 +372,12 @@ class Group(GroupView):
                 self._handle(now, message, size)
 
     def forget_from(self, index: int) -> None:
-        """Before the first message: drop the log from `index` on. Only what was never acknowledged may be dropped."""
+        """Before the first message: drop the log from `index` on. Only what was never acknowledged may be dropped: ValueError for what is
+        known to be committed."""
+        if index <= self.engine.commit_index():
+            raise ValueError(f"group {self.group}: entry {index} is committed and would be dropped")
         self.journal.deleteEntriesFrom(index - self.journal.first_index)
         self.journal.flush()  # the cut is final: the same entries come back as new ones, to be synced again
-        if self.engine.commit_index() >= index:
-            self.engine.set_commit(index - 1)
         if self.members.cut(index):
             self._members_changed()
 

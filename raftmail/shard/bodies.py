@@ -207,7 +207,9 @@ class Bodies:
                 self.missing.add(digest)
                 self.want(digest)
 
-    def pin_log(self, entries: Iterable[tuple[int, int, bytes]], keep_to: int) -> int:
+    def pin_log(
+        self, entries: Iterable[tuple[int, int, bytes]], committed: int, keep_to: int
+    ) -> int:
         """At the start: pin what the entries of the log (index, term, payload) name. Returns the first with a body that never was on the
         disk, or 0.
 
@@ -215,17 +217,18 @@ class Bodies:
         acknowledged, and must not be now (P1): what follows the last sync is forgotten, and comes again from the leader. Up to `keep_to`
         (see `rescue`) that cannot be told from an entry that was acknowledged and whose body was lost later: bodies are read to find
         those that are damaged. Entries that lack some and may have been acknowledged are kept, and withheld until others have given
-        them."""
+        them; of those that are known to be `committed` nobody counts any more who has them."""
         self.withheld.clear()
+        kept = max(keep_to, committed)
         for index, term, payload in entries:
             if index <= keep_to:
                 self._look(payload)
             held = self.hold(payload, index)
             if not held:
-                if index > keep_to and self._never_had(payload):
+                if index > kept and self._never_had(payload):
                     return index
                 self.pin(_named(payload), index)
-            if not held or (index <= keep_to and not self._are_durable(payload)):
+            if index > committed and not (held and (index > keep_to or self._are_durable(payload))):
                 self.withheld[index] = (term, _named(payload))
         self.unheld = set(self.missing)
         return 0

@@ -38,7 +38,8 @@ def look_at_log(group: Group, bodies: Bodies, keep_to: int) -> None:
 
 def pin_log(group: Group, bodies: Bodies, keep_to: int) -> int:
     """Pin the bodies of the entries that are to be applied. Returns the first entry that must not be acknowledged, or 0."""
-    return bodies.pin_log(_entries_after(group, group.applied_index), keep_to)
+    entries = _entries_after(group, group.applied_index)
+    return bodies.pin_log(entries, group.commit_index, keep_to)
 
 
 def check_withheld(group: Group, bodies: Bodies) -> bool:

@@ -244,6 +244,27 @@ def test_an_entry_whose_body_is_found_damaged_when_it_is_asked_for_counts_no_mor
     assert replica.group.engine.held_index() == last
 
 
+def test_a_committed_entry_is_not_cut_off_for_a_body_that_rotted_before_its_place_was_known() -> (
+    None
+):
+    """The body lies behind what the index has on the disk, where a loss of power may have torn things; but the log says that more than this
+    replica had it. It may be one of two that have the entry, and the other may be away."""
+    machinery = Machinery()
+    machinery.save(TEXTS)
+    last = machinery.replica.group.last_index
+    replica = machinery.replica
+    replica.group.journal.abandon()  # as a kill does: the index is behind
+    replica.blobs.abandon()
+    machinery.engine.power_loss()
+    machinery.rot(TEXTS[-2])
+    replica = machinery.open()
+    assert replica.group.last_index == last
+    for _ in range(40):
+        machinery.turn()
+    assert replica.group.applied_index >= last
+    assert replica.recovery.desk.missing.has(body_hash(TEXTS[-2]))
+
+
 def test_an_entry_is_withheld_no_more_when_it_was_cut_off() -> None:
     text = "a text that a loss of power takes"
     machinery = follower_with_an_entry(text)
