@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import random
+import re
 import secrets
 import sys
 import time
@@ -128,6 +129,10 @@ class _LmtpTally(Tally):
     pipelined: bool = False
 
 
+# What a server that is well answers with, in one piece: read at once. Anything else goes line by line.
+_GO_AHEAD = re.compile(rb"250 [^\n]*\n250 [^\n]*\n354 [^\n]*\n").fullmatch
+_DELIVERED = re.compile(rb"250 [^\n]*\n").fullmatch
+
 _GREETING, _LHLO, _MAIL, _RCPT, _DATA, _DOT, _RSET, _QUIT = range(8)
 
 
@@ -165,6 +170,13 @@ class _Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._rest:
             data = self._rest + data
+        elif self._state == _DOT and _DELIVERED(data):
+            self._tally.acknowledged(self._begun_s)
+            self._begin()
+            return
+        elif self._state == _MAIL and self._pipelining and _GO_AHEAD(data):
+            self._send_message()
+            return
         end = data.rfind(b"\n") + 1
         self._rest = data[end:]
         if len(self._rest) > REPLY_BYTES_MAX:
@@ -180,11 +192,7 @@ class _Connection(asyncio.Protocol):
         state = self._state
         code = line[:3]
         if state == _DATA and code == b"354" and not self._refused:
-            self._state = _DOT
-            tally = self._tally
-            tally.number = number = tally.number + 1
-            template = self._template
-            self._write(b"%b%016x%b" % (template.before_number, number, template.after_number))
+            self._send_message()
         elif state == _DOT:
             if code == b"250":
                 self._tally.acknowledged(self._begun_s)
@@ -213,6 +221,13 @@ class _Connection(asyncio.Protocol):
             asyncio.get_running_loop().call_later(RETRY_S, self._begin)
         else:
             self._hello(code, line)
+
+    def _send_message(self) -> None:
+        self._state = _DOT
+        tally = self._tally
+        tally.number = number = tally.number + 1
+        template = self._template
+        self._write(b"%b%016x%b" % (template.before_number, number, template.after_number))
 
     def _hello(self, code: bytes, line: bytes) -> None:
         if self._state == _GREETING and code == b"220":

@@ -93,7 +93,7 @@ class Journal(Mending):
             self._files.lengths
         )  # the files that must be there, and how long at least
         self._adopt_log(log)
-        self._dirty = False  # something but marks and bodies was added since the last sync began
+        self._dirty = False  # something but marks was added since the last sync began
         self._job: SyncJob | None = None
         self._bodies_added = self._bodies_in_job = self._bodies_synced = 0  # how many
         self._synced_index = log.last_index
@@ -311,15 +311,12 @@ class Journal(Mending):
         self._dirty = True
 
     def add_body(self, digest: bytes, body: bytes, crc: int) -> None:
-        """Keep a body, in memory and with the next sync on the disk, for which an entry or `want_sync` asks; `crc` is its CRC-32. An
-        entry that is added later is never on the disk without it. Raises `DiskFull`; nothing was added then."""
+        """Keep a body, in memory and with the next sync on the disk; `crc` is its CRC-32. An entry that is added later is never
+        on the disk without it. Raises `DiskFull`; nothing was added then."""
         if len(self._files.buffer) + len(body) > self._limits.buffer_bytes_max:
             self.flush()
         self._files.append_body(digest, body, crc)
         self._bodies_added += 1
-
-    def want_sync(self) -> None:
-        """What was added needs a sync, also where it is bodies alone."""
         self._dirty = True
 
     @property

@@ -57,12 +57,8 @@ class Runner:
 
     def received(self, kind: str) -> None:
         """The replica took a frame. Of Raft's messages many leave nothing to do, such as the acknowledgement by the second of two
-        followers, and a body that comes ahead of its entry leaves nothing."""
-        replica = self.replica
-        if kind == FrameKind.BLOB:
-            if replica.body_needs_turn:
-                self.wake()
-        elif kind != FrameKind.RAFT or replica.needs_turn:
+        followers."""
+        if kind != FrameKind.RAFT or self.replica.needs_turn:
             self.wake()
         else:
             self._note_role()

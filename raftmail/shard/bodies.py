@@ -86,8 +86,6 @@ class Bodies:
     limits: BodyLimits = field(default_factory=BodyLimits)
     journal: Journal = field(init=False)
     received: int = 0
-    was_awaited: bool = False
-    """Whether any body was asked for, or missing, when the last one came."""
     wanted: int = 0
     missing: set[bytes] = field(default_factory=set)
     unheld: set[bytes] = field(default_factory=set)
@@ -118,7 +116,7 @@ class Bodies:
 
     def add(self, digest: bytes, body: bytes) -> bool:
         """Store a body that was verified to be the one of `digest`; False: it was there. It is safe when the next sync of the journal
-        is done, which the entry that names it brings, and of the store, if that is `pressing`. Raises DiskFull, having stored nothing."""
+        is done, and of the store, if that is `pressing`. Raises DiskFull, having stored nothing."""
         store = self.store
         if store.has(digest):
             return False
@@ -336,10 +334,6 @@ class Bodies:
             raise BadBodies("a body that does not have the hash it was sent under")
         self.add(digest, body)
         self.received += 1
-        self.was_awaited = bool(self._asked or self._late or self.missing)
-        if self.was_awaited:
-            # An entry that names it may be in the journal already, and on the disk: none need come that brings a sync with it.
-            self.journal.want_sync()
         self._asked.pop(digest, None)
         self._late.discard(digest)
         if digest not in self.missing:

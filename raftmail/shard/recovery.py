@@ -198,8 +198,7 @@ class Recovery:
 
     def settle(self, group: Group, sync_bodies: Callable[[], None]) -> bool:
         """When the records have become whole, let the group jump to where they stand; True then. `sync_bodies` has the blob store hold on
-        the disk what the journal kept: the jump may forget it, and no entry need follow that brings a sync to bodies which were here
-        already when records came that name them."""
+        the disk what the journal kept: the jump may forget it, and some of it may be on no disk yet."""
         finished = self.desk.take_finished()
         if finished is None:
             return False

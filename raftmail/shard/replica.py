@@ -501,7 +501,6 @@ class Replica(ReplicaView):
         if not self.recovery.desk.whole:
             self._lacks_bodies = True
         elif journal.has_unsynced_bodies or self.blobs.pressing() or self._blob_job is not None:
-            journal.want_sync()
             return False
         else:
             self._lacks_bodies = False

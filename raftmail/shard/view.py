@@ -103,11 +103,6 @@ class ReplicaView:
         return self.has_work
 
     @property
-    def body_needs_turn(self) -> bool:
-        """Whether the body that came last leaves anything to do: one that was waited for, or that only a sync of the store makes safe."""
-        return self.bodies.was_awaited or self.blobs.pressing()
-
-    @property
     def _has_to_do(self) -> bool:
         group = self.group
         since = self._index_dirty_since

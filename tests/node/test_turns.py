@@ -11,7 +11,6 @@ from typing import Any, cast
 
 from raftmail.node.runner import Runner
 from raftmail.node.turns import INLINE_SYNC_S, Turns
-from raftmail.shard.frames import FrameKind
 from raftmail.shard.replica import Replica
 
 
@@ -21,7 +20,6 @@ class _Replica:
     has_work = False
     needs_turn = False
     request_needs_turn = False
-    body_needs_turn = False
 
     def __init__(self, shard: int, log: list[tuple[Any, ...]], *, slow: bool = False) -> None:
         self.shard = shard
@@ -199,18 +197,6 @@ def test_a_request_that_waits_for_the_entry_before_it_takes_no_turn() -> None:
         node.runners[1].submitted()
         node.replicas[2].request_needs_turn = True
         node.runners[2].submitted()
-        await node.until("advance", 2)
-        assert ("step", 1) not in node.log
-
-    run(test)
-
-
-def test_a_body_takes_no_turn_unless_something_waits_for_it() -> None:
-    async def test(executor: ThreadPoolExecutor) -> None:
-        node = _Node(executor, 2)
-        node.runners[1].received(FrameKind.BLOB)
-        node.replicas[2].body_needs_turn = True
-        node.runners[2].received(FrameKind.BLOB)
         await node.until("advance", 2)
         assert ("step", 1) not in node.log
 

@@ -42,7 +42,6 @@ class Kept:
         return digest
 
     def sync_journal(self) -> None:
-        self.journal.want_sync()
         job = self.journal.begin_sync()
         assert job is not None
         job.run()
@@ -98,12 +97,10 @@ def test_the_journal_keeps_a_body_until_the_store_has_it_on_the_disk() -> None:
     assert kept.journal.first_index > 20
 
 
-def test_a_body_waits_for_the_entry_that_names_it_to_be_synced() -> None:
+def test_a_journal_tells_whether_bodies_are_not_on_the_disk() -> None:
     kept = Kept()
-    one = kept.add(900)
-    assert not kept.journal.dirty and kept.journal.begin_sync() is None
+    kept.add(900)
     assert kept.journal.has_unsynced_bodies
-    kept.journal.add(b"names it", 1, 1)
     job = kept.journal.begin_sync()
     assert job is not None
     kept.add(901)
@@ -112,26 +109,6 @@ def test_a_body_waits_for_the_entry_that_names_it_to_be_synced() -> None:
     assert kept.journal.has_unsynced_bodies, "one came after the sync had begun"
     kept.sync_journal()
     assert not kept.journal.has_unsynced_bodies
-    kept.lose_power()
-    assert kept.store.has(one)
-
-
-def test_a_body_that_was_waited_for_is_synced_although_no_entry_follows() -> None:
-    """The entry that names it may be on the disk already."""
-    kept = Kept()
-    body = os.urandom(900)
-    digest = sha256(body).digest()
-    kept.bodies.take(sha256(b"ahead").digest() + b"ahead")
-    assert not kept.bodies.was_awaited and not kept.journal.dirty
-    kept.bodies.want(digest)
-    kept.bodies.take(digest + body)
-    assert kept.bodies.was_awaited
-    job = kept.journal.begin_sync()
-    assert job is not None
-    job.run()
-    kept.journal.end_sync(job)
-    kept.lose_power()
-    assert kept.store.has(digest)
 
 
 def test_a_sync_in_the_background_begins_once_in_a_while_and_one_at_a_time() -> None:

@@ -382,15 +382,10 @@ class SimNode:
     def receive(self, peer: str, frames: Sequence[Payload]) -> None:
         def work() -> None:
             receive, now = self.replica.receive, self.now
-            turn = False
             for kind, content in frames:
                 receive(now, peer, kind, content)
-                if kind == FrameKind.BLOB:
-                    turn = turn or self.replica.body_needs_turn
-                elif kind not in _QUIET:
-                    turn = True
             self._send_beats()
-            if turn or self.replica.needs_turn:
+            if self.replica.needs_turn or any(kind not in _QUIET for kind, _ in frames):
                 self._wake()
             else:
                 self._next_tick = 0.0  # what it heard may have changed when it is to be ticked
