@@ -113,6 +113,8 @@ class Index:
         self._failed = ""
         self.identity = identity
         self._open()
+        # What a process committed last before it was killed may be on the disk in part; a log that is trimmed by it must not outlive it.
+        engine.sync()
         self.durable_index = self.committed_index = self.applied_index
 
     def _open(self) -> None:

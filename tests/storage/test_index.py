@@ -191,3 +191,15 @@ def test_damage_found_while_applying_stops_the_apply_until_an_abort() -> None:
         machine.commit()
     machine.abort()
     assert machine.applied_index == 1
+
+
+def test_what_a_killed_process_committed_last_is_durable_once_the_index_is_open_again() -> None:
+    """Found by the simulator: the log was trimmed by it, and a loss of power took the index back to before where the log began."""
+    engine = MemoryEngine(TABLES)
+    index = Index(engine)
+    index.applied_index = 7
+    index.commit(sync=False)
+    engine.abort()
+    durable = Index(engine).durable_index
+    engine.power_loss()
+    assert Index(engine).applied_index == durable == 7
