@@ -134,9 +134,13 @@ class Followers:
         is up while the replica that had that disk is gone for ever."""
         return clock.now - self._all[peer].heard_at <= 2 * self._ticket_s
 
-    def noted_whole(self, peer: int, success: int) -> None:
-        """An answer to a heartbeat says whether the follower has every body; one to entries says nothing of it."""
-        self._all[peer].whole = success == m.ACK_WHOLE
+    def noted_whole(self, peer: int, wanted: int, success: int) -> None:
+        """An answer to a heartbeat, which wants entries from `wanted` on, says whether the follower has every body; one to entries says
+        nothing of it. One that acknowledges less than others did was on its way for long, over an older link: the follower had every body
+        of what it had then."""
+        whole = success == m.ACK_WHOLE
+        if not whole or wanted > self._engine.match_index(peer):
+            self._all[peer].whole = whole
 
     def answered(self, peer: int, index: int) -> bool:
         """A follower answered a beat: it still has everything up to `index`. True: as was known."""

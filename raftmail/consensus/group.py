@@ -231,7 +231,7 @@ class Group(GroupView):
                 self._refused += 1
                 return True
             quick = self.followers.answered(sender, index)
-            self.followers.noted_whole(sender, success)
+            self.followers.noted_whole(sender, index + 1, success)
             if not round:
                 return quick
             self._through(self._reads.confirm(round, sender, self.voters))
@@ -534,7 +534,7 @@ class Group(GroupView):
             return  # of a replica that is removed, or whose joining was taken back
         self.followers.acknowledged(message.sender, wanted, bool(success))
         if success > m.ACK_YES:
-            self.followers.noted_whole(message.sender, success)
+            self.followers.noted_whole(message.sender, wanted, success)
         if self._transfer is not None:
             self._try_transfer()
 

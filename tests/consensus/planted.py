@@ -418,6 +418,15 @@ FAULTS: dict[str, Fault] = {
         "who joined while this replica was away is not followed, and gets no vote",
         (Group, "_meet", "or not self.members.is_stranger(sender)", "or True"),
     ),
+    "late-wholeness": _fault(
+        "an answer that was long on its way says that a follower has all bodies now",
+        (
+            Followers,
+            "noted_whole",
+            "if not whole or wanted > self._engine.match_index(peer):",
+            "if True:",
+        ),
+    ),
     "withheld-acknowledged": _fault(
         "entries that are withheld are acknowledged",
         (Following, "on_append", "if withheld := self._engine.withheld_from:", "if withheld := 0:"),

@@ -320,6 +320,21 @@ def test_a_new_leader_changes_nothing_before_an_entry_of_its_own_is_committed() 
     c.change(2, joined)
 
 
+@fails_with("late-wholeness")
+def test_an_answer_that_was_long_on_its_way_says_nothing_of_the_bodies_that_a_follower_has_now() -> (
+    None
+):
+    c = elected()
+    followers = c.group(1).followers
+    matched = c.group(1).engine.match_index(2)
+    assert followers.is_whole(2)
+    c.forge(m.Kind.ACK, 2, 1, c.group(1).term, matched + 1, m.ACK_LACKS)
+    c.forge(m.Kind.ACK, 2, 1, c.group(1).term, matched, m.ACK_WHOLE)
+    assert not followers.is_whole(2)
+    c.forge(m.Kind.ACK, 2, 1, c.group(1).term, matched + 1, m.ACK_WHOLE)
+    assert followers.is_whole(2)
+
+
 @fails_with("two-voters-at-once")
 def test_one_voter_at_a_time() -> None:
     c = elected(5)
