@@ -173,6 +173,8 @@ class Corners(Injector):
         def order(node: SimNode) -> bool:
             if node.life == life:
                 return False
+            if not self.operator.may_lose(node):
+                return True  # the command is refused
             self.world.log(f"fault: {node.name} is ordered to resync in full at its start")
             node.replica.recovery.desk.need(full=True)
             return True
