@@ -205,8 +205,9 @@ class Desk:
             return
         if now >= self._asked_again_at and not sink.holds:
             self._ask_again(now)
-        records = self.needs_records
-        if (records and not may_hold) or (not records and self.missing.total()[0] == 0):
+        # A leader that needs records gets its bodies first: others may be able to take over only when they got records from it.
+        records = self.needs_records and may_hold
+        if not records and (sink.mark is not None or self.missing.total()[0] == 0):
             return
         self._give_up_lost(replicas)
         peer = self._next_peer(self._sources_of(connected))
@@ -215,13 +216,13 @@ class Desk:
         self._last_peer = peer
         self._tried.add(peer)
         logger.info("shard %d: resync with %s begins", self._shard, peer)
-        self._session_is_full = self._full
+        self._session_is_full = records and self._full
         sink.start(
             now,
             peer,
             self._new_session(),
             records=records,
-            full=self._full,
+            full=self._session_is_full,
             at_least=self.at_least,
         )
 

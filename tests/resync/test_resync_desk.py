@@ -33,6 +33,7 @@ class Shard:
         self.nodes: list[Node] = []
         self.desks: dict[str, Desk] = {}
         self.cut: set[str] = set()
+        self.leader = ""
         for number, at in enumerate(cuts):
             node = Node(f"n{number}", limits)
             node.apply(log.entries if at is None else log.entries[: behind if at < 0 else at])
@@ -58,7 +59,7 @@ class Shard:
         for name, desk in self.desks.items():
             others = [n for n in self.desks if n != name]
             there = [] if name in self.cut else [n for n in others if n not in self.cut]
-            desk.tick(self.now, others, there, may_hold=True)
+            desk.tick(self.now, others, there, may_hold=name != self.leader)
             desk.step(self.now, lambda node: 1 << 20)
             for to, frame in desk.take_frames():
                 if to not in self.cut and name not in self.cut:
@@ -183,6 +184,28 @@ def test_a_source_that_was_opened_anew_in_the_middle_is_replaced_within_seconds(
     shard.run()
     assert desk.whole
     assert_equal(shard.nodes[1], node)
+
+
+def test_a_leader_that_needs_records_gets_its_bodies_all_the_same() -> None:
+    """Else it would be no source for those who can take over only when they got records from it, and each would wait for the other."""
+    shard = Shard(None, 0)
+    desk, node = shard.desks["n1"], shard.nodes[1]
+    desk.need()
+    while desk.sink.phase != Phase.BODIES:
+        shard.turn()
+    shard.cut.add("n1")
+    shard.turn()
+    shard.cut.clear()
+    shard.leader = "n1"
+    desk.need(full=True)
+    done = desk.sink.records_done
+    assert not desk.whole
+    shard.run()
+    assert desk.whole and desk.needs_records and desk.sink.records_done == done
+    shard.leader = "n0"
+    shard.run()
+    assert desk.sink.records_done == done + 1 and not desk.needs_records
+    assert_equal(node, shard.nodes[0])
 
 
 def test_where_all_sources_refuse_they_are_asked_again_ever_more_seldom() -> None:
