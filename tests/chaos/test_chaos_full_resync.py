@@ -47,6 +47,9 @@ def row():
     rows = [] if status is None else status["shards"][1]["replicas"]
     return next((r for r in rows if r["node"] == "n3"), {{}})
 
+def begins(name):
+    return cluster.ask("log", "show", str(cluster.folders[name]), "--shard", "1")[0]["index"]
+
 with cluster:
     cluster.master(1)
     saved = {{}}
@@ -54,10 +57,16 @@ with cluster:
         client.add_user(USER, "secret-password")
         save(client, 3, 1000)
     wait_for("n3 to have it", lambda: row().get("lag") == 0)
+    last = row()["last_index"]
     cluster.terminate("n3")
     with cluster.client("n1") as client:
         save(client, 24, 400_000)
-        save(client, 60, 100)  # the log reaches back no more
+        # A log loses whole files, with commits of the index: so it takes a few.
+        def reach_back_no_more():
+            save(client, 20, 100)
+            return min(begins("n1"), begins("n2")) > last + 1
+
+        wait_for("logs that reach back no more", reach_back_no_more)
     disk.fill()
     ballast = disk.place / "ballast"
     os.truncate(ballast, ballast.stat().st_size - (3 << 20))
