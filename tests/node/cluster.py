@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -28,13 +29,22 @@ WAIT_S = 60.0
 """How long anything is waited for on a slow machine; nothing should take as long."""
 
 
+_RANDOM = random.SystemRandom()
+
+
 def free_ports(count: int) -> list[int]:
-    """Different ports that nobody listened on a moment ago."""
+    """Different ports that nobody listened on a moment ago, and that the kernel gives to no outgoing connection before they are used."""
+    ports: list[int] = []
     with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for s in sockets:
-            s.bind(("127.0.0.1", 0))
-        return [s.getsockname()[1] for s in sockets]
+        while len(ports) < count:
+            port = _RANDOM.randrange(10_000, 32_000)
+            held = stack.enter_context(socket.socket())
+            try:
+                held.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            ports.append(port)
+    return ports
 
 
 def wait_for(what: str, condition: Callable[[], Any], timeout_s: float = WAIT_S) -> Any:
