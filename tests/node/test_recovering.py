@@ -80,9 +80,12 @@ def test_the_best_of_those_that_are_left_is_kept_and_no_other(tmp_path: Path) ->
         with cluster.client("n1") as client:
             client.add_user(USER, "secret-password")
             uids = [client.save(USER, "INBOX", BODY).result.saved[0].uid for _ in range(3)]  # type: ignore[union-attr]
+        wait_for("n1 to have it all", lambda: _lag_of_n1(cluster) == 0)
         for name in ("n2", "n3", "n4"):
             cluster.kill(name)
             shutil.rmtree(cluster.folders[name] / "data")
+        # As long as it believes to lead, it would give n5 what that lacks.
+        wait_for("n1 to lead no more", lambda: _of_n1(cluster)["role"] != "master")
         cluster.start("n5")
         wait_for("n5 to answer", lambda: _left(cluster) == {1, 5})
 
@@ -101,6 +104,17 @@ def test_the_best_of_those_that_are_left_is_kept_and_no_other(tmp_path: Path) ->
         with cluster.client("n5") as client:
             assert [m.uid for m in client.messages(USER, "INBOX", UidSet.parse("1:*"))] == uids
         wait_for("n5 to have a new replica", lambda: "n5" in _voters(cluster))
+
+
+def _of_n1(cluster: Cluster) -> Any:
+    with cluster.client("n1") as client:
+        return client.admin("status-here")["shards"]["1"]
+
+
+def _lag_of_n1(cluster: Cluster) -> int | None:
+    status = cluster.status("n1")
+    rows = [] if status is None else status["shards"][1]["replicas"]
+    return next((row.get("lag") for row in rows if row["node"] == "n1"), None)
 
 
 def _left(cluster: Cluster) -> set[int]:
