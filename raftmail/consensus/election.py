@@ -109,7 +109,7 @@ class Elections:
         if self._leader_of_term[0] == term and self._leader_of_term[1] != sender:
             return self._leader_of_term[1]
         self._leader_of_term = (term, sender)
-        self._leader_heard = now
+        self._leader_heard = max(self._leader_heard, now)
         return sender
 
     def begin_term(self) -> bool:

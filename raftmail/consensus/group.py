@@ -365,11 +365,11 @@ class Group(GroupView):
         return max(connected, key=self.engine.match_index, default=None)
 
     def retry_parked(self, now: float) -> None:
-        """Blobs came in: look again at the appends that waited for them."""
+        """Blobs came in: look again at the appends that waited for them. The leader was heard from when they came, and not now."""
         clock.now = now
-        for message, size in self._following.parked.take_all():
+        for came, message, size in self._following.parked.take_all():
             if message.term == self.term:
-                self._handle(now, message, size)
+                self._handle(came, message, size)
 
     def forget_from(self, index: int) -> None:
         """Before the first message: drop the log from `index` on. Only what was never acknowledged may be dropped: ValueError for what is

@@ -27,11 +27,11 @@ class Parking:
         self.held_bytes += size
         return True
 
-    def take_all(self) -> list[tuple[Message, int]]:
-        """Everything, to be looked at again."""
+    def take_all(self) -> list[tuple[float, Message, int]]:
+        """Everything, with when it came, to be looked at again."""
         held, self._held = self._held, deque()
         self.held_bytes = 0
-        return [(message, size) for _, message, size in held]
+        return list(held)
 
     def expire(self, before: float) -> None:
         """Drop everything when the oldest came before this time: the blobs do not come, the leader has to begin again."""

@@ -299,3 +299,19 @@ def test_one_replica_alone_elects_itself() -> None:
 @pytest.mark.parametrize("claim", claims_of(__name__), ids=lambda claim: claim.fault)
 def test_a_removed_guard_is_noticed(claim: Claim) -> None:
     assert finds(claim, FAULTS[claim.fault]), FAULTS[claim.fault].does
+
+
+def test_an_append_that_waits_for_blobs_is_no_sign_of_life_when_it_is_looked_at_again() -> None:
+    """Else a follower that looks at it again and again votes for nobody, for a leader that is long gone."""
+    c = Cluster()
+    c.elect(1)
+    c.settle()
+    c[2].machine.missing.add(b"its blob never comes")
+    c.propose(1, b"its blob never comes")
+    c.deliver(1, 2)
+    group = c.group(2)
+    assert group.has_parked and group.elections.is_sticky(c.now)
+    c.now += c.timing.election_min_s + 0.01
+    group.retry_parked(c.now)
+    assert group.has_parked
+    assert not group.elections.is_sticky(c.now)
