@@ -310,8 +310,7 @@ class Engine(SyncObj):
     def step_down(self, term: int) -> None:
         """Adopt a higher term that was seen in any message (Raft paper, section 5.1)."""
         self._SyncObj__setCurrentTerm(term, None)
-        self._SyncObj__raftLeader = None
-        self._SyncObj__setState(FOLLOWER)
+        self.resign()
 
     def resign(self) -> None:
         """Of a leader: follow whoever is elected next."""

@@ -417,9 +417,8 @@ class Group(GroupView):
             self.engine.stand_down()
             self.journal.reset(index, term)
             if term > self.term:
-                self.engine.step_down(
-                    term
-                )  # who led in the term that this replica knew leads no more
+                # Who led in the term that this replica knew leads no more.
+                self.engine.step_down(term)
         self.engine.set_applied(index)
         self.resync_wanted = None
         self._following.parked.clear()

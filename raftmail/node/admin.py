@@ -306,7 +306,7 @@ def _state(replica: Replica) -> str:
         return "resyncing"
     if replica.recovery.damaged:
         return "damaged"
-    if not replica.recovery.desk.whole:
+    if replica.bodies.withheld or not replica.recovery.desk.whole:
         return "lacks bodies"
     return "disk full" if replica.disk_full else "ok"
 

@@ -302,8 +302,12 @@ class Bodies:
                 del self._asked[digest]
                 if len(self._late) < LATE_MAX:
                     self._late.add(digest)
-                if digest in self.missing:
+                if self._is_waited_for(digest):
                     self.want(digest)
+
+    def _is_waited_for(self, digest: bytes) -> bool:
+        """Whether entries wait for a body, to be taken or to count again."""
+        return digest in self.missing or any(digest in named for _, named in self.withheld.values())
 
     def wants(self, now: float, leader: str | None, linked: Sequence[str]) -> list[Frame]:
         """Frames that ask for bodies: the leader, if there is a link to it; all, for those that did not come."""
@@ -382,7 +386,7 @@ class Bodies:
         index = int.from_bytes(payload[:_INDEX_BYTES], "big")
         for at in range(_INDEX_BYTES, len(payload), DIGEST_BYTES):
             digest = payload[at : at + DIGEST_BYTES]
-            if digest in self.missing:
+            if self._is_waited_for(digest):
                 self._gone[digest] = index
                 self.missing.discard(digest)
                 self._asked.pop(digest, None)

@@ -354,10 +354,11 @@ class Replica(ReplicaView):
                     holding.withhold_lost(self.group, self.bodies)
                     self._check_role()
             elif kind == FrameKind.GONE:
-                if self.bodies.note_gone(payload):
-                    # A restart must not take the entries that are acknowledged now for such as lost their bodies.
+                complete = self.bodies.note_gone(payload)
+                if complete or self.bodies.withheld:  # a restart must not forget it
                     self.blobs.place_pending()
                     self.machine.commit()
+                if complete:
                     self.group.retry_parked(now)
             else:
                 raise BadMessage(f"a frame of unknown kind {kind}")

@@ -265,6 +265,41 @@ def test_a_committed_entry_is_not_cut_off_for_a_body_that_rotted_before_its_plac
     assert replica.recovery.desk.lost() == [body_hash(TEXTS[-3])]  # there is nobody to ask
 
 
+def withholding(text: str) -> Machinery:
+    """One of three replicas, which lost its index and the body of its last entry, and asked for it when nobody was there."""
+    machinery = follower_with_an_entry(text)
+    machinery.rot(text)
+    machinery.open(index_lost=True, members=3)
+    for _ in range(100):
+        machinery.turn()
+    machinery.replica.connected(machinery.now, "n2")
+    return machinery
+
+
+def test_a_body_for_which_an_entry_is_withheld_is_asked_for_until_it_comes() -> None:
+    text = "a text that nobody could give at first"
+    machinery = withholding(text)
+    replica = machinery.replica
+    asked = []
+    for _ in range(60):
+        machinery.now += 0.1
+        replica.tick(machinery.now)
+        replica.step(machinery.now)
+        asked += [f for f in replica.take_frames() if f[1] == FrameKind.WANT]
+    assert asked and all(body_hash(text) in parts[0] for _, _, parts in asked)
+
+
+def test_an_entry_is_withheld_no_more_when_no_message_has_its_body_any_more() -> None:
+    text = "a text that is expunged later"
+    machinery = withholding(text)
+    replica = machinery.replica
+    last = replica.group.last_index
+    assert replica.group.engine.held_index() == last - 1
+    replica.receive(machinery.now, "n2", FrameKind.GONE, (99).to_bytes(8, "big") + body_hash(text))
+    machinery.turn()
+    assert replica.group.engine.held_index() == last
+
+
 def test_an_entry_is_withheld_no_more_when_it_was_cut_off() -> None:
     text = "a text that a loss of power takes"
     machinery = follower_with_an_entry(text)
