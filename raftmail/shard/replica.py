@@ -355,9 +355,8 @@ class Replica(ReplicaView):
                     self._check_role()
             elif kind == FrameKind.GONE:
                 complete = self.bodies.note_gone(payload)
-                if complete or self.bodies.withheld:  # a restart must not forget it
-                    self.blobs.place_pending()
-                    self.machine.commit()
+                self.blobs.place_pending()
+                self.machine.commit()  # a restart must not forget it
                 if complete:
                     self.group.retry_parked(now)
             else:
@@ -393,6 +392,7 @@ class Replica(ReplicaView):
     def connected(self, now: float, node: str) -> None:
         """There is a link to a node, in the membership or not: it may come to be. A replica that starts is told of all that are up."""
         self._now = now
+        self.recovery.desk.disconnected(now, node)  # an older link may have gone without a word
         self.group.connected(now, node)
 
     def disconnected(self, now: float, node: str) -> None:

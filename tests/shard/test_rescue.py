@@ -359,6 +359,20 @@ def test_what_a_source_must_have_at_least_outlives_a_restart_in_the_middle_of_th
     assert hellos[0].records and hellos[0].applied_index >= first
 
 
+def test_a_new_link_ends_the_resync_over_an_older_one_of_whose_end_nothing_was_heard() -> None:
+    machinery = Machinery()
+    machinery.save(TEXTS)
+    machinery.trim()
+    machinery.close()
+    replica = machinery.open(index_lost=True, members=3)
+    replica.connected(machinery.now, "n2")
+    sink = replica.recovery.desk.sink
+    while not sink.active:
+        machinery.turn()
+    replica.connected(machinery.now, "n2")
+    assert not sink.active, "its request may have been lost with that link"
+
+
 def test_an_index_that_was_put_back_from_an_old_copy_takes_no_part_either() -> None:
     machinery = Machinery()
     machinery.save(TEXTS[:2])
