@@ -169,7 +169,7 @@ class Workload:
 
 
 class Crowd:
-    """Clients that ask a node to save something, once, and note the answer if one comes."""
+    """Clients that ask a node to save something, once, and believe the answer if one comes."""
 
     def __init__(
         self, world: World, history: History, knowledge: Knowledge, habits: Habits
@@ -191,6 +191,8 @@ class Crowd:
     def _hear(self, operation: Operation, answer: r.Executed | Failure) -> None:
         if isinstance(answer, r.Executed):
             self.history.answer(operation, answer.result, self.world.now, answer.index)
+        elif not answer.unknown:
+            self.history.nothing(operation, self.world.now)
 
 
 class Client:

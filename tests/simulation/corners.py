@@ -1,23 +1,23 @@
 """Faults that wait for their moment, or lead up to one.
 
 What strikes at random times seldom hits what lasts for milliseconds: the time between the end of a resync and the jump of the log, two
-changes of members that a parted master makes in a row, a body that the log needs while its segment is given back. Each fault of this
-module goes there. Some are traps (`node.Trap`), others little plays: one thing is done, then, once something has come of it,
-the next; what does not come in time is left, and all ends with the faults.
+changes of members that a parted master makes in a row (`odds`), a body that the log needs while its segment is given back. Each fault of
+these modules goes there. Some are traps (`node.Trap`), others little plays (`plays`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 
+from raftmail.mail.queries import ListMailboxes
 from raftmail.resync.sink import Phase
 from raftmail.storage.disk import DiskFull
-from tests.simulation.faults import Injector
-from tests.simulation.node import TURN_S, SimNode, Trap
-
-LOOK_S = 0.01
-"""How often it is looked whether what a play waits for has come."""
+from tests.simulation.clients import USER
+from tests.simulation.disk import PLENTY_BYTES
+from tests.simulation.node import SimNode, Trap
+from tests.simulation.odds import MembersAtOdds
+from tests.simulation.plays import fetches_bodies, is_left_behind
 
 TRAPS_MAX = 4
 CROWD = (8, 24)
@@ -40,86 +40,14 @@ def _is_to_jump(node: SimNode) -> bool:
     return node.replica.recovery.desk.has_finished
 
 
-def _fetches_bodies(node: SimNode) -> bool:
-    sink = node.replica.recovery.desk.sink
-    return sink.phase == Phase.BODIES and sink.missing.total()[0] > 0
-
-
-_MOMENTS = (_is_half, _is_half, _is_proving, _is_to_jump, _is_to_jump, _fetches_bodies)
+_MOMENTS = (_is_half, _is_half, _is_proving, _is_to_jump, _is_to_jump, fetches_bodies)
 """Of a resync, at its sink: records are half exchanged, are compared for the last time, are whole while the log has not jumped yet."""
 
 
-class Corners(Injector):
-    """The injector, with these faults as well."""
+class Corners(MembersAtOdds):
+    """The injector, with all of these faults."""
 
     crowd: Crowd
-
-    # -- plays
-
-    def _once(
-        self,
-        is_so: Callable[[], bool],
-        then: Callable[[], None],
-        within_s: float,
-        otherwise: Callable[[], None] = lambda: None,
-    ) -> None:
-        """Do something as soon as it is so; or something else when it has not become so."""
-        end = self.world.now + within_s
-
-        def look() -> None:
-            if not self.active:
-                return
-            if is_so():
-                then()
-            elif self.world.now < end:
-                self.world.after(LOOK_S, look)
-            else:
-                otherwise()
-
-        look()
-
-    def _again(self, act: Callable[[], None], every_s: float, for_s: float) -> None:
-        """Do something again and again."""
-        end = self.world.now + for_s
-
-        def once_more() -> None:
-            if self.active and self.world.now < end:
-                act()
-                self.world.after(every_s, once_more)
-
-        once_more()
-
-    def _part(self, some: Sequence[SimNode], others: Sequence[SimNode]) -> Callable[[], None]:
-        """Hold back everything between two sides. Returns what heals it."""
-        pairs = [(a.name, b.name) for a in some for b in others if a is not b]
-        pairs += [(b, a) for a, b in pairs]
-        sides = [[n.name for n in side] for side in (some, others)]
-        self.world.log(f"fault: {sides[0]} and {sides[1]} are parted")
-        for source, target in pairs:
-            self.network.block(source, target)
-
-        def heal() -> None:
-            if self.active:
-                for source, target in pairs:
-                    self.network.unblock(source, target)
-
-        return heal
-
-    def _others(self, *some: SimNode) -> list[SimNode]:
-        return [node for node in self.nodes if node not in some]
-
-    def _followers(self, leader: SimNode) -> list[SimNode]:
-        """Voters that run, in any order."""
-        found = [n for n in self._others(leader) if n.running and n.number in leader.group.voters]
-        self.rng.shuffle(found)
-        return found
-
-    def _die(self, node: SimNode) -> None:
-        if node.running:
-            if self.rng.random() < 0.5:
-                node.kill()
-            else:
-                node.power_off()
 
     # -- resyncs
 
@@ -206,7 +134,7 @@ class Corners(Injector):
                 half.traps.append(stall)
                 self._dies_and_compares(half)
 
-        self._once(lambda: _is_left_behind(behind, leader), go_on, 6.0)
+        self._once(lambda: is_left_behind(behind, leader), go_on, 6.0)
         self.world.after(12.0, come_back)
 
     # -- masters that are alone
@@ -219,9 +147,14 @@ class Corners(Injector):
             return
         heal = self._part([leader], self._others(leader))
         self.crowd(leader, self.rng.randint(*CROWD))
+        went_on = self._others_went_on(leader)
+        self._once(went_on, heal, 8.0, heal)
+
+    def _others_went_on(self, leader: SimNode) -> Callable[[], bool]:
+        """Whether another leads and commits, and where logs are trimmed at once, has trimmed its own beyond what this one had committed."""
         committed = leader.group.commit_index
 
-        def others_went_on() -> bool:
+        def look() -> bool:
             other = self.operator.leader()
             if not leader.running or other is None or other is leader:
                 return False
@@ -229,7 +162,7 @@ class Corners(Injector):
                 return other.group.commit_index > committed
             return other.group.journal.begins_at > committed
 
-        self._once(others_went_on, heal, 8.0, heal)
+        return look
 
     def _hiccup(self) -> None:
         """The master reaches nobody for less time than others take to stand for election: what it writes meanwhile is committed later."""
@@ -239,106 +172,49 @@ class Corners(Injector):
             self.crowd(leader, self.rng.randint(0, 8))
             self.world.after(self.rng.uniform(0.2, 0.7), heal)
 
-    # -- members
+    def _deaf_master(self) -> None:
+        """The master hears nobody until it makes way, while the others go on hearing it: what it has in flight is committed without it."""
+        leader = self.operator.leader()
+        if leader is None:
+            return
+        self.world.log(f"fault: {leader.name}, which leads, is deaf")
+        others = self._others(leader)
+        for node in others:
+            self.network.block(node.name, leader.name)
+        self.crowd(leader, self.rng.randint(1, 8))
+        heal = partial(self._heal, [leader], others)
+        self._once(lambda: not (leader.running and leader.group.is_leader), heal, 8.0, heal)
 
-    def _members_at_odds(self) -> None:
-        """A master makes changes of the members, as many as it will take, while it is parted from most of the other voters."""
-        for node in self.operator.spare():
-            leader = self.operator.leader()
-            if leader is not None:
-                self.operator._add(leader, node)
+    def _stuffed_master(self) -> None:
+        """The master goes on alone until its disk is full, and comes back so: it cannot put what the others have in place of its own."""
+        leader = self.operator.leader()
+        if leader is None or leader.disk.capacity_bytes != PLENTY_BYTES:
+            return
+        disk = leader.disk
+        self.world.log(f"fault: the disk of {leader.name} is going to be full")
+        disk.capacity_bytes = disk.used_bytes() + self.rng.randint(0, 4_000)
+        heal = self._part([leader], self._others(leader))
+        self.crowd(leader, CROWD[1])
 
-        def learners() -> list[SimNode]:
-            leader = self.operator.leader()
-            if leader is None:
-                return []
-            holders = map(self.operator.holder, leader.group.membership.learners)
-            return [n for n in holders if n is not None and n.running and n.replica.is_whole]
+        def come_back() -> None:
+            heal()
+            self._for(0.5, 2.0, partial(setattr, disk, "capacity_bytes", PLENTY_BYTES))
+
+        self._once(self._others_went_on(leader), come_back, 8.0, come_back)
+
+    def _master_among_learners(self) -> None:
+        """The master keeps the learners and reaches no other voter; they elect another, while it is still asked for what it has."""
+        self._fill_up()
 
         def part() -> None:
             leader = self.operator.leader()
-            if leader is None:
-                return
-            self.world.reached["changes of members by parted masters"] += 1
-            friends = learners() if self.rng.random() < 0.7 else []
-            side = [leader, *friends]
-            self.world.after(self.rng.uniform(1.5, 5.0), self._part(side, self._others(*side)))
-            self._again(partial(self._change_by, leader), 0.1, 1.5)
+            learners = self._learners()
+            if leader is not None:
+                self.world.reached["masters among learners"] += bool(learners)
+                side = [leader, *learners]
+                self._for(2.0, 5.0, self._part(side, self._others(*side)))
 
-        self._once(lambda: len(learners()) > 1, part, 6.0, part)
-
-    def _change_by(self, leader: SimNode) -> None:
-        if not leader.running or not leader.group.is_leader:
-            return
-        now = leader.group.membership
-        if now.learners:
-            self.operator._promote(leader, min(now.learners))
-        else:
-            voters = [i for i in now.voters if i != leader.number]
-            if len(voters) > self.operator.voters_wanted - 2 and len(voters) > 1:
-                self.operator._remove(leader, self.rng.choice(voters))
-
-    def _eager_operator(self) -> None:
-        """A machine joins while a voter is left behind, and is promoted as soon as it can be; bodies come to it slowly."""
-        leader = self.operator.leader()
-        spare = self.operator.spare()
-        followers = self._followers(leader) if leader else []
-        if leader is None or not spare or not followers:
-            return
-        behind, new = followers[0], self.rng.choice(spare)
-        come_back = self._part([behind], self._others(behind))
-
-        def join() -> None:
-            master = self.operator.leader()
-            if master is not None and not new.number:
-                self.operator._add(master, new)
-                new.traps.append(self._slow_to_fetch)
-                self._again(self._promote_any, LOOK_S, 4.0)
-
-        self._once(lambda: _is_left_behind(behind, leader), join, 6.0)
-        self.world.after(self.rng.uniform(8.0, 12.0), come_back)
-
-    def _slow_to_fetch(self, node: SimNode) -> bool:
-        """A trap: records are whole, and bodies lack."""
-        if not _fetches_bodies(node):
-            return False
-        self.world.reached["resyncs whose bodies are slow"] += 1
-        node.turn_s = 0.05
-        self._for(0.5, 3.0, partial(setattr, node, "turn_s", TURN_S))
-        return True
-
-    def _promote_any(self) -> None:
-        leader = self.operator.leader()
-        if leader is not None and leader.group.membership.learners:
-            self.operator._promote(leader, max(leader.group.membership.learners))
-
-    def _needed_voter(self) -> None:
-        """A voter comes back from where the log left it behind when another's disk is lost, which is taken out as soon as it can be."""
-        leader = self.operator.leader()
-        followers = self._followers(leader) if leader else []
-        if leader is None or len(followers) < 2:
-            return
-        lost, behind = followers[:2]
-        come_back = self._part([behind], self._others(behind))
-        number = lost.number
-
-        def lose() -> None:
-            if lost.running and lost.number == number and self.operator.may_lose(lost):
-                self.world.log(f"fault: {lost.name} loses its disk, and replica {number}")
-                self.world.reached["disks lost"] += 1
-                self.operator.judge.disk_lost(lost)
-                lost.lose_disk()
-                behind.traps.append(self._slow_to_fetch)
-                come_back()
-                self._again(remove, LOOK_S, 5.0)
-
-        def remove() -> None:
-            master = self.operator.leader()
-            if master is not None and number in master.group.membership.voters:
-                self.operator._remove(master, number)
-
-        self._once(lambda: _is_left_behind(behind, leader), lose, 6.0)
-        self.world.after(12.0, come_back)
+        self._once(lambda: bool(self._learners()), part, 6.0)
 
     # -- disks
 
@@ -349,9 +225,22 @@ class Corners(Injector):
             self.world.log(f"fault: {node.name} has no space for what it applies")
             node.fail_apply = DiskFull("no space for a row of the simulated index, in an apply")
 
+    def _full_in_read(self) -> None:
+        """There is no space for what the index holds back, when a read has it written."""
+        node = self._node()
 
-def _is_left_behind(node: SimNode, leader: SimNode) -> bool:
-    """Whether the leader's log does not reach back to what a node has."""
-    if not (node.running and leader.running):
-        return False
-    return leader.group.journal.begins_at > node.group.last_index
+        def read() -> None:
+            if node.running and not node.paused and node.index.messages.unsettled:
+                self.world.log(f"fault: {node.name} has no space for what a read has it write")
+                node.engine.fail_put = DiskFull("no space for a row of the simulated index")
+                node.read(0, ListMailboxes(USER), lambda _: None)
+                self.world.reached["reads that found no space"] += node.engine.fail_put is None
+                node.engine.fail_put = None
+
+        def holds_back(node: SimNode) -> bool:
+            if node.index.messages.unsettled:
+                self.world.after(0.0, read)
+            return bool(node.index.messages.unsettled)
+
+        if len(node.traps) < TRAPS_MAX:
+            node.traps.append(holds_back)

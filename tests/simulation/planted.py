@@ -30,6 +30,7 @@ from raftmail.storage.reclaim import Reclaimer
 from tests.consensus.planted import FAULTS as GUARDS
 from tests.consensus.planting import Edit, Fault, planted
 from tests.simulation import node as simulated
+from tests.simulation.kv import MemoryEngine
 from tests.simulation.node import SimNode
 from tests.simulation.run import simulate
 
@@ -60,7 +61,6 @@ FROM_CONSENSUS = (
     "restart-forgets-membership",
     "jump-keeps-membership",
     "learners-counted",
-    "learner-votes-count",
     "learner-confirms-reads",
     "change-while-pending",
     "change-before-own-entry",
@@ -222,8 +222,10 @@ FAULTS: dict[str, Fault] = {
         (Group, "_has_synced", "and self.journal.term_of(index) == term", ""),
     ),
     "index-goes-on": _fault(
-        "a transaction of the index that lost a change goes on",
+        "a transaction of the index that lost a change goes on, and LMDB lets it",
         (Index, "failed", "return self._failed or self.engine.broken", "return self._failed"),
+        (MemoryEngine, "note", "if self.broken:", "if False:"),
+        (MemoryEngine, "commit", "if self.broken:", "if False:"),
     ),
     "membership-not-kept": _fault(
         "the index does not keep the membership",

@@ -37,7 +37,16 @@ CALM_S_MAX = 30.0
 STEP_S = 0.5
 SPARES = 2
 """Machines without a replica in the beginning, where members change."""
-MEMBERS_CHANGE = frozenset(("members", "members_at_odds", "eager_operator"))
+MEMBERS_CHANGE = frozenset(
+    (
+        "members",
+        "members_at_odds",
+        "eager_operator",
+        "crossed_changes",
+        "master_among_learners",
+        "lost_voter",
+    )
+)
 """Faults with which they do."""
 LMDB_EVERY = 8
 """One seed in so many has LMDB itself for its indices, and not LMDB's twin."""

@@ -50,7 +50,7 @@ AMONG_OTHERS = (
     "lose_disk",
 )
 
-SPECIAL_SHARE = 0.6
+SPECIAL_SHARE = 0.6 * 21 / 17
 """Of the seeds are about one thing."""
 
 PLAIN_CALLS = {
@@ -270,7 +270,7 @@ def _dead_bodies(rng: random.Random, base: Conditions) -> Conditions:
 
 def _lost_answers(rng: random.Random, base: Conditions) -> Conditions:
     """Answers that get lost, while masters restart with an index that has everything."""
-    faults = {"kill_leader": 2.0, "transfer": 1.0, "power_everywhere": 1.0}
+    faults = {"kill_leader": 2.0, "transfer": 1.0, "power_everywhere": 1.0, "deaf_master": 1.0}
     return replace(
         base,
         faults=faults,
@@ -345,7 +345,14 @@ def _long_tails(rng: random.Random, base: Conditions) -> Conditions:
     quick = rng.random() < 0.5
     return replace(
         base,
-        faults={"lonely_master": 4.0, "reset": 1.0, "kill": 0.5, "transfer": 0.5},
+        faults={
+            "lonely_master": 4.0,
+            "stuffed_master": 2.0,
+            "deaf_master": 1.0,
+            "reset": 1.0,
+            "kill": 0.5,
+            "transfer": 0.5,
+        },
         pace_s=rng.choice((1.0, 2.5)),
         limits=replace(
             base.limits,
@@ -426,8 +433,14 @@ def _power(rng: random.Random, base: Conditions) -> Conditions:
 
 
 def _full_disks(rng: random.Random, base: Conditions) -> Conditions:
-    """Disks that fill up in the middle of an apply, or else."""
-    faults = {"full_in_apply": 3.0, "full_disk": 1.0, "kill": 0.3, "transfer": 0.3}
+    """Disks that fill up in the middle of an apply, or of a read, or else."""
+    faults = {
+        "full_in_apply": 3.0,
+        "full_in_read": 2.0,
+        "full_disk": 1.0,
+        "kill": 0.3,
+        "transfer": 0.3,
+    }
     return replace(base, faults=faults, pace_s=rng.choice((0.5, 2.0)))
 
 
@@ -441,6 +454,46 @@ def _moving_names(rng: random.Random, base: Conditions) -> Conditions:
         faults=faults,
         pace_s=rng.choice((1.0, 3.0)),
         habits=replace(base.habits, calls=calls, think_s=rng.choice((0.1, 0.4))),
+    )
+
+
+def _stale_reads(rng: random.Random, base: Conditions) -> Conditions:
+    """Masters that are parted and asked all the same, alone or with learners that believe in them, while others lead and write."""
+    calls = {**PLAIN_CALLS, "fetch": 0.6, "mailbox": 0.2}
+    return replace(
+        base,
+        faults={"master_among_learners": 2.0, "isolate_leader": 2.0, "reset": 0.3},
+        pace_s=rng.choice((1.0, 3.0)),
+        timing=replace(base.timing, fallback_s=6.0),
+        habits=replace(base.habits, think_s=0.1, loss=0.0, calls=calls),
+    )
+
+
+def _crossed_changes(rng: random.Random, base: Conditions) -> Conditions:
+    """Changes of members by one master after the other, of which none could know the others'."""
+    return replace(
+        base,
+        faults={"crossed_changes": 4.0, "kill": 0.1},
+        pace_s=1.0,
+        habits=replace(base.habits, think_s=rng.choice((0.1, 0.4))),
+    )
+
+
+def _lost_voters(rng: random.Random, base: Conditions) -> Conditions:
+    """Voters whose disks are lost while others are behind a log that is trimmed at once, and are brought back slowly."""
+    limits = replace(
+        base.limits,
+        log=LogLimits(bytes_max=1),
+        index_commit_s=0.05,
+        resync=replace(base.limits.resync, body_request_bytes=1 << 10, requests_max=1),
+    )
+    return replace(
+        base,
+        faults={"lost_voter": 4.0, "kill": 0.1},
+        pace_s=1.0,
+        limits=limits,
+        journal=replace(base.journal, segment_bytes_max=1 << 10),
+        habits=replace(base.habits, think_s=rng.choice((0.1, 0.4))),
     )
 
 
@@ -462,4 +515,8 @@ _SPECIAL = (
     _needed_bodies,
     _power,
     _full_disks,
+    _stale_reads,
+    _stale_reads,
+    _crossed_changes,
+    _lost_voters,
 )
