@@ -7,8 +7,7 @@ acknowledged. `judge` compares the append with the log and leaves the engine onl
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 
 class Log(Protocol):
@@ -28,8 +27,7 @@ class Diverged(Exception):
     a replica id used twice): the process must stop, and an operator must look."""
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(NamedTuple):
     """What to do with an append.
 
     `verified`: up to this index the log equals the leader's. `keep`: how many entries at the front of the append are

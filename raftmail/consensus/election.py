@@ -11,7 +11,7 @@ import random
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from raftmail.consensus.engine import CANDIDATE, LEADER, Engine
+from raftmail.consensus.engine import CANDIDATE, Engine
 from raftmail.consensus.members import Members
 from raftmail.consensus.messages import Kind, Message
 
@@ -89,14 +89,14 @@ class Elections:
     def is_sticky(self, now: float) -> bool:
         """Whether a leader is known to be alive: this replica, or one heard of within the shortest election timeout."""
         engine = self._engine
-        if engine.role() == LEADER:
+        if engine.leads:
             return True
         return engine.leader() is not None and now - self._leader_heard < engine.election_min_s
 
     def hears_leader(self, now: float) -> bool:
         """Whether this replica leads, or has heard from who does within the longest election timeout."""
         engine = self._engine
-        if engine.role() == LEADER:
+        if engine.leads:
             return True
         return engine.leader() is not None and now - self._leader_heard < engine.election_max_s
 
@@ -123,7 +123,7 @@ class Elections:
     def tick(self, now: float) -> None:
         """Ask whether this replica would be elected, when the election timeout has passed."""
         engine = self._engine
-        if engine.role() == LEADER or engine.election_deadline() >= now:
+        if engine.leads or engine.election_deadline() >= now:
             return
         members = self._members
         if not members.is_voter or self.removed:
@@ -167,7 +167,7 @@ class Elections:
 
     def prevote_granted(self, term: int, voter: int) -> bool:
         """Count an answer; True when a majority would vote for this replica."""
-        if self._engine.role() == LEADER or term != self._engine.term() + 1:
+        if self._engine.leads or term != self._engine.term() + 1:
             return False
         self._prevote.grant(term, voter)
         if not self._members.is_voter or not self._prevote.won(self._members):

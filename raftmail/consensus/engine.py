@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
 import pysyncobj.syncobj as stock
@@ -128,6 +128,13 @@ class Engine(SyncObj):
     Every method that enters the engine expects `clock.now` to be set.
     """
 
+    _SyncObj__raftState: int
+    _SyncObj__raftCurrentTerm: int
+    _SyncObj__raftCommitIndex: int
+    _SyncObj__raftLastApplied: int
+    leads = False
+    """Whether `role` is `LEADER`."""
+
     def __init__(
         self,
         owner: EngineOwner,
@@ -176,25 +183,25 @@ class Engine(SyncObj):
     # -- state, under names of the field -------------------------------------------------------------
 
     def role(self) -> int:
-        return int(self._SyncObj__raftState)
+        return self._SyncObj__raftState
 
     def term(self) -> int:
-        return int(self._SyncObj__raftCurrentTerm)
+        return self._SyncObj__raftCurrentTerm
 
     def leader(self) -> int | None:
         node = self._SyncObj__raftLeader
         return None if node is None else int(node.id)
 
     def commit_index(self) -> int:
-        return int(self._SyncObj__raftCommitIndex)
+        return self._SyncObj__raftCommitIndex
 
     def applied_index(self) -> int:
-        return int(self._SyncObj__raftLastApplied)
+        return self._SyncObj__raftLastApplied
 
     def set_applied(self, index: int) -> None:
         """Tell where the state machine stands; everything up to there is committed (D5: the journal's hint is not believed)."""
         self._SyncObj__raftLastApplied = index
-        if self.commit_index() < index:
+        if self._SyncObj__raftCommitIndex < index:
             self._SyncObj__raftCommitIndex = index
 
     def held_index(self) -> int:
@@ -206,13 +213,15 @@ class Engine(SyncObj):
         self._SyncObj__raftLastApplied = index
 
     def next_index(self, peer: int) -> int:
-        return int(self._SyncObj__raftNextIndex[self.nodes[peer]])
+        index: int = self._SyncObj__raftNextIndex[peer]  # a node is its id
+        return index
 
     def set_next_index(self, peer: int, index: int) -> None:
         self._SyncObj__raftNextIndex[self.nodes[peer]] = index
 
     def match_index(self, peer: int) -> int:
-        return int(self._SyncObj__raftMatchIndex.get(self.nodes[peer], 0))
+        index: int = self._SyncObj__raftMatchIndex.get(peer, 0)
+        return index
 
     def first_index_of_term(self) -> int:
         """Of a leader: the index of the no-op with which its term began."""
@@ -226,7 +235,7 @@ class Engine(SyncObj):
 
     def next_deadline(self) -> float:
         """When `tick` has something to do, unless something comes in before."""
-        if self.role() == LEADER:
+        if self.leads:
             return float(self._SyncObj__newAppendEntriesTime)
         return -_NEVER if self.transfer_pending() else self.election_deadline()
 
@@ -323,7 +332,7 @@ class Engine(SyncObj):
             self._SyncObj__setState(FOLLOWER)
 
     def tick(self) -> None:
-        self.count_only_synced = self.role() == LEADER
+        self.count_only_synced = self.leads
         deadline = self._SyncObj__raftElectionDeadline
         held_back = -_NEVER if self._standing else _NEVER
         self._SyncObj__raftElectionDeadline = held_back
@@ -343,6 +352,19 @@ class Engine(SyncObj):
         return term, index
 
     # -- overridden parts of the engine ---------------------------------------------------------------
+
+    def _SyncObj__setState(self, newState: int) -> None:
+        self._SyncObj__raftState = newState
+        self.leads = newState == LEADER
+
+    def _SyncObj__getEntries(
+        self, fromIDx: int, count: int | None = None, maxSizeBytes: int | None = None
+    ) -> Sequence[Entry]:
+        journal = self.journal
+        if fromIDx < journal.first_index:
+            return []
+        last = journal.last_index
+        return journal.entries(fromIDx, last if count is None else min(fromIDx + count - 1, last))
 
     def _SyncObj__generateRaftTimeout(self) -> float:
         spread = self.election_max_s - self.election_min_s

@@ -47,15 +47,9 @@ class _Follower:
     probing: bool = False
 
 
-def entries_of(
-    journal: Journal, first: int, last: int, bytes_max: int | None = None
-) -> Sequence[Entry]:
+def _for_message(journal: Journal, first: int, last: int, bytes_max: int) -> Sequence[Entry]:
     """(command, index, term) from `first` to `last`, or as many as have `bytes_max` together, but at least one."""
-    start = first - journal.first_index
-    stop = last + 1 - journal.first_index
-    if bytes_max is None:
-        return journal[start:stop]
-    part = journal[start : min(stop, start + m.ENTRIES_PER_MESSAGE_MAX)]
+    part = journal.entries(first, min(last, first + m.ENTRIES_PER_MESSAGE_MAX - 1))
     size = 0
     for count, entry in enumerate(part, 1):
         size += len(entry[0])
@@ -179,8 +173,10 @@ class Followers:
     def replicate(self, now: float, round: int, *, heartbeat: bool) -> None:
         """Send every follower what it may have now; with `heartbeat`, an empty append where there is nothing."""
         if self._term_is_durable():
-            for peer in self._all:
-                self._replicate_to(peer, now, round, heartbeat=heartbeat)
+            last = self._journal.last_index
+            for peer, follower in self._all.items():
+                if follower.connected and (heartbeat or self._engine.next_index(peer) <= last):
+                    self._replicate_to(peer, now, round, heartbeat=heartbeat)
 
     def replicate_to(self, peer: int, now: float, round: int) -> None:
         """`replicate` to one, and an empty append at least."""
@@ -190,8 +186,9 @@ class Followers:
     def _term_is_durable(self) -> bool:
         """Whether the leader's own vote in its term is on its disk: nothing leaves before (G8). Others' votes prove it; but one that is the
         only voter needs none, and after a loss of power might lead the same term again, with other entries than its learners have."""
-        if self._durable_term != self._engine.term():
-            self._durable_term = self._journal.synced_hard_state[0]
+        if self._durable_term == self._engine.term():
+            return True
+        self._durable_term = self._journal.synced_hard_state[0]
         return self._durable_term == self._engine.term()
 
     def _replicate_to(self, peer: int, now: float, round: int, *, heartbeat: bool) -> None:
@@ -216,7 +213,7 @@ class Followers:
                 break
             if follower.probing and (sent or follower.sent_bytes):
                 break
-            entries = entries_of(journal, start, last, flow.message_bytes_max)
+            entries = _for_message(journal, start, last, flow.message_bytes_max)
             self._append(peer, round, start - 1, entries)
             follower.sent_bytes += sum(len(e[0]) for e in entries)
             engine.set_next_index(peer, entries[-1][1] + 1)

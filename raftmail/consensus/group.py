@@ -305,7 +305,7 @@ class Group(GroupView):
     def replicate(self, now: float) -> None:
         """Send what was proposed to the followers; their disks then work in parallel with the own (G8)."""
         clock.now = now
-        if self.engine.role() == LEADER:
+        if self.engine.leads:
             self._replicate_all(heartbeat=False)
 
     def advance(self, now: float) -> None:
@@ -313,7 +313,7 @@ class Group(GroupView):
         clock.now = now
         if self.may_commit():
             self.engine.tick()
-        if self.engine.role() == LEADER:
+        if self.engine.leads:
             self._replicate_all(heartbeat=False)
         self._after_step()
 
@@ -322,12 +322,18 @@ class Group(GroupView):
         engine = self.engine
         synced = self.journal.synced_index
         commit = engine.commit_index()
-        if engine.applied_index() < min(commit, synced):
+        if engine.applied_index() < (commit if commit < synced else synced):
             return True
-        held = engine.held_index()
-        if engine.role() != LEADER or commit >= held:
+        if not engine.leads or commit >= synced:
             return False
-        return self.followers.majority_index(held) > commit
+        held = engine.held_index()
+        return commit < held and self.followers.majority_index(held) > commit
+
+    @property
+    def has_to_do(self) -> bool:
+        """Whether messages wait to leave, or for a sync, or the journal for one; or `advance` would commit or apply anything."""
+        out = self._out
+        return bool(out.ready or out.held) or self.journal.dirty or self.may_commit()
 
     def next_deadline(self) -> float:
         """When to `tick` again at the latest, if nothing comes in before and nothing waits; -1e18: as soon as can be."""
@@ -523,7 +529,7 @@ class Group(GroupView):
     # -- leading -----------------------------------------------------------------------------------
 
     def _on_ack(self, message: Message) -> None:
-        if self.engine.role() != LEADER:
+        if not self.engine.leads:
             return
         wanted, success = message.fields
         if wanted > self.journal.last_index + 1:
@@ -569,7 +575,7 @@ class Group(GroupView):
             self._start_round()
 
     def _after_step(self) -> None:
-        if self.engine.role() != LEADER:
+        if not self.engine.leads:
             if self._reads.open or self._reads.waiting:
                 self._reads.fail_all()
             return

@@ -107,8 +107,6 @@ class Journal(Mending):
         self._terms = log.terms
         self._cache = Cache(first=log.last_index + 1)
         self._hidden: Hidden | None = None
-        self._head: Entry | None = None
-        self._last: Entry | None = None
         self._next_index = log.last_index + 1
         self._flushed_index = log.last_index
 
@@ -185,7 +183,8 @@ class Journal(Mending):
     @property
     def synced_index(self) -> int:
         """Entries up to here are on stable storage."""
-        return min(self._synced_index, self._next_index - 1)
+        synced, last = self._synced_index, self._next_index - 1
+        return synced if synced < last else last
 
     @property
     def synced_hard_state(self) -> tuple[int, Vote]:
@@ -200,7 +199,7 @@ class Journal(Mending):
     @property
     def dirty(self) -> bool:
         """True when something waits for a sync that has not begun."""
-        return self._dirty or self._files.removals_wait or self._hidden is not None
+        return self._dirty or self._hidden is not None or self._files.removals_wait
 
     @property
     def total_bytes(self) -> int:
@@ -233,6 +232,17 @@ class Journal(Mending):
         term = self._terms[at]
         return self._files.read(self._places[at], self._lengths[at], index, term), index, term
 
+    def entries(self, first: int, last: int) -> Sequence[Entry]:
+        """The entries from `first`, or where the log begins, to `last`, which is in it. Raises as `entry`."""
+        cache = self._cache
+        at = first - cache.first
+        if at >= 0:
+            return cache.entries[at : max(at, last + 1 - cache.first)]
+        indices = range(max(first, self.first_index), last + 1)
+        if len(indices) <= _LIST_SLICE_MAX:
+            return [self.entry(i) for i in indices]
+        return View(self.entry, indices)
+
     # ------------------------------------------------------------------ as the engine sees it
 
     def __len__(self) -> int:
@@ -244,26 +254,13 @@ class Journal(Mending):
     def __getitem__(self, item: slice) -> Sequence[Entry]: ...
     def __getitem__(self, item: int | slice) -> Entry | Sequence[Entry]:
         if item.__class__ is int:
-            if item == -1:
-                if self._last is None:
-                    self._last = self.entry(self._index_at(-1))
-                return self._last
-            if item == 0:
-                if self._head is None:
-                    self._head = self.entry(self._index_at(0))
-                return self._head
             return self.entry(self._index_at(item))
         assert isinstance(item, slice)
         start, stop, step = item.indices(len(self))
         first = self.first_index
-        cache = self._cache
-        if step == 1 and first + start >= cache.first:
-            shift = first - cache.first
-            return cache.entries[start + shift : max(start, stop) + shift]
-        indices = range(first + start, first + stop, step)
-        if len(indices) <= _LIST_SLICE_MAX:
-            return [self.entry(i) for i in indices]
-        return View(self.entry, indices)
+        if step != 1:
+            return [self.entry(i) for i in range(first + start, first + stop, step)]
+        return self.entries(first + start, first + stop - 1)
 
     def __iter__(self) -> Iterator[Entry]:
         return map(self.entry, range(self.first_index, self._next_index))
@@ -303,9 +300,8 @@ class Journal(Mending):
         self._places.append(files.place + at)
         self._lengths.append(length)
         self._terms.append(term)
-        self._last = last = (command, idx, term)
         cache = self._cache
-        cache.entries.append(last)
+        cache.entries.append((command, idx, term))
         cache.bytes_held += length + ENTRY_OVERHEAD_BYTES
         self._next_index = idx + 1
         self._dirty = True
@@ -379,7 +375,6 @@ class Journal(Mending):
             self._cache.bytes_held += len(entry[0]) + ENTRY_OVERHEAD_BYTES
         else:
             self._cache.first = idx + 1
-        self._last = None
         self._next_index = idx + 1
         hidden.next = at + 1
         if hidden.next == len(hidden.terms):
@@ -417,9 +412,6 @@ class Journal(Mending):
         if not cache.entries:
             cache.first = index
         self._next_index = index
-        self._last = None
-        if entryFrom == 0:
-            self._head = None
 
     def _write_cut(self) -> None:
         """Put the cut into the buffer: the rest of the hidden suffix will not come back."""

@@ -22,8 +22,6 @@ class Mending:
     _terms: array[int]
     _cache: Cache
     _hidden: Hidden | None
-    _head: Entry | None
-    _last: Entry | None
     _next_index: int
     _job: SyncJob | None
     _checked: int = 0
@@ -126,7 +124,6 @@ class Mending:
         log.base_term = self._terms[count - 1]
         log.base_index += count
         del self._places[:count], self._lengths[:count], self._terms[:count]
-        self._head = self._last = None
         dropped = log.base_index + 1 - self._cache.first
         if dropped > 0:
             self._cache.drop(dropped)

@@ -17,6 +17,9 @@ VERSION = 1
 ENTRIES_PER_MESSAGE_MAX = 4096
 
 _HEADER = struct.Struct("<BBIIIQ")
+_HEADER_BYTES = _HEADER.size
+
+_packer = msgpack.Packer(use_bin_type=True)
 
 
 class BadMessage(Exception):
@@ -64,14 +67,17 @@ class Message:
 
 def encode_fields(fields: list[Any]) -> bytes:
     """The body of a message; the same for all its receivers."""
-    return bytes(msgpack.packb(fields, use_bin_type=True))
+    try:
+        packed: bytes = _packer.pack(fields)
+    except BaseException:
+        _packer.reset()
+        raise
+    return packed
 
 
 def header(kind: Kind, group: int, sender: int, receiver: int, term: int) -> bytes:
     return _HEADER.pack(VERSION, kind, group, sender, receiver, term)
 
-
-_KINDS = {int(kind): kind for kind in Kind}
 
 _SHAPES: dict[Kind, tuple[type, ...]] = {
     Kind.APPEND: (int, int, int, int, list, list),
@@ -86,21 +92,22 @@ _SHAPES: dict[Kind, tuple[type, ...]] = {
     Kind.NEWER_TERM: (),
     Kind.REMOVED: (),
 }
+_KINDS = {int(kind): (kind, shape) for kind, shape in _SHAPES.items()}
+_APPEND = int(Kind.APPEND)
 
 
 def decode(data: bytes) -> Message:
     """Raises `BadMessage`."""
-    if len(data) < _HEADER.size:
+    if len(data) < _HEADER_BYTES:
         raise BadMessage("a Raft message is shorter than its header")
     version, number, group, sender, receiver, term = _HEADER.unpack_from(data)
     if version != VERSION:
         raise BadMessage(f"a Raft message of version {version}; this node speaks {VERSION}")
     try:
-        kind = _KINDS[number]
-        fields = msgpack.unpackb(memoryview(data)[_HEADER.size :], raw=False, use_list=True)
+        kind, shape = _KINDS[number]
+        fields = msgpack.unpackb(memoryview(data)[_HEADER_BYTES:], raw=False, use_list=True)
     except Exception as e:  # msgpack raises many kinds
         raise BadMessage(f"a Raft message that cannot be decoded: {e}") from None
-    shape = _SHAPES[kind]
     if type(fields) is not list or len(fields) != len(shape):
         raise BadMessage(f"{kind.name}: wrong number of fields")
     if tuple(map(type, fields)) != shape:
@@ -108,7 +115,7 @@ def decode(data: bytes) -> Message:
     for value in fields:
         if type(value) is int and value < 0:
             raise BadMessage(f"{kind.name}: a field is negative")
-    if kind is Kind.APPEND:
+    if number == _APPEND:
         _check_entries(fields[4], fields[5], term)
     return Message(kind, group, sender, receiver, term, fields)
 

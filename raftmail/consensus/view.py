@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from raftmail.consensus.election import Elections
-from raftmail.consensus.engine import LEADER, Engine
-from raftmail.consensus.followers import Followers, entries_of
+from raftmail.consensus.engine import Engine
+from raftmail.consensus.followers import Followers
 from raftmail.consensus.following import Following
 from raftmail.consensus.journal import Entry, Journal
 from raftmail.consensus.members import Members
@@ -35,7 +35,7 @@ class GroupView:
 
     @property
     def is_leader(self) -> bool:
-        return self.engine.role() == LEADER
+        return self.engine.leads
 
     @property
     def leader(self) -> int | None:
@@ -48,6 +48,12 @@ class GroupView:
     @property
     def applied_index(self) -> int:
         return self.engine.applied_index()
+
+    @property
+    def may_apply(self) -> bool:
+        """Whether an entry is committed, and on the disk here, that is not applied."""
+        applied = self.engine.applied_index()
+        return applied < self.engine.commit_index() and applied < self.journal.synced_index
 
     @property
     def membership(self) -> Membership:
@@ -85,13 +91,12 @@ class GroupView:
     @property
     def entries_in_flight(self) -> int:
         """Of a leader: entries that no majority is known to hold yet, whether or not the commit index has followed."""
-        held = self.followers.majority_index(self.engine.held_index())
-        return self.journal.last_index - max(held, self.engine.commit_index())
-
-    @property
-    def has_messages(self) -> bool:
-        """Whether `take_messages` would give any."""
-        return bool(self._out.ready)
+        engine = self.engine
+        last, commit = self.journal.last_index, engine.commit_index()
+        if commit == last:
+            return 0
+        held = self.followers.majority_index(engine.held_index())
+        return last - max(held, commit)
 
     @property
     def has_beats(self) -> bool:
@@ -106,7 +111,7 @@ class GroupView:
     @property
     def accepts(self) -> bool:
         """Whether `propose` would be taken now."""
-        return self.is_leader and self._transfer is None
+        return self.engine.leads and self._transfer is None
 
     @property
     def keeps_log(self) -> bool:
@@ -119,7 +124,7 @@ class GroupView:
 
     def entries(self, first: int, last: int) -> Sequence[Entry]:
         """(command, index, term) of the log from `first` to `last`."""
-        return entries_of(self.journal, first, last)
+        return self.journal.entries(first, last)
 
     @property
     def has_parked(self) -> bool:

@@ -203,7 +203,7 @@ class UidSet:
             return False
         bounds = self._bounds
         at = bisect_left(bounds, uid)
-        return at < len(bounds) and (bool(at & 1) or bounds[at] == uid)
+        return at & 1 == 1 or (at < len(bounds) and bounds[at] == uid)
 
     def __or__(self, other: UidSet) -> UidSet:
         if not other._bounds:

@@ -104,8 +104,7 @@ class Desk:
     @property
     def busy(self) -> bool:
         """A resync is under way here, or being served, or another source is to be asked at once: `step` or `tick` has something to do."""
-        busy = self.sink.active or bool(self._sources) or bool(self._frames)
-        return busy or self._next_at_once
+        return bool(self._sources or self._frames) or self._next_at_once or self.sink.active
 
     @property
     def unsynced_bytes(self) -> int:
@@ -123,7 +122,7 @@ class Desk:
     @property
     def needs_records(self) -> bool:
         """A session for records is needed: leave mastership to another."""
-        return self._needed or self.sink.mark is not None or bool(Suspects.read(self._index))
+        return self._needed or self.sink.mark is not None or Suspects.are_noted(self._index)
 
     def lost(self) -> list[bytes]:
         """Bodies that no peer has. `lost_report` tells whose they are."""

@@ -25,8 +25,7 @@ from raftmail.resync.source import Bodies
 from raftmail.resync.state import read_local, write_local
 from raftmail.storage.blobs import BlobDamaged, BlobMissing
 from raftmail.storage.config import check_row
-from raftmail.storage.index import Index
-from raftmail.storage.kv import Row
+from raftmail.storage.index import REPLICATED, Index
 from raftmail.storage.mailboxes import name_key, read_mailbox, read_text
 from raftmail.storage.messages import read_uids
 from raftmail.storage.records import (
@@ -124,7 +123,9 @@ class Scrub:
         self._round_bytes = self._began_at_bytes = 0
         self._sum: _Sum | None = None
         self._table, self._key, self._took_s, self._done = self._read_place()
-        self._checks: tuple[tuple[str, Callable[[bytes, bytes], int]], ...] = (
+        # An engine's tables stay what they are.
+        self._tables = {name: index.engine.table(name) for name in REPLICATED}
+        checks: tuple[tuple[str, Callable[[bytes, bytes], int]], ...] = (
             ("mailboxes", self._mailbox),
             ("names", self._name),
             ("messages", self._message),
@@ -136,6 +137,7 @@ class Scrub:
             ("blobrefs", self._body),
             ("config", self._config),
         )
+        self._checks = tuple((name, self._tables[name], check) for name, check in checks)
 
     def step(self, now: float) -> None:
         """Read what the rate allows or the schedule demands, about `step_bytes` at most."""
@@ -178,7 +180,7 @@ class Scrub:
         return warning
 
     def _rows(self) -> int:
-        return sum(self._index.engine.table(name).count() for name, _ in self._checks)
+        return sum([table.count() for _, table, _ in self._checks])
 
     @property
     def needed_bytes_s(self) -> int:
@@ -189,14 +191,20 @@ class Scrub:
 
     def _read_page(self, now: float, schedule: Schedule) -> int:
         """Read a page; what it cost."""
-        name, check = self._checks[self._table]
-        table = self._index.engine.table(name)
+        name, table, check = self._checks[self._table]
         limit = 1 if name == "blobrefs" else self.limits.page_rows
         start = self._key + b"\0" if self._key else b""
         page = table.page(start, None, limit)
         cost = 0
-        for row in page:
-            cost += self._check(name, row, check)
+        for key, record in page:
+            try:
+                cost += check(key, record)
+                continue
+            except IndexDamaged as e:
+                self._tell(e)
+            except (ValueError, TypeError, CodecError, StructError) as e:
+                self._tell(IndexDamaged(name, key, str(e)))
+            cost += len(key) + len(record)
         self.read_bytes += cost
         schedule.done += len(page)
         self.behind_at = schedule.due_at()
@@ -248,16 +256,6 @@ class Scrub:
             pass
         return 0, b"", 0.0, 0
 
-    def _check(self, name: str, row: Row, check: Callable[[bytes, bytes], int]) -> int:
-        key, record = row
-        try:
-            return check(key, record)
-        except IndexDamaged as e:
-            self._tell(e)
-        except (ValueError, TypeError, CodecError, StructError) as e:
-            self._tell(IndexDamaged(name, key, str(e)))
-        return len(key) + len(record)
-
     def _tell(self, damage: IndexDamaged) -> None:
         if self._sum is not None:
             self._sum.whole = False
@@ -287,7 +285,7 @@ class Scrub:
         mailbox = read_mailbox(key, record)
         if NUMBER.pack(mailbox.number) != key:
             raise IndexDamaged("mailboxes", key, "it is another mailbox's")
-        if self._index.engine.table("names").get(self._filed(mailbox.number, key)) is None:
+        if self._tables["names"].get(self._filed(mailbox.number, key)) is None:
             raise IndexDamaged("names", key, f"mailbox {mailbox.number} has no name there")
         return len(record)
 
@@ -317,16 +315,16 @@ class Scrub:
         sum_.digest += int.from_bytes(fields[6], "little")
         sum_.count += 1
         _, _, _, blob, summary_crc = FIXED.unpack(fields[5])
-        engine = self._index.engine
-        sealed = engine.table("summaries").get(key)
+        tables = self._tables
+        sealed = tables["summaries"].get(key)
         if sealed is None:
             raise IndexDamaged("summaries", key, "it is missing")
         if crc32(unseal("summaries", key, sealed)) != summary_crc:
             raise IndexDamaged("summaries", key, "it is another message's")
         change = CHANGE_KEY.pack(number, fields[1], uid)
-        if engine.table("changes").get(change) is None:
+        if tables["changes"].get(change) is None:
             raise IndexDamaged("changes", change, "it is missing")
-        if engine.table("blobrefs").get(blob) is None:
+        if tables["blobrefs"].get(blob) is None:
             raise IndexDamaged("blobrefs", blob, "it is missing")
         return len(record) + len(sealed)
 
@@ -334,7 +332,7 @@ class Scrub:
         mailbox = self._index.mailboxes.get(number)
         if mailbox is None:
             raise IndexDamaged("messages", key, f"there is no mailbox {number}")
-        first = self._index.engine.table("messages").page(NUMBER.pack(number), None, 1)
+        first = self._tables["messages"].page(NUMBER.pack(number), None, 1)
         self._sum = _Sum(number, mailbox.highestmodseq, first[0][0] == key)
         return self._sum
 
@@ -359,7 +357,7 @@ class Scrub:
         if record != CRC.pack(crc32(key)):
             raise IndexDamaged("changes", key)
         message_key = MESSAGE_KEY.pack(number, uid)
-        message = self._index.engine.table("messages").get(message_key)
+        message = self._tables["messages"].get(message_key)
         if message is None or unpack_message(message_key, message)[1] != modseq:
             raise IndexDamaged("changes", key, "no message has changed in this step")
         return len(key) + 113

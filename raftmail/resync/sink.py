@@ -53,6 +53,9 @@ class Phase(StrEnum):
     WAITING = "waiting"
 
 
+_AT_REST = (Phase.IDLE, Phase.WAITING)
+
+
 @dataclass(frozen=True, slots=True)
 class Progress:
     """For status. Totals are what is known so far; bytes are those that came in."""
@@ -153,7 +156,7 @@ class Sink:
     @property
     def active(self) -> bool:
         """Whether a session is under way."""
-        return self.phase not in (Phase.IDLE, Phase.WAITING)
+        return self.phase not in _AT_REST
 
     @property
     def unsynced_bytes(self) -> int:

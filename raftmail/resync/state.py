@@ -118,6 +118,12 @@ class Suspects:
         except (IndexDamaged, TypeError, ValueError):
             return Suspects(everything=True)
 
+    @staticmethod
+    def are_noted(index: Index) -> bool:
+        """Whether there are any."""
+        noted = index.engine.table("local").get(_SUSPECTS)
+        return noted is not None and bool(Suspects.read(index))
+
     def write(self, index: Index) -> None:
         """Into the open transaction."""
         if self:

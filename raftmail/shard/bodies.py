@@ -136,6 +136,12 @@ class Bodies:
         """Whether `begin_sync` has something to do."""
         return self._job is None and now >= self._sync_at and self.store.dirty()
 
+    def has_to_do(self, now: float) -> bool:
+        """Whether bodies are asked for, or to be, or wait for a sync of the store that is to begin, here or with the journal's."""
+        if self._asked:
+            return True
+        return self.store.dirty() and (self.store.pressing() or self.wants_sync(now))
+
     @property
     def syncing(self) -> bool:
         """Whether a sync of the store is under way in the background."""

@@ -81,6 +81,8 @@ class Recovery:
     _hand_over_at: float = 0.0
     _scrub_at: float = 0.0
     _looked_at: float = -1e18
+    _others_by: tuple[int, str | None] = (-1, None)
+    _kept_others: tuple[Sequence[str], Sequence[str]] = ((), ())
 
     @classmethod
     def of(
@@ -111,7 +113,8 @@ class Recovery:
         """Nothing may be applied, served, voted for or acknowledged now. Also from when the records are whole until the group has
         jumped to where they stand: meanwhile the group would apply, from a log that is trimmed by what the records hold, what they hold
         already."""
-        return self.desk.holds or self.desk.has_finished
+        sink = self.desk.sink
+        return sink.holds or sink.has_finished
 
     @property
     def unreadable(self) -> bool:
@@ -149,7 +152,7 @@ class Recovery:
             # Another leader's log did reach back. No source would be ahead, and missing bodies would wait for one.
             self._offered = 0
             desk.need_no_more()
-        if not (desk.needs_records and group.is_leader):
+        if not (group.is_leader and desk.needs_records):
             self._hand_over_at = now
         elif now >= self._hand_over_at:
             self._hand_over_at = now + HAND_OVER_S
@@ -157,13 +160,22 @@ class Recovery:
             if successor is not None:
                 group.transfer(now, successor)
         desk.at_least = group.applied_index
-        leader = None if group.leader is None else group.node_of(group.leader)
-        # A leader that this log does not name yet, because the membership changed behind it, may be the only source there is.
-        named = {*group.membership.nodes.values(), *([leader] if leader else ())}
-        others = sorted(named - {self.node})
-        # Others before the master, whose load should stay even.
-        connected = sorted(filter(group.is_linked, others), key=lambda name: (name == leader, name))
+        others, connected = self._others(group)
         desk.tick(now, others, connected, may_hold=not group.is_leader)
+
+    def _others(self, group: Group) -> tuple[Sequence[str], Sequence[str]]:
+        """The nodes of the other replicas, and those of them that there is a link to."""
+        leader = None if group.leader is None else group.node_of(group.leader)
+        if self._others_by != (group.links_changed, leader):
+            self._others_by = (group.links_changed, leader)
+            # A leader that this log does not name yet, because the membership changed behind it, may be the only source there is.
+            named = {*group.membership.nodes.values(), *([leader] if leader else ())}
+            others = sorted(named - {self.node})
+            # Others before the master, whose load should stay even.
+            linked = filter(group.is_linked, others)
+            connected = sorted(linked, key=lambda name: (name == leader, name))
+            self._kept_others = others, connected
+        return self._kept_others
 
     def sync_may_wait(self, now: float, group: Group) -> bool:
         """Whether the bodies to be synced are those of a resync alone, and few: many syncs would take longer than the rest of it."""

@@ -213,7 +213,8 @@ class Replica(ReplicaView):
             self._propose_waiting(now)
         if self.bodies.withheld:
             holding.check_withheld(self.group, self.bodies)
-        self._frames += self.bodies.wants(now, self.leader_node, self._linked_nodes())
+        if self.bodies.asking:
+            self._frames += self.bodies.wants(now, self.leader_node, self._linked_nodes())
         self._collect()
         for name, frame in self.recovery.step(now, self.group.is_linked):
             self._frames.append((name, FrameKind.SYNC, (frame,)))
@@ -256,10 +257,7 @@ class Replica(ReplicaView):
         group = self.group
         try:
             group.advance(now)
-            while (
-                min(group.commit_index, group.journal.synced_index) > group.applied_index
-                and not group.paused
-            ):
+            while group.may_apply and not group.paused:
                 group.advance(now)
         except DiskFull as e:
             self._note_full(e)
@@ -520,10 +518,10 @@ class Replica(ReplicaView):
                     self._frames.append((name, FrameKind.BLOB, (digest, body)))
 
     def _check_role(self) -> None:
-        requests, leads = self.requests, self.group.is_leader
-        if requests.in_flight and not (leads and self.group.term == requests.term):
+        requests, group = self.requests, self.group
+        if requests.in_flight and not (group.is_leader and group.term == requests.term):
             requests.fail_in_flight()
-        if requests.waiting and not leads:
+        if requests.waiting and not group.is_leader:
             requests.fail_waiting("mastership of the shard is lost")
 
     def _look_at_index(self) -> None:
@@ -590,11 +588,11 @@ class Replica(ReplicaView):
             self.compaction.step(self._now, self.group.journal, self.machine.durable_index)
 
     def _collect(self) -> None:
-        node_of = self.group.node_of
-        frames = self._frames
-        for peer, parts in self.group.take_messages():
-            node = node_of(peer)
+        group = self.group
+        for peer, parts in group.take_messages():
+            node = group.node_of(peer)
             if node is not None:
-                frames.append((node, FrameKind.RAFT, parts))
-        if self.group.has_beats:
-            frames.extend((node, FrameKind.BEATS, (beat,)) for node, beat in self.take_beats())
+                self._frames.append((node, FrameKind.RAFT, parts))
+        if group.has_beats:
+            beats = self.take_beats()
+            self._frames.extend((node, FrameKind.BEATS, (beat,)) for node, beat in beats)

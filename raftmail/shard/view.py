@@ -70,14 +70,14 @@ class ReplicaView:
         """When to `tick` again at the latest, if nothing comes in before. A replica that nothing happens in has little to do between
         heartbeats, and hardly more between elections that do not come."""
         if (
-            self._has_to_do
+            self._index_dirty_since is not None
             or self.requests.in_flight
-            or self._index_dirty_since is not None
             or self.disk_full
             or self.bodies.missing
             or self.blobs.dirty()
-            or self.recovery.frozen
             or self.group.resync_wanted is not None
+            or self._has_to_do
+            or self.recovery.frozen
         ):
             return now
         return min(self.group.next_deadline(), self._chores_at, self.recovery.desk.scrub.behind_at)
@@ -104,21 +104,15 @@ class ReplicaView:
 
     @property
     def _has_to_do(self) -> bool:
-        group = self.group
         since = self._index_dirty_since
         return (
             bool(self._frames)
             or self._step_due
-            or self.recovery.desk.busy
             or bool(self.requests.waiting)
-            or group.has_messages
-            or group.has_held_messages
-            or group.journal.dirty
-            or self.blobs.pressing()
-            or self.bodies.wants_sync(self._now)
-            or self.bodies.asking
-            or group.may_commit()
+            or self.group.has_to_do
             or (since is not None and self._now - since >= self.limits.index_commit_s)
+            or self.recovery.desk.busy
+            or self.bodies.has_to_do(self._now)
         )
 
     @property
@@ -130,7 +124,8 @@ class ReplicaView:
         if group.has_held_messages and not self.disk_full:
             return not (self.bodies.syncing and self.blobs.pressing())
         return (
-            not self.disk_full
+            bool(self.requests.waiting)
+            and not self.disk_full
             and group.accepts
             and self.requests.may_propose(group.entries_in_flight)
         )

@@ -29,6 +29,8 @@ class Waits:
 
     def release(self, applied: int) -> None:
         """`done(True)` for all whose entry is applied."""
+        if not self._waiting:
+            return
         ready = [done for index, done in self._waiting if index <= applied]
         if ready:
             self._waiting = [wait for wait in self._waiting if wait[0] > applied]

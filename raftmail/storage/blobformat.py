@@ -18,7 +18,7 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import sha256
 from typing import Final, NamedTuple
 from zlib import crc32
@@ -97,6 +97,7 @@ def is_segment_header(data: bytes, sequence: int) -> bool:
     return data[:SEGMENT_HEADER_BYTES] == encode_segment_header(sequence)
 
 
+@lru_cache(maxsize=256)
 def seed_of(sequence: int) -> int:
     """The seed, at offset 0, of the header checksums in a segment."""
     return crc32(struct.pack("<Q", sequence))
@@ -110,8 +111,7 @@ def encode_header(
     return _HEADER_START.pack(MAGIC, crc32(fields, seed & 0xFFFFFFFF)) + fields
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
+class Header(NamedTuple):
     """A record's header that has been verified."""
 
     place: Place

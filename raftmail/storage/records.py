@@ -17,6 +17,8 @@ from raftmail.storage.disk import DiskError
 
 DIGEST_MASK = 2**128 - 1
 CRC = Struct("<I")
+_RESIDUE = 0x2144DF1C
+"""The CRC32 of anything with its own CRC32, little-endian, behind it."""
 
 MESSAGE_KEY = Struct(">QI")
 """Mailbox number, UID."""
@@ -60,10 +62,9 @@ def seal(key: bytes, value: bytes) -> bytes:
 
 def unseal(table: str, key: bytes, record: bytes) -> bytes:
     """The value in a sealed record. Raises `IndexDamaged`."""
-    value = record[:-4]
-    if len(record) < 4 or record[-4:] != CRC.pack(crc32(value, crc32(key))):
+    if len(record) < 4 or crc32(record, crc32(key)) != _RESIDUE:
         raise IndexDamaged(table, key)
-    return value
+    return record[:-4]
 
 
 def seal_packed(key: bytes, value: object) -> bytes:
@@ -86,9 +87,9 @@ def message_digest(body: bytes) -> bytes:
 def unpack_message(key: bytes, record: bytes) -> Raw:
     """The fields of `MESSAGE`. Raises `IndexDamaged`."""
     mailbox, uid = MESSAGE_KEY.unpack(key)
-    if len(record) == MESSAGE.size:
+    if len(record) == MESSAGE.size and crc32(record, mailbox & 0xFFFFFFFF) == _RESIDUE:
         fields = MESSAGE.unpack(record)
-        if fields[7] == crc32(record[:-4], mailbox & 0xFFFFFFFF) and fields[0] == uid:
+        if fields[0] == uid:
             return fields
     raise IndexDamaged("messages", key)
 

@@ -278,7 +278,12 @@ FAULTS: dict[str, Fault] = {
     ),
     "propose-in-transfer": _fault(
         "commands are taken while mastership is handed over",
-        (Group, "accepts", "self.is_leader and self._transfer is None", "self.is_leader"),
+        (
+            Group,
+            "accepts",
+            "self.engine.leads and self._transfer is None",
+            "self.engine.leads",
+        ),
     ),
     "transfer-unmarked": _fault(
         "the election that a leader asked for is refused because the leader is alive",
