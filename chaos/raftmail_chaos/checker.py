@@ -22,6 +22,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from hashlib import sha256
+from math import inf
 
 from raftmail.mail import commands as c
 from raftmail.mail import queries as q
@@ -370,6 +371,7 @@ class _Checker:
             if is_change or (isinstance(o.call, q.FetchBody) and o.fate is Fate.ANSWERED):
                 assert isinstance(o.call, c.Store | c.Expunge | c.Copy | q.FetchBody)
                 changes[self._number_of(o.call.user, o.call.mailbox)].append(o)
+        reads = {n: [_Read(o, page) for o, page in pages] for n, pages in self.pages.items()}
         for key in sorted(self.guids):
             birth = self.births.get(key)
             if birth is None:
@@ -384,8 +386,8 @@ class _Checker:
                     o is not birth and uid in o.call.uids  # type: ignore[union-attr]
                 ):
                     life.add(o)
-            for o, page in self.pages[number]:
-                _see_page(life, o, page)
+            for read in reads.get(number, ()):
+                read.tell(life)
             try:
                 problem = check_life(life)
             except TooMany:
@@ -402,19 +404,29 @@ class _Checker:
         return [o.answer.number] if isinstance(o.answer, r.MailboxResult) else []
 
 
-def _see_page(life: Life, o: Operation, page: q.MessagePage) -> None:
-    call = o.call
-    assert isinstance(call, q.FetchMessages)
-    uid = life.uid
-    for message in page.messages:
-        if message.uid == uid:
-            life.see(o, (frozenset(f.lower() for f in message.flags), message.modseq))
-            return
-    if call.changed_since or uid not in call.uids:
-        return
-    if page.more and (not page.messages or uid > page.messages[-1].uid):
-        return
-    life.see(o, None)
+class _Read:
+    """What a page of a mailbox told of each message that it could have had."""
+
+    def __init__(self, operation: Operation, page: q.MessagePage) -> None:
+        call = operation.call
+        assert isinstance(call, q.FetchMessages)
+        self._operation = operation
+        self._there = {
+            m.uid: (frozenset(f.lower() for f in m.flags), m.modseq) for m in page.messages
+        }
+        self._asked = None if call.changed_since else call.uids
+        self._end = inf
+        if page.more:
+            self._end = page.messages[-1].uid if page.messages else 0
+
+    def tell(self, life: Life) -> None:
+        """Whether the message was seen, and how, or was not there."""
+        uid = life.uid
+        seen = self._there.get(uid)
+        if seen is not None:
+            life.see(self._operation, seen)
+        elif self._asked is not None and uid <= self._end and uid in self._asked:
+            life.see(self._operation, None)
 
 
 def _flags_at_birth(birth: Operation, guid: bytes) -> frozenset[str] | None:

@@ -14,7 +14,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from zlib import crc32
 
 from raftmail.consensus.engine import NO_OP, REGULAR
@@ -154,15 +154,23 @@ class Judge:
             bodies = [node.replica.blobs.get(digest) for digest in needed]
         except (CodecError, BlobMissing, BlobDamaged):
             return False
-        holders = [
-            n.number
-            for n in self.nodes.values()
-            if n.disk.has_stable("journal/", record)
-            and all(
-                n.disk.has_stable("journal/", b) or n.disk.has_stable("blobs/", b) for b in bodies
-            )
-        ]
-        return self._is_majority(holders + self._lost_with(index, term))
+        # Those that say so first: whoever has not got it is searched to the last byte.
+        nodes = sorted(
+            self.nodes.values(),
+            key=lambda n: not n.running or n.group.journal.synced_index < index,
+        )
+        return self._have_majority(
+            (
+                n.number
+                for n in nodes
+                if n.disk.has_stable("journal/", record)
+                and all(
+                    n.disk.has_stable("journal/", b) or n.disk.has_stable("blobs/", b)
+                    for b in bodies
+                )
+            ),
+            self._lost_with(index, term),
+        )
 
     def disk_lost(self, node: SimNode) -> None:
         """A disk is about to be lost. What was on it may have been acknowledged, and be committed on the strength of that a moment later:
@@ -188,20 +196,28 @@ class Judge:
         groups = [n.group for n in self.nodes.values() if n.opened]
         return [committed, *(g.membership for g in groups if g.members.index > at)]
 
-    def _is_majority(self, replicas: Iterable[int]) -> bool:
-        """By the newest membership that is committed, or one that may be next: an entry may be committed by either."""
-        have = set(replicas)
-        return any(
-            2 * len(have & m.voters.keys()) > len(m.voters) for m in self.possible_memberships()
-        )
+    def _have_majority(self, holders: Iterable[int], lost: Sequence[int]) -> bool:
+        """By the newest membership that is committed, or one that may be next: an entry may be committed by either. No more holders are
+        asked for than that takes."""
+        have = set(lost)
+        possible = [m.voters.keys() for m in self.possible_memberships()]
+        for holder in holders:
+            have.add(holder)
+            if any(2 * len(have & voters) > len(voters) for voters in possible):
+                return True
+        return False
 
     def check_durable(self, index: int, term: int, payload: bytes) -> None:
         """Of a committed entry: whether a majority would still have it after a loss of power everywhere."""
-        holders = [
-            n for n in self.nodes.values() if _survives(n, index, term, payload, self.rotten)
-        ]
-        if not self._is_majority([n.number for n in holders] + self._lost_with(index, term)):
-            names = [n.name for n in holders]
+        names: list[str] = []
+
+        def holders() -> Iterator[int]:
+            for n in self.nodes.values():
+                if _survives(n, index, term, payload, self.rotten):
+                    names.append(n.name)
+                    yield n.number
+
+        if not self._have_majority(holders(), self._lost_with(index, term)):
             raise Broken(
                 f"entry {index} of term {term} is committed, and on the disks of {names} only"
             )
