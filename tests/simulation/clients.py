@@ -27,6 +27,10 @@ MOVED = ("Drafts", "Letters", "Old")
 """Names that are made, renamed and deleted all the time, where a seed does so. Mail is saved under them and listed."""
 CHANGES_OPEN_MAX = 6
 """Changes of names whose outcome is open. Nobody can look at all orders of many."""
+QUICK_S = 0.2
+"""A client that thinks no longer works in bursts."""
+AWAY_S = (1.0, 4.0)
+"""How long it rests between two of them."""
 FLAGS = ("\\Seen", "\\Flagged", "\\Deleted", "$Later")
 EVERYTHING = UidSet.from_ranges([(1, (1 << 32) - 1)])
 SEED = 1_700_000_000
@@ -249,7 +253,11 @@ class Client:
     def _rest(self) -> None:
         self.busy = False
         if self.active:
-            self.world.after(self.rng.expovariate(1.0 / self.habits.think_s), self._begin)
+            habits = self.habits
+            pause = self.rng.expovariate(1.0 / habits.think_s)
+            if habits.think_s <= QUICK_S and self.rng.random() < habits.away:
+                pause += self.rng.uniform(*AWAY_S)
+            self.world.after(pause, self._begin)
 
     def _begin(self) -> None:
         if self.active and not self.busy:

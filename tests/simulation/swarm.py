@@ -71,10 +71,13 @@ NAMES_SHARES = (0.0, 0.0, 0.1, 0.3)
 @dataclass(frozen=True, slots=True)
 class Habits:
     """Of the clients. `repeats` is the share of messages saved whose body was saved before, `loss` that of requests and answers that get
-    lost, `again` that of requests that are sent twice."""
+    lost, `again` that of requests that are sent twice. `think_s` is between two operations, on average. Where that is short, clients
+    work in bursts, and `away` is the chance that one ends with an operation: requests come together and entries follow each other, with
+    fewer of them in a seed."""
 
     clients: int
     think_s: float
+    away: float
     loss: float
     again: float
     repeats: float
@@ -207,6 +210,7 @@ def _habits(rng: random.Random) -> Habits:
     return Habits(
         clients=rng.randint(2, 5),
         think_s=rng.choice((0.1, 0.4, 1.0)),
+        away=rng.choice((0.05, 0.1, 0.2)),
         loss=rng.choice((0.0, 0.02, 0.15)),
         again=rng.choice((0.03, 0.03, 0.2)),
         repeats=rng.choice((0.05, 0.05, 0.6)),
