@@ -6,10 +6,11 @@ WORKERS ?= auto
 # The newest toxiproxy that the Go of Debian 12 (1.19) builds; later ones ask for 1.22 and more.
 TOXIPROXY_VERSION := v2.8.0
 
-# The simulator: how many seeds, how many nodes each, and one seed to replay.
+# The simulator: how many seeds, how many nodes each, one seed to replay, and how many processes (one for each core).
 SEEDS ?= 20
 NODES ?= 3
 SEED ?=
+JOBS ?=
 # The share of the simulator and the short chaos run of `make test`, in seconds.
 SIMULATE_SECONDS ?= 90
 CHAOS_SECONDS ?= 20
@@ -80,7 +81,7 @@ unit: venv
 
 simulate: venv
 	$(call title,Simulator)
-	@$(BIN)/python -m tests.simulation --nodes $(NODES) $(if $(SEED),--seed $(SEED),--seeds $(SEEDS))
+	@$(BIN)/python -m tests.simulation --nodes $(NODES) $(if $(SEED),--seed $(SEED),--seeds $(SEEDS) $(if $(JOBS),--jobs $(JOBS)))
 
 # New seeds every time; the first is printed, and a failing one with the command that runs it again.
 simulate-share: venv
