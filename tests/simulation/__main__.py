@@ -83,7 +83,7 @@ def conclude(tally: Tally) -> int:
     print("reached: " + ", ".join(f"{n} {what}" for what, n in sorted(tally.reached.items())))
     if tally.failed:
         print("failed: " + ", ".join(map(str, tally.failed)))
-    return 1 if tally.failed else 0
+    return 1 if tally.failed else 130 if tally.interrupted else 0
 
 
 if __name__ == "__main__":

@@ -396,7 +396,7 @@ class Client:
         if self.operation.fate is not Fate.LOST:
             self.knowledge.changes_open -= isinstance(self.operation.call, _CHANGES)
         self.knowledge.learn(self.operation.call, answer)
-        self.world.log(f"{self.operation}")
+        self.world.log(self.operation)
         self._rest()
 
     def _give_up(self) -> None:

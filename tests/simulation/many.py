@@ -34,6 +34,7 @@ class Tally:
     cpu_s: float = 0.0
     reached: Counter[str] = field(default_factory=Counter)
     failed: list[int] = field(default_factory=list)
+    interrupted: bool = False
 
     def add(self, outcome: Outcome, cpu_s: float) -> None:
         self.seeds += 1
@@ -84,6 +85,7 @@ def simulate_many(seeds: Iterable[int], nodes: int | None, jobs: int) -> Tally:
                 told = now
                 print(f"after {now - began:.0f} s: {tally}", flush=True)
     except KeyboardInterrupt:
+        tally.interrupted = True
         print("interrupted", file=sys.stderr)
     return tally
 

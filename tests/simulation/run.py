@@ -64,7 +64,6 @@ class Outcome:
     operations: int
     answered: int
     entries: int
-    lines: tuple[str, ...]
     reached: Mapping[str, int]
 
 
@@ -143,7 +142,6 @@ class Simulation:
             len(self.history.operations),
             sum(o.fate is Fate.ANSWERED for o in self.history.operations),
             max(self.judge.entries, default=0),
-            tuple(world.lines[-400:]),
             dict(world.reached),
         )
 

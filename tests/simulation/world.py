@@ -21,7 +21,6 @@ class World:
         self.events = 0
         self.reached: Counter[str] = Counter()
         """How often what runs are made for came about: a simulator that stops reaching something must not go on looking well."""
-        self.lines: list[str] = []
         self._crc = 0
         self._verbose = verbose
         self._heap: list[tuple[float, int, Event]] = []
@@ -52,16 +51,11 @@ class World:
 
     # -- the trace
 
-    def log(self, what: str) -> None:
-        """Something worth reading when a failure is replayed."""
-        line = f"{self.now:9.4f}  {what}"
-        self._crc = crc32(line.encode(), self._crc)
+    def log(self, what: object) -> None:
+        """Something worth reading when a failure is replayed: only then it is made a text, and its moment alone belongs to the trace."""
+        self._crc = crc32(repr(self.now).encode(), self._crc)
         if self._verbose:
-            print(line)
-        else:
-            self.lines.append(line)
-            if len(self.lines) > 4000:
-                del self.lines[:2000]
+            print(f"{self.now:9.4f}  {what}")
 
     def note(self, data: bytes) -> None:
         """Something that belongs to the trace, and is not worth a line."""
