@@ -91,14 +91,14 @@ class SimFile:
         self.path = path
 
     def _check(self) -> None:
-        if self._life != self._disk.life:
+        disk = self._disk
+        if disk.off or self._life != disk.life:
             raise PowerCut
         if self._closed:
             raise AssertionError(f"{self.path} is used after it was closed")
 
     def read(self, offset: int, length: int) -> bytes:
         self._check()
-        self._disk.check_power()
         return bytes(self._inode.data[offset : offset + length])
 
     def write(self, offset: int, data: bytes | bytearray | memoryview) -> None:
@@ -172,7 +172,8 @@ class SimDisk:
         self.fail_sync_at: int | None = None
         self.life = 0
         """How often the power has come back."""
-        self._off = False
+        self.off = False
+        """Without power."""
         self._names: dict[str, _Inode | str] = {"": "folder"}
         self._stable_names: dict[str, _Inode | str] = {"": "folder"}
         self._pending_names: dict[str, list[tuple[_Name, ...]]] = {}
@@ -184,16 +185,16 @@ class SimDisk:
         self.check_power()
         self.operations += 1
         if self.operations == self.cut_at:
-            self._off = True
-        return self._off
+            self.off = True
+        return self.off
 
     def check_power(self) -> None:
-        if self._off:
+        if self.off:
             raise PowerCut
 
     def power_off(self) -> None:
         """Cut the power between two operations."""
-        self._off = True
+        self.off = True
 
     def restart(self) -> None:
         """Lose what the power loss takes, and switch on again."""
@@ -216,7 +217,7 @@ class SimDisk:
         self._stable_names = dict(names)
         self._pending_names = {}
         self.cut_at = None
-        self._off = False
+        self.off = False
         self.life += 1
 
     def _inodes(self) -> list[_Inode]:

@@ -141,6 +141,7 @@ class SimNode:
         self._make_engine = LmdbSimEngine if on_lmdb else MemorySimEngine
         self._new_disk()
         self.replica: _Watched
+        self.group: Group
         self.index: Index
         self.conditions = conditions
         self.traps: list[Trap] = []
@@ -202,10 +203,6 @@ class SimNode:
                 self._wake()
 
             self._now_or_later(run)
-
-    @property
-    def group(self) -> Group:
-        return self.replica.group
 
     def start(self) -> None:
         """Open everything from the disk, as a node does, and join the others."""
@@ -271,7 +268,7 @@ class SimNode:
         )
         group.owner = self
         replica.start(group)
-        self.replica = replica
+        self.replica, self.group = replica, group
         self.opened = self._made = True
         self.watcher.started(self)
 
@@ -337,12 +334,11 @@ class SimNode:
         life = self.life
 
         def run() -> None:
-            if self.life != life:
-                return
-            if self.paused:
-                self._backlog.append(run)
-            else:
-                self._guard(work)
+            if self.life == life:
+                if self.paused:
+                    self._backlog.append(run)
+                else:
+                    self._guard(work)
 
         self.world.after(delay, run)
 
@@ -382,10 +378,12 @@ class SimNode:
     def receive(self, peer: str, frames: Sequence[Payload]) -> None:
         def work() -> None:
             receive, now = self.replica.receive, self.now
+            loud = False
             for kind, content in frames:
                 receive(now, peer, kind, content)
+                loud = loud or kind not in _QUIET
             self._send_beats()
-            if self.replica.needs_turn or any(kind not in _QUIET for kind, _ in frames):
+            if loud or self.replica.needs_turn:
                 self._wake()
             else:
                 self._next_tick = 0.0  # what it heard may have changed when it is to be ticked
