@@ -6,10 +6,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 from raftmail.consensus.group import Group
 from raftmail.consensus.journal import Journal
 from raftmail.consensus.segments import SyncJob as JournalSync
+from raftmail.mail.codec import decode_request
+from raftmail.mail.commands import Save
 from raftmail.resync import pull
 from raftmail.resync.desk import Desk
 from raftmail.resync.records import RecordsJob
@@ -18,7 +21,7 @@ from raftmail.resync.writer import Writer
 from raftmail.shard import holding
 from raftmail.shard.machine import Machine
 from raftmail.shard.replica import Replica
-from raftmail.shard.requests import Requests
+from raftmail.shard.requests import Requests, Waiting
 from raftmail.shard.state import State
 from raftmail.shard.store import StoreCommand
 from raftmail.storage.blobfiles import SyncJob as BlobSync
@@ -27,6 +30,7 @@ from raftmail.storage.clients import Clients
 from raftmail.storage.index import Index
 from raftmail.storage.messages import Messages
 from raftmail.storage.reclaim import Reclaimer
+from raftmail.storage.records import FIXED, Mailbox
 from tests.consensus.planted import FAULTS as GUARDS
 from tests.consensus.planting import Edit, Fault, planted
 from tests.simulation import node as simulated
@@ -142,6 +146,28 @@ FAULTS: dict[str, Fault] = {
             "mailbox.messages -= 1; mailbox.uidnext -= fields[0] == mailbox.uidnext - 1",
         ),
     ),
+    "uids-at-propose": _fault(
+        "the master gives UIDs when it proposes, by what it has applied by then",
+        (
+            Replica,
+            "_propose_waiting",
+            "requests.proposed(batch, group.term)",
+            "requests.proposed(batch, group.term); "
+            "from tests.simulation.planted import give_uids; give_uids(self.machine.index, batch)",
+        ),
+        (
+            Messages,
+            "add",
+            "uid = mailbox.uidnext",
+            "from tests.simulation.planted import given_uid; uid = given_uid(mailbox, fixed)",
+        ),
+        (
+            Messages,
+            "add",
+            "mailbox.uidnext = uid + 1",
+            "mailbox.uidnext = max(mailbox.uidnext, uid + 1)",
+        ),
+    ),
     "modseq-stays": _fault(
         "a change of flags does not raise the modseq",
         (StoreCommand, "execute", "highest += 1", "highest += 0"),
@@ -240,6 +266,31 @@ FAULTS: dict[str, Fault] = {
         (BlobStore, "place_pending", "if (place.sequence, place.end) > durable:", "if False:"),
     ),
 }
+
+
+_given: dict[tuple[bytes, int], int] = {}
+
+
+def give_uids(index: Index, batch: Sequence[Waiting]) -> None:
+    """What a master would write into its entry, were UIDs in it: one for each message and mailbox."""
+    following: dict[int, int] = {}
+    for waiting in batch:
+        command = decode_request(waiting.request).command
+        for message in command.messages if isinstance(command, Save) else ():
+            for to in message.targets:
+                of = index.mailboxes
+                mailbox = of.get(to.mailbox) if isinstance(to.mailbox, int) else None
+                if isinstance(to.mailbox, str):
+                    mailbox = of.named(to.user, to.mailbox)
+                if mailbox is not None:
+                    uid = following.get(mailbox.number, mailbox.uidnext)
+                    following[mailbox.number] = uid + 1
+                    _given[message.guid, mailbox.number] = uid
+
+
+def given_uid(mailbox: Mailbox, fixed: bytes) -> int:
+    """The UID that came with the entry."""
+    return _given.get((FIXED.unpack(fixed)[2], mailbox.number), mailbox.uidnext)
 
 
 def seeds_until_found(fault: Fault, most: int) -> tuple[int, str]:

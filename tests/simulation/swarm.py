@@ -122,7 +122,7 @@ def _any(rng: random.Random, nodes: int) -> Conditions:
         faults["members"] *= 4.0  # much of what it does is refused
     limits = _limits(rng)
     if "rot" in faults:
-        limits = replace(limits, scrub=replace(limits.scrub, period_s=2.0))
+        limits = replace(limits, scrub=replace(limits.scrub, period_s=4.0))
     return Conditions(
         limits,
         # Slower than a real node's, so that more happens for each heartbeat that is simulated.
@@ -175,7 +175,7 @@ def _limits(rng: random.Random) -> Limits:
         ),
         log_look_s=0.5,
         resync=_resync(rng),
-        scrub=ScrubLimits(page_rows=16, period_s=rng.choice((2.0, 6 * 3600.0))),
+        scrub=ScrubLimits(page_rows=16, period_s=rng.choice((4.0, 6 * 3600.0))),
         bodies=BodyLimits(
             answer_s=0.5,
             journal_bytes_max=rng.choice((0, 400, 16 << 10)),
@@ -304,7 +304,7 @@ def _rotten(rng: random.Random, base: Conditions) -> Conditions:
     return replace(
         base,
         faults={**faults, "rot": 4.0},
-        limits=replace(base.limits, scrub=replace(base.limits.scrub, period_s=2.0)),
+        limits=replace(base.limits, scrub=replace(base.limits.scrub, period_s=4.0)),
         habits=replace(base.habits, calls=calls),
     )
 
