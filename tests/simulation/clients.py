@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from hashlib import sha256
 
@@ -126,6 +127,12 @@ class Workload:
         """A message that is saved."""
         return self._save(self.rng.choice(MAILBOXES))
 
+    def again(self, call: c.Save) -> c.Save:
+        """Another message with the same body."""
+        self.knowledge.guids += 1
+        guid = self.knowledge.guids.to_bytes(16, "big")
+        return replace(call, messages=(replace(call.messages[0], guid=guid),))
+
     def _some(self, name: str, most: int) -> UidSet:
         uids = self.knowledge.uids[name]
         return UidSet.from_uids(self.rng.sample(uids, min(len(uids), self.rng.randint(1, most))))
@@ -185,18 +192,54 @@ class Crowd:
 
     def __call__(self, node: SimNode, count: int) -> None:
         for _ in range(count):
-            self._count += 1
-            name = f"crowd{self._count}"
-            call, blobs = self.workload.save()
-            operation = self.history.invoke(name, call, self.world.now)
-            request = encode_request(name.encode().rjust(16), 1, 0, call)
-            node.submit(request, blobs, partial(self._hear, operation))
+            self._ask(node, *self.workload.save())
 
-    def _hear(self, operation: Operation, answer: r.Executed | Failure) -> None:
+    def come_again(self, node: SimNode, gone: Callable[[], None]) -> None:
+        """A message is saved and removed; then `gone` is called, and another with the same body is saved."""
+        first, blobs = self.workload.save()
+        again = self.workload.again(first)
+        left = len(first.messages[0].targets)
+
+        def remove(saved: object) -> None:
+            assert isinstance(saved, r.SaveResult)
+            for target, one in zip(first.messages[0].targets, saved.saved, strict=True):
+                uids = UidSet.from_uids([one.uid])
+                self._ask(node, c.Expunge(USER, target.mailbox, uids), then=removed)
+
+        def removed(_: object) -> None:
+            nonlocal left
+            left -= 1
+            if not left:
+                gone()
+                self._ask(node, again, blobs)
+
+        self._ask(node, first, blobs, remove)
+
+    def _ask(
+        self,
+        node: SimNode,
+        call: c.Command,
+        blobs: Sequence[Blob] = (),
+        then: Callable[[object], None] = lambda result: None,
+    ) -> None:
+        self._count += 1
+        name = f"crowd{self._count}"
+        operation = self.history.invoke(name, call, self.world.now)
+        request = encode_request(name.encode().rjust(16), 1, 0, call)
+        node.submit(request, blobs, partial(self._hear, operation, then))
+
+    def _hear(
+        self,
+        operation: Operation,
+        then: Callable[[object], None],
+        answer: r.Executed | Failure,
+    ) -> None:
+        now = self.world.now
         if isinstance(answer, r.Executed):
-            self.history.answer(operation, answer.result, self.world.now, answer.index)
+            self.history.answer(operation, answer.result, now, answer.index)
+            self.world.after(0.0, partial(then, answer.result))
         elif not answer.unknown:
-            self.history.nothing(operation, self.world.now)
+            self.history.nothing(operation, now)
 
 
 class Client:

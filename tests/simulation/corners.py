@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Protocol
 
 from raftmail.mail.queries import ListMailboxes
 from raftmail.resync.sink import Phase
@@ -23,8 +24,15 @@ TRAPS_MAX = 4
 CROWD = (8, 24)
 """How many requests are given to a master that is alone."""
 
-Crowd = Callable[[SimNode, int], None]
-"""Has so many requests arrive at a node at once, from clients of their own that ask once and wait for no answer."""
+
+class Crowd(Protocol):
+    """Clients of their own, each of which asks a node once, and waits for no answer."""
+
+    def __call__(self, node: SimNode, count: int) -> None:
+        """Have so many messages be saved at once."""
+
+    def come_again(self, node: SimNode, gone: Callable[[], None]) -> None:
+        """Have a message be saved and removed; then call `gone`, and have another with the same body be saved."""
 
 
 def _is_half(node: SimNode) -> bool:
@@ -185,6 +193,23 @@ class Corners(MembersAtOdds):
         heal = partial(self._heal, [leader], others)
         self._once(lambda: not (leader.running and leader.group.is_leader), heal, 8.0, heal)
 
+    def _needed_again(self) -> None:
+        """The last message with a body goes; the master, which reaches nobody for a moment, is given another with it, while the segment
+        that it is in is given back everywhere."""
+        leader = self.operator.leader()
+        if leader is None:
+            return
+
+        def gone() -> None:
+            if self.active and leader.running and leader.group.is_leader:
+                self.world.reached["bodies that are needed again"] += 1
+                self.world.after(
+                    self.rng.uniform(0.3, 0.75), self._part([leader], self._others(leader))
+                )
+
+        for _ in range(self.rng.randint(1, 3)):
+            self.crowd.come_again(leader, gone)
+
     def _stuffed_master(self) -> None:
         """The master goes on alone until its disk is full, and comes back so: it cannot put what the others have in place of its own."""
         leader = self.operator.leader()
@@ -217,6 +242,27 @@ class Corners(MembersAtOdds):
         self._once(lambda: bool(self._learners()), part, 6.0)
 
     # -- disks
+
+    def _torn_entries(self) -> None:
+        """The power goes at followers while entries, and their bodies in other files, are on their way to the disk."""
+        leader = self.operator.leader()
+        for node in self._followers(leader) if leader else ():
+            if len(node.traps) < TRAPS_MAX:
+                node.traps.append(self._tear)
+
+    def _tear(self, node: SimNode) -> bool:
+        """A trap."""
+        replica = node.replica
+        if replica._blob_job is None or replica._journal_job is None:
+            return False
+        self.world.reached["entries that may be torn"] += 1
+        self.world.log(f"fault: {node.name} is to lose power in the middle of its syncs")
+        self.world.after(0.0, partial(self._loses_power, node))
+        return True
+
+    def _loses_power(self, node: SimNode) -> None:
+        if self.active and node.running:
+            node.power_off()
 
     def _full_in_apply(self) -> None:
         """There is no space for the next row of the index that an apply writes."""

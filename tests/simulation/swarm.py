@@ -399,7 +399,13 @@ def _needed_bodies(rng: random.Random, base: Conditions) -> Conditions:
     bodies = replace(base.limits.bodies, journal_bytes_max=0)
     return replace(
         base,
-        faults={"hiccup": 4.0, "power_everywhere": 1.0, "kill": 1.0, "isolate": 0.5},
+        faults={
+            "needed_again": 6.0,
+            "hiccup": 2.0,
+            "power_everywhere": 1.0,
+            "kill": 1.0,
+            "isolate": 0.5,
+        },
         pace_s=rng.choice((0.8, 2.0)),
         limits=replace(
             base.limits,
@@ -418,6 +424,7 @@ def _power(rng: random.Random, base: Conditions) -> Conditions:
         "power_everywhere": 2.0,
         "power_now": 1.0,
         "power_at_operation": 2.0,
+        "torn_entries": 3.0,
         "slow_disk": 0.5,
     }
     bodies = replace(
