@@ -48,6 +48,10 @@ def _is_to_jump(node: SimNode) -> bool:
     return node.replica.recovery.desk.has_finished
 
 
+def _mailboxes_done(node: SimNode) -> int:
+    return node.replica.recovery.desk.sink.progress(node.now).mailboxes_done
+
+
 _MOMENTS = (_is_half, _is_half, _is_proving, _is_to_jump, _is_to_jump, fetches_bodies)
 """Of a resync, at its sink: records are half exchanged, are compared for the last time, are whole while the log has not jumped yet."""
 
@@ -126,10 +130,16 @@ class Corners(MembersAtOdds):
         if leader is None or len(followers) < 2:
             return
         half, behind = followers[:2]
-        come_back = self._part([behind], self._others(behind))
+        come_back = self._cut(behind)
+        wanted = self.rng.choice((0, 1, 1))
+
+        def is_time() -> bool:
+            """What it comes back with is older than what it is to be given."""
+            older = half.index.durable_index + 4 <= leader.index.committed_index
+            return is_left_behind(behind, leader) and older and half.running
 
         def stall(node: SimNode) -> bool:
-            if not _is_half(node):
+            if not _is_half(node) or _mailboxes_done(node) < wanted:
                 return False
             self.world.reached["sources that were half resynced"] += 1
             peer = node.replica.recovery.desk.sink.link.peer
@@ -142,7 +152,7 @@ class Corners(MembersAtOdds):
                 half.traps.append(stall)
                 self._dies_and_compares(half)
 
-        self._once(lambda: is_left_behind(behind, leader), go_on, 6.0)
+        self._once(is_time, go_on, 6.0, go_on)
         self.world.after(12.0, come_back)
 
     # -- masters that are alone
