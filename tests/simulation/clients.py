@@ -215,6 +215,25 @@ class Crowd:
 
         self._ask(node, first, blobs, remove)
 
+    def look(self, node: SimNode) -> None:
+        """All mailboxes are read at a node, as if it was the master."""
+        for mailbox in MAILBOXES:
+            self._read(node, q.GetMailbox(USER, mailbox))
+
+    def _read(self, node: SimNode, query: q.Query) -> None:
+        self._count += 1
+        operation = self.history.invoke(f"crowd{self._count}", query, self.world.now)
+
+        def passed(index: int | None) -> None:
+            if index is not None:
+                self.world.after(0.0, lambda: node.read(index, query, answered))
+
+        def answered(answer: tuple[object] | None) -> None:
+            if answer is not None and not isinstance(answer[0], Exception):
+                self.history.answer(operation, answer[0], self.world.now)
+
+        node.barrier(passed)
+
     def _ask(
         self,
         node: SimNode,

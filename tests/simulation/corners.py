@@ -31,6 +31,9 @@ class Crowd(Protocol):
     def __call__(self, node: SimNode, count: int) -> None:
         """Have so many messages be saved at once."""
 
+    def look(self, node: SimNode) -> None:
+        """Have all mailboxes be read there, as at a master."""
+
     def come_again(self, node: SimNode, gone: Callable[[], None]) -> None:
         """Have a message be saved and removed; then call `gone`, and have another with the same body be saved."""
 
@@ -248,6 +251,7 @@ class Corners(MembersAtOdds):
                 self.world.reached["masters among learners"] += bool(learners)
                 side = [leader, *learners]
                 self._for(2.0, 5.0, self._part(side, self._others(*side)))
+                self._again(partial(self.crowd.look, leader), 0.3, 3.0)
 
         self._once(lambda: bool(self._learners()), part, 6.0)
 

@@ -476,7 +476,7 @@ def _stale_reads(rng: random.Random, base: Conditions) -> Conditions:
         faults={"master_among_learners": 2.0, "isolate_leader": 2.0, "reset": 0.3},
         pace_s=rng.choice((1.0, 3.0)),
         timing=replace(base.timing, fallback_s=6.0),
-        habits=replace(base.habits, think_s=0.1, loss=0.0, calls=calls),
+        habits=replace(base.habits, think_s=rng.choice((0.2, 0.5)), loss=0.0, calls=calls),
     )
 
 
