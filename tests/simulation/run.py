@@ -26,10 +26,10 @@ from tests.simulation.clients import (
 )
 from tests.simulation.corners import Corners
 from tests.simulation.judge import Judge
+from tests.simulation.kinds import draw
 from tests.simulation.members import Operator
 from tests.simulation.network import Network
 from tests.simulation.node import Broken, SimNode
-from tests.simulation.swarm import draw
 from tests.simulation.world import World
 
 FAULTY_S = 40.0
