@@ -35,6 +35,11 @@ REGULAR = b"\x00"
 NODES_MAX = 256
 """Replicas that are remembered before those that are no members are forgotten."""
 
+TERM = "_SyncObj__raftCurrentTerm"
+COMMIT_INDEX = "_SyncObj__raftCommitIndex"
+APPLIED_INDEX = "_SyncObj__raftLastApplied"
+"""The attributes of `Engine` that hold them, for who reads them all the time."""
+
 _NEVER = 1e18
 
 
@@ -102,9 +107,6 @@ class _Transport(Transport):
     def dropNode(self, node: Node) -> None: ...
 
     def destroy(self) -> None: ...
-
-    def received(self, node: Node, message: dict[str, Any]) -> None:
-        self._onMessageReceived(node, message)
 
     def connected(self, node: Node) -> None:
         self._onNodeConnected(node)
@@ -274,7 +276,7 @@ class Engine(SyncObj):
     # -- entering the engine ------------------------------------------------------------------------
 
     def deliver(self, peer: int, message: dict[str, Any]) -> None:
-        self.link.received(self.nodes[peer], message)
+        self._SyncObj__onMessageReceived(self.nodes[peer], message)
         self.count_only_synced = False
 
     def follows(self, leader: int, term: int) -> bool:

@@ -33,7 +33,7 @@ from raftmail.consensus.following import Following
 from raftmail.consensus.journal import Journal, SyncJob
 from raftmail.consensus.members import PREFIX, Members, membership_of
 from raftmail.consensus.membership import KIND, Membership
-from raftmail.consensus.messages import Kind, Message
+from raftmail.consensus.messages import ACK, APPEND, PREVOTE, PREVOTE_GRANTED, VOTE, Kind, Message
 from raftmail.consensus.outbox import Outbox, Outgoing
 from raftmail.consensus.timing import Timing
 from raftmail.consensus.view import GroupView
@@ -246,16 +246,16 @@ class Group(GroupView):
     def _handle(self, now: float, message: Message, size: int) -> None:
         kind = message.kind
         sender = message.sender
-        if kind is Kind.PREVOTE:
+        if kind is PREVOTE:
             if self.is_leader and self.members.was_removed(sender, self.commit_index):
                 self._send(sender, Kind.REMOVED, [])
             else:
                 self.elections.answer_prevote(now, message)
             return
-        if kind is Kind.PREVOTE_GRANTED:
+        if kind is PREVOTE_GRANTED:
             self._on_prevote_granted(message)
             return
-        if kind is Kind.VOTE and self.elections.is_sticky(now) and not message.fields[2]:
+        if kind is VOTE and self.elections.is_sticky(now) and not message.fields[2]:
             return  # G5: a leader is alive; the candidate's term is not adopted either
         if message.term > self.term:
             if kind not in (Kind.VOTE, Kind.APPEND, Kind.TICKET):
@@ -264,11 +264,11 @@ class Group(GroupView):
             if kind in (Kind.APPEND, Kind.TICKET):
                 self._send(sender, Kind.NEWER_TERM, [], hold=True)
             return  # G3: of an earlier term, and so of no meaning any more
-        if kind is Kind.APPEND:
+        if kind is APPEND:
             self._following.on_append(now, message, size)
-        elif kind is Kind.ACK:
+        elif kind is ACK:
             self._on_ack(message)
-        elif kind is Kind.VOTE:
+        elif kind is VOTE:
             self.engine.deliver(
                 sender,
                 {

@@ -199,7 +199,7 @@ class Journal(Mending):
     @property
     def dirty(self) -> bool:
         """True when something waits for a sync that has not begun."""
-        return self._dirty or self._hidden is not None or self._files.removals_wait
+        return self._dirty or self._hidden is not None or bool(self._files.removals)
 
     @property
     def total_bytes(self) -> int:
@@ -512,7 +512,7 @@ class Journal(Mending):
         Raises `DiskError` as `flush` does.
         """
         self.flush()
-        if self._job is not None or not (self._dirty or self._files.removals_wait):
+        if self._job is not None or not (self._dirty or self._files.removals):
             return None
         self._dirty = False
         self._bodies_in_job = self._bodies_added

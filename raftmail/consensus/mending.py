@@ -86,7 +86,7 @@ class Mending:
                 whole = False
             else:
                 self._begin_anew(base, self.term_of(base) if base else 0, entries)
-        while self._files.removals_wait:
+        while self._files.removals:
             self._sync_now()
         return whole
 

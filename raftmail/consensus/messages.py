@@ -40,6 +40,9 @@ class Kind(IntEnum):
     REMOVED = 11
 
 
+APPEND, ACK, PREVOTE, PREVOTE_GRANTED, VOTE = tuple(Kind)[:5]
+"""For who handles every message: to look one up in the class takes ten times as long."""
+
 ACK_NO, ACK_YES, ACK_WHOLE, ACK_LACKS = 0, 1, 3, 5
 """What an acknowledgement says: send from there on; everything before is on my disk; and I have all bodies; but bodies are missing."""
 
@@ -93,7 +96,6 @@ _SHAPES: dict[Kind, tuple[type, ...]] = {
     Kind.REMOVED: (),
 }
 _KINDS = {int(kind): (kind, shape) for kind, shape in _SHAPES.items()}
-_APPEND = int(Kind.APPEND)
 
 
 def decode(data: bytes) -> Message:
@@ -115,7 +117,7 @@ def decode(data: bytes) -> Message:
     for value in fields:
         if type(value) is int and value < 0:
             raise BadMessage(f"{kind.name}: a field is negative")
-    if number == _APPEND:
+    if kind is APPEND:
         _check_entries(fields[4], fields[5], term)
     return Message(kind, group, sender, receiver, term, fields)
 

@@ -62,6 +62,8 @@ KIND_NAMES: Final = {
 
 HEAD: Final = struct.Struct("<IBQQ")
 CRC: Final = struct.Struct("<I")
+_CRC_AND_HEAD: Final = struct.Struct("<IIBQQ")
+_SALT: Final = struct.Struct("<16sIIQ")
 RECORD_BYTES: Final = CRC.size + HEAD.size
 """Size of a record without its payload."""
 
@@ -103,7 +105,7 @@ class Identity:
 
     def salt(self, sequence: int) -> int:
         """The seed of the checksums in the segment `sequence`."""
-        return crc32(struct.pack("<16sIIQ", self.cluster_id, self.shard, self.replica, sequence))
+        return crc32(_SALT.pack(self.cluster_id, self.shard, self.replica, sequence))
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,18 +238,17 @@ def record_at(data: bytes, offset: int, salt: int, limit: int) -> RawRecord | No
     """
     if offset + RECORD_BYTES > limit:
         return None
-    length, kind, index, term = HEAD.unpack_from(data, offset + 4)
-    if length < RECORD_BYTES or offset + length > limit or kind not in KIND_NAMES:
-        return None
-    seed = (salt + offset) & 0xFFFFFFFF
-    view = memoryview(data)
+    crc, length, kind, index, term = _CRC_AND_HEAD.unpack_from(data, offset)
     end = offset + length
+    if length < RECORD_BYTES or end > limit or kind not in KIND_NAMES:
+        return None
+    view = memoryview(data)
     summed = end
     if kind == BODY:
         summed = offset + BODY_RECORD_BYTES
         if summed > end or crc32(view[summed:end]) != CRC.unpack_from(data, summed - 4)[0]:
             return None
-    if crc32(view[offset + 4 : summed], seed) != CRC.unpack_from(data, offset)[0]:
+    if crc32(view[offset + 4 : summed], (salt + offset) & 0xFFFFFFFF) != crc:
         return None
     return offset, length, kind, index, term
 

@@ -135,11 +135,13 @@ class SegmentFiles:
         self._end = 0
         self._allocated = 0
         self._older: list[tuple[int, int]] = []  # (sequence, bytes), ascending
+        self._older_bytes = 0
         self._ends: dict[int, int] = {}  # where the records of older segments end
         self._reader: tuple[int, File] | None = None
         self._unsynced: list[File] = []  # ends with the newest segment's file, when that is there
         self._new_names = False
-        self._removals: list[str] = []
+        self.removals: list[str] = []
+        """The files that are to be removed by the next syncs."""
 
     # ------------------------------------------------------------------ opening and closing
 
@@ -152,6 +154,7 @@ class SegmentFiles:
         for sequence in found.sequences[:-1]:
             file = disk.open(segment_name(folder, sequence))
             self._older.append((sequence, file.size()))
+            self._older_bytes += self._older[-1][1]
             self._unsynced.append(file)
         self._ends.update(found.ends)
         self._sequence, self._end = found.end
@@ -287,6 +290,7 @@ class SegmentFiles:
             log.terms.append(term)
         if self._file is not None:
             self._older.append((self._sequence, self._allocated))
+            self._older_bytes += self._allocated
             self._ends[self._sequence] = self._end
             if not self._unsynced or self._unsynced[-1] is not self._file:
                 self._file.close()
@@ -389,7 +393,7 @@ class SegmentFiles:
     @property
     def total_bytes(self) -> int:
         """Space taken by all segments."""
-        return self._allocated + sum(size for _, size in self._older)
+        return self._allocated + self._older_bytes
 
     def read_bodies(self) -> Iterator[tuple[bytes, bytes]]:
         """The bodies that the files hold."""
@@ -399,11 +403,6 @@ class SegmentFiles:
 
     # ------------------------------------------------------------------ syncing
 
-    @property
-    def removals_wait(self) -> bool:
-        """True: files are to be removed by the next sync."""
-        return bool(self._removals)
-
     def begin_sync(self) -> SyncJob:
         """The sync of everything flushed."""
         job = SyncJob(
@@ -411,12 +410,12 @@ class SegmentFiles:
             self._folder,
             self._unsynced,
             self._new_names,
-            self._removals[:_REMOVALS_PER_SYNC],
+            self.removals[:_REMOVALS_PER_SYNC],
             (self._sequence, self._end),
             self._log.last_index,
             (self._log.term, self._log.vote),
         )
-        del self._removals[:_REMOVALS_PER_SYNC]
+        del self.removals[:_REMOVALS_PER_SYNC]
         self._unsynced, self._new_names = [], False
         return job
 
@@ -448,7 +447,8 @@ class SegmentFiles:
         """Have the next sync remove the segments before the one that begins at `place`."""
         sequence = place >> OFFSET_BITS
         drop = [n for n, _ in self._older if n < sequence]
-        self._removals += [segment_name(self._folder, n) for n in drop]
+        self._older_bytes -= sum(size for _, size in self._older[: len(drop)])
+        self.removals += [segment_name(self._folder, n) for n in drop]
         del self._older[: len(drop)]
         for number in drop:
             del self._ends[number]

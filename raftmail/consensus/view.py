@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import attrgetter
+from typing import Any
 
 from raftmail.consensus.election import Elections
-from raftmail.consensus.engine import Engine
+from raftmail.consensus.engine import APPLIED_INDEX, COMMIT_INDEX, TERM, Engine
 from raftmail.consensus.followers import Followers
 from raftmail.consensus.following import Following
 from raftmail.consensus.journal import Entry, Journal
 from raftmail.consensus.members import Members
 from raftmail.consensus.membership import Membership
 from raftmail.consensus.outbox import Outbox
+
+
+def _read(path: str) -> Any:
+    """A property that needs no call in Python: whoever drives a group reads these all the time."""
+    return property(attrgetter(path))
 
 
 class GroupView:
@@ -29,25 +36,18 @@ class GroupView:
     _transfer: tuple[int, float] | None
     _out: Outbox
 
-    @property
-    def term(self) -> int:
-        return self.engine.term()
-
-    @property
-    def is_leader(self) -> bool:
-        return self.engine.leads
+    term: int = _read(f"engine.{TERM}")
+    is_leader: bool = _read("engine.leads")
+    commit_index: int = _read(f"engine.{COMMIT_INDEX}")
+    applied_index: int = _read(f"engine.{APPLIED_INDEX}")
+    membership: Membership = _read("members.newest")
+    """The newest in the log, which is in force."""
+    voters: frozenset[int] = _read("members.voters")
+    """The replicas that majorities are counted in."""
 
     @property
     def leader(self) -> int | None:
         return self.engine.leader()
-
-    @property
-    def commit_index(self) -> int:
-        return self.engine.commit_index()
-
-    @property
-    def applied_index(self) -> int:
-        return self.engine.applied_index()
 
     @property
     def may_apply(self) -> bool:
@@ -56,19 +56,9 @@ class GroupView:
         return applied < self.engine.commit_index() and applied < self.journal.synced_index
 
     @property
-    def membership(self) -> Membership:
-        """The newest in the log, which is in force."""
-        return self.members.newest
-
-    @property
     def committed_membership(self) -> Membership:
         """The newest that is committed: it was in force on a majority, and will not be taken back."""
         return self.members.committed(self.commit_index)[1]
-
-    @property
-    def voters(self) -> frozenset[int]:
-        """The replicas that majorities are counted in."""
-        return self.members.voters
 
     @property
     def removed(self) -> bool:

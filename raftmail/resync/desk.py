@@ -74,6 +74,7 @@ class Desk:
         self._shard = shard
         self._new_session = new_session
         self._bucket = TokenBucket(limits.rate_bytes_s, limits.rate_burst_bytes)
+        self._writes_go_on = False
         self._sources: dict[str, Source] = {}
         self._frames: list[tuple[str, bytes]] = []
         self._needed = False
@@ -269,6 +270,9 @@ class Desk:
 
     def writes_go_on(self, *, busy: bool) -> None:
         """Whether clients write to the shard now: sources go slower then."""
+        if busy == self._writes_go_on:
+            return
+        self._writes_go_on = busy
         limits = self.limits
         rates = [limits.rate_bytes_s, limits.busy_rate_bytes_s if busy else 0]
         self._bucket.rate_bytes_s = min(filter(None, rates), default=0)

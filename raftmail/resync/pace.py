@@ -20,6 +20,8 @@ class TokenBucket:
         """Whether something may be taken now."""
         if self.rate_bytes_s <= 0:
             return True
+        if now == self._filled:
+            return self._tokens > 0
         passed = max(now - self._filled, 0.0)
         self._filled = now
         self._tokens = min(self._burst, self._tokens + passed * self.rate_bytes_s)

@@ -146,7 +146,7 @@ FAULTS: dict[str, Fault] = {
     ),
     "vote-not-sticky": _fault(
         "a candidate deposes a leader that is alive",
-        (Group, "_handle", "if kind is Kind.VOTE and self.elections.is_sticky(now)", "if False"),
+        (Group, "_handle", "if kind is VOTE and self.elections.is_sticky(now)", "if False"),
     ),
     "prevote-any-log": _fault(
         "a PreVote is granted to a log that lacks entries",
