@@ -154,6 +154,11 @@ class Sink:
         return self._records or self.mark is not None
 
     @property
+    def frozen(self) -> bool:
+        """It `holds`, or what it holds for is not taken yet (`has_finished`)."""
+        return self._finished is not None or self.holds
+
+    @property
     def active(self) -> bool:
         """Whether a session is under way."""
         return self.phase not in _AT_REST

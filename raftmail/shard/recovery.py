@@ -113,8 +113,7 @@ class Recovery:
         """Nothing may be applied, served, voted for or acknowledged now. Also from when the records are whole until the group has
         jumped to where they stand: meanwhile the group would apply, from a log that is trimmed by what the records hold, what they hold
         already."""
-        sink = self.desk.sink
-        return sink.holds or sink.has_finished
+        return self.desk.sink.frozen
 
     @property
     def unreadable(self) -> bool:
