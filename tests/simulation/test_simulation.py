@@ -14,6 +14,7 @@ import pytest
 from raftmail.consensus.group import Group
 from raftmail.shard.replica import Replica
 from tests.consensus.planting import planted
+from tests.simulation import kinds, run, swarm
 from tests.simulation.disk import PLENTY_BYTES
 from tests.simulation.planted import FAULTS, seeds_until_found
 from tests.simulation.run import Simulation, simulate
@@ -96,6 +97,30 @@ def test_a_planted_fault_is_found(name: str) -> None:
     seeds, problem = seeds_until_found(FAULTS[name], 40)
     assert seeds and problem
     assert (Group.engine_apply, Replica.barrier) == before
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("commit-unverified", "long_tails"),
+        ("learner-confirms-reads", "stale_reads"),
+        ("change-before-own-entry", "crossed_changes"),
+        ("behind-the-log-counts", "lost_voters"),
+        ("torn-entries-kept", "power"),
+        ("pins-ignored", "needed_bodies"),
+        ("lost-told-as-nothing", "lost_answers"),
+        ("index-goes-on", "full_disks"),
+    ],
+)
+def test_seeds_about_one_thing_find_the_fault_that_takes_it(
+    name: str, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    special = getattr(kinds, f"_{kind}")
+    monkeypatch.setattr(
+        run, "draw", lambda rng, nodes: special(rng, swarm.any_conditions(rng, nodes))
+    )
+    seeds, problem = seeds_until_found(FAULTS[name], 16)
+    assert seeds and problem
 
 
 @pytest.mark.parametrize("seed", [1, 2])
