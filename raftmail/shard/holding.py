@@ -10,6 +10,7 @@ from raftmail.consensus.group import Group
 from raftmail.consensus.membership import KIND as MEMBERSHIP
 from raftmail.shard.bodies import Bodies
 from raftmail.shard.frames import MARK
+from raftmail.shard.machine import Machine
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +35,15 @@ def look_at_log(group: Group, bodies: Bodies, keep_to: int) -> None:
             group.group,
             len(bodies.withheld),
         )
+
+
+def go_back(machine: Machine, group: Group, bodies: Bodies, keep_to: int) -> None:
+    """To the index's last commit: what came after it is applied again. Raises `TableDamaged` when there is no way back."""
+    machine.abort()
+    bodies.reload()
+    group.rewind_applied(machine.applied_index)
+    pin_log(group, bodies, keep_to)  # before a step of the reclaiming
+    check_withheld(group, bodies)
 
 
 def pin_log(group: Group, bodies: Bodies, keep_to: int) -> int:

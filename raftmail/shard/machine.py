@@ -236,6 +236,6 @@ class Machine:
 
     def abort(self) -> None:
         """Go back to the last commit: apply again from `applied_index` + 1. Raises
-        `IndexDamaged`."""
+        `TableDamaged`."""
         self.index.abort()
         self._renew()

@@ -130,8 +130,6 @@ class Recovery:
     def index_damaged(self, group: Group, damage: IndexDamaged) -> None:
         """A record of the index cannot be verified: have it fetched from another replica."""
         logger.error("shard %d: %s; it is fetched from another replica", self.shard, damage)
-        self.machine.abort()
-        group.rewind_applied(self.machine.applied_index)
         self.desk.damaged(damage)
         self.damaged = group.paused = True
 

@@ -139,8 +139,7 @@ class Replica(ReplicaView):
         self._now = now
         if not self.group.accepts:
             done(Failure("this node does not lead the shard"))
-            return
-        if self.disk_full:
+        elif self.disk_full:
             done(Failure("the master's disk is full", full=True))
         else:
             self.requests.add(request, blobs, done)
@@ -183,10 +182,8 @@ class Replica(ReplicaView):
         if not self.recovery.frozen:
             try:
                 self.group.tick(now)
-            except DiskFull as e:
-                self._note_full(e)
-            except IndexDamaged as e:
-                self.index_damaged(e)
+            except (DiskFull, IndexDamaged) as e:
+                self._meet(e)
         self._check_role()
         if now >= self.recovery.desk.scrub.behind_at:
             self._step_due = True
@@ -197,11 +194,14 @@ class Replica(ReplicaView):
             self._chores_at = now + (CHORES_S if self._look_for_bodies() else 0.0)
         self.recovery.tick(now, self.group)
         self._check_space(now)
-        if now - self._trimmed_at >= self.limits.log_look_s and not self.recovery.frozen:
-            self._look_at_log(now)
-        self._reclaim(now)
-        self.marks.step(now)
         self.bodies.tick(now, self.group.applied_index, waiting=self.group.has_parked)
+        try:
+            if now - self._trimmed_at >= self.limits.log_look_s and not self.recovery.frozen:
+                self._look_at_log(now)
+            self.marks.step(now)
+            self._reclaim(now)
+        except (DiskFull, IndexDamaged) as e:
+            self._meet(e)
 
     def step(self, now: float) -> None:
         """Propose what waits, and make the frames that may leave before the sync. Raises `TableDamaged`: abandon the replica."""
@@ -259,19 +259,21 @@ class Replica(ReplicaView):
             group.advance(now)
             while group.may_apply and not group.paused:
                 group.advance(now)
-        except DiskFull as e:
-            self._note_full(e)
-        except IndexDamaged as e:
-            self.index_damaged(e)
+        except (DiskFull, IndexDamaged) as e:
+            self._meet(e)
 
     def index_broken(self, error: TableDamaged) -> None:
         """A read found that the index cannot be used at all: the next step raises the error, for the replica to be opened anew."""
-        self._broken = error
+        self._broken, self._step_due = error, True
 
     def index_damaged(self, damage: IndexDamaged) -> None:
         """A record of the index cannot be verified: it is fetched from another replica before anything more is applied."""
-        self.recovery.index_damaged(self.group, damage)
-        self._index_dirty_since = None
+        try:
+            self._go_back()
+        except TableDamaged as e:
+            self.index_broken(e)
+        else:
+            self.recovery.index_damaged(self.group, damage)
 
     def _linked_nodes(self) -> Sequence[str]:
         """The nodes of other members, learners too, that there are links to."""
@@ -309,11 +311,7 @@ class Replica(ReplicaView):
     def _reclaim(self, now: float) -> None:
         if self.recovery.frozen or self.group.applied_index < self.keep_to:
             return  # the index does not tell what is needed
-        try:
-            freed = self.bodies.reclaim(now, self.machine.index.messages.unreferenced)
-        except DiskFull as e:
-            self._note_full(e)
-            return
+        freed = self.bodies.reclaim(now, self.machine.index.messages.unreferenced)
         if freed:
             logger.info("shard %d: %d bytes of bodies given back", self.shard, freed)
 
@@ -362,10 +360,8 @@ class Replica(ReplicaView):
         except (BadMessage, BadBodies) as e:
             self.counters.bad_frames += 1
             logger.warning("shard %d: from %s: %s", self.shard, node, e)
-        except DiskFull as e:
-            self._note_full(e)
-        except IndexDamaged as e:
-            self.index_damaged(e)
+        except (DiskFull, IndexDamaged) as e:
+            self._meet(e)
 
     def receive_beat(self, now: float, node: str, beat: Beat) -> bool:
         """Take a beat from another node's replica, as `receive` takes frames. True: all that comes of it are other beats, which
@@ -409,8 +405,7 @@ class Replica(ReplicaView):
         """Commit the index and close the files. Whatever still waits is failed as unknown."""
         self._let_go("the node stops")
         if not self.recovery.frozen:
-            self.blobs.place_pending()
-            self.machine.commit()
+            self._commit(self._now, sync=True)
         self.group.journal.close()
         self.blobs.close()
 
@@ -536,12 +531,17 @@ class Replica(ReplicaView):
         self.disk_full = True
         self._full_at = self._now
         if self.machine.index.failed:
-            self.machine.abort()
-            self.bodies.reload()
-            self.group.rewind_applied(self.machine.applied_index)
-            holding.pin_log(self.group, self.bodies, self.keep_to)  # before a step of `reclaim`
-            holding.check_withheld(self.group, self.bodies)
-            self._index_dirty_since = None
+            self._go_back()
+
+    def _go_back(self) -> None:
+        holding.go_back(self.machine, self.group, self.bodies, self.keep_to)
+        self._index_dirty_since = None
+
+    def _meet(self, error: DiskFull | IndexDamaged) -> None:
+        if isinstance(error, DiskFull):
+            self._note_full(error)
+        else:
+            self.index_damaged(error)
 
     def _commit_index(self, now: float) -> None:
         desk = self.recovery.desk
@@ -568,8 +568,8 @@ class Replica(ReplicaView):
         try:
             self.blobs.place_pending()
             self.machine.commit(sync=sync)
-        except DiskFull as e:
-            self._note_full(e)
+        except (DiskFull, IndexDamaged) as e:
+            self._meet(e)
             self._index_retry_at = now + self.limits.index_retry_s
             return False
         return True

@@ -32,7 +32,7 @@ from hashlib import blake2b
 from raftmail.storage.clients import Clients
 from raftmail.storage.config import Config
 from raftmail.storage.disk import DiskError
-from raftmail.storage.kv import Engine, Tables, scan
+from raftmail.storage.kv import Engine, TableDamaged, Tables, scan
 from raftmail.storage.mailboxes import Mailboxes, Subscriptions, Users
 from raftmail.storage.messages import Messages
 from raftmail.storage.records import (
@@ -213,10 +213,13 @@ class Index:
         self.committed_index = self.applied_index
 
     def abort(self) -> None:
-        """Go back to the last commit. Raises `IndexDamaged`."""
+        """Go back to the last commit. Raises `TableDamaged` when what is read at every opening was damaged since the last one."""
         self.engine.abort()
         self._failed = ""
-        self._open()
+        try:
+            self._open()
+        except IndexDamaged as e:
+            raise TableDamaged(str(e)) from e
 
     def close(self) -> None:
         """Close without committing."""

@@ -46,6 +46,8 @@ IN_THE_STORE_ALONE = Limits(bodies=BodyLimits(journal_bytes_max=0))
 class Machinery:
     """A replica, alone in its group or not, on a disk and an index that stay when it is opened again."""
 
+    blob_limits = BlobLimits(free_bytes_min=0)
+
     def __init__(self, members: int = 1) -> None:
         self.disk = SimDisk()
         self.engine = MemoryEngine(TABLES)
@@ -60,9 +62,7 @@ class Machinery:
         )
         index = Index(self.engine, Identity("tests", 1, "1"))
         rescue.join(index, journal, anew=index_lost)
-        blobs = rescue.open_bodies(
-            self.disk, index, BlobLimits(free_bytes_min=0), journal, anew=index_lost
-        )
+        blobs = rescue.open_bodies(self.disk, index, self.blob_limits, journal, anew=index_lost)
         nodes = {number: f"n{number}" for number in range(1, members + 1)}
         self.replica = replica = Replica(
             1, "n1", Machine(index), blobs, IN_THE_STORE_ALONE, keep_to=rescue.keep_to(index)

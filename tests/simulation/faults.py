@@ -26,9 +26,10 @@ Operators
 - Members change (`members.Operator`): machines join and are promoted, voters are removed, the master after a transfer. A disk is lost for
   ever, as long as the others can do without it; its machine comes back under a new id.
 
-- Bodies rot at rest on one node, where disks and indices are not lost besides: the scrub and reads have to find and mend them.
+- Bodies and records of the index rot at rest on one node, where disks and indices are not lost besides: the scrub, applies and reads have
+  to find and mend them.
 
-Not in the model: rot in journals and indices (their own tests have it), disks that lie about syncs, nodes that lie, links that drop
+Not in the model: rot in journals (its own tests have it), disks that lie about syncs, nodes that lie, links that drop
 or change order within a connection (TLS over TCP does not).
 
 Each seed picks some of these and how often they come (some seeds are about elections alone, or about
@@ -53,6 +54,7 @@ from tests.simulation.swarm import Conditions
 from tests.simulation.world import World
 
 SLOW_SYNC_S = (0.05, 1.5)
+ROT_TABLES = ("mailboxes", "names", "messages", "changes", "expunges", "clients", "blobrefs")
 NORMAL_SYNC_S = (0.0005, 0.004)
 
 
@@ -261,10 +263,27 @@ class Injector:
 
             self._for(0.2, 4.0, restore)
 
+    def _rot_index(self) -> None:
+        """A bit of a record of the index, on the node whose disk is a bad one, while the others are whole."""
+        node = self.nodes[0]
+        if self._may_rot(node) and all(n.replica.is_whole for n in self.nodes if n.running):
+            name = self.rng.choice(ROT_TABLES)
+            rows = [row for row in scan(node.engine.table(name)) if row[1]]
+            if rows and not node.engine.fail_put and not node.engine.broken:
+                key, record = self.rng.choice(rows)
+                rotten = bytearray(record)
+                rotten[self.rng.randrange(len(rotten))] ^= 1 << self.rng.randrange(8)
+                self.world.log(f"fault: record {key.hex()} of table {name} rots on {node.name}")
+                self.world.reached["records that rotted"] += 1
+                node.rot(name, key, bytes(rotten))
+
+    def _may_rot(self, node: SimNode) -> bool:
+        return node.running and not self.conditions.faults.keys() & {"lose_disk", "lose_index"}
+
     def _rot(self) -> None:
         """A bit of a body, on the node whose disk is a bad one."""
         node = self.nodes[0]
-        if node.running and not self.conditions.faults.keys() & {"lose_disk", "lose_index"}:
+        if self._may_rot(node):
             places = dict(scan(node.engine.stable().table("places")))
             if places:
                 digest = self.rng.choice(list(places))

@@ -90,7 +90,11 @@ class Judge:
             self.check_standing(node)
         world = self.world
         world.note(b"%d %d %d" % (node.number, index, term))
-        if index % DIGEST_EVERY == 0 and node.replica.machine.applied_index == index:
+        if (
+            index % DIGEST_EVERY == 0
+            and node.replica.machine.applied_index == index
+            and not node.has_rot
+        ):
             digest = _digest_of(node)
             if self.digests.setdefault(index, digest) != digest:
                 raise Broken(f"{node.name} has another digest at {index}")

@@ -92,12 +92,12 @@ def _new_members(rng: random.Random, base: Conditions) -> Conditions:
 
 
 def _rotten(rng: random.Random, base: Conditions) -> Conditions:
-    """A bad disk, whose bodies rot while everything else happens too."""
+    """A bad disk, whose bodies and index rot while everything else happens too."""
     faults = {k: w for k, w in base.faults.items() if k not in ("lose_disk", "lose_index")}
     calls = {**base.habits.calls, "body": 0.3}
     return replace(
         base,
-        faults={**faults, "rot": 4.0},
+        faults={**faults, "rot": 4.0, "rot_index": 2.0},
         limits=replace(base.limits, scrub=replace(base.limits.scrub, period_s=4.0)),
         habits=replace(base.habits, calls=calls),
     )

@@ -28,6 +28,8 @@ from raftmail.shard.standing import standing_at_start
 from raftmail.storage.blobs import BlobDamaged, BlobMissing
 from raftmail.storage.disk import DiskError, DiskFull, SyncFailed
 from raftmail.storage.index import TABLES, Identity, Index
+from raftmail.storage.kv import TableDamaged
+from raftmail.storage.records import IndexDamaged
 from tests.simulation.disk import PowerCut
 from tests.simulation.engines import LmdbSimEngine, MemorySimEngine, SimEngine
 from tests.simulation.network import Network, Payload
@@ -165,6 +167,7 @@ class SimNode:
         self.disk = NodeDisk(self.world.rng.getrandbits(32), self.world.reached)
         self.engine: SimEngine = self._make_engine(TABLES, self.disk)
         self._made = False
+        self._rotten: dict[tuple[str, bytes], bytes] = {}
         self.index_lost = False
 
     # -- replicas come and go
@@ -174,6 +177,19 @@ class SimNode:
         self.number = number
         self.told = told
         self.start()
+
+    def rot(self, table: str, key: bytes, record: bytes) -> None:
+        """Have a record of the index be something else than what was written."""
+        self.engine.table(table).put(key, record)
+        self._rotten[table, key] = record
+
+    @property
+    def has_rot(self) -> bool:
+        """Whether a record is still there that rotted."""
+        for (table, key), record in list(self._rotten.items()):
+            if self.engine.table(table).get(key) != record:
+                del self._rotten[table, key]
+        return bool(self._rotten)
 
     def lose_disk(self) -> None:
         """Everything that the replica kept is gone, for ever: it was the disk that its id stood for."""
@@ -232,7 +248,7 @@ class SimNode:
             conditions.journal,
             create=not self._made,
         )
-        self.index = Index(self.engine, Identity("simulated", SHARD, str(self.number)))
+        self.index = self._open_index()
         rescue.join(self.index, journal, anew=self.index_lost)
         blobs = rescue.open_bodies(
             disk, self.index, conditions.blobs, journal, anew=self.index_lost
@@ -272,6 +288,15 @@ class SimNode:
         self.opened = self._made = True
         self.watcher.started(self)
 
+    def _open_index(self) -> Index:
+        """As `node.kept` does: one that cannot be opened is made anew."""
+        identity = Identity("simulated", SHARD, str(self.number))
+        try:
+            return Index(self.engine, identity)
+        except (TableDamaged, IndexDamaged):
+            self.lose_index()
+            return Index(self.engine, identity)
+
     def kill(self) -> None:
         """SIGKILL: what was written stays."""
         self._stop(None)
@@ -307,6 +332,9 @@ class SimNode:
             raise error
         if isinstance(error, PowerCut | SyncFailed):
             self._lose_power()
+        elif isinstance(error, TableDamaged):
+            self.engine.killed()
+            self.lose_index()
         elif isinstance(error, DiskFull) or (isinstance(error, DiskError) and self.engine.broken):
             self.engine.killed()
         else:
@@ -551,6 +579,9 @@ class SimNode:
             digest = machine.body_of(query)
             return None if digest is None else self.replica.body(digest)
         except (BlobMissing, BlobDamaged, DiskFull) as e:
+            return e
+        except IndexDamaged as e:
+            self.replica.index_damaged(e)
             return e
 
     def transfer(self, number: int) -> None:

@@ -176,6 +176,7 @@ class Simulation:
             self._until(lambda: not reader.busy, "a read is not answered")
             if reader.operation.fate is not Fate.ANSWERED:
                 raise Broken(f"{reader.operation} is not answered")
+        self._until(lambda: not any(n.has_rot for n in self._members()), "rot is not mended")
         digests = {node.name: node.index.digest() for node in self._members()}
         for (a, x), (b, y) in pairwise(digests.items()):
             if x != y:

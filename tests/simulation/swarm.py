@@ -33,8 +33,12 @@ ALONE = (
     "pause",
     "jump_clock",
     "rot",
+    "rot_index",
 )
 """Faults that a single node can have."""
+
+ROT = frozenset(("rot", "rot_index"))
+"""Those of a bad disk, which one node has, and which nothing but the scrub may come across."""
 
 AMONG_OTHERS = (
     "isolate",
@@ -105,11 +109,12 @@ def any_conditions(rng: random.Random, nodes: int) -> Conditions:
     kinds = ALONE + (AMONG_OTHERS if nodes > 1 else ())
     faults = {kind: rng.choice((0.3, 1.0, 3.0)) for kind in kinds if rng.random() < 0.5}
     if nodes == 1:
-        faults.pop("rot", 0.0)  # there would be no one to mend it
+        for kind in ROT:
+            faults.pop(kind, 0.0)  # there would be no one to mend it
     if "members" in faults:
         faults["members"] *= 4.0  # much of what it does is refused
     limits = _limits(rng)
-    if "rot" in faults:
+    if ROT & faults.keys():
         limits = replace(limits, scrub=replace(limits.scrub, period_s=4.0))
     return Conditions(
         limits,

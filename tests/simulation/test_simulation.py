@@ -65,7 +65,7 @@ def test_a_run_on_lmdb_is_the_same_as_on_its_twin(seed: int) -> None:
 def test_a_cluster_keeps_its_promises_and_converges(seed: int, nodes: int) -> None:
     outcome = simulate(seed, nodes)
     assert outcome.problem == ""
-    assert outcome.answered > 10 and outcome.entries > 10
+    assert outcome.answered > 5 and outcome.entries > 5
 
 
 def test_runs_reach_what_they_are_made_for() -> None:

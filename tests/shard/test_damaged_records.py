@@ -1,0 +1,108 @@
+"""A record of the index that rots under a running replica: what comes across it asks others for it, and nothing stops."""
+
+from __future__ import annotations
+
+import pytest
+
+from raftmail.mail import commands as c
+from raftmail.mail.codec import encode_request
+from raftmail.mail.uidset import UidSet
+from raftmail.storage.blobs import BlobLimits
+from raftmail.storage.index import TABLES, Index
+from raftmail.storage.kv import TableDamaged
+from raftmail.storage.records import IndexDamaged
+from tests.shard.machines import body_hash
+from tests.shard.test_rescue import TEXTS, Machinery
+from tests.simulation.kv import MemoryEngine
+
+
+def rot(engine: MemoryEngine, table: str) -> bytes:
+    """Change a bit of the last record of a table. The record's key."""
+    row = engine.table(table).last(b"", None)
+    assert row is not None
+    key, record = row
+    engine.table(table).set(key, record[:-1] + bytes((record[-1] ^ 1,)))
+    return key
+
+
+def do(machinery: Machinery, seq: int, command: c.Command) -> None:
+    """Have the client whose command number `seq` this is, and whose earlier ones are answered, ask for something more."""
+    request = encode_request(b"client of tests!", seq, seq - 1, command)
+    machinery.replica.submit(machinery.now, request, [], lambda answer: None)
+    for _ in range(100):
+        machinery.turn()
+
+
+class Small(Machinery):
+    """Its segments of bodies are soon full, and given back as soon as a tenth of one is dead."""
+
+    blob_limits = BlobLimits(
+        segment_bytes_max=2 << 10,
+        alloc_bytes_min=1 << 10,
+        alloc_bytes_max=2 << 10,
+        free_bytes_min=0,
+        dead_percent_min=10,
+    )
+
+
+def test_a_damaged_count_of_messages_is_fetched_when_bodies_are_to_be_given_back() -> None:
+    texts = [f"text number {n}" * 20 for n in range(20)]
+    machinery = Small()
+    machinery.save(texts)
+    replica = machinery.replica
+    odd = UidSet.from_uids(range(1, len(texts), 2))
+    do(machinery, len(texts) + 1, c.Expunge("a", "INBOX", odd))
+    replica.machine.commit()
+    rot(machinery.engine, "blobrefs")
+    for _ in range(600):
+        machinery.turn(1.0)
+        if replica.recovery.damaged:
+            return
+    raise AssertionError("nobody has looked")
+
+
+def test_a_damaged_count_of_messages_is_fetched_when_it_changes() -> None:
+    machinery = Machinery()
+    machinery.save(TEXTS)
+    replica = machinery.replica
+    replica.machine.commit()
+    rotten = rot(machinery.engine, "blobrefs")
+    uid = 1 + [body_hash(text) for text in TEXTS].index(rotten)
+    do(machinery, len(TEXTS) + 1, c.Expunge("a", "INBOX", UidSet.from_uids([uid])))
+    assert replica.recovery.damaged
+    replica.close()
+
+
+def test_bodies_of_entries_that_are_to_be_applied_again_are_pinned_when_damage_is_found() -> None:
+    """The index went back to before it knew them: without a pin, nothing would tell that they are needed."""
+    machinery = Machinery()
+    machinery.save(TEXTS[:4])
+    replica = machinery.replica
+    replica.machine.commit()
+    machinery.save(TEXTS[:6])
+    newest = body_hash(TEXTS[5])
+    assert not replica.blobs.is_pinned(newest)
+    replica.index_damaged(IndexDamaged("messages", b"of tests"))
+    assert replica.blobs.is_pinned(newest) and replica.recovery.damaged
+
+
+def test_an_index_that_cannot_be_read_again_after_an_abort_is_given_up() -> None:
+    engine = MemoryEngine(TABLES)
+    index = Index(engine)
+    index.clients.use(b"client of tests!")
+    index.commit()
+    rot(engine, "clients")
+    with pytest.raises(TableDamaged, match="clients"):
+        index.abort()
+
+
+def test_a_replica_whose_index_has_to_be_given_up_says_so_with_its_next_step() -> None:
+    machinery = Machinery()
+    machinery.save(TEXTS[:4])
+    replica = machinery.replica
+    replica.machine.commit()
+    rot(machinery.engine, "clients")
+    replica.index_damaged(IndexDamaged("messages", b"of tests"))
+    assert replica.needs_turn
+    with pytest.raises(TableDamaged):
+        replica.step(machinery.now)
