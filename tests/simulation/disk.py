@@ -333,7 +333,9 @@ class SimDisk:
 
     def listdir(self, path: str) -> list[str]:
         self.check_power()
-        return sorted(p.rpartition("/")[2] for p in self._names if p and _parent(p) == path)
+        skip = len(path) + 1 if path else 0
+        inside = (p for p in self._names if p and p.startswith(path))
+        return sorted(p[skip:] for p in inside if p.rfind("/") + 1 == skip)
 
     def mkdir(self, path: str) -> None:
         parts = path.split("/")

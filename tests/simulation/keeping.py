@@ -7,7 +7,7 @@ to one that was brought back by a resync.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from raftmail.consensus.journal import Identity, Journal
 from raftmail.consensus.membership import Membership
@@ -40,18 +40,23 @@ class Keeping:
     ) -> None:
         """When the first node applies a membership: of each body that its index names, a majority of the new voters would have it after a
         loss of power everywhere. Raises `Broken`."""
-        needed = {digest for digest, _ in scan(node.engine.table("blobrefs"))}
-        have: Mapping[int, set[bytes]] = self._lost | {
-            n.number: bodies_on(n, needed) for n in nodes if n.number in members.voters
-        }
-        for digest in needed:
-            holders = [
-                i for i in members.voters if digest in have.get(i, ()) or (i, digest) in rotten
-            ]
-            if 2 * len(holders) <= len(members.voters):
-                raise Broken(
-                    f"({members}) have come to be, and the body {digest.hex()[:8]} is on the disks of {holders} only"
-                )
+        lacking = {digest: 0 for digest, _ in scan(node.engine.table("blobrefs"))}
+        voters = [n for n in nodes if n.number in members.voters]
+        for number in members.voters:
+            if not lacking:
+                return
+            have = self._lost.get(number, set())
+            have = have.union(*(bodies_on(n, lacking) for n in voters if n.number == number))
+            for digest in list(lacking):
+                if digest in have or (number, digest) in rotten:
+                    lacking[digest] += 1
+                    if 2 * lacking[digest] > len(members.voters):
+                        del lacking[digest]
+        if lacking:
+            digest, holders = lacking.popitem()
+            raise Broken(
+                f"({members}) have come to be, and the body {digest.hex()[:8]} is on the disks of {holders} only"
+            )
 
 
 def bodies_on(node: SimNode, digests: Iterable[bytes] | None) -> set[bytes]:

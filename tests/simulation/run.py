@@ -48,7 +48,7 @@ MEMBERS_CHANGE = frozenset(
     )
 )
 """Faults with which they do."""
-LMDB_EVERY = 8
+LMDB_EVERY = 16
 """One seed in so many has LMDB itself for its indices, and not LMDB's twin."""
 
 

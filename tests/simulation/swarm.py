@@ -168,14 +168,14 @@ def _limits(rng: random.Random) -> Limits:
         ),
         log_look_s=0.5,
         resync=_resync(rng),
-        scrub=ScrubLimits(page_rows=16, period_s=rng.choice((4.0, 6 * 3600.0))),
+        scrub=ScrubLimits(page_rows=16, period_s=rng.choice((8.0, 6 * 3600.0))),
         bodies=BodyLimits(
             answer_s=0.5,
             journal_bytes_max=rng.choice((0, 400, 16 << 10)),
             sync_s=rng.choice((0.05, 0.5, 3.0)),
             reclaim_bytes=rng.choice((1 << 10, 16 << 10)),
             reclaim_look_bytes=8 << 10,
-            reclaim_look_s=0.1 if quick else 0.5,
+            reclaim_look_s=0.2 if quick else 1.0,
             reclaim_rest_s=0.1 if quick else 1.0,
         ),
     )
@@ -203,7 +203,7 @@ def _habits(rng: random.Random) -> Habits:
     return Habits(
         clients=rng.randint(2, 5),
         think_s=rng.choice((0.1, 0.4, 1.0)),
-        away=rng.choice((0.05, 0.1, 0.2)),
+        away=rng.choice((0.1, 0.2, 0.3)),
         loss=rng.choice((0.0, 0.02, 0.15)),
         again=rng.choice((0.03, 0.03, 0.2)),
         repeats=rng.choice((0.05, 0.05, 0.6)),
