@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Protocol
 
 from raftmail.mail.queries import ListMailboxes
 from raftmail.resync.sink import Phase
@@ -18,24 +17,9 @@ from tests.simulation.clients import USER
 from tests.simulation.disk import PLENTY_BYTES
 from tests.simulation.node import SimNode, Trap
 from tests.simulation.odds import MembersAtOdds
-from tests.simulation.plays import fetches_bodies, is_left_behind
+from tests.simulation.plays import CROWD, fetches_bodies, is_left_behind
 
 TRAPS_MAX = 4
-CROWD = (8, 24)
-"""How many requests are given to a master that is alone."""
-
-
-class Crowd(Protocol):
-    """Clients of their own, each of which asks a node once, and waits for no answer."""
-
-    def __call__(self, node: SimNode, count: int) -> None:
-        """Have so many messages be saved at once."""
-
-    def look(self, node: SimNode) -> None:
-        """Have all mailboxes be read there, as at a master."""
-
-    def come_again(self, node: SimNode, gone: Callable[[], None]) -> None:
-        """Have a message be saved and removed; then call `gone`, and have another with the same body be saved."""
 
 
 def _is_half(node: SimNode) -> bool:
@@ -61,8 +45,6 @@ _MOMENTS = (_is_half, _is_half, _is_proving, _is_to_jump, _is_to_jump, fetches_b
 
 class Corners(MembersAtOdds):
     """The injector, with all of these faults."""
-
-    crowd: Crowd
 
     # -- resyncs
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from tests.simulation.node import TURN_S, SimNode
-from tests.simulation.plays import LOOK_S, Plays, fetches_bodies, is_left_behind
+from tests.simulation.plays import CROWD, LOOK_S, Plays, fetches_bodies, is_left_behind
 
 
 class MembersAtOdds(Plays):
@@ -166,6 +166,7 @@ class MembersAtOdds(Plays):
             return
         behind, new = followers[0], self.rng.choice(spare)
         come_back = self._part([behind], self._others(behind))
+        self.crowd(leader, self.rng.randint(*CROWD))  # bodies that come to it one by one
 
         def join() -> None:
             master = self.operator.leader()
@@ -222,6 +223,12 @@ class MembersAtOdds(Plays):
             leader.transfer(lost.number)
             leader, lost = lost, leader
         number = lost.number
+
+        def save() -> None:
+            if leader.running:
+                self.crowd(leader, self.rng.randint(*CROWD))
+
+        self.world.after(0.5, save)
 
         def lose() -> None:
             if lost.running and lost.number == number and self.operator.may_lose(lost):

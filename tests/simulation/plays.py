@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Protocol
 
 from raftmail.resync.sink import Phase
 from tests.simulation.faults import Injector
@@ -16,8 +17,27 @@ LOOK_S = 0.01
 """How often it is looked whether what a play waits for has come."""
 
 
+CROWD = (8, 24)
+"""How many requests are given to a master that is alone."""
+
+
+class Crowd(Protocol):
+    """Clients of their own, each of which asks a node once, and waits for no answer."""
+
+    def __call__(self, node: SimNode, count: int) -> None:
+        """Have so many messages be saved at once."""
+
+    def look(self, node: SimNode) -> None:
+        """Have all mailboxes be read there, as at a master."""
+
+    def come_again(self, node: SimNode, gone: Callable[[], None]) -> None:
+        """Have a message be saved and removed; then call `gone`, and have another with the same body be saved."""
+
+
 class Plays(Injector):
     """The injector, with what plays are made of."""
+
+    crowd: Crowd
 
     is_playing = False
     """A play goes on that another would spoil."""
