@@ -142,16 +142,17 @@ class Operator:
     def _change(
         self, leader: SimNode, what: str, change: Callable[[Membership], Membership]
     ) -> None:
-        def order() -> None:
+        def order() -> bool:
             reached = self.world.reached
             try:
                 leader.replica.change(leader.now, change(leader.group.membership))
             except (ChangeRefused, ValueError, DiskFull) as e:
                 self.world.log(f"{leader.name} refuses that replica {what}: {e}")
                 reached["changes of members that are refused"] += 1
-            else:
-                self.world.log(f"{leader.name} takes that replica {what}")
-                reached[f"replicas {what.rpartition('is ')[2]}"] += 1
+                return False
+            self.world.log(f"{leader.name} takes that replica {what}")
+            reached[f"replicas {what.rpartition('is ')[2]}"] += 1
+            return True
 
         leader.orders(order)
 

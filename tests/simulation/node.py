@@ -210,13 +210,13 @@ class SimNode:
         """The node's own clock: never goes back, and may jump ahead."""
         return self.world.now + self.clock_offset
 
-    def orders(self, work: Callable[[], None]) -> None:
-        """An operator's order, or a program's."""
+    def orders(self, work: Callable[[], bool | None]) -> None:
+        """An operator's order, or a program's, which gives False when nothing came of it."""
         if self.running:
 
             def run() -> None:
-                work()
-                self._wake()
+                if work() is not False:
+                    self._wake()
 
             self._now_or_later(run)
 

@@ -13,7 +13,7 @@ from raftmail.resync.sink import Phase
 from tests.simulation.faults import Injector
 from tests.simulation.node import SimNode
 
-LOOK_S = 0.01
+LOOK_S = 0.02
 """How often it is looked whether what a play waits for has come."""
 
 

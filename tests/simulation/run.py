@@ -80,7 +80,7 @@ class Simulation:
         names = [f"n{i}" for i in range(1, nodes + spares + 1)]
         founding = Membership.founding(dict(enumerate(names[:nodes], 1)))
         self.network = Network(world, names)
-        self.judge = Judge(world, founding, durability_share=0.03)
+        self.judge = Judge(world, founding, durability_share=0.02)
         self.nodes = [
             SimNode(
                 world,
