@@ -36,7 +36,7 @@ help:
 	@echo 'make test         formatting, lint, types, tests, a share of the simulator, a short chaos run'
 	@echo 'make lint         formatting, lint and types alone'
 	@echo 'make format       put the code in its format'
-	@echo 'make simulate     SEEDS=20 NODES=3: whole clusters in one process; SEED=7 replays one'
+	@echo 'make simulate     SEEDS=20 NODES=3 JOBS=2: whole clusters, each in one process; SEED=7 replays one'
 	@echo 'make bench        measurements'
 	@echo 'make toxiproxy    the proxy that the network faults of the tests go through (needs Go)'
 	@echo 'make clean        remove .venv and what builds and tests left'

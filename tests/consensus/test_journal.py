@@ -479,3 +479,16 @@ def test_memory_holds_the_newest_commands_only() -> None:
     assert journal._cache.bytes_held <= SMALL.cache_bytes_max
     assert len(journal._cache.entries) < 10
     assert journal.entry(1)[0].startswith(b"000001")
+
+
+@pytest.mark.parametrize("cached", [True, False])
+def test_entries_from_before_the_log_begins_are_those_from_its_beginning(*, cached: bool) -> None:
+    """As a start asks for them whose index is behind a trimmed log. They once began in the middle, and memberships could be passed over."""
+    journal = begin(SimDisk())
+    fill(journal, 100)
+    journal.trim(97 if cached else 40)
+    first = journal.first_index
+    assert first > 1
+    indices = [index for _, index, _ in journal.entries(1, 100)]
+    assert indices == list(range(first, 101))
+    assert [index for _, index, _ in journal.entries(first + 1, 99)] == list(range(first + 1, 100))
