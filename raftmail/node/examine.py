@@ -425,7 +425,7 @@ class _Replica:
                     end = file.size()
                     start = blobformat.SEGMENT_HEADER_BYTES
                     for item in blobformat.walk(file, sequence, start, end):
-                        if isinstance(item, tuple):
+                        if not isinstance(item, blobformat.Header):
                             continue
                         at = item.place.offset + blobformat.HEADER_BYTES
                         stored = file.read(at, item.place.stored_bytes)
