@@ -192,10 +192,10 @@ class Replica(ReplicaView):
         if now >= self._chores_at:
             self._step_due = self.recovery.desk.scrub.is_due(now)
             self._chores_at = now + (CHORES_S if self._look_for_bodies() else 0.0)
-        self.recovery.tick(now, self.group)
         self._check_space(now)
         self.bodies.tick(now, self.group.applied_index, waiting=self.group.has_parked)
         try:
+            self.recovery.tick(now, self.group)
             if now - self._trimmed_at >= self.limits.log_look_s and not self.recovery.frozen:
                 self._look_at_log(now)
             self.marks.step(now)
@@ -216,8 +216,11 @@ class Replica(ReplicaView):
         if self.bodies.asking:
             self._frames += self.bodies.wants(now, self.leader_node, self._linked_nodes())
         self._collect()
-        for name, frame in self.recovery.step(now, self.group.is_linked):
-            self._frames.append((name, FrameKind.SYNC, (frame,)))
+        try:
+            for name, frame in self.recovery.step(now, self.group.is_linked):
+                self._frames.append((name, FrameKind.SYNC, (frame,)))
+        except (DiskFull, IndexDamaged) as e:
+            self._meet(e)
 
     def begin_sync(self) -> list[Callable[[], None]]:
         """The disk work that answers wait for; the returned calls may run in other threads, in any order."""
@@ -311,8 +314,7 @@ class Replica(ReplicaView):
     def _reclaim(self, now: float) -> None:
         if self.recovery.frozen or self.group.applied_index < self.keep_to:
             return  # the index does not tell what is needed
-        freed = self.bodies.reclaim(now, self.machine.index.messages.unreferenced)
-        if freed:
+        if freed := self.bodies.reclaim(now, self.machine.index.messages.unreferenced):
             logger.info("shard %d: %d bytes of bodies given back", self.shard, freed)
 
     def take_frames(self) -> list[Frame]:

@@ -11,7 +11,7 @@ from raftmail.storage.blobs import BlobLimits
 from raftmail.storage.index import TABLES, Index
 from raftmail.storage.kv import TableDamaged
 from raftmail.storage.records import IndexDamaged
-from tests.shard.machines import body_hash
+from tests.shard.machines import body_hash, message
 from tests.shard.test_rescue import TEXTS, Machinery
 from tests.simulation.kv import MemoryEngine
 
@@ -71,6 +71,25 @@ def test_a_damaged_count_of_messages_is_fetched_when_it_changes() -> None:
     do(machinery, len(TEXTS) + 1, c.Expunge("a", "INBOX", UidSet.from_uids([uid])))
     assert replica.recovery.damaged
     replica.close()
+
+
+def test_a_damaged_count_of_messages_is_fetched_when_the_scrub_has_it_written() -> None:
+    """Changes of it that the index holds back are written before the scrub reads."""
+    machinery = Machinery()
+    machinery.save(TEXTS)
+    replica = machinery.replica
+    replica.machine.commit()
+    rotten = rot(machinery.engine, "blobrefs")
+    text = next(text for text in TEXTS if body_hash(text) == rotten)
+    request = encode_request(
+        b"client of tests!", len(TEXTS) + 1, len(TEXTS), c.Save("a", (message(text),), 1000)
+    )
+    replica.submit(machinery.now, request, [(rotten, text.encode())], lambda answer: None)
+    while not replica.machine.dirty_requests:
+        machinery.turn()
+    replica.recovery.desk.scrub.again()
+    replica.step(machinery.now + 0.9)
+    assert replica.recovery.damaged
 
 
 def test_bodies_of_entries_that_are_to_be_applied_again_are_pinned_when_damage_is_found() -> None:

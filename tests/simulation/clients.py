@@ -201,7 +201,8 @@ class Crowd:
         left = len(first.messages[0].targets)
 
         def remove(saved: object) -> None:
-            assert isinstance(saved, r.SaveResult)
+            if not isinstance(saved, r.SaveResult):
+                return  # refused
             for target, one in zip(first.messages[0].targets, saved.saved, strict=True):
                 uids = UidSet.from_uids([one.uid])
                 self._ask(node, c.Expunge(USER, target.mailbox, uids), then=removed)

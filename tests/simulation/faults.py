@@ -268,7 +268,7 @@ class Injector:
         node = self.nodes[0]
         if self._may_rot(node) and all(n.replica.is_whole for n in self.nodes if n.running):
             name = self.rng.choice(ROT_TABLES)
-            rows = [row for row in scan(node.engine.table(name)) if row[1]]
+            rows = [row for row in scan(node.engine.table(name)) if not node.is_rotten(name, row)]
             if rows and not node.engine.fail_put and not node.engine.broken:
                 key, record = self.rng.choice(rows)
                 rotten = bytearray(record)

@@ -28,7 +28,7 @@ from raftmail.shard.standing import standing_at_start
 from raftmail.storage.blobs import BlobDamaged, BlobMissing
 from raftmail.storage.disk import DiskError, DiskFull, SyncFailed
 from raftmail.storage.index import TABLES, Identity, Index
-from raftmail.storage.kv import TableDamaged
+from raftmail.storage.kv import Row, TableDamaged
 from raftmail.storage.records import IndexDamaged
 from tests.simulation.disk import PowerCut
 from tests.simulation.engines import LmdbSimEngine, MemorySimEngine, SimEngine
@@ -182,6 +182,11 @@ class SimNode:
         """Have a record of the index be something else than what was written."""
         self.engine.table(table).put(key, record)
         self._rotten[table, key] = record
+
+    def is_rotten(self, table: str, row: Row) -> bool:
+        """Whether a record is one that rotted. A second time might make it what it was."""
+        key, record = row
+        return self._rotten.get((table, key)) == record
 
     @property
     def has_rot(self) -> bool:
