@@ -242,7 +242,7 @@ def fsck(settings: Settings, folder: Path, repair: bool) -> None:
     from raftmail.node import examine
 
     try:
-        folders = examine.data_folders(folder)
+        folders = examine.data_folders(folder, may_hold_none=True)
         found = examine.fsck(folders, _progress(settings.output), repair=repair)
     except examine.ExamineError as error:
         raise CliError(str(error)) from None
@@ -260,6 +260,9 @@ def _progress(output: Format) -> Any:
 
 
 def _render_fsck(console: Console, found: list[Examined], *, repair: bool) -> None:
+    if not found:
+        console.print("This node has no replica: there is nothing to examine.")
+        return
     several = len({one.data for one in found}) > 1
     rows = [
         (

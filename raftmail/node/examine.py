@@ -27,7 +27,7 @@ from raftmail.consensus.replay import segment_name as journal_segment
 from raftmail.mail.codec import CodecError, entry_blobs
 from raftmail.node.config import CONFIG_FILE, WORKERS_MAX, ConfigError, load
 from raftmail.node.filewatch import FILES
-from raftmail.node.folder import FORMAT
+from raftmail.node.folder import FORMAT, holds_none
 from raftmail.node.kept import DAMAGED_MAX, Orders, order
 from raftmail.shard.replica import MARK
 from raftmail.storage import blobformat
@@ -92,9 +92,9 @@ class Examined:
         return all(problem.part in _REPAIRABLE for problem in self.problems)
 
 
-def data_folders(folder: Path) -> list[Path]:
-    """The data of a node: `folder` itself; or, where it is (or has) a node's configuration, what that says, of each worker that was
-    ever started. Raises `ExamineError`."""
+def data_folders(folder: Path, *, may_hold_none: bool = False) -> list[Path]:
+    """The data of a node: `folder` itself; or, where it is (or has) a node's configuration, what that says, of each worker that has
+    replicas. With `may_hold_none` there may be no such: of a node that joined and was given none yet. Raises `ExamineError`."""
     if folder.name == CONFIG_FILE:
         folder = folder.parent
     folders = [folder]
@@ -107,7 +107,7 @@ def data_folders(folder: Path) -> list[Path]:
         workers = range(1, WORKERS_MAX + 1)
         folders = [config.of_worker(worker).data for worker in workers]
     found = [one for one in folders if (one / SHARDS).is_dir()]
-    if not found:
+    if not found and not (may_hold_none and any(map(holds_none, folders))):
         raise ExamineError(
             f"{folders[0]}: holds no replicas ({SHARDS}/ is missing); name the folder of a node that "
             "was started at least once"

@@ -174,6 +174,16 @@ def _read_made(config: Config) -> dict[int, int]:
         ) from None
 
 
+def holds_none(data: Path) -> bool:
+    """Whether a node takes part from this folder and has no replica: it was given none yet, or none any more. False also when that
+    cannot be told."""
+    try:
+        value = json.loads((data / REPLICAS_FILE).read_text())
+        return bool(value["replicas"] == {} and value["crc32"] == _crc({}))
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
 def _write_made(data: Path, made: Mapping[int, int]) -> None:
     replicas = {str(shard): made[shard] for shard in sorted(made)}
     value = {"format": FORMAT, "replicas": replicas, "crc32": _crc(replicas)}

@@ -117,6 +117,20 @@ def test_a_log_that_is_not_there_is_told(data: Path, tmp_path: Path) -> None:
     assert run("log", "show").exit_code == 2
 
 
+def test_fsck_finds_nothing_at_a_node_that_was_given_no_replica_and_misses_those_that_it_had(
+    tmp_path: Path,
+) -> None:
+    replicas = {"format": 1, "replicas": {}, "crc32": 2745614147}
+    (tmp_path / "replicas.json").write_text(json.dumps(replicas))
+    result = run("fsck", str(tmp_path))
+    assert result.exit_code == 0 and "has no replica" in result.stdout
+    assert json.loads(run("fsck", str(tmp_path), "-o", "json").stdout) == []
+    assert "holds no replicas" in run("log", "show", str(tmp_path)).stderr
+    (tmp_path / "replicas.json").write_text(json.dumps(replicas | {"replicas": {"1": 3}}))
+    result = run("fsck", str(tmp_path))
+    assert result.exit_code == 1 and "shards/ is missing" in result.stderr
+
+
 def test_a_damaged_log_is_shown_up_to_the_damage(data: Path) -> None:
     damage(segment(data, "journal"), DIGEST)
     result = run("log", "show", str(data))
