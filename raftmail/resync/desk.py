@@ -119,11 +119,13 @@ class Desk:
     def committed(self) -> None:
         """The index was committed."""
         self._dirty = self.sink.dirty = self.scrub.dirty = False
+        self.sink.unsaved = Suspects()
 
     @property
     def needs_records(self) -> bool:
         """A session for records is needed: leave mastership to another."""
-        return self._needed or self.sink.mark is not None or Suspects.are_noted(self._index)
+        noted = bool(self.sink.unsaved) or Suspects.are_noted(self._index)
+        return self._needed or self.sink.mark is not None or noted
 
     def lost(self) -> list[bytes]:
         """Bodies that no peer has. `lost_report` tells whose they are."""
@@ -148,10 +150,9 @@ class Desk:
 
     def compare(self, mailboxes: Sequence[int]) -> None:
         """Have these mailboxes compared record by record."""
-        suspects = Suspects.read(self._index)
+        suspects = Suspects()
         suspects.add(mailboxes)
-        suspects.write(self._index)
-        self._dirty = True
+        self.sink.note(suspects)
         self._needed = True
 
     def order(
@@ -160,13 +161,10 @@ class Desk:
         """Somebody wants a resync, also when nothing is known to differ: of these mailboxes record by
         record, or with `full` of everything. `only`: no other nodes are good sources for
         it, or for what was ordered before and is not done."""
-        suspects = Suspects.read(self._index)
+        self._only = frozenset(only) or self._only
+        suspects = Suspects(everything=full, others=True, only=self._only)
         suspects.add(mailboxes)
-        suspects.others = True
-        suspects.everything = suspects.everything or full
-        suspects.only = self._only = frozenset(only) or self._only
-        suspects.write(self._index)
-        self._dirty = True
+        self.sink.note(suspects)
         self.need(full=full)
         self.sink.hurry()
 
@@ -191,6 +189,8 @@ class Desk:
         for closed in [peer for peer, source in self._sources.items() if source.closed]:
             del self._sources[closed]
         sink = self.sink
+        if sink.unsaved and not sink.active:
+            sink.note_again()
         if self._only and not self._only.intersection(replicas):
             logger.warning(
                 "shard %d: %s left: any other replica is a source", self._shard, sorted(self._only)

@@ -130,6 +130,8 @@ class Sink:
         self._index = index
         self._bodies = bodies
         self._reopen = reopen
+        self.unsaved = Suspects()
+        """What was noted since the last commit: an abort takes it out of the index."""
         self._backoff = Backoff(limits.retry_first_s, limits.retry_max_s)
         self._finished: tuple[int, int] | None = None
         self._frames: list[bytes] = []
@@ -189,6 +191,7 @@ class Sink:
         equal_serves = self.mark is not None
         if records:
             index.commit()
+            self.unsaved = Suspects()
             suspects = Suspects.read(index)
             suspects.everything = suspects.everything or full
             equal_serves = equal_serves or bool(suspects)
@@ -305,19 +308,31 @@ class Sink:
 
     def suspect(self, damage: IndexDamaged) -> bool:
         """Have a damaged record fetched again in the next session; False: nothing to be done."""
-        suspects = Suspects.read(self._index)
-        noted = suspects.note(damage)
+        found = Suspects()
+        noted = found.note(damage)
         if noted:
-            suspects.write(self._index)
-            self.dirty = True
+            self.note(found)
         return noted
 
     def suspect_all(self) -> None:
         """Compare every record in the next session."""
+        self.note(Suspects(everything=True))
+
+    def note(self, more: Suspects) -> None:
+        """Have these compared in the next session, also when the transaction is aborted that this is written in."""
+        self.unsaved.merge(more)
         suspects = Suspects.read(self._index)
-        suspects.everything = True
+        suspects.merge(more)
         suspects.write(self._index)
         self.dirty = True
+
+    def note_again(self) -> None:
+        """After an abort."""
+        known = Suspects.read(self._index)
+        before = (*known.flags(), set(known.mailboxes))
+        known.merge(self.unsaved)
+        if (*known.flags(), known.mailboxes) != before:
+            self.note(self.unsaved)
 
     def want(self, digest: bytes, size_bytes: int) -> None:
         """Somebody waits for a body: ask for it before all others."""

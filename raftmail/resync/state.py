@@ -128,11 +128,14 @@ class Suspects:
         """Into the open transaction."""
         if self:
             mailboxes = sorted(self.mailboxes)
-            flags = (self.counts, self.names, self.others)
-            raw = (self.everything, mailboxes, *flags, sorted(self.only))
+            raw = (self.everything, mailboxes, *self.flags()[1:4], sorted(self.only))
             write_local(index, _SUSPECTS, raw)
         else:
             delete_local(index, _SUSPECTS)
+
+    def flags(self) -> tuple[bool, bool, bool, bool, frozenset[str]]:
+        """All but the mailboxes."""
+        return self.everything, self.counts, self.names, self.others, self.only
 
     def __bool__(self) -> bool:
         single = self.counts or self.names or self.others
@@ -143,6 +146,15 @@ class Suspects:
         if len(self.mailboxes) > SUSPECTS_MAX:
             self.everything = True
             self.mailboxes.clear()
+
+    def merge(self, more: Suspects) -> None:
+        """Add what others are."""
+        self.add(more.mailboxes)
+        self.everything = self.everything or more.everything
+        self.counts = self.counts or more.counts
+        self.names = self.names or more.names
+        self.others = self.others or more.others
+        self.only = more.only or self.only
 
     def note(self, damage: IndexDamaged) -> bool:
         """Note a damaged record. False: it is none that another replica has."""

@@ -7,6 +7,7 @@ import pytest
 from raftmail.mail import commands as c
 from raftmail.mail.codec import encode_request
 from raftmail.mail.uidset import UidSet
+from raftmail.resync.state import Suspects
 from raftmail.storage.blobs import BlobLimits
 from raftmail.storage.index import TABLES, Index
 from raftmail.storage.kv import TableDamaged
@@ -125,3 +126,21 @@ def test_a_replica_whose_index_has_to_be_given_up_says_so_with_its_next_step() -
     assert replica.needs_turn
     with pytest.raises(TableDamaged):
         replica.step(machinery.now)
+
+
+def test_what_is_to_be_compared_outlives_an_abort() -> None:
+    """Else a replica that found no space goes on asking for records, and nobody would know of which."""
+    machinery = Machinery()
+    machinery.save(TEXTS[:4])
+    replica = machinery.replica
+    replica.machine.commit()
+    replica.recovery.desk.compare([1])
+    replica.machine.index.fail("there was no space")
+    machinery.turn(1.0)
+    machinery.turn(1.0)
+    noted = Suspects.read(replica.machine.index)
+    assert noted.mailboxes == {1} and replica.recovery.desk.needs_records
+    replica.machine.commit()
+    replica.recovery.desk.committed()
+    replica.machine.abort()
+    assert Suspects.read(replica.machine.index).mailboxes == {1}
