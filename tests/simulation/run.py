@@ -177,6 +177,7 @@ class Simulation:
             if reader.operation.fate is not Fate.ANSWERED:
                 raise Broken(f"{reader.operation} is not answered")
         self._until(lambda: not any(n.has_rot for n in self._members()), "rot is not mended")
+        self._until(self._converged, "the nodes do not converge")  # a request may have come late
         digests = {node.name: node.index.digest() for node in self._members()}
         for (a, x), (b, y) in pairwise(digests.items()):
             if x != y:
