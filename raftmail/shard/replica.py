@@ -194,14 +194,12 @@ class Replica(ReplicaView):
             self._chores_at = now + (CHORES_S if self._look_for_bodies() else 0.0)
         self._check_space(now)
         self.bodies.tick(now, self.group.applied_index, waiting=self.group.has_parked)
-        try:
-            self.recovery.tick(now, self.group)
-            if now - self._trimmed_at >= self.limits.log_look_s and not self.recovery.frozen:
-                self._look_at_log(now)
-            self.marks.step(now)
-            self._reclaim(now)
-        except (DiskFull, IndexDamaged) as e:
-            self._meet(e)
+        resync = partial(self.recovery.tick, group=self.group)
+        for chore in (resync, self._look_at_log, self.marks.step, self._reclaim):
+            try:
+                chore(now)
+            except (DiskFull, IndexDamaged) as e:
+                self._meet(e)  # and go on: what follows may be what makes space
 
     def step(self, now: float) -> None:
         """Propose what waits, and make the frames that may leave before the sync. Raises `TableDamaged`: abandon the replica."""
@@ -578,6 +576,8 @@ class Replica(ReplicaView):
 
     def _look_at_log(self, now: float) -> None:
         """What is over the limits goes also where nothing comes any more, and the last commit is not made durable by a next one."""
+        if now - self._trimmed_at < self.limits.log_look_s or self.recovery.frozen:
+            return
         index = self.machine.index
         if index.durable_index < index.committed_index and self._index_dirty_since is None:
             self._commit(now, sync=True)

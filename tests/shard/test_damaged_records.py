@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import pytest
 
+from raftmail.consensus.group import Group
 from raftmail.mail import commands as c
 from raftmail.mail.codec import encode_request
 from raftmail.mail.uidset import UidSet
 from raftmail.resync.state import Suspects
+from raftmail.shard.recovery import Recovery
 from raftmail.storage.blobs import BlobLimits
+from raftmail.storage.disk import DiskFull
 from raftmail.storage.index import TABLES, Index
 from raftmail.storage.kv import TableDamaged
 from raftmail.storage.records import IndexDamaged
@@ -60,6 +63,25 @@ def test_a_damaged_count_of_messages_is_fetched_when_bodies_are_to_be_given_back
         if replica.recovery.damaged:
             return
     raise AssertionError("nobody has looked")
+
+
+def test_bodies_are_given_back_also_while_a_resync_finds_no_space_to_begin(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else a full disk would stay full."""
+
+    def no_space(self: Recovery, now: float, group: Group) -> None:
+        raise DiskFull("there is no space")
+
+    texts = [f"text number {n}" * 20 for n in range(20)]
+    machinery = Small()
+    machinery.save(texts)
+    segments = machinery.disk.listdir("blobs")
+    do(machinery, len(texts) + 1, c.Expunge("a", "INBOX", UidSet.parse("1:19")))
+    monkeypatch.setattr(Recovery, "tick", no_space)
+    while segments[0] in machinery.disk.listdir("blobs"):
+        machinery.turn(1.0)
+        assert machinery.now < 3600.0
 
 
 def test_a_damaged_count_of_messages_is_fetched_when_it_changes() -> None:
