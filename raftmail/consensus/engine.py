@@ -338,6 +338,9 @@ class Engine(SyncObj):
             self._SyncObj__setState(FOLLOWER)
 
     def tick(self) -> None:
+        if not (self.leads or self._standing):
+            self.owner.engine_apply()  # all that is ever due of a replica that neither leads nor begins an election
+            return
         self.count_only_synced = self.leads
         deadline = self._SyncObj__raftElectionDeadline
         held_back = -_NEVER if self._standing else _NEVER

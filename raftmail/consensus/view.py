@@ -94,6 +94,12 @@ class GroupView:
         return bool(self._out.beats)
 
     @property
+    def has_output(self) -> bool:
+        """Whether `take_messages` or `take_beats` would give any."""
+        out = self._out
+        return bool(out.ready or out.beats)
+
+    @property
     def has_held_messages(self) -> bool:
         """Whether any wait for a sync."""
         return bool(self._out.held)

@@ -517,14 +517,14 @@ class Node:
         logger.info("link to %s is up", node)
         for runner in self._runners.values():
             runner.replica.connected(self.loop.time(), node)
-            runner.wake()
+            runner.heard()
         self._tell_revision(node)
 
     def _on_down(self, node: str) -> None:
         logger.info("link to %s is down", node)
         for runner in self._runners.values():
             runner.replica.disconnected(self.loop.time(), node)
-            runner.wake()
+            runner.heard()
         if self._router is not None:
             self._router.disconnected(node)
 

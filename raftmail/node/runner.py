@@ -40,7 +40,8 @@ class Runner:
     _again: bool = False
     _in_background: bool = False
     _stopped: bool = False
-    _next_tick: float = -1e18
+    _next_tick: float | None = None
+    """None: the replica is to be asked."""
     _role: tuple[int, int | None] = (-1, None)
     _idle: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -58,23 +59,33 @@ class Runner:
     def received(self, kind: str) -> None:
         """The replica took a frame. Of Raft's messages many leave nothing to do, such as the acknowledgement by the second of two
         followers."""
-        if kind != FrameKind.RAFT or self.replica.needs_turn:
+        if kind != FrameKind.RAFT:
+            self.wake()
+        else:
+            self.heard()
+
+    def heard(self) -> None:
+        """The replica was told something that may leave it nothing to do, such as that a link is up or down."""
+        if self.replica.needs_turn:
             self.wake()
         else:
             self._note_role()
-            self._next_tick = -1e18  # what it heard may have changed when it is to be ticked
+            self._next_tick = None  # it may have changed
 
     def tick(self, now: float) -> Sequence[tuple[str, bytes]]:
         """Let time pass, if there is anything to be done about it. Returns beats to be packed with others' (nodes and records)."""
-        if now < self._next_tick or self._stopped:
+        if self._stopped:
             return ()
         replica = self.replica
+        if self._next_tick is None:
+            self._next_tick = replica.next_deadline(now)
+        if now < self._next_tick:
+            return ()
         try:
-            replica.tick(now)
+            self._next_tick = replica.tick(now)
         except Exception as e:
             self.fail(e)
             return ()
-        self._next_tick = replica.next_deadline(now)
         return self._take_beats()
 
     def beat(self, now: float, node: str, beat: Beat) -> Sequence[tuple[str, bytes]]:
@@ -149,9 +160,8 @@ class Runner:
         return self._send_now()
 
     def advance(self) -> bool:
-        now = self.loop.time()
-        self.replica.advance(now)
-        self._next_tick = self.replica.next_deadline(now)
+        self.replica.advance(self.loop.time())
+        self._next_tick = None
         self._note_role()
         return self._send_now()
 
@@ -178,8 +188,8 @@ class Runner:
                 error = e
         if error is not None:
             self.fail(error)
-            return
-        self.wake()
+        else:
+            self.heard()
 
     def _note_role(self) -> None:
         group = self.replica.group

@@ -104,8 +104,8 @@ class Desk:
 
     @property
     def busy(self) -> bool:
-        """A resync is under way here, or being served, or another source is to be asked at once: `step` or `tick` has something to do."""
-        return bool(self._sources or self._frames) or self._next_at_once or self.sink.active
+        """A resync is under way here, or has ended and is to be taken, or is being served, or another source is to be asked at once."""
+        return bool(self._sources or self._frames) or self._next_at_once or self.sink.busy
 
     @property
     def unsynced_bytes(self) -> int:
@@ -119,7 +119,8 @@ class Desk:
     def committed(self) -> None:
         """The index was committed."""
         self._dirty = self.sink.dirty = self.scrub.dirty = False
-        self.sink.unsaved = Suspects()
+        if self.sink.unsaved:
+            self.sink.unsaved = Suspects()
 
     @property
     def needs_records(self) -> bool:

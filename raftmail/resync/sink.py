@@ -158,12 +158,17 @@ class Sink:
     @property
     def frozen(self) -> bool:
         """It `holds`, or what it holds for is not taken yet (`has_finished`)."""
-        return self._finished is not None or self.holds
+        return self._records or self.mark is not None or self._finished is not None
 
     @property
     def active(self) -> bool:
         """Whether a session is under way."""
         return self.phase not in _AT_REST
+
+    @property
+    def busy(self) -> bool:
+        """It is `active`, or `has_finished`."""
+        return self.phase not in _AT_REST or self._finished is not None
 
     @property
     def unsynced_bytes(self) -> int:
@@ -403,7 +408,8 @@ class Sink:
             if not moved:
                 return False
             if budget <= 0:
-                return True
+                # Those that wait go on when their answers come.
+                return not self._tasks or not all(one.waits for one in self._tasks)
         return False
 
     def _advance(self, running: _Running) -> bool:

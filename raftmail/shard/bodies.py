@@ -32,6 +32,7 @@ LATE_MAX = 65_536
 """Bodies remembered that did not come from the first that was asked."""
 
 _INDEX_BYTES = 8
+_NEVER = 1e18
 _NOTE_BYTES = _INDEX_BYTES + DIGEST_BYTES
 _GONE = b"bodies that are gone"
 
@@ -141,6 +142,11 @@ class Bodies:
         if self._asked:
             return True
         return self.store.dirty() and (self.store.pressing() or self.wants_sync(now))
+
+    def next_deadline(self) -> float:
+        """When there is something to do again, if nothing comes in before."""
+        sync_at = self._sync_at if self._job is None and self.store.dirty() else _NEVER
+        return min(sync_at, self._reclaim_at) if self._reclaim_busy else sync_at
 
     @property
     def syncing(self) -> bool:

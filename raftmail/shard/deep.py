@@ -34,6 +34,11 @@ class DeepReading:
         self._work = DeepVerify(self._snapshot, _Reader(read))
         self._done = False
 
+    @property
+    def reads(self) -> bool:
+        """Whether there is more to read."""
+        return not (self.closed or self._done)
+
     def step(self, now: float) -> None:
         """Read a bounded part. Raises `DiskError`."""
         if self.closed:

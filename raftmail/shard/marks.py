@@ -38,6 +38,11 @@ class Marks:
             self.machine.commit(sync=False)
             self.deep = DeepReading(self.machine.index, index, self.read, now)
 
+    @property
+    def reads(self) -> bool:
+        """Whether `step` has something to do."""
+        return self.deep is not None and self.deep.reads
+
     def step(self, now: float) -> None:
         """Read a bounded part, if there is something to read. Raises `DiskError`."""
         if self.deep is not None:

@@ -58,8 +58,7 @@ CHORES_S = 1.0
 
 @dataclass(slots=True)
 class Replica(ReplicaView):
-    """One shard's replica on this node. Others are known by their nodes' names; the group's membership tells which replicas are where.
-    `keep_to` is that of `rescue`."""
+    """One shard's replica on this node. Others are known by their nodes' names. `keep_to` is that of `rescue`."""
 
     shard: int
     node: str
@@ -149,8 +148,7 @@ class Replica(ReplicaView):
         self.group.barrier(now, done)
 
     def mark(self, *, deep: bool = False) -> int:
-        """Of a leader: put a mark into the log, at which every replica notes its digest. Returns its index, or 0 when this
-        replica does not lead."""
+        """Of a leader: put a mark into the log, at which every replica notes its digest. Returns its index; 0: it does not lead."""
         try:
             return self.group.propose(DEEP_MARK if deep else MARK)[1]
         except (NotLeader, DiskFull):
@@ -175,8 +173,8 @@ class Replica(ReplicaView):
 
     # -- stepping ------------------------------------------------------------------------------------
 
-    def tick(self, now: float) -> None:
-        """Let time pass."""
+    def tick(self, now: float) -> float:
+        """Let time pass. Returns `next_deadline`."""
         self._now = now
         self._look_at_index()
         if not self.recovery.frozen:
@@ -187,9 +185,10 @@ class Replica(ReplicaView):
         self._check_role()
         if now >= self.recovery.desk.scrub.behind_at:
             self._step_due = True
-        if now < self._chores_at and self.next_deadline(now) > now:
-            return
-        if now >= self._chores_at:
+        if now < self._chores_at:
+            if (deadline := self.next_deadline(now)) > now:
+                return deadline
+        else:
             self._step_due = self.recovery.desk.scrub.is_due(now)
             self._chores_at = now + (CHORES_S if self._look_for_bodies() else 0.0)
         self._check_space(now)
@@ -200,6 +199,7 @@ class Replica(ReplicaView):
                 chore(now)
             except (DiskFull, IndexDamaged) as e:
                 self._meet(e)  # and go on: what follows may be what makes space
+        return self.next_deadline(now)
 
     def step(self, now: float) -> None:
         """Propose what waits, and make the frames that may leave before the sync. Raises `TableDamaged`: abandon the replica."""
@@ -591,10 +591,10 @@ class Replica(ReplicaView):
 
     def _collect(self) -> None:
         group = self.group
+        if not group.has_output:
+            return
         for peer, parts in group.take_messages():
             node = group.node_of(peer)
             if node is not None:
                 self._frames.append((node, FrameKind.RAFT, parts))
-        if group.has_beats:
-            beats = self.take_beats()
-            self._frames.extend((node, FrameKind.BEATS, (beat,)) for node, beat in beats)
+        self._frames.extend((node, FrameKind.BEATS, (beat,)) for node, beat in self.take_beats())

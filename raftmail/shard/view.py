@@ -8,6 +8,7 @@ from raftmail.resync.sink import Progress
 from raftmail.shard.bodies import Bodies
 from raftmail.shard.frames import Frame
 from raftmail.shard.limits import Limits
+from raftmail.shard.marks import Marks
 from raftmail.shard.recovery import Recovery
 from raftmail.shard.requests import Requests
 from raftmail.storage.blobs import BlobStore
@@ -22,12 +23,14 @@ class ReplicaView:
     bodies: Bodies
     recovery: Recovery
     requests: Requests
+    marks: Marks
     blobs: BlobStore
     limits: Limits
     disk_full: bool
     _now: float
     _frames: list[Frame]
     _index_dirty_since: float | None
+    _index_retry_at: float
     _chores_at: float
     _step_due: bool
 
@@ -68,19 +71,24 @@ class ReplicaView:
 
     def next_deadline(self, now: float) -> float:
         """When to `tick` again at the latest, if nothing comes in before. A replica that nothing happens in has little to do between
-        heartbeats, and hardly more between elections that do not come."""
+        heartbeats, and hardly more between elections that do not come; one that took an entry has to commit its index once, and to put
+        bodies to the disk."""
         if (
-            self._index_dirty_since is not None
-            or self.requests.in_flight
-            or self.disk_full
+            self.disk_full
             or self.bodies.missing
-            or self.blobs.dirty()
             or self.group.resync_wanted is not None
+            or self.marks.reads
             or self._has_to_do
             or self.recovery.frozen
         ):
             return now
-        return min(self.group.next_deadline(), self._chores_at, self.recovery.desk.scrub.behind_at)
+        deadline = min(
+            self.group.next_deadline(), self._chores_at, self.recovery.desk.scrub.behind_at
+        )
+        if self._index_dirty_since is not None:
+            commit_at = self._index_dirty_since + self.limits.index_commit_s
+            deadline = min(deadline, max(commit_at, self._index_retry_at))
+        return min(deadline, self.bodies.next_deadline())
 
     @property
     def needs_turn(self) -> bool:
@@ -108,7 +116,7 @@ class ReplicaView:
         return (
             bool(self._frames)
             or self._step_due
-            or bool(self.requests.waiting)
+            or (bool(self.requests.waiting) and self._may_propose)
             or self.group.has_to_do
             or (since is not None and self._now - since >= self.limits.index_commit_s)
             or self.recovery.desk.busy
@@ -123,9 +131,14 @@ class ReplicaView:
             return True
         if group.has_held_messages and not self.disk_full:
             return not (self.bodies.syncing and self.blobs.pressing())
+        return bool(self.requests.waiting) and self._may_propose
+
+    @property
+    def _may_propose(self) -> bool:
+        """Whether a request that waits can go into an entry now."""
+        group = self.group
         return (
-            bool(self.requests.waiting)
-            and not self.disk_full
+            not self.disk_full
             and group.accepts
             and self.requests.may_propose(group.entries_in_flight)
         )

@@ -31,6 +31,7 @@ class _Replica:
         self.counters = SimpleNamespace(sync_ms=0.0)
         self.bodies = SimpleNamespace(begin_sync=lambda now: None)
         self.group = SimpleNamespace(term=1, leader=None)
+        self.tick_at = 0.0
 
     def step(self, now: float) -> None:
         self.log.append(("step", self.shard))
@@ -57,7 +58,15 @@ class _Replica:
         self.log.append(("advance", self.shard))
 
     def next_deadline(self, now: float) -> float:
-        return now
+        self.log.append(("asked", self.shard))
+        return self.tick_at
+
+    def tick(self, now: float) -> float:
+        self.log.append(("tick", self.shard))
+        return self.tick_at
+
+    def take_beats(self) -> list[tuple[str, bytes]]:
+        return []
 
 
 class _Node:
@@ -199,5 +208,39 @@ def test_a_request_that_waits_for_the_entry_before_it_takes_no_turn() -> None:
         node.runners[2].submitted()
         await node.until("advance", 2)
         assert ("step", 1) not in node.log
+
+    run(test)
+
+
+def test_a_link_that_comes_up_begins_a_turn_only_where_it_leaves_something_to_do() -> None:
+    async def test(executor: ThreadPoolExecutor) -> None:
+        node = _Node(executor, 2)
+        node.replicas[2].needs_turn = True
+        for runner in node.runners.values():
+            runner.heard()
+        await node.until("advance", 2)
+        assert ("step", 1) not in node.log
+
+    run(test)
+
+
+def test_a_replica_is_ticked_when_it_says_and_asked_for_that_once_after_many_turns() -> None:
+    async def test(executor: ThreadPoolExecutor) -> None:
+        node = _Node(executor, 1)
+        replica, runner = node.replicas[1], node.runners[1]
+        replica.tick_at = 5.0
+        for turns in (1, 2, 3):
+            runner.wake()
+            await node.until("advance", 1, times=turns)
+        for now in (1.0, 2.0, 4.9):
+            runner.tick(now)
+        assert node.log.count(("asked", 1)) == 1
+        assert ("tick", 1) not in node.log
+        runner.tick(5.0)
+        assert node.log.count(("tick", 1)) == 1
+        replica.tick_at = 3.0
+        runner.heard()  # what it heard may have changed when it is to be ticked
+        runner.tick(4.0)
+        assert node.log.count(("tick", 1)) == 2
 
     run(test)

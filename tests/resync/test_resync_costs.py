@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ from raftmail.storage.blobs import BlobStore
 from raftmail.storage.disk import RealDisk
 from raftmail.storage.index import TABLES, Identity, Index
 from raftmail.storage.kv import LmdbEngine
-from tests.resync.ends import CLUSTER, History, Node, Pipe, assert_equal, body_of, resync
+from tests.resync.ends import CLUSTER, SMALL, History, Node, Pipe, assert_equal, body_of, resync
 
 LIMITS = Limits()
 
@@ -96,6 +97,31 @@ def test_where_the_expunge_log_was_cut_only_the_records_that_differ_are_sent() -
     pipe = resync(target, giver)
     assert_equal(target, giver)
     assert pipe.to_sink_bytes < 900 * 130
+
+
+def test_a_sink_whose_tasks_all_wait_for_answers_has_nothing_more_to_do_at_once() -> None:
+    history = History()
+    for name in ("Box", "Other", "Third"):
+        history.save(name, *(f"{name} {i}" for i in range(20)))
+    giver, target = Node("giver"), Node("target", replace(SMALL, step_rows=1, requests_max=1))
+    giver.apply(history.entries)
+    pipe = Pipe(target, giver)
+    sink = target.sink
+    steps = more = 0
+    while sink.active:
+        steps += 1
+        if sink.step(pipe.now) and sink.active:
+            more += 1
+            assert not sink._tasks or any(not one.waits for one in sink._tasks)
+            continue
+        for frame in sink.take_frames():
+            pipe.source.receive(pipe.now, frame)
+        while pipe.source.step(pipe.now, 1 << 20):
+            pass
+        for frame in pipe.source.take_frames():
+            sink.receive(pipe.now, frame)
+    assert sink.error is None and 0 < more < steps
+    pipe.close()
 
 
 def test_the_rate_limit_holds() -> None:

@@ -113,16 +113,20 @@ def test_a_journal_tells_whether_bodies_are_not_on_the_disk() -> None:
 
 def test_a_sync_in_the_background_begins_once_in_a_while_and_one_at_a_time() -> None:
     kept = Kept()
+    assert kept.bodies.next_deadline() > 1e9, "there is nothing to sync"
     kept.add(10)
-    assert kept.bodies.wants_sync(1.0)
+    assert kept.bodies.wants_sync(1.0) and kept.bodies.next_deadline() <= 1.0
     job = kept.bodies.begin_sync(1.0)
     assert job is not None and kept.bodies.syncing
     kept.add(11)
     assert kept.bodies.begin_sync(9.0) is None and not kept.bodies.wants_sync(9.0)
+    assert kept.bodies.next_deadline() > 1e9, "its end tells"
     job()
     kept.bodies.end_sync()
     assert kept.bodies.begin_sync(1.1) is None and not kept.bodies.wants_sync(1.1)
-    assert kept.bodies.begin_sync(1.0 + kept.bodies.limits.sync_s) is not None
+    again_at = 1.0 + kept.bodies.limits.sync_s
+    assert kept.bodies.next_deadline() == again_at
+    assert kept.bodies.begin_sync(again_at) is not None
 
 
 def test_a_log_that_keeps_bodies_is_not_begun_anew() -> None:

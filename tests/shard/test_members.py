@@ -390,6 +390,70 @@ def test_an_idle_replica_asks_to_be_ticked_for_heartbeats_and_elections_alone() 
     assert master.next_deadline(shard.now) == shard.now
 
 
+def test_a_replica_that_took_an_entry_asks_to_be_ticked_when_its_index_is_to_be_committed() -> None:
+    shard = Shard()
+    shard.save("x")
+    replica = next(one for one in shard.all.values() if one is not shard.master).replica
+    shard.until(lambda: not replica.blobs.dirty())
+    shard.save("y")
+    shard.until(lambda: not replica.blobs.dirty())
+    since = replica._index_dirty_since
+    assert since is not None
+    at = replica.next_deadline(shard.now)
+    assert shard.now < at <= since + shard.limits.index_commit_s
+    replica._chores_at = replica.recovery.desk.scrub.behind_at = 1e9
+    at = replica.next_deadline(shard.now)
+    assert at == since + shard.limits.index_commit_s
+    before = replica.counters.index_commits
+    replica.tick(at)
+    assert replica.needs_turn
+    replica.step(at)
+    assert replica.begin_sync() == []
+    replica.end_sync(at)
+    replica.advance(at)
+    assert replica.counters.index_commits == before + 1
+
+
+def test_a_replica_with_bodies_in_the_journal_alone_asks_to_be_ticked_when_they_go_to_the_store() -> (
+    None
+):
+    shard = Shard()
+    shard.slow = set(shard.all)  # the store's sync does not end, and the next one has to wait
+    shard.save("x")
+    replica = next(one for one in shard.all.values() if one is not shard.master).replica
+    shard.until(lambda: replica.bodies.syncing)
+    replica.bodies.end_sync()
+    shard.save("y")
+    assert replica.blobs.dirty() and not replica.bodies.syncing
+    replica._chores_at = replica.recovery.desk.scrub.behind_at = 1e9
+    replica._index_dirty_since = None
+    replica.group.engine.set_election_deadline(1e9)
+    assert replica.next_deadline(shard.now) == replica.bodies.next_deadline() < 1e9
+
+
+def test_a_replica_that_reads_everything_for_a_mark_goes_on_at_every_tick() -> None:
+    shard = Shard()
+    shard.save("x")
+    master = shard.leader()
+    at = master.mark(deep=True)
+    shard.until(lambda: master.group.applied_index >= at)
+    assert master.marks.deep is not None
+    master.marks.deep._done = False
+    assert master.next_deadline(shard.now) == shard.now
+    shard.until(lambda: not master.marks.reads)
+    shard.until(lambda: master.next_deadline(shard.now) > shard.now)
+
+
+def test_a_resync_that_ended_while_bodies_were_synced_gets_a_turn_when_that_is_done() -> None:
+    """Nothing else may come to wake the replica, which does nothing until the end is taken."""
+    shard = Shard()
+    shard.save("x")
+    replica = next(one for one in shard.all.values() if one is not shard.master).replica
+    shard.until(lambda: not replica.needs_turn)
+    replica.recovery.desk.sink._finished = (1, 1)
+    assert replica.needs_turn
+
+
 def test_a_replica_says_that_it_has_all_bodies_only_when_they_are_on_its_disk() -> None:
     """A body that came ahead of its entry may be named by records that a resync brings, and then no entry brings a sync to it."""
     shard = Shard()

@@ -10,20 +10,20 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Protocol
 
+from raftmail.consensus.beats import unpack
 from raftmail.consensus.group import Group
 from raftmail.consensus.journal import Identity as JournalIdentity
 from raftmail.consensus.journal import Journal
 from raftmail.consensus.membership import Membership
-from raftmail.consensus.messages import Kind, Message, decode
+from raftmail.consensus.messages import Kind, decode
 from raftmail.mail.queries import FetchBody, Query
 from raftmail.mail.results import Executed
 from raftmail.mail.service import Blob, Failure
 from raftmail.shard import rescue
 from raftmail.shard.machine import Machine
 from raftmail.shard.recovery import finish_jump
-from raftmail.shard.replica import FrameKind, Replica
+from raftmail.shard.replica import FrameKind
 from raftmail.shard.standing import standing_at_start
 from raftmail.storage.blobs import BlobDamaged, BlobMissing
 from raftmail.storage.disk import DiskError, DiskFull, SyncFailed
@@ -35,14 +35,13 @@ from tests.simulation.engines import LmdbSimEngine, MemorySimEngine, SimEngine
 from tests.simulation.network import Network, Payload
 from tests.simulation.nodedisk import NodeDisk
 from tests.simulation.swarm import Conditions
+from tests.simulation.watched import Watched, WatchedGroup, Watcher
 from tests.simulation.world import Event, World
 
 SHARD = 1
 CLUSTER_ID = b"simulated shard."
 TICK_S = 0.1
 _VOTES = (Kind.VOTE, Kind.VOTE_GRANTED)
-_QUIET = (FrameKind.RAFT, FrameKind.BEATS)
-"""Frames that many a time leave nothing to do."""
 TURN_S = 0.0001
 
 Trap = Callable[["SimNode"], bool]
@@ -51,71 +50,6 @@ Trap = Callable[["SimNode"], bool]
 
 class Broken(Exception):
     """A promise does not hold."""
-
-
-class Watcher(Protocol):
-    """Who looks at what replicas do; raises when a promise is broken."""
-
-    def applied(self, node: SimNode, index: int, term: int, payload: bytes) -> None: ...
-    def stepped(self, node: SimNode) -> None: ...
-    def voted(self, node: SimNode, message: Message) -> None: ...
-    def started(self, node: SimNode) -> None: ...
-    def stands_at(self, node: SimNode, index: int) -> None: ...
-    def stopped(self, node: SimNode, error: BaseException) -> None: ...
-
-
-class _WatchedGroup(Group):
-    """Tells the judge when the state machine stands somewhere else than after the entry that it applied last."""
-
-    owner: SimNode
-
-    def restate(self, membership: tuple[int, Membership]) -> None:
-        super().restate(membership)
-        self.owner.watcher.stands_at(self.owner, self.applied_index)
-
-    def rewind_applied(self, index: int) -> None:
-        super().rewind_applied(index)
-        self.owner.watcher.stands_at(self.owner, self.applied_index)
-
-    def jump(self, index: int, term: int, membership: tuple[int, Membership]) -> None:
-        super().jump(index, term, membership)
-        self.owner.world.reached["jumps of the log"] += 1
-        self.owner.watcher.stands_at(self.owner, index)
-
-
-class _Watched(Replica):
-    """A replica whose applies are told to the watcher."""
-
-    owner: SimNode
-
-    def apply(self, index: int, term: int, payload: bytes) -> None:
-        if self.owner.fail_apply is None:
-            Replica.apply(self, index, term, payload)
-        else:
-            self._apply_on_full_disk(index, term, payload)
-        self.owner.watcher.applied(self.owner, index, term, payload)
-
-    def _apply_on_full_disk(self, index: int, term: int, payload: bytes) -> None:
-        """The first put of it fails; when there was none, one of the next apply that makes any."""
-        engine = self.owner.engine
-        engine.fail_put = self.owner.fail_apply
-        try:
-            Replica.apply(self, index, term, payload)
-        finally:
-            if engine.fail_put is None:
-                self.owner.fail_apply = None
-                self.owner.world.reached["applies that found no space"] += 1
-            engine.fail_put = None
-
-    def _commit_index(self, now: float) -> None:
-        before = self.counters.index_commits
-        super()._commit_index(now)
-        self.owner.world.reached["commits of the index"] += self.counters.index_commits - before
-
-    def _trim_log(self) -> None:
-        before = self.group.journal.first_index
-        super()._trim_log()
-        self.owner.world.reached["trims of the log"] += self.group.journal.first_index > before
 
 
 class SimNode:
@@ -142,7 +76,7 @@ class SimNode:
         self.told = told
         self._make_engine = LmdbSimEngine if on_lmdb else MemorySimEngine
         self._new_disk()
-        self.replica: _Watched
+        self.replica: Watched
         self.group: Group
         self.index: Index
         self.conditions = conditions
@@ -161,7 +95,8 @@ class SimNode:
         self._turn_due = False
         self._busy = False
         self._again = False
-        self._next_tick = 0.0
+        self._next_tick: float | None = None
+        """None: the replica is to be asked."""
 
     def _new_disk(self) -> None:
         self.disk = NodeDisk(self.world.rng.getrandbits(32), self.world.reached)
@@ -237,7 +172,7 @@ class SimNode:
             return
         self.running = True
         self._turn_due = self._busy = self._again = False
-        self._next_tick = 0.0
+        self._next_tick = None
         self.world.log(
             f"{self.name} up, applied {self.group.applied_index}, log to {self.group.last_index}"
         )
@@ -262,7 +197,7 @@ class SimNode:
         self.index_lost = False
         machine = Machine(self.index)
         sessions = random.Random(self.world.rng.getrandbits(32))
-        replica = _Watched(
+        replica = Watched(
             SHARD,
             self.name,
             machine,
@@ -274,7 +209,7 @@ class SimNode:
         )
         replica.owner = self
         at, membership = standing_at_start(self.index, journal, self.number, self.told, first=True)
-        group = _WatchedGroup(
+        group = WatchedGroup(
             SHARD,
             self.number,
             membership,
@@ -397,50 +332,64 @@ class SimNode:
     def connected(self, peer: str) -> None:
         def work() -> None:
             self.replica.connected(self.now, peer)
-            self._wake()
+            self._heard()
 
         self._now_or_later(work)
 
     def disconnected(self, peer: str) -> None:
         def work() -> None:
             self.replica.disconnected(self.now, peer)
-            self._wake()
+            self._heard()
 
         self._now_or_later(work)
 
     def receive(self, peer: str, frames: Sequence[Payload]) -> None:
         def work() -> None:
             receive, now = self.replica.receive, self.now
-            loud = False
+            loud = heard = told = False
             for kind, content in frames:
-                receive(now, peer, kind, content)
-                loud = loud or kind not in _QUIET
+                if kind == FrameKind.BEATS:
+                    for beat in unpack(content):
+                        told = not self.replica.receive_beat(now, peer, beat) or told
+                else:
+                    receive(now, peer, kind, content)
+                    heard = True
+                    loud = loud or kind != FrameKind.RAFT
             self._send_beats()
-            if loud or self.replica.needs_turn:
+            if loud:
                 self._wake()
-            else:
-                self._next_tick = 0.0  # what it heard may have changed when it is to be ticked
+            elif heard:
+                self._heard()
+            elif told and self.replica.needs_turn:
+                self._wake()
 
         self._now_or_later(work)
+
+    def _heard(self) -> None:
+        """Something that may leave the replica nothing to do."""
+        if self.replica.needs_turn:
+            self._wake()
+        else:
+            self._next_tick = None
 
     # -- the runner's loop
 
     def _tick(self, life: int) -> None:
         if self.life != life:
             return
+        # Only when the replica says so: a tick that it needs, and does not ask for, has to be missed here as well.
         if not self.paused:
-            self._guard(self._tick_now)
+            if self._next_tick is None:
+                self._next_tick = self.replica.next_deadline(self.now)
+            if self.now >= self._next_tick:
+                self._guard(self._tick_now)
         self.world.after(TICK_S, lambda: self._tick(life))
 
     def _tick_now(self) -> None:
-        """Only when the replica said so: a tick that it needs, and does not ask for, has to be missed here as well."""
-        now = self.now
-        if now >= self._next_tick:
-            self.replica.tick(now)
-            self._next_tick = self.replica.next_deadline(now)
-            self._send_beats()
-            if self.replica.needs_turn:
-                self._wake()
+        self._next_tick = self.replica.tick(self.now)
+        self._send_beats()
+        if self.replica.needs_turn:
+            self._wake()
 
     def _send_beats(self) -> None:
         """Beats wait for no turn."""
@@ -496,9 +445,8 @@ class SimNode:
             self._advance()
 
     def _advance(self) -> None:
-        now = self.now
-        self.replica.advance(now)
-        self._next_tick = self.replica.next_deadline(now)
+        self.replica.advance(self.now)
+        self._next_tick = None
         self._flush()
         self._begin_background()
         self._busy = False
@@ -516,7 +464,7 @@ class SimNode:
             if not early:
                 job()
             self.replica.bodies.end_sync()
-            self._wake()
+            self._heard()
 
         early = self.world.chance(0.3)
         if early:
