@@ -103,19 +103,20 @@ class SimFile:
 
     def write(self, offset: int, data: bytes | bytearray | memoryview) -> None:
         self._check()
-        whole = bytes(data)
-        last = self._disk.count()
-        space = self._disk.free_bytes() + len(self._inode.data) - offset
-        part = whole
+        disk, inode = self._disk, self._inode
+        whole = part = bytes(data)
+        last = disk.count()
+        space = disk.free_bytes() + len(inode.data) - offset
         if len(whole) > space:
-            part = whole[: self._disk.random.randint(0, max(space, 0))]
+            part = whole[: disk.random.randint(0, max(space, 0))]
         if last:
-            part = part[: self._disk.random.randint(0, len(part))]
+            part = part[: disk.random.randint(0, len(part))]
         if part:
             change = _Write(offset, part)
-            _apply(self._inode.data, change)
-            self._inode.pending.append(change)
-        self._disk.check_power()
+            _apply(inode.data, change)
+            inode.pending.append(change)
+        if last:
+            raise PowerCut
         if len(whole) > space:
             raise DiskFull(f"{self.path}: no space left on the simulated disk")
 

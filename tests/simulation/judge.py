@@ -131,10 +131,11 @@ class Judge:
         self.check_standing(node)
 
     def stepped(self, node: SimNode) -> None:
-        group = node.group
-        if group.journal.synced_index < node.index.committed_index <= group.applied_index:
+        group, index = node.group, node.index
+        applied = group.applied_index
+        if group.journal.synced_index < index.committed_index <= applied:
             raise Broken(f"the index of {node.name} is ahead of its journal")
-        if node.index.failed and group.applied_index > node.index.applied_index:
+        if applied > index.applied_index and index.failed:
             raise Broken(f"{node.name} counts as applied what its index could not take")
         if group.is_leader:
             if node.number not in group.voters:
@@ -154,9 +155,8 @@ class Judge:
         command = REGULAR + payload if payload else NO_OP
         record = HEAD.pack(RECORD_BYTES + len(command), ENTRY, index, term) + command
         try:
-            needed = entry_blobs(payload) if payload else []
-            bodies = [node.replica.blobs.get(digest) for digest in needed]
-        except (CodecError, BlobMissing, BlobDamaged):
+            bodies = [node.replica.blobs.get(digest) for digest in _bodies_of(payload)]
+        except (BlobMissing, BlobDamaged):
             return False
         # Those that say so first: whoever has not got it is searched to the last byte.
         nodes = sorted(
@@ -267,10 +267,7 @@ def _survives(
             return False
         if journal.entry(index) != (REGULAR + payload if payload else NO_OP, index, term):
             return False
-    try:
-        needed = entry_blobs(payload)
-    except CodecError:
-        return True
+    needed = _bodies_of(payload)
     if not needed:
         return True
     blobs = BlobStore.open(disk, "blobs", table, limits.blobs)
@@ -281,6 +278,14 @@ def _survives(
         or (table.applied_index >= index and not table.references(digest))
         for digest in needed
     )
+
+
+def _bodies_of(payload: bytes) -> Sequence[bytes]:
+    """Those that an entry names, which none does but one of commands."""
+    try:
+        return entry_blobs(payload)
+    except CodecError:
+        return ()
 
 
 def _is_readable(blobs: BlobStore, digest: bytes) -> bool:

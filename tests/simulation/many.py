@@ -21,6 +21,8 @@ from tests.simulation.run import Outcome, simulate
 AHEAD = 4
 """Seeds of each process that may wait, so that none is idle while an earlier one takes its time."""
 PROGRESS_S = 30.0
+GARBAGE_MAX = 5_000_000
+"""Objects; ten times what most seeds leave."""
 
 
 @dataclass(slots=True)
@@ -120,13 +122,15 @@ def _begin() -> None:
 def _one(seed: int, nodes: int | None) -> tuple[Outcome, float]:
     began = time.process_time()
     outcome = simulate(seed, nodes or nodes_of(seed))
+    gc.collect()
     return outcome, time.process_time() - began
 
 
 def quieten_collector() -> None:
-    """What a seed leaves is garbage all at once; looking for some all the time takes a tenth of a core."""
+    """What a seed leaves is garbage all at once, and is collected then; looking for some all the time takes a tenth of a core. One that
+    goes on and on is looked through all the same."""
     gc.freeze()
-    gc.set_threshold(200_000, 10, 10)
+    gc.set_threshold(GARBAGE_MAX, 10, 10)
 
 
 def until(deadline: float, seeds: Iterable[int], clock: Callable[[], float]) -> Iterator[int]:

@@ -115,7 +115,7 @@ def any_conditions(rng: random.Random, nodes: int) -> Conditions:
         faults["members"] *= 4.0  # much of what it does is refused
     limits = _limits(rng)
     if ROT & faults.keys():
-        limits = replace(limits, scrub=replace(limits.scrub, period_s=4.0))
+        limits = replace(limits, scrub=replace(limits.scrub, period_s=8.0))
     return Conditions(
         limits,
         # Slower than a real node's, so that more happens for each heartbeat that is simulated.
@@ -159,7 +159,7 @@ def _limits(rng: random.Random) -> Limits:
     return Limits(
         entry_requests_max=rng.choice((1, 8)),
         entry_bytes_max=4 << 10,
-        index_commit_requests_max=rng.choice((1, 24)),
+        index_commit_requests_max=rng.choice((1, 8, 24)),
         index_commit_s=rng.choice((0.0, 0.05, 0.5, 2.0)),
         log=LogLimits(
             bytes_max=rng.choice((1, 6 << 10, 12 << 10, 1 << 30)),
@@ -175,8 +175,8 @@ def _limits(rng: random.Random) -> Limits:
             sync_s=rng.choice((0.05, 0.5, 3.0)),
             reclaim_bytes=rng.choice((1 << 10, 16 << 10)),
             reclaim_look_bytes=8 << 10,
-            reclaim_look_s=0.2 if quick else 1.0,
-            reclaim_rest_s=0.1 if quick else 1.0,
+            reclaim_look_s=0.4 if quick else 1.5,
+            reclaim_rest_s=0.8 if quick else 1.5,
         ),
     )
 

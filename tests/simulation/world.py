@@ -37,10 +37,14 @@ class World:
 
     def run_until(self, end: float) -> None:
         heap = self._heap
-        while heap and heap[0][0] <= end:
-            self.now, _, event = heappop(heap)
-            self.events += 1
-            event()
+        events = 0
+        try:
+            while heap and heap[0][0] <= end:
+                self.now, _, event = heappop(heap)
+                events += 1
+                event()
+        finally:
+            self.events += events
         self.now = end
 
     def chance(self, probability: float) -> bool:
