@@ -71,16 +71,16 @@ class Turns:
         self._then(self._sync, begun, sent=sent)
 
     def _each(
-        self, runners: Iterable[Runner], phase: Callable[[Runner], bool]
+        self, runners: Iterable[Runner], phase: Callable[[Runner], bool | None]
     ) -> tuple[list[Runner], bool]:
-        """Have each go through a phase. Those that did, and whether anything was sent."""
+        """Have each go through a phase. Those that did, and whether anything was sent. One whose phase raises an error fails alone."""
         went = []
         sent = False
         for runner in runners:
             if runner.has_failed:
                 continue
             try:
-                sent = phase(runner) or sent
+                sent = bool(phase(runner)) or sent
             except Exception as e:
                 runner.fail(e)
             else:
@@ -144,5 +144,4 @@ class Turns:
     def _advance(self, runners: list[Runner]) -> None:
         done, _ = self._each(runners, Runner.advance)
         self.after()
-        for runner in done:
-            runner.end()
+        self._each(done, Runner.end)

@@ -244,3 +244,24 @@ def test_a_replica_is_ticked_when_it_says_and_asked_for_that_once_after_many_tur
         assert node.log.count(("tick", 1)) == 2
 
     run(test)
+
+
+def test_a_replica_whose_bodies_cannot_go_to_the_store_fails_and_does_not_stand_still() -> None:
+    async def test(executor: ThreadPoolExecutor) -> None:
+        node = _Node(executor, 2)
+        error = OSError("a read-only file system")
+
+        def begin_sync(now: float) -> None:
+            raise error
+
+        node.replicas[1].bodies.begin_sync = begin_sync
+        node.foreseen = node.fatal
+        for runner in node.runners.values():
+            runner.wake()
+        await node.until("advance", 2)
+        node.runners[2].wake()
+        await asyncio.wait_for(node.until("advance", 2, times=2), 10.0)
+        assert node.fatal == [(1, error)]
+        assert node.runners[1].has_failed
+
+    run(test)
