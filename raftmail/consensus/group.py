@@ -399,7 +399,8 @@ class Group(GroupView):
             self.engine.resign()
 
     def rewind_applied(self, index: int) -> None:
-        """The state machine went back to `index` (an open transaction was lost): what follows is applied again."""
+        """The state machine went back to `index` (an open transaction was lost): what follows, and the log has, is applied again."""
+        index = max(index, self.journal.begins_at)
         if index == 0:
             self._applier.apply(1, 0, b"")  # as at the beginning
             index = 1
@@ -409,7 +410,7 @@ class Group(GroupView):
         """After a resync: the state machine stands at `index`, whose entry had `term`; `membership`, with its index, is in force
         there. An older state than the own is refused (G9), and a leader, whose log must not shrink, does not jump past what its disk holds:
         ValueError."""
-        if index <= self.engine.applied_index():
+        if not self.lacks(index, term):
             raise ValueError(
                 f"group {self.group}: a jump to {index} would go back behind {self.applied_index}"
             )

@@ -118,6 +118,12 @@ class GroupView:
         """Of a leader: up to where a follower's disk is known to hold the log."""
         return self.engine.match_index(peer)
 
+    def lacks(self, index: int, term: int) -> bool:
+        """Whether the state at an entry is behind the own, or where the own stands by a log that begins there with another entry: one that
+        was never committed, after which the log was begun anew because it could not be read any more (`Journal.mend`)."""
+        applied = self.engine.applied_index()
+        return index > applied or (index == applied > 0 and self.journal.term_of(index) != term)
+
     def entries(self, first: int, last: int) -> Sequence[Entry]:
         """(command, index, term) of the log from `first` to `last`."""
         return self.journal.entries(first, last)

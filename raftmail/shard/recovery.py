@@ -215,7 +215,7 @@ class Recovery:
         self.damaged = group.paused = False
         standing = kept(self.machine.index) or (0, group.membership)
         sync_bodies()
-        if index > group.applied_index:
+        if group.lacks(index, term):
             group.jump(index, term, standing)
         else:
             group.restate(standing)

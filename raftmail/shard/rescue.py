@@ -45,7 +45,7 @@ from raftmail.shard.machine import Machine
 from raftmail.storage.blobs import BlobDamaged, BlobLimits, BlobsDamaged, BlobStore
 from raftmail.storage.disk import Disk
 from raftmail.storage.index import Index
-from raftmail.storage.kv import scan
+from raftmail.storage.kv import TableDamaged, scan
 from raftmail.storage.records import BLOBREF, IndexDamaged, unseal
 
 logger = logging.getLogger(__name__)
@@ -75,15 +75,29 @@ def join(index: Index, journal: Journal, *, anew: bool) -> None:
 def mend_journal(machine: Machine, bodies: Bodies, *, half: bool) -> bool:
     """Have files again that a start can read, and then no other use of these objects than to abandon them. `half`: the index is half
     resynced, and commits nothing. False: what the log held behind the index is lost here. Raises `DiskFull` (try again), `SyncFailed`."""
-    if machine.index.failed:
-        machine.abort()
     if bodies.syncing:
         bodies.end_sync()
     bodies.sync_now()
+    try:
+        durable_index = _commit(machine, bodies.store, half=half)
+    except TableDamaged as e:
+        logger.error("%s; the index will be made anew, and counts for nothing", e)
+        durable_index = 0
+    return bodies.journal.mend(durable_index)
+
+
+def _commit(machine: Machine, store: BlobStore, *, half: bool) -> int:
+    """Up to where the index is on its disk, after a commit if it can be. Raises `DiskFull`, `TableDamaged`."""
+    if machine.index.failed:
+        machine.abort()
     if not half:
-        bodies.store.place_pending()
-        machine.commit(sync=True)
-    return bodies.journal.mend(machine.durable_index)
+        try:
+            store.place_pending()
+            machine.commit(sync=True)
+        except IndexDamaged as e:
+            logger.error("%s; the log keeps what the index cannot commit", e)
+            machine.abort()
+    return machine.durable_index
 
 
 def keep_to(index: Index) -> int:

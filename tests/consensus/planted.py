@@ -41,7 +41,7 @@ FAULTS: dict[str, Fault] = {
     ),
     "old-jump": _fault(
         "a resync takes the state machine backwards",
-        (Group, "jump", "if index <= self.engine.applied_index():", "if False:"),
+        (Group, "jump", "if not self.lacks(index, term):", "if False:"),
     ),
     "jump-forgets": _fault(
         "a jump drops entries behind the snapshot that were acknowledged",

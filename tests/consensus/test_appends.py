@@ -83,6 +83,19 @@ def test_a_jump_over_another_history_forgets_it_and_what_was_promised_of_it() ->
     assert c[2].machine.payloads == [X] and answers(c) == [[7, 1]]
 
 
+def test_a_log_that_begins_with_an_entry_which_was_never_committed_goes_on_from_the_one_that_was() -> (
+    None
+):
+    """As one does that was begun anew at its end, because it could not be read any more: that entry may have come to nothing since."""
+    c = follower_with(3)
+    c.group(2).jump(5, 3, c.founding)
+    assert c.group(2).lacks(5, 4) and not c.group(2).lacks(5, 3)
+    c.group(2).jump(5, 4, c.founding)
+    c.append(1, 2, 4, (5, 4), [(4, X)], commit=6)
+    c.sync(2)
+    assert c[2].machine.payloads == [X] and answers(c) == [[7, 1]]
+
+
 def test_a_leader_does_not_jump_over_its_own_log() -> None:
     c = Cluster()
     c.elect(1)

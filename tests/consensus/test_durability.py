@@ -51,6 +51,16 @@ def test_a_candidacy_leaves_only_when_the_own_vote_is_on_the_disk() -> None:
     assert not of_kind(c, m.Kind.VOTE_GRANTED, 1)
 
 
+def test_a_new_replica_whose_index_alone_has_the_first_entry_has_it_in_the_log_again() -> None:
+    """Its index may be committed before it ever syncs, by a resync that begins at once."""
+    c = Cluster()
+    assert c[2].machine.index == 1
+    c[2].persist()
+    c[2].power_loss()
+    c[2].start()
+    assert c.group(2).last_index == 1
+
+
 @fails_with("ack-before-sync")
 def test_entries_are_acknowledged_only_when_they_are_on_the_disk() -> None:
     c = Cluster()

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any, cast
 
+import pytest
+
 from raftmail.consensus.group import Group
 from raftmail.consensus.membership import Membership
 from raftmail.resync.desk import Desk
@@ -48,3 +50,22 @@ def test_the_master_is_a_source_also_when_all_that_the_own_log_names_are_gone() 
     recovery.tick(1.0, cast(Group, group))
     assert desk.needs_records
     assert desk.asked == ["n2"]
+
+
+@pytest.mark.parametrize("lacks", [True, False])
+def test_records_that_came_to_an_entry_which_the_log_does_not_have_make_it_jump(
+    lacks: bool,
+) -> None:
+    """The log may begin at that very index, with an entry of another term that was never committed."""
+    desk = SimpleNamespace(take_finished=lambda: (30, 16))
+    recovery = Recovery(1, cast(Desk, desk), new_machine(), "n1")
+    done: list[object] = []
+    group: Any = SimpleNamespace(
+        membership=Membership.founding({1: "n1"}),
+        applied_index=30,
+        lacks=lambda index, term: lacks,
+        jump=lambda index, term, standing: done.append((index, term)),
+        restate=lambda standing: done.append("restated"),
+    )
+    assert recovery.settle(cast(Group, group), lambda: None)
+    assert done == [(30, 16) if lacks else "restated"]

@@ -29,6 +29,7 @@ from raftmail.shard.machine import Machine
 from raftmail.shard.replica import Replica
 from raftmail.shard.standing import standing_at_start
 from raftmail.storage.blobs import BlobLimits
+from raftmail.storage.disk import DiskFull
 from raftmail.storage.index import TABLES, Identity, Index
 from tests.shard.machines import body_hash, entry_of, message, save
 from tests.simulation.disk import SimDisk
@@ -395,6 +396,26 @@ def test_an_index_that_was_put_back_from_an_old_copy_takes_no_part_either() -> N
     assert replica.recovery.frozen
 
 
+def test_a_disk_that_fills_up_before_the_resync_lets_it_come_from_no_older_source() -> None:
+    """The replica would forget what it acknowledged, between where that source stands and where its log begins."""
+    machinery = Machinery()
+    machinery.save(TEXTS)
+    machinery.trim()
+    begins_at = machinery.replica.group.journal.begins_at
+    assert begins_at > 5
+    machinery.close()
+    replica = machinery.open(index_lost=True, members=3)
+    machinery.turn(2.0)
+    assert replica.recovery.frozen and replica.recovery.desk.at_least == begins_at
+    machinery.engine.fail_put = DiskFull("no space for a row")
+    with pytest.raises(DiskFull):
+        replica.machine.index.engine.table("meta").put(b"x", b"y")
+    replica._note_full(DiskFull("no space for a row"))
+    assert replica.group.applied_index == begins_at
+    machinery.turn(2.0)
+    assert replica.recovery.desk.at_least == begins_at
+
+
 def test_a_log_that_lost_what_the_index_does_not_have_takes_no_part_until_a_source_has_it() -> None:
     machinery = Machinery()
     machinery.save(TEXTS[:6])
@@ -503,3 +524,33 @@ def test_a_body_that_the_master_does_not_send_is_asked_of_all() -> None:
     bodies.tick(10.0, 1, waiting=False)
     bodies.want(wanted)
     assert [f[0] for f in bodies.wants(10.0, "n2", ("n2", "n3"))] == ["n2", "n3"]
+
+
+@pytest.mark.parametrize("tables", [("blobrefs",), ("blobrefs", "clients")])
+def test_a_log_whose_files_are_gone_is_written_anew_also_when_the_index_cannot_be_committed(
+    tables: tuple[str, ...],
+) -> None:
+    """Both are on a disk that is a bad one. What the log holds counts, whatever becomes of the index."""
+    machinery = Machinery()
+    machinery.save(TEXTS[:4])
+    replica = machinery.replica
+    replica.machine.commit()
+    for number, text in enumerate(TEXTS[:4]):  # once more, so that records change that are there
+        request = encode_request(
+            b"client of tests?", number + 1, number, c.Save("a", (message(text),), 1000)
+        )
+        replica.submit(machinery.now, request, [(body_hash(text), text.encode())], lambda _: None)
+    while replica.machine.dirty_requests < 4:
+        machinery.turn()
+    for name in tables:
+        table = machinery.engine.table(name)
+        for key, record in list(table.rows.items()):
+            table.set(key, record[:-1] + bytes([record[-1] ^ 1]))
+    last, hard = replica.group.last_index, replica.group.journal.synced_hard_state
+    for name in machinery.disk.listdir("journal"):
+        machinery.disk.remove(f"journal/{name}")
+    assert replica.mend_journal()
+    replica.abandon()
+    identity = JournalIdentity(bytes(16), 1, 1)
+    journal = Journal.open(machinery.disk, "journal", identity, SMALL, create=False)
+    assert (journal.last_index, journal.synced_hard_state) == (last, hard)
