@@ -26,11 +26,12 @@ Operators
 - Members change (`members.Operator`): machines join and are promoted, voters are removed, the master after a transfer. A disk is lost for
   ever, as long as the others can do without it; its machine comes back under a new id.
 
-- Bodies and records of the index rot at rest on one node, where disks and indices are not lost besides: the scrub, applies and reads have
-  to find and mend them.
+- Bodies, records of the index and journals rot at rest on one node, where disks and indices are not lost besides: the scrub, applies and
+  reads have to find and mend bodies and records; a running replica writes a journal anew when it comes across what rotted; and a start has
+  to refuse it, after which the disk counts as lost. What rots in a journal is before a position that something else on the disk tells to be
+  durable: damage behind that cannot be told from the end of a batch that no sync had covered.
 
-Not in the model: rot in journals (its own tests have it), disks that lie about syncs, nodes that lie, links that drop
-or change order within a connection (TLS over TCP does not).
+Not in the model: disks that lie about syncs, nodes that lie, links that drop or change order within a connection (TLS over TCP does not).
 
 Each seed picks some of these and how often they come (some seeds are about elections alone, or about
 masters that are cut off); at the end all faults are taken back and the cluster has to converge.
@@ -42,6 +43,7 @@ import random
 from collections.abc import Callable, Sequence
 from functools import partial
 
+from raftmail.consensus.journal import Identity
 from raftmail.storage.blobformat import segment_name, unpack_place
 from raftmail.storage.disk import DiskFull
 from raftmail.storage.kv import scan
@@ -49,7 +51,8 @@ from raftmail.storage.records import unseal
 from tests.simulation.disk import PLENTY_BYTES
 from tests.simulation.members import Operator
 from tests.simulation.network import Network
-from tests.simulation.node import TURN_S, SimNode, Trap
+from tests.simulation.node import CLUSTER_ID, SHARD, TURN_S, SimNode, Trap
+from tests.simulation.rot import surely_durable
 from tests.simulation.swarm import Conditions
 from tests.simulation.world import World
 
@@ -295,6 +298,27 @@ class Injector:
                     self.operator.judge.rotten.add((node.number, digest))
                     at = place.end - 1 - self.rng.randrange(place.stored_bytes)
                     node.disk.flip_bit(path, 8 * at + self.rng.randrange(8))
+
+    def _rot_journal(self) -> None:
+        """A bit of a journal, on the node whose disk is a bad one, while the others can do without it. Whoever looks finds it: a read of an
+        entry, a look at the files, a start."""
+        node = self.nodes[0]
+        if not self._may_rot(node) or not self.operator.may_lose(node):
+            return
+        parts = surely_durable(node.disk, Identity(CLUSTER_ID, SHARD, node.number))
+        if not parts:
+            return
+        path, end = self.rng.choice(parts)
+        self.world.log(f"fault: {path} rots on {node.name}")
+        self.world.reached["journals that rotted"] += 1
+        node.disk.rot(path, self.rng.randrange(8 * end))
+
+        def look() -> None:
+            if self.active and node.disk.has_rot:
+                node.look_at_journal()
+                self.world.after(self.rng.uniform(0.5, 5.0), look)
+
+        self.world.after(self.rng.uniform(0.0, 5.0), look)
 
     def _slow_disk(self) -> None:
         node = self._node()

@@ -15,7 +15,6 @@ from raftmail.mail.codec import CodecError, entry_blobs
 from raftmail.shard.bodies import restore_bodies
 from raftmail.storage.blobs import BlobDamaged, BlobMissing, BlobStore
 from raftmail.storage.disk import DiskError
-from raftmail.storage.index import Index
 from raftmail.storage.kv import scan
 from tests.simulation.node import CLUSTER_ID, SHARD, Broken, SimNode
 from tests.simulation.nodedisk import stable_copy
@@ -63,7 +62,7 @@ def bodies_on(node: SimNode, digests: Iterable[bytes] | None) -> set[bytes]:
     """Which of these bodies, or of those that its index and log name, a node would have after a loss of power at worst."""
     disk = stable_copy(node.disk)
     conditions = node.conditions
-    index = Index(node.engine.stable())
+    index = node.stable_index()
     identity = Identity(CLUSTER_ID, SHARD, node.number)
     try:
         journal = Journal.open(disk, "journal", identity, conditions.journal, create=False)

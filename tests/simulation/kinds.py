@@ -97,7 +97,7 @@ def _rotten(rng: random.Random, base: Conditions) -> Conditions:
     calls = {**base.habits.calls, "body": 0.3}
     return replace(
         base,
-        faults={**faults, "rot": 4.0, "rot_index": 2.0},
+        faults={**faults, "rot": 4.0, "rot_index": 2.0, "rot_journal": 2.0},
         limits=replace(base.limits, scrub=replace(base.limits.scrub, period_s=4.0)),
         habits=replace(base.habits, calls=calls),
     )

@@ -171,7 +171,7 @@ class Operator:
     def _is_able(self, node: SimNode | None, lost: SimNode) -> bool:
         """Whether a machine has everything that its replica ever acknowledged. One that has lost its index, or compares all that it has
         with others, has only part of it until that ends: if others were lost meanwhile, it might have nobody to end it with."""
-        if node is None or node is lost or not node.opened or node.index_lost:
+        if node is None or node is lost or not node.opened or node.index_lost or node.disk.has_rot:
             return False
         replica = node.replica
         is_rescued = replica.keep_to > replica.group.applied_index or replica.bodies.withheld

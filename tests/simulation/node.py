@@ -14,7 +14,7 @@ from contextlib import suppress
 from raftmail.consensus.beats import unpack
 from raftmail.consensus.group import Group
 from raftmail.consensus.journal import Identity as JournalIdentity
-from raftmail.consensus.journal import Journal
+from raftmail.consensus.journal import Journal, JournalDamaged
 from raftmail.consensus.membership import Membership
 from raftmail.consensus.messages import Kind, decode
 from raftmail.mail.queries import FetchBody, Query
@@ -34,6 +34,7 @@ from tests.simulation.disk import PowerCut
 from tests.simulation.engines import LmdbSimEngine, MemorySimEngine, SimEngine
 from tests.simulation.network import Network, Payload
 from tests.simulation.nodedisk import NodeDisk
+from tests.simulation.rot import log_before_rot, log_of
 from tests.simulation.swarm import Conditions
 from tests.simulation.watched import Watched, WatchedGroup, Watcher
 from tests.simulation.world import Event, World
@@ -103,6 +104,8 @@ class SimNode:
         self.engine: SimEngine = self._make_engine(TABLES, self.disk)
         self._made = False
         self._rotten: dict[tuple[str, bytes], bytes] = {}
+        self._written: dict[bytes, bytes] = {}
+        """What rotten records were."""
         self.index_lost = False
 
     # -- replicas come and go
@@ -115,8 +118,11 @@ class SimNode:
 
     def rot(self, table: str, key: bytes, record: bytes) -> None:
         """Have a record of the index be something else than what was written."""
+        written = self.engine.table(table).get(key)
+        assert written is not None
         self.engine.table(table).put(key, record)
         self._rotten[table, key] = record
+        self._written[record] = written
 
     def is_rotten(self, table: str, row: Row) -> bool:
         """Whether a record is one that rotted. A second time might make it what it was."""
@@ -130,6 +136,15 @@ class SimNode:
             if self.engine.table(table).get(key) != record:
                 del self._rotten[table, key]
         return bool(self._rotten)
+
+    def stable_index(self) -> Index:
+        """What would be left if the power went now, at worst, and nothing had rotted."""
+        engine = self.engine.stable()
+        for (name, key), record in self._rotten.items():
+            table = engine.table(name)
+            if table.get(key) == record:
+                table.put(key, self._written[record])
+        return Index(engine)
 
     def lose_disk(self) -> None:
         """Everything that the replica kept is gone, for ever: it was the disk that its id stood for."""
@@ -181,13 +196,11 @@ class SimNode:
 
     def _open(self) -> None:
         disk, conditions = self.disk, self.conditions
-        journal = Journal.open(
-            disk,
-            "journal",
-            JournalIdentity(CLUSTER_ID, SHARD, self.number),
-            conditions.journal,
-            create=not self._made,
-        )
+        identity = JournalIdentity(CLUSTER_ID, SHARD, self.number)
+        log = log_before_rot(disk, identity, conditions.journal) if disk.has_rot else None
+        journal = Journal.open(disk, "journal", identity, conditions.journal, create=not self._made)
+        if log is not None and log_of(journal) != log:
+            raise Broken(f"{self.name} starts from a rotten journal as if nothing were wrong")
         self.index = self._open_index()
         rescue.join(self.index, journal, anew=self.index_lost)
         blobs = rescue.open_bodies(
@@ -259,7 +272,8 @@ class SimNode:
         self.engine.power_loss(lucky=self.world.chance(0.5))
 
     def _stop(self, error: BaseException | None) -> None:
-        if self.running:
+        was_running = self.running
+        if was_running:
             self.network.down(self.name)
         self.running = self.paused = False
         self._backlog.clear()
@@ -272,6 +286,8 @@ class SimNode:
             raise error
         if isinstance(error, PowerCut | SyncFailed):
             self._lose_power()
+        elif isinstance(error, JournalDamaged) and self.disk.has_rot:
+            self._mend() if was_running else self._give_disk_up()
         elif isinstance(error, TableDamaged):
             self.engine.killed()
             self.lose_index()
@@ -279,6 +295,40 @@ class SimNode:
             self.engine.killed()
         else:
             self.watcher.stopped(self, error)
+
+    def _mend(self) -> None:
+        """As `node.table` does with a log whose files are not what they were: only the process knows what they said."""
+        replica = self.replica
+        try:
+            for job in (replica._blob_job, replica._journal_job, replica.bodies._job):
+                if job is not None and not job.finished:
+                    job.run()
+            replica.mend_journal()
+            replica.abandon()
+        except (PowerCut, SyncFailed):
+            self._lose_power()
+            return
+        except DiskFull:
+            pass  # it is killed while it waits for space
+        else:
+            self.world.reached["journals that were mended"] += 1
+        self.engine.killed()
+
+    def _give_disk_up(self) -> None:
+        """As an operator does with one whose journal cannot be read."""
+        self.world.reached["journals that were rotten at a start"] += 1
+        self.watcher.disk_lost(self)
+        self.lose_disk()
+
+    def look_at_journal(self) -> None:
+        """As `node.filewatch` does now and then."""
+
+        def work() -> None:
+            if what := self.group.journal.check_next():
+                raise JournalDamaged("journal", 0, what)
+
+        if self.running:
+            self._now_or_later(work)
 
     def _guard(self, work: Callable[[], None]) -> None:
         """Do some work as a process does: what it raises ends it."""

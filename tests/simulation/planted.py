@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
+from raftmail.consensus import journal as journals
 from raftmail.consensus.group import Group
 from raftmail.consensus.journal import Journal
 from raftmail.consensus.segments import SyncJob as JournalSync
@@ -78,6 +79,10 @@ FAULTS: dict[str, Fault] = {
     **{name: GUARDS[name] for name in FROM_CONSENSUS},
     "journal-not-synced": _fault(
         "the journal is not synced", (JournalSync, "run", "file.sync()", "pass")
+    ),
+    "rot-taken-for-torn": _fault(
+        "damage in a journal that was on the disk is taken for the end of a batch that was not",
+        (journals, "replay", "if durable > (sequence, end):", "if False:"),
     ),
     "bodies-not-synced": _fault("bodies are not synced", (BlobSync, "run", "file.sync()", "pass")),
     "votes-not-written": _fault(

@@ -34,11 +34,15 @@ ALONE = (
     "jump_clock",
     "rot",
     "rot_index",
+    "rot_journal",
 )
 """Faults that a single node can have."""
 
-ROT = frozenset(("rot", "rot_index"))
-"""Those of a bad disk, which one node has, and which nothing but the scrub may come across."""
+ROT = frozenset(("rot", "rot_index", "rot_journal"))
+"""Those of a bad disk, which one node has, and which others are needed to mend."""
+
+ROT_FOR_SCRUB = frozenset(("rot", "rot_index"))
+"""Those that nothing but the scrub may come across."""
 
 AMONG_OTHERS = (
     "isolate",
@@ -114,7 +118,7 @@ def any_conditions(rng: random.Random, nodes: int) -> Conditions:
     if "members" in faults:
         faults["members"] *= 4.0  # much of what it does is refused
     limits = _limits(rng)
-    if ROT & faults.keys():
+    if ROT_FOR_SCRUB & faults.keys():
         limits = replace(limits, scrub=replace(limits.scrub, period_s=8.0))
     return Conditions(
         limits,

@@ -123,6 +123,22 @@ def test_seeds_about_one_thing_find_the_fault_that_takes_it(
     assert seeds and problem
 
 
+def test_a_journal_that_rots_is_mended_while_its_replica_runs_and_ends_it_at_a_start(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(
+        run, "draw", lambda rng, nodes: kinds._rotten(rng, swarm.any_conditions(rng, nodes))
+    )
+    reached: Counter[str] = Counter()
+    for seed in range(40):
+        outcome = simulate(seed, 3)
+        assert not outcome.problem
+        reached.update(outcome.reached)
+        if reached["journals that were mended"] and reached["journals that were rotten at a start"]:
+            return
+    raise AssertionError("no seed reaches it")
+
+
 @pytest.mark.parametrize("seed", [1, 2])
 def test_replicas_that_all_have_to_be_compared_come_to_it_one_after_the_other(seed: int) -> None:
     """While all are frozen no message of Raft wakes them; and a master may find nobody to hand over to at first."""
