@@ -119,8 +119,8 @@ class GroupView:
         return self.engine.match_index(peer)
 
     def lacks(self, index: int, term: int) -> bool:
-        """Whether the state at an entry is behind the own, or where the own stands by a log that begins there with another entry: one that
-        was never committed, after which the log was begun anew because it could not be read any more (`Journal.mend`)."""
+        """Whether the own state is behind the one at an entry, or stands there by a log that begins with another entry: one that was never
+        committed, after which the log was begun anew because it could not be read any more (`Journal.mend`)."""
         applied = self.engine.applied_index()
         return index > applied or (index == applied > 0 and self.journal.term_of(index) != term)
 

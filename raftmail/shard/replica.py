@@ -189,7 +189,7 @@ class Replica(ReplicaView):
             if (deadline := self.next_deadline(now)) > now:
                 return deadline
         else:
-            self._step_due = self.recovery.desk.scrub.is_due(now)
+            self._step_due = self._broken is not None or self.recovery.desk.scrub.is_due(now)
             self._chores_at = now + (CHORES_S if self._look_for_bodies() else 0.0)
         self._check_space(now)
         self.bodies.tick(now, self.group.applied_index, waiting=self.group.has_parked)

@@ -25,6 +25,7 @@ from raftmail.shard.replica import FrameKind, Replica
 from raftmail.shard.standing import kept, standing_at_start
 from raftmail.storage.blobs import BlobLimits, BlobStore
 from raftmail.storage.index import TABLES, Identity, Index
+from raftmail.storage.kv import TableDamaged
 from tests.shard.machines import guid_of
 from tests.simulation.disk import SimDisk
 from tests.simulation.kv import MemoryEngine
@@ -442,6 +443,22 @@ def test_a_replica_that_reads_everything_for_a_mark_goes_on_at_every_tick() -> N
     assert master.next_deadline(shard.now) == shard.now
     shard.until(lambda: not master.marks.reads)
     shard.until(lambda: master.next_deadline(shard.now) > shard.now)
+
+
+def test_an_index_that_a_read_found_broken_ends_the_replica_also_where_nothing_else_happens() -> (
+    None
+):
+    shard = Shard()
+    shard.save("x")
+    replica = next(one for one in shard.all.values() if one is not shard.master).replica
+    shard.until(lambda: not replica.needs_turn)
+    replica._chores_at = shard.now
+    replica.recovery.desk.scrub._next_round = 1e9
+    replica.index_broken(TableDamaged("a page is none"))
+    replica.tick(shard.now)
+    assert replica.needs_turn
+    with pytest.raises(TableDamaged):
+        replica.step(shard.now)
 
 
 def test_a_resync_that_ended_while_bodies_were_synced_gets_a_turn_when_that_is_done() -> None:
