@@ -26,7 +26,8 @@ from raftmail_chaos.leash import leashed
 
 PROGRAM = "toxiproxy-server"
 _START_S = 15.0
-_CALL_S = 10.0
+_CALL_S = 60.0
+"""To take a toxic away, the server waits until what it holds has gone on to a node that may be paused, or that packets do not reach."""
 _POLL_S = 0.05
 _VERSION = re.compile(r"version v?([0-9]+)\.([0-9]+)|version git")
 

@@ -33,6 +33,11 @@ def _lives(pid: int) -> bool:
         return False
 
 
+def _heed_interrupts() -> None:
+    """As in a terminal, also where the tests run in the background of a shell that has it ignore them."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_a_run_that_is_broken_off_ends_all_that_it_started(
     tmp_path: Path, number: signal.Signals
@@ -40,7 +45,12 @@ def test_a_run_that_is_broken_off_ends_all_that_it_started(
     argv = [sys.executable, "-m", "raftmail_cli", "chaos", "run", "--seconds", "600"]
     argv += ["--profile", "pause,disk", "--rate", "20", "--dir", str(tmp_path / "run")]
     run = subprocess.Popen(
-        argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        argv,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=_heed_interrupts,
     )
     try:
         assert run.stdout is not None
