@@ -15,10 +15,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import secrets
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from raftmail.cluster import calls as c
@@ -27,11 +29,7 @@ from raftmail.cluster.calls import CallKind, FrameKind
 from raftmail.cluster.reads import Reads
 from raftmail.cluster.server import PENDING_MAX, CallServer, Links
 from raftmail.cluster.view import ROOT_SHARD, View
-from raftmail.mail.codec import (
-    CodecError,
-    decode_result,
-    encode_request,
-)
+from raftmail.mail.codec import CodecError, decode_result, encode_request
 from raftmail.mail.commands import Command, Configure, Copy, PutUser, RemoveUser, Save
 from raftmail.mail.queries import Answer, Query
 from raftmail.mail.results import Executed
@@ -114,7 +112,7 @@ class Router:
     client: bytes = field(default_factory=lambda: os.urandom(16))
     _seq: int = 0
     _open_seqs: dict[int, None] = field(default_factory=dict)
-    _number: int = 0
+    _number: int = field(default_factory=partial(secrets.randbits, 62))
     _pending: dict[int, _Pending] = field(default_factory=dict)
     _direct: dict[_Direct, None] = field(default_factory=dict)
     _outbox: dict[str, list[list[Any]]] = field(default_factory=dict)
@@ -376,7 +374,7 @@ class Router:
         return None if replica is None or replica.removed else replica
 
     def next_number(self) -> int:
-        """A number for a call that this node sends, its own or one that it passes on."""
+        """A number for a call that this node sends, its own or passed on; none of a process before, whose answers may come yet."""
         self._number += 1
         return self._number
 

@@ -13,7 +13,6 @@ from raftmail.cluster.calls import CallKind, FrameKind
 from raftmail.cluster.router import Router
 from raftmail.mail.codec import encode_query
 from raftmail.mail.queries import GetMailbox
-from raftmail.mail.results import Executed
 from raftmail.mail.service import Failure
 
 SHARD = 1
@@ -71,7 +70,7 @@ class Asked:
     def __init__(self) -> None:
         self.links = Links()
         self.router = Router("a", {}, View(), self.links, lambda: 0.0)
-        self.outcomes: list[Executed | Failure] = []
+        self.outcomes: list[Any] = []
 
     def ask(self, kind: CallKind = CallKind.SUBMIT) -> None:
         data: tuple[Any, ...] = (b"request", ()) if kind is CallKind.SUBMIT else ()
@@ -94,6 +93,18 @@ class Asked:
 
 def _failed(*, full: bool = False, final: bool = False) -> list[Any]:
     return ["no", False, full, final]
+
+
+def test_an_answer_to_a_call_of_the_process_before_is_given_to_no_call_of_this_one() -> None:
+    """A master that was paused takes what a node sent before it was killed, and answers over the link to the process that came after."""
+    before, asked = Asked(), Asked()
+    for one in (before, asked):
+        one.ask(CallKind.BARRIER)
+    node, number = before.links.sent[-1]
+    asked.router.receive(node, FrameKind.ANSWERS, c.encode([[number, "ok", 5]]))
+    assert asked.outcomes == []
+    asked.answer("ok", 7)
+    assert asked.outcomes == [7]
 
 
 @pytest.mark.parametrize("why", ["full", "final"])
