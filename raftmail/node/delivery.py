@@ -16,7 +16,7 @@ from raftmail.lmtp.backend import Envelope, Recipient, Verdict
 from raftmail.mail.commands import NewMessage, Save, Target
 from raftmail.mail.names import INBOX, mailbox_name, user_address
 from raftmail.mail.queries import Configuration, GetConfiguration, GetUser
-from raftmail.mail.results import Code, Executed, Refused
+from raftmail.mail.results import Code, Executed, Refused, SaveResult
 from raftmail.mail.service import Failure, Unavailable
 from raftmail.mail.summary import encode_summary, summarise
 
@@ -30,6 +30,7 @@ _ACCEPTED = Verdict.accepted()
 _DELIVERED = Verdict.delivered()
 _UNKNOWN = Verdict.unknown_user()
 _LEADS_NOWHERE = Verdict.unknown_user("This address leads to no user here")
+_NO_SAVE = Verdict.try_later("The store gave an answer that is of no delivery")
 _TOLD = Verdict.try_later("The cluster is being changed, try again in a moment")
 
 
@@ -219,7 +220,7 @@ def _verdict(outcome: Executed | Failure) -> Verdict:
         if result.code in (Code.LIMIT, Code.OVERQUOTA):
             return Verdict(552, "5.2.2", _ascii(result.text))
         return Verdict.try_later(_ascii(result.text))
-    return _DELIVERED
+    return _DELIVERED if isinstance(result, SaveResult) else _NO_SAVE
 
 
 def _user(address: Address) -> str:

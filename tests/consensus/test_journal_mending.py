@@ -8,9 +8,10 @@ from dataclasses import replace
 import pytest
 
 from raftmail.consensus.journal import Entry, Journal, JournalDamaged, JournalLimits
+from raftmail.consensus.records import HEADER_BYTES
 from raftmail.storage.disk import DiskFull
 from tests.consensus.journal_twin import IDENTITY, SMALL
-from tests.simulation.disk import PowerCut, SimDisk
+from tests.simulation.disk import PowerCut, SimDisk, SimFile
 
 ENTRIES = 40
 REMEMBERING = replace(SMALL, cache_bytes_max=1 << 20)
@@ -168,6 +169,41 @@ def test_the_power_may_go_at_any_operation_of_mending(durable: int, which: int) 
         assert again.begins_at <= durable and again.last_index == ENTRIES
         assert again.entry(ENTRIES)[0].startswith(b"entry %d " % ENTRIES)
     assert refused < steps[0]
+
+
+class HeaderWatch(SimDisk):
+    """Notes for every write of a segment's header what of that file was on the disk then, and what was written."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.headers: list[tuple[bytes, bytes]] = []
+
+    def open(self, path: str, *, create: bool = False) -> SimFile:
+        file = super().open(path, create=create)
+        write = file.write
+
+        def noting(offset: int, data: bytes | bytearray | memoryview) -> None:
+            if offset == 0 and any(data):
+                inode = file._inode
+                self.headers.append((inode.stable[HEADER_BYTES:], bytes(inode.data[HEADER_BYTES:])))
+            write(offset, data)
+
+        file.write = noting  # type: ignore[method-assign]
+        return file
+
+
+@pytest.mark.parametrize("durable", [0, 25])
+def test_the_records_of_a_mended_log_are_on_the_disk_before_the_header_that_makes_them_the_log(
+    durable: int,
+) -> None:
+    disk = HeaderWatch()
+    journal = written(disk)
+    change(disk, f"j/{disk.listdir('j')[-1]}")
+    before = len(disk.headers)
+    assert journal.mend(durable)
+    (stable, records) = disk.headers[before]
+    assert b"entry %d " % ENTRIES in records
+    assert stable == records
 
 
 def test_a_full_disk_changes_nothing_and_it_can_be_tried_again() -> None:

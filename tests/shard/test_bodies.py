@@ -9,7 +9,7 @@ from zlib import crc32
 import pytest
 
 from raftmail.consensus.journal import Identity, Journal, JournalLimits
-from raftmail.shard.bodies import Bodies, BodyLimits, restore_bodies
+from raftmail.shard.bodies import BadBodies, Bodies, BodyLimits, restore_bodies
 from raftmail.storage.blobs import BlobLimits, BlobStore
 from raftmail.storage.index import TABLES, Index
 from tests.simulation.disk import SimDisk
@@ -146,3 +146,27 @@ def test_a_body_whose_bytes_are_not_those_of_its_hash_is_not_restored() -> None:
     kept.sync_journal()
     kept.lose_power()
     assert not kept.store.has(bytes(32))
+
+
+@pytest.mark.parametrize("size", [0, 1, 900, 5000])
+def test_a_body_from_a_peer_that_does_not_have_its_hash_is_refused_and_not_stored(
+    size: int,
+) -> None:
+    kept = Kept()
+    body = os.urandom(size)
+    digest = sha256(body).digest()
+    kept.bodies.missing.add(digest)
+    for sent in (
+        digest + body + b"x",
+        digest + body[:-1] if size else digest + b"x",
+        bytes(32) + body,
+        digest[:31],
+        b"",
+        digest[:31] + bytes([digest[31] ^ 1]) + body,
+        digest + body[:-1] + bytes([body[-1] ^ 1]) if size else digest + b"y",
+    ):
+        with pytest.raises(BadBodies):
+            kept.bodies.take(sent)
+        assert digest in kept.bodies.missing
+        assert not kept.store.has(digest) and not kept.store.has(sent[:32])
+    assert kept.bodies.take(digest + body) and kept.store.get(digest) == body
