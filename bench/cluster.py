@@ -20,7 +20,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from bench.access import Access
 from bench.runtime import BenchError, session_cpu_s, stop_session
+from raftmail.client import SyncClient
 from raftmail.node.bootstrap import NodePlan, make_cluster, plan_loopback, split_address
 from raftmail_cli import clusterfile
 from raftmail_cli.clusterfile import NodeEntry
@@ -38,11 +40,14 @@ _LOG_BYTES = 3000
 class TextClient:
     """One blocking connection over the text protocol, for what is not measured."""
 
-    def __init__(self, address: str, timeout_s: float = ANSWER_S) -> None:
+    def __init__(self, address: str, access: Access, timeout_s: float = ANSWER_S) -> None:
         """Raises OSError."""
-        self._socket = socket.create_connection(split_address(address), timeout=timeout_s)
+        plain = socket.create_connection(split_address(address), timeout=timeout_s)
+        self._socket = access.context().wrap_socket(plain)
         self._lines = self._socket.makefile("rb")
         self._lines.readline()  # the greeting
+        self._socket.sendall(access.line())
+        self._lines.readline()
 
     def __enter__(self) -> Self:
         return self
@@ -127,6 +132,7 @@ class Raftmail:
                 replicas=self._replicas,
                 now=datetime.now(UTC),
             )
+            self.access = Access(made.ca, made.token_file)
             entries = [NodeEntry(plan.name, plan.peer, plan.client, plan.lmtp) for plan in plans]
             known = made.folder / "cluster.json"
             clusterfile.save(known, made.id, Path("ca/ca.pem"), Path("ca/token"), entries)
@@ -137,7 +143,7 @@ class Raftmail:
             for name in self._by_name:
                 self._start(name)
             self.wait_until_ready()
-            with TextClient(self.client_addresses[0]) as client:
+            with TextClient(self.client_addresses[0], self.access) as client:
                 client.ask_all([f"USER ADD {user} bench".encode() for user in self.users])
             self._wait_until_users_are_everywhere()
         except BaseException:
@@ -162,7 +168,7 @@ class Raftmail:
 
     @property
     def client_addresses(self) -> tuple[str, ...]:
-        """``host:port`` of the text protocol, in the clear, in the order of ``names``."""
+        """``host:port`` of the text protocol, in the order of ``names``; ``access`` lets clients in."""
         return tuple(plan.client for plan in self._by_name.values())
 
     @property
@@ -182,6 +188,12 @@ class Raftmail:
         """The folder with what the node keeps on disk."""
         return self.folder / "nodes" / name / "data"
 
+    def client(self, *names: str) -> SyncClient:
+        """A client of these nodes."""
+        addresses = [self._by_name[name].client for name in names]
+        token = self.access.token_file.read_text().strip()
+        return SyncClient(addresses, token=token, ca=self.access.ca)
+
     # What the nodes say
 
     def admin(self, command: str, node: str | None = None) -> Any:
@@ -191,7 +203,7 @@ class Raftmail:
         last: Exception | None = None
         for name in [node] if node else [n for n in self.names if self._runs(n)]:
             try:
-                with TextClient(self._by_name[name].client) as client:
+                with TextClient(self._by_name[name].client, self.access) as client:
                     return json.loads(client.ask(b"ADMIN " + command.encode()))
             except (OSError, BenchError) as error:
                 last = error
@@ -225,7 +237,7 @@ class Raftmail:
 
     def messages_of(self, users: Iterable[str], mailbox: str = "INBOX") -> int:
         """How many messages the mailboxes of users hold together; they must exist."""
-        with TextClient(self.client_addresses[0]) as client:
+        with TextClient(self.client_addresses[0], self.access) as client:
             asked = [f"MAILBOX {at} {user} {mailbox}".encode() for at, user in enumerate(users, 1)]
             answers = client.ask_all(asked)
         counts = [re.search(rb"\bmessages=([0-9]+)", answer) for answer in answers]
@@ -341,7 +353,7 @@ class Raftmail:
 
     def _wait_until_users_are_everywhere(self) -> None:
         for address in self.client_addresses if self.users else ():
-            with TextClient(address) as client:
+            with TextClient(address, self.access) as client:
                 client.ask(f"USER GET {self.users[-1]}".encode())
 
     def _ended_by_itself(self) -> str:

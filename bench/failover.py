@@ -56,7 +56,9 @@ def measure(options: Options) -> Report:
     """Raises BenchError when the cluster does not come back, or has lost something."""
     count = options.count(KILLS, KILLS_QUICK)
     with Raftmail(users=[*_USERS, _STORED], parent=options.parent) as cluster:
-        plan = StorePlan(cluster.client_addresses, (_STORED,), messages=CLIENTS_OF_A_KIND)
+        plan = StorePlan(
+            cluster.client_addresses, (_STORED,), messages=CLIENTS_OF_A_KIND, access=cluster.access
+        )
         asyncio.run(fill(plan))
         meter = CpuMeter(cluster.cpu_s)
         ledger = Ledger()
@@ -83,7 +85,16 @@ def measure(options: Options) -> Report:
 async def _run(cluster: Raftmail, ledger: Ledger, count: int) -> list[_Kill]:
     clients: list[Client] = []
     for at in range(CLIENTS_OF_A_KIND):
-        clients.append(StoreClient(cluster.client_addresses, at, ledger, user=_STORED, uid=at + 1))
+        clients.append(
+            StoreClient(
+                cluster.client_addresses,
+                at,
+                ledger,
+                user=_STORED,
+                uid=at + 1,
+                access=cluster.access,
+            )
+        )
         clients.append(LmtpClient(cluster.lmtp_addresses, at, ledger, recipient=_USERS[at]))
     kills: list[_Kill] = []
     async with asyncio.TaskGroup() as group:

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
+from bench.access import Access, auth_of, tls_of
 from raftmail.node.bootstrap import split_address
 
 CONNECT_S = 1.0
@@ -90,6 +91,8 @@ class Client:
     ledger: Ledger
     kind: str = ""
     pause_s: float = PAUSE_S
+    access: Access | None = None
+    """For the text protocol; None is for a server that speaks in the clear and wants no token."""
     _reader: asyncio.StreamReader = field(init=False)
     _writer: asyncio.StreamWriter = field(init=False)
 
@@ -134,7 +137,9 @@ class Client:
     async def _connect(self) -> None:
         host, port = split_address(self.addresses[self.at % len(self.addresses)])
         async with asyncio.timeout(CONNECT_S):
-            self._reader, self._writer = await asyncio.open_connection(host, port)
+            self._reader, self._writer = await asyncio.open_connection(
+                host, port, ssl=tls_of(self.access)
+            )
 
     async def line(self) -> bytes:
         line = await self._reader.readline()
@@ -155,7 +160,8 @@ class StoreClient(Client):
 
     async def greet(self) -> None:
         self._writer.write(
-            f"h HELLO 1 client={self._id}\r\nm MAILBOX 1 {self.user} INBOX\r\n".encode()
+            auth_of(self.access)
+            + f"h HELLO 1 client={self._id}\r\nm MAILBOX 1 {self.user} INBOX\r\n".encode()
         )
 
     async def deliver(self) -> None:

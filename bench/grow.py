@@ -51,9 +51,11 @@ def measure(options: Options) -> Report:
     storing, receiving = users[::2], users[1::2]
     ledger = Ledger()
     with Raftmail(users=users, shards=SHARDS, parent=options.parent) as cluster:
-        asyncio.run(fill(StorePlan(cluster.client_addresses, storing, messages=1)))
+        asyncio.run(
+            fill(StorePlan(cluster.client_addresses, storing, messages=1, access=cluster.access))
+        )
         clients: list[Client] = [
-            StoreClient(cluster.client_addresses, at, ledger, user=user)
+            StoreClient(cluster.client_addresses, at, ledger, user=user, access=cluster.access)
             for at, user in enumerate(storing)
         ]
         clients += [

@@ -12,6 +12,7 @@ import asyncio
 import sys
 import time
 
+from bench.access import Access
 from bench.cluster import Raftmail, TextClient
 from bench.report import Options, Report, Runs, Target, main_of
 from bench.runtime import BenchError, CpuMeter
@@ -40,9 +41,11 @@ def measure(options: Options) -> Report:
     with Raftmail(users=[_LARGE, _SMALL], parent=options.parent) as cluster:
         address = cluster.client_address_of(cluster.master_of())
         for user in (_LARGE, _SMALL):
-            asyncio.run(fill(StorePlan((address,), (user,), messages=SMALL_MESSAGES)))
+            asyncio.run(
+                fill(StorePlan((address,), (user,), messages=SMALL_MESSAGES, access=cluster.access))
+            )
         begun_s = time.monotonic()
-        grow(address, _LARGE, SMALL_MESSAGES, messages)
+        grow(address, cluster.access, _LARGE, SMALL_MESSAGES, messages)
         cluster.wait_until_ready(_READY_S)
         took_s = time.monotonic() - begun_s
         per_s = (messages - SMALL_MESSAGES) / took_s
@@ -68,10 +71,10 @@ def measure(options: Options) -> Report:
     return report
 
 
-def grow(address: str, user: str, have: int, wanted: int) -> None:
+def grow(address: str, access: Access, user: str, have: int, wanted: int) -> None:
     """Copy a user's INBOX into itself, range by range, until it has grown from ``have`` to
     ``wanted`` messages."""
-    with TextClient(address) as client:
+    with TextClient(address, access) as client:
         client.ask(f"MAILBOX 1 {user} INBOX".encode())
         while have < wanted:
             count = min(have, COPIED_AT_ONCE, wanted - have)
@@ -99,6 +102,7 @@ def _run(
         messages=messages,
         seconds=seconds,
         warmup_s=0.5,
+        access=cluster.access,
     )
     meter = CpuMeter(cluster.cpu_s)
     result = run_load(plan)

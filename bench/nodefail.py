@@ -64,7 +64,9 @@ def measure(options: Options) -> Report:
     users = users_over(SHARDS)
     storing, receiving = users[::2], users[1::2]
     with Raftmail(users=users, shards=SHARDS, parent=options.parent) as cluster:
-        asyncio.run(fill(StorePlan(cluster.client_addresses, storing, messages=1)))
+        asyncio.run(
+            fill(StorePlan(cluster.client_addresses, storing, messages=1, access=cluster.access))
+        )
         ledger = Ledger()
         meter = CpuMeter(cluster.cpu_s)
         with first_of_group():
@@ -95,7 +97,9 @@ async def _run(
     clients: list[Client] = []
     for at, user in enumerate(storing):
         addresses = cluster.client_addresses
-        clients.append(StoreClient(addresses, at, ledger, user=user, pause_s=PAUSE_S))
+        clients.append(
+            StoreClient(addresses, at, ledger, user=user, pause_s=PAUSE_S, access=cluster.access)
+        )
     for at, user in enumerate(receiving):
         addresses = cluster.lmtp_addresses
         clients.append(LmtpClient(addresses, at, ledger, recipient=user, pause_s=PAUSE_S))

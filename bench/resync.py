@@ -84,7 +84,7 @@ def _wait_until_whole(cluster: Raftmail, name: str) -> dict[str, Any]:
 
 
 def _client(cluster: Raftmail) -> SyncClient:
-    return SyncClient(list(cluster.client_addresses))
+    return cluster.client(*cluster.names)
 
 
 # -- what changed ----------------------------------------------------------------------------------
@@ -172,8 +172,7 @@ class _Writers:
 
     def _run(self, cluster: Raftmail, number: int) -> None:
         one = UidSet.from_ranges([(1, 1)])
-        address = cluster.client_address_of(cluster.master_of())
-        with SyncClient([address]) as client:
+        with cluster.client(cluster.master_of()) as client:
             while not self._stop.is_set():
                 mode = StoreMode.REMOVE if self._counts[number] % 2 else StoreMode.ADD
                 client.store(USER, f"box{number}", one, mode, ["\\Seen"])

@@ -70,6 +70,7 @@ def store(cluster: Raftmail, runs: Runs, subject: str, seconds: float) -> None:
         touched=MESSAGES_EACH,
         seconds=seconds,
         warmup_s=_WARMUP_S,
+        access=cluster.access,
     )
     asyncio.run(fill(plan))
     meter = CpuMeter(cluster.cpu_s)

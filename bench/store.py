@@ -67,6 +67,7 @@ def _raftmail(options: Options, seconds: float, runs: Runs) -> None:
                 connections=shape.connections,
                 pipeline=OUTSTANDING // shape.connections,
                 seconds=seconds,
+                access=cluster.access,
             )
             asyncio.run(fill(plan))
             meter, master_before_s = CpuMeter(cluster.cpu_s), cluster.cpu_s(master)

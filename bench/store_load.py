@@ -10,14 +10,17 @@ from __future__ import annotations
 import argparse
 import asyncio
 import secrets
+import ssl
 import sys
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import cast
 
+from bench.access import Access, auth_of, tls_of
 from bench.closed_loop import (
     DRAIN_S,
     LoadResult,
@@ -35,7 +38,7 @@ FILL_COMMANDS = 200
 
 @dataclass(frozen=True, slots=True)
 class StorePlan:
-    """One run against client addresses ``host:port`` (loopback, in the clear), to which the
+    """One run against client addresses ``host:port`` on loopback, to which the
     connections are dealt in turn; times are in seconds.
 
     The mailbox of each of ``users`` is filled first (`fill`) to ``messages`` messages. STORE changes
@@ -53,6 +56,8 @@ class StorePlan:
     touched: int = 1000
     seconds: float = 10.0
     warmup_s: float = 1.0
+    access: Access | None = None
+    """None is for a server that speaks in the clear and wants no token."""
 
 
 def _users_of(plan: StorePlan, number: int) -> tuple[str, ...]:
@@ -100,7 +105,8 @@ class _Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports do not derive from asyncio's.
         self._transport = cast(asyncio.Transport, transport)
-        self._transport.write(_introductions(self._users, self._plan.mailbox))
+        introductions = _introductions(self._users, self._plan.mailbox)
+        self._transport.write(auth_of(self._plan.access) + introductions)
 
     def data_received(self, data: bytes) -> None:
         if self._rest:
@@ -179,8 +185,9 @@ def _save_command(tag: bytes, mailbox: int, mark: bytes) -> bytes:
 
 async def fill(plan: StorePlan) -> None:
     """Save small messages until every mailbox has enough. Raises BenchError."""
-    reader, writer = await _open(plan.addresses[0])
+    reader, writer = await _open(plan.addresses[0], tls_of(plan.access))
     try:
+        writer.write(auth_of(plan.access))
         for user in plan.users:
             writer.write(f"m MAILBOX 1 {user} {plan.mailbox}\r\n".encode())
             await _fill_one(reader, writer, plan.messages)
@@ -208,10 +215,12 @@ async def _fill_one(
         have += batch
 
 
-async def _open(address: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+async def _open(
+    address: str, tls: ssl.SSLContext | None
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     host, _, port = address.rpartition(":")
     try:
-        return await asyncio.open_connection(host, int(port))
+        return await asyncio.open_connection(host, int(port), ssl=tls)
     except OSError as error:
         raise BenchError(f"nobody listens at {address}: {error}") from error
 
@@ -239,11 +248,12 @@ async def drive(plan: StorePlan) -> LoadResult:
     await fill(plan)
     loop = asyncio.get_running_loop()
     tally = Tally()
+    tls = tls_of(plan.access)
 
     async def connect(number: int, ended: Callable[[], None]) -> None:
         host, _, port = plan.addresses[number % len(plan.addresses)].rpartition(":")
         make = partial(_Connection, plan, tally, number, ended)
-        await loop.create_connection(make, host, int(port))
+        await loop.create_connection(make, host, int(port), ssl=tls)
 
     connections = [keep_connected(partial(connect, n), tally) for n in range(plan.connections)]
     return await observe(connections, tally, plan.warmup_s, plan.seconds)
@@ -259,6 +269,8 @@ def run_load(plan: StorePlan) -> LoadResult:
     arguments += ["--connections", str(plan.connections), "--pipeline", str(plan.pipeline)]
     arguments += ["--messages", str(plan.messages), "--touched", str(plan.touched)]
     arguments += ["--seconds", str(plan.seconds), "--warmup", str(plan.warmup_s), "-o", "json"]
+    if plan.access is not None:
+        arguments += ["--ca", str(plan.access.ca), "--token-file", str(plan.access.token_file)]
     timeout_s = plan.seconds + plan.warmup_s + DRAIN_S + 2 * SETUP_S
     return run_generator("bench.store_load", arguments, timeout_s)
 
@@ -268,6 +280,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="bench.store_load", description="STORE and SAVE load")
     parser.add_argument("--address", action="append", required=True, help="host:port")
     parser.add_argument("--user", action="append", required=True)
+    parser.add_argument("--ca", type=Path, help="with --token-file: how to be let in")
+    parser.add_argument("--token-file", type=Path)
     parser.add_argument("--mailbox", default="INBOX")
     parser.add_argument("--operation", choices=("store", "save"), default="store")
     parser.add_argument("--connections", type=int, default=1)
@@ -289,6 +303,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         touched=given.touched,
         seconds=given.seconds,
         warmup_s=given.warmup,
+        access=Access(given.ca, given.token_file) if given.ca and given.token_file else None,
     )
     return run_and_print(lambda: drive(plan), "store_load", given.output == "json")
 

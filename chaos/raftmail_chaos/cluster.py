@@ -237,7 +237,6 @@ class Cluster:
 
     folder: Path
     nodes: dict[str, Node]
-    with_tls: bool = False
     disk_bytes: int = 0
     copies: int = 3
     """How many replicas the mail shard has."""
@@ -284,7 +283,7 @@ class Cluster:
             raise ChaosError(f"raftmail init: {error}") from None
         if made.returncode != 0:
             raise ChaosError(f"raftmail init: {made.stderr.strip()}")
-        return cls(folder, nodes, networks is not None, disk_bytes, count, all_nodes[count:])
+        return cls(folder, nodes, disk_bytes, count, all_nodes[count:])
 
     def furnish(self, ways: Mapping[tuple[str, str], str]) -> None:
         """Give the nodes what every node of a run has, beyond what raftmail gives it. Raises `ChaosError`."""
@@ -318,15 +317,13 @@ class Cluster:
             await client.close()
 
     @property
-    def ca(self) -> Path | None:
-        """Whom clients trust; None when they talk in the clear, which nodes allow on loopback only."""
-        return self.folder / "ca" / "ca.pem" if self.with_tls else None
+    def ca(self) -> Path:
+        """Whom clients trust."""
+        return self.folder / "ca" / "ca.pem"
 
     @property
-    def token(self) -> str | None:
-        """What clients have to know when they talk over TLS."""
-        if not self.with_tls:
-            return None
+    def token(self) -> str:
+        """What clients have to know."""
         return (self.folder / "ca" / "token").read_text(encoding="ascii").strip()
 
     def client(self, node: Node, timeout_s: float) -> Client:

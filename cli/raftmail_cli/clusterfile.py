@@ -30,7 +30,7 @@ class NodeEntry:
     data: Path | None = None
     start: tuple[str, ...] = ()
     pid: int = 0
-    tls: bool = False
+    tls: bool = True
     """Its client address takes nothing but TLS."""
 
 

@@ -113,7 +113,7 @@ def invite(
     _check_addresses(file, plan)
     expires_s = int(time.time() + hours * 3600)
     token = _invite(settings, file, ca_folder or file.ca.parent, plan, place, expires_s)
-    entry = NodeEntry(name, peer, plan.client, plan.lmtp, tls=plan.needs_tls)
+    entry = NodeEntry(name, peer, plan.client, plan.lmtp)
     others = [one for one in file.nodes if one.name != name]
     clusterfile.rewrite(settings.cluster_path(), file, [*others, entry])
     value = {"name": name, "peer": peer, "expires_s": expires_s, "token": token}

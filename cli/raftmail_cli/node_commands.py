@@ -127,10 +127,7 @@ def init(
         made.id,
         made.ca.relative_to(folder),
         made.token_file.relative_to(folder),
-        [
-            NodeEntry(plan.name, plan.peer, plan.client, plan.lmtp, tls=plan.needs_tls)
-            for plan in plans
-        ],
+        [NodeEntry(plan.name, plan.peer, plan.client, plan.lmtp) for plan in plans],
     )
     value = {
         "cluster": made.id,

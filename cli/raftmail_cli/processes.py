@@ -90,11 +90,8 @@ def loopback_cluster(
     for plan in plans:
         home = folder / plan.name
         found = load(home)
-        tls = plan.needs_tls or not found.tls.clients_on_loopback_without
         argv = node_argv(home)
-        entries.append(
-            NodeEntry(plan.name, plan.peer, plan.client, plan.lmtp, found.data, argv, tls=tls)
-        )
+        entries.append(NodeEntry(plan.name, plan.peer, plan.client, plan.lmtp, found.data, argv))
     cluster = load(folder / plans[0].name).cluster.id
     return ClusterFile(cluster, folder / "ca" / "ca.pem", folder / "ca" / "token", tuple(entries))
 

@@ -43,11 +43,6 @@ class NodePlan:
     workers: int = field(default=1, kw_only=True)
 
     @property
-    def needs_tls(self) -> bool:
-        """Whether clients must use TLS, as long as `tls.clients_on_loopback_without` is set."""
-        return split_address(self.client)[0] not in LOOPBACK_HOSTS
-
-    @property
     def hosts(self) -> list[str]:
         """The hosts of its addresses, each once."""
         addresses = filter(None, (self.peer, self.client, self.lmtp))

@@ -68,7 +68,6 @@ class TlsSection:
     certificate: str = "tls/node.pem"
     key: str = "tls/node.key"
     token_file: str = "tls/token"
-    clients_on_loopback_without: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +144,8 @@ class Config:
     dial: dict[str, str] = field(default_factory=dict)
     """Where this node reaches others instead of where the cluster says that they are: name -> host:port."""
     worker: int = 1
+    retired: tuple[str, ...] = ()
+    """Keys of earlier releases that the file still has, each with what became of it."""
 
     def of_worker(self, worker: int) -> Config:
         """The configuration of one of a node's workers. All share the addresses for clients and mail; the unix socket is the first's."""
@@ -188,6 +189,11 @@ def worker_peer(peer: str, worker: int) -> str:
     host, _, port = peer.rpartition(":")
     return peer if worker == 1 else f"{host}:{int(port) + worker + 1}"
 
+
+RETIRED: Mapping[str, str] = {
+    "tls.clients_on_loopback_without": "clients use TLS and give the token on loopback, too; cluster.json has both"
+}
+"""Keys that earlier releases knew, and what became of them: they are read past, so that a node starts after an upgrade."""
 
 Check = Callable[[Any], str | None]
 """Says what is allowed, or None when the value is fine."""
@@ -276,12 +282,26 @@ def load(path: Path) -> Config:
         raise ConfigError(
             f"{path}: [{unknown[0]}]: no such section; there are {', '.join(sections)}, dial"
         )
+    retired = _take_retired(table)
     made = {
         name: _section(path, name, kind, table.get(name, {})) for name, kind in sections.items()
     }
-    config = Config(path.absolute(), **made, dial=_dial(path, table.get("dial", {})))
+    dial = _dial(path, table.get("dial", {}))
+    config = Config(path.absolute(), **made, dial=dial, retired=retired)
     _check_together(config)
     return config
+
+
+def _take_retired(table: dict[str, Any]) -> tuple[str, ...]:
+    """Take the retired keys out of what was read; what to tell of each."""
+    told = []
+    for name, text in RETIRED.items():
+        section, _, key = name.partition(".")
+        found = table.get(section)
+        if isinstance(found, dict) and key in found:
+            del found[key]
+            told.append(f"{name} has no effect any more: {text}; remove it")
+    return tuple(told)
 
 
 def _dial(path: Path, value: Any) -> dict[str, str]:

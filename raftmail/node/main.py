@@ -71,6 +71,8 @@ def run(path: Path, *, replace: bool = False) -> int:
     except (ConfigError, FolderError, WrongEngine) as e:
         return _refuse(e)
     _log_as(config.node.name)
+    for text in config.retired:
+        logger.warning("%s: %s", config.path, text)
     if config.node.workers > 1:
         return Watch(config, _run_worker).run()
     return uvloop.run(_serve(config))

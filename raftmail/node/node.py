@@ -196,12 +196,7 @@ class Node:
 
     async def _listen_to_clients(self, front: FrontEnd, context: ssl.SSLContext) -> None:
         listen = self.config.listen
-        clients = Listener(
-            front,
-            tls=None if self._is_plain(listen.client) else context,
-            trust_loopback=self.config.tls.clients_on_loopback_without,
-        )
-        self._clients = clients
+        self._clients = clients = Listener(front, tls=context)
         await self._listen_on(listen.client, clients, shared=self._is_shared)
         assert self._router is not None
         if listen.lmtp or listen.lmtp_socket:
@@ -250,14 +245,6 @@ class Node:
     def _is_shared(self) -> bool:
         """Whether the addresses for clients and mail are shared with other workers."""
         return self.config.node.workers > 1
-
-    def _is_plain(self, address: str) -> bool:
-        host = _split(address)[0]
-        return self.config.tls.clients_on_loopback_without and host in (
-            "127.0.0.1",
-            "::1",
-            "localhost",
-        )
 
     async def stop(self) -> None:
         """Hand mastership over, answer what is under way, close the files. Harmless after a failed start."""

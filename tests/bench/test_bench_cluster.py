@@ -47,9 +47,11 @@ def test_a_cluster_serves_survives_a_kill_and_is_gone_afterwards(tmp_path: Path)
         assert delivered.failures == {}
         assert cluster.messages_of([ANN]) == delivered.accepted_total > 0
 
-        grow(cluster.client_addresses[0], ANN, delivered.accepted_total, 500)
+        grow(cluster.client_addresses[0], cluster.access, ANN, delivered.accepted_total, 500)
         store = StorePlan(cluster.client_addresses, (ANN,), "INBOX", "store", 3, 4, 500, 50)
-        stored = asyncio.run(drive_store(replace(store, seconds=0.2, warmup_s=0.0)))
+        stored = asyncio.run(
+            drive_store(replace(store, seconds=0.2, warmup_s=0.0, access=cluster.access))
+        )
         assert stored.accepted_total > 0
         assert stored.failures == {}
 
@@ -83,7 +85,7 @@ def test_a_node_that_ends_by_itself_fails_the_measurement(tmp_path: Path) -> Non
 def test_a_command_that_is_refused_is_told_in_the_nodes_words(tmp_path: Path) -> None:
     with (
         Raftmail(nodes=1, parent=tmp_path) as cluster,
-        TextClient(cluster.client_addresses[0]) as client,
+        TextClient(cluster.client_addresses[0], cluster.access) as client,
         pytest.raises(BenchError, match=r"^DELETE .*: NO NONEXISTENT"),
     ):
         client.ask(b"DELETE ann@example.org Sent")

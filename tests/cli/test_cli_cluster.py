@@ -179,7 +179,7 @@ def test_a_folder_with_a_cluster_file_tells_everything(folder: Path) -> None:
 
 def test_nodes_that_take_no_tls_are_asked_without(folder: Path) -> None:
     file = clusterfile.load(folder)
-    nodes = [NodeEntry("n1", "127.0.0.1:1", "127.0.0.1:2")]
+    nodes = [NodeEntry("n1", "127.0.0.1:1", "127.0.0.1:2", tls=False)]
     clusterfile.save(folder / clusterfile.FILE, file.cluster, file.ca, file.token_file, nodes)
     twin = Twin({"status": STATUS})
     run(twin, "status", "--cluster", str(folder))

@@ -97,7 +97,8 @@ def test_a_cluster_comes_up_is_used_and_comes_up_again_with_its_mail(tmp_path: P
         saved = raftmail(*at, "save", "anna", "INBOX", stdin=b"Subject: a\r\n\r\nb\r\n")
         assert saved.returncode == 0, saved.stderr
         for node in cluster.nodes:
-            fetched = raftmail("--cluster", node.client, "fetch", "anna", "INBOX", "1")
+            let_in = ("--ca", str(cluster.ca), "--token-file", str(cluster.token_file))
+            fetched = raftmail("--cluster", node.client, *let_in, "fetch", "anna", "INBOX", "1")
             assert fetched.stdout == b"Subject: a\r\n\r\nb\r\n"
         verified = raftmail(*at, "verify", "-o", "json")
         assert json.loads(verified.stdout)["equal"]

@@ -7,6 +7,7 @@ import os
 import random
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -19,8 +20,9 @@ from typing import Any, Self
 from click.testing import CliRunner, Result
 
 from raftmail.client import SyncClient
-from raftmail.node.bootstrap import NodePlan, make_cluster
+from raftmail.node.bootstrap import NewCluster, NodePlan, make_cluster
 from raftmail.storage.kv import LmdbReader
+from raftmail.wire.tls import client_context
 from raftmail_cli import clusterfile
 from raftmail_cli.clusterfile import NodeEntry
 from raftmail_cli.main import main
@@ -56,6 +58,32 @@ def wait_for(what: str, condition: Callable[[], Any], timeout_s: float = WAIT_S)
             return value
         time.sleep(0.05)
     raise AssertionError(f"waited {timeout_s:.0f} s in vain for: {what}")
+
+
+def client_of(made: NewCluster, *addresses: str) -> SyncClient:
+    """A client with the cluster's token."""
+    return SyncClient(addresses, token=made.token_file.read_text().strip(), ca=made.ca)
+
+
+def connect_to(made: NewCluster, address: str, *, auth: bool = True) -> ssl.SSLSocket:
+    """See `Cluster.connection`."""
+    host, port = address.split(":")
+    plain = socket.create_connection((host, int(port)), timeout=30)
+    connection = client_context(made.ca).wrap_socket(plain)
+    _read_line(connection)
+    if auth:
+        connection.sendall(b"a AUTH TOKEN %b\r\n" % made.token_file.read_bytes().strip())
+        assert _read_line(connection) == b"a OK\r\n"
+    return connection
+
+
+def _read_line(connection: ssl.SSLSocket) -> bytes:
+    line = b""
+    while not line.endswith(b"\n"):
+        got = connection.recv(1)
+        assert got, line
+        line += got
+    return line
 
 
 class Cluster:
@@ -158,7 +186,11 @@ class Cluster:
 
     def client(self, *names: str) -> SyncClient:
         """A client of these nodes (all, when none is named)."""
-        return SyncClient([self.clients[n] for n in names or self.clients])
+        return client_of(self.made, *[self.clients[n] for n in names or self.clients])
+
+    def connection(self, name: str, *, auth: bool = True) -> ssl.SSLSocket:
+        """A connection over TLS to a node's client port, whose greeting was read, and with `auth` also the answer to AUTH."""
+        return connect_to(self.made, self.clients[name], auth=auth)
 
     def status(self, name: str | None = None) -> Any:
         """What a node that runs says of the cluster; None while none answers."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import smtplib
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -82,11 +81,9 @@ def test_lmtp_refuses_an_unknown_user_with_550_at_every_node(cluster: Cluster) -
 def test_a_command_sent_twice_through_different_nodes_has_one_effect(cluster: Cluster) -> None:
     line = b"s SAVE 1 seq=1 {%d}\r\n%b\r\n" % (len(MESSAGE), MESSAGE)
     answers = []
-    for address in cluster.clients.values():
-        host, port = address.split(":")
-        with socket.create_connection((host, int(port)), timeout=30) as connection:
+    for name in cluster.clients:
+        with cluster.connection(name) as connection:
             lines = connection.makefile("rb")
-            lines.readline()
             connection.sendall(b"h HELLO 1 client=%b\r\n" % (b"ab" * 16))
             assert lines.readline().startswith(b"h OK")
             connection.sendall(b"m MAILBOX 1 %b INBOX\r\n" % USER.encode())

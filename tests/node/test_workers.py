@@ -16,11 +16,10 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from raftmail.client import SyncClient
 from raftmail.node.bootstrap import NodePlan, make_cluster
 from raftmail.node.config import ConfigError, load
 from raftmail_cli.main import main
-from tests.node.cluster import WAIT_S, free_ports, wait_for
+from tests.node.cluster import WAIT_S, client_of, free_ports, wait_for
 
 USER = "anna@example.org"
 
@@ -42,7 +41,8 @@ class Node:
 
     def __init__(self, folder: Path, workers: int) -> None:
         plan = NodePlan("n1", *[f"127.0.0.1:{p}" for p in _ports()], workers=workers)
-        self.folder = make_cluster(folder, [plan], shards=3, now=datetime.now(UTC)).folders[0]
+        self.made = make_cluster(folder, [plan], shards=3, now=datetime.now(UTC))
+        self.folder = self.made.folders[0]
         self.address = plan.client
         self.process = self.start()
 
@@ -59,7 +59,7 @@ class Node:
     def status(self) -> Any:
         """What is said of the cluster; None while nothing answers, or a worker or master is missing."""
         try:
-            with SyncClient([self.address]) as client:
+            with client_of(self.made, self.address) as client:
                 found = client.admin("status")
         except Exception:  # it may be starting
             return None
@@ -94,7 +94,7 @@ def test_replicas_are_spread_over_the_workers_and_one_that_is_killed_is_started_
     pids = two.pids()
     assert set(pids) == {"n1", "n1.2"}
     assert two.process.pid not in pids.values()
-    with SyncClient([two.address]) as client:
+    with client_of(two.made, two.address) as client:
         client.save(USER, "INBOX", b"Subject: one\r\n\r\n1\r\n")
     assert (two.folder / "data.2" / "replicas.json").exists()
     os.kill(pids["n1.2"], signal.SIGKILL)
@@ -104,7 +104,7 @@ def test_replicas_are_spread_over_the_workers_and_one_that_is_killed_is_started_
     )
     assert again
     assert two.pids()["n1"] == pids["n1"]
-    with SyncClient([two.address]) as client:
+    with client_of(two.made, two.address) as client:
         client.save(USER, "INBOX", b"Subject: two\r\n\r\n2\r\n")
         assert client.body(USER, "INBOX", 1) == b"Subject: one\r\n\r\n1\r\n"
     two.process.terminate()
