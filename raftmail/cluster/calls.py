@@ -30,6 +30,8 @@ class FrameKind(StrEnum):
 
     CALLS = "CALLS"
     ANSWERS = "ANSWERS"
+    WATCH = "WATCH"  # users whose changes the sender wants to hear of, or no more
+    CHANGES = "CHANGES"  # what changed of users that the other node watches
     STATE = "STATE"  # the revision of the cluster's state that the sender knows, 8 bytes
 
 

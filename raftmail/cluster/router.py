@@ -29,6 +29,8 @@ from raftmail.cluster.calls import CallKind, FrameKind
 from raftmail.cluster.reads import Reads
 from raftmail.cluster.server import PENDING_MAX, CallServer, Links
 from raftmail.cluster.view import ROOT_SHARD, View
+from raftmail.cluster.watches import Watch, Watches
+from raftmail.mail.changes import Change
 from raftmail.mail.codec import CodecError, decode_result, encode_request
 from raftmail.mail.commands import Command, Configure, Copy, PutUser, RemoveUser, Save
 from raftmail.mail.queries import Answer, Query
@@ -119,12 +121,14 @@ class Router:
     _hints: dict[int, str] = field(default_factory=dict)
     service: CallServer = field(init=False)
     reads: Reads = field(init=False)
+    watches: Watches = field(init=False)
     _rotation: int = 0
     _halve_at: float = 0.0
 
     def __post_init__(self) -> None:
         self.service = CallServer(self)
         self.reads = Reads(self)
+        self.watches = Watches(self)
 
     # -- Service ---------------------------------------------------------------------------------
 
@@ -214,6 +218,9 @@ class Router:
     ) -> Executed:
         return await crossing.carry_out(self, client, seq, floor, command, deadline_s)
 
+    def watch(self, user: str, hear: Callable[[Change], None]) -> Watch:
+        return self.watches.begin(user, hear)
+
     async def query(self, query: Query, *, deadline_s: float) -> Answer:
         return await self.reads.answer(query, deadline_s)
 
@@ -264,6 +271,7 @@ class Router:
                 self._send_all(node, FrameKind.CALLS, items)
         for node, items in self.service.take_answers().items():
             self._send_all(node, FrameKind.ANSWERS, items)
+        self.watches.flush()
 
     def tick(self) -> None:
         """Every 20 ms: give up what is over its deadline, send again what should have gone elsewhere."""
@@ -282,6 +290,7 @@ class Router:
             del self._direct[direct]
             direct.done(self._late_in(direct.shard, unknown=True))
         self.service.tick(now)
+        self.watches.tick(now)
         if now >= self._halve_at:
             self._halve(now)
 
@@ -291,6 +300,8 @@ class Router:
             if kind == FrameKind.CALLS:
                 for call in c.decode_calls(payload):
                     self.service.serve(node, call)
+            elif kind in (FrameKind.WATCH, FrameKind.CHANGES):
+                self.watches.receive(node, kind, payload)
             elif kind == FrameKind.STATE:
                 self._heard_revision(node, c.decode_revision(payload))
             else:
@@ -302,6 +313,7 @@ class Router:
     def disconnected(self, node: str) -> None:
         """What was sent over the lost link is sent again, also by those for whom it was passed on."""
         self.service.disconnected(node)
+        self.watches.disconnected(node)
         for pending in list(self._pending.values()):
             if pending.sent_to and node in (pending.sent_to, pending.via):
                 pending.sent_to = ""

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
+from raftmail.mail.changes import Change
 from raftmail.mail.commands import Command, Copy
 from raftmail.mail.queries import Answer, Query
 from raftmail.mail.results import Executed
@@ -40,6 +41,13 @@ Blob: TypeAlias = tuple[bytes, bytes]
 JSON: TypeAlias = Any
 
 
+class Watch(Protocol):
+    """A session's interest in a user's mail."""
+
+    def close(self) -> None:
+        """Hear nothing more. May be called twice."""
+
+
 class Service(Protocol):
     """All calls are made on the event loop; deadlines are seconds from now."""
 
@@ -67,6 +75,10 @@ class Service(Protocol):
 
     async def query(self, query: Query, *, deadline_s: float) -> Answer:
         """Read, behind a barrier (P5). Raises `Unavailable`."""
+
+    def watch(self, user: str, hear: Callable[[Change], None]) -> Watch:
+        """Have `hear` called with every change to a user's mail from now on, first of all with
+        `Missed` where it is not heard from the beginning. It must not raise, nor block."""
 
     def shard_of(self, user: str) -> int:
         """The shard that holds a user's mail. Users themselves are in shard 0."""

@@ -78,6 +78,7 @@ def subscribe(state: State, command: Subscribe) -> Raw:
     """Raises `Refusal`."""
     user, name = command.user, mailbox_name(command.name)
     subscriptions = state.index.subscriptions
+    state.index.mailboxes.relisted(user)
     if not command.subscribed:
         subscriptions.delete(user, name)
     elif not subscriptions.has(user, name):

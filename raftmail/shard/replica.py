@@ -40,6 +40,7 @@ from raftmail.shard.requests import BlobsUnknown, Done, Requests, Waiting
 from raftmail.shard.rescue import mend_journal
 from raftmail.shard.view import ReplicaView
 from raftmail.shard.waits import Waits
+from raftmail.shard.watchers import Watchers
 from raftmail.storage.blobs import BlobDamaged, BlobMissing, BlobStore
 from raftmail.storage.blobs import SyncJob as BlobSyncJob
 from raftmail.storage.disk import DiskFull
@@ -75,6 +76,7 @@ class Replica(ReplicaView):
     recovery: Recovery = field(init=False)
     requests: Requests = field(init=False)
     compaction: Compaction = field(init=False)
+    watchers: Watchers = field(init=False)
     waits: Waits = field(default_factory=Waits)
     disk_full: bool = False
     _full_at: float = 0.0
@@ -97,6 +99,7 @@ class Replica(ReplicaView):
         self.bodies = Bodies(self.blobs, self.machine.index, self.limits.bodies)
         self.compaction = Compaction(self.limits.log)
         self.marks = Marks(self.machine, self.blobs, self.body)
+        self.watchers = Watchers(self.machine.index)
         self.requests = Requests(
             self.limits,
             self.counters,
@@ -246,11 +249,14 @@ class Replica(ReplicaView):
             self.bodies.unpin_to(group.applied_index)
             self._lacks_bodies = True
             self._index_dirty_since = now
+            self.watchers.missed()
         self._look_at_index()
         if not self.recovery.frozen:
             self._apply_committed(now)
         self._check_role()
         self.waits.release(group.applied_index)
+        if self.watchers:
+            self.watchers.tell()
         self._commit_index(now)
         self._collect()
 
@@ -419,6 +425,7 @@ class Replica(ReplicaView):
         self.requests.fail_in_flight()
         self.requests.fail_waiting(why)
         self.waits.give_up()
+        self.watchers.missed()
         self.recovery.desk.close()
         self.marks.close()
 

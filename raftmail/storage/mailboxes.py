@@ -48,6 +48,37 @@ class Mailboxes:
         self._names = engine.table("names")
         self._cache: dict[int, Mailbox] = {}
         self._dirty: dict[int, Mailbox] = {}
+        self._touched: dict[int, Mailbox] | None = None
+        self._relisted: set[str] = set()
+
+    def note_changes(self) -> None:
+        """From now on keep what changes, for `take_changes`."""
+        if self._touched is None:
+            self._touched = {}
+            for mailbox in self._dirty.values():
+                mailbox.dirty = False
+
+    def note_nothing(self) -> None:
+        """Keep no changes any more."""
+        self._touched = None
+        self._relisted.clear()
+
+    def take_changes(self) -> tuple[list[Mailbox], set[str]]:
+        """What changed since the last call: mailboxes, and users whose list of mailboxes or of
+        subscriptions did."""
+        touched, relisted = self._touched, self._relisted
+        if not touched and not relisted:
+            return [], set()
+        found = list((touched or {}).values())
+        for mailbox in found:
+            mailbox.dirty = False  # the next change is noted again; it is written all the same
+        self._touched, self._relisted = {}, set()
+        return found, relisted
+
+    def relisted(self, user: str) -> None:
+        """A user's list of mailboxes or subscriptions changes."""
+        if self._touched is not None:
+            self._relisted.add(user)
 
     def get(self, number: int) -> Mailbox | None:
         """Raises `IndexDamaged`."""
@@ -85,6 +116,7 @@ class Mailboxes:
     def add(self, mailbox: Mailbox) -> None:
         """File a new mailbox."""
         self._cache[mailbox.number] = mailbox
+        self.relisted(mailbox.user)
         self._file(mailbox)
 
     def remove(self, mailbox: Mailbox) -> None:
@@ -93,8 +125,12 @@ class Mailboxes:
         self._records.delete(NUMBER.pack(mailbox.number))
         self._cache.pop(mailbox.number, None)
         self._dirty.pop(mailbox.number, None)
+        if self._touched is not None:
+            self._touched.pop(mailbox.number, None)
+            self._relisted.add(mailbox.user)
 
     def rename(self, mailbox: Mailbox, name: str) -> None:
+        self.relisted(mailbox.user)
         self._names.delete(name_key(mailbox.user, mailbox.name))
         mailbox.name = name
         self._file(mailbox)
@@ -104,6 +140,8 @@ class Mailboxes:
         if not mailbox.dirty:
             mailbox.dirty = True
             self._dirty[mailbox.number] = mailbox
+            if self._touched is not None:
+                self._touched[mailbox.number] = mailbox
 
     def flush(self) -> None:
         """Write what changed into the open transaction."""

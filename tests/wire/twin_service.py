@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NoReturn
 
 from raftmail.mail import commands as c
 from raftmail.mail import queries as q
 from raftmail.mail import results as r
+from raftmail.mail.changes import Change
 from raftmail.mail.codec import decode_request
 from raftmail.mail.service import Blob, Failure, Unavailable
 from raftmail.mail.uidset import UidSet
@@ -133,6 +134,9 @@ class TwinService:
         if self.failures:
             raise Unavailable(self.failures.pop(0))
         return self._query(query)
+
+    def watch(self, user: str, hear: Callable[[Change], None]) -> NoReturn:
+        raise NotImplementedError("no call of the text protocol")
 
     def shard_of(self, user: str) -> int:
         return 2 if user.startswith("far") else 1
