@@ -176,6 +176,9 @@ def _replica_row(shard: JSON, replica: JSON) -> tuple[object, ...]:
 def troubles_of(answer: JSON) -> list[str]:
     """What an operator should look at, in words."""
     found = [f"node {node['name']} is down" for node in answer["nodes"] if not node["up"]]
+    found += [
+        f"{alarm['text']} (says {', '.join(alarm['nodes'])})" for alarm in answer.get("alarms", ())
+    ]
     for shard in answer["shards"]:
         if shard["master"] is None:
             found.append(

@@ -55,7 +55,7 @@ def change_of(
     state: ClusterState, puts: Iterable[Record], gone: Iterable[str] = (), by: Iterable[str] = ()
 ) -> Change:
     """A change that writes records and takes others away; it expects those, and the keys `by`, to be as `state` has them."""
-    made: dict[str, bytes | None] = {key_of(record): encode(record) for record in puts}
+    made: dict[str, bytes | None] = {key_of(record): state.encoded(record) for record in puts}
     made.update(dict.fromkeys(gone))
     keys = dict.fromkeys([*made, *by])
     return Change(tuple(made.items()), tuple((key, state.revision_of(key)) for key in keys))
@@ -416,6 +416,19 @@ def recover(
     return change_of(state, [alone, Recovered(number, now_s, by, kept, lost)])
 
 
+# -- mending ---------------------------------------------------------------------------------------
+
+
+def repair_record(state: ClusterState, key: str) -> Change:
+    """Write a record that cannot be read as it was before, or take it away when nothing was known of it. Raises `Refused` for any
+    other: those have commands of their own."""
+    if key not in state.unreadable:
+        found = ", ".join(state.unreadable) or "none"
+        raise Refused(f"{key!r} is no record that cannot be read; there are: {found}")
+    before = [table[key] for table in state.tables.values() if key in table]
+    return change_of(state, before, [] if before else [key])
+
+
 # -- what they share -------------------------------------------------------------------------------
 
 
@@ -429,7 +442,7 @@ def _node(state: ClusterState, name: str) -> Node:
 
 
 def _with(state: ClusterState, record: Record) -> ClusterState:
-    return state.with_puts([(key_of(record), encode(record))])
+    return state.with_puts([(key_of(record), state.encoded(record))])
 
 
 def _check_room(before: ClusterState, after: ClusterState, what: str) -> None:

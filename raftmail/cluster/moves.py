@@ -51,6 +51,8 @@ def planned(
     state: ClusterState, *, balance: bool, avoid: frozenset[str] = frozenset()
 ) -> Iterator[Move]:
     """`plan`, one move after the other, for who can only begin some: those for balance take time to find."""
+    if state.is_blind:
+        return  # what is seen of the cluster is not all of it
     planner = _Planner(state, avoid)
     yield from planner.needed()
     if balance:
@@ -89,6 +91,9 @@ def wanted(state: ClusterState, shard: Shard) -> int:
     return shard.replication
 
 
+_NOBODY = Node("", "", state=NodeState.REMOVED)
+
+
 class _Planner:
     """Holds where replicas will be as moves are decided: node names by replica id. New ones have none yet; they are counted below
     0, and not moved again."""
@@ -97,6 +102,11 @@ class _Planner:
         self._state = state
         self._avoid = avoid
         self._places = {node.name: Place.of(node) for node in state.every_node.values()}
+        for shard in state.every_shard.values():
+            for replica in shard.replicas:
+                # Of a node that nobody knows nothing is known but the name.
+                machine = ("", f"node {replica.node}")
+                self._places.setdefault(replica.node, Place(replica.node, "", machine, 1))
         self._load = Load()
         self._shards = state.every_shard
         self._allowed: dict[str, list[Place]] = {}
@@ -198,7 +208,7 @@ class _Planner:
         active = [
             place
             for place in self._places.values()
-            if self._state.every_node[place.name].state is NodeState.ACTIVE
+            if self._state.every_node.get(place.name, _NOBODY).state is NodeState.ACTIVE
         ]
         while (move := self._better(active)) is not None:
             yield move

@@ -33,7 +33,15 @@ from dataclasses import replace
 from raftmail.cluster import masters, rules
 from raftmail.cluster.changes import Change, change_of, moved
 from raftmail.cluster.moves import Move, allowed, planned, wanted
-from raftmail.cluster.records import Node, NodeState, Operation, Replica, ReplicaState, Shard
+from raftmail.cluster.records import (
+    Node,
+    NodeState,
+    Operation,
+    Replica,
+    ReplicaState,
+    Shard,
+    key_for,
+)
 from raftmail.cluster.state import ClusterState
 from raftmail.cluster.steps import (
     AddLearner,
@@ -187,6 +195,8 @@ def _is_lost(state: ClusterState, shard: Shard, id: int) -> bool:
     for replica in shard.replicas:
         if replica.id == id and replica.state is _LEAVING:
             node = state.every_node.get(replica.node)
+            if node is None and key_for(Node, replica.node) in state.unreadable:
+                return False
             removed = node is None or node.state is NodeState.REMOVED
             return removed or any(other.id > id for other in shard.on(replica.node))
     return False

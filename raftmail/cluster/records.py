@@ -15,23 +15,56 @@
 | `operation/ID` | `Operation` |
 | `recovered/NUMBER` | `Recovered` |
 
-JSON objects have a field for each field of the class but the first, which is in the key; a field at its default may be missing.
-Decoding is strict (`BadRecord`): an unknown field or a wrong type is refused. A record of a later release that this one cannot
-read must not be half understood.
+JSON objects have a field for each field of the class but the first, which is in the key; a field at its
+default may be missing. Fields that this release does not know are of a later one: they mean nothing
+here, and stay in the record when it is written anew (`encode` with what was read).
+
+Decoding raises `BadRecord` for a wrong type, and for a value that the code could not work with, such as
+a shard whose replicas share an id. What is written must be better than what can be read: see
+`mail.records`, which is asked before a record is proposed and again when it is applied.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields
 from enum import StrEnum
 from typing import Any, TypeAlias, get_args, get_origin, get_type_hints
 
+from raftmail.mail.limits import NUMBER_MAX
+
 ROOT_SHARD = 0
 MAIN_POOL = "main"
 ROOT_POOL = "root"
 ROOT_REPLICATION = 5
+
+SHARD_MAX = 2**32 - 1
+"""The highest number of a shard that messages between nodes can name."""
+
+REPLICA_ID_MAX = 2**32 - 2
+REPLICAS_MAX = 15
+"""Replicas of one shard, as many as a group can have voters."""
+
+NODE_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?(\.[2-9])?", re.ASCII)
+DATE_MAX_S = 253_402_300_799
+"""The last second of the year 9999: later ones cannot be shown."""
+
+_NUMBERS_MAX: dict[str, int] = {
+    "number": SHARD_MAX,
+    "shard": SHARD_MAX,
+    "id": REPLICA_ID_MAX,
+    "kept": REPLICA_ID_MAX,
+    "next_id": REPLICA_ID_MAX + 1,
+    "replication": 1000,
+    "capacity": 1_000_000_000,
+    "joined_s": DATE_MAX_S,
+    "expires_s": DATE_MAX_S,
+    "began_s": DATE_MAX_S,
+    "at_s": DATE_MAX_S,
+}
+"""The highest values of the whole numbers that have a limit of their own, by field."""
 
 
 class BadRecord(Exception):
@@ -281,12 +314,28 @@ def key_for(kind: type[Any], name: str | int) -> str:
     return f"{_PREFIXES[kind]}/{name}"
 
 
-def encode(record: Record) -> bytes:
-    """The value of a record: JSON in one form, so that equal records are equal bytes."""
+def encode(record: Record, before: Mapping[str, Any] | None = None) -> bytes:
+    """The value of a record: JSON in one form, so that equal records are equal bytes. `before` is the JSON that the record is
+    written over: of it, fields stay that this release does not know."""
     named = fields(record)[0 if isinstance(record, Cluster) else 1 :]
-    return json_bytes(
-        {f.name: _plain(getattr(record, f.name)) for f in named if not _is_default(record, f)}
-    )
+    made = {f.name: _plain(getattr(record, f.name)) for f in named if not _is_default(record, f)}
+    if before:
+        _keep_unknown(type(record), before, made)
+        _keep_unknown_of_replicas(before.get("replicas"), made.get("replicas"))
+    return json_bytes(made)
+
+
+def _keep_unknown(kind: type[Any], before: Mapping[str, Any], made: dict[str, Any]) -> None:
+    made.update({name: before[name] for name in before.keys() - _hints(kind).keys()})
+
+
+def _keep_unknown_of_replicas(before: Any, made: Any) -> None:
+    """A shard's replicas keep theirs, found by the id."""
+    if type(before) is not list or type(made) is not list:
+        return
+    by_id = {one["id"]: one for one in before if type(one) is dict and "id" in one}
+    for one in made:
+        _keep_unknown(Replica, by_id.get(one["id"], {}), one)
 
 
 def json_bytes(value: object) -> bytes:
@@ -295,28 +344,73 @@ def json_bytes(value: object) -> bytes:
 
 def decode(key: str, value: bytes) -> Record | None:
     """A record; None for a key of a kind that this release does not know. Raises `BadRecord`."""
+    return read(key, value)[0]
+
+
+def read(key: str, value: bytes) -> tuple[Record | None, Mapping[str, Any]]:
+    """`decode`, and the JSON that was read, when something in it is of a later release (else nothing)."""
     prefix, slash, name = key.partition("/")
     kind: type[Any] | None = Cluster if key == "cluster" else _KINDS.get(prefix) if slash else None
     if kind is None:
-        return None
+        return None, {}
     try:
         raw = json.loads(value)
         if type(raw) is not dict:
             raise ValueError("a JSON object was expected")
+        made = dict(raw)
         if kind is not Cluster:
             first = fields(kind)[0].name
             if first in raw:
                 raise ValueError(f"{first} is in the key")
-            raw[first] = _number(name) if _hints(kind)[first] is int else name
-        record: Record = _made(kind, raw)
+            made[first] = _number(name) if _hints(kind)[first] is int else name
+        record: Record = _made(kind, made)
+        _check(record)
     except (ValueError, TypeError, RecursionError) as e:
-        raise BadRecord(f"the record {key!r} cannot be read: {e}") from None
-    return record
+        raise BadRecord(f"the record {key[:100]!r} cannot be read: {str(e)[:300]}") from None
+    return record, raw if _has_unknown(kind, raw) else {}
+
+
+def _has_unknown(kind: type[Any], raw: Mapping[str, Any]) -> bool:
+    replicas = raw.get("replicas", ()) if kind is Shard else ()
+    return not raw.keys() <= _hints(kind).keys() or any(
+        not one.keys() <= _hints(Replica).keys() for one in replicas
+    )
+
+
+def _check(record: Any) -> None:
+    """What decodes, and could not be worked with. Raises ValueError."""
+    for name, value in ((f.name, getattr(record, f.name)) for f in fields(record)):
+        if type(value) is int and value > _NUMBERS_MAX.get(name, NUMBER_MAX):
+            raise ValueError(f"{name}: {value} is too large")
+    if isinstance(record, Shard):
+        ids = [replica.id for replica in record.replicas]
+        if len({*ids}) != len(ids) or not all(0 < id < record.next_id for id in ids):
+            raise ValueError("replicas: each has an id of its own, from 1 to below next_id")
+        if not 0 < len(ids) <= REPLICAS_MAX:
+            raise ValueError(f"replicas: from 1 to {REPLICAS_MAX}")
+        for replica in record.replicas:
+            _check_node_name(replica.node)
+        if record.replication < 1:
+            raise ValueError("replication: at least 1")
+    elif isinstance(record, Pool):
+        if not record.shards or len({*record.shards}) != len(record.shards):
+            raise ValueError("shards: at least one, each once")
+        if not all(0 < number <= SHARD_MAX for number in record.shards):
+            raise ValueError(f"shards: numbers from 1 to {SHARD_MAX}")
+    elif isinstance(record, Node):
+        _check_node_name(record.name)
+    elif isinstance(record, Cluster) and record.replication < 1:
+        raise ValueError("replication: at least 1")
+
+
+def _check_node_name(name: str) -> None:
+    if NODE_NAME.fullmatch(name) is None:
+        raise ValueError(f"{name[:50]!r} is no name of a node")
 
 
 def _number(name: str) -> int:
-    if not name.isascii() or not name.isdigit() or str(int(name)) != name:
-        raise ValueError(f"{name!r} is no number")
+    if not name.isascii() or not name.isdigit() or len(name) > 19 or str(int(name)) != name:
+        raise ValueError(f"{name[:50]!r} is no number")
     return int(name)
 
 
@@ -348,16 +442,12 @@ _REQUIRED = {
 
 def _made(kind: type[Any], raw: dict[str, Any]) -> Any:
     hints = _hints(kind)
-    unknown = raw.keys() - hints.keys()
     missing = _REQUIRED[kind] - raw.keys()
-    if unknown or missing:
-        wrong = (
-            f"unknown: {', '.join(sorted(unknown))}"
-            if unknown
-            else f"missing: {', '.join(sorted(missing))}"
-        )
-        raise ValueError(f"its fields are not those of {kind.__name__}: {wrong}")
-    return kind(**{name: _typed(name, hints[name], value) for name, value in raw.items()})
+    if missing:
+        raise ValueError(f"fields of {kind.__name__} are missing: {', '.join(sorted(missing))}")
+    return kind(
+        **{name: _typed(name, hints[name], value) for name, value in raw.items() if name in hints}
+    )
 
 
 def _typed(name: str, hint: Any, value: Any) -> Any:

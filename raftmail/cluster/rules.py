@@ -38,7 +38,7 @@ from raftmail.cluster.records import (
     key_for,
     key_of,
 )
-from raftmail.cluster.state import ALIAS_TARGETS_MAX, ClusterState, founded
+from raftmail.cluster.state import ALIAS_TARGETS_MAX, NO_SHARD, ClusterState, founded
 from raftmail.cluster.steps import Observed, ObservedNode
 from raftmail.mail.names import user_address
 
@@ -137,7 +137,9 @@ def _pool_as_wished(
         if pool != found:
             yield pool
         for number in shards:
-            shard = state.every_shard[number]
+            shard = state.find(Shard, number)
+            if shard is None:
+                raise Refused(f"the record of shard {number}, which is of pool {name}, is missing")
             changed = replace(shard, replication=replication, master=wish.master)
             if changed != shard:
                 yield changed
@@ -199,7 +201,9 @@ def next_changes(state: ClusterState, observed: Observed) -> Iterator[tuple[Chan
     """What is to be written next for rules that are being changed."""
     for rule in state.table(Rule).values():
         if rule.state is RuleState.PINNING and rule.domain in observed.users:
-            yield _pin(state, rule, observed.users[rule.domain])
+            pinned = _pin(state, rule, observed.users[rule.domain])
+            if pinned is not None:
+                yield pinned
         elif rule.state is RuleState.SPREADING and _all_follow(state, observed, rule):
             done = replace(rule, state=RuleState.ACTIVE)
             why = f"the rule of {rule.domain} is known everywhere"
@@ -209,10 +213,13 @@ def next_changes(state: ClusterState, observed: Observed) -> Iterator[tuple[Chan
                 yield change_of(state, [done]), why
 
 
-def _pin(state: ClusterState, rule: Rule, users: Iterable[str]) -> tuple[Change, str]:
+def _pin(state: ClusterState, rule: Rule, users: Iterable[str]) -> tuple[Change, str] | None:
     loose = [user for user in users if state.find(UserShard, user) is None][:PINS_PER_CHANGE]
     if loose:
-        pins: list[Record] = [UserShard(user, state.hashed_shard_of(user)) for user in loose]
+        places = [(user, state.hashed_shard_of(user)) for user in loose]
+        if any(shard == NO_SHARD for _, shard in places):
+            return None  # the record that tells where they are cannot be read
+        pins: list[Record] = [UserShard(user, shard) for user, shard in places]
         return change_of(
             state, pins, by=[key_of(rule)]
         ), f"{len(loose)} users of {rule.domain} stay where they are"

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from base64 import b64decode, b64encode
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
@@ -37,18 +38,23 @@ from raftmail.cluster.records import (
     RuleState,
     Shard,
     UserShard,
-    decode,
     encode,
     json_bytes,
     key_for,
     key_of,
+    read,
 )
 from raftmail.mail.commands import Configure
 from raftmail.mail.queries import Configuration, GetConfiguration
 
 _FILE_HEAD = b"raftmail-cluster 1 "
 _ALIAS_DEPTH_MAX = 10
+NO_SHARD = -1
+"""No shard has this number: what is for it fails with the reason that there is no such shard."""
+
 ALIAS_TARGETS_MAX = 1000
+
+_OF_PLACES = frozenset(("cluster", "node", "shard", "pool"))
 
 T = TypeVar("T", bound=Record)
 
@@ -63,9 +69,21 @@ def hash_of(user: str) -> int:
     return int.from_bytes(hashlib.blake2b(user.encode(), digest_size=8).digest(), "big")
 
 
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A record that means nothing here: of a kind that this release does not know (`why` is ""), or one that cannot be read."""
+
+    revision: int
+    value: bytes
+    why: str
+
+
 @dataclass(frozen=True)
 class ClusterState:
     """A `view.View`, and everything else that is known.
+
+    A record that cannot be read is passed over: what was known under its key before stays in force, and `kept` has the record
+    with the reason, for status and for whoever mends it.
 
     `revision` is that of the root up to which everything is in here; 0 is genesis, before the root had anything. `floor` goes
     with the next question (`question`). `whole` is False between the pages of an answer: then it must not be used yet."""
@@ -75,6 +93,11 @@ class ClusterState:
     whole: bool = True
     revisions: Mapping[str, int] = field(default_factory=dict)
     tables: Mapping[type[Any], Mapping[str, Any]] = field(default_factory=dict)
+    kept: Mapping[str, Kept] = field(default_factory=dict)
+    unknown: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """The JSON of records with fields of a later release, which stay when the record is written anew (`encoded`)."""
+    fallback: Mapping[type[Any], Mapping[str, Any]] = field(default_factory=dict)
+    """Between the pages of an answer that tells everything: what was known before."""
 
     # -- what is in it -----------------------------------------------------------------------------
 
@@ -91,10 +114,24 @@ class ClusterState:
         """0: there is none."""
         return self.revisions.get(key, 0)
 
+    def encoded(self, record: Record) -> bytes:
+        """The value with which a record is to be written over what is there."""
+        return encode(record, self.unknown.get(key_of(record)))
+
+    @cached_property
+    def unreadable(self) -> Mapping[str, str]:
+        """The keys of records that cannot be read, each with the reason."""
+        return {key: kept.why for key, kept in sorted(self.kept.items()) if kept.why}
+
+    @property
+    def is_blind(self) -> bool:
+        """Whether a record cannot be read that says where replicas are and may be: then none is moved."""
+        return any(key.partition("/")[0] in _OF_PLACES for key in self.unreadable)
+
     @property
     def cluster(self) -> Cluster:
-        """Raises KeyError in an empty state."""
-        found: Cluster = self.tables[Cluster]["cluster"]
+        """What the record says; without one that can be read, what clusters have that say nothing."""
+        found: Cluster = self.table(Cluster).get("cluster") or Cluster("", 3)
         return found
 
     @cached_property
@@ -132,7 +169,7 @@ class ClusterState:
     # -- users -------------------------------------------------------------------------------------
 
     def shard_of(self, user: str) -> int:
-        """The shard that holds a user's mail. Raises KeyError in a state without a main pool."""
+        """The shard that holds a user's mail; `NO_SHARD` when the record that says so is not known."""
         pinned = self.tables.get(UserShard)
         if pinned:
             pin = pinned.get(key_for(UserShard, user))
@@ -148,8 +185,10 @@ class ClusterState:
             rule = rules.get(key_for(Rule, user.rpartition("@")[2]))
             if rule is not None:
                 name = rule.previous if rule.state is RuleState.PINNING else rule.pool
-        shards: tuple[int, ...] = self.tables[Pool][key_for(Pool, name)].shards
-        return shards[hash_of(user) % len(shards)]
+        pool = self.find(Pool, name)
+        if pool is None:
+            return NO_SHARD  # another pool would have the mail of a user in two places
+        return pool.shards[hash_of(user) % len(pool.shards)]
 
     def quota_of(self, user: str) -> int:
         """How many bytes all messages of a user may have together: the own limit, or that of the domain; 0 is none."""
@@ -205,16 +244,20 @@ class ClusterState:
         return GetConfiguration(self.revision, self.floor)
 
     def apply(self, answer: Configuration) -> ClusterState:
-        """The state after a page of what changed. A root that has nothing yet leaves it as it is. Raises `BadRecord`."""
+        """The state after a page of what changed. A root that has nothing yet leaves it as it is."""
         if not answer.revision:
             return self
-        begin = ClusterState() if answer.whole else self
+        begin = ClusterState(fallback=self.fallback or self.tables) if answer.whole else self
         made = begin.with_records(answer.records)
+        if not answer.more:
+            made = replace(made, fallback={})
         return replace(made, revision=answer.revision, floor=answer.floor, whole=not answer.more)
 
     def with_records(self, records: Iterable[tuple[str, int, bytes | None]]) -> ClusterState:
-        """The state with records written over and taken away; its own revision stays. Raises `BadRecord`."""
+        """The state with records written over and taken away; its own revision stays. Raises nothing for what a record may be."""
         revisions = dict(self.revisions)
+        kept = dict(self.kept)
+        unknown = dict(self.unknown)
         tables = dict(self.tables)
         copied: set[type[Any]] = set()
 
@@ -225,17 +268,34 @@ class ClusterState:
             table: dict[str, Any] = tables[kind]  # type: ignore[assignment]
             return table
 
+        def holding(key: str, tables: Mapping[type[Any], Mapping[str, Any]]) -> list[type[Any]]:
+            return [kind for kind, table in tables.items() if key in table]
+
         for key, revision, value in records:
-            record = None if value is None else decode(key, value)
             if value is None:
-                for kind in [kind for kind, table in tables.items() if key in table]:
+                for kind in holding(key, tables):
                     del writable(kind)[key]
                 revisions.pop(key, None)
+                kept.pop(key, None)
+                unknown.pop(key, None)
+                continue
+            revisions[key] = revision
+            try:
+                record, raw = read(key, value)
+            except BadRecord as e:
+                kept[key] = Kept(revision, value, str(e))
+                for kind in [] if holding(key, tables) else holding(key, self.fallback):
+                    writable(kind)[key] = self.fallback[kind][key]
+                continue
+            kept.pop(key, None)
+            unknown.pop(key, None)
+            if record is None:
+                kept[key] = Kept(revision, value, "")
             else:
-                revisions[key] = revision
-                if record is not None:
-                    writable(type(record))[key] = record
-        return replace(self, revisions=revisions, tables=tables)
+                writable(type(record))[key] = record
+                if raw:
+                    unknown[key] = raw
+        return replace(self, revisions=revisions, tables=tables, kept=kept, unknown=unknown)
 
     def with_puts(self, puts: Iterable[tuple[str, bytes | None]]) -> ClusterState:
         """The state as it will be after a `Configure` that is the next change of the root."""
@@ -248,12 +308,18 @@ class ClusterState:
     def to_bytes(self) -> bytes:
         """For a file: a line with a checksum, then JSON. Equal states are equal bytes."""
         records = [
-            [key, self.revisions.get(key, 0), json.loads(encode(record))]
+            [key, self.revisions.get(key, 0), json.loads(self.encoded(record))]
             for table in self.tables.values()
             for key, record in table.items()
         ]
         records.sort(key=lambda item: str(item[0]))
-        text = json_bytes({"revision": self.revision, "floor": self.floor, "records": records})
+        made = {"revision": self.revision, "floor": self.floor, "records": records}
+        if self.kept:
+            made["kept"] = [
+                [key, one.revision, b64encode(one.value).decode()]
+                for key, one in sorted(self.kept.items())
+            ]
+        text = json_bytes(made)
         return _FILE_HEAD + hashlib.sha256(text).hexdigest().encode() + b"\n" + text
 
     @staticmethod
@@ -267,12 +333,22 @@ class ClusterState:
         try:
             raw = json.loads(text)
             records = [
-                (key, revision, json_bytes(value)) for key, revision, value in raw["records"]
+                (str(key), _count(revision), json_bytes(value))
+                for key, revision, value in raw["records"]
+            ]
+            records += [
+                (key, revision, b64decode(value)) for key, revision, value in raw.get("kept", ())
             ]
             made = ClusterState().with_records(records)
-            return replace(made, revision=raw["revision"], floor=raw["floor"])
-        except (ValueError, TypeError, KeyError, BadRecord) as e:
+            return replace(made, revision=_count(raw["revision"]), floor=_count(raw["floor"]))
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as e:
             raise BadState(f"it cannot be read: {e}") from None
+
+
+def _count(value: Any) -> int:
+    if type(value) is not int or value < 0:
+        raise ValueError(f"{value!r} is no revision")
+    return value
 
 
 def genesis(

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from raftmail import __version__
+from raftmail.cluster.records import NodeState
 from raftmail.cluster.router import Router
 from raftmail.cluster.state import ClusterState
 from raftmail.cluster.view import ROOT_SHARD
@@ -31,9 +32,12 @@ from raftmail.node.recovering import Recovering
 from raftmail.node.replicas import Opened
 from raftmail.node.verifying import Verifying
 from raftmail.shard.replica import Replica
+from raftmail.wire.peers import address_problem
 
 PEER_ANSWER_S = 2.0
 RELAYED_ANSWER_S = 0.5
+ALARMS_MAX = 100
+"""Alarms that one node tells at once."""
 
 Handler = Callable[[Mapping[str, str], float], Awaitable[JSON]]
 
@@ -143,6 +147,7 @@ class Admin:
             "nodes": nodes,
             "shards": shards,
             "users": await self._count_users(),
+            "alarms": _alarms(by_node),
         }
 
     def _shard_status(self, shard: int, by_node: Mapping[str, Any]) -> dict[str, Any]:
@@ -153,12 +158,12 @@ class Admin:
             replicas.append(
                 {"node": name, "state": "unreachable"} if row is None else {"node": name, **row}
             )
-        term = max([r.get("term", 0) for r in replicas])
+        term = max([r.get("term", 0) for r in replicas], default=0)
         masters = [r["node"] for r in replicas if r.get("role") == "master" and r["term"] == term]
         last = max(
             [r.get("last_index", 0) for r in replicas if r.get("role") == "master"], default=0
         )
-        last = last or max([r.get("last_index", 0) for r in replicas])
+        last = last or max([r.get("last_index", 0) for r in replicas], default=0)
         for replica in replicas:
             if "applied_index" in replica:
                 replica["lag"] = max(0, last - replica["applied_index"])
@@ -196,7 +201,22 @@ class Admin:
                 for s, o in self.opened.items()
             },
             "verified": {str(s): found for s, found in self.verifying.found.items()},
+            "alarms": self._alarms_here(),
         }
+
+    def _alarms_here(self) -> list[str]:
+        """What of the cluster's records this node cannot use."""
+        unreadable = self.following.state.unreadable.values()
+        found = [
+            f"{why}; what was known before stays in force; `raftmail record repair` mends it"
+            for why in unreadable
+        ]
+        found += [
+            f"node {node.name} cannot be reached: {problem}; remove it, or have it join with the right address"
+            for node in self.following.state.every_node.values()
+            if node.state is not NodeState.REMOVED and (problem := address_problem(node.peer))
+        ]
+        return found[:ALARMS_MAX]
 
     async def _state_here(self, arguments: Mapping[str, str], deadline: float) -> JSON:
         """All that this node knows of the cluster, for a node that knows nothing yet."""
@@ -299,6 +319,15 @@ class Admin:
         except NotLeader:
             raise Unavailable(Failure(f"this node does not lead shard {shard}")) from None
         self.router.links.wake(shard)
+
+
+def _alarms(by_node: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Each alarm once, with the nodes that raise it."""
+    found: dict[str, list[str]] = {}
+    for name, answer in by_node.items():
+        for text in (answer or {}).get("alarms", ()):
+            found.setdefault(str(text), []).append(name)
+    return [{"text": text, "nodes": nodes} for text, nodes in found.items()]
 
 
 def _state(replica: Replica) -> str:

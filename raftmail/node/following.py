@@ -235,6 +235,9 @@ class Following:
 
     def take(self, state: ClusterState) -> None:
         """A newer state."""
+        for key, why in state.unreadable.items():
+            if self.state.unreadable.get(key) != why:
+                logger.error("%s; what was known before stays in force", why)
         self.state = state
         self.known.set()
         if self._saving is None:

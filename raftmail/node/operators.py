@@ -23,6 +23,8 @@ from raftmail.node.following import Following
 
 Arguments = Mapping[str, str]
 Handler = Callable[[Arguments, float], Awaitable[JSON]]
+RECORDS_MAX = 1000
+"""Records that cannot be read, in one answer."""
 _INVITE = re.compile(r"[0-9a-f]{32}")
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?(\.[2-9])?")
 
@@ -66,6 +68,8 @@ class Operators:
             "rebalance": self._rebalance,
             "rebalance-stop": self._stop_rebalance,
             "operations": self._operations,
+            "records": self._records,
+            "record-repair": self._repair_record,
         }
 
     async def _newest(self, deadline: float) -> ClusterState:
@@ -281,6 +285,29 @@ class Operators:
             "moving": moving,
             "waits_for": list(dict.fromkeys(texts)),
         }
+
+    # -- records that cannot be read -------------------------------------------------------------------
+
+    async def _records(self, arguments: Arguments, deadline: float) -> JSON:
+        state = await self._newest(deadline)
+        rows = [
+            {"key": key, "why": why, "revision": state.revision_of(key)}
+            for key, why in state.unreadable.items()
+        ]
+        return {"records": rows[:RECORDS_MAX], "more": len(rows) > RECORDS_MAX}
+
+    async def _repair_record(self, arguments: Arguments, deadline: float) -> JSON:
+        key = _required(arguments, "key")
+        known = False
+
+        def decide(state: ClusterState, now: int) -> Change:
+            nonlocal known
+            change = changes.repair_record(state, key)
+            known = change.puts[0][1] is not None
+            return change
+
+        await self._make(decide, deadline)
+        return {"key": key, "written": known}
 
 
 def _shard_row(shard: Shard, look: Look | None) -> dict[str, Any]:

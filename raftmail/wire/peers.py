@@ -29,9 +29,19 @@ def split_address(address: str) -> tuple[str, int]:
     """`host:port` or `[v6]:port`. Raises ValueError."""
     host, colon, port = address.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
-    if not colon or not host or not port.isdigit() or not 0 < int(port) < 65536:
-        raise ValueError(f"{address!r} is no address: write host:port")
+    is_port = port.isascii() and port.isdigit() and len(port) <= 5 and 0 < int(port) < 65536
+    if not colon or not host or not is_port:
+        raise ValueError(f"{address[:100]!r} is no address: write host:port")
     return host, int(port)
+
+
+def address_problem(address: str) -> str:
+    """Why a peer at an address cannot be dialled; "": it can."""
+    try:
+        split_address(address)
+    except ValueError as error:
+        return str(error)
+    return ""
 
 
 class _Peer:
@@ -135,7 +145,7 @@ class PeerNet:
         trials on one machine: then only loopback addresses are dialled and taken. Frames whose
         kind is not in `kinds` are counted and dropped. `on_removed` is called with a peer that says that
         this node was removed from the cluster. With `compress`, links are compressed if
-        both sides say so. Raises ValueError for an address that cannot be."""
+        both sides say so. A peer whose address cannot be is not dialled (`unusable`)."""
         self.node = node
         self.cluster = cluster
         self._tls = tls_context
@@ -156,8 +166,9 @@ class PeerNet:
         self._ticking: asyncio.TimerHandle | None = None
         self.unknown_frames = 0
         """Frames of kinds that nobody registered here."""
-        for name, address in peers.items():
-            split_address(address)
+        self.unusable: dict[str, str] = {}
+        """Peers that are not dialled, for what stands in their record is no address: the reason. They may dial this node."""
+        for name, address in self._usable(peers).items():
             self._peers[name] = _Peer(name, address)
 
     # For the node
@@ -166,7 +177,8 @@ class PeerNet:
         """Begin to dial. Needs a running loop."""
         self._running = True
         for peer in self._peers.values():
-            self._begin_dialling(peer)
+            if peer.address:
+                self._begin_dialling(peer)
         self._tick()
 
     async def close(self) -> None:
@@ -179,10 +191,9 @@ class PeerNet:
 
     async def set_peers(self, peers: Mapping[str, str], removed: Collection[str] = ()) -> None:
         """Let the membership be this: links to others end; a changed address counts from the next
-        dial on. Nodes in `removed` are told so when they ask for a link. Raises ValueError for an
-        address that cannot be, changing nothing."""
-        for address in peers.values():
-            split_address(address)
+        dial on. Nodes in `removed` are told so when they ask for a link. A peer whose address cannot
+        be is not dialled (`unusable`)."""
+        peers = self._usable(peers)
         self._removed = frozenset(removed)
         for name in self._peers.keys() - peers.keys():
             if self._peers[name].address or not self.welcoming:
@@ -190,8 +201,21 @@ class PeerNet:
         for name, address in peers.items():
             peer = self._peers.setdefault(name, _Peer(name, address))
             peer.address = address
-            if self._running and peer.task is None:
+            if self._running and peer.task is None and address:
                 self._begin_dialling(peer)
+
+    def _usable(self, peers: Mapping[str, str]) -> dict[str, str]:
+        """The peers with an address each, "" where what is told is none."""
+        before, self.unusable = self.unusable, {}
+        usable = {}
+        for name, address in peers.items():
+            problem = address_problem(address)
+            usable[name] = "" if problem else address
+            if problem:
+                self.unusable[name] = problem
+                if before.get(name) != problem:
+                    _log.error("%s cannot be dialled: %s", name, problem)
+        return usable
 
     def send(self, peer: str, shard: int, kind: str, payload: bytes | Sequence[bytes]) -> bool:
         """Queue a frame. False when the link is down, also when it goes down over this one because
@@ -331,7 +355,8 @@ class PeerNet:
                 backoff_s = limits.backoff_min_s
                 said = ""
                 continue
-            except (OSError, HelloRefused, TimeoutError) as error:
+            except (OSError, HelloRefused, TimeoutError, ValueError) as error:
+                # ValueError: a host that cannot be looked up, such as one with a label of 64 characters.
                 if isinstance(error, handshake.Removed) and self._on_removed is not None:
                     self._on_removed(peer.name)
                 text = tls.explain(error)
