@@ -23,7 +23,8 @@ from typing import Any, Self
 from bench.access import Access
 from bench.runtime import BenchError, session_cpu_s, stop_session
 from raftmail.client import SyncClient
-from raftmail.node.bootstrap import NodePlan, make_cluster, plan_loopback, split_address
+from raftmail.mail.endpoint import split_address
+from raftmail.node.bootstrap import NodePlan, make_cluster, plan_loopback
 from raftmail_cli import clusterfile
 from raftmail_cli.clusterfile import NodeEntry
 

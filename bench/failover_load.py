@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 from bench.access import Access, auth_of, tls_of
-from raftmail.node.bootstrap import split_address
+from raftmail.mail.endpoint import split_address
 
 CONNECT_S = 1.0
 ANSWER_S = 20.0

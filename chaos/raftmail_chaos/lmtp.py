@@ -6,6 +6,8 @@ import asyncio
 import re
 from dataclasses import dataclass, field
 
+from raftmail.mail.endpoint import split_address
+
 CONNECT_S = 3.0
 _LINE_BYTES_MAX = 64 << 10
 _DOT = re.compile(rb"(?:^|(?<=\r\n))\.")
@@ -29,11 +31,12 @@ class Connection:
     @classmethod
     async def open(cls, address: str) -> Connection:
         """Connect and say LHLO. Raises `LmtpLost`."""
-        host, _, port = address.rpartition(":")
         self: Connection | None = None
         try:
             async with asyncio.timeout(CONNECT_S):
-                streams = await asyncio.open_connection(host, int(port), limit=_LINE_BYTES_MAX)
+                streams = await asyncio.open_connection(
+                    *split_address(address), limit=_LINE_BYTES_MAX
+                )
                 self = cls(*streams)
                 code, text = await self._reply()
                 if code == 220:

@@ -13,7 +13,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from raftmail.mail.endpoint import dialled
 from raftmail_cli.errors import CliError
+from raftmail_cli.trust import check_place, read_file
 
 FILE = "cluster.json"
 
@@ -30,8 +32,6 @@ class NodeEntry:
     data: Path | None = None
     start: tuple[str, ...] = ()
     pid: int = 0
-    tls: bool = True
-    """Its client address takes nothing but TLS."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +57,9 @@ def load(path: Path) -> ClusterFile:
     if path.is_dir():
         path = path / FILE
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
         folder = path.absolute().parent
-        return ClusterFile(
+        value = json.loads(read_file(path.absolute()))
+        found = ClusterFile(
             str(value["cluster"]),
             folder / value["ca"],
             folder / value["token_file"],
@@ -71,11 +71,24 @@ def load(path: Path) -> ClusterFile:
         ) from None
     except OSError as error:
         raise CliError(f"{path}: cannot be read: {error.strerror}") from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise CliError(f"{path}: is not a cluster.json: {error!r}") from None
+    except KeyError as error:
+        raise CliError(f"{path}: is not a cluster.json: {error} is missing") from None
+    except UnicodeDecodeError:
+        raise CliError(f"{path}: is not a cluster.json: it is no text") from None
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise CliError(f"{path}: is not a cluster.json: {error}") from None
+    for named in (found.ca, found.token_file):
+        check_place(named)
+    return found
 
 
 def _node(folder: Path, item: dict[str, Any]) -> NodeEntry:
+    for kind in ("peer", "client", "lmtp"):
+        if address := str(item.get(kind, "")):
+            try:
+                dialled(address)
+            except ValueError as error:
+                raise ValueError(f"node {item['name']}: {kind}: {error}") from None
     return NodeEntry(
         str(item["name"]),
         str(item["peer"]),
@@ -84,7 +97,6 @@ def _node(folder: Path, item: dict[str, Any]) -> NodeEntry:
         folder / item["data"] if item.get("data") else None,
         tuple(map(str, item.get("start", ()))),
         int(item.get("pid", 0)),
-        bool(item.get("tls", True)),
     )
 
 
@@ -95,11 +107,17 @@ def save(path: Path, cluster: str, ca: Path, token_file: Path, nodes: Sequence[N
         item: dict[str, object] = {"name": node.name}
         if node.start:
             item |= {"pid": node.pid, "data": str(node.data), "start": list(node.start)}
-        item |= {"peer": node.peer, "client": node.client, "lmtp": node.lmtp, "tls": node.tls}
+        item |= {"peer": node.peer, "client": node.client, "lmtp": node.lmtp, "tls": True}
         items.append(item)
     value = {"cluster": cluster, "ca": str(ca), "token_file": str(token_file), "nodes": items}
     temporary = path.with_name(f".{path.name}.new")
-    temporary.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+    temporary.unlink(missing_ok=True)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+    with open(os.open(temporary, flags, 0o644), "w", encoding="utf-8") as file:
+        os.fchmod(
+            file.fileno(), 0o644
+        )  # whatever the umask: one that others can write is not believed
+        file.write(json.dumps(value, indent=2) + "\n")
     os.replace(temporary, path)
 
 

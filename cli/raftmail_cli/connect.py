@@ -22,10 +22,21 @@ T = TypeVar("T")
 def connect(where: Where) -> Iterator[Session]:
     """A session with the cluster. Connects when it is first asked. Raises `CliError`."""
     try:
-        if where.ca is not None:
-            read_authority(where.ca)
+        if where.ca is None:
+            raise CliError(
+                "whom to trust? Nothing is said to a node that does not show a certificate of the cluster: give --ca FILE (the cluster's "
+                "ca.pem), set RAFTMAIL_CA, or name the cluster.json instead of addresses"
+            )
+        found = read_authority(where.ca)
+        if where.cluster not in ("", found):
+            raise CliError(
+                f"{where.ca}: is the authority of cluster {found}, not of {where.cluster}, which cluster.json is for"
+            )
         client = SyncClient(
-            where.addresses, token=where.token, ca=where.ca, timeout_s=where.deadline_s
+            where.addresses,
+            token=where.token,
+            ca=where.ca,
+            timeout_s=where.deadline_s,
         )
     except (ValueError, BootstrapError) as error:
         raise CliError(str(error)) from None

@@ -23,8 +23,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+from raftmail.mail.endpoint import split_address
 from raftmail.mail.uidset import UidSet
-from raftmail.node.bootstrap import plan_loopback, split_address
+from raftmail.node.bootstrap import plan_loopback
 from raftmail_cli import processes
 from raftmail_cli.clusterfile import ClusterFile, NodeEntry
 from raftmail_cli.demo_load import DemoMessage, Ledger, Load, make_messages, number_of

@@ -93,8 +93,8 @@ def _tell(
         **joining.place_of(config.folder),
     }
     while True:
-        for address, tls in token.addresses:
-            where = Where((address,), ca if tls else None, secret, _FETCH_S)
+        for address, _ in token.addresses:
+            where = Where((address,), ca, secret, _FETCH_S, config.cluster.id)
             try:
                 with settings.opener(where) as session:
                     if again:

@@ -84,21 +84,21 @@ def invite(
 
     Needs the cluster's authority (ca/ca.key), which no node has.
     """
-    from raftmail.node.bootstrap import BootstrapError, NodePlan, check_plans, split_address
+    from raftmail.mail.endpoint import dialled, join_address
+    from raftmail.node.bootstrap import BootstrapError, NodePlan, check_plans
 
     name, equals, peer = node.partition("=")
     if not equals:
         raise click.UsageError(f"{node!r} is not NAME=HOST:PORT")
     try:
-        _, port = split_address(peer)
+        base, port = dialled(peer)
         if port > 65533 and (client is None or lmtp is None):
             raise ValueError("take a port up to 65533; two more follow it")
-        base = peer.rpartition(":")[0]
         plan = NodePlan(
             name,
             peer,
-            f"{base}:{port + 1}" if client is None else client,
-            f"{base}:{port + 2}" if lmtp is None else lmtp,
+            join_address(base, port + 1) if client is None else client,
+            join_address(base, port + 2) if lmtp is None else lmtp,
         )
         check_plans([plan])
     except (BootstrapError, ValueError) as error:
@@ -111,6 +111,7 @@ def invite(
     }
     file = settings.cluster_file()
     _check_addresses(file, plan)
+    _check_reach(file, plan)
     expires_s = int(time.time() + hours * 3600)
     token = _invite(settings, file, ca_folder or file.ca.parent, plan, place, expires_s)
     entry = NodeEntry(name, peer, plan.client, plan.lmtp)
@@ -123,13 +124,37 @@ def invite(
 def _check_addresses(file: clusterfile.ClusterFile, plan: NodePlan) -> None:
     """Whether no other node listens where this one is to. Raises `CliError`. (The root knows only the addresses between nodes of those
     with which the cluster began.)"""
+    from raftmail.mail.endpoint import same
+
     for other in file.nodes:
         taken = {other.peer: "for nodes", other.client: "for clients", other.lmtp: "for mail"}
+        known = {same(address): what for address, what in taken.items() if address}
         for address in (plan.peer, plan.client, plan.lmtp):
-            if other.name != plan.name and address and address in taken:
+            if other.name != plan.name and address and same(address) in known:
                 raise CliError(
-                    f"the address {address} is that of node {other.name} already ({taken[address]})"
+                    f"the address {address} is that of node {other.name} already ({known[same(address)]})"
                 )
+
+
+def _check_reach(file: clusterfile.ClusterFile, plan: NodePlan) -> None:
+    """Whether the others can reach the new node, as far as the addresses tell. Raises `CliError`."""
+    from raftmail.mail.endpoint import is_loopback_host, split_address
+
+    there = [one for one in file.nodes if one.name != plan.name]
+    inside = [one for one in there if is_loopback_host(split_address(one.peer)[0])]
+    alone = is_loopback_host(split_address(plan.peer)[0])
+    if alone and len(inside) < len(there):
+        other = next(one for one in there if one not in inside)
+        raise CliError(
+            f"{plan.peer} is reached from its own machine alone, and node {other.name} is at {other.peer}; give an address that all "
+            "the others can reach"
+        )
+    if not alone and inside:
+        click.echo(
+            f"raftmail: node {inside[0].name} is at {inside[0].peer}, where only its own machine reaches it: {plan.name} can join only "
+            "on that machine",
+            err=True,
+        )
 
 
 @member.command("withdraw")
@@ -176,7 +201,7 @@ def _invite(
         known = session.admin("nodes", {})
         there = [n for n in known["nodes"] if n["state"] != "removed"]
         names = {n["name"] for n in there}
-        addresses = tuple((n.client, n.tls) for n in file.nodes if n.client and n.name in names)
+        addresses = tuple((n.client, True) for n in file.nodes if n.client and n.name in names)
         token = Token.new(addresses, ca)
         bundle = Bundle(
             file.cluster,

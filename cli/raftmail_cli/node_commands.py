@@ -35,6 +35,7 @@ SHARDS = 16
 
 REPLICAS = 3
 _READY_S = 60.0
+_TWO_NODES = "two nodes bear the loss of none: a majority of two is both, so they stop twice as often as one. Take three, or one"
 _WATCH_S = 0.2
 
 
@@ -115,10 +116,13 @@ def init(
 
     DIR gets a folder for each node, ready to be copied to its machine.
     """
-    from raftmail.node.bootstrap import BootstrapError, make_cluster
+    from raftmail.node.bootstrap import BootstrapError, check_plans, make_cluster
 
     try:
         plans = _plans(nodes, dict(clients), dict(lmtps), workers or 1)
+        check_plans(plans)
+        if len(plans) == 2:
+            raise CliError(_TWO_NODES)
         made = make_cluster(folder, plans, shards=shards, replicas=replicas, now=datetime.now(UTC))
     except (BootstrapError, ValueError) as error:
         raise CliError(str(error)) from None
@@ -147,7 +151,8 @@ def _plans(
     lmtps: dict[str, str],
     workers: int,
 ) -> list[NodePlan]:
-    from raftmail.node.bootstrap import NodePlan, split_address
+    from raftmail.mail.endpoint import dialled, join_address
+    from raftmail.node.bootstrap import NodePlan
 
     names = [name for name, _ in nodes]
     for option, given in (("--client", clients), ("--lmtp", lmtps)):
@@ -156,16 +161,18 @@ def _plans(
                 raise click.UsageError(f"{option} {name}=...: there is no --node {name}=...")
     plans = []
     for name, peer in nodes:
-        _, port = split_address(peer)
+        try:
+            host, port = dialled(peer)
+        except ValueError as error:
+            raise ValueError(f"--node {name}=...: {error}") from None
         if port > 65533:
             raise ValueError(f"node {name}: take a port up to 65533; two more follow it")
-        host = peer.rpartition(":")[0]
         plans.append(
             NodePlan(
                 name,
                 peer,
-                clients.get(name, f"{host}:{port + 1}"),
-                lmtps.get(name, f"{host}:{port + 2}"),
+                clients.get(name, join_address(host, port + 1)),
+                lmtps.get(name, join_address(host, port + 2)),
                 workers=workers,
             )
         )
@@ -173,7 +180,7 @@ def _plans(
 
 
 def _next_steps(folder: Path, plans: Sequence[NodePlan]) -> str:
-    from raftmail.node.bootstrap import split_address
+    from raftmail.mail.endpoint import split_address
 
     q = shlex.quote
     first, *others = plans
@@ -285,6 +292,8 @@ def up(
     from raftmail_cli import processes
 
     cluster = processes.loopback_cluster(folder, nodes, base_port, shards, workers)
+    if len(cluster.nodes) == 2:
+        click.echo(f"raftmail: {_TWO_NODES}", err=True)
     running = _running_already(folder)
     if running:
         raise CliError(

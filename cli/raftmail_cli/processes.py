@@ -19,12 +19,12 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from raftmail.mail.endpoint import split_address
 from raftmail.node.bootstrap import (
     BootstrapError,
     NodePlan,
     make_cluster,
     plan_loopback,
-    split_address,
 )
 from raftmail.node.config import ConfigError, load
 from raftmail_cli import clusterfile
@@ -253,8 +253,9 @@ def where(cluster: ClusterFile, nodes: Sequence[NodeEntry] = (), deadline_s: flo
     """How to reach the cluster's nodes, or some of them."""
     token = cluster.token_file.read_text(encoding="ascii").strip()
     asked = nodes or cluster.nodes
-    ca = cluster.ca if any(node.tls for node in asked) else None
-    return Where(tuple(node.client for node in asked), ca, token, deadline_s)
+    return Where(
+        tuple(node.client for node in asked), cluster.ca, token, deadline_s, cluster.cluster
+    )
 
 
 def read_status(opener: Opener, cluster: ClusterFile, nodes: Sequence[NodeEntry] = ()) -> JSON:

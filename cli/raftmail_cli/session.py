@@ -19,12 +19,14 @@ JSON = Any
 
 @dataclass(frozen=True, slots=True)
 class Where:
-    """The nodes to ask, and what they must be shown. `addresses` are host:port, tried in order."""
+    """The nodes to ask, and what they must be shown. `addresses` are host:port, tried in order. `cluster` is whose authority `ca` must
+    be ("": anybody's)."""
 
     addresses: tuple[str, ...]
     ca: Path | None = None
     token: str | None = None
     deadline_s: float = 20.0
+    cluster: str = ""
 
 
 class Session(Protocol):

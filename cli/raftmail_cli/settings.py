@@ -12,10 +12,13 @@ from typing import Any, TypeVar
 import click
 from click.core import ParameterSource
 
+from raftmail.mail.endpoint import FORM, dialled
 from raftmail_cli import clusterfile
 from raftmail_cli.errors import CliError
 from raftmail_cli.output import Format
 from raftmail_cli.session import Opener, Session, Where
+
+_TOKEN_FILE_BYTES_MAX = 4096
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -44,26 +47,30 @@ class Settings:
     def where(self) -> Where:
         """The nodes and credentials, from the options, the environment and cluster.json. Raises
         `CliError`."""
-        named = self.cluster
+        named, cluster = self.cluster, ""
         ca = Path(self.ca) if self.ca else None
         token_file = Path(self.token_file) if self.token_file else None
         if named and not _is_path(named):
             addresses = tuple(part.strip() for part in named.split(",") if part.strip())
             for address in addresses:
                 _check_address(address)
+            if not addresses:
+                raise CliError(f"--cluster: {named!r} names no node; {FORM}")
         else:
             file = self.cluster_file()
             addresses = tuple(node.client for node in file.nodes if node.client)
-            if ca is None and any(node.tls for node in file.nodes):
-                ca = file.ca
+            if ca is None:
+                ca, cluster = file.ca, file.cluster
             if token_file is None and not os.environ.get("RAFTMAIL_TOKEN"):
                 token_file = file.token_file
         token = os.environ.get("RAFTMAIL_TOKEN") or None
+        if token is not None and token_file is None:
+            token = _checked(token.strip(), "RAFTMAIL_TOKEN")
         if token_file is not None:
             token = _read_token(token_file)
         if ca is not None and not ca.is_file():
             raise CliError(f"{ca}: there is no such file; --ca names the cluster's ca.pem")
-        return Where(addresses, ca, token, self.deadline_s)
+        return Where(addresses, ca, token, self.deadline_s, cluster)
 
     def cluster_file(self) -> clusterfile.ClusterFile:
         """cluster.json. Raises `CliError`."""
@@ -89,25 +96,34 @@ def _is_path(value: str) -> bool:
 
 
 def _check_address(address: str) -> None:
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdecimal() or not 0 < int(port) < 65536:
+    try:
+        dialled(address)
+    except ValueError as error:
         raise CliError(
-            f"--cluster: {address!r} is neither host:port nor the path of a cluster.json"
-        )
+            f"--cluster: {error}; or name the path of a cluster.json that is there"
+        ) from None
 
 
 def _read_token(path: Path) -> str:
     try:
-        token = path.read_text(encoding="ascii").strip()
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+            data = file.read(_TOKEN_FILE_BYTES_MAX)
     except FileNotFoundError:
         raise CliError(f"{path}: there is no such file; --token-file names the token's") from None
     except OSError as error:
         raise CliError(f"{path}: cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise CliError(f"{path}: is not a token file") from None
-    if not token:
+    if not data.strip():
         raise CliError(f"{path}: is empty; it must hold the cluster's token")
-    return token
+    return _checked(data.decode("ascii", "replace").strip(), str(path))
+
+
+def _checked(token: str, where: str) -> str:
+    from raftmail.client import check_token  # takes a while, as in `_open`
+
+    try:
+        return check_token(token, where)
+    except ValueError as error:
+        raise CliError(f"{error}. Nothing was sent") from None
 
 
 def _keep(name: str) -> Callable[[click.Context, click.Parameter, Any], None]:

@@ -8,6 +8,7 @@ what stands on the wire (`raftmail.wire`) and what mail is (`raftmail.mail`).
 from raftmail.client.aio import Client, MailboxState, NewMail
 from raftmail.client.errors import ClientError, ProtocolError, Refused, TryAgain
 from raftmail.client.sync import SyncClient
+from raftmail.wire.token import check_token
 
 __all__ = [
     "Client",
@@ -18,4 +19,5 @@ __all__ = [
     "Refused",
     "SyncClient",
     "TryAgain",
+    "check_token",
 ]

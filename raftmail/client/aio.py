@@ -87,9 +87,9 @@ class Client:
         last_seq: int = 0,
     ) -> None:
         """`addresses` are `host:port`, tried in turn. `ca` is the file of the cluster's authority;
-        without it the connection is in the clear. A program that wants to go on after a restart
-        under the same `client_id` (16 bytes) passes the `last_seq` it had. Raises ValueError,
-        `wire.tls.TlsError`."""
+        without it the connection is in the clear, which no node takes, and no token is sent. A
+        program that wants to go on after a restart under the same `client_id` (16 bytes) passes the
+        `last_seq` it had. Raises ValueError, `wire.tls.TlsError`."""
         self._engine = Engine(
             [addresses] if isinstance(addresses, str) else addresses,
             token=token,

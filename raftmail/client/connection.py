@@ -4,7 +4,6 @@ in."""
 from __future__ import annotations
 
 import asyncio
-import ssl
 import zlib
 from collections.abc import Callable
 from typing import Protocol
@@ -16,6 +15,7 @@ from raftmail.wire import codec
 from raftmail.wire.codec import Item, Line, LineReader, quote
 from raftmail.wire.forms import read_mailbox_info, read_refused
 from raftmail.wire.limits import MIB, ReaderLimits
+from raftmail.wire.tls import Authority, TlsError
 
 VERSION = 1
 
@@ -86,14 +86,22 @@ class Connection(asyncio.Protocol):
         host: str,
         port: int,
         *,
-        context: ssl.SSLContext | None,
+        authority: Authority | None,
         token: str | None,
         client: bytes,
         deadline_s: float,
         compress: bool,
     ) -> None:
-        """Connect, and get to where calls can be sent. Raises OSError, `ClientError`."""
-        await self._loop.create_connection(lambda: self, host, port, ssl=context)
+        """Connect, and get to where calls can be sent. Raises OSError, `ClientError`.
+
+        Nothing is said to a node that is not shown to be of the cluster, and the token is never sent without TLS."""
+        context = None if authority is None else authority.context
+        transport, _ = await self._loop.create_connection(lambda: self, host, port, ssl=context)
+        if authority is not None:
+            try:
+                authority.check(transport.get_extra_info("peercert"))
+            except TlsError as error:
+                raise ProtocolError(f"{self.address}: {error}") from None
         greeting = await self._next()
         if greeting.words[:3] != [b"*", b"HELLO", b"raftmail"]:
             raise ProtocolError(f"{self.address} does not greet as a node does: {_shown(greeting)}")
@@ -103,7 +111,8 @@ class Connection(asyncio.Protocol):
             raise ProtocolError(f"{self.address} speaks version {shown}, here it is {VERSION}")
         self.mailbox_numbers_max = int(named.get(b"mailbox_numbers_max", b"4096"))
         self.literal_bytes_max = int(named.get(b"literal_bytes_max", b"0"))
-        if token is not None and named.get(b"authenticated") != b"yes":
+        secured = authority is not None
+        if token is not None and secured and named.get(b"authenticated") != b"yes":
             await self._ask(b"AUTH TOKEN " + quote(token.encode()))
         await self._ask(
             b"HELLO %d client=%b deadline=%b"

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-import ssl
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,13 +16,15 @@ from typing import Any
 from raftmail.client.calls import Call, Key, Listing, ReadAnswer, ReadResult
 from raftmail.client.connection import Connection
 from raftmail.client.errors import ClientError, ProtocolError, Refused, TryAgain
+from raftmail.mail.endpoint import dialled
 from raftmail.mail.names import mailbox_name, user_address
 from raftmail.mail.results import Code, Executed
 from raftmail.wire import codec
 from raftmail.wire.codec import Line
 from raftmail.wire.forms import read_refused
 from raftmail.wire.sequence import SequenceWindow
-from raftmail.wire.tls import client_context, explain
+from raftmail.wire.tls import Authority, explain
+from raftmail.wire.token import check_token
 
 CALLS_MAX = 65_536
 _SWEEP_S = 0.05
@@ -34,15 +35,6 @@ _PING_S = 2.0
 _SILENCE_S = 5.0
 _NODE_DEADLINE_MIN_S = 0.5
 _NODE_DEADLINE_MAX_S = 10.0
-
-
-def split_address(address: str) -> tuple[str, int]:
-    """`host:port` or `[v6]:port`. Raises ValueError."""
-    host, colon, port = address.rpartition(":")
-    host = host.removeprefix("[").removesuffix("]")
-    if not colon or not host or not port.isdigit() or not 0 < int(port) < 65536:
-        raise ValueError(f"{address!r} is no address: write host:port")
-    return host, int(port)
 
 
 class Engine:
@@ -64,7 +56,7 @@ class Engine:
         client_id: bytes | None,
         last_seq: int,
     ) -> None:
-        self._addresses = [(address, *split_address(address)) for address in addresses]
+        self._addresses = [(address, *dialled(address)) for address in addresses]
         if not self._addresses:
             raise ValueError("a client needs the address of a node")
         if client_id is not None and len(client_id) != 16:
@@ -74,8 +66,8 @@ class Engine:
         self.timeout_s = timeout_s
         self.client_id = client_id or os.urandom(16)
         self._window = SequenceWindow(last_seq)
-        self._context: ssl.SSLContext | None = None if ca is None else client_context(Path(ca))
-        self._token = token
+        self._authority = None if ca is None else Authority.read(Path(ca))
+        self._token = None if token is None else check_token(token, "the client's token")
         self._compress = compress
         self._at = 0
         self._calls: dict[bytes, Call] = {}
@@ -326,7 +318,7 @@ class Engine:
                 await connection.open(
                     host,
                     port,
-                    context=self._context,
+                    authority=self._authority,
                     token=self._token,
                     client=self.client_id,
                     deadline_s=node_deadline_s,

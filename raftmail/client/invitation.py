@@ -8,6 +8,7 @@ from contextlib import closing
 
 from raftmail.client.connection import ANSWERS
 from raftmail.client.errors import ProtocolError, Refused, TryAgain
+from raftmail.mail.endpoint import dialled
 from raftmail.wire.codec import Line, LineReader, quote
 from raftmail.wire.forms import read_refused
 
@@ -16,9 +17,8 @@ def fetch_invitation(address: str, invite: str, *, tls: bool, timeout_s: float) 
     """The sealed bundle of an invitation, from one node. Whoever answers is not known: the bundle proves itself when it is opened.
 
     Raises `Refused` when the node has no such invitation, `TryAgain` when it cannot be reached, `ProtocolError`."""
-    host, _, port = address.rpartition(":")
     try:
-        plain = socket.create_connection((host.strip("[]"), int(port)), timeout_s)
+        plain = socket.create_connection(dialled(address), timeout_s)
         with closing(plain), closing(_secured(plain) if tls else plain) as connection:
             connection.sendall(b"i INVITE %b\r\ni LOGOUT\r\n" % quote(invite.encode()))
             line = _answer(connection)

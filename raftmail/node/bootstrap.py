@@ -18,12 +18,12 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
+from raftmail.mail.endpoint import dialled, is_loopback_host, same, split_address
 from raftmail.node import config
 from raftmail.node.config import Member
 from raftmail.wire import tls
 
 TOKEN_BYTES = 32
-LOOPBACK_HOSTS = ("127.0.0.1", "::1", "localhost")
 
 
 class BootstrapError(Exception):
@@ -60,15 +60,6 @@ class NewCluster:
     folders: tuple[Path, ...]
 
 
-def split_address(address: str) -> tuple[str, int]:
-    """Host and port of `host:port`; an IPv6 host stands in brackets, and is given without them.
-    Raises ValueError."""
-    host, colon, port = address.rpartition(":")
-    if not colon or not host or not port.isdecimal() or not 0 < int(port) < 65536:
-        raise ValueError(f'{address!r} is no address "host:port" with a port from 1 to 65535')
-    return host.removeprefix("[").removesuffix("]"), int(port)
-
-
 def read_authority(path: Path) -> str:
     """The cluster whose authority's certificate the file holds. Raises `BootstrapError`."""
     try:
@@ -103,7 +94,8 @@ def make_cluster(
     existed = folder.exists()
     if existed and (not folder.is_dir() or any(folder.iterdir())):
         raise BootstrapError(f"{folder}: is not an empty folder; name one that is new or empty")
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+    folder.chmod(folder.stat().st_mode & ~0o022)  # what others can write into is not believed
     try:
         return _make(folder, plans, shards, replicas, now)
     except BaseException as error:
@@ -118,27 +110,57 @@ def make_cluster(
 
 def check_plans(plans: Sequence[NodePlan]) -> None:
     """Whether nodes can be called and reached so. Raises `BootstrapError`."""
-    seen: dict[str, str] = {}
+    seen: dict[tuple[str, str, int], str] = {}
     for plan in plans:
         if config.NAME.fullmatch(plan.name) is None:
             raise BootstrapError(
                 f"node name {plan.name!r}: 1 to 32 of the characters a-z, 0-9 and -, not beginning "
                 "or ending with -"
             )
+        if not plan.peer or not plan.client:
+            raise BootstrapError(
+                f"node {plan.name}: needs an address for nodes and one for clients"
+            )
         for address in filter(None, (plan.peer, plan.client, plan.lmtp)):
             try:
-                split_address(address)
+                dialled(address)
             except ValueError as error:
                 raise BootstrapError(f"node {plan.name}: {error}") from None
-            if address in seen:
+            where = _where(plan, address)
+            if where in seen:
                 raise BootstrapError(
-                    f"node {plan.name}: {address} is already an address of node {seen[address]}"
+                    f"node {plan.name}: {address} is already an address of node {seen[where]}"
                 )
-            seen[address] = plan.name
+            seen[where] = plan.name
     if len({plan.name for plan in plans}) != len(plans):
         raise BootstrapError("two nodes have the same name")
     if not plans:
         raise BootstrapError("a cluster has at least one node")
+    _check_loopback({plan.name: plan.peer for plan in plans})
+
+
+def _where(plan: NodePlan, address: str) -> tuple[str, str, int]:
+    """What no two nodes can share: a loopback address is another one on each machine."""
+    host, port = same(address)
+    own = split_address(plan.peer)[0]
+    return own if is_loopback_host(host) and not is_loopback_host(own) else "", host, port
+
+
+def _check_loopback(peers: Mapping[str, str]) -> None:
+    """Whether all nodes can reach each other as far as the addresses tell. Raises `BootstrapError`."""
+    hosts = {name: split_address(peer)[0] for name, peer in peers.items()}
+    inside = [name for name, host in hosts.items() if is_loopback_host(host)]
+    outside = [name for name in hosts if name not in inside]
+    if inside and outside:
+        raise BootstrapError(
+            f"node {inside[0]}: {peers[inside[0]]} is reached from its own machine alone, and node {outside[0]} is at "
+            f"{peers[outside[0]]}; give every node an address that all the others can reach"
+        )
+    named = [name for name in inside if hosts[name].lower() == "localhost"]
+    if named and len(named) < len(inside):
+        raise BootstrapError(
+            f"node {named[0]}: localhost can be 127.0.0.1 or ::1; write the number, as for the other nodes"
+        )
 
 
 def _make(

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from raftmail.mail.endpoint import dialled, join_address, split_address
+
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
 CONFIG_FILE = "node.toml"
 WORKERS_MAX = 8
@@ -186,8 +188,10 @@ def worker_name(node: str, worker: int) -> str:
 
 def worker_peer(peer: str, worker: int) -> str:
     """Where a worker listens for peers: the node's own port and the two after it are the first's, the next is the second's."""
-    host, _, port = peer.rpartition(":")
-    return peer if worker == 1 else f"{host}:{int(port) + worker + 1}"
+    if worker == 1:
+        return peer
+    host, port = split_address(peer)
+    return join_address(host, port + worker + 1)
 
 
 RETIRED: Mapping[str, str] = {
@@ -204,10 +208,19 @@ def _range(low: int, high: int) -> Check:
 
 
 def _address(value: str) -> str | None:
-    host, colon, port = value.rpartition(":")
-    if colon and host and port.isdecimal() and 0 < int(port) < 65536:
-        return None
-    return 'an address "host:port" with a port from 1 to 65535'
+    return _told(split_address, value)
+
+
+def _reachable(value: str) -> str | None:
+    return _told(dialled, value)
+
+
+def _told(parse: Callable[[str], object], value: str) -> str | None:
+    try:
+        parse(value)
+    except ValueError as e:
+        return f'an address "host:port" with a port from 1 to 65535: {e}'
+    return None
 
 
 def _address_or_none(value: str) -> str | None:
@@ -311,9 +324,10 @@ def _dial(path: Path, value: Any) -> dict[str, str]:
         node, dot, worker = name.partition(".")
         if _name(node) is not None or (dot and not worker.isdecimal()):
             raise ConfigError(f"{path}: dial.{name}: is no name that a node can have")
-        if not isinstance(address, str) or _address(address) is not None:
+        allowed = _reachable(address) if isinstance(address, str) else "a text in quotes"
+        if allowed is not None:
             raise ConfigError(
-                f"{path}: dial.{name}: {address!r} is not allowed; it must be {_address('')}"
+                f"{path}: dial.{name}: {address!r} is not allowed; it must be {allowed}"
             )
     return dict(value)
 
@@ -372,7 +386,7 @@ def _members(path: Path, value: Any) -> dict[str, Member]:
             raise ConfigError(
                 f"{where}.workers: {workers!r} is not allowed; it must be a whole number from 1 to {WORKERS_MAX}"
             )
-        if (allowed := _address(entry["peer"])) is not None:
+        if (allowed := _reachable(entry["peer"])) is not None:
             raise ConfigError(
                 f"{where}.peer: {entry['peer']!r} is not allowed; it must be {allowed}"
             )

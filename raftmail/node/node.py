@@ -20,6 +20,7 @@ from raftmail.cluster.state import ClusterState
 from raftmail.cluster.view import ROOT_SHARD
 from raftmail.lmtp import LmtpConfig, ServerConfig
 from raftmail.lmtp.server import LmtpServer
+from raftmail.mail.endpoint import split_address
 from raftmail.mail.service import Unavailable
 from raftmail.node.admin import Admin
 from raftmail.node.config import Config, ConfigError
@@ -41,6 +42,7 @@ from raftmail.wire.limits import Limits as WireLimits
 from raftmail.wire.peers import PeerNet
 from raftmail.wire.server import Listener
 from raftmail.wire.tls import TlsFiles, check_files, peer_context, server_context
+from raftmail.wire.token import check_token
 
 logger = logging.getLogger(__name__)
 
@@ -205,7 +207,7 @@ class Node:
     async def _listen_on(self, address: str, listener: Listener, *, shared: bool = False) -> None:
         self._listeners.append(listener)
         try:
-            await listener.listen(*_split(address), shared=shared)
+            await listener.listen(*split_address(address), shared=shared)
         except OSError as e:
             raise ConfigError(
                 f"{self.config.path}: cannot listen on {address}: {e.strerror or e}"
@@ -232,7 +234,7 @@ class Node:
         )
         try:
             if config.listen.lmtp:
-                await lmtp.listen_tcp(*_split(config.listen.lmtp), shared=self._is_shared)
+                await lmtp.listen_tcp(*split_address(config.listen.lmtp), shared=self._is_shared)
             if config.listen.lmtp_socket:
                 await lmtp.listen_unix(str(config.folder / config.listen.lmtp_socket))
         except OSError as e:
@@ -516,17 +518,13 @@ class Node:
             self._router.disconnected(node)
 
 
-def _split(address: str) -> tuple[str, int]:
-    host, _, port = address.rpartition(":")
-    return host.strip("[]"), int(port)
-
-
 def _read_token(config: Config) -> str:
     path = config.folder / config.tls.token_file
     try:
         token = path.read_text(encoding="ascii").strip()
     except (OSError, UnicodeDecodeError) as e:
         raise ConfigError(f"{path}: the clients' token cannot be read: {e}") from None
-    if len(token) < 16:
-        raise ConfigError(f"{path}: the clients' token is shorter than 16 characters")
-    return token
+    try:
+        return check_token(token, str(path))
+    except ValueError as e:
+        raise ConfigError(str(e)) from None

@@ -10,6 +10,7 @@ import ssl
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import cast
 
+from raftmail.mail.endpoint import split_address
 from raftmail.wire import handshake, tls
 from raftmail.wire.codec import Line, LineReader, ProtocolError
 from raftmail.wire.handshake import Hello, HelloRefused, Live
@@ -23,16 +24,6 @@ _TAG = b"p1"
 _NEVER = "0"
 _CLOSED = "closed before it answered, as a node does that does not trust our certificate"
 _OTHER_TAKEN = "the other side's connection is taken instead"
-
-
-def split_address(address: str) -> tuple[str, int]:
-    """`host:port` or `[v6]:port`. Raises ValueError."""
-    host, colon, port = address.rpartition(":")
-    host = host.removeprefix("[").removesuffix("]")
-    is_port = port.isascii() and port.isdigit() and len(port) <= 5 and 0 < int(port) < 65536
-    if not colon or not host or not is_port:
-        raise ValueError(f"{address[:100]!r} is no address: write host:port")
-    return host, int(port)
 
 
 def address_problem(address: str) -> str:

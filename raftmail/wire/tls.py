@@ -189,6 +189,26 @@ def client_context(ca: Path) -> ssl.SSLContext:
     return context
 
 
+@dataclass(frozen=True, slots=True)
+class Authority:
+    """What a client knows its cluster by: the cluster's name, and a context that trusts its authority alone."""
+
+    cluster: str
+    context: ssl.SSLContext
+
+    @staticmethod
+    def read(ca: Path) -> Authority:
+        """From the file of the authority's certificate. Raises `TlsError`."""
+        return Authority(cluster_of(_read(ca)), client_context(ca))
+
+    def check(self, certificate: Mapping[str, Any] | None) -> None:
+        """Whether a certificate that the context took is a node's of this cluster. Raises `TlsError`."""
+        found = identity(certificate)
+        if found is None or found[0] != self.cluster:
+            whose = "no node" if found is None else f"a node of cluster {found[0]}"
+            raise TlsError(f"its certificate is of {whose}, not of cluster {self.cluster}")
+
+
 def holder(node: str) -> str:
     """Whose certificate a node shows: its own, and the workers `NAME.2`, `NAME.3`, … of node `NAME` show that node's."""
     return node.partition(".")[0]

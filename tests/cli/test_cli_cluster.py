@@ -17,6 +17,7 @@ from raftmail_cli.main import main
 from raftmail_cli.settings import Settings
 from tests.cli.cluster_twin import Twin
 
+TOKEN = 32 * "c0"
 STATUS: dict[str, Any] = {
     "cluster": "ab" * 16,
     "asked": "n1",
@@ -146,24 +147,24 @@ def test_wrong_usage_is_exit_status_2_and_one_line(arguments: list[str]) -> None
 
 
 def test_a_list_of_addresses_needs_no_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RAFTMAIL_TOKEN", "t0ken")
+    monkeypatch.setenv("RAFTMAIL_TOKEN", TOKEN)
     twin = Twin({"status": STATUS})
     assert run(twin, "status", "--cluster", "a:1, [::1]:2", "--deadline", "3").exit_code == 0
     (where,) = twin.opened
-    assert (where.addresses, where.token, where.deadline_s) == (("a:1", "[::1]:2"), "t0ken", 3.0)
+    assert (where.addresses, where.token, where.deadline_s) == (("a:1", "[::1]:2"), TOKEN, 3.0)
 
 
 def test_what_is_no_address_and_no_file_is_told() -> None:
     result = run(Twin(), "status", "--cluster", "a:1,b")
     assert result.exit_code == 1
-    assert "'b' is neither host:port nor the path" in result.stderr
+    assert "'b' is no address: write host:port" in result.stderr
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "ca.pem").write_text("-")
-    (tmp_path / "token").write_text("from-file\n")
-    nodes = [NodeEntry("n1", "h:1", "h:2", "h:3", tls=True), NodeEntry("n2", "i:1", "i:2")]
+    (tmp_path / "token").write_text(f"{TOKEN}\n")
+    nodes = [NodeEntry("n1", "h:1", "h:2", "h:3"), NodeEntry("n2", "i:1", "i:2")]
     file = tmp_path / clusterfile.FILE
     clusterfile.save(file, "c" * 32, Path("ca.pem"), Path("token"), nodes)
     return tmp_path
@@ -174,17 +175,7 @@ def test_a_folder_with_a_cluster_file_tells_everything(folder: Path) -> None:
     assert run(twin, "status", "--cluster", str(folder)).exit_code == 0
     (where,) = twin.opened
     assert where.addresses == ("h:2", "i:2")
-    assert (where.ca, where.token) == (folder / "ca.pem", "from-file")
-
-
-def test_nodes_that_take_no_tls_are_asked_without(folder: Path) -> None:
-    file = clusterfile.load(folder)
-    nodes = [NodeEntry("n1", "127.0.0.1:1", "127.0.0.1:2", tls=False)]
-    clusterfile.save(folder / clusterfile.FILE, file.cluster, file.ca, file.token_file, nodes)
-    twin = Twin({"status": STATUS})
-    run(twin, "status", "--cluster", str(folder))
-    run(twin, "status", "--cluster", str(folder), "--ca", str(folder / "ca.pem"))
-    assert [where.ca for where in twin.opened] == [None, folder / "ca.pem"]
+    assert (where.ca, where.token) == (folder / "ca.pem", TOKEN)
 
 
 def test_the_cluster_file_of_the_current_folder_is_taken(

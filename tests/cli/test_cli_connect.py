@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
+from raftmail.wire import tls
 from raftmail_cli.main import main
 
 
@@ -14,8 +16,16 @@ def run(*arguments: str) -> Result:
     return CliRunner().invoke(main, list(arguments))
 
 
-def test_nobody_who_answers_is_exit_status_75(free_port: int) -> None:
-    result = run("status", "--cluster", f"127.0.0.1:{free_port}", "--deadline", "0.3")
+@pytest.fixture
+def ca(tmp_path: Path) -> str:
+    """The certificate of a cluster's authority."""
+    path = tmp_path / "authority.pem"
+    path.write_bytes(tls.create_ca("c" * 32, datetime.now(UTC)).certificate)
+    return str(path)
+
+
+def test_nobody_who_answers_is_exit_status_75(free_port: int, ca: str) -> None:
+    result = run("status", "--cluster", f"127.0.0.1:{free_port}", "--ca", ca, "--deadline", "0.3")
     assert result.exit_code == 75
     assert result.stderr.startswith("raftmail: ") and result.stderr.count("\n") == 1
     assert str(free_port) in result.stderr
@@ -37,7 +47,8 @@ def test_a_missing_authority_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("user", ["", "two words", "a@"])
-def test_a_name_that_no_user_can_have_is_told(user: str) -> None:
-    result = run("list", user, "INBOX", "--cluster", "127.0.0.1:1", "--deadline", "0.3")
+def test_a_name_that_no_user_can_have_is_told(user: str, ca: str) -> None:
+    where = ("--cluster", "127.0.0.1:1", "--ca", ca, "--deadline", "0.3")
+    result = run("list", user, "INBOX", *where)
     assert result.exit_code == 1
     assert "user address" in result.stderr

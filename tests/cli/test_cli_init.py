@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,10 +24,16 @@ def init(folder: Path, *arguments: str) -> Result:
     return CliRunner().invoke(main, ["init", str(folder), *arguments])
 
 
+def three(*hosts: str) -> list[str]:
+    """The options for nodes a, b, c."""
+    nodes = zip("abc", hosts, strict=True)
+    return [word for name, host in nodes for word in ("--node", f"{name}={host}:7000")]
+
+
 def test_every_node_gets_a_folder_that_is_all_it_needs(tmp_path: Path) -> None:
     folder = tmp_path / "new"
     result = init(
-        folder, "--node", "a=mail1.example:7000", "--node", "b=10.0.0.2:7000", "--shards", "3",
+        folder, "--node", "a=mail1.example:7000", "--node", "b=10.0.0.2:7000", "--node", "c=10.0.0.3:7000", "--shards", "3",
         "--client", "b=10.0.0.2:443", "--lmtp", "a=",
     )  # fmt: skip
     assert result.exit_code == 0, result.output
@@ -38,6 +45,7 @@ def test_every_node_gets_a_folder_that_is_all_it_needs(tmp_path: Path) -> None:
         assert {n: m.peer for n, m in config.cluster.nodes.items()} == {
             "a": "mail1.example:7000",
             "b": "10.0.0.2:7000",
+            "c": "10.0.0.3:7000",
         }
         files = TlsFiles(home / config.tls.ca, home / config.tls.certificate, home / config.tls.key)
         check_files(files, config.cluster.id, name, datetime.now(UTC))
@@ -54,18 +62,18 @@ def test_every_node_gets_a_folder_that_is_all_it_needs(tmp_path: Path) -> None:
 
 def test_all_nodes_have_one_token_and_the_cluster_file_leads_to_it(tmp_path: Path) -> None:
     folder = tmp_path / "new"
-    assert init(folder, "--node", "a=h:7000", "--node", "b=i:7000").exit_code == 0
+    assert init(folder, *three("h", "i", "j")).exit_code == 0
     cluster = clusterfile.load(folder)
     token = cluster.token_file.read_text()
     assert len(token.strip()) == 64
     assert {(folder / n / "tls" / "token").read_text() for n in ("a", "b")} == {token}
     assert cluster.ca.read_bytes() == (folder / "a" / "tls" / "ca.pem").read_bytes()
-    assert [node.client for node in cluster.nodes] == ["h:7001", "i:7001"]
+    assert [node.client for node in cluster.nodes] == ["h:7001", "i:7001", "j:7001"]
     assert not json.loads((folder / clusterfile.FILE).read_text())["ca"].startswith("/")
 
 
 def test_what_comes_next_is_told(tmp_path: Path) -> None:
-    shown = init(tmp_path / "new", "--node", "a=h:7000", "--node", "b=mail2.example:7000").stdout
+    shown = init(tmp_path / "new", *three("h", "mail2.example", "i")).stdout
     assert f"raftmail node {tmp_path / 'new' / 'a'}" in shown
     assert f"copy {tmp_path / 'new' / 'b'} to mail2.example" in shown
     assert "ca.key" in shown
@@ -89,6 +97,21 @@ def test_a_folder_that_is_not_empty_is_left_alone(tmp_path: Path) -> None:
         (["--node", "a=h:1", "--node", "a=i:1"], "same name"),
         (["--node", "a=h:1", "--node", "b=h:1"], "already an address of node a"),
         (["--node", "a=h:1", "--node", "b=h:2"], "already an address of node a"),
+        (["--node", "a=h:1", "--node", "b=H:1"], "already an address of node a"),
+        (["--node", "a=[::5]:1", "--node", "b=[0::5]:9", "--client", "b=[0:0::5]:2"], "of node a"),
+        (["--node", "a=h:1", "--node", "b=i:1"], "two nodes bear the loss of none"),
+        (["--node", "a=2001:db8::5"], "[2001:db8::5]:9000"),
+        (["--node", "a= 127.0.0.1:1"], "take the blanks"),
+        (["--node", "a=http://a:1"], "a URL or a path"),
+        (["--node", "a=0.0.0.0:1"], "name the machine"),
+        (["--node", "a=[::]:1"], "name the machine"),
+        (["--node", "a=h:1", "--client", "a=0.0.0.0:2"], "name the machine"),
+        (["--node", "a=h:1", "--lmtp", "a=[::]:3"], "name the machine"),
+        (["--node", "a=h:1", "--client", "a="], "needs an address"),
+        (["--node", "a=::1:42100"], "[::1]:42100"),
+        (["--node", "a=a b:9000"], "a host's name has letters"),
+        (three("127.0.0.1", "h", "i"), "from its own machine alone"),
+        (["--node", "a=localhost:1", "--node", "b=127.0.0.1:9"], "write the number"),
     ],
 )
 def test_a_bad_node_is_refused_and_nothing_is_made(
@@ -98,6 +121,29 @@ def test_a_bad_node_is_refused_and_nothing_is_made(
     assert result.exit_code == 1
     assert words in result.stderr
     assert not (tmp_path / "new").exists()
+
+
+def test_each_machine_has_a_loopback_address_of_its_own(tmp_path: Path) -> None:
+    lmtps = [word for name in "abc" for word in ("--lmtp", f"{name}=127.0.0.1:24")]
+    assert init(tmp_path / "new", *three("h", "i", "j"), *lmtps).exit_code == 0
+
+
+def test_addresses_of_ipv6_keep_their_brackets(tmp_path: Path) -> None:
+    hosts = [f"[2001:db8::{i}]" for i in (1, 2, 3)]
+    assert init(tmp_path / "new", *three(*hosts)).exit_code == 0
+    assert load(tmp_path / "new" / "b").listen.lmtp == "[2001:db8::2]:7002"
+
+
+def test_the_folder_that_is_made_is_believed_whatever_the_umask(tmp_path: Path) -> None:
+    folder = tmp_path / "new"
+    folder.mkdir()
+    folder.chmod(0o777)
+    old = os.umask(0)
+    try:
+        assert init(folder, "--node", "a=h:7000").exit_code == 0
+    finally:
+        os.umask(old)
+    assert clusterfile.load(folder).nodes[0].client == "h:7001"
 
 
 @pytest.mark.parametrize(

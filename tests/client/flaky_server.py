@@ -10,6 +10,8 @@ from raftmail.wire.limits import Limits
 from raftmail.wire.server import Listener
 from tests.wire.twin_service import TwinService
 
+TOKEN = 32 * "5e"
+
 
 class Node:
     """A listener on a twin, which can be stopped and started on the same port."""
@@ -17,7 +19,7 @@ class Node:
     def __init__(self, twin: TwinService, name: str = "n1", limits: Limits | None = None) -> None:
         self.twin = twin
         self.port = 0
-        self.front = FrontEnd(twin, name, "test", lambda: 1000.0, "secret", limits or Limits())
+        self.front = FrontEnd(twin, name, "test", lambda: 1000.0, TOKEN, limits or Limits())
         self.trust = True
         self._listener: Listener | None = None
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
 from raftmail.client import (
     Client,
+    ClientError,
     MailboxState,
     NewMail,
     ProtocolError,
@@ -33,7 +36,7 @@ from raftmail.mail.summary import decode_summary
 from raftmail.mail.uidset import UidSet
 from raftmail.wire import tls
 from raftmail.wire.server import Listener
-from tests.client.flaky_server import Node, run_with
+from tests.client.flaky_server import TOKEN, Node, run_with
 from tests.wire.certificates import Certificates
 from tests.wire.twin_service import TwinService
 
@@ -222,24 +225,76 @@ def test_a_mailbox_made_anew_is_the_one_that_is_meant_after_one_refusal() -> Non
     run_with(1, body)
 
 
-def test_without_the_token_calls_are_refused_and_with_it_done() -> None:
+@asynccontextmanager
+async def listening(
+    certificates: Certificates, *, node: str = "n1", trust: bool = False
+) -> AsyncIterator[tuple[Node, str]]:
+    """A node that speaks TLS, and its address."""
+    twin = Node(TwinService())
+    listener = Listener(
+        twin.front, trust_loopback=trust, tls=tls.server_context(certificates.files(node))
+    )
+    _, port = await listener.listen("127.0.0.1", 0)
+    try:
+        yield twin, f"127.0.0.1:{port}"
+    finally:
+        await listener.close()
+
+
+def test_without_the_token_calls_are_refused_and_with_it_done(tmp_path: Path) -> None:
+    mine = Certificates(tmp_path / "tls", "test")
+
     async def run() -> None:
-        node = Node(TwinService())
-        node.trust = False
-        await node.start()
-        try:
-            async with Client(node.address) as client:
+        async with listening(mine) as (_, address):
+            async with Client(address, ca=mine.ca) as client:
                 with pytest.raises(Refused, match="AUTH TOKEN"):
                     await client.ping()
-            async with Client(node.address, token="wrong") as client:
+            async with Client(address, ca=mine.ca, token=64 * "0") as client:
                 with pytest.raises(Refused, match="not the token"):
                     await client.ping()
-            async with Client(node.address, token="secret") as client:
+            async with Client(address, ca=mine.ca, token=TOKEN) as client:
                 await client.ping()
-        finally:
-            await node.stop()
 
     asyncio.run(run())
+
+
+def test_the_token_is_never_sent_without_tls() -> None:
+    heard = bytearray()
+
+    async def greedy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"* HELLO raftmail version=1 authenticated=no\r\n")
+        while data := await reader.readline():
+            heard.extend(data)
+            writer.write(b'%b NO PERMISSION "AUTH TOKEN first"\r\n' % data.split()[0])
+        writer.close()
+
+    async def run() -> None:
+        server = await asyncio.start_server(greedy, "127.0.0.1", 0)
+        address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        async with Client(address, token=TOKEN, timeout_s=2) as client:
+            with pytest.raises(ClientError):
+                await client.ping()
+        server.close()
+
+    asyncio.run(run())
+    assert heard, "the client spoke to it"
+    assert TOKEN.encode() not in heard and b"AUTH" not in heard
+
+
+@pytest.mark.parametrize("what", ["root:x:0:0", "", 63 * "a", 65 * "a", 64 * "g", 64 * "\u0661"])
+def test_what_is_no_token_is_never_sent(what: str) -> None:
+    with pytest.raises(ValueError, match="holds no token") as refused:
+        Client("127.0.0.1:1", token=what)
+    assert not what or what not in str(refused.value)
+
+
+def test_a_certificate_that_is_no_nodes_gets_no_token(tmp_path: Path) -> None:
+    mine = Certificates(tmp_path / "tls", "test")
+    authority = tls.Authority.read(mine.ca)
+    authority.check({"subjectAltName": (("URI", "raftmail://test/n1"),)})
+    for names in ((), (("DNS", "n1"),), (("URI", "raftmail://another/n1"),)):
+        with pytest.raises(tls.TlsError, match="its certificate is of"):
+            authority.check({"subjectAltName": names})
 
 
 def test_a_cluster_with_another_authority_is_not_spoken_to(tmp_path: Path) -> None:

@@ -12,11 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from raftmail.mail.endpoint import split_address
 from raftmail.wire import tls
 from raftmail.wire.frontend import FrontEnd
 from raftmail.wire.handshake import Hello
 from raftmail.wire.link import LinkLimits
-from raftmail.wire.peers import PeerNet, split_address
+from raftmail.wire.peers import PeerNet
 from raftmail.wire.server import Listener
 from tests.wire.certificates import Certificates
 from tests.wire.twin_service import TwinService
