@@ -317,7 +317,7 @@ def _target_raw(x: c.Target) -> Raw:
 
 
 def _message_raw(x: c.NewMessage) -> Raw:
-    return (
+    raw = (
         [_target_raw(target) for target in x.targets],
         x.blob,
         x.size_bytes,
@@ -326,11 +326,14 @@ def _message_raw(x: c.NewMessage) -> Raw:
         x.flags,
         x.summary,
     )
+    return (*raw, x.delivery_keys) if x.delivery_keys else raw
 
 
 def _save_raw(x: c.Save) -> Raw:
     messages = [_message_raw(message) for message in x.messages]
     raw = (SAVE, x.user, messages, x.uidvalidity_seed)
+    if x.delivered_once_s:
+        return (*raw, x.quotas, x.delivered_once_s)
     return (*raw, x.quotas) if x.quotas else raw
 
 
@@ -402,15 +405,15 @@ def _read_target(raw: object) -> c.Target:
 
 def _read_message(raw: object) -> c.NewMessage:
     values = _array("messages", raw)
-    if len(values) != 7:
-        raise ValueError("messages: seven fields each")
+    if not 7 <= len(values) <= 8:
+        raise ValueError("messages: seven fields each, or eight")
     targets = tuple(_read_target(target) for target in _array("targets", values[0]))
     return c.NewMessage(targets, *values[1:])
 
 
-def _read_save(user: Any, messages: Any, seed: Any, quotas: Any = ()) -> c.Save:
+def _read_save(user: Any, messages: Any, seed: Any, quotas: Any = (), once_s: Any = 0) -> c.Save:
     read = tuple(_read_message(m) for m in _array("messages", messages))
-    return c.Save(user, read, seed, quotas)
+    return c.Save(user, read, seed, quotas, once_s)
 
 
 def _read_copy(
@@ -470,7 +473,7 @@ _FROM_RAW: dict[int, _Reader] = {
     DELETE: _Reader("DeleteMailbox", 6, c.DeleteMailbox),
     RENAME: _Reader("RenameMailbox", 9, c.RenameMailbox),
     SUBSCRIBE: _Reader("Subscribe", 7, c.Subscribe),
-    SAVE: _Reader("Save", 7, _read_save, 1),
+    SAVE: _Reader("Save", 7, _read_save, 2),
     COPY: _Reader("Copy", 11, _read_copy, 1),
     EXPUNGE: _Reader("Expunge", 8, _read_expunge),
     STORE: _Reader("Store", 10, _read_store),

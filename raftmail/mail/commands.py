@@ -77,7 +77,10 @@ class NewMessage:
     """One message to save: body by hash, never inline.
 
     `blob` is the body's sha256, `size_bytes` its length, `guid` 16 bytes that stay the same on copy, `received_us` the
-    internal date in microseconds since 1970, `summary` the encoded `mail.summary.Summary`."""
+    internal date in microseconds since 1970, `summary` the encoded `mail.summary.Summary`.
+
+    `delivery_keys` are of deliveries that may be sent again (P9): none, or one of 32 bytes for each target. A target whose user has a
+    message under the same key keeps it, and has its result; only the others are written."""
 
     targets: tuple[Target, ...]
     blob: bytes
@@ -86,6 +89,7 @@ class NewMessage:
     received_us: int
     flags: tuple[str, ...] = ()
     summary: bytes = b""
+    delivery_keys: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,12 +97,15 @@ class Save:
     """Save messages, all or none (one for APPEND and delivery, several for MULTIAPPEND).
 
     `quotas` are the limits of those of the targets' users who have one, in bytes of all their messages: the whole is refused
-    (OVERQUOTA) when it would bring one of them above the own limit."""
+    (OVERQUOTA) when it would bring one of them above the own limit. What a delivery key tells to be there is not counted again, and "all
+    or none" is of what is not there. `delivered_once_s` tells for how many seconds delivery keys are kept at least; it stands where
+    there are any (see `storage.delivered`)."""
 
     user: str
     messages: tuple[NewMessage, ...]
     uidvalidity_seed: int
     quotas: tuple[tuple[str, int], ...] = ()
+    delivered_once_s: int = 0
 
 
 @dataclass(frozen=True, slots=True)

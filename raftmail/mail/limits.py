@@ -40,6 +40,9 @@ UIDVALIDITY_MAX = 2**32 - 1
 NUMBER_MAX = 2**63 - 1
 """The highest modseq, sequence number and mailbox number (RFC 7162 has modseqs of 63 bits)."""
 
+DELIVERY_KEY_BYTES = 32
+DELIVERED_ONCE_S_MAX = 366 * 86_400
+
 _REFUSALS = frozenset(Code)
 RECEIVED_US_MAX = 2**62
 RECORD_KEY_BYTES_MAX = 400
@@ -180,6 +183,9 @@ def _save(x: c.Save) -> None:
             raise ValueError("quotas: pairs")
         check_user("quotas", quota[0])
         check_int("quotas", quota[1], 1, NUMBER_MAX)
+    check_int("delivered_once_s", x.delivered_once_s, 0, DELIVERED_ONCE_S_MAX)
+    if not x.delivered_once_s and any(message.delivery_keys for message in x.messages):
+        raise ValueError("delivered_once_s: delivery keys need a time")
 
 
 def _messages(messages: tuple[c.NewMessage, ...]) -> None:
@@ -202,9 +208,19 @@ def _messages(messages: tuple[c.NewMessage, ...]) -> None:
         _is(f"{field}.summary", message.summary, bytes)
         if len(message.summary) > SUMMARY_BYTES_MAX:
             raise ValueError(f"{field}.summary: at most {SUMMARY_BYTES_MAX} bytes")
+        if message.delivery_keys != ():
+            _delivery_keys(f"{field}.delivery_keys", message)
         saved += len(message.targets)
     if saved > SAVED_MAX:
         raise ValueError(f"messages: with their targets {saved} to save, more than {SAVED_MAX}")
+
+
+def _delivery_keys(field: str, message: c.NewMessage) -> None:
+    _is(field, message.delivery_keys, tuple)
+    if len(message.delivery_keys) != len(message.targets):
+        raise ValueError(f"{field}: one for each target")
+    for key in message.delivery_keys:
+        check_bytes(field, key, DELIVERY_KEY_BYTES)
 
 
 def _copy(x: c.Copy) -> None:
@@ -235,6 +251,8 @@ def _copy_in(x: c.CopyIn) -> None:
     _messages(x.messages)
     if any(message.targets != (x.target,) for message in x.messages):
         raise ValueError("messages: their target is the command's")
+    if any(message.delivery_keys for message in x.messages):
+        raise ValueError("messages: what is copied has no delivery keys")
     if len(x.source_uids) != len(x.messages) or x.source_uids.last > UID_MAX:
         raise ValueError("source_uids: one for each message")
     _is("refused_code", x.refused_code, str)

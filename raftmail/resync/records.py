@@ -13,10 +13,11 @@ from raftmail.resync.missing import Missing
 from raftmail.resync.pull import MailboxPull, drop_mailbox
 from raftmail.resync.ranges import DIGEST_BYTES, Range
 from raftmail.resync.requests import Kind
-from raftmail.resync.source import Bodies, ShardDigest
+from raftmail.resync.source import SMALL, Bodies, ShardDigest
 from raftmail.resync.state import Mark, Suspects
 from raftmail.resync.survey import BLOCKED, WORKED, NotAsAsked, Request, Step, Task, fetch, survey
 from raftmail.resync.writer import Writer
+from raftmail.storage import delivered
 from raftmail.storage.config import check_row
 from raftmail.storage.index import Index
 from raftmail.storage.kv import PAGE_ROWS, Row, scan
@@ -62,7 +63,7 @@ class RecordsJob:
     def survey(self, accepted: r.Accepted) -> list[Task]:
         """Find what differs. Writes nothing."""
         tasks: list[Task] = []
-        for name in ("mailboxes", "subscriptions", "users", "config", "clients"):
+        for name in ("mailboxes", *SMALL):
             found = self._found[name] = []
             tasks.append(survey(self._index.engine.table(name), name, [_ALL], found))
         return tasks
@@ -83,7 +84,7 @@ class RecordsJob:
     def records(self, accepted: r.Accepted) -> list[Task]:
         """Fetch what differs, small tables first."""
         tasks: list[Task] = []
-        for name in ("subscriptions", "users", "config", "clients"):
+        for name in SMALL:
             if self._found[name]:
                 tasks.append(fetch(name, self._found[name], partial(self._take_rows, name)))
         ranges = self._mailbox_ranges()
@@ -254,5 +255,7 @@ _CHECKS: dict[str, Callable[[bytes, bytes], None]] = {
     "users": partial(_check_text, "users"),
     "config": check_row,
     "clients": _check_client,
+    "deliveries": delivered.check_row,
+    "delivered": delivered.check_number,
     "blobrefs": _check_nothing,
 }

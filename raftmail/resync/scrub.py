@@ -23,6 +23,7 @@ from raftmail.resync.missing import AWAITED_US, Missing
 from raftmail.resync.pace import Schedule, TokenBucket
 from raftmail.resync.source import Bodies
 from raftmail.resync.state import read_local, write_local
+from raftmail.storage import delivered
 from raftmail.storage.blobs import BlobDamaged, BlobMissing
 from raftmail.storage.config import check_row
 from raftmail.storage.index import REPLICATED, Index
@@ -50,7 +51,7 @@ _ROW_COST_BYTES = 64
 _ROW_BYTES = 200
 """What a row of the index has, about: for an estimate of what there is to read."""
 
-_TABLES = 10
+_TABLES = 12
 _NEVER = 1e18
 
 
@@ -136,6 +137,8 @@ class Scrub:
             ("clients", self._client),
             ("blobrefs", self._body),
             ("config", self._config),
+            ("deliveries", self._delivery),
+            ("delivered", self._delivered),
         )
         self._checks = tuple((name, self._tables[name], check) for name, check in checks)
 
@@ -148,6 +151,7 @@ class Scrub:
         if not self._bucket.ready(now) and now < self.behind_at:
             return
         self._index.messages.settle()
+        self._index.delivered.settle()
         left = limits.step_bytes
         while left > 0 and self._schedule and (self._bucket.ready(now) or now >= self.behind_at):
             cost = self._read_page(now, schedule)
@@ -376,6 +380,16 @@ class Scrub:
 
     def _client(self, key: bytes, record: bytes) -> int:
         Client.unpacked(unseal_packed("clients", key, record))
+        return len(record)
+
+    def _delivery(self, key: bytes, record: bytes) -> int:
+        delivered.check_row(key, record)
+        return len(record)
+
+    def _delivered(self, key: bytes, record: bytes) -> int:
+        delivery = NUMBER.pack(delivered.read_number(key, record))
+        if self._tables["deliveries"].get(delivery) is None:
+            raise IndexDamaged("delivered", key, "it leads to no delivery")
         return len(record)
 
     def _body(self, key: bytes, record: bytes) -> int:

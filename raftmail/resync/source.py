@@ -21,8 +21,8 @@ from raftmail.resync.ranges import cut, digest_of, rows_in
 from raftmail.resync.requests import ANSWER, Kind
 from raftmail.storage.blobs import BlobDamaged, BlobMissing
 from raftmail.storage.disk import DiskError
-from raftmail.storage.index import Index, membership_in
-from raftmail.storage.kv import PAGE_ROWS, Row, Snapshot, Tables, scan
+from raftmail.storage.index import Index, digested, membership_in
+from raftmail.storage.kv import PAGE_ROWS, Row, Snapshot, Tables
 from raftmail.storage.records import (
     CHANGE_KEY,
     EXPUNGE_KEY,
@@ -34,11 +34,11 @@ from raftmail.storage.records import (
     unseal_packed,
 )
 
-COMPARED = ("mailboxes", "subscriptions", "users", "config", "clients", "messages", "blobrefs")
-"""Tables that can be asked for by ranges."""
+SMALL = ("subscriptions", "users", "config", "clients", "deliveries", "delivered")
+"""Tables that every resync compares and carries, row by row."""
 
-DIGESTED = ("mailboxes", "subscriptions", "users", "config", "clients")
-"""What a shard's digest covers, in this order (`Index.digest`)."""
+COMPARED = ("mailboxes", *SMALL, "messages", "blobrefs")
+"""Tables that can be asked for by ranges."""
 
 _REQUEST_BYTES_MAX = 1 << 20
 _ASIDE = frozenset((Kind.PROBE,))
@@ -62,11 +62,7 @@ class ShardDigest:
         applied, _, next_mailbox, last_uidvalidity = state
         self._hash = blake2b(digest_size=16)
         self._hash.update(b"%d %d %d" % (applied, next_mailbox, last_uidvalidity))
-        self._rows = self._all(tables)
-
-    def _all(self, tables: Tables) -> Iterator[Row]:
-        for name in DIGESTED:
-            yield from scan(tables.table(name))
+        self._rows = digested(tables)
 
     def step(self, rows: int) -> bytes | None:
         """Look at so many rows more; the digest, when there are no more."""

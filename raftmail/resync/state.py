@@ -167,7 +167,9 @@ class Suspects:
             self.counts = True
         elif damage.table == "names":
             self.names = True
-        elif damage.table in ("subscriptions", "users", "config", "clients"):
+        elif damage.table in (
+            "subscriptions", "users", "config", "clients", "deliveries", "delivered",
+        ):  # fmt: skip
             self.others = True
         else:
             return False

@@ -114,6 +114,7 @@ def purge(state: State, command: PurgeUser) -> Raw:
         _remove(state, mailbox)
     for name in state.index.subscriptions.of(command.user):
         state.index.subscriptions.delete(command.user, name)
+    state.index.delivered.forget_user(command.user)
     return DONE_RAW
 
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Set
+from typing import Any, NamedTuple
 from zlib import crc32
 
 from raftmail.mail.codec import command_of
 from raftmail.mail.codec_results import COPIED, SAVED
 from raftmail.mail.commands import CopyIn
 from raftmail.mail.limits import (
+    DELIVERED_ONCE_S_MAX,
+    DELIVERY_KEY_BYTES,
     DIGEST_BYTES,
     GUID_BYTES,
     MESSAGES_MAX,
@@ -28,9 +31,43 @@ from raftmail.shard.state import Refusal, State, bad, masked
 from raftmail.storage.records import FIXED, Mailbox
 
 
+class _Item(NamedTuple):
+    """One message that is to be written for one target. `at` is its place in the result; `key` its
+    delivery key, b"" when it has none."""
+
+    at: int
+    mailbox: Mailbox | None
+    owner: str
+    system: int
+    keywords: tuple[str, ...]
+    received_us: int
+    fixed: bytes
+    summary: bytes
+    key: bytes
+
+
+class _Draft:
+    """What a Save is going to do. `saved` has an item for each message and target: the first result
+    of what is known, the place of the same one in the plan, or None for what is to be written.
+    `planned` are places in `saved` by user and key; `counts` tell of each body how many messages
+    more have it."""
+
+    __slots__ = ("counts", "plan", "planned", "saved", "with_keywords")
+
+    def __init__(self) -> None:
+        self.saved: list[Any] = []
+        self.plan: list[_Item] = []
+        self.planned: dict[tuple[str, bytes], int] = {}
+        self.counts: list[tuple[bytes, int, int]] = []
+        self.with_keywords = False
+
+
 class SaveCommand:
     """Carries out `Save` requests as they come from msgpack: first everything is checked and every
-    target found, then everything is written."""
+    target found, then everything is written.
+
+    A target whose user has the message under the same delivery key (P9) is left out of all this: it
+    has its first result."""
 
     def __init__(self, state: State) -> None:
         self._state = state
@@ -38,81 +75,86 @@ class SaveCommand:
     def execute(self, raw: Raw, blobs: Set[bytes]) -> Raw:
         """The result. `blobs` are the bodies that the entry says the replicas hold. Raises
         `Refusal`."""
-        if not 7 <= len(raw) <= 8:
-            bad(raw)
-        user, messages, seed = raw[4:7]
-        quotas = raw[7] if len(raw) > 7 else ()
-        if (
-            type(user) is not str
-            or type(messages) is not tuple
-            or not 0 < len(messages) <= MESSAGES_MAX
-            or type(seed) is not int
-            or not 0 <= seed <= UIDVALIDITY_MAX
-            or (quotas != () and not _are_quotas(quotas))
-        ):
-            bad(raw)
-        state = self._state
-        plan: list[tuple[Mailbox | None, str, int, tuple[str, ...], bytes, bytes]] = []
-        counts: list[tuple[bytes, int, int]] = []
-        with_keywords = False
+        messages, seed, quotas, once_s = _head_of(raw)
+        draft = _Draft()
         for message in messages:
-            if type(message) is not tuple or len(message) != 7:
-                bad(raw)
-            targets, blob, size_bytes, guid, received_us, flags, summary = message
-            parsed = state.parsed_flags(flags)
-            if (
-                parsed is None
-                or type(targets) is not tuple
-                or not 0 < len(targets) <= TARGETS_MAX
-                or type(blob) is not bytes
-                or len(blob) != DIGEST_BYTES
-                or type(size_bytes) is not int
-                or not 0 <= size_bytes <= SIZE_BYTES_MAX
-                or type(guid) is not bytes
-                or len(guid) != GUID_BYTES
-                or type(received_us) is not int
-                or not -RECEIVED_US_MAX <= received_us <= RECEIVED_US_MAX
-                or type(summary) is not bytes
-                or len(summary) > SUMMARY_BYTES_MAX
-            ):
-                bad(raw)
-            if blob not in blobs:
-                raise Refusal(Code.BAD, "the entry does not name the message's body")
-            fixed = FIXED.pack(received_us, size_bytes, guid, blob, crc32(summary))
-            system, keywords = parsed
-            if keywords:
-                with_keywords = True
-            for target in targets:
-                if type(target) is not tuple or len(target) != 3:
-                    bad(raw)
-                owner, ref, or_inbox = target
-                kind = type(ref)
-                if (
-                    type(owner) is not str
-                    or (kind is not str and kind is not int)
-                    or type(or_inbox) is not bool
-                ):
-                    bad(raw)
-                refs = state.refs.get(owner)
-                mailbox = refs.get(ref) if refs is not None else None
-                if mailbox is None:
-                    mailbox = state.destination(owner, ref, or_inbox)
-                if mailbox is not None and mailbox.uidnext > UID_MAX - SAVED_MAX:
-                    raise Refusal(Code.LIMIT, f"the UIDs of mailbox {mailbox.name!r} are used up")
-                plan.append((mailbox, owner, system, keywords, fixed, summary))
-            counts.append((blob, size_bytes, len(targets)))
-        if len(plan) > SAVED_MAX:
+            self._plan(raw, message, once_s, blobs, draft)
+        if len(draft.saved) > SAVED_MAX:
             bad(raw)
-        if with_keywords:
-            _check_keywords(plan)
+        if draft.with_keywords:
+            _check_keywords(draft.plan)
         if quotas:
             more = Counter[str]()
-            for _, owner, _, _, fixed, _ in plan:
-                more[owner] += FIXED.unpack(fixed)[1]
+            for item in draft.plan:
+                more[item.owner] += FIXED.unpack(item.fixed)[1]
             for owner, quota_bytes in quotas:
                 if owner in more:
-                    state.check_quota(owner, more[owner], quota_bytes)
-        return self._write(plan, counts, seed)
+                    self._state.check_quota(owner, more[owner], quota_bytes)
+        return self._write(draft, seed, once_s)
+
+    def _plan(self, raw: Raw, message: Any, once_s: int, blobs: Set[bytes], draft: _Draft) -> None:
+        """Check a message, and plan what is to be done about it."""
+        saved, plan = draft.saved, draft.plan
+        state = self._state
+        first = len(saved)
+        fields = len(message) if type(message) is tuple else 0
+        if not 7 <= fields <= 8:
+            bad(raw)
+        targets, blob, size_bytes, guid, received_us, flags, summary = message[:7]
+        keys = message[7] if fields == 8 else ()
+        parsed = state.parsed_flags(flags)
+        if (
+            parsed is None
+            or not _are_fields(targets, blob, size_bytes, guid, received_us, summary)
+            or (keys != () and not (once_s and _are_keys(keys, len(targets))))
+        ):
+            bad(raw)
+        if blob not in blobs:
+            raise Refusal(Code.BAD, "the entry does not name the message's body")
+        fixed = FIXED.pack(received_us, size_bytes, guid, blob, crc32(summary))
+        system, keywords = parsed
+        before = len(plan)
+        for target in targets:
+            if type(target) is not tuple or len(target) != 3:
+                bad(raw)
+            owner, ref, or_inbox = target
+            kind = type(ref)
+            if (
+                type(owner) is not str
+                or (kind is not str and kind is not int)
+                or type(or_inbox) is not bool
+            ):
+                bad(raw)
+            at = len(saved)
+            key = b""
+            if keys:
+                key = keys[at - first]
+                known = self._known(owner, key, at, draft)
+                if known is not None:
+                    saved.append(known)
+                    continue
+            refs = state.refs.get(owner)
+            mailbox = refs.get(ref) if refs is not None else None
+            if mailbox is None:
+                mailbox = state.destination(owner, ref, or_inbox)
+            if mailbox is not None and mailbox.uidnext > UID_MAX - SAVED_MAX:
+                raise Refusal(Code.LIMIT, f"the UIDs of mailbox {mailbox.name!r} are used up")
+            saved.append(None)
+            plan.append(
+                _Item(at, mailbox, owner, system, keywords, received_us, fixed, summary, key)
+            )
+        draft.counts.append((blob, size_bytes, len(plan) - before))
+        if keywords:
+            draft.with_keywords = True
+
+    def _known(self, owner: str, key: bytes, at: int, draft: _Draft) -> Raw | int | None:
+        """What is known of a delivery: its first result, or the place of the same one in the plan.
+        If nothing is, it is going to be planned with the place `at`."""
+        place = self._state.index.delivered.find(owner, key)
+        if place is not None:
+            return (owner, *place)
+        planned = draft.planned.setdefault((owner, key), at)
+        return None if planned == at else planned
 
     def copy_in(self, raw: Raw, blobs: Set[bytes]) -> Raw:
         """The result of a `CopyIn`. Raises `Refusal`, CodecError."""
@@ -135,18 +177,13 @@ class SaveCommand:
             mailbox = self._state.make_inbox(to.user, command.uidvalidity_seed)
         return (COPIED, mailbox.uidvalidity, mailbox.number, (), (), 0, 0)
 
-    def _write(
-        self,
-        plan: list[tuple[Mailbox | None, str, int, tuple[str, ...], bytes, bytes]],
-        counts: list[tuple[bytes, int, int]],
-        seed: int,
-    ) -> Raw:
+    def _write(self, draft: _Draft, seed: int, once_s: int) -> Raw:
+        saved, plan = draft.saved, draft.plan
         state = self._state
         index = state.index
         messages = index.messages
-        saved: list[Raw] = []
         stamped: dict[int, int] = {}
-        for mailbox, owner, system, keywords, fixed, summary in plan:
+        for at, mailbox, owner, system, keywords, received_us, fixed, summary, key in plan:
             if mailbox is None:
                 mailbox = state.make_inbox(owner, seed)
             mask = 0
@@ -159,11 +196,67 @@ class SaveCommand:
                 modseq = stamped[number] = mailbox.highestmodseq = mailbox.highestmodseq + 1
                 index.mailboxes.touch(mailbox)
             uid = messages.add(mailbox, modseq, system, mask, fixed, summary)
-            saved.append((owner, number, mailbox.uidvalidity, uid, modseq))
-        for blob, size_bytes, count in counts:
+            saved[at] = (owner, number, mailbox.uidvalidity, uid, modseq)
+            if key:
+                place = (number, mailbox.uidvalidity, uid, modseq)
+                index.delivered.add(owner, key, place, received_us, once_s * 1_000_000)
+        for blob, size_bytes, count in draft.counts:
             messages.refer(blob, size_bytes, count)
-        state.rows_changed += len(saved)
+        if len(plan) < len(saved):
+            saved = [saved[one] if type(one) is int else one for one in saved]
+        state.rows_changed += len(plan)
         return (SAVED, saved)
+
+
+def _head_of(raw: Raw) -> tuple[Raw, int, Raw, int]:
+    """Messages, UIDVALIDITY seed, quotas, and for how long deliveries are remembered. Raises
+    `Refusal`."""
+    if not 7 <= len(raw) <= 9:
+        bad(raw)
+    user, messages, seed = raw[4:7]
+    quotas = raw[7] if len(raw) > 7 else ()
+    once_s = raw[8] if len(raw) > 8 else 0
+    if (
+        type(user) is not str
+        or type(messages) is not tuple
+        or not 0 < len(messages) <= MESSAGES_MAX
+        or type(seed) is not int
+        or not 0 <= seed <= UIDVALIDITY_MAX
+        or (quotas != () and not _are_quotas(quotas))
+        or type(once_s) is not int
+        or not 0 <= once_s <= DELIVERED_ONCE_S_MAX
+    ):
+        bad(raw)
+    return messages, seed, quotas, once_s
+
+
+def _are_fields(
+    targets: Any, blob: Any, size_bytes: Any, guid: Any, received_us: Any, summary: Any
+) -> bool:
+    """Whether what a message to save has is of the right kinds and within the limits."""
+    return (
+        type(targets) is tuple
+        and 0 < len(targets) <= TARGETS_MAX
+        and type(blob) is bytes
+        and len(blob) == DIGEST_BYTES
+        and type(size_bytes) is int
+        and 0 <= size_bytes <= SIZE_BYTES_MAX
+        and type(guid) is bytes
+        and len(guid) == GUID_BYTES
+        and type(received_us) is int
+        and -RECEIVED_US_MAX <= received_us <= RECEIVED_US_MAX
+        and type(summary) is bytes
+        and len(summary) <= SUMMARY_BYTES_MAX
+    )
+
+
+def _are_keys(keys: Any, count: int) -> bool:
+    """Whether they are delivery keys of so many targets."""
+    return (
+        type(keys) is tuple
+        and len(keys) == count
+        and all(type(key) is bytes and len(key) == DELIVERY_KEY_BYTES for key in keys)
+    )
 
 
 def _are_quotas(quotas: Raw) -> bool:
@@ -177,15 +270,14 @@ def _are_quotas(quotas: Raw) -> bool:
     )
 
 
-def _check_keywords(
-    plan: list[tuple[Mailbox | None, str, int, tuple[str, ...], bytes, bytes]],
-) -> None:
+def _check_keywords(plan: list[_Item]) -> None:
     """Refuse the whole when one of the mailboxes cannot have all the keywords it would be given."""
     wanted: dict[str | int, tuple[Mailbox | None, dict[str, str]]] = {}
-    for mailbox, owner, _, keywords, _, _ in plan:
-        place = mailbox.number if mailbox is not None else owner
+    for item in plan:
+        mailbox = item.mailbox
+        place = mailbox.number if mailbox is not None else item.owner
         names = wanted.setdefault(place, (mailbox, {}))[1]
-        for keyword in keywords:
+        for keyword in item.keywords:
             names.setdefault(keyword.lower(), keyword)
     for mailbox, names in wanted.values():
         masked(mailbox, tuple(names.values()), add=True)

@@ -17,6 +17,7 @@ Tables (all records carry checksums):
 | expunges | mailbox number, modseq | the UIDs that vanished in that step |
 | blobrefs | sha256 | number of messages that have this body, its size |
 | clients | client id | floor and results (P3) |
+| deliveries, delivered | see `storage/delivered.py` | what was delivered, and where it went (P9) |
 | places, local | | this replica's own; not replicated, in no digest |
 
 A write transaction is open at all times; `commit` ends it. What is cached as objects is written by
@@ -25,14 +26,15 @@ A write transaction is open at all times; `commit` ends it. What is cached as ob
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 
 from raftmail.storage.clients import Clients
 from raftmail.storage.config import Config
+from raftmail.storage.delivered import Delivered, digested_rows
 from raftmail.storage.disk import DiskError
-from raftmail.storage.kv import Engine, TableDamaged, Tables, scan
+from raftmail.storage.kv import Engine, Row, TableDamaged, Tables, scan
 from raftmail.storage.mailboxes import Mailboxes, Subscriptions, Users
 from raftmail.storage.messages import Messages
 from raftmail.storage.records import (
@@ -59,6 +61,8 @@ REPLICATED = (
     "expunges",
     "blobrefs",
     "clients",
+    "deliveries",
+    "delivered",
 )
 """Equal, row for row, on all replicas that have applied and flushed the same."""
 
@@ -66,6 +70,13 @@ LOCAL = ("meta", "places", "local")
 TABLES = LOCAL + REPLICATED
 
 _DIGESTED = ("mailboxes", "subscriptions", "users", "config", "clients")
+
+
+def digested(tables: Tables) -> Iterator[Row]:
+    """The rows that a shard's digest covers, in this order."""
+    for name in _DIGESTED:
+        yield from scan(tables.table(name))
+    yield from digested_rows(tables)
 
 
 MEMBERSHIP = b"membership"
@@ -125,6 +136,7 @@ class Index:
         self.config = Config(engine.table("config"))
         self.messages = Messages(engine)
         self.clients = Clients(engine.table("clients"))
+        self.delivered = Delivered(engine)
         self.applied_index = self.applied_term = 0
         self.next_mailbox = 1
         self.last_uidvalidity = 0
@@ -191,6 +203,7 @@ class Index:
         self.messages.settle()
         self.mailboxes.flush()
         self.clients.flush()
+        self.delivered.flush()
         state = (
             self.applied_index,
             self.applied_term,
@@ -242,18 +255,17 @@ class Index:
     def digest(self) -> bytes:
         """16 bytes that are equal on replicas with the same applied index, and differ when
         anything replicated does: the records of mailboxes (each with the digest of its messages),
-        subscriptions, users, configuration and clients, and the counters. Cost is that of the mailboxes and
-        clients, not of the messages."""
+        subscriptions, users, configuration and clients, what was delivered (by a digest that is kept
+        up to date), and the counters. Cost is that of the mailboxes and clients, not of the messages."""
         self.flush()
         total = blake2b(digest_size=16)
         total.update(
             b"%d %d %d" % (self.applied_index, self.next_mailbox, self.last_uidvalidity),
         )
-        for name in _DIGESTED:
-            for key, record in scan(self.engine.table(name)):
-                total.update(b"%d %d " % (len(key), len(record)))
-                total.update(key)
-                total.update(record)
+        for key, record in digested(self.engine):
+            total.update(b"%d %d " % (len(key), len(record)))
+            total.update(key)
+            total.update(record)
         return total.digest()
 
     def references(self, digest: bytes) -> int:

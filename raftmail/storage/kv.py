@@ -238,6 +238,34 @@ class _LmdbTable:
         return int(self._txn.stat(self._db)["entries"])
 
 
+class _NoTable:
+    """A table that an environment lacks: empty, and to be read only."""
+
+    def get(self, key: bytes) -> bytes | None:
+        return None
+
+    def put(self, key: bytes, value: bytes) -> None:
+        raise DiskError("a table of a snapshot cannot be written")
+
+    def put_new(self, key: bytes, value: bytes) -> bool:
+        raise DiskError("a table of a snapshot cannot be written")
+
+    def put_many(self, rows: Sequence[Row]) -> None:
+        raise DiskError("a table of a snapshot cannot be written")
+
+    def delete(self, key: bytes) -> bool:
+        return False
+
+    def page(self, start: bytes, end: bytes | None, limit: int = PAGE_ROWS) -> list[Row]:
+        return []
+
+    def last(self, start: bytes, end: bytes | None) -> Row | None:
+        return None
+
+    def count(self) -> int:
+        return 0
+
+
 class _LmdbSnapshot:
     """A read transaction."""
 
@@ -246,11 +274,13 @@ class _LmdbSnapshot:
         self._txn: lmdb.Transaction | None = txn
         self._tables: dict[str, _LmdbTable] = {}
 
-    def table(self, name: str) -> _LmdbTable:
+    def table(self, name: str) -> Table:
         table = self._tables.get(name)
         if table is None:
             if self._txn is None:
                 raise DiskError("the snapshot is closed")
+            if self._engine.dbs[name] is None:
+                return _NoTable()
             table = _LmdbTable(self._engine.dbs[name], self._engine)
             table.bind(self._txn)
             self._tables[name] = table
@@ -405,7 +435,8 @@ class LmdbReader(_LmdbFile):
     """An environment that another process may be writing: only snapshots of what it committed."""
 
     def __init__(self, folder: Path, names: Sequence[str]) -> None:
-        """Raises `DiskError` when there is none or it lacks a table."""
+        """Raises `DiskError` when there is none. A table that it lacks, as a release wrote it that
+        did not know the table, is empty."""
         super().__init__()
         self.path = str(folder)
         try:
@@ -418,7 +449,10 @@ class LmdbReader(_LmdbFile):
                 map_size=0,
             )
             for name in names:
-                self.dbs[name] = self.env.open_db(name.encode(), create=False)
+                try:
+                    self.dbs[name] = self.env.open_db(name.encode(), create=False)
+                except lmdb.NotFoundError:
+                    self.dbs[name] = None
         except lmdb.Error as e:
             raise self.explained(e) from e
 

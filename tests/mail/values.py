@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import strategies as st
 
 from raftmail.mail import commands as c
@@ -32,6 +34,9 @@ messages = st.builds(
     flags,
     st.binary(max_size=20),
 )
+messages |= messages.map(
+    lambda one: replace(one, delivery_keys=tuple(bytes([n]) * 32 for n in range(len(one.targets))))
+)
 commands = st.one_of(
     st.builds(c.CreateMailbox, users, names, seeds, guids, st.sampled_from(["", "\\Sent"])),
     st.builds(c.DeleteMailbox, users, refs),
@@ -43,7 +48,9 @@ commands = st.one_of(
         st.lists(messages, min_size=1, max_size=3).map(tuple),
         seeds,
         st.lists(st.tuples(users, numbers), max_size=2).map(tuple),
-    ),
+        st.just(604_800),
+    )
+    | st.just(c.Save("a", (c.NewMessage((c.Target("a", "x"),), bytes(32), 1, bytes(16), 7),), 5)),
     st.builds(
         c.Copy,
         users,

@@ -142,7 +142,13 @@ class History:
         self.do(c.CreateMailbox(user, name, 1000, guid, ""))
 
     def save(
-        self, name: str, *texts: str, user: str = "a", flags: tuple[str, ...] = (), client: int = 0
+        self,
+        name: str,
+        *texts: str,
+        user: str = "a",
+        flags: tuple[str, ...] = (),
+        client: int = 0,
+        keyed: bool = False,
     ) -> None:
         bodies = [body_of(text) for text in texts]
         messages = tuple(
@@ -154,10 +160,11 @@ class History:
                 len(self) * 1_000_000 + i,
                 flags,
                 f"summary of {text}".encode() * 3,
+                (hashlib.sha256(body).digest(),) if keyed else (),
             )
             for i, (text, body) in enumerate(zip(texts, bodies, strict=True))
         )
-        self.do(c.Save(user, messages, 1000), bodies=bodies, client=client)
+        self.do(c.Save(user, messages, 1000, (), 86_400), bodies=bodies, client=client)
 
     def flag(
         self, name: str, low: int, high: int, *flags: str, user: str = "a", add: bool = True

@@ -35,7 +35,7 @@ def history_of(steps: list[tuple[object, ...]]) -> History:
                 log.create(name, user)
             case ("save", str(name), str(user), int(count), int(salt)):
                 texts = [f"m{salt + i}" for i in range(count)]
-                log.save(name, *texts, user=user, client=salt % 5)
+                log.save(name, *texts, user=user, client=salt % 5, keyed=salt % 2 == 0)
             case ("flag", str(name), (int(low), int(high)), str(flag)):
                 log.flag(name, low, high, flag)
             case ("unflag", str(name), (int(low), int(high)), str(flag)):
@@ -113,3 +113,22 @@ def test_an_equal_replica_is_told_so() -> None:
     target.sink.lost(0.0, "the test begins another way")
     resync(target, giver, 2, full=True)
     assert_equal(target, giver)
+
+
+def test_what_was_delivered_is_known_after_a_resync() -> None:
+    log = History()
+    log.save("INBOX", "before", keyed=True)
+    behind = len(log)
+    log.save("INBOX", *[f"m{number}" for number in range(40)], keyed=True)
+    log.expunge("INBOX", 1, 30)
+    source, target = Node("source"), Node("target")
+    source.apply(log.entries)
+    target.apply(log.entries[:behind])
+    resync(target, source)
+    log.save("INBOX", "before", *[f"m{number}" for number in range(40)], "new", keyed=True)
+    for node in (source, target):
+        node.apply(log.entries[-1:])
+    assert_equal(target, source)
+    inbox = target.index.mailboxes.named("a", "INBOX")
+    assert inbox is not None
+    assert inbox.uidnext == 43

@@ -38,20 +38,24 @@ _uidsets = st.builds(UidSet.from_uids, st.frozensets(st.integers(1, 6), min_size
 _flags = st.lists(
     st.sampled_from(["\\Seen", "\\seen", "\\Deleted", "\\Draft", "k1", "K1", "k2"]), max_size=3
 ).map(tuple)
+_keys = st.sampled_from([bytes(32), b"key".ljust(32), b"other key".ljust(32)])
 _targets = st.builds(c.Target, _users, _refs, st.booleans())
 
 
 @st.composite
 def _messages(draw: st.DrawFn) -> c.NewMessage:
     text = draw(_texts)
+    targets = draw(st.lists(_targets | st.just(c.Target("a", "INBOX")), min_size=1, max_size=2))
+    keys = st.lists(_keys, min_size=len(targets), max_size=len(targets)).map(tuple)
     return c.NewMessage(
-        tuple(draw(st.lists(_targets | st.just(c.Target("a", "INBOX")), min_size=1, max_size=2))),
+        tuple(targets),
         body_hash(text),
         len(text),
         guid_of(text),
         draw(st.sampled_from([-5, 10])),
         draw(_flags),
         text.encode(),
+        draw(st.just(()) | keys),
     )
 
 
@@ -69,7 +73,12 @@ _quotas = st.tuples(_limits, _limits).map(
     lambda limits: tuple((user, limit) for user, limit in zip("ab", limits, strict=True) if limit)
 )
 _saves = st.builds(
-    c.Save, _users, st.lists(_messages(), min_size=1, max_size=3).map(tuple), _seeds, _quotas
+    c.Save,
+    _users,
+    st.lists(_messages(), min_size=1, max_size=3).map(tuple),
+    _seeds,
+    _quotas,
+    st.just(86_400),
 )
 _commands = st.one_of(
     st.builds(c.CreateMailbox, _users, _names, _seeds, _guids, st.sampled_from(["", "\\Sent"])),
@@ -324,8 +333,10 @@ def _some_command(rng: random.Random) -> c.Command:
     if kind == "S":
         text = rng.choice(["one", "two", "three"])
         where = (target,) if rng.random() < 0.8 else (target, c.Target("b", "INBOX"))
-        new = c.NewMessage(where, body_hash(text), 5, guid_of(text), 1, flags, text.encode())
-        return c.Save(user, (new,) * rng.randint(1, 2), rng.randint(1, 50))
+        some = (bytes([rng.randint(1, 40)]) * 32, bytes([rng.randint(1, 40)]) * 32)
+        keys = some[: len(where)] if rng.random() < 0.6 else ()
+        new = c.NewMessage(where, body_hash(text), 5, guid_of(text), 1, flags, text.encode(), keys)
+        return c.Save(user, (new,) * rng.randint(1, 2), rng.randint(1, 50), (), 86_400)
     if kind == "s":
         since = rng.choice([-1, -1, rng.randint(0, 60)])
         return c.Store(user, ref, uids, rng.choice(list(c.StoreMode)), flags, since)

@@ -82,6 +82,7 @@ class Twin:
         self.users: dict[str, str] = {}
         self.next_number = 1
         self.last_uidvalidity = 0
+        self.delivered: dict[tuple[str, bytes], r.Saved] = {}
 
     def execute(self, command: c.Command) -> r.Result | r.Code:
         """The result, or the code of the refusal."""
@@ -189,9 +190,17 @@ class Twin:
 
     def do_Save(self, x: c.Save) -> r.Result:
         wanted: dict[str, tuple[TwinMailbox | None, list[str]]] = {}
+        first: set[tuple[str, bytes]] = set()
+        new = []
+        for message in x.messages:
+            for target, once in zip(message.targets, _keys_of(message), strict=True):
+                if (target.user, once) not in self.delivered | dict.fromkeys(first):
+                    new.append((message, target))
+                if once:
+                    first.add((target.user, once))
         for message in x.messages:
             keywords = _split(message.flags)[1]
-            for target in message.targets:
+            for target in [target for one, target in new if one is message]:
                 found = self.destination(target)
                 key = f"{target.user} {found.number if found else INBOX}"
                 wanted.setdefault(key, (found, []))[1].extend(keywords)
@@ -199,13 +208,20 @@ class Twin:
             if not (found or TwinMailbox(0, "", "", 0)).room_for(keywords):
                 raise Refuse(r.Code.LIMIT)
         for user, limit in x.quotas:
-            more = [m.size_bytes for m in x.messages for t in m.targets if t.user == user]
+            more = [m.size_bytes for m, t in new if t.user == user]
             if more and self.used(user) + sum(more) > limit:
                 raise Refuse(r.Code.OVERQUOTA)
         stepped: set[int] = set()
         saved = []
-        plan = [(m, target, self.destination(target)) for m in x.messages for target in m.targets]
-        for message, target, found in plan:
+        unknown = [(m, t, self.destination(t)) for m, t in new]
+        everything = [
+            (m, t, once) for m in x.messages for t, once in zip(m.targets, _keys_of(m), strict=True)
+        ]
+        for message, target, once in everything:
+            if (target.user, once) in self.delivered:
+                saved.append(self.delivered[target.user, once])
+                continue
+            found = unknown.pop(0)[2]
             mailbox = (
                 found
                 or self.find(target.user, INBOX)
@@ -237,6 +253,8 @@ class Twin:
                     mailbox.highestmodseq,
                 )
             )
+            if once:
+                self.delivered[target.user, once] = saved[-1]
             mailbox.uidnext += 1
         return r.SaveResult(tuple(saved))
 
@@ -357,8 +375,13 @@ class Twin:
 
     def do_PurgeUser(self, x: c.PurgeUser) -> r.Result:
         self.mailboxes = [m for m in self.mailboxes if m.user != x.user]
+        self.delivered = {k: saved for k, saved in self.delivered.items() if k[0] != x.user}
         self.subscriptions = {pair for pair in self.subscriptions if pair[0] != x.user}
         return r.Done()
+
+
+def _keys_of(message: c.NewMessage) -> tuple[bytes, ...]:
+    return message.delivery_keys or (b"",) * len(message.targets)
 
 
 def _result(mailbox: TwinMailbox, guid: bytes) -> r.MailboxResult:

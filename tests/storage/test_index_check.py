@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from zlib import crc32
 
 import pytest
@@ -37,7 +38,9 @@ def _machine() -> tuple[Machine, MemoryEngine]:
     feeder.do(c.PutUser("a", "hash"))
     feeder.do(c.Configure((("node/n1", b"value"), ("node/n2", b"value"))))
     feeder.do(c.Configure((("node/n2", None),)))
-    feeder.do(save(*(message(text, flags=("k",)) for text in ("one", "two", "two", "three"))))
+    saved = save(*(message(text, flags=("k",)) for text in ("one", "two", "two", "three")))
+    keyed = replace(saved.messages[0], delivery_keys=(b"k" * 32,))
+    feeder.do(replace(saved, messages=(keyed, *saved.messages[1:]), delivered_once_s=60))
     feeder.do(c.Expunge("a", "INBOX", UidSet.single(4)))
     machine.index.put_places([(bytes(32), b"place")])
     machine.index.put_local(b"key", b"value")
@@ -86,7 +89,7 @@ _DAMAGES: dict[str, tuple[Callable[[MemoryEngine], object], str]] = {
         f"a flipped bit in {table}": (_flip(table), "damaged")
         for table in (
             "mailboxes", "names", "subscriptions", "users", "config", "messages", "summaries", "changes",
-            "expunges", "blobrefs", "clients", "places", "local", "meta",
+            "expunges", "blobrefs", "clients", "deliveries", "delivered", "places", "local", "meta",
         )
     },
     "a missing message": (lambda e: e.table("messages").delete(KEY), "tells of 3 messages"),
