@@ -34,13 +34,15 @@ def check_preference(master: str) -> str:
 
 
 def candidates(state: ClusterState, shard: Shard, seen: ObservedShard) -> list[Node]:
-    """The nodes that can lead a shard at once: they stay, and their replica is whole. The master is among them if it stays."""
+    """The nodes that can lead a shard at once: they stay, and their replica is whole and says that it may lead (`shard.status`). The
+    master is among them if it stays and may lead."""
     found = []
     for replica in shard.replicas:
         node = state.find(Node, replica.node)
         if (
             replica.state is ReplicaState.VOTER
             and replica.id in seen.whole
+            and replica.id in seen.able
             and replica.id in seen.membership.voters
             and node is not None
             and node.state is NodeState.ACTIVE

@@ -14,6 +14,7 @@ from raftmail.mail.codec import decode_answer, encode_query
 from raftmail.mail.queries import Answer, FetchBody, GetConfiguration, GetUser, ListUsers, Query
 from raftmail.mail.service import Failure, Unavailable
 from raftmail.shard.replica import Replica
+from raftmail.shard.status import Capability
 from raftmail.storage.blobs import BlobDamaged, BlobMissing
 from raftmail.storage.kv import TableDamaged
 from raftmail.storage.records import IndexDamaged
@@ -121,7 +122,7 @@ class Reads:
             replica, index, deadline
         ):
             return await self._answer_elsewhere(shard, query, deadline)
-        if replica.recovery.unreadable or router.replicas.get(shard) is not replica:
+        if not replica.may(Capability.READ) or router.replicas.get(shard) is not replica:
             return await self._answer_elsewhere(shard, query, deadline)
         try:
             if not isinstance(query, FetchBody):

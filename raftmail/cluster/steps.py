@@ -25,13 +25,15 @@ class Members(Protocol):
 class ObservedShard:
     """What a shard's master says of it, after a round that proved that it leads. `membership` is the committed one; `changing` tells
     of one that is not committed yet. `whole` are the replicas, its own among them, that answer and hold all that was committed a
-    moment ago, bodies too: learners that can be promoted, voters that can be counted on."""
+    moment ago, bodies too: learners that can be promoted, voters that can be counted on.
+    `able` are those of them that say that they may lead."""
 
     master: str
     master_id: int
     membership: Members
     changing: bool = False
     whole: frozenset[int] = frozenset()
+    able: frozenset[int] = frozenset()
     size_bytes: int = 0
 
 

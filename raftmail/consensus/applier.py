@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from raftmail.consensus.fitness import Fitness
+
 
 class NotLeader(Exception):
     """This replica does not lead, or is handing its mastership over; `leader` is who does, as far as is known."""
@@ -28,3 +30,6 @@ class Applier(Protocol):
 
     def lacks_bodies(self) -> bool:
         """Whether a body of what is applied is missing here: such a replica does not count as one that has everything (G12)."""
+
+    def fitness(self) -> Fitness:
+        """How fit this replica is to lead now."""

@@ -14,8 +14,8 @@ from typing import Final
 from raftmail.consensus.messages import BadMessage
 
 RECORD: Final = Struct("<BBIIIQQQQQ")
-"""`BEAT` or `ANSWER`; of an answer, what an ACK says (`messages.ACK_WHOLE` or `ACK_LACKS`); group; sender; receiver; term; index and
-term of the last entry; of a beat, the commit index; the round of reads, or 0."""
+"""Fields: `BEAT` or `ANSWER`; of an answer, what an ACK says (`messages.ACK_WHOLE` or `ACK_LACKS`, perhaps with `ACK_UNABLE`);
+group; sender; receiver; term; index and term of the last entry; of a beat, the commit index; the round of reads, or 0."""
 
 Beat = tuple[int, int, int, int, int, int, int, int, int, int]
 

@@ -8,10 +8,12 @@ depose a healthy leader when it returns, and one that reaches no majority raises
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from raftmail.consensus.engine import CANDIDATE, Engine
+from raftmail.consensus.fitness import PATIENCE_TIMEOUTS, Fitness
 from raftmail.consensus.members import Members
 from raftmail.consensus.messages import Kind, Message
 
@@ -71,9 +73,17 @@ class Elections:
     does not stand, and its answers do not count, though it answers (G12)."""
 
     def __init__(
-        self, engine: Engine, members: Members, self_id: int, rng: random.Random, send: Send
+        self,
+        engine: Engine,
+        members: Members,
+        self_id: int,
+        rng: random.Random,
+        send: Send,
+        fitness: Callable[[], Fitness],
     ) -> None:
         self._engine = engine
+        self._fitness = fitness
+        self._leaderless_since: float | None = None
         self._members = members
         self._self_id = self_id
         self._rng = rng
@@ -110,6 +120,7 @@ class Elections:
             return self._leader_of_term[1]
         self._leader_of_term = (term, sender)
         self._leader_heard = max(self._leader_heard, now)
+        self._leaderless_since = None
         return sender
 
     def begin_term(self) -> bool:
@@ -118,6 +129,7 @@ class Elections:
         if self._leader_of_term == mine:
             return False
         self._leader_of_term = mine
+        self._leaderless_since = None
         return True
 
     def tick(self, now: float) -> None:
@@ -130,6 +142,9 @@ class Elections:
             return  # G12
         if engine.withheld_from:
             # Others could not take its log from it. It votes all the same, for those that have as much.
+            engine.set_election_deadline(now + engine.election_max_s)
+            return
+        if self._waits_for_abler(now, engine):
             engine.set_election_deadline(now + engine.election_max_s)
             return
         self._asked_to_lead = engine.transfer_pending()
@@ -145,6 +160,21 @@ class Elections:
         fields = [last, engine.journal.term_of(last), 0]
         for peer in members.other_voters:
             self._send(peer, Kind.PREVOTE, fields, term=term)
+
+    def _waits_for_abler(self, now: float, engine: Engine) -> bool:
+        """Whether this replica leaves it to others to stand: always when it is unfit, and for a while when it is a last resort. An able
+        one stands, and is elected, within a timeout or two."""
+        fitness = self._fitness()
+        if fitness is Fitness.ABLE:
+            self._leaderless_since = None
+            return False
+        if self._leaderless_since is None:
+            self._leaderless_since = now
+        if fitness is Fitness.UNFIT:
+            return True
+        if not self._members.other_voters:
+            return False
+        return now - self._leaderless_since < PATIENCE_TIMEOUTS * engine.election_max_s
 
     def stand(self, term: int) -> bool:
         """The engine asks for votes in `term`; True when it does so because the leader handed over."""

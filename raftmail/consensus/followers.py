@@ -41,6 +41,7 @@ class SendBeat(Protocol):
 class _Follower:
     connected: bool = False
     whole: bool = False
+    able: bool = False
     sent_bytes: int = 0
     ticket_at: float = -1e18
     heard_at: float = -1e18
@@ -94,11 +95,16 @@ class Followers:
         """Of a leader: whether a follower said lately that it lacks no body of what it has applied."""
         return self._all[peer].whole
 
+    def is_able(self, peer: int) -> bool:
+        """Of a leader: whether a follower said on this link, in this term, that it may lead, and has answered lately."""
+        follower = self._all[peer]
+        return follower.connected and follower.able and self.answers(peer)
+
     def connected(self, peer: int) -> None:
         """A new ordered link: what was on its way on an older one may be lost."""
         follower = self._all[peer]
         follower.connected = True
-        follower.whole = False
+        follower.whole = follower.able = False
         follower.sent_bytes = 0
 
     def rewind(self, peer: int) -> None:
@@ -121,7 +127,7 @@ class Followers:
             follower.sent_bytes = 0
             follower.ticket_at = -1e18
             follower.probing = False
-            follower.whole = False
+            follower.whole = follower.able = False
 
     def answers(self, peer: int) -> bool:
         """Of a leader: whether a follower was heard from within two heartbeats. A link is a node's: where a lost disk was replaced, it
@@ -132,7 +138,8 @@ class Followers:
         """An answer to a heartbeat, which wants entries from `wanted` on, says whether the follower has every body; one to entries says
         nothing of it. One that acknowledges less than others did was on its way for long, over an older link: the follower had every body
         of what it had then."""
-        whole = success == m.ACK_WHOLE
+        self._all[peer].able = not success & m.ACK_UNABLE
+        whole = success & ~m.ACK_UNABLE == m.ACK_WHOLE
         if not whole or wanted > self._engine.match_index(peer):
             self._all[peer].whole = whole
 

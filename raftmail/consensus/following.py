@@ -12,11 +12,13 @@ from raftmail.consensus.appends import Verdict, judge
 from raftmail.consensus.applier import Applier
 from raftmail.consensus.election import Elections, Send
 from raftmail.consensus.engine import REGULAR, Engine
+from raftmail.consensus.fitness import Fitness
 from raftmail.consensus.members import PREFIX, Members, membership_of
 from raftmail.consensus.membership import BadMembership
 from raftmail.consensus.messages import (
     ACK_LACKS,
     ACK_NO,
+    ACK_UNABLE,
     ACK_WHOLE,
     ACK_YES,
     BadMessage,
@@ -141,8 +143,10 @@ class Following:
             self._members_changed()
 
     def success(self) -> int:
-        """How an acknowledgement says that everything before is on the disk, and whether bodies are missing."""
-        return ACK_LACKS if self._applier.lacks_bodies() else ACK_WHOLE
+        """How an acknowledgement says that everything before is on the disk, whether bodies are missing, and whether this replica may
+        lead."""
+        success = ACK_LACKS if self._applier.lacks_bodies() else ACK_WHOLE
+        return success if self._applier.fitness() is Fitness.ABLE else success | ACK_UNABLE
 
     def _follows(self, now: float, message: Message) -> bool:
         """Note that a leader was heard from; False when another one leads in this term (G3)."""

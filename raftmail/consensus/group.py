@@ -28,6 +28,7 @@ from raftmail.consensus.beats import ANSWER, BEAT, Beat
 from raftmail.consensus.change import ChangeRefused, check_change
 from raftmail.consensus.election import Elections
 from raftmail.consensus.engine import FOLLOWER, LEADER, NO_OP, REGULAR, Engine, clock
+from raftmail.consensus.fitness import HAND_OVER_ENTRIES, Fitness
 from raftmail.consensus.followers import Flow, Followers
 from raftmail.consensus.following import Following
 from raftmail.consensus.journal import Journal, SyncJob
@@ -93,7 +94,9 @@ class Group(GroupView):
         )
         self._out = out = Outbox(group, self_id, self.engine, self.members)
         self._send = out.send
-        self.elections = Elections(self.engine, self.members, self_id, rng, self._send)
+        self.elections = Elections(
+            self.engine, self.members, self_id, rng, self._send, applier.fitness
+        )
         self.followers = Followers(
             self.engine, self.flow, timing.heartbeat_s, self._send, out.send_beat
         )
@@ -231,7 +234,7 @@ class Group(GroupView):
                 self._refused += 1
                 return True
             quick = self.followers.answered(sender, index)
-            self.followers.noted_whole(sender, index + 1, success)
+            self._noted(sender, index + 1, success)
             if not round:
                 return quick
             self._through(self._reads.confirm(round, sender, self.voters))
@@ -281,7 +284,9 @@ class Group(GroupView):
         elif kind is Kind.VOTE_GRANTED:
             self._on_vote_granted(message)
         elif kind is Kind.TIMEOUT_NOW:
-            if not self.engine.withheld_from:  # it may have held everything once, and not now
+            if self._applier.fitness() is not Fitness.ABLE:
+                self._refused += 1  # the leader learns of it by the next answer to a heartbeat
+            elif not self.engine.withheld_from:  # it may have held everything once, and not now
                 self.engine.deliver(sender, {"type": "timeout_now", "term": message.term})
                 self.elections.tick(now)  # it stands at once
                 self.engine.tick()
@@ -354,7 +359,7 @@ class Group(GroupView):
 
     def transfer(self, now: float, target: int) -> None:
         """Hand mastership to `target` as soon as it has the whole log. Proposals are refused meanwhile, for `transfer_s` at
-        most. Raises `NotLeader`, and ValueError when the target is no connected voter."""
+        most. Raises `NotLeader`, and ValueError when the target is no connected voter, or says that it may not lead."""
         clock.now = now
         if not self.is_leader:
             raise NotLeader(self.engine.leader())
@@ -362,13 +367,29 @@ class Group(GroupView):
             return
         if target not in self.voters or not self.followers.is_connected(target):
             raise ValueError(f"replica {target} is no connected voter of group {self.group}")
+        if not self.followers.is_able(target):
+            raise ValueError(
+                f"replica {target} of group {self.group} has not said that it may lead: "
+                "its disk is full or slow, or it lacks something"
+            )
         self._transfer = (target, now + self.timing.transfer_s)
         self._try_transfer()
 
     def best_successor(self) -> int | None:
-        """Of a leader: the connected voter that has most of the log; None when there is none."""
-        connected = [p for p in self.members.other_voters if self.followers.is_connected(p)]
-        return max(connected, key=self.engine.match_index, default=None)
+        """Of a leader: of the connected voters that say that they may lead, the one that has most of the log; None when there is none, or
+        it lacks much of it."""
+        able = [p for p in sorted(self.members.other_voters) if self.followers.is_able(p)]
+        best = max(able, key=self.engine.match_index, default=None)
+        if best is None or self.last_index - self.match_index(best) > HAND_OVER_ENTRIES:
+            return None
+        return best
+
+    def _noted(self, peer: int, wanted: int, success: int) -> None:
+        """A follower said how it is. A hand-over to one that may not lead is given up."""
+        self.followers.noted_whole(peer, wanted, success)
+        if self._transfer is not None and self._transfer[0] == peer and success & m.ACK_UNABLE:
+            logger.info("group %d: replica %d may not lead any more", self.group, peer)
+            self._transfer = None
 
     def retry_parked(self, now: float) -> None:
         """Blobs came in: look again at the appends that waited for them. The leader was heard from when they came, and not now."""
@@ -540,7 +561,7 @@ class Group(GroupView):
             return  # of a replica that is removed, or whose joining was taken back
         self.followers.acknowledged(message.sender, wanted, bool(success))
         if success > m.ACK_YES:
-            self.followers.noted_whole(message.sender, wanted, success)
+            self._noted(message.sender, wanted, success)
         if self._transfer is not None:
             self._try_transfer()
 

@@ -46,13 +46,16 @@ APPEND, ACK, PREVOTE, PREVOTE_GRANTED, VOTE = tuple(Kind)[:5]
 ACK_NO, ACK_YES, ACK_WHOLE, ACK_LACKS = 0, 1, 3, 5
 """What an acknowledgement says: send from there on; everything before is on my disk; and I have all bodies; but bodies are missing."""
 
+ACK_UNABLE = 8
+"""Added to the last two: do not hand me the leader's place."""
+
 
 @dataclass(slots=True)
 class Message:
     """A decoded message. `fields` by kind:
 
     APPEND: round, commit index, previous index, previous term, terms of the entries, commands of the entries
-    ACK: next index wanted, success (`ACK_NO`, `ACK_YES`, `ACK_WHOLE`, `ACK_LACKS`)
+    ACK: next index wanted, success (`ACK_NO`, `ACK_YES`, `ACK_WHOLE`, `ACK_LACKS`; the last two perhaps with `ACK_UNABLE`)
     PREVOTE, VOTE: last log index, last log term, transfer (0/1)
     PREVOTE_GRANTED, VOTE_GRANTED, TIMEOUT_NOW, NEWER_TERM: none
     REMOVED: none (the receiver is no member any more)

@@ -32,6 +32,7 @@ from raftmail.node.recovering import Recovering
 from raftmail.node.replicas import Opened
 from raftmail.node.verifying import Verifying
 from raftmail.shard.replica import Replica
+from raftmail.shard.status import Capability, Condition, conditions_of, describe
 from raftmail.wire.peers import address_problem
 
 PEER_ANSWER_S = 2.0
@@ -331,13 +332,10 @@ def _alarms(by_node: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _state(replica: Replica) -> str:
-    if replica.recovery.frozen:
-        return "resyncing"
-    if replica.recovery.damaged:
-        return "damaged"
-    if replica.bodies.withheld or not replica.recovery.desk.whole:
-        return "lacks bodies"
-    return "disk full" if replica.disk_full else "ok"
+    state = describe(replica.conditions)
+    if state == "ok" and not replica.recovery.desk.whole:
+        return Condition.LACKS_BODIES.text  # not for long enough to mind
+    return state
 
 
 def _replica_status(opened: Opened, now: float) -> dict[str, Any]:
@@ -360,6 +358,8 @@ def _replica_status(opened: Opened, now: float) -> dict[str, Any]:
         "index_bytes": opened.engine.used_bytes(),
         "blob_bytes": replica.blobs.total_bytes,
         "state": _state(replica),
+        "conditions": [condition.text for condition in conditions_of(replica.conditions)],
+        "may_lead": replica.may(Capability.LEAD),
         **care_status(replica, now),
         "requests": counters.requests,
         "entries": counters.entries,

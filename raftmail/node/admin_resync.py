@@ -18,6 +18,7 @@ from raftmail.cluster.router import Router
 from raftmail.mail.service import JSON, Unavailable
 from raftmail.node.replicas import Opened
 from raftmail.shard.replica import Replica
+from raftmail.shard.status import Capability
 from raftmail.storage.records import IndexDamaged
 
 ANSWER_S = 8.0
@@ -162,7 +163,7 @@ def _numbers(replica: Replica, user: str, name: str) -> list[int]:
     """The mailboxes of a user, or one of them. Raises ValueError when there are none, or it cannot be told."""
     if not user:
         return []
-    if replica.recovery.unreadable:
+    if not replica.may(Capability.READ):
         raise ValueError(
             f"shard: the replica of shard {replica.shard} is being resynced, and cannot tell the mailboxes of {user}"
         )

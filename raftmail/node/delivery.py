@@ -19,6 +19,7 @@ from raftmail.mail.queries import Configuration, GetConfiguration, GetUser
 from raftmail.mail.results import Code, Executed, Refused, SaveResult
 from raftmail.mail.service import Failure, Unavailable
 from raftmail.mail.summary import encode_summary, summarise
+from raftmail.shard.status import Capability
 
 _INLINE_BYTES_MAX = 256 << 10
 """Longer messages are hashed and summarised in a thread, so that the loop stays free."""
@@ -68,7 +69,7 @@ class Delivery:
                 return None  # an alias
             return _ACCEPTED if self._known.get(user, 0.0) > self.router.clock() else None
         machine = root.machine
-        if root.recovery.unreadable:
+        if not root.may(Capability.READ):
             return None
         if self._rooted_at != machine.applied_index or self._rooted_view is not view:
             self._rooted_at = machine.applied_index

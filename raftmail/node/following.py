@@ -24,6 +24,7 @@ from raftmail.mail.codec import decode_answer, encode_query
 from raftmail.mail.queries import Configuration
 from raftmail.mail.service import Unavailable
 from raftmail.node.config import Config, worker_name, worker_peer
+from raftmail.shard.status import Capability
 from raftmail.storage.disk import RealDisk
 from raftmail.storage.records import IndexDamaged
 
@@ -162,7 +163,7 @@ class Following:
     def _read_own(self) -> bool:
         """Take over what the own replica of the root has applied; False when there is none that can be read."""
         replica = self.router.replicas.get(ROOT_SHARD)
-        if replica is None or replica.recovery.unreadable or replica.removed:
+        if replica is None or not replica.may(Capability.READ):
             return False
         try:
             revision = replica.machine.index.config.revision

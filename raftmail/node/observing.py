@@ -14,6 +14,7 @@ from raftmail.consensus.group import ChangeRefused, NotLeader
 from raftmail.consensus.membership import Membership
 from raftmail.mail.service import JSON, Failure, Unavailable
 from raftmail.shard.replica import Replica
+from raftmail.shard.status import Capability
 from raftmail.storage.disk import DiskFull
 
 PROOF_S = 1.0
@@ -104,6 +105,7 @@ def _of_group(replica: Replica) -> dict[str, Any]:
         "membership": group.committed_membership.encode(),
         "changing": group.membership != group.committed_membership,
         "whole": sorted(_whole(replica)),
+        "able": sorted(_able(replica)),
         "bytes": replica.blobs.total_bytes,
     }
 
@@ -120,6 +122,13 @@ def _whole(replica: Replica) -> set[int]:
     return whole
 
 
+def _able(replica: Replica) -> set[int]:
+    """The replicas, the own among them, that say that they may lead."""
+    group = replica.group
+    able = {group.self_id} if replica.may(Capability.LEAD) else set()
+    return able | {other for other in group.progress() if group.followers.is_able(other)}
+
+
 def read_shards(node: str, answer: Any) -> dict[int, ObservedShard]:
     """The groups that a node says it leads, of its answer to "observe-here". Raises KeyError, ValueError and TypeError for what no
     node of this release answers."""
@@ -130,6 +139,7 @@ def read_shards(node: str, answer: Any) -> dict[int, ObservedShard]:
             Membership.decode(row["membership"]),
             bool(row["changing"]),
             frozenset(map(int, row["whole"])),
+            frozenset(map(int, row["able"])),
             int(row["bytes"]),
         )
         for number, row in answer["shards"].items()

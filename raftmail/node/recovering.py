@@ -21,6 +21,7 @@ from raftmail.consensus.membership import Membership
 from raftmail.mail.service import JSON, Failure, Unavailable
 from raftmail.node.desk import Desk
 from raftmail.node.following import Following
+from raftmail.shard.status import Capability
 
 Arguments = Mapping[str, str]
 Handler = Callable[[Arguments, float], Awaitable[JSON]]
@@ -66,7 +67,7 @@ class Recovering:
             "last_index": last,
             "last_term": group.journal.term_of(last),
             "applied_index": group.applied_index,
-            "lacks_bodies": replica.lacks_bodies() or replica.recovery.unreadable,
+            "lacks_bodies": replica.lacks_bodies() or not replica.may(Capability.READ),
             "leads": group.is_leader,
             "hears_master": group.elections.hears_leader(self.router.clock()),
         }
@@ -78,7 +79,7 @@ class Recovering:
             raise ValueError(f"{self.router.node} has no replica {id} of shard {shard}")
         if replica.group.elections.hears_leader(self.router.clock()):
             raise ValueError(f"shard {shard} has a master: there is nothing to recover")
-        if replica.recovery.unreadable:
+        if not replica.may(Capability.READ):
             raise ValueError(
                 f"replica {id} of shard {shard} is itself being brought back: its records are not complete"
             )

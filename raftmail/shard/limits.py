@@ -25,7 +25,9 @@ class Limits:
     index_commit_bytes_max: int = 64 << 20
     index_commit_s: float = 0.5
     index_retry_s: float = 1.0
-    make_way_s: float = 30.0
+    make_way_s: float = 5.0
+    """How long after a hand-over that came to nothing a leader that may not lead tries the next."""
+
     space_again_s: float = 2.0
     """How long there must have been space before writes are taken again: what is known of it may be a second old."""
 

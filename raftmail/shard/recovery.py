@@ -39,9 +39,6 @@ WRITES_MIN = 2
 WRITES_S = 1.0
 """... and that they go on for so long."""
 
-HAND_OVER_S = 10.0
-"""How often a master that needs records tries to hand over: whoever it was to be may have needed some itself."""
-
 SCRUB_S = 0.05
 """How often the scrub takes a step when nothing else goes on."""
 
@@ -69,6 +66,9 @@ class Recovery:
     machine: Machine
     node: str
     damaged: bool = False
+    suspect: bool = False
+    """Records are to be compared, as far as was seen at the last look."""
+
     _offered: int = 0
     """The state that the leader offered when its log did not reach back far enough; 0: none is waited for."""
 
@@ -78,7 +78,6 @@ class Recovery:
     _synced_at: float = -1e18
     _applied: int = 0
     _writes_at: float = -1e18
-    _hand_over_at: float = 0.0
     _scrub_at: float = 0.0
     _looked_at: float = -1e18
     _others_by: tuple[int, str | None] = (-1, None)
@@ -115,11 +114,6 @@ class Recovery:
         already."""
         return self.desk.sink.frozen
 
-    @property
-    def unreadable(self) -> bool:
-        """This replica's index must not be read now."""
-        return self.desk.holds or self.damaged or bool(self.machine.index.failed)
-
     def is_whole(self, group: Group) -> bool:
         """See `Replica.is_whole`."""
         desk = self.desk
@@ -149,13 +143,7 @@ class Recovery:
             # Another leader's log did reach back. No source would be ahead, and missing bodies would wait for one.
             self._offered = 0
             desk.need_no_more()
-        if not (group.is_leader and desk.needs_records):
-            self._hand_over_at = now
-        elif now >= self._hand_over_at:
-            self._hand_over_at = now + HAND_OVER_S
-            successor = group.best_successor()
-            if successor is not None:
-                group.transfer(now, successor)
+        self.suspect = desk.needs_records
         desk.at_least = group.applied_index
         others, connected = self._others(group)
         desk.tick(now, others, connected, may_hold=not group.is_leader)

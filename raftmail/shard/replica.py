@@ -38,6 +38,7 @@ from raftmail.shard.marks import Marks
 from raftmail.shard.recovery import Recovery
 from raftmail.shard.requests import BlobsUnknown, Done, Requests, Waiting
 from raftmail.shard.rescue import mend_journal
+from raftmail.shard.status import Capability, describe
 from raftmail.shard.view import ReplicaView
 from raftmail.shard.waits import Waits
 from raftmail.shard.watchers import Watchers
@@ -79,6 +80,9 @@ class Replica(ReplicaView):
     watchers: Watchers = field(init=False)
     waits: Waits = field(default_factory=Waits)
     disk_full: bool = False
+    disk_slow: bool = False
+    """Set by whoever drives the replica, and measures what syncs take."""
+
     _full_at: float = 0.0
     _make_way_at: float = 0.0
     _trimmed_at: float = 0.0
@@ -92,6 +96,8 @@ class Replica(ReplicaView):
     _chores_at: float = -1e18
     _step_due: bool = False
     _lacks_bodies: bool = True
+    _lacking_since: float | None = -1e18
+    _conditions: int = 0
     _blob_job: BlobSyncJob | None = None
     _journal_job: JournalSyncJob | None = None
 
@@ -195,6 +201,7 @@ class Replica(ReplicaView):
             self._step_due = self._broken is not None or self.recovery.desk.scrub.is_due(now)
             self._chores_at = now + (CHORES_S if self._look_for_bodies() else 0.0)
         self._check_space(now)
+        self._make_way(now)
         self.bodies.tick(now, self.group.applied_index, waiting=self.group.has_parked)
         resync = partial(self.recovery.tick, group=self.group)
         for chore in (resync, self._look_at_log, self.marks.step, self._reclaim):
@@ -298,20 +305,27 @@ class Replica(ReplicaView):
             if not self.disk_full:
                 self._note_full(DiskFull("the disk is nearly full"))
             self._full_at = now
-            self._make_way(now)
         elif self.disk_full and now - self._full_at >= self.limits.space_again_s:
             self.disk_full = False
             logger.info("shard %d: there is space again, writes are taken", self.shard)
 
     def _make_way(self, now: float) -> None:
-        """Of a master whose disk is full: let another lead, which may have space. Now and then, since that one may have none either."""
-        if now < self._make_way_at or not self.group.accepts:
+        """Of a leader that may not lead: hand over to a replica that may, as soon as there is one. Notes in the log what this replica came
+        under, whether it leads or not."""
+        conditions = self.conditions
+        if conditions != self._conditions:
+            self._conditions = conditions
+            logger.warning("shard %d: this replica is now: %s", self.shard, describe(conditions))
+        if now < self._make_way_at or not self.group.accepts or self.may(Capability.LEAD):
             return
         successor = self.group.best_successor()
         if successor is not None:
             self._make_way_at = now + self.limits.make_way_s
             logger.warning(
-                "shard %d: replica %d shall lead, for this disk is full", self.shard, successor
+                "shard %d: replica %d shall lead, for this one may not: %s",
+                self.shard,
+                successor,
+                describe(conditions),
             )
             self.group.transfer(now, successor)
 
@@ -350,7 +364,7 @@ class Replica(ReplicaView):
                 if self.bodies.take(payload):
                     self.group.retry_parked(now)
             elif kind == FrameKind.WANT:
-                told = 0 if self.recovery.unreadable else self.group.applied_index
+                told = self.group.applied_index if self.may(Capability.READ) else 0
                 self._frames += self.bodies.give(node, payload, told)
                 if self.bodies.found_lost:
                     holding.withhold_lost(self.group, self.bodies)
@@ -501,10 +515,15 @@ class Replica(ReplicaView):
         journal = self.group.journal
         if not self.recovery.desk.whole:
             self._lacks_bodies = True
-        elif journal.has_unsynced_bodies or self.blobs.pressing() or self._blob_job is not None:
-            return False
+            if self._lacking_since is None:
+                self._lacking_since = self._now
         else:
-            self._lacks_bodies = False
+            self._lacking_since = None
+        if self._lacking_since is not None:
+            return True
+        if journal.has_unsynced_bodies or self.blobs.pressing() or self._blob_job is not None:
+            return False
+        self._lacks_bodies = False
         return True
 
     def _store_bodies(self, w: Waiting) -> None:

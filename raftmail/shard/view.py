@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from raftmail.consensus.fitness import Fitness
 from raftmail.consensus.group import Group
 from raftmail.consensus.membership import Membership
 from raftmail.resync.sink import Progress
@@ -11,7 +12,12 @@ from raftmail.shard.limits import Limits
 from raftmail.shard.marks import Marks
 from raftmail.shard.recovery import Recovery
 from raftmail.shard.requests import Requests
+from raftmail.shard.status import LACKING_GRACE_S, Capability, Condition, allowed, fitness_under
 from raftmail.storage.blobs import BlobStore
+
+_REMOVED, _RESYNCING, _DAMAGED, _WITHHOLDING, _LACKS_BODIES, _SUSPECT, _DISK_FULL, _DISK_SLOW = map(
+    int, Condition
+)
 
 
 class ReplicaView:
@@ -27,6 +33,8 @@ class ReplicaView:
     blobs: BlobStore
     limits: Limits
     disk_full: bool
+    disk_slow: bool
+    _lacking_since: float | None
     _now: float
     _frames: list[Frame]
     _index_dirty_since: float | None
@@ -64,6 +72,40 @@ class ReplicaView:
         """Whether this replica has all records and bodies of the state that it stands at, so that it may vote with the others, and be a
         source for them. (How far that state is behind the log, the master's match index tells.) `resync_progress` tells what is left."""
         return self.recovery.is_whole(self.group)
+
+    @property
+    def conditions(self) -> int:
+        """What this replica is under now, as bits of `status.Condition`; 0: nothing keeps it from anything."""
+        recovery = self.recovery
+        bits = 0
+        if recovery.frozen:
+            bits |= _RESYNCING
+        if recovery.damaged or recovery.machine.index.failed:
+            bits |= _DAMAGED
+        if recovery.suspect:
+            bits |= _SUSPECT
+        if self.bodies.withheld:
+            bits |= _WITHHOLDING
+        since = self._lacking_since
+        if since is not None and self._now - since >= LACKING_GRACE_S:
+            bits |= _LACKS_BODIES
+        if self.disk_full:
+            bits |= _DISK_FULL
+        if self.disk_slow:
+            bits |= _DISK_SLOW
+        group = self.group
+        may_be_gone = group.elections.removed or group.members.is_stranger(group.self_id)
+        if may_be_gone and group.removed:
+            bits |= _REMOVED
+        return bits
+
+    def may(self, capability: Capability) -> bool:
+        """Whether nothing keeps this replica from something; see `status.CAPABILITIES`."""
+        return bool(allowed(self.conditions) & capability)
+
+    def fitness(self) -> Fitness:
+        """How fit this replica is to lead (`consensus.applier.Applier`)."""
+        return fitness_under(self.conditions)
 
     def resync_progress(self, now: float) -> Progress:
         """How far a resync is."""

@@ -149,6 +149,7 @@ class BlobStore:
         self._damaged: dict[bytes, Place] = {}
         self._compressors: dict[int, ZstdCompressor] = {}
         self._free_bytes = 0
+        self._nearly_full = False
         self._free_polled = -_FREE_POLL_S
         self._reclaimer = Reclaimer(self, self._files, places)
 
@@ -539,8 +540,11 @@ class BlobStore:
         return len(self._pending)
 
     def nearly_full(self, now: float) -> bool:
-        """True when the file system has less than `free_bytes_min` left; asked once a second."""
+        """True when the file system has less than `free_bytes_min` left; asked once a second. When it was so the last time, there must be
+        an eighth more before there is space again, or what is given back would be used up at once."""
         if now - self._free_polled >= _FREE_POLL_S or now < self._free_polled:
             self._free_polled = now
             self._free_bytes = self._disk.free_bytes()
-        return self._free_bytes < self.limits.free_bytes_min
+        least = self.limits.free_bytes_min
+        self._nearly_full = self._free_bytes < (least + least // 8 if self._nearly_full else least)
+        return self._nearly_full

@@ -17,12 +17,13 @@ from raftmail.consensus.membership import Membership
 
 @dataclass
 class Group:
-    """`whole` are ids whose replica has everything. `used` are all ids that ever were in it."""
+    """`whole` are ids whose replica has everything, `unable` those that may not lead. `used` are all ids that ever were in it."""
 
     membership: Membership
     whole: set[int]
     master: int
     used: set[int] = field(default_factory=set)
+    unable: set[int] = field(default_factory=set)
 
 
 class Twin:
@@ -96,6 +97,7 @@ class Twin:
                 group.membership,
                 False,
                 frozenset(whole),
+                frozenset(whole) - group.unable,
             )
         nodes = {
             name: s.ObservedNode(

@@ -205,6 +205,24 @@ def test_masters_are_spread_evenly_and_then_left_alone() -> None:
     assert next_steps(twin.state, twin.observe(), NOW) == []
 
 
+def test_a_node_that_may_not_lead_is_given_no_master_until_it_may_again() -> None:
+    """Neither for load nor for the zone that a shard prefers."""
+    twin = Twin(cluster(3, 3, shards=9))
+    first = twin.state.every_shard[1]
+    zone = twin.state.every_node["n00"].zone
+    twin.state = put(twin.state, replace(first, master=f"zone:{zone}"))
+    for group in twin.groups.values():
+        group.unable = {id for id, node in group.membership.voters.items() if node == "n00"}
+        group.master = min(set(group.membership.voters) - group.unable)
+    _run(twin)
+    observed = twin.observe().shards
+    assert not any(seen.master == "n00" for seen in observed.values())
+    for group in twin.groups.values():
+        group.unable = set()
+    _run(twin)
+    assert twin.observe().shards[1].master == "n00"
+
+
 def test_a_master_goes_to_the_zone_that_its_shard_prefers() -> None:
     twin = Twin(cluster(6, 3, shards=12))
     shards = twin.state.every_shard
@@ -256,7 +274,9 @@ def _one_shard(
     )
     shard = replace(state.every_shard[1], replicas=made, next_id=9, founding=False)
     state = put(state, shard)
-    seen = s.ObservedShard("n01", 2, Membership(voters, {}, next_id), whole=frozenset(whole))
+    seen = s.ObservedShard(
+        "n01", 2, Membership(voters, {}, next_id), whole=frozenset(whole), able=frozenset(whole)
+    )
     nodes = {name: s.ObservedNode(True) for name in state.nodes}
     return next_steps(state, s.Observed({1: seen}, nodes), NOW)
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from raftmail.consensus import beats
 from raftmail.consensus import messages as m
+from raftmail.consensus.fitness import Fitness
 from raftmail.consensus.group import Flow, Group, Timing
 from raftmail.consensus.journal import Identity, Journal, JournalLimits
 from raftmail.consensus.membership import KIND, Membership
@@ -30,6 +31,7 @@ class ListMachine:
     missing: set[bytes] = field(default_factory=set)
     raises: Exception | None = None
     lacks: bool = False
+    fit: Fitness = Fitness.ABLE
     wanted: list[bytes] = field(default_factory=list)
 
     def apply(self, index: int, term: int, payload: bytes) -> None:
@@ -42,6 +44,9 @@ class ListMachine:
 
     def lacks_bodies(self) -> bool:
         return self.lacks
+
+    def fitness(self) -> Fitness:
+        return self.fit
 
     def holds_blobs(self, payload: bytes, index: int) -> bool:
         return payload not in self.missing

@@ -25,6 +25,7 @@ from raftmail.shard.machine import Machine
 from raftmail.shard.recovery import finish_jump
 from raftmail.shard.replica import FrameKind
 from raftmail.shard.standing import standing_at_start
+from raftmail.shard.status import Capability
 from raftmail.storage.blobs import BlobDamaged, BlobMissing
 from raftmail.storage.disk import DiskError, DiskFull, SyncFailed
 from raftmail.storage.index import TABLES, Identity, Index
@@ -569,7 +570,7 @@ class SimNode:
             return
 
         def answer(applied: bool) -> None:
-            readable = applied and not self.replica.recovery.unreadable
+            readable = applied and self.replica.may(Capability.READ)
             done((self._answer(query),) if readable else None)
 
         self._now_or_later(lambda: self.replica.when_applied(index, answer))
