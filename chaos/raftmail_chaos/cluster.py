@@ -103,6 +103,10 @@ class Node:
     """The network namespace that it runs in; "" for this process's."""
     disk: Disk | None = None
     """None when it shares this machine's."""
+    memory_peak_bytes: int = 0
+    """The most that any process of it had resident so far, as the system counts it."""
+    memory_budget_bytes: int = 0
+    """What it says that it needs at most; 0: it did not say."""
     is_gone: bool = False
     """It was removed from the cluster, and must not be started again."""
 
@@ -125,6 +129,21 @@ class Node:
             return frozenset()
         shards = self.status["shards"].items()
         return frozenset(int(shard) for shard, row in shards if row["role"] == "master")
+
+    def note_memory(self) -> None:
+        """Take in the peak of its process, and the budget that its status tells."""
+        if self.process is not None:
+            try:
+                text = Path(f"/proc/{self.process.pid}/status").read_text(encoding="ascii")
+            except OSError:
+                return
+            for line in text.splitlines():
+                if line.startswith("VmHWM:"):
+                    peak = int(line.split()[1]) << 10
+                    self.memory_peak_bytes = max(self.memory_peak_bytes, peak)
+        if self.status is not None:
+            told = self.status["node"].get("memory_budget_bytes", 0)
+            self.memory_budget_bytes = int(told)
 
     def give_disk(self, size_bytes: int) -> None:
         """Make it a disk of its own. Before it is started. Raises `ChaosError`."""

@@ -77,6 +77,14 @@ def chaos() -> None:
     show_default=True,
     help="Operations a second.",
 )
+@click.option(
+    "--mass-mib",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="MiB of messages of up to 40 MiB and for up to 50 recipients in the whole run, each counted for every recipient and try; "
+    "2 for each second of the run are a good load.",
+)
 @click.option("--seed", type=click.IntRange(0), help="Repeat the choices of a run, not its timing.")
 @click.option(
     "--dir",
@@ -94,6 +102,7 @@ def run(
     chosen: str,
     kill_every_s: float,
     rate: float,
+    mass_mib: int,
     seed: int | None,
     folder: Path | None,
     keep: bool,
@@ -130,6 +139,7 @@ def run(
         random.SystemRandom().randrange(1 << 31) if seed is None else seed,
         place,
         on,
+        mass_mib << 20,
     )
     view = _view(output)
     try:

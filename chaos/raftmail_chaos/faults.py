@@ -52,6 +52,8 @@ class Arena:
     faults: list[Fault] = field(default_factory=list)
     problems: list[tuple[str, str]] = field(default_factory=list)
     news: asyncio.Queue[str] = field(default_factory=lambda: asyncio.Queue(1000))
+    ended: list[str] = field(default_factory=list)
+    """Nodes that ended and were not killed, with status and last words."""
     absence: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held by whoever takes a replica away for long: without two of three nothing can go on, and nothing is learnt meanwhile."""
 
@@ -74,6 +76,17 @@ class Arena:
         """A promise was broken."""
         self.problems.append((rule, text))
         self.tell(f"BROKEN {rule}: {text}")
+
+    def blame_end(self, node: Node) -> bool:
+        """Of a node that should be running: whether it ended by itself, which breaks a promise."""
+        process = node.process
+        code = None if process is None else process.poll()
+        if code is None:
+            return False
+        text = f"node {node.name} ended by itself with status {code}: {node.log_tail()[-800:]}"
+        self.ended.append(text)
+        self.blame("P6", text)
+        return True
 
     @property
     def in_force(self) -> list[Fault]:
@@ -115,6 +128,7 @@ async def kill(arena: Arena, node: Node, kind: str, away_s: float) -> None:
     """SIGKILL a node, and start it again after a while."""
     async with node.lock:
         with arena.noted(kind, node.name, f"SIGKILL, back after {away_s:.1f} s"):
+            arena.blame_end(node)  # before: nobody had the time to look
             node.kill()
             try:
                 await asyncio.sleep(away_s)
@@ -130,6 +144,7 @@ async def kill_all(arena: Arena, away_s: float) -> None:
             await locks.enter_async_context(node.lock)
         with arena.noted("kill-all", "all", f"SIGKILL, back after {away_s:.1f} s"):
             for node in nodes:
+                arena.blame_end(node)
                 if node.process is not None:
                     node.process.kill()
             for node in nodes:

@@ -1,7 +1,8 @@
 """The verdict on a run's histories: `python -m raftmail_chaos.judge FOLDER` prints it as JSON.
 
 Users share nothing, so each user's history is checked by itself. Deliveries over LMTP get the place in it that the final read of their
-mailbox tells: an acknowledged one must be there exactly once.
+mailbox tells: an acknowledged one must be there exactly once, also when it was given
+more than once, the same bytes, because a reply was lost or put it off (P9).
 """
 
 from __future__ import annotations
@@ -55,6 +56,13 @@ class Verdict:
     acknowledged_messages: int = 0
     acknowledged_writes: int = 0
     kinds: Counter[str] = field(default_factory=Counter)
+    retried: int = 0
+    """Deliveries that were given more than once."""
+    doubled: int = 0
+    """Of those, the ones that are there more than once."""
+    largest_bytes: int = 0
+    recipients_most: int = 0
+    """Of one transaction."""
 
     @property
     def broken(self) -> Counter[str]:
@@ -89,7 +97,7 @@ def judge_user(
 ) -> None:
     """Check one user's history, and count it. `tokens` are those of the messages that were delivered, by UID."""
     verdict.users += 1
-    saves, findings = _as_saves(user, operations, deliveries, tokens)
+    saves, findings = _as_saves(verdict, user, operations, deliveries, tokens)
     verdict.findings += findings
     whole = sorted([*operations, *saves], key=lambda o: o.invoked)
     for number, operation in enumerate(whole):
@@ -124,6 +132,7 @@ def _limit(seconds: float) -> Iterator[None]:
 
 
 def _as_saves(
+    verdict: Verdict,
     user: str,
     operations: Sequence[Operation],
     deliveries: Sequence[Delivery],
@@ -148,12 +157,15 @@ def _as_saves(
         if delivery.acknowledged and not found:
             findings.append(Finding("SAVE", user, f"acknowledged and not there: {delivery}"))
         if len(found) > 1:
-            findings.append(Finding("once", user, f"there {len(found)} times: {delivery}"))
+            if delivery.tries == 1:
+                findings.append(Finding("once", user, f"there {len(found)} times: {delivery}"))
+            else:
+                verdict.doubled += 1
         if found and delivery.code >= 500:
             findings.append(Finding("refused", user, f"refused for good, and there: {delivery}"))
-        if found:
+        for message in found:
             assert last is not None
-            saves.append(_as_save(at, delivery, found[0], last.mailbox))
+            saves.append(_as_save(at, delivery, message, last.mailbox))
     return saves, findings
 
 
@@ -209,6 +221,9 @@ def _count(
                 verdict.acknowledged_messages += len(answer.target_uids)
     for delivery in deliveries:
         verdict.kinds["Delivery"] += 1
+        verdict.retried += delivery.tries > 1
+        verdict.largest_bytes = max(verdict.largest_bytes, delivery.size_bytes)
+        verdict.recipients_most = max(verdict.recipients_most, delivery.recipients)
         if delivery.acknowledged:
             verdict.fates["answered"] += 1
             verdict.acknowledged_messages += 1

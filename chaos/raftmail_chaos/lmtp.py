@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from raftmail.mail.endpoint import split_address
 
@@ -19,6 +21,14 @@ class LmtpLost(Exception):
     def __init__(self, text: str, *, sent: bool) -> None:
         super().__init__(text)
         self.sent = sent
+
+
+class Reply(NamedTuple):
+    """What decided about one recipient; a code of 0 when no reply came. With `sent` the whole message had gone out before."""
+
+    code: int
+    text: str
+    sent: bool
 
 
 class Connection:
@@ -53,26 +63,53 @@ class Connection:
         self, sender: str, recipient: str, body: bytes, timeout_s: float
     ) -> tuple[int, str, bool]:
         """Hand over a message that ends in CRLF: the code and text that decide, and whether it went out. Raises `LmtpLost`."""
+        (reply,) = await self.deliver_all(sender, (recipient,), body, timeout_s)
+        if not reply.code:
+            raise LmtpLost(reply.text, sent=reply.sent)
+        return reply
+
+    async def deliver_all(
+        self, sender: str, recipients: Sequence[str], body: bytes, timeout_s: float
+    ) -> list[Reply]:
+        """Hand over a message that ends in CRLF to many in one transaction: a reply for each. After one without a code the
+        connection is closed."""
+        replies = [Reply(0, "", False)] * len(recipients)
+        taken: list[int] = []
         sent = False
         try:
             async with asyncio.timeout(timeout_s):
-                for command in (f"MAIL FROM:<{sender}>", f"RCPT TO:<{recipient}>", "DATA"):
-                    code, text = await self._command(command.encode())
-                    if not 200 <= code < 400:
-                        await self._command(b"RSET")
-                        return code, text, False
+                code, text = await self._command(f"MAIL FROM:<{sender}>".encode())
+                if code != 250:
+                    await self._command(b"RSET")
+                    return [Reply(code, text, False)] * len(recipients)
+                for at, recipient in enumerate(recipients):
+                    code, text = await self._command(f"RCPT TO:<{recipient}>".encode())
+                    if code == 250:
+                        taken.append(at)
+                    else:
+                        replies[at] = Reply(code, text, False)
+                code, text = await self._command(b"DATA" if taken else b"RSET")
+                if code != 354:
+                    for at in taken:
+                        replies[at] = Reply(code, text, False)
+                    return replies
                 self._writer.write(_DOT.sub(b"..", body))
                 sent = True
                 self._writer.write(b".\r\n")
                 await self._writer.drain()
-                code, text = await self._reply()
-                return code, text, True
+                while taken:
+                    code, text = await self._reply()
+                    replies[taken.pop(0)] = Reply(code, text, True)
         except (OSError, EOFError, ValueError) as error:
             self.close()
-            raise LmtpLost(str(error) or type(error).__name__, sent=sent) from None
+            for at, reply in enumerate(replies):
+                if not reply.code:
+                    why = str(error) or type(error).__name__
+                    replies[at] = Reply(0, why, sent and at in taken)
         except BaseException:
             self.close()
             raise
+        return replies
 
     def close(self) -> None:
         self._writer.transport.abort()

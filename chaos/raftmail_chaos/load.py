@@ -14,7 +14,7 @@ import signal
 import sys
 import time
 from collections.abc import Awaitable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -34,12 +34,16 @@ from raftmail_chaos.mailbag import (
     Bodies,
     Mailbag,
 )
+from raftmail_chaos.mta import Mta
 from raftmail_chaos.record import Body, Delivery, delivery_line, to_line, user_folder
 
 LIVE_FILE = "live.json"
 
 OUTSTANDING_MAX = 2000
 """Operations without an answer. While there are so many, what is due is left out, and counted."""
+
+TRIES_MAX = 5
+"""Of one ordinary delivery."""
 
 _TELL_S = 0.5
 _PREPARED_S = 20.0
@@ -64,6 +68,9 @@ class LoadPlan:
     token: str | None = None
     live: str = ""
     """A file that says which nodes there are now, in place of `clients` and `lmtp`."""
+    mass_bytes: int = 0
+    """What large messages and those for many recipients may come to together (see `mta`), within `mass_s` seconds; 0: none are sent."""
+    mass_s: float = 60.0
 
     def save(self, path: Path) -> None:
         path.write_text(json.dumps(asdict(self)), encoding="utf-8")
@@ -124,6 +131,18 @@ class Worker:
         self._prepared: asyncio.Queue[_Bag] = asyncio.Queue(ahead)
         self._pool = lmtp.Pool()
         self._problems: list[str] = []
+        self._mass_client: Client | None = None
+        self._mta = Mta(
+            plan.index,
+            plan.seed + 2,
+            plan.mass_bytes,
+            plan.mass_s,
+            Path(plan.history),
+            lambda: self._lmtp,
+            self._make_mass_user,
+            self._took_mass,
+            self._problems_append,
+        )
 
     def stop(self) -> None:
         self._stopping.set()
@@ -131,6 +150,8 @@ class Worker:
     async def run(self) -> None:
         """Ask until stopped; then wait for what is under way. What has no answer by then is in the history as lost."""
         helpers = [asyncio.create_task(self._tell()), asyncio.create_task(self._prepare())]
+        if self.plan.mass_bytes:
+            self._begin(self._mta.run(self._stopping))
         try:
             await self._ask_on()
             if self._tasks:
@@ -138,6 +159,9 @@ class Worker:
         finally:
             for helper in helpers:
                 helper.cancel()
+            self._mta.give_up()
+            if self._mass_client is not None:
+                await self._mass_client.close()
             for bag, operation in self._pending.values():
                 _write(bag, to_line(operation))
             for bag in self._open:
@@ -155,23 +179,38 @@ class Worker:
     async def _new_bag(self) -> _Bag:
         self._bags += 1
         user = f"w{self.plan.index}u{self._bags}@{DOMAIN}"
-        addresses = self._clients
-        clients = [
-            Client(
-                (*addresses[at:], *addresses[:at]),
-                timeout_s=self.plan.timeout_s,
-                ca=self.plan.ca,
-                token=self.plan.token,
-            )
-            for at in range(len(addresses))
-        ]
-        await self._insist(lambda: clients[0].add_user(user, "chaos"))
-        for name in ("Work", "Trash", DELIVERIES):
-            await self._insist(lambda name=name: clients[0].create_mailbox(user, name))
+        clients = [self._client(at) for at in range(len(self._clients))]
+        await self._make_user(clients[0], user, ("Work", "Trash", DELIVERIES))
         folder = user_folder(Path(self.plan.history), user)
         bag = _Bag(Mailbag(user, self.rng, self._bodies), clients, _writing(folder))
         self._open.append(bag)
         return bag
+
+    def _client(self, at: int) -> Client:
+        """One that asks a certain node, and the others where that fails."""
+        plan, addresses = self.plan, self._clients
+        return Client(
+            (*addresses[at:], *addresses[:at]),
+            timeout_s=plan.timeout_s,
+            ca=plan.ca,
+            token=plan.token,
+        )
+
+    async def _make_user(self, client: Client, user: str, mailboxes: Sequence[str]) -> None:
+        await self._insist(lambda: client.add_user(user, "chaos"))
+        for name in mailboxes:
+            await self._insist(lambda name=name: client.create_mailbox(user, name))
+
+    async def _make_mass_user(self, user: str) -> None:
+        if self._mass_client is None:
+            self._mass_client = self._client(0)
+        await self._make_user(self._mass_client, user, (DELIVERIES,))
+
+    def _took_mass(self) -> None:
+        self.numbers.messages += 1
+
+    def _problems_append(self, problem: str) -> None:
+        self._problems.append(problem)
 
     async def _insist(self, ask: Any) -> None:
         while True:
@@ -302,33 +341,52 @@ class Worker:
             self._end(bag, asked, lost=operation.fate is Fate.LOST)
 
     async def _deliver(self, bag: _Bag, asked: Asked) -> None:
-        user = bag.mail.user
-        local, _, domain = user.partition("@")
+        """Give it to LMTP as a transfer agent does: what is not answered, or put off, again, the same bytes, through any node."""
         invoked = time.monotonic()
-        code, text, sent = 0, "", True
+        delivery = Delivery(asked.token, bag.mail.user, DELIVERIES, invoked, invoked, 0, True)
+        sent = False
         try:
-            code, text, sent = await self._pool.deliver(
-                self.rng.choice(self._lmtp),
-                "load@chaos.test",
-                f"{local}+{DELIVERIES}@{domain}",
-                asked.body,
-                self.plan.timeout_s + 15,
-            )
-        except lmtp.LmtpLost as lost:
-            text, sent = str(lost), lost.sent
+            for tries in range(1, TRIES_MAX + 1):
+                began = time.monotonic()
+                code, text, went_out = await self._give(bag.mail.user, asked.body)
+                sent = sent or went_out
+                delivery = replace(
+                    delivery,
+                    returned=time.monotonic(),
+                    # After a refusal an earlier try may still have had an effect.
+                    code=code if code < 500 or tries == 1 else 0,
+                    sent=sent,
+                    text=text,
+                    tries=tries,
+                )
+                if 200 <= code < 300 or code >= 500 or self._stopping.is_set():
+                    break
+                await asyncio.sleep(self.rng.uniform(0.2, 2.0))
         finally:
-            now = time.monotonic()
-            delivery = Delivery(asked.token, user, DELIVERIES, invoked, now, code, sent, text)
+            delivery = replace(delivery, returned=time.monotonic(), size_bytes=len(asked.body))
             _write(bag, delivery_line(delivery))
             self._end(bag, asked, lost=False)
         if delivery.acknowledged:
             self.numbers.answered += 1
             self.numbers.messages += 1
-            self._acknowledged(now, invoked)
-        elif code or not sent:
+            self._acknowledged(delivery.returned, began)
+        elif delivery.code or not delivery.sent:
             self.numbers.nothing += 1
         else:
             self.numbers.lost += 1
+
+    async def _give(self, user: str, body: bytes) -> lmtp.Reply:
+        """One try."""
+        local, _, domain = user.partition("@")
+        to = f"{local}+{DELIVERIES}@{domain}"
+        node = self.rng.choice(self._lmtp)
+        try:
+            given = await self._pool.deliver(
+                node, "load@chaos.test", to, body, self.plan.timeout_s + 15
+            )
+            return lmtp.Reply(*given)
+        except lmtp.LmtpLost as lost:
+            return lmtp.Reply(0, str(lost), lost.sent)
 
     def _acknowledged(self, now: float, invoked: float) -> None:
         self.numbers.writes.append((round(now, 4), round((now - invoked) * 1000, 2)))

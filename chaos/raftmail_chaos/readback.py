@@ -21,6 +21,8 @@ from raftmail_chaos.record import Body, to_line, users_of
 TIMEOUT_S = 20.0
 _USERS_AT_ONCE = 4
 _BODIES_AT_ONCE = 16
+_LARGE_BYTES = 1 << 20
+"""Longer bodies are read one at a time through each node: they have to fit into memory."""
 _HEADER_BYTES = 4096
 
 
@@ -46,11 +48,12 @@ class ReadBack:
         self, node: str, client: Client, users: list[str], *, is_first: bool
     ) -> None:
         gate = asyncio.Semaphore(_USERS_AT_ONCE)
+        large = asyncio.Lock()
         async with client:
 
             async def one(user: str) -> None:
                 async with gate:
-                    reader = _Reader(node, client, f"{user}@{DOMAIN}")
+                    reader = _Reader(node, client, f"{user}@{DOMAIN}", large)
                     await reader.run()
                     self.problems += reader.problems
                     reader.write(self.history / user, with_tokens=is_first)
@@ -67,6 +70,7 @@ class _Reader:
     node: str
     client: Client
     user: str
+    large: asyncio.Lock
     messages: int = 0
     problems: list[str] = field(default_factory=list)
     operations: list[Operation] = field(default_factory=list)
@@ -81,9 +85,13 @@ class _Reader:
             page = await self._ask(call, client.message_page(user, info.name, ALL))
             if isinstance(page, q.MessagePage):
                 self.messages += len(page.messages)
-                await asyncio.gather(*[self._body(gate, info.name, m.uid) for m in page.messages])
+                small = [m for m in page.messages if m.size_bytes <= _LARGE_BYTES]
+                await asyncio.gather(*[self._body(gate, info.name, m.uid) for m in small])
+                for m in page.messages:
+                    if m.size_bytes > _LARGE_BYTES:
+                        await self._body(self.large, info.name, m.uid)
 
-    async def _body(self, gate: asyncio.Semaphore, name: str, uid: int) -> None:
+    async def _body(self, gate: asyncio.Semaphore | asyncio.Lock, name: str, uid: int) -> None:
         async with gate:
             call = q.FetchBody(self.user, name, uid)
             data = await self._ask(call, self.client.body(self.user, name, uid))

@@ -38,7 +38,8 @@ class Body:
 class Delivery:
     """One message given to LMTP, known by a token in its header: LMTP tells neither UID nor GUID.
 
-    `code` is the reply that decided, 0 when none came. With `sent` the message had gone out whole before that. Times are seconds."""
+    `code` is the reply that decided, 0 when none came. With `sent` the message had gone out whole before that. Times are seconds. One that
+    was not acknowledged was given again, the same bytes, up to `tries` times in all; `recipients` had it in one transaction."""
 
     token: str
     user: str
@@ -48,6 +49,9 @@ class Delivery:
     code: int
     sent: bool
     text: str = ""
+    tries: int = 1
+    size_bytes: int = 0
+    recipients: int = 1
 
     @property
     def acknowledged(self) -> bool:

@@ -32,6 +32,10 @@ class Figures:
     read_back: int
     lost: int
     duplicated: int
+    doubled: int
+    retried: int
+    largest_bytes: int
+    recipients_most: int
     uids_changed: int
     writes_per_s: float
     p50_ms: float
@@ -50,6 +54,22 @@ class Figures:
 
 
 @dataclass(frozen=True, slots=True)
+class Memory:
+    """The most that a node had resident, and what it said that it needs at most (0: it did not say). Bytes."""
+
+    peak_bytes: int
+    budget_bytes: int
+
+    @property
+    def is_over(self) -> bool:
+        return 0 < self.budget_bytes < self.peak_bytes
+
+    def __str__(self) -> str:
+        of = f" of {self.budget_bytes >> 20}" if self.budget_bytes else ""
+        return f"{self.peak_bytes >> 20}{of} MiB"
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """`findings` are broken promises: empty is good. `undecided` says why there is no whole verdict, "" when there is one."""
 
@@ -65,6 +85,10 @@ class Report:
     notes: tuple[str, ...] = ()
     """What was wanted, and is not to be had on this machine."""
     kinds: dict[str, int] = field(default_factory=dict)
+    memory: dict[str, Memory] = field(default_factory=dict)
+    """By node."""
+    ended: tuple[str, ...] = ()
+    """Nodes that ended and were not killed."""
 
     @property
     def is_good(self) -> bool:
@@ -107,6 +131,10 @@ def figures_of(
         read_back,
         broken["SAVE"] + broken["message"] + broken["body"],
         broken["once"],
+        verdict.doubled,
+        verdict.retried,
+        verdict.largest_bytes,
+        verdict.recipients_most,
         broken["UID"] + broken["UIDVALIDITY"] + broken["UIDNEXT"] + broken["mailbox"],
         round(len(series.writes) / seconds, 1),
         percentile(latencies, 0.5),
@@ -150,7 +178,11 @@ def to_text(report: Report) -> str:
         f"  from kill to next write median {f.after_kill_median_s:.2f} s, longest {f.after_kill_longest_s:.2f} s "
         f"({f.kills} kills)",
         f"  the disk by itself      takes {f.disk_sync_median_s * 1000:.1f} ms to sync, at worst {f.disk_sync_longest_s:.2f} s",
-        f"  lost {f.lost}   duplicated {f.duplicated}   UIDs changed {f.uids_changed}",
+        f"  deliveries              up to {f.largest_bytes / (1 << 20):.1f} MiB, up to {f.recipients_most} recipients, "
+        f"{f.retried} given more than once",
+        f"  memory, at most         {', '.join(f'{name} {used}' for name, used in report.memory.items())}",
+        f"  lost {f.lost}   duplicated {f.duplicated}   DOUBLED {f.doubled}   UIDs changed {f.uids_changed}   "
+        f"ended by themselves {len(report.ended)}",
         "",
     ]
     if f.machine_stalls:

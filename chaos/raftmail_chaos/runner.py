@@ -31,7 +31,7 @@ from raftmail_chaos.load import LIVE_FILE, LoadPlan, tell_live
 from raftmail_chaos.networks import HUB, Networks
 from raftmail_chaos.profiles import Pace, Profile
 from raftmail_chaos.readback import TIMEOUT_S, ReadBack
-from raftmail_chaos.report import Report, figures_of, to_json, to_text
+from raftmail_chaos.report import Memory, Report, figures_of, to_json, to_text
 from raftmail_chaos.series import STALL_S, Look, Series
 from raftmail_chaos.toxiproxy import Links
 from raftmail_chaos.view import Shown, View
@@ -52,6 +52,8 @@ _LINE_BYTES_MAX = 16 << 20
 _RULE_OF_NODES = "P6"
 _DISK_BYTES = 2 << 30
 _BYTES_FOR_OPERATION = 64 << 10
+_COPIES = 2
+"""Of a large message on one node: while a segment is emptied, or a replica made anew, it is there twice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,8 @@ class Options:
     seed: int
     folder: Path
     ground: Ground = field(default_factory=Ground)
+    mass_bytes: int = 0
+    """What large messages and those for many recipients may come to together, every try counted."""
 
 
 @dataclass(slots=True)
@@ -121,6 +125,10 @@ class Runner:
         self.view.say("checking the histories")
         verdict = await self._judge()
         now = time.monotonic()
+        memory = self._memory()
+        for name, used in memory.items():
+            if used.is_over:
+                arena.blame("P7", f"node {name} had {used}")
         findings = [Finding(rule, "", text) for rule, text in arena.problems] + verdict.findings
         report = Report(
             tuple(profile.name for profile in options.profiles),
@@ -134,6 +142,8 @@ class Runner:
             self.undecided,
             options.ground.notes,
             dict(verdict.kinds),
+            memory,
+            tuple(arena.ended),
         )
         self._write(report)
         return report
@@ -155,6 +165,7 @@ class Runner:
         options = self.options
         program = self._find_proxy()
         (options.folder / "history").mkdir(parents=True)
+        self._check_room()
         networks = Networks.make() if options.ground.networks else None
         host = HUB if networks is not None else LOOPBACK
         spares = sum(profile.needs_spares for profile in options.profiles)
@@ -198,6 +209,13 @@ class Runner:
             if networks is not None:
                 networks.close()
 
+    def _memory(self) -> dict[str, Memory]:
+        """The peaks of all nodes that there are, and their budgets."""
+        nodes = self.arena.cluster.nodes.values()
+        return {
+            node.name: Memory(node.memory_peak_bytes, node.memory_budget_bytes) for node in nodes
+        }
+
     def _packets_lost(self) -> int:
         networks = self.arena.networks
         return 0 if networks is None else networks.lost
@@ -205,7 +223,19 @@ class Runner:
     def _disk_bytes(self) -> int:
         """Room for all mail of the run, whatever its rate; what is not written takes no space."""
         options = self.options
-        return _DISK_BYTES + int(options.seconds * options.rate * _BYTES_FOR_OPERATION)
+        ordinary = int(options.seconds * options.rate * _BYTES_FOR_OPERATION)
+        return _DISK_BYTES + ordinary + _COPIES * options.mass_bytes
+
+    def _check_room(self) -> None:
+        """Raises `ChaosError` when the disk might not hold what large messages come to, on every node."""
+        options = self.options
+        needed = options.nodes * _COPIES * options.mass_bytes
+        free = shutil.disk_usage(options.folder).free
+        if needed > free:
+            raise ChaosError(
+                f"{options.mass_bytes >> 20} MiB of large messages may need {needed >> 20} MiB below "
+                f"{options.folder}, and {free >> 20} MiB are free: give --mass-mib less, or --dir elsewhere"
+            )
 
     async def _prove(self, links: Links) -> None:
         """See that no link between nodes goes around Toxiproxy: faults would not meet it. Raises `ChaosError`."""
@@ -251,12 +281,8 @@ class Runner:
             self._note_look(now)
             self._tell_nodes()
             for node in cluster.nodes.values():
-                ended = node.process is not None and not node.is_running
-                if ended and not node.lock.locked():
-                    assert node.process is not None
-                    code = node.process.returncode
-                    text = f"node {node.name} ended by itself with status {code}: {node.log_tail()[-800:]}"
-                    self.arena.blame(_RULE_OF_NODES, text)
+                node.note_memory()
+                if not node.lock.locked() and self.arena.blame_end(node):
                     node.start()
             links = self.arena.links
             if links is not None and not links.is_running:
@@ -354,6 +380,8 @@ class Runner:
                 None if cluster.ca is None else str(cluster.ca),
                 cluster.token,
                 str(options.folder / LIVE_FILE),
+                options.mass_bytes // LOADS,
+                options.seconds,
             )
             path = options.folder / f"load{number}.json"
             plan.save(path)
