@@ -2,24 +2,32 @@
 
 A `PeerLink` begins after the handshake and does not know who dialled. `peers.PeerNet` sees to it
 that there is at most one for each peer.
+
+Frames leave in the order of `send`, but for those that others may overtake (`send_bulk`): these
+leave in pieces, and only while the connection has little to send.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from raftmail.wire.codec import ProtocolError
 from raftmail.wire.frames import FrameReader, frame_prefix
-from raftmail.wire.limits import MIB
+from raftmail.wire.limits import KIB, MIB
+from raftmail.wire.pieces import PIECE, Cutter, Joiner
 
 _log = logging.getLogger(__name__)
 
-OnFrame: TypeAlias = Callable[[str, int, str, bytes], None]
+Payload: TypeAlias = bytes | memoryview
+"""Of a frame that came; a view is of memory that nobody else has."""
+
+OnFrame: TypeAlias = Callable[[str, int, str, Payload], None]
 """Called with peer, shard, kind, payload; must not raise."""
 
 PING = "PING"
@@ -27,6 +35,13 @@ _INFLATED_BYTES_MAX = 256 * 1024
 _COMPRESSION_LEVEL = 1
 _NO_HEADER = -15
 _PREFIXES_MAX = 4096
+_AHEAD_BYTES: Final = 256 * KIB
+"""Pieces wait while the transport has more than this to send."""
+_TURN_BYTES: Final = 512 * KIB
+"""Of pieces, encrypted and written in one turn of the loop."""
+_NOT_SENT_BYTES: Final = 128 * KIB
+"""What the system takes before it was sent: what is behind it cannot be overtaken any more."""
+_TCP_NOTSENT_LOWAT: Final = getattr(socket, "TCP_NOTSENT_LOWAT", 25)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +52,9 @@ class LinkLimits:
     """A longer frame ends the link that it comes on, and is not sent."""
     queue_bytes_max: int = 128 * MIB
     """Frames that the peer has not read; more end the link, since memory may not grow."""
+    bulk_bytes_max: int = 128 * MIB
+    """The same of those that others may overtake: what goes above it is not taken, unless none waits.
+    So much, or one frame, may have begun to come."""
     silence_s: float = 3.0
     """A link on which nothing comes for so long has ended."""
     ping_s: float = 1.0
@@ -51,8 +69,10 @@ class LinkLimits:
 class PeerLink(asyncio.Protocol):
     """Invariants:
     1. `on_lost` is called once, and no frame is handed out after `close` was called.
-    2. Frames leave and arrive in the order of `send`, or not at all.
-    3. At most `queue_bytes_max` bytes, and the frame that went over it, wait to be sent."""
+    2. Frames leave and arrive in the order of `send`, or not at all; those of `send_bulk` in the order
+       of their shard and kind.
+    3. At most `queue_bytes_max` bytes, and the frame that went over it, wait to be sent; and of
+       `send_bulk`, `bulk_bytes_max` or one frame."""
 
     def __init__(
         self,
@@ -78,12 +98,20 @@ class PeerLink(asyncio.Protocol):
         )
         self._inflate = zlib.decompressobj(_NO_HEADER) if compress else None
         self._out: list[bytes] = []
+        self._cutter = Cutter()
+        self._joiner = Joiner(
+            limits.frame_bytes_max, max(limits.bulk_bytes_max, limits.frame_bytes_max)
+        )
         self._queued_bytes = 0
+        self._full = False  # the transport has enough to send
         self._flushing = False
         self._prefixes: dict[tuple[int, str], bytes] = {}
         self._heard = self._sent = self._ticked = self._loop.time()
         self.closed = False
-        transport.set_write_buffer_limits(high=limits.queue_bytes_max)
+        transport.set_write_buffer_limits(high=_AHEAD_BYTES, low=_AHEAD_BYTES // 4)
+        connection = transport.get_extra_info("socket")
+        if connection is not None and connection.family in (socket.AF_INET, socket.AF_INET6):
+            connection.setsockopt(socket.IPPROTO_TCP, _TCP_NOTSENT_LOWAT, _NOT_SENT_BYTES)
 
     def send(self, shard: int, kind: str, payload: bytes | Sequence[bytes]) -> bool:
         """Queue a frame, whose payload may be given in pieces. False when the link has ended or
@@ -110,10 +138,39 @@ class PeerLink(asyncio.Protocol):
         if self._queued_bytes > limits.queue_bytes_max:
             self._fail(f"{self._queued_bytes} bytes wait to be sent: the peer is too slow")
             return False
+        self._flush_later()
+        return True
+
+    def send_bulk(self, shard: int, kind: str, payload: Sequence[bytes]) -> bool:
+        """Queue a frame that others may overtake, but for those of its shard and kind. False, and it is
+        not taken, when the link has ended or more waits than may. Raises ValueError for a frame that
+        no reader takes."""
+        size = sum(map(len, payload))
+        if size > self._limits.frame_bytes_max:
+            raise ValueError(f"a frame of {size} bytes, more than {self._limits.frame_bytes_max}")
+        if self.closed or (self._cutter and size > self.room_bytes):
+            return False
+        self._cutter.add(shard, kind, payload, size)
+        self._flush_later()
+        return True
+
+    @property
+    def room_bytes(self) -> int:
+        """What `send_bulk` takes beside what waits already. Where nothing waits it takes any frame."""
+        return max(0, self._limits.bulk_bytes_max - self._cutter.waiting_bytes)
+
+    @property
+    def waiting_bytes(self) -> int:
+        """What was sent and the system has not taken, of either kind."""
+        if self.closed:
+            return 0
+        out_bytes = sum(map(len, self._out))
+        return out_bytes + self._cutter.waiting_bytes + self._transport.get_write_buffer_size()
+
+    def _flush_later(self) -> None:
         if not self._flushing:
             self._flushing = True
             self._loop.call_soon(self._flush_soon)
-        return True
 
     def receive(self, data: bytes) -> None:
         """What the transport brought."""
@@ -125,6 +182,7 @@ class PeerLink(asyncio.Protocol):
         if not self.closed:
             self.closed = True
             self._out.clear()
+            self._cutter.clear()
             self._transport.abort()
             self._on_lost(self, reason)
 
@@ -142,6 +200,8 @@ class PeerLink(asyncio.Protocol):
             self.close(f"silent for {limits.silence_s:g} s")
         elif now - self._sent >= limits.ping_s:
             self.send(0, PING, b"")
+        elif self._cutter:
+            self.flush()
 
     # asyncio.Protocol
 
@@ -172,10 +232,21 @@ class PeerLink(asyncio.Protocol):
         self.bytes_received += len(data)
         self.frames_received += len(frames)
         for shard, kind, payload in frames:
-            if kind != PING:
+            if kind == PING:
+                continue
+            if kind != PIECE:
                 on_frame(peer, shard, kind, payload)
-                if self.closed:
-                    return
+            elif (whole := self._joiner.take(shard, payload)) is not None:
+                on_frame(peer, *whole)
+            if self.closed:
+                return
+
+    def pause_writing(self) -> None:
+        self._full = True
+
+    def resume_writing(self) -> None:
+        self._full = False
+        self.flush()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.close("closed by the peer" if exc is None else f"lost: {exc}")
@@ -186,6 +257,7 @@ class PeerLink(asyncio.Protocol):
         """End it, but not inside the caller's `send`."""
         self.closed = True
         self._out.clear()
+        self._cutter.clear()
         self._transport.abort()
         self._loop.call_soon(self._on_lost, self, reason)
 
@@ -194,18 +266,32 @@ class PeerLink(asyncio.Protocol):
         self.flush()
 
     def flush(self) -> None:
-        """Hand what is queued to the transport now, not at the end of this turn of the loop."""
-        out = self._out
-        if self.closed or not out:
+        """Hand what is queued to the transport now, not at the end of this turn of the loop. Of what
+        others may overtake, so much as does not keep them waiting."""
+        if self.closed:
             return
+        out = self._out
+        if out:
+            self._out = []
+            self._write(out)
+        cutter = self._cutter
+        left_bytes = _TURN_BYTES
+        while cutter and left_bytes > 0 and not self._is_full() and not self.closed:
+            before_bytes = cutter.waiting_bytes
+            self._write(cutter.take())
+            left_bytes -= before_bytes - cutter.waiting_bytes
+        if cutter and not self._is_full():
+            self._flush_later()
+
+    def _is_full(self) -> bool:
+        return self._full or self._transport.get_write_buffer_size() > _AHEAD_BYTES
+
+    def _write(self, frames: Sequence[bytes | memoryview]) -> None:
         self._sent = self._loop.time()
-        transport = self._transport
+        # Joined, because under TLS every piece would become a record of its own.
+        data = frames[0] if len(frames) == 1 else b"".join(frames)
         deflate = self._deflate
-        if deflate is None:
-            # Joined, because under TLS every piece would become a record of its own.
-            transport.write(out[0] if len(out) == 1 else b"".join(out))
-        else:
-            data = deflate.compress(b"".join(out)) + deflate.flush(zlib.Z_SYNC_FLUSH)
-            transport.write(data)
-        self._out = []
-        self._queued_bytes = transport.get_write_buffer_size()
+        if deflate is not None:
+            data = deflate.compress(data) + deflate.flush(zlib.Z_SYNC_FLUSH)
+        self._transport.write(data)
+        self._queued_bytes = self._transport.get_write_buffer_size()

@@ -15,7 +15,7 @@ from raftmail.wire import handshake, tls
 from raftmail.wire.codec import Line, LineReader, ProtocolError
 from raftmail.wire.handshake import Hello, HelloRefused, Live
 from raftmail.wire.limits import BEFORE_AUTH
-from raftmail.wire.link import LinkLimits, OnFrame, PeerLink
+from raftmail.wire.link import LinkLimits, OnFrame, Payload, PeerLink
 from raftmail.wire.server import is_loopback
 
 _log = logging.getLogger(__name__)
@@ -129,18 +129,21 @@ class PeerNet:
         on_up: Callable[[str], None],
         on_down: Callable[[str], None],
         on_removed: Callable[[str], None] | None = None,
+        bulk: Iterable[str] = (),
         limits: LinkLimits | None = None,
         compress: bool = False,
     ) -> None:
         """`peers` maps names to `host:port`. `tls_context` is `tls.peer_context`; None is for
         trials on one machine: then only loopback addresses are dialled and taken. Frames whose
         kind is not in `kinds` are counted and dropped. `on_removed` is called with a peer that says that
-        this node was removed from the cluster. With `compress`, links are compressed if
+        this node was removed from the cluster. Frames whose kind is in `bulk` leave in pieces, and may be
+        overtaken by all others. With `compress`, links are compressed if
         both sides say so. A peer whose address cannot be is not dialled (`unusable`)."""
         self.node = node
         self.cluster = cluster
         self._tls = tls_context
         self._kinds = frozenset(kinds)
+        self._bulk = frozenset(bulk)
         self._on_frame = on_frame
         self._on_up = on_up
         self._on_down = on_down
@@ -210,11 +213,27 @@ class PeerNet:
 
     def send(self, peer: str, shard: int, kind: str, payload: bytes | Sequence[bytes]) -> bool:
         """Queue a frame. False when the link is down, also when it goes down over this one because
-        too much waits; the frames queued so far are lost then, and `on_down` follows."""
+        too much waits; the frames queued so far are lost then, and `on_down` follows. A frame of a kind
+        in `bulk` is not taken when too much waits: False, and the link stays."""
         known = self._peers.get(peer)
         if known is None or known.link is None:
             return False
+        if kind in self._bulk:
+            return known.link.send_bulk(
+                shard, kind, [payload] if isinstance(payload, bytes) else payload
+            )
         return known.link.send(shard, kind, payload)
+
+    def room_bytes(self, peer: str) -> int:
+        """What `send` takes, of kinds that others may overtake, beside what waits for a peer already; 0 when
+        the link is down."""
+        known = self._peers.get(peer)
+        return 0 if known is None or known.link is None else known.link.room_bytes
+
+    def waiting_bytes(self, peer: str) -> int:
+        """What was sent to a peer and is not on its way yet."""
+        known = self._peers.get(peer)
+        return 0 if known is None or known.link is None else known.link.waiting_bytes
 
     def flush(self) -> None:
         """Hand what is queued on any link to its transport now."""
@@ -294,7 +313,7 @@ class PeerNet:
             link.receive(rest)
         transport.resume_reading()
 
-    def _receive(self, peer: str, shard: int, kind: str, payload: bytes) -> None:
+    def _receive(self, peer: str, shard: int, kind: str, payload: Payload) -> None:
         if kind in self._kinds:
             self._on_frame(peer, shard, kind, payload)
         else:

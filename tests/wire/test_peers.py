@@ -16,7 +16,7 @@ from raftmail.mail.endpoint import split_address
 from raftmail.wire import tls
 from raftmail.wire.frontend import FrontEnd
 from raftmail.wire.handshake import Hello
-from raftmail.wire.link import LinkLimits
+from raftmail.wire.link import LinkLimits, Payload
 from raftmail.wire.peers import PeerNet
 from raftmail.wire.server import Listener
 from tests.wire.certificates import Certificates
@@ -49,14 +49,15 @@ class Node:
         self.name = name
         self.port = ports[name]
         self.events: list[str] = []
-        self.payloads: list[bytes] = []
+        self.payloads: list[Payload] = []
         self.dials = dials
         self.net = PeerNet(
             name,
             cluster,
             {peer: f"127.0.0.1:{port}" for peer, port in ports.items() if peer != name},
             tls_context=tls.peer_context(files) if files else None,
-            kinds=["RAFT", "BLOB"],
+            kinds=["RAFT", "BLOB", "LONG"],
+            bulk=["LONG"],
             on_frame=self.on_frame,
             on_up=lambda peer: self.events.append(f"+{peer}"),
             on_down=lambda peer: self.events.append(f"-{peer}"),
@@ -67,7 +68,7 @@ class Node:
         context = tls.server_context(files) if files else None
         self.listener = Listener(front, peers=self.net, tls=context)
 
-    def on_frame(self, peer: str, shard: int, kind: str, payload: bytes) -> None:
+    def on_frame(self, peer: str, shard: int, kind: str, payload: Payload) -> None:
         self.events.append(f"{peer} S{shard} {kind} {len(payload)}")
         self.payloads.append(payload)
 
@@ -269,6 +270,49 @@ def test_a_link_whose_queue_is_full_ends_instead_of_growing() -> None:
             await until(lambda: a.events == ["+b", "-b"])
             writer.transport.abort()
             del reader
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("with_tls", [False, True])
+def test_long_frames_are_overtaken_by_others_and_arrive_whole_in_their_order(
+    tmp_path: Path, with_tls: bool
+) -> None:
+    async def run() -> None:
+        ports = ports_of("a", "b")
+        certificates = Certificates(tmp_path / "tls", "blue")
+        a, b = (Node(n, ports, files=certificates.files(n) if with_tls else None) for n in ports)
+        async with running(a, b):
+            await until(lambda: a.net.up and b.net.up)
+            longs = [bytes([at]) * (8_000_000 + at) for at in range(3)]
+            for long in longs:
+                assert a.net.send("b", 7, "LONG", [long[:33], long[33:]])
+            assert a.net.send("b", 8, "LONG", b"of another shard")
+            assert a.net.send("b", 7, "RAFT", b"urgent")
+            await until(lambda: len(b.payloads) == 5)
+            assert set(b.payloads[:2]) == {b"urgent", b"of another shard"}
+            assert [bytes(payload) for payload in b.payloads[2:]] == longs
+            await until(lambda: a.net.waiting_bytes("b") == 0)
+
+    asyncio.run(run())
+
+
+def test_long_frames_above_the_limit_are_not_taken_and_the_link_stays() -> None:
+    async def run() -> None:
+        ports = ports_of("a", "b")
+        a = Node("a", ports, limits=LinkLimits(bulk_bytes_max=2_000_000), dials=False)
+        async with running(a):
+            _, writer = await asyncio.open_connection("127.0.0.1", a.port)
+            writer.write(Hello("blue", "b", "a", "01", 1, "01", "0").line(b"p1"))
+            await until(lambda: "+b" in a.events)
+            writer.transport.pause_reading()  # type: ignore[attr-defined]
+            assert a.net.send("b", 1, "LONG", b"x" * 30_000_000), "one frame alone is always taken"
+            assert a.net.room_bytes("b") == 0
+            assert not a.net.send("b", 1, "LONG", b"x")
+            assert a.net.send("b", 1, "RAFT", b"x")
+            await asyncio.sleep(0.05)
+            assert a.events == ["+b"]
+            writer.transport.abort()
 
     asyncio.run(run())
 
