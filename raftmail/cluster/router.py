@@ -8,6 +8,8 @@ Invariants:
 
 1. A callback is called exactly once, at the latest some 50 ms after its deadline.
 2. A call that is relayed is passed on once, to the node that it names: there are no loops.
+3. The calls without an answer hold at most the bytes of `budget`; the next fails at once. They are sent only as fast as the links
+   take them: what a link has no room for waits here.
 """
 
 from __future__ import annotations
@@ -25,11 +27,12 @@ from typing import Any
 
 from raftmail.cluster import calls as c
 from raftmail.cluster import crossing
-from raftmail.cluster.calls import CallKind, FrameKind
+from raftmail.cluster.calls import LONG_BYTES_MIN, CallKind, FrameKind
 from raftmail.cluster.reads import Reads
-from raftmail.cluster.server import PENDING_MAX, CallServer, Links
+from raftmail.cluster.server import BYTES_MAX, PENDING_MAX, CallServer, Links
 from raftmail.cluster.view import ROOT_SHARD, View
 from raftmail.cluster.watches import Watch, Watches
+from raftmail.mail.budget import Budget
 from raftmail.mail.changes import Change
 from raftmail.mail.codec import CodecError, decode_result, encode_request
 from raftmail.mail.commands import Command, Configure, Copy, PutUser, RemoveUser, Save
@@ -43,6 +46,10 @@ logger = logging.getLogger(__name__)
 ATTEMPT_S = 1.0
 ASK_OTHERS_S = 0.1
 COUNTED_S = 60.0
+LONG_PAUSE_S = 0.25
+"""A long call that was sent in vain is sent again after so long at the soonest."""
+
+_FULL = Failure("this node has as many requests in memory as it may")
 
 
 @dataclass(slots=True, eq=False)
@@ -63,13 +70,15 @@ class _Pending:
     doubtful: bool = False
     """An attempt before the last one may have taken effect, or may yet."""
     target: str = ""
+    size_bytes: int = 0
+    not_before: float = 0.0
 
 
 class _Direct:
     """A request that went straight into the own replica: the usual case, and so without a `_Pending`. When it comes back
     without a result, it becomes one."""
 
-    __slots__ = ("blobs", "deadline", "done", "request", "router", "shard")
+    __slots__ = ("blobs", "deadline", "done", "request", "router", "shard", "size_bytes")
 
     def __init__(
         self,
@@ -86,17 +95,19 @@ class _Direct:
         self.request = request
         self.blobs = blobs
         self.done = done
+        self.size_bytes = len(request) + (sum(len(b[1]) for b in blobs) if blobs else 0)
 
     def __call__(self, outcome: Executed | Failure) -> None:
         if self.router._direct.pop(self, self) is self:
             return  # its deadline has passed, and it was answered then
         if isinstance(outcome, Executed) or outcome.final or outcome.full:
+            self.router.budget.give(self.size_bytes)
             self.done(outcome)
         else:
             self.router.try_elsewhere(self)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class Router:
     """`mail.service.Service` for this node. `replicas` maps shards to the replicas that this node has now; they come and go.
     `view` is the newest that is known of the cluster (`follow` replaces it)."""
@@ -112,12 +123,16 @@ class Router:
     heard_revision: Callable[[str, int], None] | None = None
     """Called with a node and the revision of the cluster's state that it knows, when that is newer than `view`."""
     client: bytes = field(default_factory=lambda: os.urandom(16))
+    budget: Budget = field(default_factory=lambda: Budget(BYTES_MAX))
+    """What the calls without an answer hold: those that came in at this node."""
     _seq: int = 0
     _open_seqs: dict[int, None] = field(default_factory=dict)
     _number: int = field(default_factory=partial(secrets.randbits, 62))
     _pending: dict[int, _Pending] = field(default_factory=dict)
     _direct: dict[_Direct, None] = field(default_factory=dict)
     _outbox: dict[str, list[list[Any]]] = field(default_factory=dict)
+    _outbox_bytes: dict[str, int] = field(default_factory=dict)
+    """Of calls in `_outbox`: see `_outbox_key`."""
     _hints: dict[int, str] = field(default_factory=dict)
     service: CallServer = field(init=False)
     reads: Reads = field(init=False)
@@ -150,6 +165,9 @@ class Router:
         if replica is not None and replica.group.accepts and len(self._direct) < PENDING_MAX:
             now = self.clock()
             direct = _Direct(self, shard, now + deadline_s, request, blobs, done)
+            if not self.budget.take(direct.size_bytes):
+                done(_FULL)
+                return
             self._direct[direct] = None
             self.count(shard, self.node)
             replica.submit(now, request, blobs, direct)
@@ -267,41 +285,50 @@ class Router:
         """Send the calls and answers of this turn of the loop."""
         if self._outbox:
             outbox, self._outbox = self._outbox, {}
+            self._outbox_bytes.clear()
             for node, items in outbox.items():
-                self._send_all(node, FrameKind.CALLS, items)
-        for node, items in self.service.take_answers().items():
-            self._send_all(node, FrameKind.ANSWERS, items)
+                for kind, parts in c.call_frames(items):
+                    self.links.send(node, ROOT_SHARD, kind, parts)
+        self.service.flush()
         self.watches.flush()
 
     def tick(self) -> None:
         """Every 20 ms: give up what is over its deadline, send again what should have gone elsewhere."""
         now = self.clock()
+        waiting: list[_Pending] = []
         for pending in list(self._pending.values()):
             if now >= pending.deadline:
                 self._finish(pending, self._late(pending))
             elif not pending.sent_to:
-                self._dispatch(pending)
+                if now >= pending.not_before:
+                    waiting.append(pending)
             elif now - pending.sent_at > ATTEMPT_S:
                 if pending.kind is CallKind.QUERY and not pending.target:
                     self._rotation += 1  # another member may be better off
                 if self._goal(pending) != pending.sent_to:
                     self._dispatch(pending)
+        self._dispatch_all(waiting)
         for direct in [d for d in self._direct if now >= d.deadline]:
             del self._direct[direct]
+            self.budget.give(direct.size_bytes)
             direct.done(self._late_in(direct.shard, unknown=True))
         self.service.tick(now)
         self.watches.tick(now)
         if now >= self._halve_at:
             self._halve(now)
 
-    def receive(self, node: str, kind: str, payload: bytes) -> None:
+    def receive(self, node: str, kind: str, payload: bytes | memoryview) -> None:
         """A frame of calls or answers from another node."""
         try:
             if kind == FrameKind.CALLS:
                 for call in c.decode_calls(payload):
                     self.service.serve(node, call)
             elif kind in (FrameKind.WATCH, FrameKind.CHANGES):
-                self.watches.receive(node, kind, payload)
+                self.watches.receive(node, kind, bytes(payload))
+            elif kind == FrameKind.CALL:
+                self.service.serve(node, c.decode_call(payload))
+            elif kind == FrameKind.ANSWER:
+                self._answered(node, *c.decode_answer(payload))
             elif kind == FrameKind.STATE:
                 self._heard_revision(node, c.decode_revision(payload))
             else:
@@ -314,20 +341,23 @@ class Router:
         """What was sent over the lost link is sent again, also by those for whom it was passed on."""
         self.service.disconnected(node)
         self.watches.disconnected(node)
-        for pending in list(self._pending.values()):
-            if pending.sent_to and node in (pending.sent_to, pending.via):
-                pending.sent_to = ""
-                self._dispatch(pending)
+        lost = [p for p in self._pending.values() if p.sent_to and node in (p.sent_to, p.via)]
+        for pending in lost:
+            pending.sent_to = ""
+        self._dispatch_all(lost)
 
     def role_changed(self, shard: int) -> None:
         """A master was elected, or lost: what waits for one may go now."""
         self._hints.pop(shard, None)
-        for pending in list(self._pending.values()):
+        leader = self.leader_of(shard)
+        going: list[_Pending] = []
+        for pending in self._pending.values():
             if pending.shard != shard or pending.target or pending.kind is CallKind.QUERY:
                 continue
             # What went to the master that was may never be answered: sent again, it has one effect.
-            if not pending.sent_to or self._goal(pending) not in ("", pending.sent_to):
-                self._dispatch(pending)
+            if not pending.sent_to or (leader is not None and leader != pending.sent_to):
+                going.append(pending)
+        self._dispatch_all(going)
 
     def count(self, shard: int, node: str) -> None:
         """A write came from a node to this one, which leads the shard."""
@@ -349,9 +379,7 @@ class Router:
         for shard in list(self._hints):
             if self._hints[shard] not in view.members(shard):
                 del self._hints[shard]
-        for pending in list(self._pending.values()):
-            if not pending.sent_to:
-                self._dispatch(pending)
+        self._dispatch_all([p for p in self._pending.values() if not p.sent_to])
 
     def replica_closed(self, shard: int) -> None:
         """This node's replica of a shard is gone: what waited for it goes to the others."""
@@ -361,9 +389,9 @@ class Router:
 
     def try_elsewhere(self, direct: _Direct) -> None:
         """A request came back from the own replica without a result: send it to whoever leads now, under the same client id."""
-        pending = self._new(
-            CallKind.SUBMIT, direct.shard, 0.0, (direct.request, direct.blobs), direct.done
-        )
+        data = (direct.request, direct.blobs)
+        pending = self._new(CallKind.SUBMIT, direct.shard, 0.0, data, direct.done)
+        pending.size_bytes = direct.size_bytes
         pending.deadline = direct.deadline
         pending.attempted = True
 
@@ -390,8 +418,16 @@ class Router:
         self._number += 1
         return self._number
 
-    def send_call(self, node: str, item: list[Any]) -> None:
-        """Send a call with the others of this turn of the loop."""
+    def may_send(self, node: str, size_bytes: int) -> bool:
+        """Whether the link to a node has room for a call of this size, beside those of this turn of the loop."""
+        long = size_bytes >= LONG_BYTES_MIN
+        sent_bytes = self._outbox_bytes.get(_outbox_key(node, long=long), 0)
+        return self.links.has_room(node, sent_bytes + size_bytes, long=long)
+
+    def send_call(self, node: str, item: list[Any], size_bytes: int) -> None:
+        """Send a call with the others of this turn of the loop, if it `may_send`."""
+        key = _outbox_key(node, long=size_bytes >= LONG_BYTES_MIN)
+        self._outbox_bytes[key] = self._outbox_bytes.get(key, 0) + size_bytes
         self._outbox.setdefault(node, []).append(item)
         self.links.wake(-1)
 
@@ -411,11 +447,13 @@ class Router:
         if not target and not self.view.members(shard):
             done(Failure(f"there is no shard {shard}", final=True))
             return
-        if len(self._pending) >= PENDING_MAX:
-            done(Failure("this node has too many calls waiting"))
+        size_bytes = c.size_of(kind, data)
+        if len(self._pending) >= PENDING_MAX or not self.budget.take(size_bytes):
+            done(_FULL)
             return
         pending = self._new(kind, shard, deadline_s, data, done)
         pending.target = target
+        pending.size_bytes = size_bytes
         self._dispatch(pending)
 
     def _new(
@@ -455,6 +493,20 @@ class Router:
         self._rotation += 1
         return members[self._rotation % len(members)]
 
+    def _dispatch_all(self, waiting: Sequence[_Pending]) -> None:
+        """Send calls, in their order. After one for whose shard there is no master, or no room on the way to it, others of the shard
+        are not looked at; short ones do not wait for long ones."""
+        stuck: set[tuple[int, bool]] = set()
+        for pending in waiting:
+            is_common = not pending.target and pending.kind is not CallKind.QUERY
+            key = (pending.shard, pending.size_bytes >= LONG_BYTES_MIN)
+            if is_common and key in stuck:
+                pending.sent_to = pending.via = ""
+                continue
+            self._dispatch(pending)
+            if is_common and not pending.sent_to:
+                stuck.add(key)
+
     def _dispatch(self, pending: _Pending) -> None:
         pending.sent_to = pending.via = ""
         goal = self._goal(pending)
@@ -469,6 +521,8 @@ class Router:
             if not relay:
                 self._hints.pop(pending.shard, None)
                 return
+        if not self.may_send(relay or goal, pending.size_bytes):
+            return
         now = self.clock()
         pending.sent_to = goal
         pending.via = relay
@@ -479,7 +533,7 @@ class Router:
         item = [
             pending.number, int(pending.kind), pending.shard, left_ms, goal if relay else "", pending.data,
         ]  # fmt: skip
-        self.send_call(relay or goal, item)
+        self.send_call(relay or goal, item, pending.size_bytes)
 
     def _relay(self, goal: str) -> str:
         self._rotation += 1
@@ -514,7 +568,7 @@ class Router:
         elif outcome.final or outcome.full:
             self._give_up(pending, outcome)
         elif pending.number in self._pending:
-            pending.sent_to = ""  # the next tick sends it to whoever leads then
+            self._send_later(pending)  # to whoever leads then
 
     def _read_settled(self, pending: _Pending, index: int | None) -> None:
         if index is not None:
@@ -525,6 +579,7 @@ class Router:
     def _finish(self, pending: _Pending, outcome: Any) -> None:
         if self._pending.pop(pending.number, None) is None:
             return
+        self.budget.give(pending.size_bytes)
         try:
             pending.done(outcome)
         except Exception:
@@ -566,7 +621,7 @@ class Router:
                 self._hints[pending.shard] = master
             else:
                 self._hints.pop(pending.shard, None)
-            pending.sent_to = ""
+            self._send_later(pending)
             if pending.kind is CallKind.QUERY:
                 pending.target = ""  # any member that still has a replica will do
                 self._rotation += 1
@@ -600,10 +655,14 @@ class Router:
         if failure.final or failure.full or pending.target:
             self._give_up(pending, failure)
         else:
-            pending.sent_to = ""
+            self._send_later(pending)
 
-    def _send_all(self, node: str, kind: FrameKind, items: list[list[Any]]) -> None:
-        for at in range(0, len(items), c.CALLS_PER_FRAME_MAX):
-            self.links.send(
-                node, ROOT_SHARD, kind, (c.encode(items[at : at + c.CALLS_PER_FRAME_MAX]),)
-            )
+    def _send_later(self, pending: _Pending) -> None:
+        """Have the next tick send it again; a long one only after a moment, or it would be all that the links do."""
+        pending.sent_to = ""
+        if pending.size_bytes >= LONG_BYTES_MIN:
+            pending.not_before = self.clock() + LONG_PAUSE_S
+
+
+def _outbox_key(node: str, *, long: bool) -> str:
+    return node if long else f"{node} short"

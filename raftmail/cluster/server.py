@@ -4,6 +4,7 @@ Invariants:
 
 1. A call is answered at most once; one that is relayed is passed on once, to the node that it names: there are no loops.
 2. What is passed on is bounded by `PENDING_MAX`, and forgotten at its deadline.
+3. The calls that are worked at hold at most the bytes of `budget`; the next is told to come again.
 """
 
 from __future__ import annotations
@@ -12,26 +13,33 @@ import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
-from raftmail.cluster.calls import Call, CallKind
-from raftmail.cluster.view import View
+from raftmail.cluster.calls import LONG_BYTES_MIN, Call, CallKind, Part, answer_frames
+from raftmail.cluster.view import ROOT_SHARD, View
+from raftmail.mail.budget import Budget
 from raftmail.mail.codec import CodecError, decode_query, encode_answer, encode_result
 from raftmail.mail.queries import Answer, Query
 from raftmail.mail.results import Executed
 from raftmail.mail.service import JSON, Failure, Unavailable
 from raftmail.shard.replica import Replica
 
-PENDING_MAX = 200_000
+PENDING_MAX = 50_000
+BYTES_MAX = 256 << 20
+_BUSY = "the node has as many bytes of requests in memory as it may"
 
 
 class Links(Protocol):
     """The links to the other nodes, and the way to have a replica's work done soon."""
 
-    def send(self, node: str, shard: int, kind: str, parts: Sequence[bytes]) -> bool:
+    def send(self, node: str, shard: int, kind: str, parts: Sequence[Part]) -> bool:
         """Queue a frame; False when there is no link."""
 
     def is_up(self, node: str) -> bool: ...
+
+    def has_room(self, node: str, size_bytes: int, *, long: bool) -> bool:
+        """Whether so many bytes more may be sent to a node now; `long`: in a frame of their own, which others may overtake."""
 
     def wake(self, shard: int) -> None:
         """A replica (or with -1, only the router) has something to do in this turn of the loop."""
@@ -62,15 +70,17 @@ class Routing(Protocol):
     def own(self, shard: int) -> Replica | None: ...
     def count(self, shard: int, node: str) -> None: ...
     def next_number(self) -> int: ...
-    def send_call(self, node: str, item: list[Any]) -> None: ...
+    def may_send(self, node: str, size_bytes: int) -> bool: ...
+    def send_call(self, node: str, item: list[Any], size_bytes: int) -> None: ...
     async def query(self, query: Query, *, deadline_s: float) -> Answer: ...
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class CallServer:
     """Answers the calls of other nodes, and passes on those that are for a third."""
 
     router: Routing
+    budget: Budget = field(default_factory=lambda: Budget(BYTES_MAX))
     _answers: dict[str, list[list[Any]]] = field(default_factory=dict)
     _relayed: dict[int, tuple[str, int, float, str]] = field(default_factory=dict)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
@@ -96,23 +106,48 @@ class CallServer:
         if replica is None or not replica.group.accepts:
             self._moved(node, call.number, self.router.leader_of(call.shard) or "")
             return
+        size = call.size_bytes
+        if not self.budget.take(size):
+            self._reply_failure(node, call.number, Failure(_BUSY))
+            return
+        if size < LONG_BYTES_MIN:
+            self._submit(node, call, size, intact=_are_intact(call.data[1]))
+            return
+        # A long body would keep the loop for as long as it takes to hash it.
+        loop = asyncio.get_running_loop()
+        hashed = loop.run_in_executor(None, _are_intact, call.data[1])
+        hashed.add_done_callback(partial(self._hashed, node, call, size))
 
-        def done(outcome: Executed | Failure) -> None:
-            if isinstance(outcome, Executed):
-                value = [encode_result(outcome.result), outcome.index, outcome.master]
-                self._reply(node, call.number, "ok", value)
+    def _hashed(self, node: str, call: Call, size: int, found: asyncio.Future[bool]) -> None:
+        if found.cancelled():
+            self.budget.give(size)  # the loop ends
+        else:
+            self._submit(node, call, size, intact=found.exception() is None and found.result())
+
+    def _submit(self, node: str, call: Call, size: int, *, intact: bool) -> None:
+        """Give a call whose bodies were looked at to the replica."""
+        number = call.number
+        replica = self.router.replicas.get(call.shard)
+        if not intact or replica is None:
+            self.budget.give(size)
+            if replica is None:
+                self._moved(node, number)
             else:
-                self._reply_failure(node, call.number, outcome)
-
-        for digest, body in call.data[1]:
-            if hashlib.sha256(body).digest() != digest:
-                self._reply_failure(node, call.number, Failure("a body was damaged on its way"))
-                return
+                self._reply_failure(node, number, Failure("a body was damaged on its way"))
+            return
         self.router.count(call.shard, node)
-        replica.submit(
-            self.router.clock(), call.data[0], [(b[0], b[1]) for b in call.data[1]], done
-        )
+        request, blobs = call.data
+        done = partial(self._submitted, node, number, size)
+        replica.submit(self.router.clock(), request, [(b[0], b[1]) for b in blobs], done)
         self.router.links.submitted(call.shard)
+
+    def _submitted(self, node: str, number: int, size: int, outcome: Executed | Failure) -> None:
+        self.budget.give(size)
+        if isinstance(outcome, Executed):
+            value = [encode_result(outcome.result), outcome.index, outcome.master]
+            self._reply(node, number, "ok", value)
+        else:
+            self._reply_failure(node, number, outcome)
 
     def _serve_barrier(self, node: str, call: Call) -> None:
         replica = self.router.replicas.get(call.shard)
@@ -159,13 +194,14 @@ class CallServer:
         if not self.router.links.is_up(goal):
             self._moved(node, call.number)
             return
-        if len(self._relayed) >= PENDING_MAX:
+        size = call.size_bytes
+        if len(self._relayed) >= PENDING_MAX or not self.router.may_send(goal, size):
             self._reply_failure(node, call.number, Failure("the node in between is overloaded"))
             return
         number = self.router.next_number()
         self._relayed[number] = (node, call.number, self.router.clock() + deadline_s, goal)
         item = [number, int(call.kind), call.shard, call.deadline_ms, "", call.data]
-        self.router.send_call(goal, item)
+        self.router.send_call(goal, item, size)
 
     def pass_back(self, number: int, status: str, value: Any) -> bool:
         """Give the answer to a call that was passed on to the node that asked; False when it is none."""
@@ -188,10 +224,22 @@ class CallServer:
                 del self._relayed[number]
                 self._moved(node, asked)
 
-    def take_answers(self) -> dict[str, list[list[Any]]]:
-        """The answers of this turn of the loop, by node."""
+    def flush(self) -> None:
+        """Send the answers of this turn of the loop."""
         answers, self._answers = self._answers, {}
-        return answers
+        send = self.router.links.send
+        for node, items in answers.items():
+            for kind, parts in answer_frames(self._fitting(node, item) for item in items):
+                send(node, ROOT_SHARD, kind, parts)
+
+    def _fitting(self, node: str, item: list[Any]) -> list[Any]:
+        """An answer that the link has room for: in the place of a long one, if need be, that the asker shall come again."""
+        value = item[2]
+        if not isinstance(value, bytes | memoryview) or len(value) < LONG_BYTES_MIN:
+            return item
+        if self.router.links.has_room(node, len(value), long=True):
+            return item
+        return [item[0], "failed", _told(Failure("the node has too much to send"))]
 
     def _reply(self, node: str, number: int, status: str, value: Any) -> None:
         self._answers.setdefault(node, []).append([number, status, value])
@@ -201,5 +249,14 @@ class CallServer:
         self._reply(node, number, "moved", [master, self.router.view.revision])
 
     def _reply_failure(self, node: str, number: int, failure: Failure) -> None:
-        value = [failure.text, failure.unknown, failure.full, failure.final]
-        self._reply(node, number, "failed", value)
+        self._reply(node, number, "failed", _told(failure))
+
+
+def _are_intact(blobs: Sequence[Sequence[bytes]]) -> bool:
+    """Whether each body has the hash that it was sent under."""
+    return all(hashlib.sha256(body).digest() == digest for digest, body in blobs)
+
+
+def _told(failure: Failure) -> list[Any]:
+    """A failure as the value of an answer."""
+    return [failure.text, failure.unknown, failure.full, failure.final]

@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from raftmail.cluster.calls import BULK as CLUSTER_BULK
 from raftmail.cluster.calls import FrameKind as ClusterFrame
-from raftmail.cluster.calls import encode_revision
+from raftmail.cluster.calls import Part, encode_revision
 from raftmail.cluster.records import Invite
 from raftmail.cluster.router import Router
 from raftmail.cluster.state import ClusterState
@@ -53,10 +54,12 @@ REPLACE_S = 10.0
 PARTING_S = 2.0
 MAKE_AGAIN_S = 10.0
 BUSY_S = 0.2
+SHORT_BYTES_MAX = 4 << 20
+"""Requests that no long body comes with, on their way to one node; what is more waits, so that heartbeats are not late."""
 _CLUSTER_FRAMES = frozenset(ClusterFrame)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class Node:
     """Everything that runs in a node's process. `fatal` ends the process; `wall` is Unix time."""
 
@@ -186,6 +189,7 @@ class Node:
             peers_of(self._state, config)[0],
             tls_context=peer_context(files),
             kinds=(*ShardFrame, *ClusterFrame),
+            bulk=(ShardFrame.SYNC, *CLUSTER_BULK),
             on_frame=self._on_frame,
             on_up=self._on_up,
             on_down=self._on_down,
@@ -293,8 +297,16 @@ class Node:
 
     # -- cluster.router.Links ------------------------------------------------------------------------
 
-    def send(self, node: str, shard: int, kind: str, parts: Sequence[bytes]) -> bool:
+    def send(self, node: str, shard: int, kind: str, parts: Sequence[Part]) -> bool:
         return self._net is not None and self._net.send(node, shard, kind, parts)
+
+    def has_room(self, node: str, size_bytes: int, *, long: bool) -> bool:
+        net = self._net
+        if net is None:
+            return False
+        if long:
+            return net.has_room(node, size_bytes)
+        return net.waiting_bytes(node) + size_bytes <= SHORT_BYTES_MAX
 
     def _peers_up(self) -> frozenset[str]:
         return frozenset() if self._net is None else self._net.up
@@ -476,11 +488,13 @@ class Node:
         if self._enrolment is not None:
             self._enrolment.tick(now, self._state)
 
-    def _on_frame(self, node: str, shard: int, kind: str, payload: bytes) -> None:
+    def _on_frame(self, node: str, shard: int, kind: str, payload: bytes | memoryview) -> None:
         if kind in _CLUSTER_FRAMES:
             if self._router is not None:
                 self._router.receive(node, kind, payload)
             return
+        if isinstance(payload, memoryview):
+            payload = bytes(payload)
         if kind == ShardFrame.BEATS:
             if self._table is not None:
                 self._table.take_beats(node, payload)

@@ -97,7 +97,7 @@ class PeerLink(asyncio.Protocol):
             zlib.compressobj(_COMPRESSION_LEVEL, zlib.DEFLATED, _NO_HEADER) if compress else None
         )
         self._inflate = zlib.decompressobj(_NO_HEADER) if compress else None
-        self._out: list[bytes] = []
+        self._out: list[Payload] = []
         self._cutter = Cutter()
         self._joiner = Joiner(
             limits.frame_bytes_max, max(limits.bulk_bytes_max, limits.frame_bytes_max)
@@ -113,7 +113,7 @@ class PeerLink(asyncio.Protocol):
         if connection is not None and connection.family in (socket.AF_INET, socket.AF_INET6):
             connection.setsockopt(socket.IPPROTO_TCP, _TCP_NOTSENT_LOWAT, _NOT_SENT_BYTES)
 
-    def send(self, shard: int, kind: str, payload: bytes | Sequence[bytes]) -> bool:
+    def send(self, shard: int, kind: str, payload: bytes | Sequence[Payload]) -> bool:
         """Queue a frame, whose payload may be given in pieces. False when the link has ended or
         ends over this. Raises ValueError for a frame that no reader takes."""
         if self.closed:
@@ -141,31 +141,32 @@ class PeerLink(asyncio.Protocol):
         self._flush_later()
         return True
 
-    def send_bulk(self, shard: int, kind: str, payload: Sequence[bytes]) -> bool:
+    def send_bulk(self, shard: int, kind: str, payload: Sequence[Payload]) -> bool:
         """Queue a frame that others may overtake, but for those of its shard and kind. False, and it is
         not taken, when the link has ended or more waits than may. Raises ValueError for a frame that
         no reader takes."""
         size = sum(map(len, payload))
         if size > self._limits.frame_bytes_max:
             raise ValueError(f"a frame of {size} bytes, more than {self._limits.frame_bytes_max}")
-        if self.closed or (self._cutter and size > self.room_bytes):
+        if not self.has_room(size):
             return False
         self._cutter.add(shard, kind, payload, size)
         self._flush_later()
         return True
 
-    @property
-    def room_bytes(self) -> int:
-        """What `send_bulk` takes beside what waits already. Where nothing waits it takes any frame."""
-        return max(0, self._limits.bulk_bytes_max - self._cutter.waiting_bytes)
+    def has_room(self, size_bytes: int) -> bool:
+        """Whether `send_bulk` takes a frame of this size now. Where nothing waits it takes any."""
+        waiting_bytes = self._cutter.waiting_bytes
+        return not self.closed and (
+            not waiting_bytes or waiting_bytes + size_bytes <= self._limits.bulk_bytes_max
+        )
 
     @property
     def waiting_bytes(self) -> int:
-        """What was sent and the system has not taken, of either kind."""
+        """What was sent, but with `send_bulk`, and the system has not taken."""
         if self.closed:
             return 0
-        out_bytes = sum(map(len, self._out))
-        return out_bytes + self._cutter.waiting_bytes + self._transport.get_write_buffer_size()
+        return sum(map(len, self._out)) + self._transport.get_write_buffer_size()
 
     def _flush_later(self) -> None:
         if not self._flushing:

@@ -211,7 +211,7 @@ class PeerNet:
                     _log.error("%s cannot be dialled: %s", name, problem)
         return usable
 
-    def send(self, peer: str, shard: int, kind: str, payload: bytes | Sequence[bytes]) -> bool:
+    def send(self, peer: str, shard: int, kind: str, payload: bytes | Sequence[Payload]) -> bool:
         """Queue a frame. False when the link is down, also when it goes down over this one because
         too much waits; the frames queued so far are lost then, and `on_down` follows. A frame of a kind
         in `bulk` is not taken when too much waits: False, and the link stays."""
@@ -224,14 +224,13 @@ class PeerNet:
             )
         return known.link.send(shard, kind, payload)
 
-    def room_bytes(self, peer: str) -> int:
-        """What `send` takes, of kinds that others may overtake, beside what waits for a peer already; 0 when
-        the link is down."""
+    def has_room(self, peer: str, size_bytes: int) -> bool:
+        """Whether `send` takes a frame of this size, of a kind that others may overtake, for a peer now."""
         known = self._peers.get(peer)
-        return 0 if known is None or known.link is None else known.link.room_bytes
+        return known is not None and known.link is not None and known.link.has_room(size_bytes)
 
     def waiting_bytes(self, peer: str) -> int:
-        """What was sent to a peer and is not on its way yet."""
+        """What was sent to a peer, of kinds that nothing overtakes, and the system has not taken."""
         known = self._peers.get(peer)
         return 0 if known is None or known.link is None else known.link.waiting_bytes
 

@@ -51,7 +51,7 @@ class Cutter:
     def __bool__(self) -> bool:
         return bool(self._lines)
 
-    def add(self, shard: int, kind: str, payload: Sequence[bytes], size: int) -> None:
+    def add(self, shard: int, kind: str, payload: Sequence[bytes | memoryview], size: int) -> None:
         """Put a frame behind those of its shard and kind; `size` is the length of its payload.
         Raises ValueError for a kind that no frame can have."""
         frame_prefix(shard, kind)

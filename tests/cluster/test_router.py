@@ -11,6 +11,7 @@ import pytest
 from raftmail.cluster import calls as c
 from raftmail.cluster.calls import CallKind, FrameKind
 from raftmail.cluster.router import Router
+from raftmail.mail.budget import Budget
 from raftmail.mail.codec import encode_query
 from raftmail.mail.queries import GetMailbox
 from raftmail.mail.service import Failure
@@ -45,14 +46,25 @@ class Links:
     def __init__(self) -> None:
         self.sent: list[tuple[str, int]] = []
         self.answered: list[tuple[str, int, str]] = []
+        self.lengths: list[int] = []
+        self.room_bytes = 1 << 40
 
-    def send(self, node: str, shard: int, kind: str, parts: Sequence[bytes]) -> bool:
+    def send(self, node: str, shard: int, kind: str, parts: Sequence[c.Part]) -> bool:
+        payload = b"".join(parts)
+        self.lengths.append(len(payload))
         if kind == FrameKind.ANSWERS:
-            answers = c.decode_answers(parts[0])
+            answers = c.decode_answers(payload)
             self.answered += [(node, number, status) for number, status, _ in answers]
+        elif kind == FrameKind.ANSWER:
+            self.answered.append((node, *c.decode_answer(payload)[:2]))
+        elif kind == FrameKind.CALL:
+            self.sent.append((node, c.decode_call(payload).number))
         else:
-            self.sent += [(node, call.number) for call in c.decode_calls(parts[0])]
+            self.sent += [(node, call.number) for call in c.decode_calls(payload)]
         return True
+
+    def has_room(self, node: str, size_bytes: int, *, long: bool) -> bool:
+        return size_bytes <= self.room_bytes
 
     def is_up(self, node: str) -> bool:
         return True
@@ -157,3 +169,89 @@ def test_a_node_that_does_not_know_the_cluster_sends_readers_on() -> None:
         assert links.answered == [("b", 7, "moved")]
 
     asyncio.run(run())
+
+
+MIB = 1 << 20
+
+
+class Sizes:
+    """Requests of some sizes at node a, whose links take `room_bytes` in a turn of the loop."""
+
+    def __init__(self, room_bytes: int = 1 << 40, budget_bytes: int = 1 << 40) -> None:
+        self.links = Links()
+        self.links.room_bytes = room_bytes
+        self.now = 0.0
+        self.router = Router(
+            "a", {}, View(), self.links, lambda: self.now, budget=Budget(budget_bytes)
+        )
+        self.outcomes: list[Any] = []
+
+    def ask(self, *body_bytes: int) -> None:
+        for size in body_bytes:
+            blobs = [(bytes(32), bytes(size))] if size else []
+            self.router.start(
+                CallKind.SUBMIT, SHARD, 10.0, (b"request", blobs), self.outcomes.append
+            )
+
+    def turn(self) -> None:
+        self.router.tick()
+        self.router.flush()
+        self.now += 0.03
+
+
+@pytest.mark.parametrize(
+    "sizes", [[40 * MIB] * 2, [8 * MIB] * 12, [240 << 10] * 300, [60_000] * 99]
+)
+def test_no_frame_is_longer_than_one_call_or_the_limit(sizes: list[int]) -> None:
+    made = Sizes()
+    made.ask(*sizes)
+    made.turn()
+    assert len(made.links.sent) == len(sizes)
+    assert max(made.links.lengths) <= max(*sizes, c.FRAME_BYTES_MAX) + 1000
+
+
+def test_what_a_link_has_no_room_for_waits_and_is_sent_when_there_is_room_in_its_order() -> None:
+    made = Sizes(room_bytes=10 * MIB)
+    made.router._hints[SHARD] = "b"
+    made.ask(*[4 * MIB] * 5, *[1000] * 50)
+    counts = []
+    for _ in range(3):
+        made.turn()
+        counts.append(len(made.links.sent))
+    assert counts == [52, 54, 55], "short ones do not wait for long ones"
+    assert made.outcomes == []
+
+
+def test_calls_above_the_budget_fail_at_once_and_the_others_give_it_back() -> None:
+    made = Sizes(budget_bytes=10 * MIB)
+    made.ask(4 * MIB, 4 * MIB, 4 * MIB)
+    (failure,) = made.outcomes
+    assert isinstance(failure, Failure) and not failure.unknown and not failure.final
+    made.now = 20.0
+    made.turn()
+    assert len(made.outcomes) == 3 and made.router.budget.used_bytes == 0
+
+
+def test_a_long_call_that_was_refused_is_not_sent_again_at_once() -> None:
+    made = Sizes()
+    made.ask(4 * MIB)
+    made.turn()
+    node, number = made.links.sent[0]
+    made.router.receive(
+        node, FrameKind.ANSWERS, c.encode([[number, "failed", ["busy", False, False, False]]])
+    )
+    for _ in range(5):
+        made.turn()
+    assert len(made.links.sent) == 1
+    made.now += 1.0
+    made.turn()
+    assert len(made.links.sent) == 2
+
+
+def test_a_long_answer_for_which_the_link_has_no_room_is_to_be_asked_for_again() -> None:
+    made = Sizes()
+    for room_bytes in (2 * MIB, MIB):
+        made.links.room_bytes = room_bytes
+        made.router.service._reply("b", 7, "ok", bytes(2 * MIB))
+        made.router.flush()
+    assert made.links.answered == [("b", 7, "ok"), ("b", 7, "failed")]

@@ -78,8 +78,11 @@ class Node:
     def own(self, shard: int) -> Replica | None:
         return self.replicas.get(shard)
 
-    def send(self, node: str, shard: int, kind: str, parts: Sequence[bytes]) -> bool:
+    def send(self, node: str, shard: int, kind: str, parts: Sequence[bytes | memoryview]) -> bool:
         self.net.frames.append((self.node, node, kind, b"".join(parts)))
+        return True
+
+    def has_room(self, node: str, size_bytes: int, *, long: bool) -> bool:
         return True
 
     def is_up(self, node: str) -> bool:
