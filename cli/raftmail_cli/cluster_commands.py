@@ -67,7 +67,7 @@ def render_status(console: Console, answer: JSON, *, everything: bool = True) ->
             [
                 (
                     node["name"],
-                    "up" if node["up"] else "DOWN",
+                    _node_state(node),
                     node.get("peer", "-"),
                     node.get("version", "-"),
                     node.get("pid", "-"),
@@ -116,7 +116,7 @@ def _render_large(console: Console, nodes: list[JSON], rows: list[tuple[JSON, JS
             [
                 (
                     node["name"],
-                    node.get("membership", "up") if node["up"] else "DOWN",
+                    _node_state(node, node.get("membership", "up")),
                     held[node["name"]],
                     led[node["name"]],
                     lag[node["name"]],
@@ -154,6 +154,11 @@ def _render_large(console: Console, nodes: list[JSON], rows: list[tuple[JSON, JS
     if len(wrong) > WRONG_SHOWN_MAX:
         console.print(f"and {len(wrong) - WRONG_SHOWN_MAX} replicas more")
     console.print("\n`raftmail status --all` shows every replica.")
+
+
+def _node_state(node: JSON, as_up: str = "up") -> str:
+    state = as_up if node["up"] else "DOWN"
+    return f"{state}, cordoned" if node.get("cordoned") else state
 
 
 def _replica_row(shard: JSON, replica: JSON) -> tuple[object, ...]:
@@ -239,8 +244,15 @@ def transfer(settings: Settings, shard: int, node: str) -> None:
     show(
         settings.output,
         answer,
-        lambda console: console.print(f"Shard {shard} is led by {answer.get('master', node)}."),
+        lambda console: console.print(_transferred(shard, answer)),
     )
+
+
+def _transferred(shard: int, answer: JSON) -> str:
+    text = f"Shard {shard} is led by {answer['master']}."
+    if held_s := answer.get("hold_s"):
+        text += f" For {duration(held_s)} the cluster leaves it there; `raftmail member cordon` keeps masters away from a node for longer."
+    return text
 
 
 COMMANDS = [status, transfer]

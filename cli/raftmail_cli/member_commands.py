@@ -16,7 +16,7 @@ from rich.console import Console
 from raftmail_cli import clusterfile
 from raftmail_cli.clusterfile import NodeEntry
 from raftmail_cli.errors import REFUSED, CliError
-from raftmail_cli.output import duration, make_table, printable, show
+from raftmail_cli.output import duration, make_table, plural, printable, show
 from raftmail_cli.session import JSON
 from raftmail_cli.settings import Settings, common_options, pass_settings
 from raftmail_cli.watching import admin, watch
@@ -262,7 +262,7 @@ def _render_members(console: Console, answer: JSON) -> None:
         rows.append(
             (
                 node["name"],
-                node["state"],
+                f"{node['state']}, cordoned" if node.get("cordoned") else node["state"],
                 node["replicas"],
                 ", ".join(moving) or "-",
                 node["capacity"],
@@ -297,6 +297,8 @@ def _render_member(console: Console, answer: JSON) -> None:
     rows = [(key, answer[key] or "-") for key in shown]
     rows.append(("labels", ",".join(answer["labels"]) or "-"))
     rows.append(("replicas", answer["replicas"]))
+    rows.append(("leads", ", ".join(map(str, answer["leads"])) or "-"))
+    rows.append(("cordoned", "yes" if answer["cordoned"] else "no"))
     console.print(make_table(("", "value"), rows))
     moving = [row for row in answer["held"] if row["state"] != "voter"]
     if moving:
@@ -360,6 +362,33 @@ def undrain(settings: Settings, name: str) -> None:
     """Keep a node after all. What has left it stays where it is."""
     answer = admin(settings, "undrain", {"name": name})
     show(settings.output, answer, lambda console: console.print(f"{name} stays."))
+
+
+@member.command("cordon")
+@click.argument("name")
+@common_options
+@pass_settings
+def cordon(settings: Settings, name: str) -> None:
+    """Give a node no masters and no new replicas, before maintenance. What it leads goes to others at once; its replicas stay.
+
+    It stays so, also over restarts, until `member uncordon`. It leads only what no other node can.
+    """
+    answer = admin(settings, "cordon", {"name": name})
+    led = answer["leads"]
+    text = f"{name} is cordoned: it gets no masters and no new replicas until `raftmail member uncordon {name}`."
+    if led:
+        text += f" It hands over what it leads: {plural(len(led), 'shard')}. `raftmail member show {name}` tells what is left."
+    show(settings.output, answer, lambda console: console.print(printable(text)))
+
+
+@member.command("uncordon")
+@click.argument("name")
+@common_options
+@pass_settings
+def uncordon(settings: Settings, name: str) -> None:
+    """Give a node masters and replicas again."""
+    answer = admin(settings, "uncordon", {"name": name})
+    show(settings.output, answer, lambda console: console.print(f"{name} gets masters again."))
 
 
 @member.command("remove")

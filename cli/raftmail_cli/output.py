@@ -102,6 +102,11 @@ def printable_lines(texts: Iterable[str]) -> str:
     return "".join(f"{printable(text)}\n" for text in texts)
 
 
+def plural(count: int, one: str, many: str = "") -> str:
+    """`1 message`, `1,204 messages`."""
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
 def size(count: int | None) -> str:
     """Bytes for people: `512 B`, `4.2 kB`, `20.1 MB` (powers of 1000)."""
     if count is None:

@@ -231,6 +231,22 @@ def _kept(shard: Shard, name: str) -> Shard:
     )
 
 
+def cordon(state: ClusterState, name: str) -> Change:
+    """Have a node get no masters and no new replicas until `uncordon`; what it holds stays. Raises `Refused`."""
+    node = _node(state, name)
+    if node.cordoned:
+        raise Refused(f"{name} is cordoned already")
+    return change_of(state, [replace(node, cordoned=True)])
+
+
+def uncordon(state: ClusterState, name: str) -> Change:
+    """Lift a `cordon`. Raises `Refused`."""
+    node = _node(state, name)
+    if not node.cordoned:
+        raise Refused(f"{name} is not cordoned")
+    return change_of(state, [replace(node, cordoned=False)])
+
+
 def remove(
     state: ClusterState,
     name: str,
@@ -312,7 +328,10 @@ def at_risk(state: ClusterState, name: str, alive: Iterable[str]) -> list[str]:
 def replace_disk(state: ClusterState, name: str, now_s: int, by: str = "") -> Change:
     """A node lost its disk: all its replicas are given up, and new ones under new ids fill themselves from the others. Raises
     `Refused` when a shard has nothing to be filled from."""
-    _node(state, name)
+    if _node(state, name).cordoned:
+        raise Refused(
+            f"{name} is cordoned, and gets no new replicas; `raftmail member uncordon {name}` lifts it"
+        )
     puts: list[Record] = []
     for shard in state.every_shard.values():
         mine = [r for r in shard.on(name) if r.state is not ReplicaState.LEAVING]
@@ -344,6 +363,10 @@ def move_shard(state: ClusterState, number: int, source: str, target: str) -> Ch
     to = _node(state, target)
     if to.state is not NodeState.ACTIVE:
         raise Refused(f"{target} is being drained, and takes nothing")
+    if to.cordoned:
+        raise Refused(
+            f"{target} is cordoned, and gets no new replicas; `raftmail member uncordon {target}` lifts it"
+        )
     if shard.on(target):
         raise Refused(f"{target} has a replica of shard {number} already")
     pool = state.pool_of(shard)

@@ -1,8 +1,10 @@
 """Where masters should be, and which to move.
 
-In this order: away from nodes that are drained and replicas that leave; into the zone that a shard prefers; near its clients; to nodes
-that lead less. Moving a master costs its shard some milliseconds, so the last two have hysteresis: clients must come from elsewhere
-twice as much, and a node must lead clearly more than another. A round moves at most one master from each node and to each.
+In this order: away from nodes that are drained or cordoned and replicas that leave; into the zone that a
+shard prefers; near its clients; to nodes that lead less. Moving a master costs its shard some milliseconds,
+so the last two have hysteresis: clients must come from elsewhere twice as much, and a node must lead clearly
+more than another. None but the first undoes what an operator has just asked for: for a while such a shard is
+held (`ObservedShard.held`). A round moves at most one master from each node and to each.
 """
 
 from __future__ import annotations
@@ -34,8 +36,14 @@ def check_preference(master: str) -> str:
 
 
 def candidates(state: ClusterState, shard: Shard, seen: ObservedShard) -> list[Node]:
-    """The nodes that can lead a shard at once: they stay, and their replica is whole and says that it may lead (`shard.status`). The
-    master is among them if it stays and may lead."""
+    """The nodes that can lead a shard at once: they stay, and their replica is whole and says that it may
+    lead (`shard.status`). The master is among them if it stays and may lead. Cordoned ones are among them
+    only where no other can."""
+    found = _able(state, shard, seen)
+    return [node for node in found if not node.cordoned] or found
+
+
+def _able(state: ClusterState, shard: Shard, seen: ObservedShard) -> list[Node]:
     found = []
     for replica in shard.replicas:
         node = state.find(Node, replica.node)
@@ -53,7 +61,8 @@ def candidates(state: ClusterState, shard: Shard, seen: ObservedShard) -> list[N
 
 def heir(state: ClusterState, shard: Shard, seen: ObservedShard) -> str:
     """The node that should lead when the master leaves; "" when none can."""
-    others = [node for node in candidates(state, shard, seen) if node.name != seen.master]
+    able = [node for node in _able(state, shard, seen) if node.name != seen.master]
+    others = [node for node in able if not node.cordoned] or able
     preferred = _preferred(shard, others) or others
     return min((node.name for node in preferred), default="")
 
@@ -135,11 +144,16 @@ class _Round:
         if not fit or any(node.name == seen.master for node in fit):
             return "", ""
         node = self._state.find(Node, seen.master)
+        target = self._least(_preferred(shard, fit) or fit)
         if node is not None and node.state is NodeState.ACTIVE and not _leaves(shard, seen):
+            if node.cordoned and not target.cordoned:
+                return target.name, f"{seen.master} is cordoned"
             return "", ""  # it is only not known to be whole at the moment
-        return self._least(_preferred(shard, fit) or fit).name, f"{seen.master} is emptied"
+        return target.name, f"{seen.master} is emptied"
 
     def _by_preference(self, shard: Shard, seen: ObservedShard) -> tuple[str, str]:
+        if seen.held:
+            return "", ""
         fit = candidates(self._state, shard, seen)
         if shard.master == NEAR_CLIENTS:
             return self._near(seen, fit, self._observed.commands.get(shard.number, {}))
@@ -174,7 +188,7 @@ class _Round:
         return "" if node is None else node.zone
 
     def _by_load(self, shard: Shard, seen: ObservedShard) -> tuple[str, str]:
-        if shard.number == ROOT_SHARD or shard.master == NEAR_CLIENTS:
+        if seen.held or shard.number == ROOT_SHARD or shard.master == NEAR_CLIENTS:
             return "", ""
         fit = candidates(self._state, shard, seen)
         now = next((node for node in fit if node.name == seen.master), None)

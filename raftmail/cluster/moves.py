@@ -43,7 +43,7 @@ def plan(
     state: ClusterState, *, balance: bool = False, avoid: frozenset[str] = frozenset()
 ) -> list[Move]:
     """The moves, those first that must be. What cannot be placed is left as it is (`missing` tells of it). Nothing moves to the nodes
-    to `avoid`: those that are dead at the moment."""
+    to `avoid`: those that are dead at the moment; nor to those that are cordoned."""
     return list(planned(state, balance=balance, avoid=avoid))
 
 
@@ -72,7 +72,10 @@ def allowed(state: ClusterState, shard: Shard) -> list[Place]:
 
 def missing(state: ClusterState, shard: Shard) -> str:
     """Why a shard cannot have as many replicas as it should; "": it can."""
-    found = len(allowed(state, shard))
+    found = sum(
+        state.every_node[place.name].is_open or bool(shard.on(place.name))
+        for place in allowed(state, shard)
+    )
     if found >= wanted(state, shard):
         return ""
     pool = state.pool_of(shard)
@@ -100,7 +103,7 @@ class _Planner:
 
     def __init__(self, state: ClusterState, avoid: frozenset[str]) -> None:
         self._state = state
-        self._avoid = avoid
+        self._avoid = avoid | {node.name for node in state.every_node.values() if node.cordoned}
         self._places = {node.name: Place.of(node) for node in state.every_node.values()}
         for shard in state.every_shard.values():
             for replica in shard.replicas:

@@ -102,7 +102,8 @@ class Cluster:
 @dataclass(frozen=True, slots=True)
 class Node:
     """A node. `peer`, `client` and `lmtp` are host:port ("" is: not told). `host` is the machine below the zone: workers of one
-    machine share it ("": the node is a machine of its own). `capacity` is its share in comparison to others."""
+    machine share it ("": the node is a machine of its own). `capacity` is its share in comparison to others. A `cordoned` node keeps
+    its replicas, and gets no masters and no new replicas until an operator lifts it."""
 
     name: str
     peer: str
@@ -114,6 +115,12 @@ class Node:
     capacity: int = 100
     state: NodeState = NodeState.ACTIVE
     joined_s: int = 0
+    cordoned: bool = False
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it may get new replicas."""
+        return self.state is NodeState.ACTIVE and not self.cordoned
 
     @property
     def machine(self) -> tuple[str, str]:

@@ -27,7 +27,6 @@ from raftmail.cluster.records import (
     Alias,
     Domain,
     Node,
-    NodeState,
     Pool,
     Quota,
     Record,
@@ -156,12 +155,15 @@ def _pool_as_wished(
 
 def _fitting(state: ClusterState, pool: Pool) -> list[Node]:
     """The nodes that may hold a pool. Raises `Refused` when they are too few, saying what is missing."""
-    active = [node for node in state.every_node.values() if node.state is NodeState.ACTIVE]
+    active = [node for node in state.every_node.values() if node.is_open]
     for name in pool.nodes:
         node = state.find(Node, name)
-        if node is None or node.state is not NodeState.ACTIVE:
+        if node is None or not node.is_open:
+            cordoned = node is not None and node.cordoned
             raise Refused(
-                f"there is no active node {name}; there are {', '.join(n.name for n in active)}"
+                f"{name} is cordoned, and gets no new replicas; uncordon it first"
+                if cordoned
+                else f"there is no active node {name}; there are {', '.join(n.name for n in active)}"
             )
     for zone in pool.zones:
         if not any(node.zone == zone for node in active):

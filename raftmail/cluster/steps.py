@@ -26,7 +26,8 @@ class ObservedShard:
     """What a shard's master says of it, after a round that proved that it leads. `membership` is the committed one; `changing` tells
     of one that is not committed yet. `whole` are the replicas, its own among them, that answer and hold all that was committed a
     moment ago, bodies too: learners that can be promoted, voters that can be counted on.
-    `able` are those of them that say that they may lead."""
+    `able` are those of them that say that they may lead. `held` tells that an operator has had the
+    mastership put there a moment ago."""
 
     master: str
     master_id: int
@@ -35,6 +36,7 @@ class ObservedShard:
     whole: frozenset[int] = frozenset()
     able: frozenset[int] = frozenset()
     size_bytes: int = 0
+    held: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,6 +104,7 @@ class Admin:
             **self.verifying.handlers(),
             "waits-here": self._waits_here,
             "observe-here": self.observing.observe_here,
+            "hold-here": self.observing.hold_here,
             "change-here": self.observing.change_here,
         }
         handler = handlers.get(what)
@@ -135,6 +136,7 @@ class Admin:
                 "up": answer is not None,
                 "peer": self.following.state.every_node[name].peer,
                 "membership": self.following.state.every_node[name].state.value,
+                "cordoned": self.following.state.every_node[name].cordoned,
             }
             if answer is not None:
                 node |= answer["node"]
@@ -293,10 +295,18 @@ class Admin:
             raise ValueError(
                 f"node: {node!r} has no replica of shard {shard}; {', '.join(self.router.view.members(shard))} have"
             )
+        cordoned = self.following.state.every_node[node].cordoned
+        if cordoned:
+            raise ValueError(
+                f"node: {node} is cordoned, and gets no masters; `raftmail member uncordon {node}` lifts it"
+            )
+        held: Any = None
         while self.clock() < deadline:
+            # Before it leads: no round of the balancer may come between.
+            held = held or await self._have_held(shard, node)
             master = await self.router.master_of(shard, PEER_ANSWER_S)
-            if master == node:
-                return {"shard": shard, "master": node}
+            if master == node and held is not None:
+                return {"shard": shard, "master": node, "hold_s": held["hold_s"]}
             if master == self.config.node.name:
                 self._begin_transfer(shard, node)
             elif master is not None:
@@ -305,6 +315,12 @@ class Admin:
                 )
             await asyncio.sleep(0.05)
         raise Unavailable(Failure(f"shard {shard} was not handed to {node} in time"))
+
+    async def _have_held(self, shard: int, node: str) -> Any:
+        arguments = {"shard": str(shard)}
+        if node == self.config.node.name:
+            return await self.observing.hold_here(arguments, self.clock())
+        return await self._ask_or_none(node, "hold-here", arguments)
 
     async def _transfer_here(self, arguments: Mapping[str, str], deadline: float) -> JSON:
         self._begin_transfer(self._shard_argument(arguments), arguments.get("node", ""))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from raftmail.cluster.router import Router
@@ -20,6 +20,9 @@ from raftmail.storage.disk import DiskFull
 PROOF_S = 1.0
 """A master that cannot prove within this that it leads is passed over."""
 
+HOLD_S = 600.0
+"""For so long after an operator's transfer the balancer leaves a shard's master where it is."""
+
 
 @dataclass(slots=True)
 class Observing:
@@ -27,6 +30,16 @@ class Observing:
 
     router: Router
     clock: Callable[[], float]
+    _held: dict[int, float] = field(default_factory=dict)
+    """Until when the mastership of a shard stays here, if it is here."""
+
+    async def hold_here(self, arguments: Mapping[str, str], deadline: float) -> JSON:
+        """An operator wants this node to lead a shard: the balancer shall not undo it. Raises ValueError."""
+        shard = int(arguments["shard"])
+        if shard not in self.router.replicas:
+            raise ValueError(f"shard: this node has no replica of shard {shard}")
+        self._held[shard] = self.clock() + HOLD_S
+        return {"hold_s": HOLD_S}
 
     async def observe_here(self, arguments: Mapping[str, str], deadline: float) -> JSON:
         """The revision that this node follows, and what it knows of the groups that it leads."""
@@ -36,6 +49,7 @@ class Observing:
             "revision": self.router.view.revision,
             "shards": {
                 str(replica.shard): _of_group(replica)
+                | {"held": self.clock() < self._held.get(replica.shard, 0.0)}
                 for replica, leads in zip(led, proved, strict=True)
                 if leads and replica.group.is_leader
             },
@@ -141,6 +155,7 @@ def read_shards(node: str, answer: Any) -> dict[int, ObservedShard]:
             frozenset(map(int, row["whole"])),
             frozenset(map(int, row["able"])),
             int(row["bytes"]),
+            bool(row.get("held", False)),
         )
         for number, row in answer["shards"].items()
     }

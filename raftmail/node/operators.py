@@ -60,6 +60,8 @@ class Operators:
             "join": self._join,
             "drain": self._drain,
             "undrain": self._undrain,
+            "cordon": self._cordon,
+            "uncordon": self._uncordon,
             "remove": self._remove,
             "replace": self._replace,
             "shards": self._shards,
@@ -115,7 +117,7 @@ class Operators:
         ]
         mine = [shard for shard in state.every_shard.values() if shard.on(node.name)]
         return {
-            **node_row(state, node),
+            **await self._leading(state, node.name),
             "held": rows,
             "operations": operations,
             "at_risk": risk,
@@ -184,6 +186,22 @@ class Operators:
         name = _node_name(arguments)
         state = await self._make(lambda state, now: changes.undrain(state, name), deadline)
         return node_row(state, _known(state, name))
+
+    async def _cordon(self, arguments: Arguments, deadline: float) -> JSON:
+        name = _node_name(arguments)
+        state = await self._make(lambda state, now: changes.cordon(state, name), deadline)
+        return await self._leading(state, name)
+
+    async def _uncordon(self, arguments: Arguments, deadline: float) -> JSON:
+        name = _node_name(arguments)
+        state = await self._make(lambda state, now: changes.uncordon(state, name), deadline)
+        return await self._leading(state, name)
+
+    async def _leading(self, state: ClusterState, name: str) -> dict[str, Any]:
+        """A node, and the shards that it leads now."""
+        looks = await self.looks(state)
+        led = sorted(number for number, look in looks.items() if look.master == name)
+        return {**node_row(state, _known(state, name)), "leads": led}
 
     async def _remove(self, arguments: Arguments, deadline: float) -> JSON:
         name, by = _node_name(arguments), arguments.get("by", "")
