@@ -250,7 +250,7 @@ def _addresses(name: str, ports: Ports, networks: Networks | None) -> tuple[str,
     return peer, client, lmtp
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class Cluster:
     """All nodes of a run."""
 

@@ -41,7 +41,7 @@ class Fault:
         return f"{self.kind} {self.target}: {self.text}"
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class Arena:
     """What faults act on, and where they are noted. `problems` takes what breaks a promise and no history can show."""
 

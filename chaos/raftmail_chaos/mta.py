@@ -74,7 +74,7 @@ def compose(rng: random.Random, token: str, size_bytes: int) -> bytes:
     return b"%b%b%b\r\n\r\n%b" % (head, TOKEN_HEADER, token.encode(), text)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class Mta:
     """The transfer agent of one load process. `nodes` gives the LMTP addresses that there are now, `make_user` makes a user with the
     mailbox of deliveries, `took` is told of each message that was taken."""

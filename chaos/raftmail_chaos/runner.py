@@ -78,7 +78,7 @@ class _Load:
     number: int
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class Runner:
     """Makes a run. `run` may be cancelled at any time."""
 

@@ -98,7 +98,7 @@ class _Reporter:
                 await asyncio.sleep(_POLL_S)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class _Demo:
     opener: Opener
     cluster: ClusterFile

@@ -29,7 +29,7 @@ def _open(where: Where) -> AbstractContextManager[Session]:
     return connect(where)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class Settings:
     """What the options said. A command's own options come after, and so replace, the group's."""
 

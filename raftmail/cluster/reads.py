@@ -56,7 +56,7 @@ class Calling(Protocol):
     ) -> Any: ...
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class Reads:
     """The reads of a router. Invariant: of each shard at most one barrier is under way; it serves all that were asked for before it."""
 

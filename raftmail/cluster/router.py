@@ -52,7 +52,7 @@ LONG_PAUSE_S = 0.25
 _FULL = Failure("this node has as many requests in memory as it may")
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class _Pending:
     """A call of this node's own that has no answer yet. `sent_to` is "" while it waits to be sent (again)."""
 

@@ -17,7 +17,7 @@ ReadIndex = Callable[[int | None], None]
 """Called once: with the index that must be applied before reading, or None when leadership was not confirmed."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class ReadRounds:
     """Invariant: every callback that was added is called exactly once."""
 

@@ -458,7 +458,7 @@ def _read_store(user: Any, mailbox: Any, uids: Any, mode: Any, flags: Any, since
     return c.Store(user, mailbox, UidSet.from_wire(uids), _MODES[mode], flags, since)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class _Reader:
     """`optional` fields at the end are left out when they have nothing to say."""
 

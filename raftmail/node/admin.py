@@ -43,7 +43,7 @@ ALARMS_MAX = 100
 Handler = Callable[[Mapping[str, str], float], Awaitable[JSON]]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class Admin:
     """Answers administrative calls. `is_up` tells whether the link to a node is up."""
 

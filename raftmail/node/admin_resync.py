@@ -31,7 +31,7 @@ FINDINGS_SHOWN = 20
 Handler = Callable[[Mapping[str, str], float], Awaitable[JSON]]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class ResyncCalls:
     """Calls "resync-start" and, between nodes, "resync-here" and "whole-here"."""
 

@@ -14,15 +14,23 @@ from raftmail.cluster.view import ROOT_SHARD, View
 from raftmail.lmtp.address import Address
 from raftmail.lmtp.backend import Envelope, Recipient, Verdict
 from raftmail.mail.commands import NewMessage, Save, Target
+from raftmail.mail.limits import TARGETS_MAX
 from raftmail.mail.names import INBOX, mailbox_name, user_address
 from raftmail.mail.queries import Configuration, GetConfiguration, GetUser
 from raftmail.mail.results import Code, Executed, Refused, SaveResult
-from raftmail.mail.service import Failure, Unavailable
+from raftmail.mail.service import Blob, Failure, Unavailable
 from raftmail.mail.summary import encode_summary, summarise
+from raftmail.node.room import Room
 from raftmail.shard.status import Capability
 
 _INLINE_BYTES_MAX = 256 << 10
 """Longer messages are hashed and summarised in a thread, so that the loop stays free."""
+
+SAVING_BYTES_MAX = 128 << 20
+"""Messages that are being saved with `deliver`, counted once for each shard that they go to; one message always may."""
+
+_COMMAND_BYTES = 64 << 10
+_LATE = Failure("not all recipients could be served in time")
 
 KNOWN_S = 60.0
 KNOWN_MAX = 100_000
@@ -42,18 +50,35 @@ class Shared(Verdict):
     users: tuple[str, ...] = ()
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
+class _Mail:
+    """A message with its trace fields, as it is saved. `deadline` is by the router's clock."""
+
+    envelope: Envelope
+    message: bytes
+    digest: bytes
+    summary: bytes
+    guid: bytes
+    deadline: float
+
+
+@dataclass(slots=True, repr=False)
 class Delivery:
     """`lmtp.backend.DeliveryBackend` over the cluster. What takes longer than `deadline_s` gets 451."""
 
     router: Router
     deadline_s: float
+    saving_bytes_max: int = SAVING_BYTES_MAX
+    _room: Room = field(init=False)
     _known: dict[str, float] = field(default_factory=dict)
     """Users whom the root knew, as told to a node that has no replica of it, and until when that is believed."""
     _rooted: set[str] = field(default_factory=set)
     _rooted_at: int = 0
     _rooted_view: View | None = None
     """Users without an alias whom the own replica of the root knew when it had applied this entry, with this view; both change seldom."""
+
+    def __post_init__(self) -> None:
+        self._room = Room(self.saving_bytes_max)
 
     def resolve_now(self, address: Address) -> Verdict | None:
         """A user whom the own replica of the root knows, or of whom the root was asked a moment ago. One that is being removed may
@@ -130,12 +155,10 @@ class Delivery:
             return False
         if isinstance(recipients[0].verdict, Shared):
             return False
-        address = recipients[0].address
-        message = envelope.trace.prefix(address) + body
-        digest, summary = _read(message)
-        guid = os.urandom(16)
+        message, digest, summary = _joined(envelope.trace.prefix(recipients[0].address), body)
+        mail = _Mail(envelope, message, digest, summary, os.urandom(16), 0.0)
         self.router.execute_soon(
-            self._save(envelope, address, (_user(address),), digest, len(message), summary, guid),
+            self._command(mail, _targets_of(recipients[0])),
             ((digest, message),),
             self.deadline_s,
             lambda outcome: done([_verdict(outcome)]),
@@ -145,72 +168,94 @@ class Delivery:
     async def deliver(
         self, envelope: Envelope, body: bytes, recipients: Sequence[Recipient]
     ) -> Sequence[Verdict]:
-        if len(recipients) == 1:
-            return [await self._deliver_to(envelope, body, recipients[0])]
-        return await asyncio.gather(*[self._deliver_to(envelope, body, r) for r in recipients])
-
-    async def _deliver_to(self, envelope: Envelope, body: bytes, recipient: Recipient) -> Verdict:
-        """Save for all users that a recipient stands for: one command for those of a shard. It is delivered when all have it; else the
-        sender comes again, and those who have it get it twice, which is better than not at all."""
-        address = recipient.address
-        message = envelope.trace.prefix(address) + body
-        if len(message) > _INLINE_BYTES_MAX:
-            digest, summary = await asyncio.get_running_loop().run_in_executor(None, _read, message)
+        """One body for all recipients: with Delivered-To for one recipient, without it for several. It is saved shard by shard, as many at
+        once as `SAVING_BYTES_MAX` allows."""
+        address = recipients[0].address if len(recipients) == 1 else None
+        prefix = envelope.trace.prefix(address)
+        deadline = self.router.clock() + self.deadline_s
+        size = len(prefix) + len(body)
+        if size > _INLINE_BYTES_MAX:
+            loop = asyncio.get_running_loop()
+            message, digest, summary = await loop.run_in_executor(None, _joined, prefix, body)
         else:
-            digest, summary = _read(message)
-        verdict = recipient.verdict
-        users = verdict.users if isinstance(verdict, Shared) else (_user(address),)
-        by_shard: dict[int, list[str]] = {}
-        for user in users:
-            by_shard.setdefault(self.router.shard_of(user), []).append(user)
-        guid = os.urandom(16)
-        verdicts: list[Verdict] = []
-        groups = list(by_shard.values())
-        while groups:
-            some = groups.pop(0)
-            command = self._save(envelope, address, some, digest, len(message), summary, guid)
-            try:
-                executed = await self.router.execute(
-                    command, blobs=((digest, message),), deadline_s=self.deadline_s
-                )
-            except Unavailable as e:
-                verdicts.append(_later(e.failure))
-                continue
-            if len(some) > 1 and _is_over_quota(executed):
-                groups += [[one] for one in some]  # those who have room shall get it
-            else:
-                verdicts.append(_verdict(executed))
-        return next((verdict for verdict in verdicts if not verdict.is_positive), _DELIVERED)
+            message, digest, summary = _joined(prefix, body)
+        mail = _Mail(envelope, message, digest, summary, os.urandom(16), deadline)
+        saved = await self._save_all(mail, self._targets(recipients))
+        verdicts = []
+        for recipient in recipients:
+            told = [saved[target] for target in _targets_of(recipient)]
+            verdicts.append(next((one for one in told if not one.is_positive), _DELIVERED))
+        return verdicts
 
-    def _save(
-        self,
-        envelope: Envelope,
-        address: Address,
-        users: Sequence[str],
-        digest: bytes,
-        size_bytes: int,
-        summary: bytes,
-        guid: bytes,
-    ) -> Save:
-        """A message for users of one shard, all or none."""
-        received_s = envelope.received_unix_s
+    def _targets(self, recipients: Sequence[Recipient]) -> list[list[Target]]:
+        """The mailboxes that a message goes to, each once: those of a shard together, as many as one command may name."""
+        by_shard: dict[int, dict[Target, None]] = {}
+        for recipient in recipients:
+            for target in _targets_of(recipient):
+                by_shard.setdefault(self.router.shard_of(target.user), {})[target] = None
+        groups: list[list[Target]] = []
+        for found in by_shard.values():
+            targets = list(found)
+            groups += [targets[n : n + TARGETS_MAX] for n in range(0, len(targets), TARGETS_MAX)]
+        return groups
+
+    async def _save_all(self, mail: _Mail, groups: Sequence[list[Target]]) -> dict[Target, Verdict]:
+        """What became of each target."""
+        verdicts: dict[Target, Verdict] = {}
+
+        async def save(group: list[Target]) -> None:
+            size = len(mail.message) + _COMMAND_BYTES
+            async with self._room.taken(size):
+                await self._save_group(mail, group, verdicts)
+
+        await asyncio.gather(*map(save, groups))
+        return verdicts
+
+    async def _save_group(
+        self, mail: _Mail, group: list[Target], verdicts: dict[Target, Verdict]
+    ) -> None:
+        """Save for targets of one shard, with one command if none of them is refused; else half by half, so that those who can get it do.
+        The shard's master has the body after the first command."""
+        waiting = [group]
+        blobs: Sequence[Blob] = ((mail.digest, mail.message),)
+        while waiting:
+            some = waiting.pop()
+            left_s = mail.deadline - self.router.clock()
+            try:
+                if left_s <= 0:
+                    raise Unavailable(_LATE)
+                command = self._command(mail, some)
+                executed = await self.router.execute(command, blobs=blobs, deadline_s=left_s)
+            except Unavailable as e:
+                if e.failure.final and not blobs:
+                    blobs = ((mail.digest, mail.message),)  # nobody needed it, and it is gone
+                    waiting.append(some)
+                else:
+                    verdicts.update(dict.fromkeys(some, _later(e.failure)))
+                continue
+            if isinstance(executed.result, Refused) and len(some) > 1:
+                half = len(some) // 2
+                waiting += [some[half:], some[:half]]
+                blobs = ()
+            else:
+                verdicts.update(dict.fromkeys(some, _verdict(executed)))
+
+    def _command(self, mail: _Mail, targets: Sequence[Target]) -> Save:
+        """A message for mailboxes of one shard, all or none."""
+        received_s = mail.envelope.received_unix_s
         message = NewMessage(
-            tuple([_target(user, address.detail) for user in users]),
-            digest,
-            size_bytes,
-            guid,
+            tuple(targets),
+            mail.digest,
+            len(mail.message),
+            mail.guid,
             int(received_s * 1_000_000),
             (),
-            summary,
+            mail.summary,
         )
         quota_of = self.router.quota_of
+        users = dict.fromkeys(target.user for target in targets)
         quotas = tuple([(user, limit) for user in users if (limit := quota_of(user))])
-        return Save(users[0], (message,), int(received_s), quotas)
-
-
-def _is_over_quota(executed: Executed) -> bool:
-    result = executed.result
-    return isinstance(result, Refused) and result.code is Code.OVERQUOTA
+        return Save(targets[0].user, (message,), int(received_s), quotas)
 
 
 def _verdict(outcome: Executed | Failure) -> Verdict:
@@ -241,8 +286,18 @@ def _target(user: str, detail: str) -> Target:
     return Target(user, INBOX)
 
 
-def _read(message: bytes) -> tuple[bytes, bytes]:
-    return hashlib.sha256(message).digest(), encode_summary(summarise(message))
+def _targets_of(recipient: Recipient) -> list[Target]:
+    """The mailboxes of the users that a recipient stands for."""
+    verdict = recipient.verdict
+    address = recipient.address
+    users = verdict.users if isinstance(verdict, Shared) else (_user(address),)
+    return [_target(user, address.detail) for user in users]
+
+
+def _joined(prefix: bytes, body: bytes) -> tuple[bytes, bytes, bytes]:
+    """The message, its sha256 and its summary."""
+    message = prefix + body
+    return message, hashlib.sha256(message).digest(), encode_summary(summarise(message))
 
 
 def _later(failure: Failure) -> Verdict:

@@ -17,7 +17,7 @@ from raftmail.node.following import Following
 RETRY_S = 0.02
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class Desk:
     """`wall` is Unix time."""
 

@@ -46,7 +46,7 @@ def enrolment(state: ClusterState, config: Config) -> Configure | None:
     )
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class Enrolment:
     """Of worker 1: sees to it that the cluster knows the others."""
 

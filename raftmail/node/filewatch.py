@@ -31,7 +31,7 @@ FILES = {
 """The names of all files in the folders of a replica."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class FileWatch:
     """`found` tells by shard what is wrong now, in words; `mend` is told of a log that is not as it was written."""
 

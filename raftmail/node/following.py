@@ -86,7 +86,7 @@ def save_state(data: Path, state: ClusterState) -> None:
     disk.sync_folder("")
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class Following:
     """Keeps `state` new. `changed` is called with every new state, on the event loop; `tell` sends a revision to a node.
 

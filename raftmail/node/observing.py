@@ -24,7 +24,7 @@ HOLD_S = 600.0
 """For so long after an operator's transfer the balancer leaves a shard's master where it is."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class Observing:
     """The answering side, on every node."""
 

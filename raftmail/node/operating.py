@@ -51,7 +51,7 @@ UNREACHED_S = 0.5
 Here = Callable[[str, Mapping[str, str], float], Awaitable[JSON]]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class Operating:
     """Works while this node leads the root, one round at a time. `here` answers administrative calls for this node itself."""
 

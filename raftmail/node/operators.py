@@ -36,7 +36,7 @@ class Look(NamedTuple):
     master: str | None
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class Operators:
     """`is_alive` tells whether a node answers, through whichever other; `looks` asks all nodes; `waits` asks the root's master what it
     waits for."""

@@ -31,7 +31,7 @@ USERS_MAX = 200
 """Users that are looked at for one answer, and asked for in their shards all at once."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class Policies:
     """Every change is made, or refused with the reason (ValueError), before the call returns."""
 

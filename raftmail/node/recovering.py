@@ -32,7 +32,7 @@ ASK_AGAIN_S = 3.0
 POLL_S = 0.2
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class Recovering:
     """`force(shard, next_id)` makes this node's replica the only voter of its group; `is_up` tells whether there is a link to a node."""
 

@@ -19,7 +19,7 @@ from raftmail.shard.replica import Frame, Replica
 logger = logging.getLogger(__name__)
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class Runner:
     """Drives one replica. `due` has `turns` begin a turn of it; `send` queues a frame on a link; `fatal` stops the process after an error
     that must not be survived (a failed sync, damage, a broken promise of Raft).

@@ -36,7 +36,7 @@ BEATS_ROUTE = 0
 """The shard that frames with the beats of all shards go under."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class Table:
     """See the module's docstring.
 

@@ -43,7 +43,7 @@ def _make(jobs: Sequence[tuple[Runner, Job]], clock: Callable[[], float]) -> _Ma
     return clock() - began, made
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class Turns:
     """See the module's docstring. `flush_links` has what was sent leave; `after` is called when replicas have answered. What is sent in one
     phase leaves before the next begins, so that the other nodes work meanwhile."""

@@ -38,7 +38,7 @@ DIFFERENCES_MAX = 1000
 Handler = Callable[[Mapping[str, str], float], Awaitable[JSON]]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class Verifying:
     """Calls "verify" (digests), "verify-start" and "verify-result" (deep), and what nodes ask each other for them. `found` has the last
     comparison of each shard that was made here."""

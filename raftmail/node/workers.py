@@ -49,7 +49,7 @@ class _Worker:
     delay_s: float = RESTART_MIN_S
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class Watch:
     """Starts the workers and watches them. `serve` runs one in its process, and returns its exit code.
 

@@ -94,7 +94,7 @@ class _Running:
     waits: bool = False
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class _Asked:
     request: Request
     running: _Running

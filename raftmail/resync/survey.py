@@ -24,7 +24,7 @@ _RANGES_HELD_MAX = 20_000
 """Ranges that differ; with more it is no use to look closer."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Request:
     """What to ask the source."""
 

@@ -13,7 +13,7 @@ from raftmail.storage.blobs import BlobStore
 MARKS_MAX = 16
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class Marks:
     """`digests` are those at the last marks, by index; `deep` is the last deep reading. Marks up to `begun_at`, which the log had at the
     start already, begin none: nobody waits for it."""

@@ -57,7 +57,7 @@ def finish_jump(index: Index, journal: Journal) -> None:
         journal.reset(at, term)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class Recovery:
     """`damaged` is set while the index cannot be applied to because a record of it is damaged."""
 

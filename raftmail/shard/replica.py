@@ -58,7 +58,7 @@ CHORES_S = 1.0
 """How often a replica in which nothing happens looks after its disk, its bodies and its resyncs."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class Replica(ReplicaView):
     """One shard's replica on this node. Others are known by their nodes' names. `keep_to` is that of `rescue`."""
 

@@ -31,7 +31,7 @@ class BlobsUnknown(Exception):
     """A request names a body that was not sent along and is not in the store."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class Waiting:
     """A request that was not proposed yet; `hashes` are of the bodies that it names, `size` its bytes with the bodies."""
 
@@ -44,7 +44,7 @@ class Waiting:
     done: Done
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class Requests:
     """`known` gives the result of a request that was applied before; `store` puts a request's bodies into the store (raising
     `BlobsUnknown`, DiskFull); `master` names the node that leads."""

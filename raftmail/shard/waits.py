@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 Done = Callable[[bool], None]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class Waits:
     """Each is called once: `True` when it is so far, `False` when it is given up."""
 

@@ -40,7 +40,7 @@ class Channel(Protocol):
         """Send what was written, and close."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class Desk:
     """Invariants:
     1. `outstanding` commands have begun and have no answer yet.

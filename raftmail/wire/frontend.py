@@ -13,7 +13,7 @@ _HASHES_AT_ONCE = 2
 _BODIES_AT_ONCE = 32
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class FrontEnd:
     """The node as its clients see it."""
 

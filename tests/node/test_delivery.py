@@ -17,6 +17,7 @@ from raftmail.lmtp.backend import Envelope, Recipient, Verdict
 from raftmail.mail.commands import Save
 from raftmail.mail.queries import Configuration, GetConfiguration, GetUser, UserInfo
 from raftmail.mail.results import Code, Executed, Refused, SaveResult
+from raftmail.mail.service import Failure, Unavailable
 from raftmail.node.delivery import Delivery, Shared
 from tests.cluster.clusters import cluster, put
 
@@ -41,11 +42,20 @@ class Twin:
     behind: int = 0
     saved: list[Save] = field(default_factory=list)
     replicas: dict[int, Any] = field(default_factory=dict)
+    bodies: list[int] = field(default_factory=list)
+    busy: int = 0
+    busiest: int = 0
+    forgets: bool = False
+    takes_s: float = 0.0
+    now: float = 0.0
+    shards: int = 2
 
     def clock(self) -> float:
-        return 0.0
+        return self.now
 
     def shard_of(self, user: str) -> int:
+        if self.shards > 2:
+            return int(user.partition("@")[0][1:]) % self.shards
         return 1 if user < "b" else 2
 
     def quota_of(self, user: str) -> int:
@@ -61,6 +71,15 @@ class Twin:
 
     async def execute(self, command: Save, *, blobs: Any, deadline_s: float) -> Executed:
         self.saved.append(command)
+        self.bodies.append(len(blobs))
+        self.busy += 1
+        self.busiest = max(self.busiest, self.busy)
+        await asyncio.sleep(0)
+        self.busy -= 1
+        if not blobs and self.forgets:
+            raise Unavailable(Failure("the body is not stored", final=True))
+        if self.takes_s:
+            self.now += self.takes_s
         if command.user == self.full:
             return Executed(Refused(Code.LIMIT, "no more"), 1, 1, "n")
         if self.over in [target.user for target in command.messages[0].targets]:
@@ -151,3 +170,59 @@ def test_a_user_without_room_keeps_nobody_else_of_an_alias_from_the_mail() -> No
 def test_a_verdict_of_an_alias_carries_its_users() -> None:
     found = asyncio.run(Delivery(cast(Router, Twin()), 1.0).resolve(_address("team@x.org")))
     assert isinstance(found, Shared) and found.users == ("a@x.org", "b@x.org")
+
+
+def _send_to_many(
+    twin: Twin, names: list[str], body: bytes = BODY, saving_bytes_max: int = 1 << 20
+) -> list[int]:
+    """The codes of the verdicts."""
+    delivery = Delivery(cast(Router, twin), 10.0, saving_bytes_max)
+    trace = SimpleNamespace(prefix=lambda a: b"" if a is None else b"Delivered-To: x\r\n")
+    envelope = Envelope(None, "h", "p", False, False, "t", 5.0, cast(Any, trace))
+    recipients = [Recipient(_address(name), Verdict.accepted()) for name in names]
+    verdicts = asyncio.run(delivery.deliver(envelope, body, recipients))
+    return [verdict.code for verdict in verdicts]
+
+
+def test_a_message_for_many_is_one_body_and_one_command_for_each_shard() -> None:
+    twin = Twin(shards=4)
+    codes = _send_to_many(twin, [f"u{n}@x.org" for n in range(1000)])
+    assert codes == [250] * 1000 and len(twin.saved) == 4
+    assert len({save.messages[0].blob for save in twin.saved}) == 1
+    assert sorted(len(save.messages[0].targets) for save in twin.saved) == [250] * 4
+    assert twin.saved[0].messages[0].size_bytes == len(BODY), "there is no Delivered-To"
+
+
+def test_a_recipient_that_is_named_twice_gets_the_message_once_and_two_verdicts() -> None:
+    twin = Twin()
+    assert _send_to_many(twin, ["a@x.org", "a@x.org", "b@x.org"]) == [250] * 3
+    assert [len(save.messages[0].targets) for save in twin.saved] == [1, 1]
+
+
+def test_those_of_many_who_can_get_it_do_and_the_body_is_sent_once() -> None:
+    twin = Twin(shards=3, over="u5@x.org")
+    names = [f"u{n}@x.org" for n in range(300)]
+    codes = _send_to_many(twin, names)
+    assert [name for name, code in zip(names, codes, strict=True) if code != 250] == ["u5@x.org"]
+    assert sum(twin.bodies) == 3 and len(twin.saved) < 25
+
+
+def test_a_body_that_was_given_back_meanwhile_is_sent_again() -> None:
+    twin = Twin(shards=3, over="u5@x.org", forgets=True)
+    codes = _send_to_many(twin, [f"u{n}@x.org" for n in range(12)])
+    assert codes.count(250) == 11 and sum(twin.bodies) > 3
+
+
+def test_bodies_are_on_their_way_to_as_few_shards_at_once_as_the_limit_says() -> None:
+    body = b"x" * (300 << 10)
+    for saving_bytes_max, most in ((1, 1), (800 << 10, 2), (100 << 20, 8)):
+        twin = Twin(shards=8)
+        names = [f"u{n}@x.org" for n in range(8)]
+        assert _send_to_many(twin, names, body, saving_bytes_max) == [250] * 8
+        assert twin.busiest == most
+
+
+def test_who_cannot_be_served_within_the_deadline_is_told_to_come_again() -> None:
+    twin = Twin(shards=8, takes_s=4.0)
+    codes = _send_to_many(twin, [f"u{n}@x.org" for n in range(8)], saving_bytes_max=1)
+    assert codes == [250] * 3 + [451] * 5
