@@ -47,7 +47,7 @@ def rendezvous(shard: int, node: str) -> int:
     )
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class Load:
     """How many replicas each node holds, and how many shards each two nodes share."""
 

@@ -32,6 +32,7 @@ from raftmail.cluster.reads import Reads
 from raftmail.cluster.server import BYTES_MAX, PENDING_MAX, CallServer, Links
 from raftmail.cluster.view import ROOT_SHARD, View
 from raftmail.cluster.watches import Watch, Watches
+from raftmail.doors.errors import tell
 from raftmail.mail.budget import Budget
 from raftmail.mail.changes import Change
 from raftmail.mail.codec import CodecError, decode_result, encode_request
@@ -311,7 +312,7 @@ class Router:
         for direct in [d for d in self._direct if now >= d.deadline]:
             del self._direct[direct]
             self.budget.give(direct.size_bytes)
-            direct.done(self._late_in(direct.shard, unknown=True))
+            _give(direct.done, self._late_in(direct.shard, unknown=True))
         self.service.tick(now)
         self.watches.tick(now)
         if now >= self._halve_at:
@@ -580,10 +581,7 @@ class Router:
         if self._pending.pop(pending.number, None) is None:
             return
         self.budget.give(pending.size_bytes)
-        try:
-            pending.done(outcome)
-        except Exception:
-            logger.exception("an answer could not be given")
+        _give(pending.done, outcome)
 
     def _give_up(self, pending: _Pending, failure: Failure) -> None:
         """End a call with what its last attempt met, which tells nothing of the attempts before."""
@@ -666,3 +664,11 @@ class Router:
 
 def _outbox_key(node: str, *, long: bool) -> str:
     return node if long else f"{node} short"
+
+
+def _give(done: Callable[[Any], None], outcome: Any) -> None:
+    """Give an answer: whoever cannot take it ends alone."""
+    try:
+        done(outcome)
+    except Exception as error:
+        tell(logger, "an answer could not be given", error)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -18,12 +19,15 @@ from typing import Any, Protocol
 
 from raftmail.cluster.calls import LONG_BYTES_MIN, Call, CallKind, Part, answer_frames
 from raftmail.cluster.view import ROOT_SHARD, View
+from raftmail.doors.errors import start_task, tell
 from raftmail.mail.budget import Budget
 from raftmail.mail.codec import CodecError, decode_query, encode_answer, encode_result
 from raftmail.mail.queries import Answer, Query
 from raftmail.mail.results import Executed
 from raftmail.mail.service import JSON, Failure, Unavailable
 from raftmail.shard.replica import Replica
+
+logger = logging.getLogger(__name__)
 
 PENDING_MAX = 50_000
 BYTES_MAX = 256 << 20
@@ -57,6 +61,7 @@ class QueryShards(Protocol):
 class Routing(Protocol):
     """What answering needs of the router."""
 
+    node: str
     replicas: Mapping[int, Replica]
     view: View
     links: Links
@@ -95,9 +100,8 @@ class CallServer:
         elif call.kind is CallKind.BARRIER:
             self._serve_barrier(node, call)
         else:
-            task = asyncio.get_running_loop().create_task(
-                self._serve_slowly(node, call, deadline_s)
-            )
+            work = self._serve_slowly(node, call, deadline_s)
+            task = start_task(asyncio.get_running_loop(), work)
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
@@ -187,6 +191,11 @@ class CallServer:
             self._reply_failure(node, call.number, e.failure)
         except (CodecError, ValueError) as e:
             self._reply_failure(node, call.number, Failure(str(e), final=True))
+        except Exception as e:
+            tell(logger, f"a call of {node} failed", e)
+            self._reply_failure(
+                node, call.number, Failure(f"{self.router.node} failed over this; its log says how")
+            )
 
     def _pass_on(self, node: str, call: Call, deadline_s: float) -> None:
         """Relay a call to the node that it names, under a number of this node's own."""

@@ -27,7 +27,7 @@ def log_is_up_to_date(
     return (candidate_term, candidate_index) >= (own_term, own_index)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class Ballot:
     """The answers to one question (PreVote or vote) in one term: one per voter, however often it is repeated (S6)."""
 

@@ -55,7 +55,7 @@ class View(Sequence[Entry]):
         return map(self._entry, self._range)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class Cache:
     """The newest entries; `entries[0]` has the index `first`."""
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from raftmail.consensus.messages import Message
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class Parking:
     """Messages in the order they came, bounded in bytes (P7); what does not fit is sent again by the leader."""
 

@@ -81,7 +81,7 @@ def list_segments(disk: Disk, folder: str) -> list[int]:
     return [int(name[:16], 16) for name in disk.listdir(folder) if _NAME.fullmatch(name)]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class Log:
     """What the records of a journal add up to.
 

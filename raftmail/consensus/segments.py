@@ -71,7 +71,7 @@ class JournalLimits:
     """Allocated space that is left for terms, votes and the engine's own entries on a full disk."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class SyncJob:
     """One sync of the journal. `run` may be called in another thread."""
 

@@ -47,6 +47,11 @@ class Verdict:
         """Whether the recipient is accepted, or has the message."""
         return self.code == 250
 
+    @property
+    def is_permanent(self) -> bool:
+        """Whether it would be the same at the next try."""
+        return self.code >= 500
+
     @classmethod
     def accepted(cls, text: str = "Recipient ok") -> Self:
         """`resolve` knows the user and will take mail for it."""

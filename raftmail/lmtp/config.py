@@ -8,11 +8,16 @@ class LmtpConfig:
     """Limits of one connection, and how it names itself.
 
     `host` is this server's name in the greeting and in Received. A command line counts with its
-    CRLF: over `command_line_bytes_max` it gets 500, over `line_drop_bytes_max` the connection is
-    closed. `bad_commands_max` bad commands are answered since the last delivery, the next one is
-    the last. Over `message_bytes_max` a message is read to its end without being kept, and refused
-    with 552. Replies wait in the session up to `reply_bytes_max` (and one command's replies more)
-    before it reads on. An empty `detail_separator` means that addresses have no detail.
+    CRLF: over `command_line_bytes_max` it gets 500, over `line_drop_bytes_max` the connection
+    is closed. `bad_commands_max` bad commands are answered since the last delivery, the next
+    one is the last; before the first LHLO it is `first_bad_commands_max`. `idle_commands_max`
+    commands that bring no message nearer (NOOP, RSET, VRFY, HELP, LHLO again) are answered
+    since the last delivery. `refused_recipients_max` recipients are refused for good on one
+    connection. Over each of these the connection is closed with 421. Over `message_bytes_max` a
+    message is read to its end without being kept, and refused with 552. Replies wait in the
+    session up to `reply_bytes_max` (and one command's replies more) before it reads on. After
+    `turn_commands_max` command lines in one go the session lets others have a turn. An empty
+    `detail_separator` means that addresses have no detail.
     Raises ValueError.
     """
 
@@ -24,7 +29,11 @@ class LmtpConfig:
     recipients_max: int = 1000
     message_bytes_max: int = 50 * 1024 * 1024
     bad_commands_max: int = 20
+    first_bad_commands_max: int = 2
+    idle_commands_max: int = 200
+    refused_recipients_max: int = 200
     reply_bytes_max: int = 65536
+    turn_commands_max: int = 500
     idle_timeout_s: float = 300.0
     transaction_timeout_s: float = 600.0
 
@@ -33,6 +42,9 @@ class LmtpConfig:
             "recipients_max",
             "message_bytes_max",
             "bad_commands_max",
+            "first_bad_commands_max",
+            "idle_commands_max",
+            "refused_recipients_max",
             "reply_bytes_max",
             "idle_timeout_s",
             "transaction_timeout_s",
@@ -56,7 +68,8 @@ class LmtpConfig:
 class ServerConfig:
     """Limits of a server, beside those of each connection in `session`.
 
-    Over `connections_max` a client gets 421. One read takes at most `read_bytes_max`. A connection
+    Over `connections_max`, or `address_connections_max` from one address, a client gets 421; over `strangers_max` connections
+    that have not said LHLO the oldest one of the busiest address is closed. One read takes at most `read_bytes_max`. A connection
     is not read from while more than `unread_bytes_max` wait for the backend to answer, nor, by the
     rule of `ReadBudget`, while all of them hold more than `buffered_bytes_max`. A backend call that
     takes longer than `backend_timeout_s` is cancelled and answered 451. A client that does not take
@@ -65,6 +78,8 @@ class ServerConfig:
 
     session: LmtpConfig = field(default_factory=LmtpConfig)
     connections_max: int = 1000
+    address_connections_max: int = 1000
+    strangers_max: int = 256
     read_bytes_max: int = 64 * 1024
     unread_bytes_max: int = 64 * 1024
     buffered_bytes_max: int = 256 * 1024 * 1024
@@ -75,6 +90,8 @@ class ServerConfig:
     def __post_init__(self) -> None:
         for name in (
             "connections_max",
+            "address_connections_max",
+            "strangers_max",
             "read_bytes_max",
             "unread_bytes_max",
             "buffered_bytes_max",

@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final, cast
 
+from raftmail.doors.door import Pass
+from raftmail.doors.errors import contained, describe, start_task, tell
 from raftmail.lmtp import replies
 from raftmail.lmtp.backend import DeliveryBackend, Envelope, Verdict
 from raftmail.lmtp.budget import ReadBudget
@@ -22,6 +24,7 @@ from raftmail.lmtp.events import (
     OutputFull,
     RecipientOffered,
     TlsRequested,
+    TurnOver,
 )
 from raftmail.lmtp.protocol import LmtpSession
 from raftmail.lmtp.trace import make_trace, with_keyword
@@ -79,8 +82,11 @@ class Connection(asyncio.BufferedProtocol):
     _transport: asyncio.Transport
     _session: LmtpSession
 
-    def __init__(self, shared: Shared) -> None:
+    def __init__(self, shared: Shared, entry: Pass) -> None:
         self._shared = shared
+        self._entry = entry
+        self._known = False
+        self._turn_over = False
         self._loop = asyncio.get_running_loop()
         self._lost = True  # until it is accepted
         self._held_bytes = 0
@@ -97,10 +103,12 @@ class Connection(asyncio.BufferedProtocol):
 
     # -- asyncio's calls ---------------------------------------------------------------------
 
+    @contained
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         shared = self._shared
         self._transport = cast(asyncio.Transport, transport)
-        if shared.stopping or len(shared.connections) >= shared.config.connections_max:
+        self._entry.hold(self._transport)
+        if shared.stopping or self._entry.admit():
             shared.connections_refused += 1
             self._transport.write(
                 replies.STOPPING if shared.stopping else replies.TOO_MANY_CONNECTIONS
@@ -115,7 +123,9 @@ class Connection(asyncio.BufferedProtocol):
         )
         self._flush()
 
+    @contained
     def connection_lost(self, exc: Exception | None) -> None:
+        self._entry.leave()
         if self._lost:
             return
         self._lost = True
@@ -125,6 +135,7 @@ class Connection(asyncio.BufferedProtocol):
     def get_buffer(self, sizehint: int) -> memoryview:
         return self._shared.read_view
 
+    @contained
     def buffer_updated(self, nbytes: int) -> None:
         data = bytes(self._shared.read_view[:nbytes])
         if self._tls_task is not None:
@@ -134,11 +145,27 @@ class Connection(asyncio.BufferedProtocol):
             self._early += data
             return
         self._act(self._session.receive_data(data, self._loop.time()))
+        if not self._known and self._session.is_greeted:
+            self._known = True
+            self._entry.know()
 
+    def failed(self, error: Exception) -> None:
+        """See `doors.errors.Contained`."""
+        tell(LOG, "a connection failed and is closed", error)
+        self._transport.abort()
+
+    @contained
+    def _next_turn(self) -> None:
+        self._turn_over = False
+        if not self._lost and type(self._session.pending) is TurnOver:
+            self._act(self._session.next_turn(self._loop.time()))
+
+    @contained
     def pause_writing(self) -> None:
         self._write_paused = True
         self._settle_reading()
 
+    @contained
     def resume_writing(self) -> None:
         self._write_paused = False
         if not self._lost and type(self._session.pending) is OutputFull:
@@ -153,6 +180,7 @@ class Connection(asyncio.BufferedProtocol):
         """Replies that the client has not taken."""
         return 0 if self._lost else self._transport.get_write_buffer_size()
 
+    @contained
     def resume_reading(self) -> None:
         """The budget has room again. The client is not to blame for the time that passed."""
         if self._short_since is not None:
@@ -160,6 +188,7 @@ class Connection(asyncio.BufferedProtocol):
             self._short_since = None
             self._settle_reading()
 
+    @contained
     def check_deadlines(self, now: float) -> None:
         """Called every now and then; closes what has taken too long."""
         config = self._shared.config
@@ -176,6 +205,7 @@ class Connection(asyncio.BufferedProtocol):
         elif self._short_since is None:
             self._act(self._session.expire(now))
 
+    @contained
     def drain(self, now: float) -> None:
         """Close when no transaction runs."""
         if not self._lost:
@@ -183,6 +213,7 @@ class Connection(asyncio.BufferedProtocol):
             if event is not None:
                 self._act(event)
 
+    @contained
     def cut(self) -> None:
         """Close at once, whatever runs."""
         self._abandon()
@@ -209,7 +240,7 @@ class Connection(asyncio.BufferedProtocol):
                 self._work_deadline = self._loop.time() + self._shared.config.backend_timeout_s
                 if kind is MessageReceived and self._deliver_soon(event, self._serial):
                     return
-                self._task = self._loop.create_task(self._ask(event, self._serial))
+                self._task = start_task(self._loop, self._ask(event, self._serial), self.failed)
                 # Replies so far wait for the answer, to leave in one write with it.
                 self._settle()
                 return
@@ -218,10 +249,15 @@ class Connection(asyncio.BufferedProtocol):
                 if self._write_paused:
                     break
                 event = self._session.output_sent(self._loop.time())
+            elif kind is TurnOver:
+                if not self._turn_over:
+                    self._turn_over = True
+                    self._loop.call_soon(self._next_turn)
+                break
             elif kind is TlsRequested:
                 if self._tls_task is None:
                     self._transport.pause_reading()
-                    self._tls_task = self._loop.create_task(self._start_tls())
+                    self._tls_task = start_task(self._loop, self._start_tls(), self.failed)
                 return
             elif kind is Closed:
                 if self._closing_since is None:
@@ -251,9 +287,8 @@ class Connection(asyncio.BufferedProtocol):
                 self._waiting = False
                 self._act(event)
                 return
-        except Exception:
-            LOG.exception("a connection failed and is closed")
-            self._transport.abort()
+        except Exception as error:
+            self.failed(error)
         if serial == self._serial:
             self._task = None
             self._waiting = False
@@ -308,9 +343,8 @@ class Connection(asyncio.BufferedProtocol):
         self._shared.messages += 1
         try:
             self._act(self._session.complete(verdicts, self._loop.time()))
-        except Exception:
-            LOG.exception("a connection failed and is closed")
-            self._transport.abort()
+        except Exception as error:
+            self.failed(error)
 
     def _envelope(self, event: MessageReceived) -> Envelope:
         shared = self._shared
@@ -361,7 +395,7 @@ class Connection(asyncio.BufferedProtocol):
             if serial != self._serial or (task is not None and task.cancelling()):
                 raise error
         self._shared.backend_failures += 1
-        LOG.error("the backend failed; the client is told to come again", exc_info=error)
+        tell(LOG, "the backend failed; the client is told to come again", error)
 
     def _give_up(self, now: float) -> None:
         """Answer in the backend's place, and no longer wait for it."""
@@ -403,7 +437,7 @@ class Connection(asyncio.BufferedProtocol):
                 ssl_shutdown_timeout=shared.config.close_timeout_s,
             )
         except (OSError, TimeoutError) as error:  # ssl.SSLError is an OSError
-            LOG.info("a TLS handshake failed: %s", error)
+            LOG.info("a TLS handshake failed: %s", describe(error))
             secured = None
         self._tls_task = None
         if secured is None:  # also when the client went away in the middle
@@ -411,6 +445,7 @@ class Connection(asyncio.BufferedProtocol):
             self.connection_lost(None)
             return
         self._transport = secured
+        self._entry.hold(secured)
         if type(self._session.pending) is not TlsRequested:
             secured.abort()  # it was cut in the meantime
             return
@@ -442,6 +477,7 @@ class Connection(asyncio.BufferedProtocol):
     def _settle_reading(self) -> None:
         reading = not (
             self._write_paused
+            or self._turn_over
             or self._short_since is not None
             or (self._waiting and self._session.unread_bytes > self._shared.config.unread_bytes_max)
         )

@@ -38,8 +38,15 @@ class OutputFull:
 
 
 @dataclass(frozen=True, slots=True)
+class TurnOver:
+    """Many commands were taken in one go: send the output, let others have a turn, then call `next_turn`."""
+
+
+@dataclass(frozen=True, slots=True)
 class Closed:
     """The connection ends: send the output, then close. Nothing follows."""
 
 
-Event: TypeAlias = RecipientOffered | MessageReceived | TlsRequested | OutputFull | Closed
+Event: TypeAlias = (
+    RecipientOffered | MessageReceived | TlsRequested | OutputFull | TurnOver | Closed
+)

@@ -13,6 +13,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar
 
+from raftmail.doors.web import is_web_line
 from raftmail.lmtp import replies
 from raftmail.lmtp.address import Address
 from raftmail.lmtp.backend import Recipient, Verdict
@@ -32,6 +33,7 @@ from raftmail.lmtp.events import (
     OutputFull,
     RecipientOffered,
     TlsRequested,
+    TurnOver,
 )
 from raftmail.lmtp.states import TRANSITIONS, State
 from raftmail.lmtp.text import Body, TextDecoder
@@ -66,16 +68,20 @@ class LmtpSession:
         "_decoder",
         "_delivering_bytes",
         "_draining",
+        "_greeted",
         "_heard",
+        "_idle_commands",
         "_input",
         "_lhlo_name",
         "_output",
         "_peer",
         "_pending",
         "_recipients",
+        "_refused_recipients",
         "_searched",
         "_sender",
         "_state",
+        "_steps",
         "_tls",
         "_utf8",
     )
@@ -90,7 +96,11 @@ class LmtpSession:
         self._draining = False
         self._tls = False
         self._lhlo_name = ""
+        self._greeted = False
         self._bad_commands = 0
+        self._idle_commands = 0
+        self._refused_recipients = 0
+        self._steps = config.turn_commands_max
         self._heard = now
         self._output = bytearray(replies.greeting(config.host))
 
@@ -119,6 +129,11 @@ class LmtpSession:
         return self._state
 
     @property
+    def is_greeted(self) -> bool:
+        """Whether the client has said LHLO, as no web browser does."""
+        return self._greeted
+
+    @property
     def pending(self) -> Event | None:
         """The event that waits for its answer."""
         return self._pending
@@ -142,7 +157,7 @@ class LmtpSession:
         transaction takes too long counted from its MAIL.
         """
         pending = self._pending
-        if pending is not None and type(pending) is not OutputFull:
+        if pending is not None and type(pending) not in (OutputFull, TurnOver):
             return math.inf
         idle = self._heard + self._config.idle_timeout_s
         if self._begun is None:
@@ -175,6 +190,7 @@ class LmtpSession:
         self._at = 0
         if self._pending is not None:
             return None
+        self._steps = self._config.turn_commands_max
         return self._proceed(now)
 
     def answer_recipient(self, verdict: Verdict, now: float) -> Event | None:
@@ -185,6 +201,10 @@ class LmtpSession:
         if verdict.is_positive:
             self._recipients.append(Recipient(pending.address, verdict))
             self._state = TRANSITIONS[self._state]["RCPT"]
+        elif verdict.is_permanent:
+            self._refused_recipients += 1
+            if self._refused_recipients > self._config.refused_recipients_max:
+                return self._hang_up(replies.TOO_MANY_REFUSED)
         self._output += verdict.line
         return self._answered(now)
 
@@ -197,6 +217,7 @@ class LmtpSession:
         for verdict in verdicts:
             self._output += verdict.line
         self._bad_commands = 0
+        self._idle_commands = 0
         self._end_transaction(TRANSITIONS[self._state]["verdicts"])
         return self._answered(now)
 
@@ -207,6 +228,13 @@ class LmtpSession:
         self._tls = True
         self._lhlo_name = ""
         self._state = TRANSITIONS[self._state]["handshake"]
+        return self._answered(now)
+
+    def next_turn(self, now: float) -> Event | None:
+        """The loop has had its turn in which others were served."""
+        if type(self._pending) is not TurnOver:
+            raise RuntimeError(f"no turn was over, but {self._pending}")
+        self._steps = self._config.turn_commands_max
         return self._answered(now)
 
     def output_sent(self, now: float) -> Event | None:
@@ -242,7 +270,7 @@ class LmtpSession:
         return self._proceed(now)
 
     def _proceed(self, now: float) -> Event | None:
-        """Read on until something is pending or the input is used up."""
+        """Read on until something is pending, the input is used up, or this turn has had its share."""
         output = self._output
         reply_bytes_max = self._config.reply_bytes_max
         while True:
@@ -252,6 +280,8 @@ class LmtpSession:
                 return None
             if len(output) >= reply_bytes_max:
                 self._pending = OutputFull()
+            elif self._steps <= 0:
+                self._pending = TurnOver()
             elif self._state is State.TEXT:
                 self._read_text(now)
             elif self._chunk is not None:
@@ -271,8 +301,12 @@ class LmtpSession:
         length_bytes = self._cut_bytes + eol + 1 - at
         self._cut_bytes = 0
         self._heard = now
+        self._steps -= 1
         self._use_input(eol + 1)
 
+        if not self._greeted and is_web_line(data[at : eol + 1]):
+            self._hang_up(replies.NOT_THE_WEB)
+            return True
         if length_bytes > self._config.command_line_bytes_max:
             if length_bytes > self._config.line_drop_bytes_max:
                 self._hang_up(replies.LINE_FAR_TOO_LONG)
@@ -359,6 +393,9 @@ class LmtpSession:
     def _lhlo(self, argument: bytes, _now: float) -> None:
         name = parse_name(argument)
         self._end_transaction(self._next("LHLO"))
+        if self._greeted and not self._may_idle():
+            return
+        self._greeted = True
         self._lhlo_name = name
         config = self._config
         self._output += replies.capabilities(
@@ -415,7 +452,8 @@ class LmtpSession:
         if argument:
             _want_none(argument)
         self._end_transaction(state)
-        self._output += replies.OK
+        if self._may_idle():
+            self._output += replies.OK
 
     def _starttls(self, argument: bytes, _now: float) -> None:
         if not self._config.starttls:
@@ -432,15 +470,18 @@ class LmtpSession:
         self._pending = TlsRequested()
 
     def _noop(self, _argument: bytes, _now: float) -> None:
-        self._output += replies.OK
+        if self._may_idle():
+            self._output += replies.OK
 
     def _vrfy(self, argument: bytes, _now: float) -> None:
         if not argument.strip(b" "):
             raise CommandError(replies.BAD_ARGUMENT)
-        self._output += replies.CANNOT_VERIFY
+        if self._may_idle():
+            self._output += replies.CANNOT_VERIFY
 
     def _help(self, _argument: bytes, _now: float) -> None:
-        self._output += replies.HELP
+        if self._may_idle():
+            self._output += replies.HELP
 
     def _quit(self, _argument: bytes, _now: float) -> None:
         self._hang_up(replies.BYE)
@@ -463,6 +504,14 @@ class LmtpSession:
         b"HELO": _helo,
         b"EHLO": _helo,
     }
+
+    def _may_idle(self) -> bool:
+        """Count a command that brings no message nearer; False when it was one too many."""
+        self._idle_commands += 1
+        if self._idle_commands <= self._config.idle_commands_max:
+            return True
+        self._hang_up(replies.TOO_MANY_IDLE)
+        return False
 
     # -- steps that several of them share ----------------------------------------------------
 
@@ -503,7 +552,9 @@ class LmtpSession:
     def _refuse(self, reply: bytes) -> None:
         """Answer a bad command; one too many ends the connection."""
         self._bad_commands += 1
-        if self._bad_commands > self._config.bad_commands_max:
+        config = self._config
+        most = config.bad_commands_max if self._greeted else config.first_bad_commands_max
+        if self._bad_commands > most:
             self._hang_up(replies.TOO_MANY_ERRORS)
         else:
             self._output += reply

@@ -10,11 +10,13 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Final
 
+from raftmail.doors.door import Door, listening_sockets
+from raftmail.doors.gate import Descriptors, Gate, GateLimits
+from raftmail.lmtp import replies
 from raftmail.lmtp.backend import DeliveryBackend
 from raftmail.lmtp.config import ServerConfig
 from raftmail.lmtp.connection import LOG, Connection, Shared
 
-_BACKLOG: Final = 128
 _SWEEP_S_MAX: Final = 1.0
 
 
@@ -50,13 +52,15 @@ class LmtpServer:
         *,
         wall_clock: Callable[[], float],
         tls: ssl.SSLContext | None = None,
+        descriptors: Descriptors | None = None,
     ) -> None:
         """With `tls`, STARTTLS is offered, whatever `config.session.starttls` says. `wall_clock`
-        gives seconds since 1970, for Received and the arrival date of messages."""
+        gives seconds since 1970, for Received and the arrival date of messages. `descriptors` are the process's."""
         session_config = replace(config.session, starttls=tls is not None)
         self._loop = asyncio.get_running_loop()
         self._shared = Shared(backend, config, session_config, tls, wall_clock)
-        self._listeners: list[asyncio.Server] = []
+        self._gate = Gate(_gate_limits(config), descriptors or Descriptors())
+        self._doors: list[Door] = []
         self._socket_files: list[tuple[str, int]] = []
         self._sweeper: asyncio.TimerHandle | None = None
         self._sweep_s = min(
@@ -73,12 +77,10 @@ class LmtpServer:
 
         Raises OSError where the port cannot be had.
         """
-        listener = await self._loop.create_server(
-            self._accept, host, port, backlog=_BACKLOG, reuse_port=shared
-        )
-        self._add_listener(listener)
-        name = listener.sockets[0].getsockname()
-        return str(name[0]), int(name[1])
+        sockets = await listening_sockets(host, port, shared=shared)
+        for sock in sockets:
+            self._listen_on(sock)
+        return self._doors[-len(sockets)].address
 
     async def listen_unix(self, path: str, mode: int = 0o660) -> None:
         """Take connections on a unix socket with these permissions.
@@ -100,22 +102,26 @@ class LmtpServer:
             # Nobody can connect before listen(), so nobody sees the permissions of the umask.
             os.chmod(path, mode)
             self._socket_files.append((path, os.lstat(path).st_ino))
-            listener = await self._loop.create_unix_server(
-                self._accept, sock=listening, backlog=_BACKLOG
-            )
+            self._listen_on(listening)
         except BaseException:
             listening.close()
             raise
-        self._add_listener(listener)
+
+    def take_over(self, config: ServerConfig, tls: ssl.SSLContext | None) -> None:
+        """Use these limits and this context for connections that come from now on."""
+        shared = self._shared
+        shared.session_config = replace(config.session, starttls=tls is not None)
+        shared.tls = tls
+        self._gate.limits = _gate_limits(config)
 
     async def stop(self, grace_s: float) -> None:
         """Stop. Idle clients get 421 at once, the others when their transaction is through; after
         `grace_s` those that are left get it, too, and their backend calls are cancelled."""
         shared = self._shared
         shared.stopping = True
-        for listener in self._listeners:
-            listener.close()
-        self._listeners.clear()
+        for door in self._doors:
+            door.close()
+        self._doors.clear()
         for path, inode in self._socket_files:
             with suppress(FileNotFoundError):
                 if os.lstat(path).st_ino == inode:
@@ -144,16 +150,20 @@ class LmtpServer:
             connections_waiting=shared.budget.waiting_count,
             buffered_bytes=shared.budget.held_bytes,
             unsent_bytes=sum(connection.unsent_bytes for connection in shared.connections),
-            connections_refused=shared.connections_refused,
+            connections_refused=shared.connections_refused + self._gate.turned_away,
             messages=shared.messages,
             backend_failures=shared.backend_failures,
         )
 
-    def _accept(self) -> Connection:
-        return Connection(self._shared)
-
-    def _add_listener(self, listener: asyncio.Server) -> None:
-        self._listeners.append(listener)
+    def _listen_on(self, sock: socket.socket) -> None:
+        self._doors.append(
+            Door(
+                sock,
+                self._gate,
+                lambda entry: Connection(self._shared, entry),
+                full=replies.TOO_MANY_CONNECTIONS,
+            )
+        )
         if self._sweeper is None:
             self._sweeper = self._loop.call_later(self._sweep_s, self._sweep)
 
@@ -163,6 +173,10 @@ class LmtpServer:
         now = self._loop.time()
         for connection in list(self._shared.connections):
             connection.check_deadlines(now)
+
+
+def _gate_limits(config: ServerConfig) -> GateLimits:
+    return GateLimits(config.connections_max, config.address_connections_max, config.strangers_max)
 
 
 def _is_listened_on(path: str) -> bool:

@@ -122,6 +122,8 @@ class MailSection:
     deadline_s: int = 20
     lmtp_connections_max: int = 1000
     client_connections_max: int = 2000
+    address_connections_max: int = 1000
+    lmtp_refused_recipients_max: int = 200
     disk_reserve_bytes: int = 256 << 20
 
 
@@ -251,6 +253,8 @@ _CHECKS: Mapping[str, Check] = {
     "mail.deadline_s": _range(1, 600),
     "mail.lmtp_connections_max": _range(1, 100_000),
     "mail.client_connections_max": _range(1, 100_000),
+    "mail.address_connections_max": _range(1, 100_000),
+    "mail.lmtp_refused_recipients_max": _range(1, 1_000_000),
     "mail.disk_reserve_bytes": _range(1 << 20, 1 << 50),
     "log.bytes_max": _range(1 << 20, 1 << 40),
     "log.entries_max": _range(0, 1 << 40),

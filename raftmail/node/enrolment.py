@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from raftmail.cluster.records import Node, key_of
 from raftmail.cluster.router import Router
 from raftmail.cluster.state import ClusterState
+from raftmail.doors.errors import start_task, tell
 from raftmail.mail.commands import Configure
 from raftmail.mail.results import Refused
 from raftmail.mail.service import Unavailable
@@ -63,11 +64,14 @@ class Enrolment:
         self._next = now + RETRY_S
         command = enrolment(state, self.config)
         if command is not None:
-            self._task = self.loop.create_task(self._write(command))
+            self._task = start_task(self.loop, self._write(command), self._failed)
             self._task.add_done_callback(self._done)
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._task = None
+
+    def _failed(self, error: Exception) -> None:
+        tell(logger, "this node's workers could not be told to the cluster, and are later", error)
 
     async def close(self) -> None:
         """Give up."""

@@ -245,7 +245,7 @@ def _examine(
     )
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class _Replica:
     """What is learnt of one replica on the way."""
 

@@ -32,7 +32,7 @@ class FolderError(Exception):
     """The data folder cannot be used by this node; the text says why and what to do."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class DataFolder:
     """The folder, locked for this process. `is_new` says that no replica was ever started from it, `is_founding` that its node may
     be one with which the cluster begins; `made` has the id of each shard's replica that was made here."""

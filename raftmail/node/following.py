@@ -20,6 +20,7 @@ from raftmail.cluster.records import NodeState
 from raftmail.cluster.router import Router
 from raftmail.cluster.state import BadState, ClusterState, genesis
 from raftmail.cluster.view import ROOT_SHARD
+from raftmail.doors.errors import start_task, tell
 from raftmail.mail.codec import decode_answer, encode_query
 from raftmail.mail.queries import Configuration
 from raftmail.mail.service import Unavailable
@@ -185,7 +186,7 @@ class Following:
     def _fetch_soon(self, source: str) -> None:
         self._source = source
         if self._task is None:
-            self._task = self.loop.create_task(self._fetch())
+            self._task = start_task(self.loop, self._fetch(), self._failed)
         else:
             self._again = True
 
@@ -209,6 +210,9 @@ class Following:
             if self._again:
                 self._again = False
                 self._next_poll = self.loop.time() + RETRY_S / 5
+
+    def _failed(self, error: Exception) -> None:
+        tell(logger, "what the root answers cannot be used, and it is asked again", error)
 
     async def _asked(self, source: str) -> ClusterState:
         """The newest state that can be had. Raises `Unavailable`, `BadState`."""

@@ -8,7 +8,7 @@ import logging
 import ssl
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -19,6 +19,8 @@ from raftmail.cluster.records import Invite
 from raftmail.cluster.router import Router
 from raftmail.cluster.state import ClusterState
 from raftmail.cluster.view import ROOT_SHARD
+from raftmail.doors.errors import start_task
+from raftmail.doors.gate import Descriptors
 from raftmail.lmtp import LmtpConfig, ServerConfig
 from raftmail.lmtp.server import LmtpServer
 from raftmail.mail.endpoint import split_address
@@ -26,12 +28,14 @@ from raftmail.mail.service import Unavailable
 from raftmail.node.admin import Admin
 from raftmail.node.config import Config, ConfigError
 from raftmail.node.delivery import Delivery
+from raftmail.node.ending import explain
 from raftmail.node.enrolment import Enrolment
 from raftmail.node.folder import DataFolder, FolderError
 from raftmail.node.following import Following, load_state, peers_of, save_state
 from raftmail.node.joining import end_replacing, is_replacing
 from raftmail.node.operating import Operating
 from raftmail.node.reconcile import plan
+from raftmail.node.reloading import CHANGEABLE, changed_keys, load_again
 from raftmail.node.runner import Runner
 from raftmail.node.table import Table
 from raftmail.resync.desk import turn_away
@@ -88,6 +92,9 @@ class Node:
     _reconciling: bool = False
     _stopping: bool = False
     _lost: set[int] = field(default_factory=set)
+    _front: FrontEnd | None = None
+    _context: ssl.SSLContext | None = None
+    _descriptors: Descriptors = field(default_factory=Descriptors)
 
     async def start(self) -> None:
         """Open, listen, and take part. Raises the rooms' errors; `stop` cleans up after one."""
@@ -134,14 +141,14 @@ class Node:
             self._enrolment = Enrolment(config, loop, router)
         if not is_replacing(config):
             table.open_all(plan(state, config.node.name, folder.made).open, state)
-        front, context = await self._listen_to_peers(router)
+        front = await self._listen_to_peers(router)
         self._tick()
         if not state.shards:
             logger.info("asking the other nodes what the cluster is")
             await following.known.wait()
         if is_replacing(config):
             await self._replace_disk(admin)
-        await self._listen_to_clients(front, context)
+        await self._listen_to_clients(front)
 
     async def _replace_disk(self, admin: Admin) -> None:
         """Have the cluster give this node new replica ids for those that it lost. Until then nothing is opened."""
@@ -162,7 +169,8 @@ class Node:
         end_replacing(config)
         self._reconcile_soon()
 
-    async def _listen_to_peers(self, router: Router) -> tuple[FrontEnd, ssl.SSLContext]:
+    def _contexts(self) -> tuple[ssl.SSLContext, ssl.SSLContext]:
+        """For connections that come, and for those that this node makes. Raises `TlsError`."""
         config = self.config
         files = TlsFiles(
             config.folder / config.tls.ca,
@@ -172,22 +180,29 @@ class Node:
         check_files(
             files, config.cluster.id, config.node.name, datetime.fromtimestamp(self.wall(), UTC)
         )
-        context = server_context(files)
+        return server_context(files), peer_context(files)
+
+    async def _listen_to_peers(self, router: Router) -> FrontEnd:
+        config = self.config
+        self._context, dialling = self._contexts()
         token = _read_token(config)
-        front = FrontEnd(
+        self._front = front = FrontEnd(
             router,
             config.node.name,
             config.cluster.id,
             self.wall,
             token,
-            WireLimits(connections_max=config.mail.client_connections_max),
+            WireLimits(
+                connections_max=config.mail.client_connections_max,
+                address_connections_max=config.mail.address_connections_max,
+            ),
             self._invitation,
         )
         self._net = net = PeerNet(
             config.node.name,
             config.cluster.id,
             peers_of(self._state, config)[0],
-            tls_context=peer_context(files),
+            tls_context=dialling,
             kinds=(*ShardFrame, *ClusterFrame),
             bulk=(ShardFrame.SYNC, *CLUSTER_BULK),
             on_frame=self._on_frame,
@@ -196,17 +211,20 @@ class Node:
             on_removed=self._expelled_by,
         )
         net.welcoming = not self._state.revision
-        await self._listen_on(config.listen.peer, Listener(front, peers=net, tls=context))
+        await self._listen_on(
+            config.listen.peer,
+            Listener(front, peers=net, tls=self._context, descriptors=self._descriptors),
+        )
         net.start()
-        return front, context
+        return front
 
-    async def _listen_to_clients(self, front: FrontEnd, context: ssl.SSLContext) -> None:
+    async def _listen_to_clients(self, front: FrontEnd) -> None:
         listen = self.config.listen
-        self._clients = clients = Listener(front, tls=context)
+        self._clients = clients = Listener(front, tls=self._context, descriptors=self._descriptors)
         await self._listen_on(listen.client, clients, shared=self._is_shared)
         assert self._router is not None
         if listen.lmtp or listen.lmtp_socket:
-            await self._listen_lmtp(self._router, context)
+            await self._listen_lmtp(self._router)
 
     async def _listen_on(self, address: str, listener: Listener, *, shared: bool = False) -> None:
         self._listeners.append(listener)
@@ -217,24 +235,15 @@ class Node:
                 f"{self.config.path}: cannot listen on {address}: {e.strerror or e}"
             ) from None
 
-    async def _listen_lmtp(self, router: Router, context: ssl.SSLContext) -> None:
+    async def _listen_lmtp(self, router: Router) -> None:
         config = self.config
         mail = config.mail
-        session = LmtpConfig(
-            host=config.node.name,
-            detail_separator=mail.detail_separator,
-            recipients_max=mail.recipients_max,
-            message_bytes_max=mail.message_bytes_max,
-        )
         self._lmtp = lmtp = LmtpServer(
             Delivery(router, float(mail.deadline_s)),
-            ServerConfig(
-                session=session,
-                connections_max=mail.lmtp_connections_max,
-                backend_timeout_s=mail.deadline_s + 10.0,
-            ),
+            _lmtp_config(config),
             wall_clock=self.wall,
-            tls=context,
+            tls=self._context,
+            descriptors=self._descriptors,
         )
         try:
             if config.listen.lmtp:
@@ -251,6 +260,49 @@ class Node:
     def _is_shared(self) -> bool:
         """Whether the addresses for clients and mail are shared with other workers."""
         return self.config.node.workers > 1
+
+    def reload(self) -> None:
+        """Take over what changed in the configuration and beside it, as far as it can change while the node runs. What cannot be used
+        changes nothing."""
+        before = self.config
+        try:
+            found = load_again(before)
+            changed = changed_keys(before, found)
+            mail = {key.partition(".")[2] for key in changed if key in CHANGEABLE}
+            self.config = replace(
+                before,
+                mail=replace(before.mail, **{key: getattr(found.mail, key) for key in mail}),
+            )
+            server, dialling = self._contexts()
+            token = _read_token(self.config)
+        except Exception as e:
+            self.config = before
+            _tell_not_reloaded(e)
+            return
+        self._take_over(server, dialling, token)
+        later = [key for key in changed if key not in CHANGEABLE]
+        logger.info(
+            "reloaded: certificates and token; changed: %s; changes with the next start: %s",
+            ", ".join(sorted(f"mail.{key}" for key in mail)) or "nothing",
+            ", ".join(later) or "nothing",
+        )
+
+    def _take_over(self, server: ssl.SSLContext, dialling: ssl.SSLContext, token: str) -> None:
+        mail = self.config.mail
+        self._context = server
+        if self._front is not None:
+            self._front.token = token
+            self._front.limits = replace(
+                self._front.limits,
+                connections_max=mail.client_connections_max,
+                address_connections_max=mail.address_connections_max,
+            )
+        for listener in self._listeners:
+            listener.take_over(server)
+        if self._net is not None:
+            self._net.tls_context = dialling
+        if self._lmtp is not None:
+            self._lmtp.take_over(_lmtp_config(self.config), server)
 
     async def stop(self) -> None:
         """Hand mastership over, answer what is under way, close the files. Harmless after a failed start."""
@@ -383,14 +435,9 @@ class Node:
             self._start_task(self._reconcile())
 
     def _start_task(self, work: Coroutine[Any, Any, None]) -> None:
-        task = self.loop.create_task(work)
+        task = start_task(self.loop, work, self.fatal)
         self._tasks.add(task)
-        task.add_done_callback(self._task_done)
-
-    def _task_done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            self.fatal(error)
+        task.add_done_callback(self._tasks.discard)
 
     def _peers(self) -> tuple[dict[str, str], set[str]]:
         """The addresses of the other nodes, among them those that were removed a moment ago, and the names of those removed before."""
@@ -530,6 +577,28 @@ class Node:
             runner.heard()
         if self._router is not None:
             self._router.disconnected(node)
+
+
+def _tell_not_reloaded(error: Exception) -> None:
+    """One line for the operator who sent SIGHUP."""
+    logger.error("not reloaded, everything stays as it was: %s", explain(error))
+
+
+def _lmtp_config(config: Config) -> ServerConfig:
+    mail = config.mail
+    session = LmtpConfig(
+        host=config.node.name,
+        detail_separator=mail.detail_separator,
+        recipients_max=mail.recipients_max,
+        message_bytes_max=mail.message_bytes_max,
+        refused_recipients_max=mail.lmtp_refused_recipients_max,
+    )
+    return ServerConfig(
+        session=session,
+        connections_max=mail.lmtp_connections_max,
+        address_connections_max=mail.address_connections_max,
+        backend_timeout_s=mail.deadline_s + 10.0,
+    )
 
 
 def _read_token(config: Config) -> str:

@@ -161,7 +161,7 @@ def read_shards(node: str, answer: Any) -> dict[int, ObservedShard]:
     }
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class Hearing:
     """When each node was last heard of."""
 

@@ -30,6 +30,7 @@ from raftmail.cluster.steps import (
     Transfer,
 )
 from raftmail.cluster.view import ROOT_SHARD
+from raftmail.doors.errors import start_task, tell
 from raftmail.mail.queries import ListUsers
 from raftmail.mail.results import Refused
 from raftmail.mail.service import JSON, Unavailable
@@ -74,7 +75,8 @@ class Operating:
             self._hearing = self.observed = None
             return
         if self._task is None and now >= self._next:
-            self._task = self.loop.create_task(self._round(root.machine.index.config.revision))
+            work = self._round(root.machine.index.config.revision)
+            self._task = start_task(self.loop, work, self._failed)
             self._task.add_done_callback(self._done)
 
     def changed(self) -> None:
@@ -90,8 +92,9 @@ class Operating:
     def _done(self, task: asyncio.Task[None]) -> None:
         self._task = None
         self._next = self.loop.time() + (CALM_S if self._calm else BUSY_S)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            logger.error("a round of the root's master failed", exc_info=error)
+
+    def _failed(self, error: Exception) -> None:
+        tell(logger, "a round of the root's master failed, and is begun again", error)
 
     async def _round(self, revision: int) -> None:
         self._calm = False

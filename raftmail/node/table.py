@@ -15,6 +15,7 @@ from raftmail.consensus.beats import unpack
 from raftmail.consensus.forcing import force_alone
 from raftmail.consensus.journal import JournalDamaged
 from raftmail.consensus.messages import BadMessage
+from raftmail.doors.errors import start_task
 from raftmail.node.config import Config
 from raftmail.node.folder import DataFolder
 from raftmail.node.kept import Orders, note_closed, order
@@ -178,9 +179,9 @@ class Table:
 
     def _begin(self, shard: int, work: Coroutine[Any, Any, None]) -> None:
         self._closing.add(shard)
-        task = self.loop.create_task(work)
+        task = start_task(self.loop, work, self.fatal)
         self._tasks.add(task)
-        task.add_done_callback(self._opened_anew)
+        task.add_done_callback(self._tasks.discard)
 
     async def _open_anew(self, shard: int, *, mend: bool = False) -> None:
         opened = self.opened.pop(shard)
@@ -219,11 +220,6 @@ class Table:
                 replica.group.journal.begins_at,
             )
         return True
-
-    def _opened_anew(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            self.fatal(error)
 
     async def force_alone(self, shard: int, next_id: int) -> None:
         """Make a replica the only voter of its group (`consensus.forcing`): it is closed, its log gets the entry, and it is opened

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from raftmail.cluster.router import Router
+from raftmail.doors.errors import start_task, tell
 from raftmail.mail.packing import CodecError
 from raftmail.mail.service import JSON, Failure, Unavailable
 from raftmail.node.replicas import Opened
@@ -144,7 +145,9 @@ class Verifying:
 
     async def _start_deep(self, arguments: Mapping[str, str], deadline: float) -> JSON:
         if self._deep is None or self._deep.done():
-            self._deep = asyncio.get_running_loop().create_task(self._verify_deep())
+            self._deep = start_task(
+                asyncio.get_running_loop(), self._verify_deep(), self._broken_off
+            )
         return {"node": self.node}
 
     async def _deep_result(self, arguments: Mapping[str, str], deadline: float) -> JSON:
@@ -304,8 +307,13 @@ class Verifying:
                 self._due.pop(shard, None)
             elif now >= self._due.setdefault(shard, now + self.period_s):
                 self._due[shard] = now + self.period_s
-                self._routine = asyncio.get_running_loop().create_task(self._check(shard))
+                self._routine = start_task(
+                    asyncio.get_running_loop(), self._check(shard), self._broken_off
+                )
                 return
+
+    def _broken_off(self, error: Exception) -> None:
+        tell(logger, "a verification was broken off", error, logging.WARNING)
 
     async def close(self) -> None:
         """End what is under way."""

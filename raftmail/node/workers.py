@@ -5,8 +5,9 @@ on one host (`Config.of_worker`), so placement never gives two replicas of a sha
 that moves replicas moves them between workers, too. What they share are the addresses for clients and for mail: the kernel deals the
 connections out.
 
-The process that was started only watches: it passes SIGTERM and SIGINT on, starts a worker again that was killed or ended itself after an
-error that must not be survived, and ends all when one refuses to start. The workers are killed with it.
+The process that was started only watches: it passes SIGTERM, SIGINT and SIGHUP on, starts a
+worker again that was killed or ended itself after an error that must not be survived, and ends
+all when one refuses to start. The workers are killed with it.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
+from raftmail.doors.errors import tell
 from raftmail.node.config import Config
 
 logger = logging.getLogger(__name__)
@@ -33,7 +35,8 @@ SETTLED_S = 60.0
 """A worker that ran so long is started again without delay."""
 
 _PR_SET_PDEATHSIG = 1
-_WATCHED = frozenset((signal.SIGCHLD, signal.SIGTERM, signal.SIGINT))
+_ENDING = frozenset((signal.SIGTERM, signal.SIGINT))
+_WATCHED = frozenset((signal.SIGCHLD, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)) | _ENDING
 
 Serve = Callable[[Config], int]
 
@@ -77,8 +80,10 @@ class Watch:
                 elif not any(worker.pid for worker in self._workers):
                     return self._code
                 got = signal.sigtimedwait(_WATCHED, self._patience(now))
-                if got is not None and got.si_signo != signal.SIGCHLD:
+                if got is not None and got.si_signo in _ENDING:
                     self._stop()
+                elif got is not None and got.si_signo == signal.SIGHUP:
+                    self._pass_on(signal.SIGHUP)
                 self._reap()
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
@@ -125,9 +130,12 @@ class Watch:
 
     def _stop(self) -> None:
         self._stopping = True
+        self._pass_on(signal.SIGTERM)
+
+    def _pass_on(self, number: signal.Signals) -> None:
         for worker in self._workers:
             if worker.pid:
-                os.kill(worker.pid, signal.SIGTERM)
+                os.kill(worker.pid, number)
 
 
 def _become(config: Config, serve: Serve, parent: int, mask: Iterable[int]) -> None:
@@ -140,8 +148,8 @@ def _become(config: Config, serve: Serve, parent: int, mask: Iterable[int]) -> N
             os._exit(code)
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         code = serve(config)
-    except BaseException:
-        logger.exception("worker %s", config.node.name)
+    except BaseException as error:
+        tell(logger, f"worker {config.node.name} ends", error, logging.CRITICAL)
     finally:
         logging.shutdown()
         sys.stderr.flush()

@@ -37,7 +37,7 @@ class TokenBucket:
         return (1.0 - self._tokens) / self.rate_bytes_s
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class Schedule:
     """Evenly through so many rows within a period: how many are to be done by when."""
 

@@ -89,7 +89,7 @@ class Mark:
         delete_local(index, _MARK)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class Suspects:
     """What was found damaged, or is to be looked at by order. Compared record by record in the
     next resync, which clears it."""

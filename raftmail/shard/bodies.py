@@ -77,7 +77,7 @@ def _sync_store(journal: Journal, store: BlobStore) -> None:
     journal.release_bodies()
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class Bodies:
     """`missing` are bodies that entries of the log wait for; `unheld` those that entries lacked that were in the log at the start;
     `withheld` are entries that must not be acknowledged before their bodies are on the disk, with their terms and bodies."""

@@ -30,7 +30,7 @@ class LogLimits:
         return max(64 << 10, min(8 << 20, self.bytes_max // PARTS))
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class Compaction:
     """Of one journal."""
 

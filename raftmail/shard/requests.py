@@ -175,6 +175,6 @@ class Requests:
         for done in waiters:
             try:
                 done(executed)
-            except Exception:  # G10: an answer that cannot be given must not stop the apply
+            except Exception as e:  # G10: an answer that cannot be given must not stop the apply
                 self.counters.answers_failed += 1
-                logger.exception("an answer could not be given")
+                logger.error("an answer could not be given: %s: %s", type(e).__name__, e)

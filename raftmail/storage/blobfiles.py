@@ -58,7 +58,7 @@ class BlobLimits:
     """`reclaim` empties segments of which this much is not needed any more."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class SyncJob:
     """One sync of the blob store. `run` may be called in another thread."""
 

@@ -25,7 +25,7 @@ class LineError(ValueError):
     """One line breaks the grammar; the stream goes on after it."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class Line:
     """A line taken apart: what stands by position, tag first, and what has a name."""
 
@@ -68,6 +68,8 @@ class BadLine:
     busy: bool = False
     literal_bytes: int = 0
     """Of the literals that were admitted."""
+    start: bytes = field(default=b"", compare=False)
+    """The words with which it began, as far as they were understood."""
 
 
 Item: TypeAlias = list[bytes] | Line | BadLine
@@ -152,6 +154,11 @@ class LineReader:
         return self._at == len(self._data) and self._error is None and not self.waiting
 
     @property
+    def wanted_bytes(self) -> int:
+        """How much of a literal is missing; 0 outside literals."""
+        return max(self._want, 0)
+
+    @property
     def unread_bytes(self) -> int:
         """Received and not yet part of a line."""
         return len(self._data) - self._at
@@ -225,7 +232,9 @@ class LineReader:
             self._request_bytes = 0
             if bad is not None:
                 assert line is not None
-                return BadLine(bad.tag, bad.text, bad.busy, line.literal_bytes)
+                return BadLine(
+                    bad.tag, bad.text, bad.busy, line.literal_bytes, b" ".join(line.words[:8])
+                )
             if line is not None and line.words:
                 return line
 

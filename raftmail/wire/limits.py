@@ -44,6 +44,11 @@ class Limits:
 
     connections_max: int = 2048
     """Connections that have not become peers; further ones get `* BYE` and are closed."""
+    address_connections_max: int = 1024
+    """The same from one address."""
+    strangers_max: int = 256
+    """Connections before AUTH, handshakes of TLS among them; at the limit the oldest one of the
+    busiest address is closed."""
     outstanding_commands_max: int = 4096
     """Commands of a connection without an answer; reading pauses until there are fewer."""
     connection_buffered_bytes_max: int = 64 * MIB
@@ -69,13 +74,19 @@ class Limits:
 
     bad_lines_max: int = 20
     """Requests answered BAD before the connection is closed."""
+    first_bad_lines_max: int = 3
+    """The same before the first request that is understood."""
+    blank_bytes_max: int = 64 * KIB
+    """Of lines with nothing in them, without a request in between; then the connection is closed."""
+    refused_before_auth_max: int = 10
+    """Requests answered NO because of what is to come first; then the connection is closed."""
     failed_auths_max: int = 3
 
     deadline_default_s: float = 10.0
     deadline_max_s: float = 120.0
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class Budget:
     """Bytes that all connections together hold in buffers.
 

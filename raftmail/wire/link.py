@@ -13,12 +13,14 @@ import asyncio
 import logging
 import socket
 import zlib
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
+from raftmail.doors.errors import contained, tell
 from raftmail.wire.codec import ProtocolError
-from raftmail.wire.frames import FrameReader, frame_prefix
+from raftmail.wire.frames import Frame, FrameReader, frame_prefix
 from raftmail.wire.limits import KIB, MIB
 from raftmail.wire.pieces import PIECE, Cutter, Joiner
 
@@ -32,6 +34,9 @@ OnFrame: TypeAlias = Callable[[str, int, str, Payload], None]
 
 PING = "PING"
 _INFLATED_BYTES_MAX = 256 * 1024
+_TURN_FRAMES = 1000
+_TURN_S = 0.02
+"""What of the frames that came is handed out in one turn of the loop; more wait, and nothing is read meanwhile."""
 _COMPRESSION_LEVEL = 1
 _NO_HEADER = -15
 _PREFIXES_MAX = 4096
@@ -97,6 +102,11 @@ class PeerLink(asyncio.Protocol):
             zlib.compressobj(_COMPRESSION_LEVEL, zlib.DEFLATED, _NO_HEADER) if compress else None
         )
         self._inflate = zlib.decompressobj(_NO_HEADER) if compress else None
+        self._unread = b""  # compressed, for the next turn
+        self._frames: deque[Frame] = deque()
+        self._inflates = False  # there may be more to inflate than was in this turn
+        self._is_going_on = False
+        self._will_go_on = False
         self._out: list[Payload] = []
         self._cutter = Cutter()
         self._joiner = Joiner(
@@ -184,6 +194,7 @@ class PeerLink(asyncio.Protocol):
             self.closed = True
             self._out.clear()
             self._cutter.clear()
+            self._frames.clear()
             self._transport.abort()
             self._on_lost(self, reason)
 
@@ -194,8 +205,8 @@ class PeerLink(asyncio.Protocol):
         limits = self._limits
         late_s = now - self._ticked - limits.ping_s
         self._ticked = now
-        if late_s > limits.silence_s / 2:
-            # This process stood still; what the peer sent meanwhile is not read yet.
+        if late_s > limits.silence_s / 2 or self._is_going_on:
+            # This process stood still, or is busy; what the peer sent meanwhile is not read yet.
             self._heard = now
         if now - self._heard > limits.silence_s:
             self.close(f"silent for {limits.silence_s:g} s")
@@ -206,49 +217,96 @@ class PeerLink(asyncio.Protocol):
 
     # asyncio.Protocol
 
+    @contained
     def data_received(self, data: bytes) -> None:
         self._heard = self._loop.time()
         try:
-            inflate = self._inflate
-            if inflate is None:
+            if self._inflate is None:
                 self._take(data)
-                return
-            while not self.closed:
-                piece = inflate.decompress(data, _INFLATED_BYTES_MAX)
-                data = inflate.unconsumed_tail
-                if not piece:
-                    return
-                self._take(piece)
+            else:
+                self._unread += data
+                self._inflate_piece(self._inflate)
         except (ProtocolError, zlib.error) as error:
-            _log.warning("link to %s: what came makes no sense: %s", self.peer, error)
-            self.close(f"what came makes no sense: {error}")
-        except Exception:
-            _log.exception("link to %s: a frame could not be handled", self.peer)
-            self.close("a frame could not be handled")
+            self._end_over(error)
+            return
+        self._hand_out()
+
+    def _end_over(self, error: Exception) -> None:
+        _log.warning("link to %s: what came makes no sense: %s", self.peer, error)
+        self.close(f"what came makes no sense: {error}")
+
+    def _inflate_piece(self, inflate: zlib._Decompress) -> None:
+        if not self._frames:
+            piece = inflate.decompress(self._unread, _INFLATED_BYTES_MAX)
+            self._unread = inflate.unconsumed_tail
+            self._inflates = bool(piece)
+            if piece:
+                self._take(piece)
 
     def _take(self, data: bytes) -> None:
-        on_frame = self._on_frame
-        peer = self.peer
         frames = self._reader.feed(data)
         self.bytes_received += len(data)
         self.frames_received += len(frames)
-        for shard, kind, payload in frames:
+        self._frames.extend(frames)
+
+    def _hand_out(self) -> None:
+        """Hand out what came; what is too much for one turn of the loop waits for the next."""
+        frames = self._frames
+        on_frame = self._on_frame
+        peer = self.peer
+        until = self._loop.time() + _TURN_S
+        left = _TURN_FRAMES
+        while frames and left and not self.closed:
+            shard, kind, payload = frames.popleft()
+            left -= 1
             if kind == PING:
                 continue
-            if kind != PIECE:
-                on_frame(peer, shard, kind, payload)
-            elif (whole := self._joiner.take(shard, payload)) is not None:
+            whole = (shard, kind, payload) if kind != PIECE else self._joiner.take(shard, payload)
+            if whole is not None:
                 on_frame(peer, *whole)
-            if self.closed:
-                return
+                if self._loop.time() > until:
+                    break
+        if self.closed:
+            return
+        if frames or self._inflates:
+            if not self._is_going_on:
+                self._is_going_on = True
+                self._transport.pause_reading()
+            if not self._will_go_on:
+                self._will_go_on = True
+                self._loop.call_soon(self._go_on)
+        elif self._is_going_on:
+            self._is_going_on = False
+            self._transport.resume_reading()
 
+    @contained
     def pause_writing(self) -> None:
         self._full = True
 
+    @contained
     def resume_writing(self) -> None:
         self._full = False
         self.flush()
 
+    @contained
+    def _go_on(self) -> None:
+        self._will_go_on = False
+        if self.closed:
+            return
+        try:
+            if self._inflate is not None:
+                self._inflate_piece(self._inflate)
+        except (ProtocolError, zlib.error) as error:
+            self._end_over(error)
+            return
+        self._hand_out()
+
+    def failed(self, error: Exception) -> None:
+        """See `doors.errors.Contained`."""
+        tell(_log, f"link to {self.peer}: a frame could not be handled", error)
+        self.close("a frame could not be handled")
+
+    @contained
     def connection_lost(self, exc: Exception | None) -> None:
         self.close("closed by the peer" if exc is None else f"lost: {exc}")
 
@@ -262,6 +320,7 @@ class PeerLink(asyncio.Protocol):
         self._transport.abort()
         self._loop.call_soon(self._on_lost, self, reason)
 
+    @contained
     def _flush_soon(self) -> None:
         self._flushing = False
         self.flush()

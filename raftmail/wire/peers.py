@@ -10,6 +10,7 @@ import ssl
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import cast
 
+from raftmail.doors.errors import contained, describe, start_task
 from raftmail.mail.endpoint import split_address
 from raftmail.wire import handshake, tls
 from raftmail.wire.codec import Line, LineReader, ProtocolError
@@ -76,11 +77,13 @@ class _Dial(asyncio.Protocol):
         )
         self._reader = LineReader(BEFORE_AUTH)
 
+    @contained
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's TLS transport is no subclass of asyncio.Transport, but has all it has.
         transport = cast(asyncio.Transport, transport)
         self.transport = transport
 
+    @contained
     def data_received(self, data: bytes) -> None:
         if self.outcome.done():
             return
@@ -98,8 +101,15 @@ class _Dial(asyncio.Protocol):
         except (ProtocolError, ValueError) as error:
             self.fail(HelloRefused(f"its answer makes no sense: {error}"))
 
+    @contained
     def connection_lost(self, exc: Exception | None) -> None:
         self.fail(exc or ConnectionError(_CLOSED))
+
+    def failed(self, error: Exception) -> None:
+        """See `doors.errors.Contained`."""
+        self.fail(HelloRefused(f"its answer could not be handled: {describe(error)}"))
+        if self.transport is not None:
+            self.transport.abort()
 
     def fail(self, error: Exception) -> None:
         """Give up."""
@@ -141,7 +151,8 @@ class PeerNet:
         both sides say so. A peer whose address cannot be is not dialled (`unusable`)."""
         self.node = node
         self.cluster = cluster
-        self._tls = tls_context
+        self.tls_context = tls_context
+        """Of connections that are dialled from now on."""
         self._kinds = frozenset(kinds)
         self._bulk = frozenset(bulk)
         self._on_frame = on_frame
@@ -287,7 +298,7 @@ class PeerNet:
         ssl_object = transport.get_extra_info("ssl_object")
         if ssl_object is not None:
             return tls.identity(ssl_object.getpeercert())
-        if self._tls is None and is_loopback(transport):
+        if self.tls_context is None and is_loopback(transport):
             return hello.cluster, tls.holder(hello.node)
         return None
 
@@ -348,7 +359,7 @@ class PeerNet:
     # Dialling
 
     def _begin_dialling(self, peer: _Peer) -> None:
-        peer.task = asyncio.get_running_loop().create_task(self._keep_dialling(peer))
+        peer.task = start_task(asyncio.get_running_loop(), self._keep_dialling(peer))
 
     async def _keep_dialling(self, peer: _Peer) -> None:
         limits = self._limits
@@ -383,12 +394,12 @@ class PeerNet:
         """Make a link, unless the peer has made one meanwhile. Raises OSError, `HelloRefused`."""
         host, port = split_address(peer.address)
         loop = asyncio.get_running_loop()
-        await loop.create_connection(lambda: dial, host, port, ssl=self._tls)
+        await loop.create_connection(lambda: dial, host, port, ssl=self.tls_context)
         transport = dial.transport
         assert transport is not None
-        if self._tls is None and not is_loopback(transport):
+        if self.tls_context is None and not is_loopback(transport):
             raise HelloRefused("without TLS, peers are on this machine only")
-        if self._tls is not None:
+        if self.tls_context is not None:
             shown = tls.identity(transport.get_extra_info("ssl_object").getpeercert())
             if shown != (self.cluster, tls.holder(peer.name)):
                 raise HelloRefused(f"the certificate there is of {shown}, not of {peer.name}")

@@ -10,6 +10,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from raftmail.doors.errors import tell
 from raftmail.mail.codec import validate_query
 from raftmail.mail.limits import NUMBER_MAX
 from raftmail.mail.queries import (
@@ -121,8 +122,8 @@ class Reads:
             desk.retry(tag, unavailable.failure)
         except ValueError as error:
             desk.bad(tag, str(error))
-        except Exception:
-            _log.exception("a read failed")
+        except Exception as error:
+            tell(_log, "a read failed", error)
             desk.retry(tag, Failure("the node failed over this; its log says how"))
         finally:
             desk.finish()

@@ -60,7 +60,7 @@ class Mailbox:
         self.target = Target(self.user, ref)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class Mailboxes:
     """The numbers that a client has introduced. Invariant: no more than `count_max` of them."""
 

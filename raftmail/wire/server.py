@@ -13,6 +13,9 @@ import zlib
 from collections.abc import Coroutine
 from typing import Any, Protocol, cast
 
+from raftmail.doors.door import Door, Pass, listening_sockets
+from raftmail.doors.errors import contained, start_task, tell
+from raftmail.doors.gate import Descriptors, Gate, GateLimits
 from raftmail.wire.codec import Line, quote_text
 from raftmail.wire.frontend import FrontEnd
 from raftmail.wire.session import Session
@@ -20,8 +23,8 @@ from raftmail.wire.session import Session
 _log = logging.getLogger(__name__)
 
 _SWEEP_S = 1.0
-_BACKLOG = 1024
 _INFLATED_BYTES_MAX = 64 * 1024
+"""Inflated for one connection in one turn of the loop."""
 _COMPRESSION_LEVEL = 3
 _NO_HEADER = -15  # raw DEFLATE (RFC 1951)
 
@@ -53,10 +56,15 @@ class Connection(asyncio.Protocol):
     Invariants:
     1. While the session is blocked nothing is read, so what is held is bounded by the session's
        limits, one chunk, and one compressed chunk.
-    2. Answers of one turn of the loop leave in one write."""
+    2. Answers of one turn of the loop leave in one write.
+    3. In one turn of the loop a bounded piece of what came is inflated and looked at."""
 
-    def __init__(self, listener: Listener) -> None:
+    def __init__(self, listener: Listener, entry: Pass) -> None:
         self._listener = listener
+        self._entry = entry
+        self._known = False
+        self._resuming = False
+        self._inflating = False  # there may be more to inflate than was in this turn
         self._front = listener.front
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport
@@ -78,54 +86,60 @@ class Connection(asyncio.Protocol):
 
     # asyncio.Protocol
 
+    @contained
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's TLS transport is no subclass of asyncio.Transport, but has all it has.
         transport = cast(asyncio.Transport, transport)
         self._transport = transport
+        self._entry.hold(transport)
         limits = self._front.limits
         transport.set_write_buffer_limits(high=limits.output_bytes_max)
         trusted = self._listener.trust_loopback and is_loopback(transport)
         self._session = Session(self._front, self, trusted=trusted)
-        if not self._listener.admit(self):
-            self.write(
-                b"* BYE %b\r\n" % quote_text(f"{limits.connections_max} connections already")
-            )
-            self._session.end()
-            self.hang_up()
+        self._listener.keep(self)
+        refused = self._entry.admit()
+        if refused:
+            self._bye(refused)
             return
         self._session.start()
 
+    @contained
     def data_received(self, data: bytes) -> None:
         self._heard = self._loop.time()
-        try:
-            if self._inflate is not None:
-                self._deflated += data
-                self._pump()
-            else:
-                self._session.receive(data)
-        except Exception:
-            self._fail()
+        if self._inflate is not None:
+            self._deflated += data
+            self._pump()
+        else:
+            self._session.receive(data)
+        if not self._known and self._session.authenticated:
+            self._known = True
+            self._entry.know()
         self._set_reading()
 
+    @contained
     def eof_received(self) -> bool:
         self._eof = True
         self._flush_soon()
         return self._transport.get_extra_info("ssl_object") is None
 
+    @contained
     def connection_lost(self, exc: Exception | None) -> None:
         self._closing = True
         self._session.end()
+        self._entry.leave()
         self._listener.forget(self)
         self._writable.set()
         for task in self._tasks:
             task.cancel()
 
+    @contained
     def pause_writing(self) -> None:
         self.congested = True
         self._congested_at = self._loop.time()
         self._writable.clear()
         self._set_reading()
 
+    @contained
     def resume_writing(self) -> None:
         self.congested = False
         self._writable.set()
@@ -141,13 +155,15 @@ class Connection(asyncio.Protocol):
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """See `desk.Channel`."""
-        task = self._loop.create_task(work)
+        task = start_task(self._loop, work, self.failed)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     def resume_soon(self) -> None:
         """See `desk.Channel`."""
-        self._loop.call_soon(self._resume)
+        if not self._resuming:
+            self._resuming = True
+            self._loop.call_soon(self._resume)
 
     async def drained(self) -> None:
         """See `desk.Channel`."""
@@ -169,6 +185,7 @@ class Connection(asyncio.Protocol):
             self.hang_up()
             return
         self._listener.forget(self)
+        self._entry.leave()  # a peer has no limit, and its descriptor is counted with the files
         self._closing = True
         if not self._reading:
             self._transport.resume_reading()
@@ -185,6 +202,7 @@ class Connection(asyncio.Protocol):
 
     # Time
 
+    @contained
     def check(self, now: float) -> None:
         """Once a second: end what has been silent or slow for too long."""
         limits = self._front.limits
@@ -217,44 +235,48 @@ class Connection(asyncio.Protocol):
         self._session.end()
         self.hang_up()
 
-    def _fail(self) -> None:
-        _log.exception("a client connection failed over what it received")
-        self._session.end()
+    def failed(self, error: Exception) -> None:
+        """See `doors.errors.Contained`."""
+        tell(_log, "a client's connection failed and is closed", error)
         self._transport.abort()
+        self._session.end()
 
+    @contained
     def _resume(self) -> None:
+        self._resuming = False
         if self._session.ended:
             return
-        try:
-            self._session.run()
-            if self._inflate is not None:
-                self._pump()
-        except Exception:
-            self._fail()
+        self._session.run()
+        if self._inflate is not None:
+            self._pump()
         self._set_reading()
         if self._eof:
             self._flush_soon()
 
     def _pump(self) -> None:
-        """Inflate and take a piece at a time, for as long as the session is not blocked."""
+        """Inflate and take one piece, unless the session is blocked; the next is for the next turn."""
         inflate = self._inflate
         assert inflate is not None
         session = self._session
-        while not session.blocked and not session.ended:
-            try:
-                piece = inflate.decompress(self._deflated, _INFLATED_BYTES_MAX)
-            except zlib.error:
-                self._bye("that is not DEFLATE")
-                return
-            self._deflated = inflate.unconsumed_tail
-            if not piece:
-                return
+        self._inflating = False
+        if session.blocked or session.ended:
+            return
+        try:
+            piece = inflate.decompress(self._deflated, _INFLATED_BYTES_MAX)
+        except zlib.error:
+            self._bye("that is not DEFLATE")
+            return
+        self._deflated = inflate.unconsumed_tail
+        if piece:
             session.receive(piece)
+            self._inflating = True
+            if not session.blocked:
+                self.resume_soon()
 
     def _set_reading(self) -> None:
         if self._closing:
             return
-        wanted = not self._session.blocked
+        wanted = not self._session.blocked and not self._inflating
         if wanted != self._reading:
             self._reading = wanted
             if wanted:
@@ -266,6 +288,7 @@ class Connection(asyncio.Protocol):
         self._flushing = True
         self._listener.flush_soon(self)
 
+    @contained
     def flush(self) -> None:
         """Send what was written in this turn of the loop."""
         if self._flushing:
@@ -285,14 +308,14 @@ class Connection(asyncio.Protocol):
                 data = deflate.compress(data) + deflate.flush(zlib.Z_SYNC_FLUSH)
             self._transport.write(data)
         session = self._session
-        if self._eof and not session.outstanding and not session.blocked:
+        if self._eof and not (session.outstanding or session.blocked or self._inflating):
             self.hang_up()
 
 
 class Listener:
     """Accepts clients, and peers for `peers`, on any number of addresses.
 
-    Invariant: at most `limits.connections_max` connections are clients or may become so."""
+    Invariant: its connections are bounded by the gate, except those that have become links."""
 
     def __init__(
         self,
@@ -301,14 +324,23 @@ class Listener:
         peers: PeerAcceptor | None = None,
         tls: ssl.SSLContext | None = None,
         trust_loopback: bool = False,
+        descriptors: Descriptors | None = None,
     ) -> None:
-        """`tls` is `tls.server_context`, or None for a listener in the clear. With `trust_loopback`
-        connections from this machine need no AUTH."""
+        """`tls` is `tls.server_context`, or None for a listener in the clear. With `trust_loopback`, which is for trials without
+        a token, connections from this machine need no AUTH. `descriptors` are the process's."""
         self.front = front
         self.peers = peers
         self.trust_loopback = trust_loopback
-        self._tls = tls
-        self._servers: list[asyncio.Server] = []
+        self.tls = tls
+        """Of connections that come from now on."""
+        limits = front.limits
+        self.gate = Gate(
+            GateLimits(
+                limits.connections_max, limits.address_connections_max, limits.strangers_max
+            ),
+            descriptors or Descriptors(),
+        )
+        self._doors: list[Door] = []
         self._connections: set[Connection] = set()
         self._to_flush: list[Connection] = []
         self._sweeping: asyncio.TimerHandle | None = None
@@ -318,43 +350,48 @@ class Listener:
         too may listen there as well, and each gets some of the connections. Gives what was bound.
         Raises OSError."""
         loop = asyncio.get_running_loop()
-        server = await loop.create_server(
-            lambda: Connection(self),
-            host,
-            port,
-            ssl=self._tls,
-            backlog=_BACKLOG,
-            reuse_port=shared,
-            ssl_handshake_timeout=self.front.limits.handshake_s if self._tls else None,
-        )
-        self._servers.append(server)
+        doors = [
+            Door(
+                sock,
+                self.gate,
+                lambda entry: Connection(self, entry),
+                tls=lambda: self.tls,
+                handshake_s=self.front.limits.handshake_s,
+                full=b"" if self.tls else b'* BYE "too many connections: try again later"\r\n',
+            )
+            for sock in await listening_sockets(host, port, shared=shared)
+        ]
+        self._doors += doors
         if self._sweeping is None:
             self._sweeping = loop.call_later(_SWEEP_S, self._sweep)
-        bound: tuple[str, int] = server.sockets[0].getsockname()[:2]
-        return bound
+        return doors[0].address
 
     async def close(self) -> None:
         """Stop accepting, tell all clients goodbye, and close. Links of peers stay as they are."""
         if self._sweeping is not None:
             self._sweeping.cancel()
-        for server in self._servers:
-            server.close()
+        for door in self._doors:
+            door.close()
         for connection in list(self._connections):
             connection.stop()
-        for server in self._servers:
-            await server.wait_closed()
+        await asyncio.sleep(0)
 
     @property
     def connections(self) -> int:
         """Clients that are connected now."""
-        return len(self._connections)
+        return self.gate.guests
 
-    def admit(self, connection: Connection) -> bool:
-        """Whether one more may be served."""
-        if len(self._connections) >= self.front.limits.connections_max:
-            return False
+    def take_over(self, tls: ssl.SSLContext) -> None:
+        """Use another context, and the limits that the front end has now, for connections that come from now on."""
+        limits = self.front.limits
+        self.tls = tls
+        self.gate.limits = GateLimits(
+            limits.connections_max, limits.address_connections_max, limits.strangers_max
+        )
+
+    def keep(self, connection: Connection) -> None:
+        """It is served from now on."""
         self._connections.add(connection)
-        return True
 
     def flush_soon(self, connection: Connection) -> None:
         """Have a connection flushed at the end of this turn of the loop, with the others that ask for it."""
@@ -365,10 +402,7 @@ class Listener:
     def _flush_all(self) -> None:
         waiting, self._to_flush = self._to_flush, []
         for connection in waiting:
-            try:
-                connection.flush()
-            except Exception:
-                _log.exception("answers could not be sent")
+            connection.flush()
 
     def forget(self, connection: Connection) -> None:
         """It has ended, or is a client no longer."""

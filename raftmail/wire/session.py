@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hmac
 
+from raftmail.doors.web import is_web_line
 from raftmail.mail.results import Code
 from raftmail.wire import requests
 from raftmail.wire.codec import BadLine, Item, Line, LineReader, ProtocolError, quote, quote_text
@@ -23,6 +24,10 @@ _NOTHING: frozenset[bytes] = frozenset()
 _TAG_BYTES_MAX = 64
 _TURN_COMMANDS = 500
 """Commands of one session in one turn of the loop, so that heartbeats and other sessions go on."""
+_PIECE_BYTES = 16 * 1024
+_TURN_PIECES = 2
+"""Pieces of what came that are looked at in one turn of the loop: lines cost as much as commands where they are empty."""
+_WEB = "this port is not for the web"
 
 
 class Session:
@@ -32,7 +37,9 @@ class Session:
     1. Every line with a tag gets exactly one tagged answer, unless the connection ends first.
     2. Commands begin in the order of their lines; their answers come in any order.
     3. At `outstanding_commands_max`, or when the output is congested, lines wait and `blocked` is
-       True; what waits is bounded by one chunk."""
+       True; what waits is bounded by one chunk.
+    4. One turn of the loop takes at most `_TURN_PIECES` pieces and `_TURN_COMMANDS` commands.
+    5. A connection that begins as the web does has no command executed."""
 
     def __init__(self, front: FrontEnd, channel: Channel, *, trusted: bool) -> None:
         self._front = front
@@ -43,10 +50,17 @@ class Session:
         self._desk = Desk(channel.write, channel.resume_soon, front.budget)
         reader_limits = limits.reader if trusted else limits.before_auth
         self._reader = LineReader(reader_limits, self._admit)
+        self._unread: list[bytes] = []
+        """What came and was not given to the reader; the first is read from `_unread_at` on."""
+        self._unread_at = 0
+        self._blank_bytes = 0
+        self._proven = False
+        """One command had an effect: the other side speaks this protocol."""
         self._items: list[Item] = []
         self._next = 0
         self._bad_lines = 0
         self._failed_auths = 0
+        self._refused = 0
         self._compressed = False
         self._leaving = b""  # the tag of LOGOUT, which the answers of other commands go before
         mailboxes = Mailboxes(limits.mailbox_numbers_max, {})
@@ -80,12 +94,12 @@ class Session:
     def blocked(self) -> bool:
         """Lines wait for answers to leave: nothing more should be read."""
         waiting = self._next < len(self._items) or self._reader.waiting or bool(self._leaving)
-        return waiting or self._channel.congested
+        return waiting or bool(self._unread) or self._channel.congested
 
     @property
     def inside_request(self) -> bool:
         """A request has begun to come and is not complete."""
-        return self._reader.inside_request
+        return self._reader.inside_request or bool(self._unread)
 
     def start(self) -> None:
         """Greet."""
@@ -111,13 +125,16 @@ class Session:
 
     def receive(self, data: bytes) -> None:
         """Take bytes, and begin the commands that have become complete."""
-        self._reader.feed(data)
+        if data:
+            self._unread.append(data)
         self.run()
 
     def end(self) -> None:
         """The connection is gone."""
         self._desk.end()
         self._items = []
+        self._unread = []
+        self._unread_at = 0
         self._next = 0
 
     def run(self) -> None:
@@ -126,6 +143,7 @@ class Session:
         channel = self._channel
         store = self._writes.store
         outstanding_max = self._limits.outstanding_commands_max
+        pieces = _TURN_PIECES
         while not desk.ended:
             if self._leaving:
                 self._leave()
@@ -136,8 +154,14 @@ class Session:
                 self._items = items = self._read()
                 self._next = at = 0
                 if not items:
-                    desk.waiting = self._reader.waiting
-                    return
+                    if desk.ended or self._reader.waiting or not self._unread:
+                        desk.waiting = self._reader.waiting
+                        return
+                    if not pieces:
+                        channel.resume_soon()
+                        return
+                    pieces -= self._feed()
+                    continue
             stop = min(at + _TURN_COMMANDS, len(items))
             for position in range(at, stop):
                 item = items[position]
@@ -158,20 +182,44 @@ class Session:
             if stop < len(items):
                 channel.resume_soon()
                 return
-            if self._reader.is_empty:
+            if self._reader.is_empty and not self._unread:
                 desk.waiting = False
                 return
+
+    def _feed(self) -> int:
+        """Give the reader the next piece of what came; 1, or 0 for one that is part of a literal and costs nothing to look at."""
+        reader = self._reader
+        at = self._unread_at
+        data = self._unread[0]
+        wanted = reader.wanted_bytes
+        end = at + (wanted if wanted > 0 else _PIECE_BYTES)
+        reader.feed(data[at:end] if at or end < len(data) else data)
+        if end < len(data):
+            self._unread_at = end
+        else:
+            self._unread_at = 0
+            del self._unread[0]
+        if wanted > 0:
+            return 0
+        self._blank_bytes += min(end, len(data)) - at
+        if self._blank_bytes > self._limits.blank_bytes_max:
+            self._bye("nothing but empty lines")
+        return 1
 
     def _read(self) -> list[Item]:
         try:
             if self.authenticated:
-                return self._reader.take()
-            item = self._reader.take_one()
+                items = self._reader.take()
+            else:
+                item = self._reader.take_one()
+                items = [] if item is None else [item]
         except ProtocolError as error:
             self._desk.bad(b"*", str(error))
             self._bye("what follows cannot be understood")
             return []
-        return [] if item is None else [item]
+        if items:
+            self._blank_bytes = 0
+        return items
 
     def _admit(self, count: int, first: bool) -> str | None:
         desk = self._desk
@@ -183,6 +231,9 @@ class Session:
         return "the node holds as many messages in memory as it may: try again"
 
     def _dispatch(self, item: Item) -> None:
+        if not self._proven and _is_from_the_web(item):
+            self._bye(_WEB)
+            return
         if isinstance(item, BadLine):
             self._desk.give_back(item.literal_bytes)
             if item.busy:
@@ -201,8 +252,10 @@ class Session:
             if len(line.words) < 2:
                 raise ValueError("after the tag stands a command")
             self._perform(tag, line)
+            self._proven = True
         except Refusal as refusal:
             self._desk.no(tag, refusal)
+            self._note_refused()
         except ValueError as error:
             self._bad(tag, str(error))
         finally:
@@ -212,7 +265,7 @@ class Session:
     def _perform(self, tag: bytes, line: Line) -> None:
         name = line.words[1].upper()
         if name == b"PEER":
-            rest = self._reader.rest()
+            rest = self._reader.rest() + b"".join(self._unread)[self._unread_at :]
             self.end()
             self._channel.become_peer(line, rest)
             return
@@ -240,8 +293,18 @@ class Session:
     def _bad(self, tag: bytes, text: str) -> None:
         self._desk.bad(tag, text)
         self._bad_lines += 1
-        if self._bad_lines >= self._limits.bad_lines_max:
+        limits = self._limits
+        most = limits.bad_lines_max if self._proven else limits.first_bad_lines_max
+        if self._bad_lines >= most and not self._desk.ended:
             self._bye(f"{self._bad_lines} lines that make no sense")
+
+    def _note_refused(self) -> None:
+        """Who has not said who they are may try a few things, and not ask for ever."""
+        if self.authenticated:
+            return
+        self._refused += 1
+        if self._refused >= self._limits.refused_before_auth_max and not self._desk.ended:
+            self._bye("say who you are first")
 
     def _bye(self, text: str) -> None:
         self._channel.write(b"* BYE %b\r\n" % quote_text(text))
@@ -321,10 +384,16 @@ class Session:
             raise Refusal(Code.CANNOT, "DEFLATE is the only compression here")
         if self._compressed:
             raise Refusal(Code.CANNOT, "compressed already")
-        if self._next < len(self._items) or self._reader.unread_bytes:
+        if self._next < len(self._items) or self._reader.unread_bytes or self._unread:
             self._desk.bad(tag, "after COMPRESS nothing is sent before its answer")
             self._bye("what follows cannot be understood")
             return
         self._compressed = True
         self._desk.ok(tag)
         self._channel.compress()
+
+
+def _is_from_the_web(item: Item) -> bool:
+    if isinstance(item, BadLine):
+        return is_web_line(item.start)
+    return is_web_line(b" ".join(item if isinstance(item, list) else item.words))

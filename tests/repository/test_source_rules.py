@@ -51,7 +51,13 @@ _CLOCKS = re.compile(
 _LOOP_CLOCKS = re.compile(
     r"asyncio\.(?:sleep|wait_for|timeout|timeout_at)|(?:.*\.)?(?:_?loop|get_running_loop\(\))\.(?:time|call_later|call_at)"
 )
-_ON_A_LOOP = ("raftmail.cluster", "raftmail.wire", "raftmail.lmtp", "raftmail.imap")
+_ON_A_LOOP = (
+    "raftmail.doors",
+    "raftmail.cluster",
+    "raftmail.wire",
+    "raftmail.lmtp",
+    "raftmail.imap",
+)
 """Rooms that may take the time from the event loop, and from nothing else."""
 
 _WITH_CLOCKS = ("raftmail.node", "raftmail.client", "raftmail_cli", "raftmail_chaos")

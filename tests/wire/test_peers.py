@@ -472,7 +472,7 @@ def test_without_tls_only_this_machine_is_taken() -> None:
     async def run() -> None:
         ports = ports_of("a", "b")
         certless = Node("a", ports, dials=False)
-        certless.net._tls = ssl.create_default_context()
+        certless.net.tls_context = ssl.create_default_context()
         async with running(certless):
             said = await say_hello(certless.port, None, Hello("blue", "b", "a", "01", 1, "01", "0"))
             assert b"this connection has none" in said

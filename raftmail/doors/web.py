@@ -1,0 +1,29 @@
+"""Telling a web browser from a client: any web page can have one send a request to a port of the machine that it runs on."""
+
+from __future__ import annotations
+
+import re
+
+_METHOD = re.compile(
+    rb"(?:GET|HEAD|POST|PUT|DELETE|CONNECT|OPTIONS|TRACE|PATCH|PRI|PROPFIND|PROPPATCH|MKCOL|COPY|MOVE|LOCK|UNLOCK|SEARCH|REPORT)"
+    rb"[ \t]+(?:/|\*|[A-Za-z][A-Za-z0-9+.-]*:|[^ \t]+[ \t]+HTTP/)",
+    re.IGNORECASE,
+)
+_VERSION = re.compile(rb"[ \t]HTTP/[0-9]", re.IGNORECASE)
+_FIELD = re.compile(
+    rb"(?:Host|User-Agent|Content-(?:Type|Length|Encoding|Disposition)|Transfer-Encoding|Origin|Referer|Cookie|Connection|Accept"
+    rb"(?:-[A-Za-z]+)?|Sec-[A-Za-z-]+|Upgrade(?:-Insecure-Requests)?|X-[A-Za-z-]+|Cache-Control|Pragma|Authorization|Via|Forwarded)[ \t]*:",
+    re.IGNORECASE,
+)
+LINE_BYTES_MAX = 4096
+"""How much of a line is looked at."""
+
+
+def is_web_line(line: bytes) -> bool:
+    """Whether a line is one of a web request: its first line, or a field of its head. Commands of neither protocol look like that."""
+    line = line[:LINE_BYTES_MAX].lstrip()
+    return (
+        _METHOD.match(line) is not None
+        or _FIELD.match(line) is not None
+        or _VERSION.search(line) is not None
+    )
