@@ -17,4 +17,5 @@ G9  the snapshot is a ticket: a follower beyond the log is told to resync, and j
 G10 one replicated command, bytes; applied in order, once; an error in the apply stops the process — `engine`
 G11 failures are unknown outcomes; nothing waits inside the engine for a leader — `group` (and the shard's deadlines)
 G12 members come one at a time, as learners first, by entries that are in force when they are appended — `members`, `change`
+G13 a replica that starts asks what it promised, and takes no part with a disk that has less — `proof`, `promises`
 """

@@ -16,6 +16,7 @@ from raftmail.consensus.engine import CANDIDATE, Engine
 from raftmail.consensus.fitness import PATIENCE_TIMEOUTS, Fitness
 from raftmail.consensus.members import Members
 from raftmail.consensus.messages import Kind, Message
+from raftmail.consensus.proof import Proof
 
 _NEVER = -1e18
 
@@ -80,7 +81,9 @@ class Elections:
         rng: random.Random,
         send: Send,
         fitness: Callable[[], Fitness],
+        proof: Proof,
     ) -> None:
+        self._proof = proof
         self._engine = engine
         self._fitness = fitness
         self._leaderless_since: float | None = None
@@ -140,6 +143,8 @@ class Elections:
         members = self._members
         if not members.is_voter or self.removed:
             return  # G12
+        if not self._may_stand():
+            return  # G13
         if engine.withheld_from:
             # Others could not take its log from it. It votes all the same, for those that have as much.
             engine.set_election_deadline(now + engine.election_max_s)
@@ -176,6 +181,11 @@ class Elections:
             return False
         return now - self._leaderless_since < PATIENCE_TIMEOUTS * engine.election_max_s
 
+    def _may_stand(self) -> bool:
+        """Whether this replica would vote for itself."""
+        journal, last = self._engine.journal, self._engine.journal.last_index
+        return self._proof.grants(self._engine.term() + 1, last, journal.term_of(last))
+
     def stand(self, term: int) -> bool:
         """The engine asks for votes in `term`; True when it does so because the leader handed over."""
         if self._vote.term != term:
@@ -192,6 +202,8 @@ class Elections:
             return
         last = journal.last_index
         index, term, _ = message.fields
+        if not self._proof.grants(message.term, index, term):
+            return  # G13
         if log_is_up_to_date(index, term, last, journal.term_of(last)):
             self._send(message.sender, Kind.PREVOTE_GRANTED, [], term=message.term)
 

@@ -229,6 +229,11 @@ class Engine(SyncObj):
         index: int = self._SyncObj__raftMatchIndex.get(peer, 0)
         return index
 
+    def forget_match(self, peer: int) -> None:
+        """Of a leader: a replica has lost what it was known to hold."""
+        if peer in self._SyncObj__raftMatchIndex:
+            self._SyncObj__raftMatchIndex[self.nodes[peer]] = 0
+
     def first_index_of_term(self) -> int:
         """Of a leader: the index of the no-op with which its term began."""
         return int(self._SyncObj__noopIDx or 0)

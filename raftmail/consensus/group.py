@@ -12,6 +12,7 @@ Invariants:
 4. Every barrier's callback is called exactly once.
 5. The membership in force is the newest of the log; consecutive ones differ in one voter at most, and one follows another only when
    that is committed, and with it an entry of the leader's own term (G12).
+6. Before others have told what this replica promised them it acknowledges nothing, votes for nobody and adopts no term (G13).
 """
 
 from __future__ import annotations
@@ -36,6 +37,8 @@ from raftmail.consensus.members import PREFIX, Members, membership_of
 from raftmail.consensus.membership import KIND, Membership
 from raftmail.consensus.messages import ACK, APPEND, PREVOTE, PREVOTE_GRANTED, VOTE, Kind, Message
 from raftmail.consensus.outbox import Outbox, Outgoing
+from raftmail.consensus.promises import KEEP_S, Promises
+from raftmail.consensus.proof import LEADS, LOST, Proof
 from raftmail.consensus.timing import Timing
 from raftmail.consensus.view import GroupView
 from raftmail.storage.disk import DiskFull
@@ -62,10 +65,12 @@ class Group(GroupView):
         flow: Flow | None = None,
         *,
         membership_index: int = 1,
+        doubtful: bool = False,
     ) -> None:
         self.group = group
         self.self_id = self_id
         self.members = Members(self_id, membership, membership_index)
+        self.promises = Promises(journal.promises)
         self.journal = journal
         self.timing = timing = timing or Timing()
         self.flow = flow or Flow()
@@ -94,8 +99,17 @@ class Group(GroupView):
         )
         self._out = out = Outbox(group, self_id, self.engine, self.members)
         self._send = out.send
+        last = journal.last_index
+        self.proof = Proof(
+            self.members,
+            (max(journal.getCurrentTerm(), journal.term_of(last)), last),
+            rng.getrandbits(63),
+            now,
+            timing.election_min_s,
+            doubtful,
+        )
         self.elections = Elections(
-            self.engine, self.members, self_id, rng, self._send, applier.fitness
+            self.engine, self.members, self_id, rng, self._send, applier.fitness, self.proof
         )
         self.followers = Followers(
             self.engine, self.flow, timing.heartbeat_s, self._send, out.send_beat
@@ -120,6 +134,7 @@ class Group(GroupView):
                 "the journal lost entries; give this replica a new disk (it resyncs under a new id)"
             )
         self.engine.set_applied(applied_index)
+        self._keep_promises_at = 0.0
         for command, index, _ in self.entries(applied_index + 1, journal.last_index):
             later = membership_of(command)
             if later is not None and index > membership_index:
@@ -140,6 +155,7 @@ class Group(GroupView):
     def _link_up(self, peer: int) -> None:
         self.followers.connected(peer)
         self.engine.link.connected(self.engine.nodes[peer])
+        self._ask(peer)
         if self.is_leader:
             self.followers.rewind(peer)
             self.followers.replicate_to(peer, clock.now, self._open_round())
@@ -222,6 +238,9 @@ class Group(GroupView):
             return True
         if self.members.node_of(sender) != node:
             self._meet(sender, node)
+        if not self.proof.may_follow:
+            self._ask(sender)
+            return False
         if kind == BEAT:
             if self._following.takes_beat(now, sender, term, index, index_term, commit):
                 success = self._following.success()
@@ -249,6 +268,17 @@ class Group(GroupView):
     def _handle(self, now: float, message: Message, size: int) -> None:
         kind = message.kind
         sender = message.sender
+        if kind is Kind.ASK:
+            self._tell(message)
+            return
+        if kind is Kind.TELL:
+            self._on_told(now, message)
+            return
+        if not self.proof.may_follow:
+            if kind is Kind.REMOVED:
+                self.elections.removed = True
+            self._ask(sender)
+            return  # G13
         if kind is PREVOTE:
             if self.is_leader and self.members.was_removed(sender, self.commit_index):
                 self._send(sender, Kind.REMOVED, [])
@@ -260,6 +290,8 @@ class Group(GroupView):
             return
         if kind is VOTE and self.elections.is_sticky(now) and not message.fields[2]:
             return  # G5: a leader is alive; the candidate's term is not adopted either
+        if kind is VOTE and not self._may_grant(message):
+            return  # G13
         if message.term > self.term:
             if kind not in (Kind.VOTE, Kind.APPEND, Kind.TICKET):
                 self.engine.step_down(message.term)
@@ -268,10 +300,13 @@ class Group(GroupView):
                 self._send(sender, Kind.NEWER_TERM, [], hold=True)
             return  # G3: of an earlier term, and so of no meaning any more
         if kind is APPEND:
+            # Who leads has the term, and what it calls committed, on its disk.
+            self.promises.note(sender, message.term, message.fields[1])
             self._following.on_append(now, message, size)
         elif kind is ACK:
             self._on_ack(message)
         elif kind is VOTE:
+            self.promises.note(sender, message.term, 0)
             self.engine.deliver(
                 sender,
                 {
@@ -284,6 +319,8 @@ class Group(GroupView):
         elif kind is Kind.VOTE_GRANTED:
             self._on_vote_granted(message)
         elif kind is Kind.TIMEOUT_NOW:
+            if not self.proof.may_vote:
+                return  # G13
             if self._applier.fitness() is not Fitness.ABLE:
                 self._refused += 1  # the leader learns of it by the next answer to a heartbeat
             elif not self.engine.withheld_from:  # it may have held everything once, and not now
@@ -301,6 +338,11 @@ class Group(GroupView):
         """Let time pass: elections, heartbeats, the fall back of a leader without a majority, then `advance`."""
         clock.now = now
         self._following.parked.expire(now - self.timing.parked_s)
+        if self.proof.pending:
+            self._look_at_proof()
+        if self.promises.changed and now >= self._keep_promises_at:
+            self._keep_promises_at = now + KEEP_S
+            self.journal.keep_promises(self.promises.encode(), alone=True)
         if self._transfer is not None and (now > self._transfer[1] or not self.is_leader):
             self._transfer = None
         self.elections.tick(now)
@@ -342,7 +384,7 @@ class Group(GroupView):
 
     def next_deadline(self) -> float:
         """When to `tick` again at the latest, if nothing comes in before and nothing waits; -1e18: as soon as can be."""
-        if self._following.parked or self._transfer is not None:
+        if self._following.parked or self._transfer is not None or self.proof.pending:
             return -1e18
         if not self.is_leader and (self.elections.removed or not self.members.is_voter):
             return 1e18
@@ -404,6 +446,7 @@ class Group(GroupView):
         if index <= self.engine.commit_index():
             raise ValueError(f"group {self.group}: entry {index} is committed and would be dropped")
         self.journal.deleteEntriesFrom(index - self.journal.first_index)
+        self.proof.had = (self.proof.had[0], self.journal.last_index)
         self.journal.flush()  # the cut is final: the same entries come back as new ones, to be synced again
         if self.members.cut(index):
             self._members_changed()
@@ -481,6 +524,8 @@ class Group(GroupView):
         if self.journal.syncing:
             self._releasable = 0
             return None
+        if self.promises.changed and self.journal.dirty:
+            self.journal.keep_promises(self.promises.encode())
         try:
             job = self.journal.begin_sync()
         except DiskFull:
@@ -544,9 +589,72 @@ class Group(GroupView):
             self.engine.tick()
 
     def _on_vote_granted(self, message: Message) -> None:
+        if message.term == self.term:
+            self.promises.note(message.sender, message.term, 0)
         if self.elections.vote_granted(message.term, message.sender):
             self.engine.deliver(message.sender, {"type": "response_vote", "term": message.term})
             self._after_step()
+
+    # -- what was promised (G13) ---------------------------------------------------------------------
+
+    def _ask(self, peer: int) -> None:
+        """Ask another replica what this one promised it, unless it has answered, or was asked a moment ago."""
+        if self.proof.asks(peer, clock.now):
+            self._send(peer, Kind.ASK, [self.proof.nonce, *self.proof.had])
+
+    def _tell(self, message: Message) -> None:
+        """Tell a replica that starts what it promised. Of a leader: it may have missed what was sent since the link is up."""
+        sender = message.sender
+        nonce, *had = message.fields
+        promise = self.promises.begin_life(sender, nonce)
+        if promise is None:
+            return
+        last = self.journal.last_index
+        flags = LEADS * self.is_leader | LOST * bool(self.proof.lost)
+        fields = [nonce, *promise, last, self.journal.term_of(last), flags]
+        self._send(sender, Kind.TELL, fields)
+        if promise > tuple(had):
+            self.engine.forget_match(sender)
+        elif self.is_leader and sender in self.followers and self.followers.is_connected(sender):
+            self._link_up(sender)
+        if self.is_leader and self.members.was_removed(sender, self.commit_index):
+            self._send(sender, Kind.REMOVED, [])
+        if self.proof.pending:
+            self._ask(sender)
+
+    def _on_told(self, now: float, message: Message) -> None:
+        nonce, term, index, last, last_term, flags = message.fields
+        if nonce != self.proof.nonce:
+            return
+        proof = self.proof
+        loss = proof.told(message.sender, (term, index), message.term, (last_term, last), flags)
+        if loss:
+            logger.error(
+                "group %d: replica %d has lost its disk: %s", self.group, self.self_id, loss
+            )
+            self._out.held.clear()
+            self._releasable = 0
+            self.engine.resign()
+        self._look_at_proof()
+
+    def _look_at_proof(self) -> None:
+        """See whether this replica may take part by now; until then, ask those that did not answer."""
+        proof = self.proof
+        linked = {p for p in self.members.other_voters if self.followers.is_connected(p)}
+        began = proof.look(clock.now, linked)
+        if proof.may_vote and proof.term_floor > self.term:
+            self.engine.step_down(proof.term_floor)
+        if began:
+            for leader in proof.leaders():
+                # What it sent meanwhile was not taken: it sends again to who asks.
+                self._send(leader, Kind.ASK, [proof.nonce, *proof.had])
+        if proof.pending:
+            for peer in linked:
+                self._ask(peer)
+
+    def _may_grant(self, message: Message) -> bool:
+        index, term, _ = message.fields
+        return self.proof.grants(message.term, index, term)
 
     # -- leading -----------------------------------------------------------------------------------
 
@@ -560,6 +668,9 @@ class Group(GroupView):
         if message.sender not in self.followers:
             return  # of a replica that is removed, or whose joining was taken back
         self.followers.acknowledged(message.sender, wanted, bool(success))
+        if success and wanted > self.engine.first_index_of_term():
+            # Not less: with the entry that began the term the other has the term itself on its disk.
+            self.promises.note(message.sender, self.term, wanted - 1)
         if success > m.ACK_YES:
             self._noted(message.sender, wanted, success)
         if self._transfer is not None:

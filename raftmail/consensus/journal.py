@@ -33,6 +33,7 @@ from raftmail.consensus.records import (
     ENTRY,
     HARD_STATE,
     HEAD,
+    PROMISES,
     RECORD_BYTES,
     Identity,
     Vote,
@@ -95,6 +96,7 @@ class Journal(Mending):
         self._adopt_log(log)
         self._dirty = False  # something but marks was added since the last sync began
         self._job: SyncJob | None = None
+        self._promises_in = (b"", 0)  # what was written last, and into which segment
         self._bodies_added = self._bodies_in_job = self._bodies_synced = 0  # how many
         self._synced_index = log.last_index
         self._synced_hard_state: tuple[int, Vote] = (log.term, log.vote)
@@ -332,6 +334,27 @@ class Journal(Mending):
         """The bodies before the last `mark_bodies` are on the disk in the blob store, and need not be kept here."""
         self._files.first_body = self._files.first_body_marked
 
+    @property
+    def promises(self) -> bytes:
+        """What others promised, as it was kept last."""
+        return self._log.promises
+
+    def keep_promises(self, promises: bytes, *, alone: bool = False) -> None:
+        """Have the next sync write what others promised; `alone`: also when there is nothing else to sync. Where there is no space for
+        it, it is written when there is some."""
+        self._log.promises = promises
+        self._dirty = self._dirty or alone
+
+    def _write_promises(self) -> None:
+        """Put what others promised into the buffer, when the newest segment does not have it: an older one may go with this sync."""
+        files, promises = self._files, self._log.promises
+        place = (promises, files.newest_place)
+        if promises and place != self._promises_in:
+            record = RECORD_BYTES + len(promises)
+            if files.claim(record, spare=self._limits.reserve_bytes):
+                files.append(PROMISES, 0, 0, promises)
+                self._promises_in = place
+
     def _make_room(self, idx: int, length: int) -> None:
         """The slow side of `add`: have space for a command of `length` bytes, or raise."""
         limits = self._limits
@@ -511,6 +534,8 @@ class Journal(Mending):
 
         Raises `DiskError` as `flush` does.
         """
+        if self._job is None and (self._dirty or self._files.removals):
+            self._write_promises()
         self.flush()
         if self._job is not None or not (self._dirty or self._files.removals):
             return None

@@ -129,7 +129,8 @@ class Mending:
             self._cache.drop(dropped)
 
     def _begin_anew(self, index: int, term: int, entries: Sequence[Entry]) -> None:
-        log = Log(index, term, self._log.term, self._log.vote, index)
+        before = self._log
+        log = Log(index, term, before.term, before.vote, index, promises=before.promises)
         self._files.restart(log, entries)
         self._adopt_log(log)
         self._sync_now()

@@ -38,6 +38,8 @@ class Kind(IntEnum):
     ROUND = 9
     NEWER_TERM = 10
     REMOVED = 11
+    ASK = 12
+    TELL = 13
 
 
 APPEND, ACK, PREVOTE, PREVOTE_GRANTED, VOTE = tuple(Kind)[:5]
@@ -61,6 +63,9 @@ class Message:
     REMOVED: none (the receiver is no member any more)
     TICKET: applied index of the leader (the follower needs entries that are gone from the log)
     ROUND: the round of reads that the follower confirms
+    ASK: a nonce, term and index of the promise that the sender's disk can keep (`proof`)
+    TELL: the nonce of the question, term and index of the highest promise that the sender remembers of the receiver, index and term of
+        the sender's last entry, flags (`proof.LEADS`, `proof.LOST`)
     """
 
     kind: Kind
@@ -97,8 +102,16 @@ _SHAPES: dict[Kind, tuple[type, ...]] = {
     Kind.ROUND: (int,),
     Kind.NEWER_TERM: (),
     Kind.REMOVED: (),
+    Kind.ASK: (int, int, int),
+    Kind.TELL: (int, int, int, int, int, int),
 }
+_OF_START = (bytes([Kind.ASK]), bytes([Kind.TELL]))
 _KINDS = {int(kind): (kind, shape) for kind, shape in _SHAPES.items()}
+
+
+def is_of_start(data: bytes) -> bool:
+    """Whether bytes that may be a message are one that a replica is asked, or told, when it or another one starts."""
+    return data[1:2] in _OF_START
 
 
 def decode(data: bytes) -> Message:

@@ -28,8 +28,8 @@ from typing import Final
 from zlib import crc32
 
 HEADER_BYTES: Final = 512
-FORMAT_VERSION: Final = 2
-"""2 has BODY records; segments of version 1 are read as they are."""
+FORMAT_VERSION: Final = 3
+"""2 has BODY records, 3 has PROMISES; segments of older versions are read as they are."""
 _MAGIC: Final = b"rmjournl"
 
 ENTRY: Final = 1
@@ -51,6 +51,11 @@ bytes, the bytes. Not part of the log; `index` and `term` are 0. The record's ow
 the bytes, so that they are summed once for the journal and the blob store together.
 """
 
+PROMISES: Final = 7
+"""What other replicas promised to this one (`promises`), all of it: the last such record counts. Not part of the
+log; `index` and `term` are 0.
+"""
+
 KIND_NAMES: Final = {
     ENTRY: "entry",
     CUT: "cut",
@@ -58,6 +63,7 @@ KIND_NAMES: Final = {
     MARK: "mark",
     CLOSED: "closed",
     BODY: "body",
+    PROMISES: "promises",
 }
 
 HEAD: Final = struct.Struct("<IBQQ")

@@ -26,6 +26,7 @@ from raftmail.consensus.records import (
     HARD_STATE,
     HEADER_BYTES,
     KIND_NAMES,
+    PROMISES,
     RECORD_BYTES,
     Header,
     Identity,
@@ -96,6 +97,8 @@ class Log:
     places: array[int] = field(default_factory=lambda: array("Q"))
     lengths: array[int] = field(default_factory=lambda: array("I"))
     terms: array[int] = field(default_factory=lambda: array("Q"))
+    promises: bytes = b""
+    """What others promised, as it was noted last."""
     first_body: int = NOWHERE
     """The place of the first body that is kept here."""
 
@@ -301,6 +304,8 @@ def _replay_segment(
                 raise JournalDamaged(name, offset, f"the term goes back from {log.term} to {term}")
             log.term = term
             log.vote = decode_vote(data[offset + RECORD_BYTES : offset + length])
+        elif kind == PROMISES:
+            log.promises = data[offset + RECORD_BYTES : offset + length]
         elif kind == BODY:
             log.first_body = min(log.first_body, high | offset)
         else:
@@ -396,6 +401,8 @@ def _note(kind: int, index: int, term: int, payload: bytes) -> str:
         return f"entries from {index} on are no longer part of the log"
     if kind == HARD_STATE:
         return f"vote {decode_vote(payload)!r}"
+    if kind == PROMISES:
+        return "what other replicas promised"
     commit = mark_commit_index(payload)
     closed = "closed in order; " if kind == CLOSED else ""
     return f"{closed}durable up to segment {index}, offset {term}; committed up to {commit}"

@@ -24,7 +24,7 @@ from raftmail.consensus.group import Group, NotLeader
 from raftmail.consensus.journal import SyncJob as JournalSyncJob
 from raftmail.consensus.membership import KIND as MEMBERSHIP
 from raftmail.consensus.membership import Membership
-from raftmail.consensus.messages import BadMessage
+from raftmail.consensus.messages import BadMessage, is_of_start
 from raftmail.mail.codec import encode_entry
 from raftmail.mail.service import Blob, Failure
 from raftmail.resync.missing import body_size
@@ -348,7 +348,7 @@ class Replica(ReplicaView):
         self._now = now
         try:
             if kind == FrameKind.RAFT:
-                if not self.recovery.frozen:
+                if not self.recovery.frozen or is_of_start(payload):
                     self.group.receive(now, payload, node)
                     self._check_role()
             elif kind not in _FROM_STRANGERS and not self.group.members.knows_node(node):

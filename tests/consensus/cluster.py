@@ -92,11 +92,13 @@ class Node:
         self.machine = ListMachine()
         self.durable: list[tuple[int, int, bytes]] = []
         self.alive = False
+        self.lives = 0
         self.group: Group
         self.start(create=True)
 
     def start(self, *, create: bool = False) -> None:
         """Begin, or begin again from what is on the disk."""
+        self.lives += 1
         cluster = self.cluster
         identity = Identity(CLUSTER_ID, GROUP, self.id)
         journal = Journal.open(self.disk, "log", identity, LIMITS, create=create)
@@ -109,12 +111,14 @@ class Node:
             journal,
             self.machine,
             self.machine.index,
-            random.Random(1000 + self.id),
+            random.Random(1000 + self.id + 100 * self.lives * cluster.asks),
             cluster.now,
             cluster.timing,
             cluster.flow,
             membership_index=index,
         )
+        if not cluster.asks:
+            self.group.proof.may_follow = self.group.proof.may_vote = True
         self.alive = True
 
     def persist(self) -> None:
@@ -129,11 +133,18 @@ class Node:
 
 
 class Cluster:
-    """`size` replicas with ids from 1 on nodes n1, n2 …, all links up. `join` makes others, which have yet to be added to the group."""
+    """`size` replicas with ids from 1 on nodes n1, n2 …, all links up. `join` makes others, which have yet to be added to the group. With
+    `asks`, replicas that start take part only when they were told what they promised; else at once."""
 
     def __init__(
-        self, size: int = 3, *, timing: Timing | None = None, flow: Flow | None = None
+        self,
+        size: int = 3,
+        *,
+        timing: Timing | None = None,
+        flow: Flow | None = None,
+        asks: bool = False,
     ) -> None:
+        self.asks = asks
         self.now = 100.0
         self.timing = timing or Timing()
         self.flow = flow or Flow()
@@ -232,6 +243,8 @@ class Cluster:
         for peer, parts in self.group(replica).take_messages():
             data = b"".join(parts)
             message = m.decode(data)
+            if message.kind is m.Kind.ASK and not self.asks:
+                continue  # see `__init__`
             out.append(message)
             self.sent.append((replica, peer, message))
             if frozenset((replica, peer)) in self.up and self.group(replica).node_of(peer):

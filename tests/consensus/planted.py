@@ -9,8 +9,10 @@ from raftmail.consensus.engine import Engine
 from raftmail.consensus.followers import Followers
 from raftmail.consensus.following import Following
 from raftmail.consensus.group import Group
+from raftmail.consensus.journal import Journal
 from raftmail.consensus.members import Members
 from raftmail.consensus.membership import Membership
+from raftmail.consensus.proof import Proof
 from tests.consensus.planting import Edit, Fault
 
 
@@ -503,5 +505,28 @@ FAULTS: dict[str, Fault] = {
     "reads-forgotten": _fault(
         "reads that wait on a deposed leader are never answered",
         (ReadRounds, "fail_all", "done(None)", "pass"),
+    ),
+    # G13
+    "promises-not-compared": _fault(
+        "what others remember is not compared with what the disk has",
+        (Proof, "told", "if promise > self.had:", "if False:"),
+    ),
+    "promises-not-kept": _fault(
+        "what others promised is forgotten by a restart",
+        (Journal, "_write_promises", "if promises and place != self._promises_in:", "if False:"),
+    ),
+    "lost-acknowledges": _fault(
+        "a replica takes part with a disk that went back",
+        (Proof, "told", "self.may_follow = self.may_vote = False", "pass"),
+        (Proof, "look", "if self.lost or self.may_vote:", "if self.may_vote:"),
+    ),
+    "votes-unasked": _fault(
+        "a replica that starts votes before it was told what it promised",
+        (Proof, "grants", "self.may_vote and", ""),
+        (Group, "_handle", "if not self.proof.may_follow:", "if False:"),
+    ),
+    "doubtful-as-others": _fault(
+        "a copy of a disk asks no more than any other",
+        (Proof, "needed", "if self.doubtful:", "if False:"),
     ),
 }

@@ -14,12 +14,21 @@ from tests.consensus import (
     test_changes,
     test_durability,
     test_elections,
+    test_going_back,
     test_reads,
 )
 from tests.consensus.planted import FAULTS
 from tests.consensus.planting import Edit, Fault, NotThere, claims_of, planted
 
-TESTS = (test_appends, test_beats, test_changes, test_durability, test_elections, test_reads)
+TESTS = (
+    test_appends,
+    test_beats,
+    test_changes,
+    test_durability,
+    test_elections,
+    test_going_back,
+    test_reads,
+)
 
 
 @pytest.fixture(params=sorted(FAULTS))

@@ -104,7 +104,7 @@ def test_a_folder_of_a_later_release_is_refused_with_words_and_left_as_it_is(
         for spoil, said in (
             (_later_identity, "node.json: has format 2; this release reads 1"),
             (_later_index, "the index has format 99; this release reads 1"),
-            (_later_journal, "it is in format 9; this program knows 2"),
+            (_later_journal, "it is in format 9; this program knows 3"),
         ):
             spoil(data)
             before = {p: p.read_bytes() for p in (data / "shards" / "1").rglob("*.log")}

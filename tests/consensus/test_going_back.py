@@ -1,0 +1,264 @@
+"""A disk that goes back in time: the replica on it asks what it promised, and takes no part with less (guard G13)."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+
+from raftmail.consensus import messages as m
+from raftmail.consensus.promises import REPLICAS_MAX, Promises
+from tests.consensus.cluster import Cluster, ListMachine
+from tests.consensus.planted import FAULTS
+from tests.consensus.planting import Claim, claims_of, fails_with, finds
+from tests.simulation.disk import SimDisk
+
+Old = tuple[SimDisk, list[tuple[int, int, bytes]]]
+
+PROMISING = (m.Kind.ACK, m.Kind.VOTE, m.Kind.VOTE_GRANTED, m.Kind.PREVOTE_GRANTED, m.Kind.APPEND)
+
+
+def three_that_ask() -> Cluster:
+    """Replica 1 leads; all have one entry."""
+    c = Cluster(asks=True)
+    c.settle()
+    c.elect(1)
+    c.propose(1, b"first")
+    c.run(1.0)
+    return c
+
+
+def copied(c: Cluster, replica: int) -> Old:
+    """A copy of a replica's disk, as a power loss would leave it, and of its state machine's."""
+    disk: SimDisk = copy.deepcopy(c[replica].disk)
+    disk.power_off()
+    disk.restart()
+    return disk, list(c[replica].durable)
+
+
+def stop(c: Cluster, *replicas: int) -> None:
+    for replica in replicas:
+        for other in c.ids:
+            if other != replica:
+                c.cut(other, replica)
+        c[replica].power_loss()
+
+
+def start(c: Cluster, replica: int) -> None:
+    c[replica].machine = ListMachine()
+    c[replica].start()
+    for other in c.ids:
+        if other != replica and c[other].alive:
+            c.connect(other, replica)
+
+
+def put_back(c: Cluster, replica: int, old: Old) -> None:
+    c[replica].disk, c[replica].durable = copy.deepcopy(old[0]), list(old[1])
+    start(c, replica)
+
+
+def promises_by(c: Cluster, replica: int, since: int) -> list[m.Message]:
+    return [x for a, _, x in c.sent[since:] if a == replica and x.kind in PROMISING]
+
+
+@fails_with("promises-not-compared", "lost-acknowledges")
+def test_a_replica_whose_disk_went_back_behind_what_it_acknowledged_takes_no_part() -> None:
+    c = three_that_ask()
+    old = copied(c, 2)
+    stop(c, 3)
+    c.propose(1, b"acknowledged by 1 and 2 alone")
+    c.run(1.0, [1, 2])
+    assert c[1].machine.payloads[-1] == b"acknowledged by 1 and 2 alone"
+    stop(c, 2)
+    since = len(c.sent)
+    put_back(c, 2, old)
+    c.settle()
+    c.isolate(1)
+    start(c, 3)
+    c.run(3.0, [2, 3])
+    c.heal()
+    c.run(2.0)
+    assert "replica 1 on n1 remembers" in c.group(2).proof.lost
+    assert not promises_by(c, 2, since)
+    assert c[3].machine.payloads[-1] == b"acknowledged by 1 and 2 alone"
+
+
+@fails_with("promises-not-kept")
+def test_the_memory_of_what_others_promised_outlives_a_restart() -> None:
+    c = three_that_ask()
+    old = copied(c, 2)
+    stop(c, 3)
+    c.propose(1, b"acknowledged by 1 and 2 alone")
+    c.run(2.5, [1, 2])
+    stop(c, 1, 2)
+    start(c, 1)
+    put_back(c, 2, old)
+    c.run(0.2, [1, 2])
+    assert "replica 1 on n1 remembers" in c.group(2).proof.lost
+    stop(c, 1)
+    start(c, 3)
+    c.run(5.0, [2, 3])
+    assert not c.group(3).is_leader and not c.group(2).is_leader
+
+
+def test_the_memory_outlives_the_segments_that_it_was_written_into() -> None:
+    c = three_that_ask()
+    old = copied(c, 2)
+    for _ in range(6):
+        c.propose(1, *[b"x" * 500] * 6)
+        c.run(0.3)
+    c.group(1).journal.trim(c.group(1).applied_index)
+    c.run(2.5)
+    c[1].persist()
+    assert c.group(1).journal.first_index > 10
+    stop(c, 1, 2)
+    start(c, 1)
+    put_back(c, 2, old)
+    c.run(0.2, [1, 2])
+    assert c.group(2).proof.lost
+
+
+def test_a_vote_that_was_forgotten_is_not_given_again_in_its_term() -> None:
+    c = three_that_ask()
+    stop(c, 3)
+    old = copied(c, 2)
+    stop(c, 1)
+    start(c, 1)
+    c.run(2.0, [1, 2])
+    leader = 1 if c.group(1).is_leader else 2
+    term = c.group(leader).term
+    assert term > 1
+    stop(c, 2)
+    put_back(c, 2, old)
+    c.run(0.2, [1, 2])
+    since = len(c.sent)
+    c.forge(m.Kind.VOTE, 3, 2, term, 100, term, 1)
+    c.sync(2)
+    assert not promises_by(c, 2, since)
+
+
+def test_a_leader_whose_disk_went_back_behind_what_it_called_committed_is_lost() -> None:
+    c = three_that_ask()
+    old = copied(c, 1)
+    c.propose(1, b"second")
+    c.run(1.0)
+    stop(c, 1)
+    put_back(c, 1, old)
+    c.run(0.2)
+    assert c.group(1).proof.lost
+
+
+def test_a_replica_that_lost_nothing_follows_after_one_round_trip() -> None:
+    c = three_that_ask()
+    stop(c, 3)
+    c.propose(1, b"while 3 was away")
+    c.run(1.0, [1, 2])
+    c[3].machine = ListMachine()
+    start(c, 3)
+    c.settle()  # no time passes
+    assert c[3].machine.payloads[-1] == b"while 3 was away"
+    assert not c.group(3).proof.lost
+
+
+def test_questions_that_are_asked_again_in_the_same_life_take_nothing_for_lost() -> None:
+    c = three_that_ask()
+    proof = c.group(2).proof
+    c.propose(1, b"promised in this life")
+    c.run(2.5)
+    stop(c, 1)
+    start(c, 1)
+    c.run(1.0)
+    c.forge(m.Kind.ASK, 2, 1, c.group(2).term, proof.nonce, *proof.had)
+    c.settle()
+    assert not c.group(2).proof.lost
+
+
+def test_two_of_three_that_start_together_elect_a_master() -> None:
+    c = three_that_ask()
+    stop(c, 1, 2, 3)
+    start(c, 1)
+    start(c, 2)
+    c.run(3.0, [1, 2])
+    assert c.group(1).is_leader or c.group(2).is_leader
+
+
+@fails_with("votes-unasked")
+def test_a_replica_that_was_told_nothing_votes_for_nobody_and_adopts_no_term() -> None:
+    c = three_that_ask()
+    stop(c, 1, 2)
+    c[2].machine = ListMachine()
+    c[2].start()
+    term, since = c.group(2).term, len(c.sent)
+    c.forge(m.Kind.VOTE, 3, 2, term + 5, 100, term, 1)
+    c.sync(2)
+    assert c.group(2).term == term
+    assert not promises_by(c, 2, since)
+
+
+def test_what_another_lost_is_not_counted_on_any_more() -> None:
+    c = three_that_ask()
+    old = copied(c, 2)
+    stop(c, 3)
+    c.propose(1, b"second")
+    c.run(1.0, [1, 2])
+    stop(c, 2)
+    put_back(c, 2, old)
+    c.settle()
+    assert c.group(1).match_index(2) == 0
+
+
+def doubtful(c: Cluster, replica: int) -> None:
+    """Have a replica that started know that its files are a copy."""
+    c.group(replica).proof.doubtful = True
+
+
+@fails_with("doubtful-as-others")
+def test_a_copy_takes_part_only_when_one_answered_that_knows_all_that_it_can_have_promised() -> (
+    None
+):
+    c = three_that_ask()
+    old = copied(c, 2)
+    stop(c, 1)
+    c.group(3).elections.leader_lost()
+    c.group(2).elections.leader_lost()
+    c.elect(3)
+    c.propose(3, b"acknowledged by 2 and 3 alone")
+    c.run(2.5, [2, 3])
+    stop(c, 2, 3)
+    start(c, 1)
+    put_back(c, 2, old)
+    doubtful(c, 2)
+    c.run(5.0, [1, 2])
+    assert not c.group(1).is_leader and not c.group(2).is_leader
+    start(c, 3)
+    c.run(3.0)
+    assert c.group(2).proof.lost
+    assert c[1].machine.payloads[-1] == b"acknowledged by 2 and 3 alone"
+
+
+def test_a_copy_that_is_up_to_date_takes_part_when_the_others_have_answered() -> None:
+    c = three_that_ask()
+    stop(c, 2)
+    start(c, 2)
+    doubtful(c, 2)
+    c.run(1.0)
+    assert c.group(2).proof.may_vote
+
+
+def test_promises_are_remembered_of_so_many_replicas_and_no_more() -> None:
+    promises = Promises()
+    for replica in range(1, REPLICAS_MAX + 10):
+        promises.note(replica, replica, 5)
+    again = Promises(promises.encode())
+    assert again.begin_life(REPLICAS_MAX + 9, 1) == (REPLICAS_MAX + 9, 5)
+    assert again.begin_life(3, 1) == (0, 0)
+
+
+def test_promises_that_are_cut_short_are_refused() -> None:
+    with pytest.raises(ValueError, match="cut short"):
+        Promises(b"x")
+
+
+@pytest.mark.parametrize("claim", claims_of(__name__), ids=lambda claim: claim.fault)
+def test_a_removed_guard_is_noticed(claim: Claim) -> None:
+    assert finds(claim, FAULTS[claim.fault]), FAULTS[claim.fault].does
