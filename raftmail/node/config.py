@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from raftmail.mail.endpoint import dialled, join_address, split_address
+from raftmail.mail.limits import DELIVERED_ONCE_S_MAX
 
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
 CONFIG_FILE = "node.toml"
@@ -120,6 +121,7 @@ class MailSection:
     recipients_max: int = 1000
     detail_separator: str = "+"
     deadline_s: int = 20
+    delivered_once_s: int = 7 * 86_400
     lmtp_connections_max: int = 1000
     client_connections_max: int = 2000
     address_connections_max: int = 1000
@@ -251,6 +253,7 @@ _CHECKS: Mapping[str, Check] = {
     "mail.recipients_max": _range(1, 100_000),
     "mail.detail_separator": lambda v: None if len(v) <= 1 else 'one character, or "" for none',
     "mail.deadline_s": _range(1, 600),
+    "mail.delivered_once_s": _range(0, DELIVERED_ONCE_S_MAX),
     "mail.lmtp_connections_max": _range(1, 100_000),
     "mail.client_connections_max": _range(1, 100_000),
     "mail.address_connections_max": _range(1, 100_000),

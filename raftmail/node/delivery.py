@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from raftmail.cluster.view import ROOT_SHARD, View
 from raftmail.lmtp.address import Address
 from raftmail.lmtp.backend import Envelope, Recipient, Verdict
 from raftmail.mail.commands import NewMessage, Save, Target
+from raftmail.mail.delivery import delivery_key
 from raftmail.mail.limits import TARGETS_MAX
 from raftmail.mail.names import INBOX, mailbox_name, user_address
 from raftmail.mail.queries import Configuration, GetConfiguration, GetUser
@@ -22,6 +24,8 @@ from raftmail.mail.service import Blob, Failure, Unavailable
 from raftmail.mail.summary import encode_summary, summarise
 from raftmail.node.room import Room
 from raftmail.shard.status import Capability
+
+LOG = logging.getLogger(__name__)
 
 _INLINE_BYTES_MAX = 256 << 10
 """Longer messages are hashed and summarised in a thread, so that the loop stays free."""
@@ -40,6 +44,10 @@ _DELIVERED = Verdict.delivered()
 _UNKNOWN = Verdict.unknown_user()
 _LEADS_NOWHERE = Verdict.unknown_user("This address leads to no user here")
 _NO_SAVE = Verdict.try_later("The store gave an answer that is of no delivery")
+_OVER_QUOTA = Verdict(552, "5.2.2", "The mailbox is over quota")
+_TAKES_NO_MORE = Verdict(552, "5.2.2", "The mailbox can take no more messages")
+_SOME_LATER = Verdict.try_later("Not everybody behind this address has it yet, try again later")
+_NOBODY = Verdict(552, "5.2.2", "Nobody behind this address can take the message")
 _TOLD = Verdict.try_later("The cluster is being changed, try again in a moment")
 
 
@@ -50,25 +58,34 @@ class Shared(Verdict):
     users: tuple[str, ...] = ()
 
 
+Place = tuple[Target, bytes]
+"""Where a message goes, and the key of the delivery that it goes there by (P9)."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Mail:
-    """A message with its trace fields, as it is saved. `deadline` is by the router's clock."""
+    """A message with its trace fields, as it is saved. `received` is the sha256 of what the client sent. `deadline` is by the router's
+    clock."""
 
     envelope: Envelope
     message: bytes
     digest: bytes
     summary: bytes
-    guid: bytes
+    received: bytes
     deadline: float
+    guid: bytes = field(default_factory=lambda: os.urandom(16))
 
 
 @dataclass(slots=True, repr=False)
 class Delivery:
-    """`lmtp.backend.DeliveryBackend` over the cluster. What takes longer than `deadline_s` gets 451."""
+    """`lmtp.backend.DeliveryBackend` over the cluster. What takes longer than `deadline_s` gets 451.
+
+    A delivery that the client repeats has its first result for `delivered_once_s` at least (P9); 0 switches that off."""
 
     router: Router
     deadline_s: float
     saving_bytes_max: int = SAVING_BYTES_MAX
+    delivered_once_s: int = 7 * 86_400
     _room: Room = field(init=False)
     _known: dict[str, float] = field(default_factory=dict)
     """Users whom the root knew, as told to a node that has no replica of it, and until when that is believed."""
@@ -155,11 +172,10 @@ class Delivery:
             return False
         if isinstance(recipients[0].verdict, Shared):
             return False
-        message, digest, summary = _joined(envelope.trace.prefix(recipients[0].address), body)
-        mail = _Mail(envelope, message, digest, summary, os.urandom(16), 0.0)
+        mail = _Mail(envelope, *_joined(envelope.trace.prefix(recipients[0].address), body), 0.0)
         self.router.execute_soon(
-            self._command(mail, _targets_of(recipients[0])),
-            ((digest, message),),
+            self._command(mail, _places_of(mail, recipients[0])),
+            ((mail.digest, mail.message),),
             self.deadline_s,
             lambda outcome: done([_verdict(outcome)]),
         )
@@ -176,34 +192,34 @@ class Delivery:
         size = len(prefix) + len(body)
         if size > _INLINE_BYTES_MAX:
             loop = asyncio.get_running_loop()
-            message, digest, summary = await loop.run_in_executor(None, _joined, prefix, body)
+            joined = await loop.run_in_executor(None, _joined, prefix, body)
         else:
-            message, digest, summary = _joined(prefix, body)
-        mail = _Mail(envelope, message, digest, summary, os.urandom(16), deadline)
-        saved = await self._save_all(mail, self._targets(recipients))
-        verdicts = []
-        for recipient in recipients:
-            told = [saved[target] for target in _targets_of(recipient)]
-            verdicts.append(next((one for one in told if not one.is_positive), _DELIVERED))
-        return verdicts
+            joined = _joined(prefix, body)
+        mail = _Mail(envelope, *joined, deadline)
+        places = [_places_of(mail, recipient) for recipient in recipients]
+        saved = await self._save_all(mail, self._groups(places))
+        return [
+            _of_recipient(recipient, [(place[0].user, saved[place]) for place in own])
+            for recipient, own in zip(recipients, places, strict=True)
+        ]
 
-    def _targets(self, recipients: Sequence[Recipient]) -> list[list[Target]]:
-        """The mailboxes that a message goes to, each once: those of a shard together, as many as one command may name."""
-        by_shard: dict[int, dict[Target, None]] = {}
-        for recipient in recipients:
-            for target in _targets_of(recipient):
-                by_shard.setdefault(self.router.shard_of(target.user), {})[target] = None
-        groups: list[list[Target]] = []
+    def _groups(self, places: Sequence[list[Place]]) -> list[list[Place]]:
+        """Where a message goes, each once: what is in one shard together, as many as one command may name."""
+        by_shard: dict[int, dict[Place, None]] = {}
+        for own in places:
+            for place in own:
+                by_shard.setdefault(self.router.shard_of(place[0].user), {})[place] = None
+        groups: list[list[Place]] = []
         for found in by_shard.values():
-            targets = list(found)
-            groups += [targets[n : n + TARGETS_MAX] for n in range(0, len(targets), TARGETS_MAX)]
+            all_ = list(found)
+            groups += [all_[n : n + TARGETS_MAX] for n in range(0, len(all_), TARGETS_MAX)]
         return groups
 
-    async def _save_all(self, mail: _Mail, groups: Sequence[list[Target]]) -> dict[Target, Verdict]:
-        """What became of each target."""
-        verdicts: dict[Target, Verdict] = {}
+    async def _save_all(self, mail: _Mail, groups: Sequence[list[Place]]) -> dict[Place, Verdict]:
+        """What became of each place."""
+        verdicts: dict[Place, Verdict] = {}
 
-        async def save(group: list[Target]) -> None:
+        async def save(group: list[Place]) -> None:
             size = len(mail.message) + _COMMAND_BYTES
             async with self._room.taken(size):
                 await self._save_group(mail, group, verdicts)
@@ -212,9 +228,9 @@ class Delivery:
         return verdicts
 
     async def _save_group(
-        self, mail: _Mail, group: list[Target], verdicts: dict[Target, Verdict]
+        self, mail: _Mail, group: list[Place], verdicts: dict[Place, Verdict]
     ) -> None:
-        """Save for targets of one shard, with one command if none of them is refused; else half by half, so that those who can get it do.
+        """Save for places in one shard, with one command if none of them is refused; else half by half, so that those who can get it do.
         The shard's master has the body after the first command."""
         waiting = [group]
         blobs: Sequence[Blob] = ((mail.digest, mail.message),)
@@ -240,22 +256,49 @@ class Delivery:
             else:
                 verdicts.update(dict.fromkeys(some, _verdict(executed)))
 
-    def _command(self, mail: _Mail, targets: Sequence[Target]) -> Save:
+    def _command(self, mail: _Mail, places: Sequence[Place]) -> Save:
         """A message for mailboxes of one shard, all or none."""
         received_s = mail.envelope.received_unix_s
         message = NewMessage(
-            tuple(targets),
+            tuple([target for target, _ in places]),
             mail.digest,
             len(mail.message),
             mail.guid,
             int(received_s * 1_000_000),
             (),
             mail.summary,
+            tuple([key for _, key in places]) if self.delivered_once_s else (),
         )
         quota_of = self.router.quota_of
-        users = dict.fromkeys(target.user for target in targets)
+        users = dict.fromkeys(target.user for target, _ in places)
         quotas = tuple([(user, limit) for user in users if (limit := quota_of(user))])
-        return Save(targets[0].user, (message,), int(received_s), quotas)
+        first = places[0][0].user
+        return Save(first, (message,), int(received_s), quotas, self.delivered_once_s)
+
+
+def _of_recipient(recipient: Recipient, told: Sequence[tuple[str, Verdict]]) -> Verdict:
+    """The verdict about a recipient, by the verdicts about the users that it stands for. Where it stands for others, it is in words
+    that tell nothing of any of them.
+
+    Who comes again does no harm (P9): so it is 451 while one may get it later. Once all others have it, those who cannot get it are no
+    reason for a bounce."""
+    if not isinstance(recipient.verdict, Shared):
+        return told[0][1]
+    later = {one.code for _, one in told if not one.is_positive and one.code < 500}
+    if later:
+        return Verdict.storage_full() if later == {452} else _SOME_LATER
+    without = [user for user, verdict in told if not verdict.is_positive]
+    if len(without) == len(told):
+        return _NOBODY
+    if without:
+        LOG.warning(
+            "mail for %s reached %d of %d users; not %s, who can take no more",
+            recipient.address,
+            len(told) - len(without),
+            len(told),
+            ", ".join(without[:10]) + (", …" if len(without) > 10 else ""),
+        )
+    return _DELIVERED
 
 
 def _verdict(outcome: Executed | Failure) -> Verdict:
@@ -263,8 +306,10 @@ def _verdict(outcome: Executed | Failure) -> Verdict:
         return _later(outcome)
     result = outcome.result
     if isinstance(result, Refused):
-        if result.code in (Code.LIMIT, Code.OVERQUOTA):
-            return Verdict(552, "5.2.2", _ascii(result.text))
+        if result.code is Code.OVERQUOTA:
+            return _OVER_QUOTA
+        if result.code is Code.LIMIT:
+            return _TAKES_NO_MORE
         return Verdict.try_later(_ascii(result.text))
     return _DELIVERED if isinstance(result, SaveResult) else _NO_SAVE
 
@@ -286,18 +331,23 @@ def _target(user: str, detail: str) -> Target:
     return Target(user, INBOX)
 
 
-def _targets_of(recipient: Recipient) -> list[Target]:
-    """The mailboxes of the users that a recipient stands for."""
+def _places_of(mail: _Mail, recipient: Recipient) -> list[Place]:
+    """The mailboxes of the users that a recipient stands for, each with the recipient's key."""
     verdict = recipient.verdict
     address = recipient.address
-    users = verdict.users if isinstance(verdict, Shared) else (_user(address),)
-    return [_target(user, address.detail) for user in users]
+    named = _user(address)
+    sender = mail.envelope.sender
+    from_ = None if sender is None else str(sender)
+    key = delivery_key(named, address.detail, from_, mail.received)
+    users = verdict.users if isinstance(verdict, Shared) else (named,)
+    return [(_target(user, address.detail), key) for user in users]
 
 
-def _joined(prefix: bytes, body: bytes) -> tuple[bytes, bytes, bytes]:
-    """The message, its sha256 and its summary."""
+def _joined(prefix: bytes, body: bytes) -> tuple[bytes, bytes, bytes, bytes]:
+    """The message, its sha256, its summary, and the sha256 of what the client sent of it."""
     message = prefix + body
-    return message, hashlib.sha256(message).digest(), encode_summary(summarise(message))
+    digest = hashlib.sha256(message).digest()
+    return message, digest, encode_summary(summarise(message)), hashlib.sha256(body).digest()
 
 
 def _later(failure: Failure) -> Verdict:

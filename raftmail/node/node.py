@@ -239,7 +239,7 @@ class Node:
         config = self.config
         mail = config.mail
         self._lmtp = lmtp = LmtpServer(
-            Delivery(router, float(mail.deadline_s)),
+            Delivery(router, float(mail.deadline_s), delivered_once_s=mail.delivered_once_s),
             _lmtp_config(config),
             wall_clock=self.wall,
             tls=self._context,

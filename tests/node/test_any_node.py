@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import smtplib
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -56,7 +57,8 @@ def test_a_user_added_at_one_node_gets_mail_at_every_other(cluster: Cluster) -> 
         host, port = address.split(":")
         with smtplib.LMTP(host, int(port)) as lmtp:
             for to in ("carol@example.org", "carol+lists@example.org", "carol+none@example.org"):
-                assert lmtp.sendmail("bob@example.org", [to], MESSAGE) == {}, name
+                mail = b"X-Node: %b\r\n" % name.encode() + MESSAGE
+                assert lmtp.sendmail("bob@example.org", [to], mail) == {}, name
     with cluster.client("n2") as client:
         inbox = list(client.messages("carol@example.org", "INBOX", ALL))
         lists = list(client.messages("carol@example.org", "lists", ALL))
@@ -67,6 +69,32 @@ def test_a_user_added_at_one_node_gets_mail_at_every_other(cluster: Cluster) -> 
     assert head.startswith(b"Return-Path: <bob@example.org>\r\n")
     assert b"\r\nDelivered-To: carol+lists@example.org\r\n" in head
     assert b"\r\nReceived: from " in head
+
+
+def test_a_delivery_that_is_repeated_through_other_nodes_is_made_once(cluster: Cluster) -> None:
+    users = [f"twice{number}@example.org" for number in range(4)]
+    with cluster.client("n1") as client:
+        for user in users:
+            client.add_user(user, "secret-password")
+        client.admin("alias-set", address="all@example.org", to=",".join(users))
+    recipients = [users[0], "all@example.org", users[0], "Twice0+x@EXAMPLE.org"]
+    for _ in range(2):
+        for address in cluster.lmtp.values():
+            host, port = address.split(":")
+            deadline = time.monotonic() + 20
+            while time.monotonic() < deadline:
+                with smtplib.LMTP(host, int(port)) as lmtp:
+                    lmtp.ehlo_or_helo_if_needed()
+                    lmtp.mail("bob@example.org")
+                    if {lmtp.rcpt(to)[0] for to in recipients} != {250}:
+                        continue  # the node has yet to hear of the alias
+                    assert lmtp.docmd("DATA")[0] == 354
+                    lmtp.send(MESSAGE + b".\r\n")
+                    assert [lmtp.getreply()[0] for _ in recipients] == [250] * 4
+                    break
+    with cluster.client("n2") as client:
+        held = [len(list(client.messages(user, "INBOX", ALL))) for user in users]
+        assert held == [3, 1, 1, 1], "directly, by the alias, and with a detail"
 
 
 def test_lmtp_refuses_an_unknown_user_with_550_at_every_node(cluster: Cluster) -> None:

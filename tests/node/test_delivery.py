@@ -39,6 +39,8 @@ class Twin:
     users: tuple[str, ...] = ("a@x.org", "b@x.org", "boss@x.org")
     full: str = ""
     over: str = ""
+    down: str = ""
+    refused: str = ""
     behind: int = 0
     saved: list[Save] = field(default_factory=list)
     replicas: dict[int, Any] = field(default_factory=dict)
@@ -80,10 +82,15 @@ class Twin:
             raise Unavailable(Failure("the body is not stored", final=True))
         if self.takes_s:
             self.now += self.takes_s
-        if command.user == self.full:
-            return Executed(Refused(Code.LIMIT, "no more"), 1, 1, "n")
-        if self.over in [target.user for target in command.messages[0].targets]:
-            return Executed(Refused(Code.OVERQUOTA, "over quota"), 1, 1, "n")
+        users = [target.user for target in command.messages[0].targets]
+        if self.down in users:
+            raise Unavailable(Failure(f"shard 2 of {self.down} has no master"))
+        if self.full in users:
+            return Executed(Refused(Code.LIMIT, f"{self.full}: no more"), 1, 1, "n")
+        if self.over in users:
+            return Executed(Refused(Code.OVERQUOTA, f"{self.over} is over quota"), 1, 1, "n")
+        if self.refused in users:
+            return Executed(Refused(Code.BAD, f"{self.refused} is bad"), 1, 1, "n")
         return Executed(SaveResult(()), 1, 1, "n")
 
 
@@ -93,18 +100,21 @@ def _address(text: str) -> Address:
     return Address(user, domain, name, detail)
 
 
-def _send(twin: Twin, to: str) -> tuple[Verdict, list[list[str]]]:
+def _send(
+    twin: Twin, to: str, *, sender: str = "", body: bytes = BODY, once_s: int = 7 * 86_400
+) -> tuple[Verdict, list[list[str]]]:
     """The last verdict, and the users of each command that was made."""
-    delivery = Delivery(cast(Router, twin), 1.0)
+    delivery = Delivery(cast(Router, twin), 1.0, delivered_once_s=once_s)
     address = _address(to)
+    from_ = _address(sender) if sender else None
 
     async def run() -> Verdict:
         verdict = delivery.resolve_now(address) or await delivery.resolve(address)
         if not verdict.is_positive:
             return verdict
         trace = SimpleNamespace(prefix=lambda address: b"")
-        envelope = Envelope(None, "h", "p", False, False, "t", 5.0, cast(Any, trace))
-        (last,) = await delivery.deliver(envelope, BODY, [Recipient(address, verdict)])
+        envelope = Envelope(from_, "h", "p", False, False, "t", 5.0, cast(Any, trace))
+        (last,) = await delivery.deliver(envelope, body, [Recipient(address, verdict)])
         return last
 
     verdict = asyncio.run(run())
@@ -148,23 +158,98 @@ def test_users_of_one_shard_get_it_with_one_command() -> None:
     assert verdict.code == 250 and saved == [["b@x.org", "boss@x.org"]]
 
 
-def test_it_is_delivered_only_when_all_have_it() -> None:
-    verdict, saved = _send(Twin(full="b@x.org"), "team@x.org")
-    assert verdict.code == 552 and len(saved) == 2
+PAIR = ("b@x.org", "boss@x.org")
+IN_ONE_SHARD = put(STATE, rec.Alias("t@x.org", PAIR))
+
+
+@pytest.mark.parametrize(("full", "over"), [("b@x.org", ""), ("", "b@x.org")])
+def test_a_user_who_can_take_no_more_is_no_reason_to_bounce_what_others_got(
+    full: str, over: str
+) -> None:
+    verdict, saved = _send(Twin(full=full, over=over), "team@x.org")
+    assert verdict.code == 250 and len(saved) == 2
 
 
 def test_a_user_without_room_keeps_nobody_else_of_an_alias_from_the_mail() -> None:
-    view = put(
-        STATE,
-        rec.Alias("t@x.org", ("b@x.org", "boss@x.org")),
-        rec.Quota("boss@x.org", 500),
-        rec.Domain("x.org", quota_bytes=1000),
-    )
-    twin = Twin(users=("b@x.org", "boss@x.org"), view=view, over="boss@x.org")
+    view = put(IN_ONE_SHARD, rec.Quota("boss@x.org", 500), rec.Domain("x.org", quota_bytes=1000))
+    twin = Twin(users=PAIR, view=view, over="boss@x.org")
     verdict, saved = _send(twin, "t@x.org")
-    assert (verdict.code, verdict.enhanced) == (552, "5.2.2")
+    assert verdict.code == 250
     assert saved == [["b@x.org", "boss@x.org"], ["b@x.org"], ["boss@x.org"]]
     assert twin.saved[0].quotas == (("b@x.org", 1000), ("boss@x.org", 500))
+
+
+def test_mail_that_nobody_can_take_is_bounced_without_a_word_about_anybody() -> None:
+    twin = Twin(users=PAIR, view=IN_ONE_SHARD, over="boss@x.org", full="b@x.org")
+    verdict, _ = _send(twin, "t@x.org")
+    assert (verdict.code, verdict.enhanced) == (552, "5.2.2")
+    assert "b@x.org" not in verdict.text and "boss" not in verdict.text
+    verdict, _ = _send(Twin(over="a@x.org"), "a@x.org")
+    assert verdict.code == 552 and "a@x.org" not in verdict.text
+
+
+def test_mail_is_tried_again_while_one_may_get_it_later() -> None:
+    twin = Twin(down="b@x.org", over="a@x.org")
+    verdict, saved = _send(twin, "team@x.org")
+    assert verdict.code == 451 and len(saved) == 2
+    assert "x.org" not in verdict.text and "shard" not in verdict.text
+
+
+def test_a_refusal_for_one_of_a_shard_keeps_nobody_else_from_the_mail() -> None:
+    twin = Twin(users=PAIR, view=IN_ONE_SHARD, refused="boss@x.org")
+    verdict, saved = _send(twin, "t@x.org")
+    assert verdict.code == 451
+    assert saved == [["b@x.org", "boss@x.org"], ["b@x.org"], ["boss@x.org"]]
+
+
+def _keys(twin: Twin) -> list[tuple[bytes, ...]]:
+    return [save.messages[0].delivery_keys for save in twin.saved]
+
+
+def test_a_delivery_that_is_repeated_has_its_key_and_another_one_another() -> None:
+    twin = Twin()
+    for to in ("a@x.org", "A@X.org", "b@x.org", "a+Lists@x.org", "a+lists@x.org"):
+        _send(twin, to)
+    _send(twin, "a@x.org", sender="s@z.org")
+    _send(twin, "a@x.org", sender="t@z.org")
+    _send(twin, "a@x.org", body=BODY + b".")
+    first, again, *others = [key for (key,) in _keys(twin)]
+    assert first == again
+    assert len({first, *others}) == 7
+    assert {save.delivered_once_s for save in twin.saved} == {7 * 86_400}
+
+
+def test_the_key_of_mail_for_an_alias_is_the_alias_s_for_each_of_its_users() -> None:
+    twin = Twin(users=PAIR, view=IN_ONE_SHARD)
+    for to in ("t@x.org", "t@x.org", "b@x.org"):
+        _send(twin, to)
+    (one, other), again, (direct,) = _keys(twin)
+    assert (one, other) == again
+    assert one == other != direct
+
+
+def test_who_is_addressed_directly_and_by_an_alias_gets_it_by_either() -> None:
+    """So that either can be repeated alone: the key of each stands for it."""
+    twin = Twin(users=PAIR, view=IN_ONE_SHARD)
+    delivery = Delivery(cast(Router, twin), 1.0)
+    trace = SimpleNamespace(prefix=lambda address: b"")
+    envelope = Envelope(None, "h", "p", False, False, "t", 5.0, cast(Any, trace))
+    recipients = [
+        Recipient(_address("b@x.org"), Verdict.accepted()),
+        Recipient(_address("t@x.org"), Shared(250, "2.1.5", "Recipient ok", PAIR)),
+    ]
+    verdicts = asyncio.run(delivery.deliver(envelope, BODY, recipients))
+    assert [verdict.code for verdict in verdicts] == [250, 250]
+    ((direct, one, other),) = _keys(twin)
+    assert one == other != direct
+    assert [t.user for t in twin.saved[0].messages[0].targets] == ["b@x.org", *PAIR]
+
+
+def test_keys_are_left_out_where_they_are_switched_off() -> None:
+    twin = Twin()
+    _send(twin, "a@x.org", once_s=0)
+    assert _keys(twin) == [()]
+    assert twin.saved[0].delivered_once_s == 0
 
 
 def test_a_verdict_of_an_alias_carries_its_users() -> None:

@@ -16,12 +16,12 @@ ALL = UidSet.parse("1:*")
 MESSAGE = b"From: bob@example.org\r\nSubject: hello\r\n\r\nA text.\r\n"
 
 
-def _deliver(lmtp: smtplib.LMTP, to: str) -> None:
+def _deliver(lmtp: smtplib.LMTP, to: str, text: str) -> None:
     """A node that has yet to hear of an alias says so with 451, never with 550."""
     deadline = time.monotonic() + 20
     while True:
         try:
-            assert lmtp.sendmail("bob@example.org", [to], MESSAGE) == {}
+            assert lmtp.sendmail("bob@example.org", [to], MESSAGE + text.encode()) == {}
             return
         except smtplib.SMTPRecipientsRefused as e:
             assert e.recipients[to][0] == 451 and time.monotonic() < deadline, e.recipients
@@ -58,7 +58,7 @@ def test_rules_domains_and_aliases_hold_on_every_node(tmp_path: Path) -> None:
             host, port = cluster.lmtp[name].split(":")
             with smtplib.LMTP(host, int(port)) as lmtp:
                 for to in ("team@example.org", "whoever@example.net"):
-                    _deliver(lmtp, to)
+                    _deliver(lmtp, to, name)
             with cluster.client(name) as client:
                 for user in users:
                     assert client.save(user, "INBOX", MESSAGE).shard == before[user], "nobody moved"

@@ -58,6 +58,7 @@ def test_a_user_over_quota_gets_no_more_mail_and_everybody_else_does(tmp_path: P
             answers = {user: lmtp.getreply() for user in users}
         code, text = answers.pop(full)
         assert code == 552 and text.startswith(b"5.2.2 ") and b"over quota" in text
+        assert full.encode() not in text and b"4000" not in text, "that is the user's business"
         assert {code for code, _ in answers.values()} == {250}
 
         shown = cluster.run("user", "show", full).stdout

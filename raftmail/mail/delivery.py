@@ -1,0 +1,28 @@
+"""The key of a delivery: what two tries of the same delivery share, and no two others (P9)."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from struct import Struct
+
+_LENGTH = Struct(">Q")
+
+
+def delivery_key(recipient: str, detail: str, sender: str | None, body_digest: bytes) -> bytes:
+    """32 bytes that are equal when all of this is.
+
+    `recipient` is the address as it was given, in its normal form and without its `detail`, which
+    names a mailbox and is told apart by case; for an alias it is the alias, not who gets the mail.
+    `sender` is the envelope's (None: the null path), and `body_digest` the sha256 of the message
+    byte for byte as the client sent it, before trace fields are put in front. Each part goes in with
+    its length, so what belongs to one is never taken for another's."""
+    hashed = sha256(b"raftmail delivery 1")
+    for part in (
+        recipient.encode(),
+        detail.encode(),
+        b"" if sender is None else b"<" + sender.encode(),
+        body_digest,
+    ):
+        hashed.update(_LENGTH.pack(len(part)))
+        hashed.update(part)
+    return hashed.digest()
