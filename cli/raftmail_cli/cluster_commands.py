@@ -193,7 +193,8 @@ def troubles_of(answer: JSON) -> list[str]:
             state = replica.get("state", "ok")
             where = f"shard {shard['shard']} on node {replica['node']}"
             if state not in ("ok", "unreachable"):
-                found.append(f"{where}: {state}{_progress(replica)}")
+                why = f": {replica['why']}" if replica.get("why") else ""
+                found.append(f"{where}: {state}{why}{_progress(replica)}")
             if replica.get("lost_bodies"):
                 found.append(
                     f"{where}: {replica['lost_bodies']} bodies are lost, no replica has them (raftmail resync status)"

@@ -39,7 +39,7 @@ from raftmail.consensus.records import (
     iter_records,
     mark_commit_index,
 )
-from raftmail.storage.disk import Disk
+from raftmail.storage.disk import Disk, ReadFailed
 
 _NAME: Final = re.compile(r"[0-9a-f]{16}\.log")
 OFFSET_BITS: Final = 40
@@ -225,6 +225,8 @@ def _read_all(disk: Disk, name: str) -> bytes:
     file = disk.open(name)
     try:
         return file.read(0, file.size())
+    except ReadFailed as e:
+        raise JournalDamaged(name, 0, str(e)) from e
     finally:
         file.close()
 
@@ -236,6 +238,8 @@ def _read_header(disk: Disk, folder: str, sequence: int, identity: Identity) -> 
         header = decode_header(file.read(0, HEADER_BYTES))
     except UnknownFormat as e:
         raise JournalForeign(f"{name}: {e}; start the version that wrote it") from e
+    except ReadFailed as e:
+        raise JournalDamaged(name, 0, str(e)) from e
     finally:
         file.close()
     if header is not None and header.identity != identity:

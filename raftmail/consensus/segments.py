@@ -43,7 +43,7 @@ from raftmail.consensus.replay import (
     read_bodies,
     segment_name,
 )
-from raftmail.storage.disk import Disk, DiskError, DiskFull, File
+from raftmail.storage.disk import Disk, DiskError, DiskFull, File, ReadFailed
 
 _OFFSET_MASK: Final = (1 << OFFSET_BITS) - 1
 _REMOVALS_PER_SYNC: Final = 1
@@ -367,7 +367,10 @@ class SegmentFiles:
     def read(self, place: int, length: int, index: int, term: int) -> bytes:
         """The command of a flushed entry. Raises `JournalDamaged`."""
         sequence, offset = place >> OFFSET_BITS, place & _OFFSET_MASK
-        data = self._open_reader(sequence).read(offset, RECORD_BYTES + length)
+        try:
+            data = self._open_reader(sequence).read(offset, RECORD_BYTES + length)
+        except ReadFailed as e:
+            raise JournalDamaged(segment_name(self._folder, sequence), offset, str(e)) from e
         # `record_at` adds the offset within `data`, which is 0 here, to the seed.
         salt = self._identity.salt(sequence) + offset
         if record_at(data, 0, salt, len(data)) != (0, RECORD_BYTES + length, ENTRY, index, term):

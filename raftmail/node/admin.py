@@ -30,6 +30,7 @@ from raftmail.node.operators import Look, Operators
 from raftmail.node.policies import Policies
 from raftmail.node.recovering import Recovering
 from raftmail.node.replicas import Opened
+from raftmail.node.table import Aside
 from raftmail.node.verifying import Verifying
 from raftmail.shard.replica import Replica
 from raftmail.shard.status import Capability, Condition, conditions_of, describe
@@ -51,6 +52,7 @@ class Admin:
     router: Router
     following: Following
     opened: Mapping[int, Opened]
+    aside: Mapping[int, Aside]
     is_up: Callable[[str], bool]
     clock: Callable[[], float]
     started_at: float
@@ -157,10 +159,7 @@ class Admin:
         replicas: list[Any] = []
         for name in self.router.view.members(shard):
             answer = by_node.get(name)
-            row = None if answer is None else answer["shards"].get(str(shard))
-            replicas.append(
-                {"node": name, "state": "unreachable"} if row is None else {"node": name, **row}
-            )
+            replicas.append({"node": name, **_row_of(answer, shard)})
         term = max([r.get("term", 0) for r in replicas], default=0)
         masters = [r["node"] for r in replicas if r.get("role") == "master" and r["term"] == term]
         last = max(
@@ -203,6 +202,7 @@ class Admin:
                 str(s): _replica_status(o, self.clock()) | {"files": self.files.found.get(s, [])}
                 for s, o in self.opened.items()
             },
+            "aside": {str(s): str(one.error) for s, one in self.aside.items()},
             "verified": {str(s): found for s, found in self.verifying.found.items()},
             "alarms": self._alarms_here(),
         }
@@ -345,6 +345,16 @@ def _alarms(by_node: Mapping[str, Any]) -> list[dict[str, Any]]:
         for text in (answer or {}).get("alarms", ()):
             found.setdefault(str(text), []).append(name)
     return [{"text": text, "nodes": nodes} for text, nodes in found.items()]
+
+
+def _row_of(answer: Any, shard: int) -> dict[str, Any]:
+    """What a node says of its replica of a shard; `answer` is None when it says nothing."""
+    if answer is None:
+        return {"state": "unreachable"}
+    if row := answer["shards"].get(str(shard)):
+        return dict(row)
+    why = answer["aside"].get(str(shard))
+    return {"state": "unreachable"} if why is None else {"state": "cannot be opened", "why": why}
 
 
 def _state(replica: Replica) -> str:

@@ -33,7 +33,7 @@ from raftmail.shard.replica import MARK
 from raftmail.storage import blobformat
 from raftmail.storage.blobcheck import CHECKPOINT, POSITION, load_sealed
 from raftmail.storage.check import PROBLEMS_MAX, check
-from raftmail.storage.disk import DiskError, RealDisk
+from raftmail.storage.disk import DiskError, RealDisk, read_what_can_be
 from raftmail.storage.index import TABLES, IndexDamaged
 from raftmail.storage.kv import LmdbReader, Tables, scan
 from raftmail.storage.lmdbcheck import check_pages
@@ -428,7 +428,7 @@ class _Replica:
                         if not isinstance(item, blobformat.Header):
                             continue
                         at = item.place.offset + blobformat.HEADER_BYTES
-                        stored = file.read(at, item.place.stored_bytes)
+                        stored = read_what_can_be(file, at, item.place.stored_bytes)
                         if blobformat.decode_body(item, stored) is not None:
                             verified.add((item.digest, item.place))
                 finally:

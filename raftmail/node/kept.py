@@ -7,6 +7,7 @@ The index that cannot be used is set aside (`index.damaged`, one of them is kept
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -40,16 +41,18 @@ DAMAGED_MAX = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Orders:
-    """What the next opening has to repair. `rebuild`: why the index has to be made anew; "": it has not. `compare`: compare every
+    """What the next opening has to repair. `rebuild`: why the index has to be made anew; "": it has not. `own`: the same of the tables
+    that are this replica's own. `compare`: compare every
     record with another replica's. `bodies`: look for every body; `damaged` are hashes (hexadecimal) of some that are not good."""
 
     rebuild: str = ""
+    own: str = ""
     compare: bool = False
     bodies: bool = False
     damaged: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
-        return bool(self.rebuild or self.compare or self.bodies or self.damaged)
+        return bool(self.rebuild or self.own or self.compare or self.bodies or self.damaged)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +69,7 @@ def order(disk: RealDisk, orders: Orders) -> None:
     before = read_orders(disk)
     value = {
         "rebuild": before.rebuild or orders.rebuild,
+        "own": before.own or orders.own,
         "compare": before.compare or orders.compare,
         "bodies": before.bodies or orders.bodies,
         "damaged": sorted({*before.damaged, *orders.damaged})[:DAMAGED_MAX],
@@ -82,7 +86,13 @@ def read_orders(disk: RealDisk) -> Orders:
         value = json.loads(path.read_text(encoding="utf-8"))
         damaged = tuple(str(digest) for digest in value["damaged"])
         [bytes.fromhex(digest) for digest in damaged]
-        return Orders(str(value["rebuild"]), bool(value["compare"]), bool(value["bodies"]), damaged)
+        return Orders(
+            str(value["rebuild"]),
+            str(value.get("own", "")),
+            bool(value["compare"]),
+            bool(value["bodies"]),
+            damaged,
+        )
     except (OSError, ValueError, KeyError, TypeError):
         return Orders(compare=True, bodies=True)
 
@@ -91,9 +101,10 @@ def open_kept(
     disk: RealDisk, identity: Identity, journal: Journal, limits: BlobLimits, *, made: bool
 ) -> Kept:
     """Open index and bodies of a replica; `made`: it is not a new one. Raises `DiskError`, `IndexFailed` when the index is another
-    replica's."""
+    replica's, and `IndexDamaged` and `TableDamaged` for damage that is met only now (`repair_of`)."""
     orders = read_orders(disk)
-    lost = orders.rebuild or (_trouble(disk.root) if made else "")
+    closed = _was_closed(disk.root)
+    lost = orders.rebuild or (_trouble(disk.root, closed=closed) if made else "")
     if not lost:
         try:
             engine, index = _open_index(disk, identity)
@@ -109,27 +120,65 @@ def open_kept(
         )
         _set_aside(disk)
         engine, index = _open_index(disk, identity)
-    (disk.root / CLOSED).unlink(missing_ok=True)
-    rescue.join(index, journal, anew=bool(lost))
+    try:
+        (disk.root / CLOSED).unlink(missing_ok=True)
+        own = "" if lost else orders.own
+        if made and not lost and not own and (orders or not closed):
+            own = rescue.own_damage(index)
+        if own:
+            logger.error(
+                "shard %d: %s. What is this replica's own is made again, from its files",
+                identity.shard,
+                own,
+            )
+            rescue.forget_own_tables(index)
+        blobs = _open_bodies(disk, index, limits, journal, orders, anew=bool(lost or own), own=own)
+        finish_jump(index, journal)
+    except BaseException:
+        engine.close()
+        raise
+    if orders:
+        (disk.root / ORDERS).unlink(missing_ok=True)
+        disk.sync_folder("")
+    return Kept(engine, index, blobs)
+
+
+def _open_bodies(
+    disk: RealDisk,
+    index: Index,
+    limits: BlobLimits,
+    journal: Journal,
+    orders: Orders,
+    *,
+    anew: bool,
+    own: str,
+) -> BlobStore:
+    rescue.join(index, journal, anew=anew)
     if orders.compare:
         suspects = Suspects.read(index)
         suspects.everything = True
         suspects.write(index)
         index.commit(sync=True)
-    blobs = rescue.open_bodies(
+    return rescue.open_bodies(
         disk,
         index,
         limits,
         journal,
-        anew=bool(lost),
-        look=orders.bodies,
+        anew=anew,
+        look=orders.bodies or bool(own),
         suspect=[bytes.fromhex(digest) for digest in orders.damaged],
     )
-    finish_jump(index, journal)
-    if orders:
-        (disk.root / ORDERS).unlink(missing_ok=True)
-        disk.sync_folder("")
-    return Kept(engine, index, blobs)
+
+
+def repair_of(damage: IndexDamaged | TableDamaged, tried: Orders) -> Orders:
+    """What the next opening has to do about damage that was met, when `tried` did not help."""
+    if isinstance(damage, IndexDamaged):
+        own = damage.is_local and damage.table != "meta"
+        if own and not tried.own:
+            return Orders(own=str(damage))
+        if not own and damage.table != "meta" and not tried.compare:
+            return Orders(compare=True)
+    return Orders(rebuild=str(damage))
 
 
 def made_with(disk: RealDisk, told: Membership, *, made: bool) -> tuple[Membership, bool]:
@@ -156,21 +205,27 @@ def note_closed(root: Path) -> None:
     write_json(root, CLOSED, {"bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns})
 
 
-def _trouble(root: Path) -> str:
-    """Why an index must not be opened at all; "": as far as can be told, it may be."""
-    path = root / INDEX / FILE
-    if not path.exists():
-        return f"{path} is missing"
+def _was_closed(root: Path) -> bool:
+    """Whether the index was closed in order, and nobody changed it since."""
     try:
-        stat = path.stat()
+        stat = (root / INDEX / FILE).stat()
         closed = json.loads((root / CLOSED).read_text(encoding="utf-8"))
-        if (closed["bytes"], closed["mtime_ns"]) == (stat.st_size, stat.st_mtime_ns):
-            return ""
+        return bool((closed["bytes"], closed["mtime_ns"]) == (stat.st_size, stat.st_mtime_ns))
     except (OSError, ValueError, KeyError, TypeError):
-        pass  # it was not closed in order
+        return False
+
+
+def _trouble(root: Path, *, closed: bool) -> str:
+    """Why an index must not be opened at all; "": as far as can be told, it may be. One that cannot be read is of no more use than one
+    that is not there."""
+    path = root / INDEX / FILE
     try:
-        return check_pages(root / INDEX)
+        if not path.exists():
+            return f"{path} is missing"
+        return "" if closed else check_pages(root / INDEX)
     except OSError as e:
+        if e.errno in (errno.EIO, errno.EUCLEAN, errno.EBADMSG):
+            return f"{path}: cannot be read: {e.strerror}"
         raise DiskError(f"{path}: cannot be read: {e.strerror}") from None
 
 

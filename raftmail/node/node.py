@@ -41,7 +41,6 @@ from raftmail.node.table import Table
 from raftmail.resync.desk import turn_away
 from raftmail.shard.replica import Frame
 from raftmail.shard.replica import FrameKind as ShardFrame
-from raftmail.storage.disk import DiskFull
 from raftmail.wire.frontend import FrontEnd
 from raftmail.wire.limits import Limits as WireLimits
 from raftmail.wire.peers import PeerNet
@@ -124,6 +123,7 @@ class Node:
             router,
             following,
             table.opened,
+            table.aside,
             self.is_up,
             loop.time,
             loop.time(),
@@ -140,7 +140,8 @@ class Node:
         if config.worker == 1 and config.node.workers > 1:
             self._enrolment = Enrolment(config, loop, router)
         if not is_replacing(config):
-            table.open_all(plan(state, config.node.name, folder.made).open, state)
+            wanted = plan(state, config.node.name, folder.made).open
+            table.open_all(wanted, state, starting=True)
         front = await self._listen_to_peers(router)
         self._tick()
         if not state.shards:
@@ -486,10 +487,7 @@ class Node:
             for shard, replica in wanted.open.items()
             if shard not in table.opened and not table.is_busy(shard)
         }
-        try:
-            table.open_all(missing, self._state)
-        except DiskFull as e:
-            logger.error("shards %s: no replica can be made here yet: %s", list(missing), e)
+        if missing and table.open_all(missing, self._state):
             self.loop.call_later(MAKE_AGAIN_S, self._reconcile_soon)
         for shard in set(wanted.lost) - self._lost:
             logger.error(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import random
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 from raftmail.consensus.group import Group, Timing
@@ -11,7 +13,7 @@ from raftmail.consensus.journal import Journal, JournalLimits
 from raftmail.consensus.membership import Membership
 from raftmail.node.config import Config
 from raftmail.node.folder import DataFolder
-from raftmail.node.kept import made_with, open_kept
+from raftmail.node.kept import Orders, made_with, open_kept, order, repair_of
 from raftmail.resync.limits import Limits as ResyncLimits
 from raftmail.resync.scrub import ScrubLimits
 from raftmail.shard.compaction import LogLimits
@@ -21,7 +23,10 @@ from raftmail.shard.rescue import keep_to
 from raftmail.shard.standing import standing_at_start
 from raftmail.storage.blobs import BlobLimits
 from raftmail.storage.index import Identity, Index
-from raftmail.storage.kv import LmdbEngine
+from raftmail.storage.kv import LmdbEngine, TableDamaged
+from raftmail.storage.records import IndexDamaged
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,22 +61,81 @@ def open_replica(
     told: Membership,
     now: float,
 ) -> Opened:
-    """Open one replica; one that `folder` does not know is made, with `told` for its group's members. Raises the rooms' errors of
-    damage, each naming the file and what to do."""
+    """Open one replica; one that `folder` does not know is made, with `told` for its group's members. Damage of the index that is met on
+    the way is repaired, by more and more: its own tables, a comparison with other replicas, an index made anew. Raises the rooms'
+    errors of damage, each naming the file and what to do; then nothing is open."""
     disk = folder.shard_disk(shard)
-    log = _log_limits(config)
-    journal = open_journal(config, folder, shard, replica_id)
-    kept = open_kept(
-        disk,
-        Identity(config.cluster.id, shard, str(replica_id)),
-        journal,
-        BlobLimits(free_bytes_min=config.mail.disk_reserve_bytes),
-        made=shard in folder.made,
-    )
-    index = kept.index
-    machine = Machine(index)
-    limits = Limits(
-        log=log,
+    tried = Orders()
+    while True:
+        try:
+            return _open_once(config, folder, shard, replica_id, told, now)
+        except (IndexDamaged, TableDamaged) as e:
+            if tried.rebuild:
+                raise
+            orders = repair_of(e, tried)
+            logger.error("shard %d: %s; the replica is opened again, to repair it", shard, e)
+            order(disk, orders)
+            tried = Orders(
+                tried.rebuild or orders.rebuild,
+                tried.own or orders.own,
+                tried.compare or orders.compare,
+            )
+
+
+def _open_once(
+    config: Config,
+    folder: DataFolder,
+    shard: int,
+    replica_id: int,
+    told: Membership,
+    now: float,
+) -> Opened:
+    disk = folder.shard_disk(shard)
+    with ExitStack() as opened:
+        journal = open_journal(config, folder, shard, replica_id)
+        opened.callback(journal.abandon)
+        kept = open_kept(
+            disk,
+            Identity(config.cluster.id, shard, str(replica_id)),
+            journal,
+            BlobLimits(free_bytes_min=config.mail.disk_reserve_bytes),
+            made=shard in folder.made,
+        )
+        opened.callback(kept.engine.close)
+        opened.callback(kept.blobs.abandon)
+        index = kept.index
+        machine = Machine(index)
+        replica = Replica(
+            shard,
+            config.node.name,
+            machine,
+            kept.blobs,
+            _limits(config),
+            cluster=config.cluster.id,
+            keep_to=keep_to(index),
+        )
+        told, first = made_with(disk, told, made=shard in folder.made)
+        at, membership = standing_at_start(index, journal, replica_id, told, first=first)
+        group = Group(
+            shard,
+            replica_id,
+            membership,
+            journal,
+            replica,
+            max(machine.applied_index, journal.begins_at),
+            random.Random(),
+            now,
+            _timing(config),
+            membership_index=at,
+        )
+        replica.start(group)
+        opened.pop_all()
+    return Opened(replica, index, kept.engine)
+
+
+def _limits(config: Config) -> Limits:
+    return Limits(
+        log=_log_limits(config),
         resync=ResyncLimits(
             rate_bytes_s=config.resync.rate_bytes_s,
             busy_rate_bytes_s=config.resync.busy_rate_bytes_s,
@@ -81,35 +145,13 @@ def open_replica(
             rate_bytes_s=config.scrub.rate_bytes_s, period_s=float(config.scrub.period_s)
         ),
     )
-    replica = Replica(
-        shard,
-        config.node.name,
-        machine,
-        kept.blobs,
-        limits,
-        cluster=config.cluster.id,
-        keep_to=keep_to(index),
-    )
+
+
+def _timing(config: Config) -> Timing:
     raft = config.raft
-    timing = Timing(
+    return Timing(
         heartbeat_s=raft.heartbeat_ms / 1000,
         election_min_s=raft.election_min_ms / 1000,
         election_max_s=raft.election_max_ms / 1000,
         fallback_s=raft.election_max_ms / 1000,
     )
-    told, first = made_with(disk, told, made=shard in folder.made)
-    at, membership = standing_at_start(index, journal, replica_id, told, first=first)
-    group = Group(
-        shard,
-        replica_id,
-        membership,
-        journal,
-        replica,
-        max(machine.applied_index, journal.begins_at),
-        random.Random(),
-        now,
-        timing,
-        membership_index=at,
-    )
-    replica.start(group)
-    return Opened(replica, index, kept.engine)

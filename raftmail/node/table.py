@@ -8,33 +8,57 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
+from struct import error as StructError
 from typing import Any
 
 from raftmail.cluster.state import ClusterState
 from raftmail.consensus.beats import unpack
 from raftmail.consensus.forcing import force_alone
-from raftmail.consensus.journal import JournalDamaged
+from raftmail.consensus.journal import JournalDamaged, JournalError
+from raftmail.consensus.membership import Membership
 from raftmail.consensus.messages import BadMessage
 from raftmail.doors.errors import start_task
 from raftmail.node.config import Config
 from raftmail.node.folder import DataFolder
-from raftmail.node.kept import Orders, note_closed, order
+from raftmail.node.kept import Orders, note_closed, order, repair_of
 from raftmail.node.reconcile import first_membership
 from raftmail.node.replicas import Opened, open_journal, open_replica
 from raftmail.node.runner import Runner
 from raftmail.node.turns import Turns
 from raftmail.shard.frames import FrameKind
 from raftmail.shard.replica import Frame, Replica
-from raftmail.storage.disk import DiskFull
+from raftmail.storage.blobs import BlobsDamaged
+from raftmail.storage.disk import DiskError, DiskFull, SyncFailed
 from raftmail.storage.kv import TableDamaged
+from raftmail.storage.records import IndexDamaged
 
 logger = logging.getLogger(__name__)
 
 MEND_AGAIN_S = 2.0
 """How often it is tried again to mend a log that there is no space for."""
 
+ASIDE_MIN_S, ASIDE_MAX_S = 5.0, 60.0
+"""How long it is before a replica that could not be opened is tried again: twice as long after each try."""
+
+REPAIR_HELPED_S = 60.0
+"""Damage that is met within this after a repair was not mended by it, and the next one goes further."""
+
+CANNOT_BE_OPENED = (JournalError, BlobsDamaged, DiskError, OSError, ValueError, StructError)
+"""What keeps one replica from being opened, and no other."""
+
 BEATS_ROUTE = 0
 """The shard that frames with the beats of all shards go under."""
+
+
+@dataclass(frozen=True, slots=True)
+class Aside:
+    """A replica that could not be opened: why, and when it is tried again."""
+
+    replica_id: int
+    told: Membership
+    error: BaseException
+    wait_s: float
+    again_at: float
 
 
 @dataclass(slots=True, repr=False)
@@ -44,7 +68,7 @@ class Table:
     Invariants:
 
     1. A replica is noted in the folder before its runner takes the first step.
-    2. `replicas`, `opened` and `runners` have the same shards; one that is being closed is in none of them."""
+    2. `replicas`, `opened` and `runners` have the same shards; one that is being closed, or is set `aside`, is in none of them."""
 
     config: Config
     folder: DataFolder
@@ -60,27 +84,46 @@ class Table:
     replicas: dict[int, Replica] = field(default_factory=dict)
     runners: dict[int, Runner] = field(default_factory=dict)
     turns: Turns = field(init=False)
+    aside: dict[int, Aside] = field(default_factory=dict)
+    """Replicas that could not be opened, and are tried again."""
+
+    _tried: dict[int, tuple[float, Orders]] = field(default_factory=dict)
     _closing: set[int] = field(default_factory=set)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.turns = Turns(self.loop, self.executor, self.flush_links, self.after)
 
-    def open_all(self, wanted: Mapping[int, int], state: ClusterState) -> None:
-        """Open replicas (shard to id), making those that are new, and start them.
+    def open_all(
+        self, wanted: Mapping[int, int], state: ClusterState, *, starting: bool = False
+    ) -> list[int]:
+        """Open replicas (shard to id), making those that are new, and start them. One that cannot be opened is set aside: it is shown in
+        `aside`, and tried again; the others serve. Returns the shards for which none could be made, which this does not try again.
 
-        Raises the rooms' errors of damage and of the disk: then none of them is open."""
+        Raises the reason when the node is `starting` and none could be opened, and `SyncFailed`: then none of them is open."""
         opened: dict[int, Opened] = {}
+        failed: dict[int, BaseException] = {}
         try:
             for shard, replica_id in wanted.items():
                 assert shard not in self.opened and shard not in self._closing
-                if shard not in self.folder.made and not self.folder.is_new:
-                    self.folder.clear(shard)
                 told = first_membership(state, shard, replica_id, self.config.node.name)
-                opened[shard] = open_replica(
-                    self.config, self.folder, shard, replica_id, told, self.loop.time()
-                )
-            new = {shard: wanted[shard] for shard in wanted if shard not in self.folder.made}
+                try:
+                    if shard not in self.folder.made and not self.folder.is_new:
+                        self.folder.clear(shard)
+                    opened[shard] = open_replica(
+                        self.config, self.folder, shard, replica_id, told, self.loop.time()
+                    )
+                except SyncFailed:
+                    raise
+                except CANNOT_BE_OPENED as e:
+                    failed[shard] = e
+                    if shard in self.folder.made:
+                        self._set_aside(shard, replica_id, told, e)
+                    else:
+                        logger.error("shard %d: no replica can be made here yet: %s", shard, e)
+            if starting and failed and len(failed) == len(wanted):
+                raise next(iter(failed.values()))
+            new = {shard: wanted[shard] for shard in opened if shard not in self.folder.made}
             if new or self.folder.is_new:
                 self.folder.note_made(new)
         except BaseException:
@@ -91,6 +134,37 @@ class Table:
         self.opened |= opened
         for shard in opened:
             self._start(shard)
+        return [shard for shard in failed if shard not in self.aside]
+
+    def _set_aside(
+        self, shard: int, replica_id: int, told: Membership, error: BaseException
+    ) -> None:
+        before = self.aside.get(shard)
+        wait_s = ASIDE_MIN_S if before is None else min(2 * before.wait_s, ASIDE_MAX_S)
+        if before is None or str(before.error) != str(error):
+            logger.error(
+                "shard %d: this node's replica cannot be opened, and is set aside: %s", shard, error
+            )
+        self.aside[shard] = Aside(replica_id, told, error, wait_s, self.loop.time() + wait_s)
+
+    def _try_again(self, now: float) -> None:
+        """Open what was set aside, when it is time to."""
+        for shard, aside in list(self.aside.items()):
+            if now < aside.again_at or shard in self._closing:
+                continue
+            try:
+                opened = open_replica(
+                    self.config, self.folder, shard, aside.replica_id, aside.told, now
+                )
+            except SyncFailed as e:
+                self.fatal(e)
+            except CANNOT_BE_OPENED as e:
+                self._set_aside(shard, aside.replica_id, aside.told, e)
+            else:
+                del self.aside[shard]
+                self.opened[shard] = opened
+                self._start(shard)
+                logger.warning("shard %d: this node's replica is open again", shard)
 
     def _start(self, shard: int) -> None:
         replica = self.opened[shard].replica
@@ -108,14 +182,18 @@ class Table:
             replica.connected(self.loop.time(), node)
 
     def is_busy(self, shard: int) -> bool:
-        """Whether a shard's replica is being closed, or opened anew."""
-        return shard in self._closing
+        """Whether a shard's replica is being closed, or opened anew, or waits to be opened."""
+        return shard in self._closing or shard in self.aside
 
     def tick(self) -> None:
         """Let time pass for every replica."""
         now = self.loop.time()
+        if self.aside:
+            self._try_again(now)
         beats: list[tuple[str, bytes]] = []
-        for runner in self.runners.values():
+        for runner in list(self.runners.values()):
+            if runner.replica.must_help_itself and not runner.has_failed:
+                runner.fail(TableDamaged("a record is damaged, and the log has all"))
             beats += runner.tick(now)
         self._send_beats(beats)
 
@@ -165,11 +243,22 @@ class Table:
         somebody was at with what this process knows of it; any other ends the process."""
         if isinstance(error, JournalDamaged):
             self.mend_journal(shard, str(error))
-        elif not isinstance(error, TableDamaged):
+        elif not isinstance(error, TableDamaged | IndexDamaged):
             self.fatal(error)
         elif shard in self.opened and shard not in self._closing:
-            order(self.folder.shard_disk(shard), Orders(rebuild=str(error)))
+            logger.error("shard %d: %s; the replica is opened anew, to repair it", shard, error)
+            order(self.folder.shard_disk(shard), self._repair_of(shard, error))
             self._begin(shard, self._open_anew(shard))
+
+    def _repair_of(self, shard: int, error: TableDamaged | IndexDamaged) -> Orders:
+        """What the next opening shall repair: more than the last, when that was a moment ago and did not help."""
+        now = self.loop.time()
+        at, tried = self._tried.get(shard, (-REPAIR_HELPED_S, Orders()))
+        if now - at >= REPAIR_HELPED_S:
+            tried = Orders()
+        orders = repair_of(error, tried)
+        self._tried[shard] = (now, orders)
+        return orders
 
     def mend_journal(self, shard: int, what: str) -> None:
         """Somebody was at the files of a replica's log: have files again that a start can read. Until then it takes no part."""
@@ -199,10 +288,16 @@ class Table:
         finally:
             self._closing.discard(shard)
         group = opened.replica.group
-        self.opened[shard] = open_replica(
-            self.config, self.folder, shard, group.self_id, group.membership, self.loop.time()
-        )
-        self._start(shard)
+        try:
+            self.opened[shard] = open_replica(
+                self.config, self.folder, shard, group.self_id, group.membership, self.loop.time()
+            )
+        except SyncFailed:
+            raise
+        except CANNOT_BE_OPENED as e:
+            self._set_aside(shard, group.self_id, group.membership, e)
+        else:
+            self._start(shard)
 
     def _mended(self, shard: int, replica: Replica) -> bool:
         """Whether the log's files could be mended."""
@@ -247,6 +342,7 @@ class Table:
 
     async def give_up(self, shard: int) -> None:
         """Close a replica that this node shall not have any more, and remove what it kept."""
+        self.aside.pop(shard, None)
         await self.close(shard)
         self.folder.forget(shard)
         self._closing.add(shard)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -55,6 +55,7 @@ class Verifying:
     _deep: asyncio.Task[JSON] | None = None
     _progress: str = ""
     _routine: asyncio.Task[None] | None = None
+    _mending: asyncio.Task[None] | None = None
 
     def handlers(self) -> dict[str, Handler]:
         return {
@@ -72,6 +73,7 @@ class Verifying:
     async def _verify(self, arguments: Mapping[str, str], deadline: float) -> JSON:
         shards = self.router.view.shards
         results = await asyncio.gather(*[self._verify_shard(s, deadline) for s in shards])
+        self._mend_soon(results)
         return {"equal": all(s["equal"] for s in results), "shards": results}
 
     async def _verify_shard(self, shard: int, deadline: float) -> dict[str, Any]:
@@ -166,6 +168,7 @@ class Verifying:
         for shard in self.router.view.shards:
             self._progress = f"shard {shard}"
             shards.append(await self._read_shard(shard))
+        self._mend_soon(shards)
         return {"equal": all(s["equal"] for s in shards), "shards": shards}
 
     async def _read_shard(self, shard: int) -> dict[str, Any]:
@@ -317,7 +320,7 @@ class Verifying:
 
     async def close(self) -> None:
         """End what is under way."""
-        tasks = [task for task in (self._deep, self._routine) if task is not None]
+        tasks = [t for t in (self._deep, self._routine, self._mending) if t is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -331,6 +334,18 @@ class Verifying:
         if not result["equal"]:
             self._due[shard] = min(self._due.get(shard, 0.0), self.clock() + AGAIN_S)
             await self._mend(shard, result["replicas"])
+
+    def _mend_soon(self, results: Sequence[dict[str, Any]]) -> None:
+        """Have what was found to differ brought back, at once and one shard after the other."""
+        differing = [result for result in results if _differing(result["replicas"])]
+        if not differing or (self._mending is not None and not self._mending.done()):
+            return
+
+        async def mend() -> None:
+            for result in differing:
+                await self._mend(result["shard"], result["replicas"])
+
+        self._mending = asyncio.get_running_loop().create_task(mend())
 
     async def _mend(self, shard: int, rows: list[dict[str, Any]]) -> None:
         """Have those that differ from a majority brought back."""

@@ -24,6 +24,7 @@ from raftmail.resync.pace import Schedule, TokenBucket
 from raftmail.resync.source import Bodies
 from raftmail.resync.state import read_local, write_local
 from raftmail.storage import delivered
+from raftmail.storage.blobformat import unpack_place
 from raftmail.storage.blobs import BlobDamaged, BlobMissing
 from raftmail.storage.config import check_row
 from raftmail.storage.index import REPLICATED, Index
@@ -51,7 +52,7 @@ _ROW_COST_BYTES = 64
 _ROW_BYTES = 200
 """What a row of the index has, about: for an estimate of what there is to read."""
 
-_TABLES = 12
+_TABLES = 14
 _NEVER = 1e18
 
 
@@ -125,7 +126,7 @@ class Scrub:
         self._sum: _Sum | None = None
         self._table, self._key, self._took_s, self._done = self._read_place()
         # An engine's tables stay what they are.
-        self._tables = {name: index.engine.table(name) for name in REPLICATED}
+        self._tables = {name: index.engine.table(name) for name in (*REPLICATED, "places", "local")}
         checks: tuple[tuple[str, Callable[[bytes, bytes], int]], ...] = (
             ("mailboxes", self._mailbox),
             ("names", self._name),
@@ -139,6 +140,8 @@ class Scrub:
             ("config", self._config),
             ("deliveries", self._delivery),
             ("delivered", self._delivered),
+            ("places", self._place),
+            ("local", self._local),
         )
         self._checks = tuple((name, self._tables[name], check) for name, check in checks)
 
@@ -206,6 +209,8 @@ class Scrub:
                 continue
             except IndexDamaged as e:
                 self._tell(e)
+                if e.is_local:
+                    raise  # it is made again at once, by an opening
             except (ValueError, TypeError, CodecError, StructError) as e:
                 self._tell(IndexDamaged(name, key, str(e)))
             cost += len(key) + len(record)
@@ -355,6 +360,14 @@ class Scrub:
                     "its messages do not add up to what it has",
                 )
             )
+
+    def _place(self, key: bytes, record: bytes) -> int:
+        unpack_place(unseal("places", key, record))
+        return len(record)
+
+    def _local(self, key: bytes, record: bytes) -> int:
+        unseal("local", key, record)
+        return len(record)
 
     def _change(self, key: bytes, record: bytes) -> int:
         number, modseq, uid = CHANGE_KEY.unpack(key)

@@ -21,6 +21,9 @@ _MARK = b"resync/mark"
 _SUSPECTS = b"resync/suspects"
 _JUMP = b"resync/jump"
 
+RESYNC_KEYS = (_MARK, _SUSPECTS, _JUMP)
+"""All keys that are not known again from elsewhere when the local table is lost."""
+
 SUSPECTS_MAX = 10_000
 """Mailboxes remembered one by one; with more, all are suspect."""
 

@@ -88,7 +88,7 @@ class Replica(ReplicaView):
     _trimmed_at: float = 0.0
     _linked: tuple[str, ...] = ()
     _linked_by: int = -1
-    _broken: TableDamaged | None = None
+    _broken: TableDamaged | IndexDamaged | None = None
     _frames: list[Frame] = field(default_factory=list)
     _index_dirty_since: float | None = None
     _index_retry_at: float = 0.0
@@ -185,6 +185,9 @@ class Replica(ReplicaView):
     def tick(self, now: float) -> float:
         """Let time pass. Returns `next_deadline`."""
         self._now = now
+        if self._broken is not None:
+            self._step_due = True
+            return now
         self._look_at_index()
         if not self.recovery.frozen:
             try:
@@ -198,7 +201,7 @@ class Replica(ReplicaView):
             if (deadline := self.next_deadline(now)) > now:
                 return deadline
         else:
-            self._step_due = self._broken is not None or self.recovery.desk.scrub.is_due(now)
+            self._step_due = self.recovery.desk.scrub.is_due(now)
             self._chores_at = now + (CHORES_S if self._look_for_bodies() else 0.0)
         self._check_space(now)
         self._make_way(now)
@@ -212,7 +215,8 @@ class Replica(ReplicaView):
         return self.next_deadline(now)
 
     def step(self, now: float) -> None:
-        """Propose what waits, and make the frames that may leave before the sync. Raises `TableDamaged`: abandon the replica."""
+        """Propose what waits, and make the frames that may leave before the sync. Raises `TableDamaged` and
+        `IndexDamaged`: abandon the replica."""
         self._now = now
         self._step_due = False
         if self._broken is not None:
@@ -251,6 +255,8 @@ class Replica(ReplicaView):
     def advance(self, now: float) -> None:
         """Commit, apply and answer what the syncs and acknowledgements so far allow. Not while a sync runs."""
         self._now = now
+        if self._broken is not None:
+            return
         group = self.group
         if not self.bodies.syncing and self.recovery.settle(group, self.bodies.sync_now):
             self.bodies.unpin_to(group.applied_index)
@@ -276,12 +282,18 @@ class Replica(ReplicaView):
         except (DiskFull, IndexDamaged) as e:
             self._meet(e)
 
-    def index_broken(self, error: TableDamaged) -> None:
-        """A read found that the index cannot be used at all: the next step raises the error, for the replica to be opened anew."""
+    def index_broken(self, error: TableDamaged | IndexDamaged) -> None:
+        """The index cannot be used as it is: the next step raises the error, for the replica to be opened anew. Until then it counts as
+        damaged."""
+        self.recovery.damaged = self.group.paused = True
         self._broken, self._step_due = error, True
 
     def index_damaged(self, damage: IndexDamaged) -> None:
-        """A record of the index cannot be verified: it is fetched from another replica before anything more is applied."""
+        """A record of the index cannot be verified. It is fetched from another replica before anything more is applied; one of this
+        replica's own tables is made again by opening the replica anew."""
+        if damage.is_local:
+            self.index_broken(damage)
+            return
         try:
             self._go_back()
         except TableDamaged as e:
@@ -424,7 +436,7 @@ class Replica(ReplicaView):
     def close(self) -> None:
         """Commit the index and close the files. Whatever still waits is failed as unknown."""
         self._let_go("the node stops")
-        if not self.recovery.frozen:
+        if not self.recovery.frozen and self._broken is None:
             self._commit(self._now, sync=True)
         self.group.journal.close()
         self.blobs.close()

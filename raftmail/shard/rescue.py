@@ -21,6 +21,10 @@ part lives in the index alone. So:
 *An index that ends before the log begins*, as an old copy that was put back: the same from 2 on; the
 resync sends only what differs.
 
+*Records of the tables that are this replica's own* (`places`, `local`): both tables are emptied, and made again from the segments of
+bodies and the messages. Nothing of the state is lost, and nothing that was acknowledged: as after a lost index, all bodies that the log
+names are read.
+
 *Segments of bodies*: the index tells which bodies were in them; they are fetched from others.
 
 *Files of the log, while it was in use* (`mend_journal`): the process still knows everything that they said, but for old
@@ -39,9 +43,10 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from raftmail.consensus.journal import Journal
 from raftmail.resync.missing import AWAITED_US, Missing, body_size
-from raftmail.resync.state import Mark, read_local, write_local
+from raftmail.resync.state import RESYNC_KEYS, Mark, read_local, write_local
 from raftmail.shard.bodies import Bodies, restore_bodies
 from raftmail.shard.machine import Machine
+from raftmail.storage.blobformat import unpack_place
 from raftmail.storage.blobs import BlobDamaged, BlobLimits, BlobsDamaged, BlobStore
 from raftmail.storage.disk import Disk
 from raftmail.storage.index import Index
@@ -70,6 +75,36 @@ def join(index: Index, journal: Journal, *, anew: bool) -> None:
         anew = True
     if anew:
         index.commit(sync=True)
+
+
+def forget_own_tables(index: Index) -> None:
+    """Empty the tables of this replica's own, of which a record is damaged: where bodies are, and which are missing, is read from the
+    files again (`open_bodies` with `anew` and `look`). What is known of a resync is kept; an index of which that cannot be told is none:
+    `IndexDamaged`. Nothing is on the disk before a commit."""
+    local = index.engine.table("local")
+    kept = {}
+    for key in RESYNC_KEYS:
+        found = index.get_local(key)
+        if found is not None:
+            kept[key] = found
+    for table in (local, index.engine.table("places")):
+        for key, _ in scan(table):
+            table.delete(key)
+    for key, value in kept.items():
+        index.put_local(key, value)
+
+
+def own_damage(index: Index) -> str:
+    """What is wrong with the tables of this replica's own; "": nothing. Reads all of them."""
+    for name in ("places", "local"):
+        try:
+            for key, record in scan(index.engine.table(name)):
+                value = unseal(name, key, record)
+                if name == "places":
+                    unpack_place(value)
+        except (IndexDamaged, ValueError) as e:
+            return str(e)
+    return ""
 
 
 def mend_journal(machine: Machine, bodies: Bodies, *, half: bool) -> bool:

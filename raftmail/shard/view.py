@@ -99,6 +99,13 @@ class ReplicaView:
             bits |= _REMOVED
         return bits
 
+    @property
+    def must_help_itself(self) -> bool:
+        """Whether a record of the index is damaged that no other replica could give, and all that made it is still in the log."""
+        group = self.group
+        alone = self.recovery.damaged and len(group.membership.nodes) == 1
+        return alone and group.journal.begins_at <= 1
+
     def may(self, capability: Capability) -> bool:
         """Whether nothing keeps this replica from something; see `status.CAPABILITIES`."""
         return bool(allowed(self.conditions) & capability)

@@ -20,7 +20,7 @@ from raftmail.storage.blobformat import (
     unpack_place,
     walk,
 )
-from raftmail.storage.disk import Disk, File
+from raftmail.storage.disk import Disk, File, read_what_can_be
 
 CHECKPOINT: Final = b"blobs/checkpoint"
 """Key of the position up to which the segments have been entered into the place table."""
@@ -154,7 +154,9 @@ class _Check:
             size = file.size()
             if size < known_bytes:
                 self._tell(sequence, size, f"of {known_bytes} bytes, {size} are left")
-            if known_bytes and not is_segment_header(file.read(0, SEGMENT_HEADER_BYTES), sequence):
+            if known_bytes and not is_segment_header(
+                read_what_can_be(file, 0, SEGMENT_HEADER_BYTES), sequence
+            ):
                 self._tell(sequence, 0, "the header of the file was changed")
             for item in walk(file, sequence, SEGMENT_HEADER_BYTES, size):
                 if isinstance(item, Header):
@@ -193,7 +195,7 @@ class _Check:
                         file = self._disk.open(name)
                 header = None
                 if file is not None:
-                    data = file.read(place.offset, HEADER_BYTES)
+                    data = read_what_can_be(file, place.offset, HEADER_BYTES)
                     header = decode_header(data, place.sequence, place.offset)
                 if header is None or header.digest != digest or header.place != place:
                     self._tell(

@@ -25,7 +25,7 @@ from zlib import crc32
 
 from zstandard import ZstdDecompressor, ZstdError
 
-from raftmail.storage.disk import Disk, File
+from raftmail.storage.disk import Disk, File, read_what_can_be
 
 SEGMENT_HEADER_BYTES: Final = 32
 _SEGMENT_HEADER: Final = struct.Struct("<8sIIQI")
@@ -160,7 +160,9 @@ def decode_body(header: Header, stored: bytes) -> bytes | None:
 def read_body(file: File, header: Header) -> bytes | None:
     """The body of a record whose header was read, or None when it is not the one promised."""
     place = header.place
-    return decode_body(header, file.read(place.offset + HEADER_BYTES, place.stored_bytes))
+    return decode_body(
+        header, read_what_can_be(file, place.offset + HEADER_BYTES, place.stored_bytes)
+    )
 
 
 def walk(file: File, sequence: int, start: int, end: int) -> Iterator[Header | tuple[int, int]]:
@@ -170,7 +172,7 @@ def walk(file: File, sequence: int, start: int, end: int) -> Iterator[Header | t
     """
     offset = start
     while offset < end:
-        header = decode_header(file.read(offset, HEADER_BYTES), sequence, offset)
+        header = decode_header(read_what_can_be(file, offset, HEADER_BYTES), sequence, offset)
         if header is None or header.place.end > end:
             following = _next_header(file, sequence, offset + 1, end)
             yield offset, following
@@ -186,7 +188,7 @@ def _next_header(file: File, sequence: int, start: int, end: int) -> int:
     offset = start
     while offset < end:
         # Overlapping reads, so that a header is never cut in two.
-        data = file.read(offset, min(_SEARCH_BYTES + HEADER_BYTES, end - offset))
+        data = read_what_can_be(file, offset, min(_SEARCH_BYTES + HEADER_BYTES, end - offset))
         at = data.find(_MAGIC_BYTES)
         while at >= 0:
             header = decode_header(data[at : at + HEADER_BYTES], sequence, offset + at)
@@ -200,6 +202,6 @@ def _next_header(file: File, sequence: int, start: int, end: int) -> int:
 def is_zero(file: File, start: int, end: int) -> bool:
     """True when a range holds nothing but zeros."""
     return not any(
-        file.read(offset, min(_SEARCH_BYTES, end - offset)).strip(b"\0")
+        read_what_can_be(file, offset, min(_SEARCH_BYTES, end - offset)).strip(b"\0")
         for offset in range(start, end, _SEARCH_BYTES)
     )

@@ -50,7 +50,7 @@ from raftmail.storage.blobformat import (
     unpack_place,
     walk,
 )
-from raftmail.storage.disk import Disk
+from raftmail.storage.disk import Disk, ReadFailed
 from raftmail.storage.reclaim import Reclaimer, ReclaimProgress
 
 __all__ = [
@@ -399,7 +399,7 @@ class BlobStore:
         """The body at a place, or None when what is there is not that body."""
         try:
             data = self._files.read(place)
-        except FileNotFoundError:
+        except (FileNotFoundError, ReadFailed):
             return None
         header = decode_header(data, place.sequence, place.offset)
         if header is None or header.digest != digest or header.place != place:

@@ -24,6 +24,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
+_UNREADABLE = (errno.EIO, errno.EUCLEAN, errno.EBADMSG, errno.ENODATA, errno.EREMOTEIO)
+"""What reading a bad sector, or one whose checksum does not fit, is answered with by file systems and drivers."""
+
+SECTOR_BYTES = 512
+"""What a disk loses at least when it cannot read a part."""
+
 
 class DiskError(Exception):
     """The disk refused an operation; the text names the file and the reason."""
@@ -31,6 +37,10 @@ class DiskError(Exception):
 
 class DiskFull(DiskError):
     """No space (ENOSPC, EDQUOT): writes must be refused until there is space again."""
+
+
+class ReadFailed(DiskError):
+    """What is stored there cannot be read (EIO): it is treated as damage of the records that it was part of."""
 
 
 class SyncFailed(DiskError):
@@ -43,7 +53,7 @@ class File(Protocol):
     """An open file of positioned reads and writes. Offsets and lengths are bytes, 64 bits."""
 
     def read(self, offset: int, length: int) -> bytes:
-        """Up to `length` bytes from `offset`; shorter only at the end of the file."""
+        """Up to `length` bytes from `offset`; shorter only at the end of the file. Raises `ReadFailed`."""
 
     def write(self, offset: int, data: bytes | bytearray | memoryview) -> None:
         """Write all of `data` at `offset`, extending the file. Raises `DiskFull` or `DiskError`."""
@@ -73,7 +83,7 @@ class Disk(Protocol):
     def open(self, path: str, *, create: bool = False) -> File:
         """Open for reading and writing; with `create`, a missing file is made (its name is durable
         only after `sync_folder`). Raises FileNotFoundError when it is missing and not to be
-        made.
+        made, and `ReadFailed` when the disk or its permissions do not let it be opened.
         """
 
     def exists(self, path: str) -> bool: ...
@@ -94,6 +104,24 @@ class Disk(Protocol):
 
     def free_bytes(self) -> int:
         """Space left for this process on the file system."""
+
+
+def read_what_can_be(file: File, offset: int, length: int) -> bytes:
+    """As `File.read`; sectors that cannot be read are zeros, which no record is."""
+    try:
+        return file.read(offset, length)
+    except ReadFailed:
+        pass
+    end = min(offset + length, file.size())
+    parts = []
+    while offset < end:
+        step = min(SECTOR_BYTES - offset % SECTOR_BYTES, end - offset)
+        try:
+            parts.append(file.read(offset, step))
+        except ReadFailed:
+            parts.append(bytes(step))
+        offset += step
+    return b"".join(parts)
 
 
 def _explained(path: str, e: OSError) -> DiskError:
@@ -121,7 +149,7 @@ class RealFile:
         self.path = path
 
     def read(self, offset: int, length: int) -> bytes:
-        with _named(self.path):
+        try:
             data = os.pread(self._fd, length, offset)
             if len(data) == length or not data:
                 return data
@@ -134,6 +162,11 @@ class RealFile:
                 parts.append(data)
                 got += len(data)
             return b"".join(parts)
+        except OSError as e:
+            if e.errno not in _UNREADABLE:
+                raise _explained(self.path, e) from e
+            what = f"{length} bytes at offset {offset} cannot be read: {e.strerror or e}"
+            raise ReadFailed(f"{self.path}: {what}") from e
 
     def write(self, offset: int, data: bytes | bytearray | memoryview) -> None:
         try:
@@ -177,9 +210,15 @@ class RealDisk:
 
     def open(self, path: str, *, create: bool = False) -> RealFile:
         full = str(self.root / path)
-        with _named(full):
+        try:
             flags = os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if create else 0)
             return RealFile(os.open(full, flags, 0o600), full)
+        except FileNotFoundError:
+            raise
+        except OSError as e:
+            if e.errno in (*_UNREADABLE, errno.EACCES, errno.EPERM):
+                raise ReadFailed(f"{full}: cannot be opened: {e.strerror or e}") from e
+            raise _explained(full, e) from e
 
     def exists(self, path: str) -> bool:
         return (self.root / path).exists()

@@ -38,6 +38,7 @@ from raftmail.storage.kv import Engine, Row, TableDamaged, Tables, scan
 from raftmail.storage.mailboxes import Mailboxes, Subscriptions, Users
 from raftmail.storage.messages import Messages
 from raftmail.storage.records import (
+    LOCAL,
     IndexDamaged,
     Mailbox,
     seal,
@@ -66,7 +67,6 @@ REPLICATED = (
 )
 """Equal, row for row, on all replicas that have applied and flushed the same."""
 
-LOCAL = ("meta", "places", "local")
 TABLES = LOCAL + REPLICATED
 
 _DIGESTED = ("mailboxes", "subscriptions", "users", "config", "clients")

@@ -46,6 +46,10 @@ BLOBREF = Struct("<QI")
 """How many messages have this body, and its size in bytes."""
 
 
+LOCAL = ("meta", "places", "local")
+"""The tables of a replica's own."""
+
+
 class IndexDamaged(DiskError):
     """A record of the index fails its checksum or does not decode."""
 
@@ -53,6 +57,11 @@ class IndexDamaged(DiskError):
         super().__init__(f"the record {key.hex()} of table {table!r} is damaged: {why}")
         self.table = table
         self.key = key
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it is a record of this replica's own, which no other replica has: it is made again from what is on this disk."""
+        return self.table in LOCAL
 
 
 def seal(key: bytes, value: bytes) -> bytes:
