@@ -21,7 +21,7 @@ VERSION = 1
 
 ANSWERS = ReaderLimits(
     line_bytes_max=MIB,
-    literal_bytes_max=256 * MIB,
+    literal_bytes_max=257 * MIB,
     request_bytes_max=512 * MIB,
     discard_bytes_max=0,
 )

@@ -20,6 +20,9 @@ from raftmail.mail.limits import DELIVERED_ONCE_S_MAX
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
 CONFIG_FILE = "node.toml"
 WORKERS_MAX = 8
+MESSAGE_BYTES_LOWEST = 1 << 10
+MESSAGE_BYTES_HIGHEST = 256 << 20
+"""The longest message that every part carries: links, calls, bodies on the disk and resyncs (`node.budget`)."""
 
 
 class ConfigError(Exception):
@@ -249,7 +252,7 @@ _CHECKS: Mapping[str, Check] = {
     "raft.heartbeat_ms": _range(5, 10_000),
     "raft.election_min_ms": _range(20, 60_000),
     "raft.election_max_ms": _range(30, 120_000),
-    "mail.message_bytes_max": _range(1 << 10, 1 << 30),
+    "mail.message_bytes_max": _range(MESSAGE_BYTES_LOWEST, MESSAGE_BYTES_HIGHEST),
     "mail.recipients_max": _range(1, 100_000),
     "mail.detail_separator": lambda v: None if len(v) <= 1 else 'one character, or "" for none',
     "mail.deadline_s": _range(1, 600),

@@ -24,6 +24,7 @@ import uvloop
 
 from raftmail.consensus.engine import WrongEngine, check_version
 from raftmail.doors.errors import TRACEBACK, LoopErrors
+from raftmail.node.budget import address_limits, check_memory, memory_limits
 from raftmail.node.config import Config, ConfigError, load
 from raftmail.node.ending import EXIT_FAILED, EXIT_FATAL, die, explain, is_foreseen
 from raftmail.node.folder import FolderError
@@ -52,6 +53,7 @@ def run(path: Path, *, replace: bool = False) -> int:
     try:
         check_version()
         config = load(path)
+        check_memory(config, memory_limits(), address_limits())
         if replace:
             begin_replacing(config)
     except (ConfigError, FolderError, WrongEngine, OSError) as e:

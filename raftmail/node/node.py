@@ -23,9 +23,11 @@ from raftmail.doors.errors import start_task
 from raftmail.doors.gate import Descriptors
 from raftmail.lmtp import LmtpConfig, ServerConfig
 from raftmail.lmtp.server import LmtpServer
+from raftmail.mail.budget import Budget
 from raftmail.mail.endpoint import split_address
 from raftmail.mail.service import Unavailable
 from raftmail.node.admin import Admin
+from raftmail.node.budget import NodeLimits, limits_of
 from raftmail.node.config import Config, ConfigError
 from raftmail.node.delivery import Delivery
 from raftmail.node.ending import explain
@@ -42,7 +44,6 @@ from raftmail.resync.desk import turn_away
 from raftmail.shard.replica import Frame
 from raftmail.shard.replica import FrameKind as ShardFrame
 from raftmail.wire.frontend import FrontEnd
-from raftmail.wire.limits import Limits as WireLimits
 from raftmail.wire.peers import PeerNet
 from raftmail.wire.server import Listener
 from raftmail.wire.tls import TlsFiles, check_files, peer_context, server_context
@@ -113,7 +114,11 @@ class Node:
             self._peers_up,
         )
         state = load_state(config, founding=folder.is_founding)
-        self._router = router = Router(config.node.name, table.replicas, state, self, loop.time)
+        pool_bytes = self._limits.pool_bytes
+        self._router = router = Router(
+            config.node.name, table.replicas, state, self, loop.time, budget=Budget(pool_bytes)
+        )
+        router.service.budget = Budget(pool_bytes)
         self._following = following = Following(
             config, loop, self.executor, router, state, self._changed, self._peers_up
         )
@@ -193,10 +198,7 @@ class Node:
             config.cluster.id,
             self.wall,
             token,
-            WireLimits(
-                connections_max=config.mail.client_connections_max,
-                address_connections_max=config.mail.address_connections_max,
-            ),
+            self._limits.clients,
             self._invitation,
         )
         self._net = net = PeerNet(
@@ -206,6 +208,7 @@ class Node:
             tls_context=dialling,
             kinds=(*ShardFrame, *ClusterFrame),
             bulk=(ShardFrame.SYNC, *CLUSTER_BULK),
+            limits=self._limits.link,
             on_frame=self._on_frame,
             on_up=self._on_up,
             on_down=self._on_down,
@@ -240,7 +243,12 @@ class Node:
         config = self.config
         mail = config.mail
         self._lmtp = lmtp = LmtpServer(
-            Delivery(router, float(mail.deadline_s), delivered_once_s=mail.delivered_once_s),
+            Delivery(
+                router,
+                float(mail.deadline_s),
+                delivered_once_s=mail.delivered_once_s,
+                saving_bytes_max=self._limits.pool_bytes,
+            ),
             _lmtp_config(config),
             wall_clock=self.wall,
             tls=self._context,
@@ -256,6 +264,10 @@ class Node:
             raise ConfigError(
                 f"{config.path}: cannot listen on {where}: {e.strerror or e}"
             ) from None
+
+    @property
+    def _limits(self) -> NodeLimits:
+        return limits_of(self.config)
 
     @property
     def _is_shared(self) -> bool:
@@ -595,6 +607,7 @@ def _lmtp_config(config: Config) -> ServerConfig:
         session=session,
         connections_max=mail.lmtp_connections_max,
         address_connections_max=mail.address_connections_max,
+        buffered_bytes_max=limits_of(config).pool_bytes,
         backend_timeout_s=mail.deadline_s + 10.0,
     )
 

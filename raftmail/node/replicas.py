@@ -11,10 +11,10 @@ from raftmail.consensus.group import Group, Timing
 from raftmail.consensus.journal import Identity as JournalIdentity
 from raftmail.consensus.journal import Journal, JournalLimits
 from raftmail.consensus.membership import Membership
+from raftmail.node.budget import BODY_BYTES_HIGHEST, limits_of
 from raftmail.node.config import Config
 from raftmail.node.folder import DataFolder
 from raftmail.node.kept import Orders, made_with, open_kept, order, repair_of
-from raftmail.resync.limits import Limits as ResyncLimits
 from raftmail.resync.scrub import ScrubLimits
 from raftmail.shard.compaction import LogLimits
 from raftmail.shard.machine import Machine
@@ -98,7 +98,9 @@ def _open_once(
             disk,
             Identity(config.cluster.id, shard, str(replica_id)),
             journal,
-            BlobLimits(free_bytes_min=config.mail.disk_reserve_bytes),
+            BlobLimits(
+                free_bytes_min=config.mail.disk_reserve_bytes, body_bytes_max=BODY_BYTES_HIGHEST
+            ),
             made=shard in folder.made,
         )
         opened.callback(kept.engine.close)
@@ -134,13 +136,11 @@ def _open_once(
 
 
 def _limits(config: Config) -> Limits:
+    sizes = limits_of(config)
     return Limits(
         log=_log_limits(config),
-        resync=ResyncLimits(
-            rate_bytes_s=config.resync.rate_bytes_s,
-            busy_rate_bytes_s=config.resync.busy_rate_bytes_s,
-            sources_max=config.resync.sources_max,
-        ),
+        waiting_bytes_max=sizes.pool_bytes,
+        resync=sizes.resync,
         scrub=ScrubLimits(
             rate_bytes_s=config.scrub.rate_bytes_s, period_s=float(config.scrub.period_s)
         ),

@@ -48,6 +48,7 @@ class BodyFetch:
         self._arrived: deque[tuple[bytes, int]] = deque()
         self.unsynced_bytes = 0
         self._in_flight: set[bytes] = set()
+        self._in_flight_bytes = 0
         self._cursor = b""
         self._added = -1
         self._dirty = False
@@ -66,6 +67,7 @@ class BodyFetch:
     def end(self) -> None:
         """The session is over."""
         self._in_flight.clear()
+        self._in_flight_bytes = 0
         self._ready.clear()
         self._cursor = b""
 
@@ -94,8 +96,12 @@ class BodyFetch:
         return dirty
 
     def _fetch(self) -> Task:
+        limits = self._limits
         while True:
-            while self.unsynced_bytes > self._limits.bodies_unsynced_bytes_max:
+            while (
+                self.unsynced_bytes > limits.bodies_unsynced_bytes_max
+                or self._in_flight_bytes >= limits.bodies_in_flight_bytes_max
+            ):
                 yield BLOCKED
             batch = self._batch()
             if not batch:
@@ -111,6 +117,7 @@ class BodyFetch:
                 partial(r.decode_bodies, most=len(batch)),
             )
             self._in_flight.difference_update(hashes)
+            self._in_flight_bytes -= sum(size for _, size in batch)
             for (digest, size), body in zip(batch, answer, strict=False):
                 self._take(digest, size, body)
             self._ready.extendleft(reversed(batch[len(answer) :]))
@@ -143,6 +150,7 @@ class BodyFetch:
             batch.append(found)
             size += found[1]
             self._in_flight.add(found[0])
+            self._in_flight_bytes += found[1]
         return batch
 
     def _next(self) -> tuple[bytes, int] | None:

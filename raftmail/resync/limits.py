@@ -46,6 +46,9 @@ class Limits:
     bodies_parallel: int = 24
     """Requests for bodies under way: what is in flight, and what an awaited body has before it."""
 
+    bodies_in_flight_bytes_max: int = 8 << 20
+    """Bodies that were asked for and have not come; one alone may be longer."""
+
     bodies_unsynced_bytes_max: int = 32 << 20
     """Received bodies that wait for the blob store's sync."""
 

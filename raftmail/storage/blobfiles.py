@@ -35,7 +35,7 @@ class BlobLimits:
 
     segment_bytes_max: int = 64 << 20
     """A larger body gets a segment of its own."""
-    body_bytes_max: int = 256 << 20
+    body_bytes_max: int = (256 << 20) + (64 << 10)
     """The largest body; `BlobTooLarge` beyond it."""
     buffer_bytes_max: int = 1 << 20
     """Appended and not yet written; beyond it `append` writes by itself."""

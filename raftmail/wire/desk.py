@@ -6,9 +6,9 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from raftmail.mail.budget import Budget
 from raftmail.mail.service import Failure
 from raftmail.wire.codec import Line, quote_text
-from raftmail.wire.limits import Budget
 from raftmail.wire.requests import Refusal
 
 

@@ -6,8 +6,9 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from raftmail.mail.budget import Budget
 from raftmail.mail.service import Service
-from raftmail.wire.limits import Budget, Limits
+from raftmail.wire.limits import Limits
 
 _HASHES_AT_ONCE = 2
 _BODIES_AT_ONCE = 32

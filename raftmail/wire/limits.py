@@ -84,24 +84,3 @@ class Limits:
 
     deadline_default_s: float = 10.0
     deadline_max_s: float = 120.0
-
-
-@dataclass(slots=True, repr=False)
-class Budget:
-    """Bytes that all connections together hold in buffers.
-
-    Invariant: 0 <= used_bytes <= bytes_max."""
-
-    bytes_max: int
-    used_bytes: int = 0
-
-    def take(self, count: int) -> bool:
-        """Reserve, or say False and reserve nothing."""
-        if self.used_bytes + count > self.bytes_max:
-            return False
-        self.used_bytes += count
-        return True
-
-    def give(self, count: int) -> None:
-        """Give back what was taken."""
-        self.used_bytes -= count

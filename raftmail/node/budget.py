@@ -1,0 +1,188 @@
+"""The limits of a node in bytes: all that follow from the configured ones, what they may take of
+memory together, and what there is of it.
+
+`limits_of` is the one place that derives them, `check_memory` the one that compares them with the
+machine. docs/operating.md has the formula.
+"""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from raftmail.cluster.calls import HEAD_BYTES_MAX
+from raftmail.node.config import MESSAGE_BYTES_HIGHEST, MESSAGE_BYTES_LOWEST, Config, ConfigError
+from raftmail.resync.limits import Limits as ResyncLimits
+from raftmail.storage.kv import MAP_BYTES_INITIAL
+from raftmail.wire.limits import KIB, MIB, Limits, ReaderLimits
+from raftmail.wire.link import LinkLimits
+
+TRACE_BYTES: Final = 64 * KIB
+"""What delivery may put before a message."""
+BODY_BYTES_HIGHEST: Final = MESSAGE_BYTES_HIGHEST + TRACE_BYTES
+"""The longest body that any node takes from another, whatever its own limit is: nodes may be
+configured differently."""
+
+_POOL_BYTES_LEAST: Final = 128 * MIB
+_POOL_MESSAGES: Final = 3
+_PROCESS_BYTES: Final = 128 * MIB
+_REPLICA_BYTES: Final = 12 * MIB
+"""Of a replica that works: the newest entries, buffers of the journal and the blobs, and the index's
+open transaction."""
+_LINK_QUEUE_BYTES: Final = 48 * MIB
+
+
+@dataclass(frozen=True, slots=True)
+class NodeLimits:
+    """What follows from the configuration of one process.
+
+    `pool_bytes` is the limit of each of these: what LMTP clients have sent, what text clients have
+    sent, the node's own calls without an answer, those of others that it works at, the messages
+    that are being delivered, and what waits at the master of one shard."""
+
+    body_bytes_max: int
+    pool_bytes: int
+    link: LinkLimits
+    clients: Limits
+    resync: ResyncLimits
+
+
+def limits_of(config: Config) -> NodeLimits:
+    """All limits in bytes of one process (a node, or a worker of one)."""
+    mail = config.mail
+    body = mail.message_bytes_max + TRACE_BYTES
+    pool = max(_POOL_BYTES_LEAST, _POOL_MESSAGES * body)
+    reader = ReaderLimits(literal_bytes_max=body, request_bytes_max=max(64 * MIB, body + MIB))
+    return NodeLimits(
+        body_bytes_max=body,
+        pool_bytes=pool,
+        link=LinkLimits(
+            frame_bytes_max=BODY_BYTES_HIGHEST + HEAD_BYTES_MAX + MIB,
+            queue_bytes_max=_LINK_QUEUE_BYTES,
+            bulk_bytes_max=pool,
+        ),
+        clients=Limits(
+            reader=reader,
+            connections_max=mail.client_connections_max,
+            address_connections_max=mail.address_connections_max,
+            connection_buffered_bytes_max=max(64 * MIB, body),
+            total_buffered_bytes_max=pool,
+        ),
+        resync=ResyncLimits(
+            rate_bytes_s=config.resync.rate_bytes_s,
+            busy_rate_bytes_s=config.resync.busy_rate_bytes_s,
+            sources_max=config.resync.sources_max,
+            message_bytes_max=BODY_BYTES_HIGHEST + MIB,
+        ),
+    )
+
+
+def memory_of(config: Config) -> dict[str, int]:
+    """What one process may take of memory, in bytes, by what takes it."""
+    limits = limits_of(config)
+    pool, body = limits.pool_bytes, limits.body_bytes_max
+    processes = sum(member.workers for member in config.cluster.nodes.values())
+    return {
+        "the process": _PROCESS_BYTES,
+        "replicas": _REPLICA_BYTES * (config.cluster.shards + 1),
+        "LMTP clients": 2 * pool + body,
+        "text clients": pool + body,
+        "calls of other nodes": pool,
+        "links": max(1, processes - 1) * (_LINK_QUEUE_BYTES + pool),
+        "storing and reading bodies": 3 * body,
+    }
+
+
+def memory_needed(config: Config) -> int:
+    """What all processes of a node may take of memory together, in bytes."""
+    return config.node.workers * sum(memory_of(config).values())
+
+
+def memory_limits(root: Path = Path("/")) -> Mapping[str, int]:
+    """What this machine, and the limits of this process, give of memory: bytes by where the limit stands."""
+    found: dict[str, int] = {}
+    for line in _text(root / "proc/meminfo").splitlines():
+        if line.startswith("MemTotal:"):
+            found["the machine"] = int(line.split()[1]) * KIB
+    for line in _text(root / "proc/self/cgroup").splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controllers == "":
+            _note(found, root / "sys/fs/cgroup" / path.lstrip("/"), "memory.max")
+        elif "memory" in controllers.split(","):
+            folder = root / "sys/fs/cgroup/memory" / path.lstrip("/")
+            _note(found, folder, "memory.limit_in_bytes")
+    return found
+
+
+def _note(found: dict[str, int], folder: Path, name: str) -> None:
+    """The smallest limit of a control group and those that it is in."""
+    for one in (folder, *folder.parents):
+        text = _text(one / name).strip()
+        if text.isdigit():
+            found["the control group"] = min(int(text), found.get("the control group", 1 << 62))
+        if one.name == "cgroup":
+            return
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return ""
+
+
+def address_limits() -> Mapping[str, int]:
+    """The limits of this process's address space: bytes by name."""
+    limits = {"RLIMIT_AS": resource.RLIMIT_AS, "RLIMIT_DATA": resource.RLIMIT_DATA}
+    soft = {name: resource.getrlimit(number)[0] for name, number in limits.items()}
+    return {name: value for name, value in soft.items() if value != resource.RLIM_INFINITY}
+
+
+def check_memory(config: Config, memory: Mapping[str, int], address: Mapping[str, int]) -> None:
+    """Refuse a configuration that may take more memory than there is. Other nodes on the same
+    machine are not counted: a cluster on one machine is for trials. Raises `ConfigError`."""
+    maps = MAP_BYTES_INITIAL * (config.cluster.shards + 1)
+    for where, there in address.items():
+        mapped = maps if where == "RLIMIT_AS" else 0
+        if sum(memory_of(config).values()) + mapped > there:
+            raise ConfigError(
+                f"{config.path}: the node needs {_shown(sum(memory_of(config).values()) + mapped)} of address space ("
+                f"{_shown(mapped)} for the maps of its indices), and {where} is {_shown(there)}: "
+                f"{'do not limit it (ulimit -v)' if mapped else 'raise it (ulimit -d)'}"
+            )
+    for where, there in memory.items():
+        needed = memory_needed(config)
+        if needed <= there:
+            continue
+        largest = _largest(config, there)
+        shown = ", ".join(f"{what} {_shown(size)}" for what, size in memory_of(config).items())
+        raise ConfigError(
+            f"{config.path}: mail.message_bytes_max: with {config.mail.message_bytes_max} and "
+            f"{config.node.workers} workers the node may need {_shown(needed)} of memory (each worker: {shown}), and "
+            f"{where} has {_shown(there)}; "
+            + (
+                f"the largest that fits is {largest}"
+                if largest
+                else "it needs more, or fewer shards or workers"
+            )
+        )
+
+
+def _largest(config: Config, there: int) -> int:
+    """The largest message for which there is memory; 0: for none."""
+    low, high = 0, config.mail.message_bytes_max
+    while low < high:
+        middle = (low + high + 1) // 2
+        tried = replace(config, mail=replace(config.mail, message_bytes_max=middle))
+        if memory_needed(tried) <= there:
+            low = middle
+        else:
+            high = middle - 1
+    return low if low >= MESSAGE_BYTES_LOWEST else 0
+
+
+def _shown(size: int) -> str:
+    return f"{size / MIB:.0f} MiB"

@@ -1,0 +1,136 @@
+"""Every limit in bytes follows from the configured ones, and what they need together is compared with the machine."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from raftmail.cluster.calls import HEAD_BYTES_MAX
+from raftmail.node.bootstrap import NodePlan, make_cluster
+from raftmail.node.budget import (
+    BODY_BYTES_HIGHEST,
+    check_memory,
+    limits_of,
+    memory_limits,
+    memory_needed,
+)
+from raftmail.node.config import (
+    MESSAGE_BYTES_HIGHEST,
+    MESSAGE_BYTES_LOWEST,
+    Config,
+    ConfigError,
+    load,
+)
+from raftmail.resync.frames import HEAD
+from raftmail.storage.blobs import BlobLimits
+
+MIB = 1 << 20
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    plans = [
+        NodePlan(f"n{n}", *[f"127.0.0.1:{9000 + 10 * n + p}" for p in range(3)]) for n in (1, 2, 3)
+    ]
+    made = make_cluster(tmp_path, plans, shards=16, replicas=3, now=datetime.now(UTC))
+    return load(made.folders[0])
+
+
+def with_message(config: Config, message_bytes_max: int) -> Config:
+    return replace(config, mail=replace(config.mail, message_bytes_max=message_bytes_max))
+
+
+@pytest.mark.parametrize(
+    "message", [MESSAGE_BYTES_LOWEST, 50 * MIB, 100 * MIB, MESSAGE_BYTES_HIGHEST]
+)
+def test_the_largest_message_fits_everything_on_its_way(config: Config, message: int) -> None:
+    limits = limits_of(with_message(config, message))
+    body = limits.body_bytes_max
+    assert message < body <= BODY_BYTES_HIGHEST
+    assert limits.pool_bytes >= 2 * body
+    assert limits.link.frame_bytes_max >= BODY_BYTES_HIGHEST + HEAD_BYTES_MAX
+    assert limits.link.bulk_bytes_max >= body
+    assert limits.clients.reader.literal_bytes_max >= message
+    assert limits.clients.reader.request_bytes_max > limits.clients.reader.literal_bytes_max
+    assert limits.clients.total_buffered_bytes_max >= limits.clients.reader.literal_bytes_max
+    assert limits.resync.message_bytes_max > BODY_BYTES_HIGHEST + HEAD.size
+    assert BlobLimits().body_bytes_max >= BODY_BYTES_HIGHEST
+
+
+def test_a_message_that_not_everything_carries_is_refused_with_the_largest(config: Config) -> None:
+    with config.path.open("a") as file:
+        file.write(f"\n[mail]\nmessage_bytes_max = {MESSAGE_BYTES_HIGHEST + 1}\n")
+    with pytest.raises(ConfigError) as refused:
+        load(config.path)
+    for word in (str(config.path), "mail.message_bytes_max", str(MESSAGE_BYTES_HIGHEST)):
+        assert word in str(refused.value)
+
+
+def test_more_memory_than_there_is_is_refused_with_the_largest_message_that_fits(
+    config: Config,
+) -> None:
+    config = with_message(config, MESSAGE_BYTES_HIGHEST)
+    there = 3000 * MIB
+    with pytest.raises(ConfigError) as refused:
+        check_memory(config, {"the control group": there}, {})
+    text = str(refused.value)
+    for word in (
+        str(config.path),
+        "mail.message_bytes_max",
+        str(MESSAGE_BYTES_HIGHEST),
+        "3000 MiB",
+    ):
+        assert word in text
+    largest = int(text.rsplit(" ", 1)[1])
+    check_memory(with_message(config, largest), {"the control group": there}, {})
+    with pytest.raises(ConfigError, match="control group"):
+        check_memory(with_message(config, largest + 1), {"the control group": there}, {})
+
+
+def test_the_default_fits_a_small_machine_and_workers_count_each(config: Config) -> None:
+    assert memory_needed(config) < 2048 * MIB
+    two = replace(config, node=replace(config.node, workers=2))
+    assert memory_needed(two) == 2 * memory_needed(config)
+    with pytest.raises(ConfigError, match="fewer shards or workers"):
+        check_memory(config, {"the machine": 100 * MIB}, {})
+
+
+@pytest.mark.parametrize(
+    ("name", "remedy"), [("RLIMIT_AS", "ulimit -v"), ("RLIMIT_DATA", "ulimit -d")]
+)
+def test_a_limit_of_the_address_space_is_named_with_its_remedy(
+    config: Config, name: str, remedy: str
+) -> None:
+    with pytest.raises(ConfigError, match=f"{name}.*{remedy}"):
+        check_memory(config, {}, {name: 90 * MIB})
+
+
+@pytest.mark.parametrize(
+    ("group", "files", "expected"),
+    [
+        ("0::/\n", {}, {"the machine": 1000 * MIB}),
+        (
+            "0::/a/b\n",
+            {"sys/fs/cgroup/a/b/memory.max": "max\n", "sys/fs/cgroup/a/memory.max": "5000\n"},
+            {"the machine": 1000 * MIB, "the control group": 5000},
+        ),
+        (
+            "5:cpu:/x\n4:memory:/x\n",
+            {"sys/fs/cgroup/memory/x/memory.limit_in_bytes": "7000\n"},
+            {"the machine": 1000 * MIB, "the control group": 7000},
+        ),
+    ],
+)
+def test_the_smallest_limit_of_the_machine_and_its_control_groups_is_found(
+    tmp_path: Path, group: str, files: dict[str, str], expected: dict[str, int]
+) -> None:
+    files = {
+        "proc/meminfo": "MemTotal: 1024000 kB\nMemFree: 1 kB\n", "proc/self/cgroup": group, **files
+    }  # fmt: skip
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert memory_limits(tmp_path) == expected
