@@ -131,6 +131,10 @@ def _explained(error: ClientError | ValueError) -> CliError:
         elif error.outcome_unknown:
             text += "; it may have been done, or be done yet: look before you repeat it"
         return TryLater(text)
+    if isinstance(error, Refused) and ("AUTH TOKEN" in error.text or "not the token" in error.text):
+        return CliError(
+            f"{error.text}; the cluster's token is wanted: give --token-file FILE, put it in RAFTMAIL_TOKEN, or name the cluster.json"
+        )
     if isinstance(error, Refused):
         return CliError(f"{error.text} ({error.code})")
     return CliError(str(error))

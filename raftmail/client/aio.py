@@ -17,6 +17,7 @@ from raftmail.client.errors import ProtocolError, Refused
 from raftmail.mail.commands import StoreMode
 from raftmail.mail.queries import MailboxInfo, MessageInfo, MessagePage
 from raftmail.mail.results import Code, Done, Executed
+from raftmail.mail.service import ADMIN_S
 from raftmail.mail.uidset import UidSet
 from raftmail.wire import forms
 from raftmail.wire.codec import Line, quote
@@ -29,6 +30,9 @@ _STATE = ("uidvalidity", "uidnext", "messages", "highestmodseq")
 PART_MESSAGES_MAX = 1000
 _PART_BYTES = 60 << 20
 """What a command can copy to another shard, with some room: see docs/protocol.md."""
+
+ADMIN_MARGIN_S = 2.0
+"""So much earlier than its caller a node gives an operator's call up."""
 
 Uids = UidSet | int
 Target = tuple[str, str]
@@ -494,7 +498,10 @@ class Client:
         named = b"".join(
             b" %b=%b" % (name.encode(), quote(value.encode())) for name, value in arguments.items()
         )
-        body = b"ADMIN %b%b" % (quote(what.encode()), named)
+        # The node shall say what it lacks before this client gives up.
+        given_s = self._engine.timeout_s if timeout_s is None else timeout_s
+        within_s = min(ADMIN_S, max(given_s / 2, given_s - ADMIN_MARGIN_S))
+        body = b"ADMIN %b%b deadline=%.3f" % (quote(what.encode()), named, within_s)
         answer = await self._engine.read(body, _last_word, repeatable=False, timeout_s=timeout_s)
         try:
             return json.loads(answer)

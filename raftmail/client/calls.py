@@ -52,6 +52,7 @@ class Call:
         "read",
         "repeatable",
         "result",
+        "said",
         "sent_at",
         "seq",
         "tag",
@@ -90,6 +91,8 @@ class Call:
         """An attempt before this one may have had its effect."""
         self.not_before = 0.0
         self.pause_s = 0.0
+        self.said = ""
+        """Why a node that was asked could not do it, the last one."""
 
     @property
     def outcome_unknown(self) -> bool:

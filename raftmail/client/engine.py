@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import ssl
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from typing import Any
 from raftmail.client.calls import Call, Key, Listing, ReadAnswer, ReadResult
 from raftmail.client.connection import Connection
 from raftmail.client.errors import ClientError, ProtocolError, Refused, TryAgain
+from raftmail.client.looking import is_foreign, look
 from raftmail.mail.endpoint import dialled
 from raftmail.mail.names import mailbox_name, user_address
 from raftmail.mail.results import Code, Executed
@@ -35,6 +37,7 @@ _PING_S = 2.0
 _SILENCE_S = 5.0
 _NODE_DEADLINE_MIN_S = 0.5
 _NODE_DEADLINE_MAX_S = 10.0
+_REASONS_MAX = 5
 
 
 class Engine:
@@ -80,6 +83,9 @@ class Engine:
         self._sweeping: asyncio.TimerHandle | None = None
         self._earliest = float("inf")
         self._reason = "no node was reached"
+        self._looked_at: set[str] = set()
+        self._unreached: dict[str, str] = {}
+        """Why nothing can be asked at an address, of those that were tried last in vain."""
         self._closed = False
         self._pinged = False
 
@@ -247,7 +253,7 @@ class Engine:
             unknown = call.outcome_unknown
             self._end(call, error=TryAgain(text, outcome_unknown=unknown, full=full))
             return
-        self._reason = text
+        self._reason = call.said = text
         loop = asyncio.get_running_loop()
         call.pause_s = min(max(2 * call.pause_s, _BACKOFF_MIN_S), _BACKOFF_MAX_S)
         call.not_before = loop.time() + call.pause_s * (0.5 + random.random() / 2)
@@ -294,20 +300,42 @@ class Engine:
                 except (Refused, ProtocolError) as error:
                     # Waiting would not help: another node may, if there is one.
                     failures += 1
-                    self._reason = str(error)
+                    self._note_unreached(str(error))
                     if failures >= len(self._addresses):
-                        for call in list(self._calls.values()):
-                            self._end(call, error=error)
+                        self._end_all(error)
+                        return
+                except ssl.SSLCertVerificationError as error:
+                    failures += 1
+                    address = self._addresses[self._at % len(self._addresses)][0]
+                    self._note_unreached(f"{address}: {explain(error)}")
+                    if failures >= len(self._addresses):
+                        self._end_all(ProtocolError(self._why_unreached()))
                         return
                 except (OSError, TimeoutError) as error:
-                    address = self._addresses[self._at % len(self._addresses)][0]
-                    self._reason = f"{address}: {explain(error)}"
+                    self._note_unreached(await self._diagnosed(error))
                 self._at += 1
                 if self._at % len(self._addresses) == 0:
                     await asyncio.sleep(backoff_s * (0.5 + random.random() / 2))
                     backoff_s = min(2 * backoff_s, _BACKOFF_MAX_S)
         finally:
             self._connecting = None
+
+    def _end_all(self, error: ClientError) -> None:
+        for call in list(self._calls.values()):
+            self._end(call, error=error)
+
+    def _note_unreached(self, text: str) -> None:
+        self._reason = self._unreached[self._addresses[self._at % len(self._addresses)][0]] = text
+
+    async def _diagnosed(self, error: OSError | TimeoutError) -> str:
+        """Why the address that is tried now cannot be asked. What answers there is looked at once."""
+        address, host, port = self._addresses[self._at % len(self._addresses)]
+        if address in self._looked_at:
+            return self._unreached.get(address) or f"{address}: {explain(error)}"
+        if isinstance(error, TimeoutError) or is_foreign(error):
+            self._looked_at.add(address)
+            return f"{address}: {await look(host, port, error, _CONNECT_S)}"
+        return f"{address}: {explain(error)}"
 
     async def _connect_once(self) -> None:
         address, host, port = self._addresses[self._at % len(self._addresses)]
@@ -330,6 +358,7 @@ class Engine:
             connection.close("not opened")
             raise
         self._connection = connection
+        self._unreached.pop(address, None)
         self._numbers_max = connection.mailbox_numbers_max
         self._pinged = False
         for call in list(self._calls.values()):
@@ -362,8 +391,17 @@ class Engine:
         connection = self._connection
         if connection is not None:
             connection.give_up(call)
-        text = f"no answer in time: {self._reason}"
+        why = self._why_unreached()
+        if connection is not None and call.in_flight:
+            why = f"{connection.address} was asked, and has not answered"
+        text = call.said or f"no answer in time: {why}"
         self._end(call, error=TryAgain(text, outcome_unknown=call.outcome_unknown))
+
+    def _why_unreached(self) -> str:
+        """The reasons of all addresses, the last one first among equals."""
+        if self._connection is not None or len(self._unreached) < 2:
+            return self._reason
+        return "; ".join(list(self._unreached.values())[:_REASONS_MAX])
 
     def _check_silence(self, connection: Connection, now: float) -> None:
         """A node that is asked and says nothing at all may be gone without a trace."""

@@ -39,7 +39,7 @@ from raftmail.mail.codec import CodecError, decode_result, encode_request
 from raftmail.mail.commands import Command, Configure, Copy, PutUser, RemoveUser, Save
 from raftmail.mail.queries import Answer, Query
 from raftmail.mail.results import Executed
-from raftmail.mail.service import JSON, Blob, Failure, Unavailable
+from raftmail.mail.service import ADMIN_S, JSON, Blob, Failure, Unavailable
 from raftmail.shard.replica import Done, Replica
 
 logger = logging.getLogger(__name__)
@@ -243,10 +243,12 @@ class Router:
     async def query(self, query: Query, *, deadline_s: float) -> Answer:
         return await self.reads.answer(query, deadline_s)
 
-    async def admin(self, what: str, arguments: Mapping[str, str]) -> JSON:
+    async def admin(
+        self, what: str, arguments: Mapping[str, str], deadline_s: float = ADMIN_S
+    ) -> JSON:
         if self.answer_admin is None:
             raise ValueError("this node answers no administrative calls")
-        return await self.answer_admin(what, arguments, self.clock() + 10.0)
+        return await self.answer_admin(what, arguments, self.clock() + deadline_s)
 
     # -- calls of the administration to other nodes ------------------------------------------------------
 
@@ -403,11 +405,16 @@ class Router:
         return known or self._hints.get(shard)
 
     async def master_of(self, shard: int, deadline_s: float) -> str | None:
-        """The node that leads a shard; asked for when it is not known here."""
-        if self.leader_of(shard) is None and self.own(shard) is None:
-            with suppress(Unavailable):
-                await self.call(CallKind.BARRIER, shard, deadline_s, ())
-        return self.leader_of(shard)
+        """The node that leads a shard, and has shown it just now to whoever asked for this node; None when none does in time.
+
+        What was heard of a master before may be of one that is gone, and a follower may have no link to its own."""
+        with suppress(Unavailable):
+            await self.call(CallKind.BARRIER, shard, deadline_s, ())
+            own = self.own(shard)
+            if own is not None and own.group.is_leader:
+                return self.node
+            return self._hints.get(shard) or self.leader_of(shard)
+        return None
 
     def own(self, shard: int) -> Replica | None:
         """This node's replica of a shard; None also for one that was taken out of its group and is about to go: it hears nothing."""
@@ -590,17 +597,31 @@ class Router:
 
     def _late(self, pending: _Pending) -> Failure:
         if pending.target:
-            return Failure(f"node {pending.target} did not answer in time")
+            link = "" if self.links.is_up(pending.target) else f" ({self.node} has no link to it)"
+            return Failure(f"node {pending.target} did not answer in time{link}")
         unknown = pending.attempted and pending.kind is CallKind.SUBMIT
         return self._late_in(pending.shard, unknown=unknown)
 
     def _late_in(self, shard: int, *, unknown: bool) -> Failure:
         leader = self.leader_of(shard)
-        if leader is None:
-            text = f"shard {shard} has no master within the deadline"
+        if leader is None or not (leader == self.node or self.links.is_up(leader)):
+            text = self.no_master(shard)
         else:
             text = f"shard {shard}: its master {leader} did not answer within the deadline"
         return Failure(text, unknown)
+
+    def no_master(self, shard: int) -> str:
+        """That nobody leads a shard, and why, as far as is known here."""
+        members = list(self.view.members(shard))
+        silent = [node for node in members if node != self.node and not self.links.is_up(node)]
+        text = f"shard {shard} has no master"
+        if not silent:
+            return f"{text}: its replicas answer, and have not elected one; ask again in a moment"
+        text += f": {_listed(silent)} {'does' if len(silent) == 1 else 'do'} not answer"
+        left = len(members) - len(silent)
+        if 2 * left > len(members):
+            return f"{text}, and the others have not elected one; ask again in a moment"
+        return f"{text}, and {left} of {len(members)} replicas {'is' if left == 1 else 'are'} no majority"
 
     def _heard_revision(self, node: str, revision: int) -> None:
         if revision > self.view.revision and self.heard_revision is not None:
@@ -672,3 +693,8 @@ def _give(done: Callable[[Any], None], outcome: Any) -> None:
         done(outcome)
     except Exception as error:
         tell(logger, "an answer could not be given", error)
+
+
+def _listed(names: Sequence[str]) -> str:
+    """`n1`, `n1 and n2`, `n1, n2 and n3`."""
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))

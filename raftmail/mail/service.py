@@ -14,6 +14,9 @@ from raftmail.mail.commands import Command, Copy
 from raftmail.mail.queries import Answer, Query
 from raftmail.mail.results import Executed
 
+ADMIN_S = 10.0
+"""How long an operator's call may take where its caller does not say."""
+
 
 @dataclass(frozen=True, slots=True)
 class Failure:
@@ -86,5 +89,7 @@ class Service(Protocol):
     def quota_of(self, user: str) -> int:
         """How many bytes all messages of a user may have together, as commands that add some must say; 0: there is no limit."""
 
-    async def admin(self, what: str, arguments: Mapping[str, str]) -> JSON:
+    async def admin(
+        self, what: str, arguments: Mapping[str, str], deadline_s: float = ADMIN_S
+    ) -> JSON:
         """Operators' calls: "status", "transfer", "verify", "log". Raises `Unavailable`, or ValueError for bad arguments."""

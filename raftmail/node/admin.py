@@ -301,10 +301,11 @@ class Admin:
                 f"node: {node} is cordoned, and gets no masters; `raftmail member uncordon {node}` lifts it"
             )
         held: Any = None
+        master = None
         while self.clock() < deadline:
             # Before it leads: no round of the balancer may come between.
             held = held or await self._have_held(shard, node)
-            master = await self.router.master_of(shard, PEER_ANSWER_S)
+            master = await self.router.master_of(shard, min(PEER_ANSWER_S, deadline - self.clock()))
             if master == node and held is not None:
                 return {"shard": shard, "master": node, "hold_s": held["hold_s"]}
             if master == self.config.node.name:
@@ -314,7 +315,10 @@ class Admin:
                     master, "transfer-here", {"shard": str(shard), "node": node}
                 )
             await asyncio.sleep(0.05)
-        raise Unavailable(Failure(f"shard {shard} was not handed to {node} in time"))
+        if master is None:
+            raise Unavailable(Failure(self.router.no_master(shard)))
+        why = "does not answer" if held is None else "did not take it in time; does it lag behind?"
+        raise Unavailable(Failure(f"shard {shard} is still led by {master}: {node} {why}"))
 
     async def _have_held(self, shard: int, node: str) -> Any:
         arguments = {"shard": str(shard)}

@@ -64,7 +64,8 @@ class ResyncCalls:
         if node == self.node:
             return await self._here(rest, deadline)
         try:
-            return await self.router.ask(node, "resync-here", rest, ANSWER_S)
+            patience_s = min(ANSWER_S, deadline - self.router.clock())
+            return await self.router.ask(node, "resync-here", rest, patience_s)
         except Unavailable as e:
             if e.failure.final:  # it refuses, and asking again would not help
                 raise ValueError(e.failure.text) from None

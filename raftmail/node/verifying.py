@@ -93,14 +93,14 @@ class Verifying:
     async def _mark(self, shard: int, deadline: float, *, deep: bool) -> int:
         arguments = {"shard": str(shard), "deep": "1" if deep else ""}
         while self.clock() < deadline:
-            master = await self.router.master_of(shard, ASK_S)
+            master = await self.router.master_of(shard, min(ASK_S, deadline - self.clock()))
             answer: Any = None
             if master is not None:
                 answer = await self._ask(master, "mark-here", arguments)
             if answer is not None and answer.get("index"):
                 return int(answer["index"])
             await asyncio.sleep(0.05)
-        raise Unavailable(Failure(f"shard {shard} has no master within the deadline"))
+        raise Unavailable(Failure(self.router.no_master(shard)))
 
     async def _ask(self, node: str, what: str, arguments: Mapping[str, str]) -> Any:
         """The answer of a node, this one too; None when there is none."""

@@ -28,7 +28,7 @@ from raftmail.mail.queries import (
     Query,
 )
 from raftmail.mail.results import Code
-from raftmail.mail.service import Failure, Unavailable
+from raftmail.mail.service import ADMIN_S, Failure, Unavailable
 from raftmail.mail.uidset import UidSet
 from raftmail.wire import requests
 from raftmail.wire.codec import Line, quote
@@ -323,10 +323,16 @@ class Reads:
         answer."""
         (what,) = requests.words_of(line, "ADMIN what [name=value]...", 1)
         arguments = {
-            name.decode(): requests.text(name.decode(), value) for name, value in line.named.items()
+            name.decode(): requests.text(name.decode(), value)
+            for name, value in line.named.items()
+            if name != b"deadline"
         }
-        self._start(tag, partial(self._tell_admin, tag, requests.text("what", what), arguments))
+        deadline_s = self._deadline(line) if b"deadline" in line.named else ADMIN_S
+        asked = requests.text("what", what)
+        self._start(tag, partial(self._tell_admin, tag, asked, arguments, deadline_s))
 
-    async def _tell_admin(self, tag: bytes, what: str, arguments: dict[str, str]) -> None:
-        answer = json.dumps(await self._service.admin(what, arguments)).encode()
+    async def _tell_admin(
+        self, tag: bytes, what: str, arguments: dict[str, str], deadline_s: float
+    ) -> None:
+        answer = json.dumps(await self._service.admin(what, arguments, deadline_s)).encode()
         self._desk.ok(tag, b" {%d}\r\n%b" % (len(answer), answer))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
+import socket
 import ssl
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -227,12 +228,19 @@ def explain(error: BaseException) -> str:
     """What a failed connection means, in words for an operator."""
     text = str(error) or type(error).__name__
     lower = text.lower()
+    if isinstance(error, socket.gaierror):
+        return f"the host's name does not resolve ({error.strerror})"
+    if isinstance(error, ConnectionRefusedError):
+        return "nobody listens there (connection refused)"
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
     if isinstance(error, ssl.SSLCertVerificationError):
         if "expired" in lower:
             return "the other side's certificate has expired, or a clock is wrong"
         if "not yet valid" in lower:
             return "the other side's certificate is not valid yet: a clock is wrong"
-        return f"the other side's certificate is not of this cluster ({error.verify_message})"
+        why = error.verify_message
+        return f"the other side's certificate is not of this cluster ({why}): is ca.pem that of the cluster at this address?"
     if isinstance(error, ssl.SSLError):
         if "unknown ca" in lower or "unknown_ca" in lower or "decrypt error" in lower:
             return "the other side refused our certificate: it is not of its cluster"

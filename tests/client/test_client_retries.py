@@ -143,7 +143,7 @@ def test_an_operators_call_is_not_sent_twice() -> None:
     class Silent(TwinService):
         asked = 0
 
-        async def admin(self, what: str, arguments: object) -> object:
+        async def admin(self, what: str, arguments: object, deadline_s: float = 0) -> object:
             self.asked += 1
             await asyncio.sleep(60)
             return None

@@ -144,7 +144,7 @@ class TwinService:
     def quota_of(self, user: str) -> int:
         return 1000 if user.startswith("small") else 0
 
-    async def admin(self, what: str, arguments: Mapping[str, str]) -> Any:
+    async def admin(self, what: str, arguments: Mapping[str, str], deadline_s: float = 10.0) -> Any:
         if what == "fail":
             raise Unavailable(Failure("no master"))
         if what == "break":
