@@ -157,10 +157,8 @@ def _as_saves(
         if delivery.acknowledged and not found:
             findings.append(Finding("SAVE", user, f"acknowledged and not there: {delivery}"))
         if len(found) > 1:
-            if delivery.tries == 1:
-                findings.append(Finding("once", user, f"there {len(found)} times: {delivery}"))
-            else:
-                verdict.doubled += 1
+            findings.append(Finding("once", user, f"there {len(found)} times: {delivery}"))
+            verdict.doubled += delivery.tries > 1
         if found and delivery.code >= 500:
             findings.append(Finding("refused", user, f"refused for good, and there: {delivery}"))
         for message in found:

@@ -9,7 +9,14 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from raftmail_cli.demo import judge
-from raftmail_cli.demo_load import DemoMessage, Ledger, Load, make_messages, number_of
+from raftmail_cli.demo_load import (
+    REPLY_LOST_EVERY,
+    DemoMessage,
+    Ledger,
+    Load,
+    make_messages,
+    number_of,
+)
 from raftmail_cli.lmtp import LmtpClient, Lost, Reply
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -158,11 +165,21 @@ def test_what_was_never_acknowledged_is_neither_found_nor_lost() -> None:
     assert (verdict.found, verdict.lost, verdict.is_good) == (1, 0, True)
 
 
-def test_two_copies_are_doubled_unless_a_reply_was_lost() -> None:
+def test_two_copies_are_doubled_also_when_a_reply_was_lost() -> None:
     counts = [Counter({1: 2, 2: 2, 3: 1})]
     verdict = judge(ledger_of(1, 2, 3, unknown={2, 3}), counts, 3, 2, equal=True)
-    assert (verdict.doubled, verdict.sent_again_and_stored_twice) == (1, 1)
+    assert (verdict.doubled, verdict.sent_again) == (2, 2)
     assert not verdict.is_good
+
+
+def test_of_some_messages_the_reply_is_thrown_away_and_they_are_sent_again_elsewhere() -> None:
+    one, other = Server(), Server()
+    messages = [DemoMessage(n, "u@x.example", b"m%d\r\n" % n) for n in range(REPLY_LOST_EVERY + 1)]
+    ledger = send(messages, one, other)
+    assert ledger.acknowledged == set(range(REPLY_LOST_EVERY + 1))
+    assert ledger.unknown == {0, REPLY_LOST_EVERY}
+    assert one.received[0] == other.received[0] == b"m0\r\n.\r\n"
+    assert ledger.attempts == REPLY_LOST_EVERY + 3
 
 
 def test_time_in_which_the_senders_had_to_wait_is_no_gap() -> None:

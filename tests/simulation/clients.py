@@ -11,6 +11,7 @@ from functools import partial
 from hashlib import sha256
 
 from raftmail.mail import commands as c
+from raftmail.mail import delivery
 from raftmail.mail import queries as q
 from raftmail.mail import results as r
 from raftmail.mail.codec import encode_request
@@ -35,6 +36,11 @@ AWAY_S = (1.0, 4.0)
 FLAGS = ("\\Seen", "\\Flagged", "\\Deleted", "$Later")
 EVERYTHING = UidSet.from_ranges([(1, (1 << 32) - 1)])
 SEED = 1_700_000_000
+DELIVERED_EVERY = 3
+"""One message of so many is a delivery, as LMTP makes it: repeated under other client ids, the same bytes (P9)."""
+REPEATED_S = (1.0, 9.0, 30.0)
+"""When it is given once more after its outcome was told or given up, as by an agent that never heard of it."""
+DELIVERED_ONCE_S = 7 * 86_400
 _CHANGES = (c.CreateMailbox, c.RenameMailbox, c.DeleteMailbox)
 
 
@@ -128,10 +134,11 @@ class Workload:
         return self._save(self.rng.choice(MAILBOXES))
 
     def again(self, call: c.Save) -> c.Save:
-        """Another message with the same body."""
+        """Another message with the same body, which is no delivery."""
         self.knowledge.guids += 1
         guid = self.knowledge.guids.to_bytes(16, "big")
-        return replace(call, messages=(replace(call.messages[0], guid=guid),))
+        message = replace(call.messages[0], guid=guid, delivery_keys=())
+        return replace(call, messages=(message,), delivered_once_s=0)
 
     def _some(self, name: str, most: int) -> UidSet:
         uids = self.knowledge.uids[name]
@@ -145,7 +152,8 @@ class Workload:
         self.knowledge.guids += 1
         guid = self.knowledge.guids.to_bytes(16, "big")
         body = b"Subject: %d\r\n\r\n" % self.knowledge.guids + rng.randbytes(rng.randint(1, 900))
-        if rng.random() < self.repeats:  # a body that many messages have
+        is_new = rng.random() >= self.repeats
+        if not is_new:  # a body that many messages have
             body = b"Subject: again %d\r\n\r\n" % rng.randrange(4) + bytes(300)
         digest = sha256(body).digest()
         names = [name]
@@ -160,7 +168,14 @@ class Workload:
             self._flags(),
             b"",
         )
-        return c.Save(USER, (message,), SEED), ((digest, body),)
+        save = c.Save(USER, (message,), SEED)
+        # What is put off for good, as a name that is gone may be, is tried anew: no such names.
+        is_sure = name in MAILBOXES and len(names) == 1 and is_new
+        if is_sure and self.knowledge.guids % DELIVERED_EVERY == 0:
+            key = delivery.delivery_key(USER, "", "sender@example.net", digest)
+            message = replace(message, delivery_keys=(key,))
+            save = replace(save, messages=(message,), delivered_once_s=DELIVERED_ONCE_S)
+        return save, ((digest, body),)
 
     def _store(self, name: str) -> c.Store:
         since = -1
@@ -298,6 +313,7 @@ class Client:
         self._attempt = 0
         self._deadline = 0.0
         self._doubtful = False
+        self._deliveries = 0
         self._new_id()
 
     def _new_id(self) -> None:
@@ -355,11 +371,37 @@ class Client:
 
         self.world.after(self.rng.uniform(*self.habits.impatience_s), expire)
 
+    def _request(self, call: c.Command) -> bytes:
+        """Under the client id and number of the operation; of a delivery, which has none, under others each time."""
+        if isinstance(call, c.Save) and call.delivered_once_s:
+            self._deliveries += 1
+            return encode_request(f"{self.name}d{self._deliveries}".encode().rjust(16), 1, 0, call)
+        return encode_request(self._id, self._seq, self._seq - 1, call)
+
+    def _repeat(self, operation: Operation) -> None:
+        """Give a delivery again, later, when it may have been moved or expunged, and replicas may have come back or been made anew."""
+        call, blobs = operation.call, self._blobs
+        if not isinstance(call, c.Save) or not call.delivered_once_s:
+            return
+
+        def give() -> None:
+            node = self.nodes[self.names[self._deliveries % len(self.names)]]
+            if self.active and node.running:
+                node.submit(self._request(call), blobs, told)
+
+        def told(answer: object) -> None:
+            first = operation.answer
+            if isinstance(answer, r.Executed) and isinstance(first, r.SaveResult):
+                assert answer.result == first, f"{operation} is {answer.result} when it is repeated"
+
+        for later_s in REPEATED_S:
+            self.world.after(later_s, give)
+
     def _send(self, attempt: int, target: str, later_s: float = 0.0) -> None:
         operation = self.operation
         node = self.nodes[target]
         if isinstance(operation.call, c.Command):
-            request = encode_request(self._id, self._seq, self._seq - 1, operation.call)
+            request = self._request(operation.call)
             blobs = self._blobs
 
             def arrive() -> None:
@@ -460,6 +502,8 @@ class Client:
             self.knowledge.changes_open -= isinstance(self.operation.call, _CHANGES)
         self.knowledge.learn(self.operation.call, answer)
         self.world.log(self.operation)
+        if isinstance(answer, r.SaveResult):
+            self._repeat(self.operation)
         self._rest()
 
     def _give_up(self) -> None:
@@ -470,6 +514,7 @@ class Client:
             self.knowledge.changes_open -= isinstance(operation.call, _CHANGES)
         else:
             operation.fate = Fate.LOST
+            self._repeat(operation)
         self.world.log(f"given up: {operation}")
         if not is_read:
             self._new_id()

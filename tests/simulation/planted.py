@@ -12,6 +12,7 @@ from raftmail.consensus import journal as journals
 from raftmail.consensus.group import Group
 from raftmail.consensus.journal import Journal
 from raftmail.consensus.segments import SyncJob as JournalSync
+from raftmail.mail import delivery
 from raftmail.mail.codec import decode_request
 from raftmail.mail.commands import Save
 from raftmail.resync import pull
@@ -23,11 +24,13 @@ from raftmail.shard import holding
 from raftmail.shard.machine import Machine
 from raftmail.shard.replica import Replica
 from raftmail.shard.requests import Requests, Waiting
+from raftmail.shard.save import SaveCommand
 from raftmail.shard.state import State
 from raftmail.shard.store import StoreCommand
 from raftmail.storage.blobfiles import SyncJob as BlobSync
 from raftmail.storage.blobs import BlobStore
 from raftmail.storage.clients import Clients
+from raftmail.storage.delivered import Delivered
 from raftmail.storage.index import Index
 from raftmail.storage.messages import Messages
 from raftmail.storage.reclaim import Reclaimer
@@ -265,6 +268,28 @@ FAULTS: dict[str, Fault] = {
     "old-id-returns": _fault(
         "a machine that lost its disk returns under its old id",
         (SimNode, "lose_disk", "self.number = 0", "pass"),
+    ),
+    "deliveries-not-known": _fault(
+        "a delivery that is repeated is not looked for",
+        (SaveCommand, "_plan", "if keys:", "if False:"),
+    ),
+    "deliveries-not-carried": _fault(
+        "a resync does not carry what was delivered",
+        (RecordsJob, "records", "for name in SMALL:", "for name in SMALL[:4]:"),
+    ),
+    "deliveries-soon-forgotten": _fault(
+        "what was delivered is forgotten after the next few",
+        (Delivered, "add", "self._count >= self._kept_min", "self._count >= 3"),
+        (
+            Delivered,
+            "_forget_oldest",
+            "is_old = self._count >= self._kept_min and abs(received_us - then_us) > kept_us",
+            "is_old = self._count >= 3",
+        ),
+    ),
+    "deliveries-by-sender": _fault(
+        "the key of a delivery leaves the message out",
+        (delivery, "delivery_key", "body_digest,", 'b"",'),
     ),
     "places-before-sync": _fault(
         "the index says where bodies are that are not on the disk",

@@ -86,6 +86,10 @@ def test_a_planted_fault_can_be_planted(name: str) -> None:
     [
         "applied-before-committed",
         "bodies-not-synced",
+        "deliveries-by-sender",
+        "deliveries-not-carried",
+        "deliveries-not-known",
+        "deliveries-soon-forgotten",
         "modseq-stays",
         "names-remembered",
         "retries-not-known",
