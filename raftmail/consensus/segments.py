@@ -338,6 +338,8 @@ class SegmentFiles:
             file = self._disk.open(name)
         except FileNotFoundError:
             return f"{name} was removed"
+        except DiskFull:
+            return ""  # no descriptor is to be had, which tells nothing of the file
         except DiskError as e:
             return str(e)
         try:

@@ -8,14 +8,17 @@ at once when something was found. A log that is not as it was written is mended.
 from __future__ import annotations
 
 import logging
+import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from raftmail.node.kept import INDEX
 from raftmail.node.replicas import Opened
 from raftmail.storage.lmdbcheck import FILE
+from raftmail.storage.spares import SPARES
 
 logger = logging.getLogger(__name__)
 
@@ -88,16 +91,18 @@ def look(root: Path, opened: Opened) -> list[str]:
     for name, length in sorted(expected.items()):
         try:
             size = (root / name).stat().st_size
-        except OSError:
+        except (FileNotFoundError, NotADirectoryError):
             wrong.append(f"{name} was removed")
             continue
+        except OSError:
+            continue  # it cannot be looked at just now, which tells nothing of it
         if size < length:
             wrong.append(f"{name} was cut short: of {length} bytes, {size} are left")
     for folder, pattern in FILES.items():
         try:
-            names = [path.name for path in (root / folder).iterdir()]
+            names = SPARES.opening(partial(os.listdir, root / folder))
         except OSError:
-            continue  # its files were removed
+            continue  # its files were removed, or it cannot be looked at just now
         for name in sorted(names):
             if pattern.fullmatch(name) is None:
                 wrong.append(f"{folder}/{name} was added: this node did not make it")

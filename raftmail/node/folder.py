@@ -22,6 +22,7 @@ from typing import Any
 
 from raftmail.node.config import Config
 from raftmail.storage.disk import RealDisk
+from raftmail.storage.spares import SPARES
 
 FORMAT = 1
 REPLICAS_FILE = "replicas.json"
@@ -197,7 +198,7 @@ def _crc(replicas: Any) -> int:
 def write_json(folder: Path, name: str, value: Mapping[str, Any]) -> None:
     """Write a file in one step, durably: whoever reads it finds the old or the new one."""
     temporary = folder / f".{name}.new"
-    with open(temporary, "w", encoding="utf-8") as f:
+    with SPARES.opening(lambda: open(temporary, "w", encoding="utf-8")) as f:
         json.dump(value, f, indent=2)
         f.write("\n")
         f.flush()

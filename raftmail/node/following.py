@@ -28,6 +28,7 @@ from raftmail.node.config import Config, worker_name, worker_peer
 from raftmail.shard.status import Capability
 from raftmail.storage.disk import RealDisk
 from raftmail.storage.records import IndexDamaged
+from raftmail.storage.spares import SPARES
 
 logger = logging.getLogger(__name__)
 
@@ -75,7 +76,7 @@ def save_state(data: Path, state: ClusterState) -> None:
     """Keep a state, durably and in one step."""
     temporary = data / f".{STATE_FILE}.new"
     disk = RealDisk(data)
-    with open(temporary, "wb") as f:
+    with SPARES.opening(lambda: open(temporary, "wb")) as f:
         f.write(state.to_bytes())
         f.flush()
     file = disk.open(temporary.name)

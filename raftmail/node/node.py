@@ -35,6 +35,7 @@ from raftmail.node.enrolment import Enrolment
 from raftmail.node.folder import DataFolder, FolderError
 from raftmail.node.following import Following, load_state, peers_of, save_state
 from raftmail.node.joining import end_replacing, is_replacing
+from raftmail.node.openfiles import MEASURE_S, measure, share_out
 from raftmail.node.operating import Operating
 from raftmail.node.reconcile import plan
 from raftmail.node.reloading import CHANGEABLE, changed_keys, load_again
@@ -94,12 +95,14 @@ class Node:
     _lost: set[int] = field(default_factory=set)
     _front: FrontEnd | None = None
     _context: ssl.SSLContext | None = None
+    _measure_at: float = 0.0
     _descriptors: Descriptors = field(default_factory=Descriptors)
 
     async def start(self) -> None:
         """Open, listen, and take part. Raises the rooms' errors; `stop` cleans up after one."""
         config = self.config
         loop = self.loop
+        share_out(config, self._descriptors)
         self._folder = folder = DataFolder.claim(config)
         self._table = table = Table(
             config,
@@ -532,6 +535,9 @@ class Node:
     def _tick(self) -> None:
         self._ticker = self.loop.call_later(TICK_S, self._tick)
         now = self.loop.time()
+        if now >= self._measure_at:
+            self._measure_at = now + MEASURE_S
+            measure(self._descriptors)
         if self._table is not None:
             self._table.tick()
         if self._router is not None:

@@ -24,6 +24,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
+from raftmail.storage.spares import LACKING, SPARES
+
 _UNREADABLE = (errno.EIO, errno.EUCLEAN, errno.EBADMSG, errno.ENODATA, errno.EREMOTEIO)
 """What reading a bad sector, or one whose checksum does not fit, is answered with by file systems and drivers."""
 
@@ -36,7 +38,7 @@ class DiskError(Exception):
 
 
 class DiskFull(DiskError):
-    """No space (ENOSPC, EDQUOT): writes must be refused until there is space again."""
+    """No space (ENOSPC, EDQUOT), or no descriptor to be had (EMFILE, ENFILE): writes must be refused until there is again."""
 
 
 class ReadFailed(DiskError):
@@ -125,7 +127,8 @@ def read_what_can_be(file: File, offset: int, length: int) -> bytes:
 
 
 def _explained(path: str, e: OSError) -> DiskError:
-    kind = DiskFull if e.errno in (errno.ENOSPC, errno.EDQUOT) else DiskError
+    full = e.errno in (errno.ENOSPC, errno.EDQUOT) or e.errno in LACKING
+    kind = DiskFull if full else DiskError
     return kind(f"{path}: {e.strerror or e}")
 
 
@@ -212,7 +215,7 @@ class RealDisk:
         full = str(self.root / path)
         try:
             flags = os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if create else 0)
-            return RealFile(os.open(full, flags, 0o600), full)
+            return RealFile(SPARES.opening(lambda: os.open(full, flags, 0o600)), full)
         except FileNotFoundError:
             raise
         except OSError as e:
@@ -225,7 +228,7 @@ class RealDisk:
 
     def listdir(self, path: str) -> list[str]:
         try:
-            return sorted(os.listdir(self.root / path))
+            return sorted(SPARES.opening(lambda: os.listdir(self.root / path)))
         except FileNotFoundError:
             return []
 
@@ -244,12 +247,15 @@ class RealDisk:
     def sync_folder(self, path: str) -> None:
         full = str(self.root / path)
         try:
-            fd = os.open(full, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+            fd = SPARES.opening(lambda: os.open(full, flags))
             try:
                 os.fsync(fd)
             finally:
                 os.close(fd)
         except OSError as e:
+            if e.errno in LACKING:
+                raise _explained(full, e) from e  # nothing was synced, and nothing has failed
             raise SyncFailed(f"{full}: fsync of the folder failed: {e.strerror}") from e
 
     def free_bytes(self) -> int:

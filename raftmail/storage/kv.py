@@ -133,7 +133,7 @@ def _explained(e: lmdb.Error, path: str) -> DiskError:
         return MapFull(f"{path}: the map is full; abort, which grows it, and apply again")
     code = e.args[0] if e.args else ""
     text = f"{path}: {code}"
-    if isinstance(e, lmdb.DiskError) or _os_error(e) in (errno.ENOSPC, errno.EDQUOT):
+    if isinstance(e, lmdb.DiskError) or _os_error(e) in _FULL:
         return DiskFull(text)
     if isinstance(e, lmdb.CorruptedError | lmdb.PageNotFoundError | lmdb.InvalidError):
         return TableDamaged(text)
@@ -143,7 +143,7 @@ def _explained(e: lmdb.Error, path: str) -> DiskError:
 def _os_error(e: lmdb.Error) -> int | None:
     """The errno inside an LMDB error, if it is the operating system's."""
     text = str(e)
-    for code in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+    for code in _STRERROR:
         if errno.errorcode[code] in text or _STRERROR[code] in text:
             return code
     return None
@@ -153,7 +153,10 @@ _STRERROR = {
     errno.ENOSPC: "No space left on device",
     errno.EDQUOT: "Disk quota exceeded",
     errno.EIO: "Input/output error",
+    errno.EMFILE: "Too many open files",
+    errno.ENFILE: "Too many open files in system",
 }
+_FULL = _STRERROR.keys() - {errno.EIO}
 
 
 class _LmdbTable:

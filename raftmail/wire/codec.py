@@ -25,7 +25,7 @@ class LineError(ValueError):
     """One line breaks the grammar; the stream goes on after it."""
 
 
-@dataclass(slots=True, repr=False)
+@dataclass(slots=True)
 class Line:
     """A line taken apart: what stands by position, tag first, and what has a name."""
 
