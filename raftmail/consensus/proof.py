@@ -28,7 +28,7 @@ LEADS, LOST = 1, 2
 """What a teller says of itself, by bits: it leads; its own disk is lost, so that its memory may lack something."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class Proof:
     """See the module's docstring. `had` is the promise that the disk can keep, as it was at the start. `nonce` tells answers to
     this life's questions from those to an earlier one's."""

@@ -345,7 +345,7 @@ class Verifying:
             for result in differing:
                 await self._mend(result["shard"], result["replicas"])
 
-        self._mending = asyncio.get_running_loop().create_task(mend())
+        self._mending = start_task(asyncio.get_running_loop(), mend(), self._broken_off)
 
     async def _mend(self, shard: int, rows: list[dict[str, Any]]) -> None:
         """Have those that differ from a majority brought back."""
