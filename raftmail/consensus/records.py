@@ -229,7 +229,9 @@ def mark_payload(commit_index: int) -> bytes:
 
 
 def mark_commit_index(payload: bytes) -> int:
-    """The commit hint in the payload of a MARK or CLOSED record."""
+    """The commit hint in the payload of a MARK or CLOSED record. Raises ValueError on anything `mark_payload` did not give."""
+    if len(payload) != _MARK.size:
+        raise ValueError(f"not a mark: {len(payload)} bytes")
     commit: int = _MARK.unpack(payload)[1]
     return commit
 

@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import re
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from functools import partial
+from typing import Final, TypeVar
 
 from raftmail.consensus.records import (
     BODY,
@@ -41,6 +42,7 @@ from raftmail.consensus.records import (
 )
 from raftmail.storage.disk import Disk, ReadFailed
 
+_T = TypeVar("_T")
 _NAME: Final = re.compile(r"[0-9a-f]{16}\.log")
 OFFSET_BITS: Final = 40
 """A place is (sequence << 40 | offset): segments up to 1 TiB, 16 million of them."""
@@ -290,7 +292,7 @@ def _replay_segment(
             next_index += 1
             last_term = term
         elif kind == CUT:
-            if index > next_index:
+            if not 1 <= index <= next_index:
                 raise JournalDamaged(
                     name, offset, f"cut at {index} behind the end {next_index - 1}"
                 )
@@ -307,17 +309,28 @@ def _replay_segment(
             if term < log.term:
                 raise JournalDamaged(name, offset, f"the term goes back from {log.term} to {term}")
             log.term = term
-            log.vote = decode_vote(data[offset + RECORD_BYTES : offset + length])
+            log.vote = _read(
+                decode_vote, data[offset + RECORD_BYTES : offset + length], name, offset
+            )
         elif kind == PROMISES:
             log.promises = data[offset + RECORD_BYTES : offset + length]
         elif kind == BODY:
             log.first_body = min(log.first_body, high | offset)
         else:
             durable = max(durable, (index, term))
-            commit = mark_commit_index(data[offset + RECORD_BYTES : offset + length])
+            payload = data[offset + RECORD_BYTES : offset + length]
+            commit = _read(mark_commit_index, payload, name, offset)
             log.commit_index = max(log.commit_index, commit)
         end = offset + length
     return end, durable
+
+
+def _read(meaning: Callable[[bytes], _T], payload: bytes, name: str, offset: int) -> _T:
+    """What a payload says. Raises `JournalDamaged`: a good checksum proves who wrote it, not that it makes sense."""
+    try:
+        return meaning(payload)
+    except ValueError as e:
+        raise JournalDamaged(name, offset, f"a record makes no sense: {e}") from None
 
 
 def _what(data: bytes, end: int) -> str:
@@ -380,7 +393,7 @@ def read_records(disk: Disk, folder: str) -> Iterator[Record]:
                 note = f"the body {digest.hex()}, {length - BODY_RECORD_BYTES} bytes"
                 yield Record(name, offset, KIND_NAMES[kind], index, term, digest, note)
             else:
-                note = _note(kind, index, term, payload)
+                note = _read(partial(_note, kind, index, term), payload, name, offset)
                 yield Record(name, offset, KIND_NAMES[kind], index, term, b"", note)
         if any(mark > (sequence, end) for mark in find_marks(data, end, salt)):
             raise JournalDamaged(name, end, _what(data, end))

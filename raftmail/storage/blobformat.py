@@ -23,7 +23,7 @@ from hashlib import sha256
 from typing import Final, NamedTuple
 from zlib import crc32
 
-from zstandard import ZstdDecompressor, ZstdError
+from zstandard import ZstdDecompressor, ZstdError, frame_content_size
 
 from raftmail.storage.disk import Disk, File, read_what_can_be
 
@@ -149,6 +149,9 @@ def decode_body(header: Header, stored: bytes) -> bytes | None:
         if crc32(stored) != header.crc:
             return None
         try:
+            # The length in the frame is allocated at once, whatever it is.
+            if frame_content_size(stored) != header.raw_bytes:
+                return None
             body = _decompressor.decompress(stored, max_output_size=header.raw_bytes)
         except ZstdError:
             return None

@@ -103,6 +103,12 @@ def unpack_message(key: bytes, record: bytes) -> Raw:
     raise IndexDamaged("messages", key)
 
 
+_MAILBOX_TYPES = (
+    int, str, str, bytes, int, str, int, int, int, int, int, bytes, tuple, int, int,
+)  # fmt: skip
+_NUMBER_MAX = (1 << 64) - 1
+
+
 class Mailbox:
     """A mailbox, as it is cached and changed; written when the transaction is committed.
 
@@ -174,9 +180,15 @@ class Mailbox:
 
     @staticmethod
     def unpacked(raw: Any) -> Mailbox:
-        """Raises ValueError or TypeError for what `packed` does not give."""
-        if len(raw) != 15:
-            raise ValueError("a mailbox has 15 fields")
+        """Raises ValueError for what `packed` does not give: also for what has a good checksum, for another replica, or another
+        release, may have written it."""
+        if type(raw) is not tuple or tuple(map(type, raw)) != _MAILBOX_TYPES:
+            raise ValueError("a mailbox has 15 fields, each of one type")
+        if len(raw[11]) != 16 or set(map(type, raw[12])) - {str}:
+            raise ValueError("a mailbox has a digest of 16 bytes, and keywords")
+        numbers = (raw[0], raw[4], *raw[6:11], *raw[13:])
+        if min(numbers) < 0 or max(numbers) > _NUMBER_MAX:
+            raise ValueError("a number of a mailbox is out of range")
         mailbox = Mailbox(*raw[:6])
         (
             mailbox.uidnext,
@@ -222,9 +234,18 @@ class Client:
 
     @staticmethod
     def unpacked(raw: Any) -> Client:
-        """Raises ValueError or TypeError for what `packed` does not give."""
+        """Raises ValueError for what `packed` does not give, as `Mailbox.unpacked` does."""
+        if type(raw) is not tuple or tuple(map(type, raw)) != (int, int, tuple, tuple):
+            raise ValueError("a client has four fields, each of one type")
+        used, floor, results, heavy = raw
+        for pairs, kind in ((results, tuple), (heavy, int)):
+            for pair in pairs:
+                if type(pair) is not tuple or tuple(map(type, pair)) != (int, kind):
+                    raise ValueError("a client has results, and weights of some, by number")
         client = Client()
-        client.used, client.floor, results, heavy = raw
+        client.used, client.floor = used, floor
         client.results = dict(results)
         client.heavy = dict(heavy)
+        if min(used, floor, *client.heavy.values()) < 0 or not all(client.results.values()):
+            raise ValueError("a number of a client is negative, or a result empty")
         return client
