@@ -7,7 +7,6 @@ fetched again from another replica; with `--repair`, fsck orders the next start 
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -27,7 +26,7 @@ from raftmail.consensus.replay import segment_name as journal_segment
 from raftmail.mail.codec import CodecError, entry_blobs
 from raftmail.node.config import CONFIG_FILE, WORKERS_MAX, ConfigError, load
 from raftmail.node.filewatch import FILES
-from raftmail.node.folder import FORMAT, holds_none
+from raftmail.node.folder import FORMAT, holds_none, read_json
 from raftmail.node.kept import DAMAGED_MAX, Orders, order
 from raftmail.shard.replica import MARK
 from raftmail.storage import blobformat
@@ -208,7 +207,7 @@ def fsck(
 def _cluster_of(data: Path) -> bytes:
     path = data / "node.json"
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = read_json(path)
         if found["format"] != FORMAT:
             raise ExamineError(f"{path}: format {found['format']}; this release reads {FORMAT}")
         return bytes.fromhex(found["cluster"])

@@ -127,7 +127,7 @@ def _check_identity(config: Config) -> bool:
     joined = joined_file(config)
     if path.exists():
         try:
-            found = json.loads(path.read_text())
+            found = read_json(path)
             if type(found) is not dict:
                 raise ValueError("it is no JSON object")
         except (OSError, ValueError) as e:
@@ -163,7 +163,7 @@ def _read_made(config: Config) -> dict[int, int]:
         shards = (config.data / "shards").glob("*")
         return {int(s.name): config.replica_id for s in shards if s.name.isdecimal()}
     try:
-        value = json.loads(path.read_text())
+        value = read_json(path)
         replicas = value["replicas"]
         if value["crc32"] != _crc(replicas):
             raise ValueError("its checksum is wrong")
@@ -179,7 +179,7 @@ def holds_none(data: Path) -> bool:
     """Whether a node takes part from this folder and has no replica: it was given none yet, or none any more. False also when that
     cannot be told."""
     try:
-        value = json.loads((data / REPLICAS_FILE).read_text())
+        value = read_json(data / REPLICAS_FILE)
         return bool(value["replicas"] == {} and value["crc32"] == _crc({}))
     except (OSError, ValueError, KeyError, TypeError):
         return False
@@ -193,6 +193,14 @@ def _write_made(data: Path, made: Mapping[int, int]) -> None:
 
 def _crc(replicas: Any) -> int:
     return zlib.crc32(json.dumps(replicas, sort_keys=True).encode())
+
+
+def read_json(path: Path) -> Any:
+    """What a file says. Raises OSError, and ValueError for all that is no JSON, however deep it goes."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except RecursionError:
+        raise ValueError("it goes too deep") from None
 
 
 def write_json(folder: Path, name: str, value: Mapping[str, Any]) -> None:

@@ -7,14 +7,13 @@ keeps a note beside its data until the cluster has given it new replica ids: unt
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 
 from raftmail.node import bootstrap
 from raftmail.node.bootstrap import NodePlan
 from raftmail.node.config import Config, Member, load
-from raftmail.node.folder import FolderError, joined_file, mark_joined, write_json
+from raftmail.node.folder import FolderError, joined_file, mark_joined, read_json, write_json
 from raftmail.node.invitation import Bundle
 from raftmail.wire import tls
 
@@ -25,7 +24,7 @@ REPLACING_FILE = "replacing.json"
 def begun_by(folder: Path) -> str:
     """The invitation for which a folder was begun and not finished; "" when it was not."""
     try:
-        return str(json.loads((folder / INVITATION_FILE).read_text())["invite"])
+        return str(read_json(folder / INVITATION_FILE)["invite"])
     except (OSError, ValueError, KeyError, TypeError):
         return ""
 
@@ -67,9 +66,16 @@ def clear_folder(folder: Path, *, existed: bool) -> None:
 
 
 def place_of(folder: Path) -> dict[str, str]:
-    """Where an invited node stands (zone, host, labels, capacity), as its invitation said."""
-    place = json.loads((folder / INVITATION_FILE).read_text())["place"]
-    return {str(name): str(value) for name, value in place.items()}
+    """Where an invited node stands (zone, host, labels, capacity), as its invitation said. Raises `FolderError`."""
+    path = folder / INVITATION_FILE
+    try:
+        place = read_json(path)["place"]
+        return {str(name): str(value) for name, value in place.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
+        raise FolderError(
+            f"{path}: cannot be read ({e}). It tells for which invitation this node was begun. Remove {folder}, which holds no mail "
+            "yet, and join again with the same token, or with a new one"
+        ) from None
 
 
 def finish(folder: Path) -> None:

@@ -8,9 +8,9 @@ The index that cannot be used is set aside (`index.damaged`, one of them is kept
 from __future__ import annotations
 
 import errno
-import json
 import logging
 import os
+import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ from zlib import crc32
 
 from raftmail.consensus.journal import Journal
 from raftmail.consensus.membership import BadMembership, Membership
-from raftmail.node.folder import write_json
+from raftmail.node.folder import read_json, write_json
 from raftmail.resync.state import Suspects
 from raftmail.shard import rescue
 from raftmail.shard.recovery import finish_jump
@@ -35,6 +35,7 @@ SET_ASIDE = "index.damaged"
 ORDERS = "repair.json"
 CLOSED = "index.closed.json"
 FIRST = "membership.first"
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 DAMAGED_MAX = 10_000
 """Damaged bodies that are named in an order; the scrub finds the others."""
 
@@ -83,9 +84,10 @@ def read_orders(disk: RealDisk) -> Orders:
     if not path.exists():
         return Orders()
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = read_json(path)
         damaged = tuple(str(digest) for digest in value["damaged"])
-        [bytes.fromhex(digest) for digest in damaged]
+        if not all(map(_DIGEST.fullmatch, damaged)):
+            raise ValueError("a hash is none")
         return Orders(
             str(value["rebuild"]),
             str(value.get("own", "")),
@@ -209,7 +211,7 @@ def _was_closed(root: Path) -> bool:
     """Whether the index was closed in order, and nobody changed it since."""
     try:
         stat = (root / INDEX / FILE).stat()
-        closed = json.loads((root / CLOSED).read_text(encoding="utf-8"))
+        closed = read_json(root / CLOSED)
         return bool((closed["bytes"], closed["mtime_ns"]) == (stat.st_size, stat.st_mtime_ns))
     except (OSError, ValueError, KeyError, TypeError):
         return False
