@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Final, TypeVar
 
+from raftmail.consensus.promises import Promises
 from raftmail.consensus.records import (
     BODY,
     BODY_HEAD,
@@ -313,7 +314,9 @@ def _replay_segment(
                 decode_vote, data[offset + RECORD_BYTES : offset + length], name, offset
             )
         elif kind == PROMISES:
-            log.promises = data[offset + RECORD_BYTES : offset + length]
+            payload = data[offset + RECORD_BYTES : offset + length]
+            _read(Promises, payload, name, offset)
+            log.promises = payload
         elif kind == BODY:
             log.first_body = min(log.first_body, high | offset)
         else:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from raftmail.consensus import beats, messages
 from raftmail.consensus.journal import Journal, JournalDamaged, JournalError, read_records
 from raftmail.consensus.membership import BadMembership, Membership
+from raftmail.consensus.promises import Promises
 from raftmail.consensus.records import (
     BODY,
     CLOSED,
@@ -22,6 +23,7 @@ from raftmail.consensus.records import (
     HARD_STATE,
     HEADER_BYTES,
     MARK,
+    PROMISES,
     RECORD_BYTES,
     UnknownFormat,
     decode_header,
@@ -95,7 +97,7 @@ def test_an_altered_file_of_a_journal_is_told_or_changes_nothing(seed: int) -> N
             assert len(found) == len(ENTRIES) or lost_its_end
 
 
-@pytest.mark.parametrize("kind", [ENTRY, CUT, HARD_STATE, MARK, CLOSED, BODY, 9])
+@pytest.mark.parametrize("kind", [ENTRY, CUT, HARD_STATE, MARK, CLOSED, BODY, PROMISES, 9])
 @bounded
 @given(
     index=st.sampled_from([*EXTREMES, 29, 30, 31]),
@@ -122,6 +124,7 @@ def test_a_record_with_a_good_checksum_that_makes_no_sense_is_told(
         journal = Journal.open(disk, "j", IDENTITY, SMALL, create=False)
     except JournalDamaged:
         return
+    Promises(journal.promises)
     journal.close()
 
 

@@ -55,6 +55,9 @@ def _hand_over(node: SimNode, peer: str, kind: str, payload: bytes) -> bool:
         replica.tick(node.now)
         replica.step(node.now)
         replica.take_frames()
+        for job in replica.begin_sync():
+            job()
+        replica.end_sync(node.now)
     except (Diverged, Broken):
         return False  # the message was that of a leader who broke the rules: nobody can tell
     return True
