@@ -22,6 +22,9 @@ from raftmail.storage.records import IndexDamaged
 LAGGING_S = 0.3
 """How long a read waits for this node's own replica before another one answers it."""
 
+RETRY_S = 0.05
+"""How often a read looks again whether it can be answered."""
+
 ReadIndex = Callable[[int | Failure], None]
 
 
@@ -130,6 +133,7 @@ class Reads:
             digest = replica.machine.body_of(query)
         except IndexDamaged as e:
             replica.index_damaged(e)
+            router.links.wake(shard)
             return await self._answer_elsewhere(shard, query, deadline)
         except TableDamaged as e:
             replica.index_broken(e)
@@ -145,6 +149,10 @@ class Reads:
                 if router.clock() + 0.05 >= deadline:
                     raise Unavailable(Failure(f"the message's body cannot be read: {e}")) from None
                 await asyncio.sleep(0.05)
+            except IndexDamaged as e:
+                replica.index_damaged(e)
+                router.links.wake(shard)
+                break
         return await self._answer_elsewhere(shard, query, deadline)
 
     async def _applied(self, replica: Replica, index: int, deadline: float) -> bool:
@@ -164,11 +172,21 @@ class Reads:
             return False
 
     async def _answer_elsewhere(self, shard: int, query: Query, deadline: float) -> Answer:
-        """Have the master answer: this node's replica lags behind, cannot hear the master at all, or is gone."""
+        """Have the master answer: this node's replica lags behind, is damaged, cannot hear the master at all, or is gone. When this node
+        is the master, its replica is being repaired, or another is about to lead."""
         router = self.router
-        master = router.leader_of(shard) or ""
-        if router.own(shard) is not None and master in ("", router.node):
-            raise Unavailable(Failure(f"shard {shard} lags behind on this node"))
-        left_s = deadline - router.clock()
+        while True:
+            master = router.leader_of(shard) or ""
+            left_s = deadline - router.clock()
+            own = router.own(shard)
+            if own is None or master not in ("", router.node):
+                break
+            if left_s < 2 * RETRY_S:
+                raise Unavailable(
+                    Failure(f"shard {shard} lags behind on this node, or is repaired")
+                )
+            if master and own.may(Capability.READ):
+                return await self.answer(query, left_s)
+            await asyncio.sleep(RETRY_S)
         data = (encode_query(query),)
         return decode_answer(await router.call(CallKind.QUERY, shard, left_s, data, target=master))

@@ -83,6 +83,10 @@ _HEAD_BYTES = ENTRY_HEAD.size
     COPY_IN,
 ) = range(1, 14)
 
+FREEING = frozenset({DELETE, EXPUNGE, STORE, REMOVE_USER, PURGE_USER, CONFIGURE})
+"""The kinds of requests that a full disk still takes, from a reserve kept for them: what frees space; flags, for a message is marked as
+deleted before it is expunged; and configuration, with which an operator repairs the cluster."""
+
 
 @dataclass(frozen=True, slots=True)
 class Request:

@@ -23,6 +23,7 @@ from raftmail.mail.service import JSON, Failure, Unavailable
 from raftmail.node.admin_resync import ResyncCalls, care_status
 from raftmail.node.config import Config
 from raftmail.node.desk import Desk
+from raftmail.node.diskwatch import HANG_S, DiskWatch
 from raftmail.node.filewatch import FileWatch
 from raftmail.node.following import Following
 from raftmail.node.observing import Observing
@@ -53,6 +54,7 @@ class Admin:
     following: Following
     opened: Mapping[int, Opened]
     aside: Mapping[int, Aside]
+    disk: DiskWatch
     is_up: Callable[[str], bool]
     clock: Callable[[], float]
     started_at: float
@@ -192,6 +194,7 @@ class Admin:
             "pid": os.getpid(),
             "uptime_s": round(self.clock() - self.started_at, 1),
             "disk_free_bytes": disk.free,
+            "disk": self.disk.status(),
             "links": {
                 n: self.is_up(n) for n in self.router.view.nodes if n != self.config.node.name
             },
@@ -219,6 +222,8 @@ class Admin:
             for node in self.following.state.every_node.values()
             if node.state is not NodeState.REMOVED and (problem := address_problem(node.peer))
         ]
+        if self.disk.slow or self.disk.hangs_s() >= HANG_S:
+            found.append(f"{self.disk.what} is slow: {self.disk.text()}")
         return found[:ALARMS_MAX]
 
     async def _state_here(self, arguments: Mapping[str, str], deadline: float) -> JSON:

@@ -24,6 +24,7 @@ from raftmail.mail.service import Blob, Failure, Unavailable
 from raftmail.mail.summary import encode_summary, summarise
 from raftmail.node.room import Room
 from raftmail.shard.status import Capability
+from raftmail.storage.records import IndexDamaged
 
 LOG = logging.getLogger(__name__)
 
@@ -120,8 +121,13 @@ class Delivery:
         if user not in self._rooted:
             if tuple(view.delivered_to(user)) != (user,):
                 return None
-            if machine.query(GetUser(user)) is None:
-                return None
+            try:
+                if machine.query(GetUser(user)) is None:
+                    return None
+            except IndexDamaged as e:
+                root.index_damaged(e)
+                self.router.links.wake(ROOT_SHARD)
+                return None  # another node is asked
             if len(self._rooted) >= KNOWN_MAX:
                 self._rooted.clear()
             self._rooted.add(user)

@@ -116,6 +116,7 @@ class Node:
             self._role_changed,
             self._peers_up,
         )
+        table.turns.disk.start()
         state = load_state(config, founding=folder.is_founding)
         pool_bytes = self._limits.pool_bytes
         self._router = router = Router(
@@ -132,6 +133,7 @@ class Node:
             following,
             table.opened,
             table.aside,
+            table.turns.disk,
             self.is_up,
             loop.time,
             loop.time(),

@@ -87,12 +87,14 @@ class Table:
     aside: dict[int, Aside] = field(default_factory=dict)
     """Replicas that could not be opened, and are tried again."""
 
+    _slow: bool = False
     _tried: dict[int, tuple[float, Orders]] = field(default_factory=dict)
     _closing: set[int] = field(default_factory=set)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.turns = Turns(self.loop, self.executor, self.flush_links, self.after)
+        self.turns.disk.what = f"the disk of {self.config.data}"
 
     def open_all(
         self, wanted: Mapping[int, int], state: ClusterState, *, starting: bool = False
@@ -168,6 +170,8 @@ class Table:
 
     def _start(self, shard: int) -> None:
         replica = self.opened[shard].replica
+        replica.disk_slow = self._slow
+        self.opened[shard].engine.observer = self.turns.disk
         self.replicas[shard] = replica
         self.runners[shard] = Runner(
             replica,
@@ -190,6 +194,10 @@ class Table:
         now = self.loop.time()
         if self.aside:
             self._try_again(now)
+        if self.turns.disk.look() != self._slow:
+            self._slow = not self._slow
+            for replica in self.replicas.values():
+                replica.disk_slow = self._slow
         beats: list[tuple[str, bytes]] = []
         for runner in list(self.runners.values()):
             if runner.replica.must_help_itself and not runner.has_failed:
@@ -364,5 +372,6 @@ class Table:
 
     async def close_all(self) -> None:
         """Close every replica."""
+        self.turns.disk.stop()
         for shard in list(self.opened):
             await self.close(shard)

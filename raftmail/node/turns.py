@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 
+from raftmail.node.diskwatch import DiskWatch
 from raftmail.node.runner import Runner
 
 INLINE_SYNC_S = 0.003
@@ -29,17 +30,22 @@ Job = Callable[[], None]
 _Made = tuple[float, list[tuple[Runner, BaseException | None]]]
 
 
-def _make(jobs: Sequence[tuple[Runner, Job]], clock: Callable[[], float]) -> _Made:
+def _make(
+    jobs: Sequence[tuple[Runner, Job]], clock: Callable[[], float], watch: DiskWatch
+) -> _Made:
     """Run jobs one after the other: the seconds that they took, and what each raised."""
     began = clock()
     made: list[tuple[Runner, BaseException | None]] = []
     for runner, job in jobs:
+        number = watch.begin()
         try:
             job()
         except Exception as e:
             made.append((runner, e))
         else:
             made.append((runner, None))
+        finally:
+            watch.end(number)
     return clock() - began, made
 
 
@@ -54,7 +60,11 @@ class Turns:
     after: Callable[[], None]
     sync_s: float = 0.0
     """What one sync takes: a running average over all replicas, which share a disk."""
+    disk: DiskWatch = field(init=False)
     _due: dict[Runner, None] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.disk = DiskWatch("the disk of this node", self.loop.time)
 
     def wake(self, runner: Runner) -> None:
         """Have a replica stepped before this turn of the loop ends."""
@@ -110,13 +120,13 @@ class Turns:
         begun, _ = self._each(runners, begin)
         expected_s = self.sync_s * len(jobs)
         if jobs and self.sync_s < INLINE_SYNC_S and expected_s < INLINE_TURN_S:
-            self._made(_make(jobs, self.loop.time))
+            self._made(_make(jobs, self.loop.time, self.disk))
             jobs = []
         self._synced([runner for runner in begun if not runner.syncs])
         threads = min(len(jobs), SYNC_THREADS_MAX, 1 + int(expected_s / INLINE_SYNC_S))
         for at in range(threads):
             part = jobs[at::threads]
-            made = self.loop.run_in_executor(self.executor, _make, part, self.loop.time)
+            made = self.loop.run_in_executor(self.executor, _make, part, self.loop.time, self.disk)
             made.add_done_callback(self._made_in_thread)
 
     def _made_in_thread(self, future: asyncio.Future[_Made]) -> None:

@@ -148,9 +148,17 @@ class Replica(ReplicaView):
         if not self.group.accepts:
             done(Failure("this node does not lead the shard"))
         elif self.disk_full:
-            done(Failure("the master's disk is full", full=True))
+            frees = self.blobs.has_second_reserve()
+            self.requests.add(request, blobs, done, full=self._full_text(), frees=frees)
         else:
             self.requests.add(request, blobs, done)
+
+    def _full_text(self) -> str:
+        least = self.blobs.limits.free_bytes_min >> 20
+        return (
+            f"the master's disk is full: less than {least} MiB are free on node {self.node}; "
+            "until there is space only what frees some is taken (expunge, deleting mailboxes and users)"
+        )
 
     def barrier(self, now: float, done: Callable[[int | None], None]) -> None:
         """A read barrier (P5): `done` gets the index that must be applied before reading, or None."""
@@ -566,6 +574,7 @@ class Replica(ReplicaView):
         """Refuse writes until there is space. What the index had not committed may be lost with its transaction: it is applied again."""
         if not self.disk_full:
             logger.error("shard %d: writes are refused until there is space: %s", self.shard, error)
+            self.requests.fail_growing(self._full_text())
         self.disk_full = True
         self._full_at = self._now
         if self.machine.index.failed:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from raftmail.mail.codec import CodecError, inspect_request
+from raftmail.mail.codec import FREEING, CodecError, inspect_request
 from raftmail.mail.codec_results import result_of
 from raftmail.mail.results import Executed, Result
 from raftmail.mail.service import Blob, Failure
@@ -42,6 +42,8 @@ class Waiting:
     blobs: Sequence[Blob]
     size: int
     done: Done
+    frees: bool = False
+    """Whether a full disk takes it (`codec.FREEING`)."""
 
 
 @dataclass(slots=True, repr=False)
@@ -60,12 +62,24 @@ class Requests:
     waiting_bytes: int = 0
     in_flight: dict[tuple[bytes, int], list[Done]] = field(default_factory=dict)
 
-    def add(self, request: bytes, blobs: Sequence[Blob], done: Done) -> None:
-        """Take a request; what cannot be taken fails at once."""
+    def add(
+        self,
+        request: bytes,
+        blobs: Sequence[Blob],
+        done: Done,
+        *,
+        full: str = "",
+        frees: bool = True,
+    ) -> None:
+        """Take a request; what cannot be taken fails at once. `full`: why the disk takes no mail, and "" while it does; what frees space is
+        taken then, if it still `frees`."""
         try:
-            client, seq, _, hashes = inspect_request(request)
+            client, seq, kind, hashes = inspect_request(request)
         except CodecError as e:
             done(Failure(f"the request cannot be decoded: {e}", final=True))
+            return
+        if full and not (frees and kind in FREEING):
+            done(Failure(full, full=True))
             return
         size = len(request)
         if blobs:
@@ -77,7 +91,9 @@ class Requests:
         ):
             done(Failure("the master has too many requests waiting"))
             return
-        self.waiting.append(Waiting(client, seq, request, hashes, blobs, size, done))
+        self.waiting.append(
+            Waiting(client, seq, request, hashes, blobs, size, done, kind in FREEING)
+        )
         self.waiting_bytes += size
         self.counters.requests += 1
 
@@ -163,6 +179,18 @@ class Requests:
         for waiters in lost.values():
             for done in waiters:
                 done(failure)
+
+    def fail_growing(self, text: str) -> None:
+        """The disk is full: of what waits only that goes on which frees space."""
+        waiting, self.waiting = self.waiting, deque()
+        self.waiting_bytes = 0
+        for w in waiting:
+            if w.frees:
+                self.waiting.append(w)
+                self.waiting_bytes += w.size
+        for w in waiting:
+            if not w.frees:
+                w.done(Failure(text, full=True))
 
     def fail_waiting(self, text: str) -> None:
         """What was not proposed had no effect."""

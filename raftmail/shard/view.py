@@ -187,7 +187,7 @@ class ReplicaView:
         """Whether a request that waits can go into an entry now."""
         group = self.group
         return (
-            not self.disk_full
+            (not self.disk_full or self.blobs.has_second_reserve())
             and group.accepts
             and self.requests.may_propose(group.entries_in_flight)
         )

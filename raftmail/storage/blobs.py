@@ -539,6 +539,10 @@ class BlobStore:
         """Bodies whose places are not yet in the table."""
         return len(self._pending)
 
+    def has_second_reserve(self) -> bool:
+        """Whether half of the reserve is left, from which requests are taken that free space: by what `nearly_full` saw last."""
+        return self._free_bytes >= self.limits.free_bytes_min // 2
+
     def nearly_full(self, now: float) -> bool:
         """True when the file system has less than `free_bytes_min` left; asked once a second. When it was so the last time, there must be
         an eighth more before there is space again, or what is given back would be used up at once."""

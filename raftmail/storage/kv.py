@@ -343,6 +343,21 @@ class _LmdbFile:
         return _LmdbSnapshot(self, txn)
 
 
+class SyncObserver(Protocol):
+    """Is told when the engine begins to wait for the disk, and when it has waited."""
+
+    def begin(self) -> int: ...
+
+    def end(self, number: int) -> None: ...
+
+
+class _Nobody:
+    def begin(self) -> int:
+        return 0
+
+    def end(self, number: int) -> None: ...
+
+
 class LmdbEngine(_LmdbFile):
     """An LMDB environment in a folder of its own. Invariants: a write transaction is open until
     `close`; the map grows only between transactions and while there is no snapshot, and always
@@ -355,6 +370,7 @@ class LmdbEngine(_LmdbFile):
         `DiskError`."""
         super().__init__()
         self.path = str(folder)
+        self.observer: SyncObserver = _Nobody()
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._closed = False
         with self._errors():
@@ -380,6 +396,13 @@ class LmdbEngine(_LmdbFile):
         return self._bound[name]
 
     def commit(self, sync: bool = True) -> None:
+        number = self.observer.begin()
+        try:
+            self._commit(sync)
+        finally:
+            self.observer.end(number)
+
+    def _commit(self, sync: bool) -> None:
         try:
             self._txn.commit()
         except lmdb.Error as e:
