@@ -84,7 +84,7 @@ def explain(error: BaseException) -> str:
 
 def is_foreseen(error: BaseException) -> bool:
     """Whether `explain` knows what to do about an error."""
-    return isinstance(error, _SPEAKING | OSError | MemoryError) or _is_no_thread(error)
+    return isinstance(error, (*_SPEAKING, OSError, MemoryError)) or _is_no_thread(error)
 
 
 def die(error: BaseException) -> None:
@@ -105,8 +105,6 @@ def _remedy(number: int | None, error: BaseException) -> str:
     if number in (errno.ENOMEM, errno.EAGAIN):
         limited = ", ".join(_limited()) or "none: look at the machine's own memory, and at cgroups"
         return f"limits that are set: {limited}"
-    if isinstance(error, ConfigError | FolderError | TlsError):
-        return ""  # they say themselves what to do
     if isinstance(error, DiskFull):
         number = errno.ENOSPC
     return _REMEDIES.get(number or 0, "")
