@@ -46,6 +46,10 @@ from raftmail.storage.disk import DiskFull
 logger = logging.getLogger(__name__)
 
 
+class JournalBehind(ValueError):
+    """The index has applied more than the journal holds: the journal is an older one, and the replica's disk is lost."""
+
+
 class Group(GroupView):
     """See the module's docstring. `journal` is this replica's own. `membership` is the one in force at `applied_index`, whose entry has
     `membership_index` (1: what the group was founded with, alike on all founders; 0: what somebody said, by which this replica does not
@@ -129,7 +133,7 @@ class Group(GroupView):
             applier.apply(1, 0, b"")
             applied_index = 1
         if applied_index > journal.last_index:
-            raise ValueError(
+            raise JournalBehind(
                 f"the index has applied entry {applied_index}, but the journal ends at {journal.last_index}: "
                 "the journal lost entries; give this replica a new disk (it resyncs under a new id)"
             )
@@ -642,7 +646,7 @@ class Group(GroupView):
         proof = self.proof
         linked = {p for p in self.members.other_voters if self.followers.is_connected(p)}
         began = proof.look(clock.now, linked)
-        if proof.may_vote and proof.term_floor > self.term:
+        if proof.may_follow and proof.term_floor > self.term:
             self.engine.step_down(proof.term_floor)
         if began:
             for leader in proof.leaders():

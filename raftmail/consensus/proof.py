@@ -8,7 +8,7 @@ it (`promises`). So a replica takes part only step by step:
    highest one that the other remembers from before this life, and where the other stands). Until it may follow it takes no message but
    these, and adopts no term.
 2. It *follows* when as many others answered as it takes to be elected (half of the voters, rounded down), and all that it has links to, or
-   they were silent for `patience_s`.
+   they were silent for `patience_s`. It adopts the highest term that it was told.
 3. It *votes* and stands when all other voters answered, or `patience_s` has passed since the start. No vote is given in a term that a
    teller was in already: it might be a second one.
 4. It is *lost* as soon as anybody remembers more than it has, also later: it takes no part any more, for ever.
@@ -116,6 +116,10 @@ class Proof:
         if self.may_follow:
             self.may_vote = not patient or all(peer in told for peer in others)
         return self.may_follow and not before
+
+    def is_settled(self, term: int, index: int) -> bool:
+        """Whether nothing is in doubt any more of a replica whose log ends at (`term`, `index`)."""
+        return self.may_vote and (term, index) >= self.log_floor
 
     def leaders(self) -> list[int]:
         """Those that said that they lead."""

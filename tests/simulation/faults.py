@@ -31,6 +31,11 @@ Operators
   to refuse it, after which the disk counts as lost. What rots in a journal is before a position that something else on the disk tells to be
   durable: damage behind that cannot be told from the end of a batch that no sync had covered.
 
+- A disk goes back in time: the journal, the index, the bodies, or all of them are put back as they were at an earlier moment, on one
+  replica, as long as the others can do without it, and no other does before that one is known to be whole, or was given up. What is known
+  to be a copy may start whenever; a snapshot of a whole machine, which looks like the machine itself, while all others run and are
+  reached, for who could tell might be away else.
+
 Not in the model: disks that lie about syncs, nodes that lie, links that drop or change order within a connection (TLS over TCP does not).
 
 Each seed picks some of these and how often they come (some seeds are about elections alone, or about
@@ -51,14 +56,26 @@ from raftmail.storage.records import unseal
 from tests.simulation.disk import PLENTY_BYTES
 from tests.simulation.members import Operator
 from tests.simulation.network import Network
-from tests.simulation.node import CLUSTER_ID, SHARD, TURN_S, SimNode, Trap
+from tests.simulation.node import CLUSTER_ID, SHARD, TURN_S, DiskCopy, SimNode, Trap
 from tests.simulation.rot import surely_durable
-from tests.simulation.swarm import Conditions
+from tests.simulation.swarm import ROT, Conditions
 from tests.simulation.world import World
 
 SLOW_SYNC_S = (0.05, 1.5)
 ROT_TABLES = ("mailboxes", "names", "messages", "changes", "expunges", "clients", "blobrefs")
 NORMAL_SYNC_S = (0.0005, 0.004)
+
+
+GOING_BACK = (
+    ("journal", "index", "blobs"),
+    ("journal", "index", "blobs"),
+    ("journal",),
+    ("index",),
+    ("blobs",),
+    ("journal", "index"),
+)
+COPIES_MAX = 12
+CALM_S = 2.0
 
 
 class Injector:
@@ -79,6 +96,8 @@ class Injector:
         self.active = False
         self.operator = operator
         self.conditions = conditions
+        self.copies: list[DiskCopy] = []
+        self.calm_until = 0.0
         self.strikes = [self._strike_of(kind) for kind in conditions.faults]
         self.weights = list(conditions.faults.values())
         network.repeat_chance = conditions.repeat_chance
@@ -121,7 +140,8 @@ class Injector:
     def _strike(self) -> None:
         if not self.active:
             return
-        self.rng.choices(self.strikes, self.weights)[0]()
+        if self.world.now >= self.calm_until:
+            self.rng.choices(self.strikes, self.weights)[0]()
         self._next()
 
     def _node(self) -> SimNode:
@@ -414,6 +434,53 @@ class Injector:
             self.world.reached["disks lost"] += 1
             self.operator.judge.disk_lost(node)
             node.lose_disk()
+
+    def _go_back(self) -> None:
+        """Copies are made now and then, and put back some time."""
+        node = self._node()
+        if node.running and self.rng.random() < 0.6:
+            self.copies.append(node.copy_disk())
+            del self.copies[:-COPIES_MAX]
+            return
+        copies = [copy for copy in self.copies if copy.replica == node.number]
+        if not copies or not self.operator.may_lose(node) or node.disk.cut_at is not None:
+            return
+        if node.index_lost or self.conditions.faults.keys() & ROT:
+            return  # what a copy was, and what rotted since, could not be told apart
+        parts = self.rng.choice(GOING_BACK)
+        doubtful = self.rng.random() < 0.5
+        if not (doubtful or self._all_reach(node)):
+            return
+        self.world.log(f"fault: {node.name} goes back in time: {parts}, doubtful {doubtful}")
+        self.world.reached["disks that went back"] += 1
+        self.operator.judge.disk_lost(node)
+        self._restore(node)
+        node.go_back(self.rng.choice(copies), parts, doubtful=doubtful)
+        if not doubtful:
+            self.calm_until = self.world.now + CALM_S
+            node.start()
+
+    def _all_reach(self, node: SimNode) -> bool:
+        """Whether all other replicas run, are reached, and will for a while."""
+        names = [other.name for other in self.nodes if other.number]
+        reached = all(
+            self.network.is_open(a, b) and self.network.is_open(b, a)
+            for a in names
+            for b in names
+            if a != b
+        )
+        others = [other for other in self.nodes if other.number and other is not node]
+        return reached and all(
+            other.running
+            and not other.paused
+            and not other.traps
+            and other.turn_s == TURN_S
+            and other.sync_s == NORMAL_SYNC_S
+            and other.disk.cut_at is None
+            and other.disk.fail_sync_at is None
+            and other.disk.capacity_bytes == PLENTY_BYTES
+            for other in others
+        )
 
     def _order_resync(self) -> None:
         """`raftmail resync`: have everything compared, or the mailboxes one by one."""

@@ -91,6 +91,19 @@ def _new_members(rng: random.Random, base: Conditions) -> Conditions:
     )
 
 
+def _going_back(rng: random.Random, base: Conditions) -> Conditions:
+    """Disks that go back in time, while masters come and go."""
+    others = {k: base.faults.get(k, 0.3) for k in ("isolate", "kill", "kill_leader", "reset")}
+    faults = {"go_back": 8.0, "leave_behind": 0.5, "power_everywhere": 0.3, **others}
+    return replace(
+        base,
+        faults=faults,
+        pace_s=0.4,
+        down_s=(0.05, 1.0, 3.0),
+        habits=replace(base.habits, think_s=0.1, loss=0.0),
+    )
+
+
 def _rotten(rng: random.Random, base: Conditions) -> Conditions:
     """A bad disk, whose bodies and index rot while everything else happens too."""
     faults = {k: w for k, w in base.faults.items() if k not in ("lose_disk", "lose_index")}
@@ -332,4 +345,6 @@ _SPECIAL = (
     _crossed_changes,
     _lost_voters,
     _full_disks,
+    _going_back,
+    _going_back,
 )

@@ -173,6 +173,8 @@ class Operator:
         with others, has only part of it until that ends: if others were lost meanwhile, it might have nobody to end it with."""
         if node is None or node is lost or not node.opened or node.index_lost or node.disk.has_rot:
             return False
+        if node.went_back:
+            return False
         replica = node.replica
         is_rescued = replica.keep_to > replica.group.applied_index or replica.bodies.withheld
         return not (replica.recovery.frozen or replica.recovery.desk.needs_records or is_rescued)

@@ -113,6 +113,10 @@ class Network:
             source == target or frozenset((source, target)) in self._open
         ) and not self._blocked(source, target)
 
+    def is_open(self, source: str, target: str) -> bool:
+        """Whether what one node sends to another is not held back."""
+        return not self._blocked(source, target)
+
     def _blocked(self, source: str, target: str) -> bool:
         return source != target and self._ways[source, target].blocked
 

@@ -10,9 +10,10 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 
 from raftmail.consensus.beats import unpack
-from raftmail.consensus.group import Group
+from raftmail.consensus.group import Group, JournalBehind
 from raftmail.consensus.journal import Identity as JournalIdentity
 from raftmail.consensus.journal import Journal, JournalDamaged
 from raftmail.consensus.membership import Membership
@@ -29,7 +30,7 @@ from raftmail.shard.status import Capability
 from raftmail.storage.blobs import BlobDamaged, BlobMissing
 from raftmail.storage.disk import DiskError, DiskFull, SyncFailed
 from raftmail.storage.index import TABLES, Identity, Index
-from raftmail.storage.kv import Row, TableDamaged
+from raftmail.storage.kv import Row, TableDamaged, scan
 from raftmail.storage.records import IndexDamaged
 from tests.simulation.disk import PowerCut
 from tests.simulation.engines import LmdbSimEngine, MemorySimEngine, SimEngine
@@ -48,6 +49,15 @@ TURN_S = 0.0001
 
 Trap = Callable[["SimNode"], bool]
 """Looks at a node after each piece of its work; True: what it waited for has come, and it did what it was for."""
+
+
+@dataclass(frozen=True, slots=True)
+class DiskCopy:
+    """What was durable on a replica's disk at some moment: files by path (None: a folder), and the rows of the index's tables."""
+
+    replica: int
+    files: dict[str, bytes | None]
+    rows: dict[str, dict[bytes, bytes]]
 
 
 class Broken(Exception):
@@ -108,6 +118,8 @@ class SimNode:
         self._written: dict[bytes, bytes] = {}
         """What rotten records were."""
         self.index_lost = False
+        self.went_back = self.doubtful = False
+        """An older disk was put back, of which it is not known yet that nothing is lost; and whether it looks like a copy."""
 
     # -- replicas come and go
 
@@ -146,6 +158,40 @@ class SimNode:
             if table.get(key) == record:
                 table.put(key, self._written[record])
         return Index(engine)
+
+    def copy_disk(self) -> DiskCopy:
+        """What would be left if the power went now."""
+        stable = self.engine.stable()
+        rows = {name: dict(scan(stable.table(name))) for name in TABLES}
+        return DiskCopy(self.number, self.disk.stable_files(), rows)
+
+    def go_back(self, copy: DiskCopy, parts: Sequence[str], *, doubtful: bool) -> None:
+        """The power goes, and `parts` of an older disk of the same replica are put in the place of the present ones."""
+        self._stop(None)
+        self._lose_power()
+        now = self.copy_disk()
+        self.engine.close()
+        self._new_disk()
+        self._made, self.went_back, self.doubtful = True, True, doubtful
+        for files, wanted in ((now.files, False), (copy.files, True)):
+            for path, content in files.items():
+                if path and (path.partition("/")[0] in parts) is wanted:
+                    if content is None:
+                        self.disk.mkdir(path)
+                    else:
+                        self.disk.put(path, content)
+        for name, rows in (copy if "index" in parts else now).rows.items():
+            self.engine.table(name).put_many(list(rows.items()))
+        self.engine.commit(sync=True)
+
+    def _look_at_proof(self) -> None:
+        """As `node.table` does: a replica whose disk went back is given up; one that lost nothing goes on like any other."""
+        journal, proof = self.group.journal, self.group.proof
+        if proof.lost:
+            self.world.reached["disks that went back and were recognised"] += 1
+            self.lose_disk()
+        elif proof.is_settled(journal.term_of(journal.last_index), journal.last_index):
+            self.went_back = self.doubtful = False
 
     def lose_disk(self) -> None:
         """Everything that the replica kept is gone, for ever: it was the disk that its id stood for."""
@@ -235,6 +281,7 @@ class SimNode:
             conditions.timing,
             conditions.flow,
             membership_index=at,
+            doubtful=self.doubtful,
         )
         group.owner = self
         replica.start(group)
@@ -289,6 +336,9 @@ class SimNode:
             self._lose_power()
         elif isinstance(error, JournalDamaged) and self.disk.has_rot:
             self._mend() if was_running else self._give_disk_up()
+        elif isinstance(error, JournalBehind | JournalDamaged) and self.went_back:
+            self.world.reached["older journals that cannot be opened"] += 1
+            self.lose_disk()
         elif isinstance(error, TableDamaged):
             self.engine.killed()
             self.lose_index()
@@ -340,6 +390,10 @@ class SimNode:
             return
         if self.running:
             self.watcher.stepped(self)
+            if self.went_back or self.group.proof.lost:
+                self._look_at_proof()
+                if not self.running:
+                    return
             if self.traps:
                 self._spring()
 

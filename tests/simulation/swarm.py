@@ -56,6 +56,7 @@ AMONG_OTHERS = (
     "lose_index",
     "members",
     "lose_disk",
+    "go_back",
 )
 
 PLAIN_CALLS = {
