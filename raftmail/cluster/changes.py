@@ -9,7 +9,7 @@ A drain, a removal and a rebalance only write down what is wanted. What has to b
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -325,9 +325,15 @@ def at_risk(state: ClusterState, name: str, alive: Iterable[str]) -> list[str]:
     return lines
 
 
-def replace_disk(state: ClusterState, name: str, now_s: int, by: str = "") -> Change:
-    """A node lost its disk: all its replicas are given up, and new ones under new ids fill themselves from the others. Raises
-    `Refused` when a shard has nothing to be filled from."""
+def replace_disk(
+    state: ClusterState,
+    name: str,
+    now_s: int,
+    by: str = "",
+    only: Mapping[int, int] | None = None,
+) -> Change:
+    """A node lost its disk: all its replicas are given up, and new ones under new ids fill themselves from the others. `only`: those of
+    these shards, if they have these ids. Raises `Refused` when a shard has nothing to be filled from."""
     if _node(state, name).cordoned:
         raise Refused(
             f"{name} is cordoned, and gets no new replicas; `raftmail member uncordon {name}` lifts it"
@@ -335,6 +341,8 @@ def replace_disk(state: ClusterState, name: str, now_s: int, by: str = "") -> Ch
     puts: list[Record] = []
     for shard in state.every_shard.values():
         mine = [r for r in shard.on(name) if r.state is not ReplicaState.LEAVING]
+        if only is not None:
+            mine = [r for r in mine if r.id == only.get(shard.number)]
         if not mine:
             continue
         if not any(r.node != name and r.state is ReplicaState.VOTER for r in shard.replicas):

@@ -26,6 +26,7 @@ from raftmail.node.desk import Desk
 from raftmail.node.diskwatch import HANG_S, DiskWatch
 from raftmail.node.filewatch import FileWatch
 from raftmail.node.following import Following
+from raftmail.node.lostdisks import Lost, status_of
 from raftmail.node.observing import Observing
 from raftmail.node.operators import Look, Operators
 from raftmail.node.policies import Policies
@@ -68,6 +69,8 @@ class Admin:
     operators: Operators = field(init=False)
     recovering: Recovering = field(init=False)
     policies: Policies = field(init=False)
+    lost: Callable[[], Mapping[int, Lost]] = field(default=dict, init=False)
+    """The replicas that were set aside, by shard."""
     waits: Callable[[], dict[str, str]] = field(default=dict, init=False)
     """What this node waits for as the root's master (`Operating.waits`)."""
 
@@ -207,6 +210,7 @@ class Admin:
             },
             "aside": {str(s): str(one.error) for s, one in self.aside.items()},
             "verified": {str(s): found for s, found in self.verifying.found.items()},
+            "lost": {str(s): status_of(one) for s, one in self.lost().items()},
             "alarms": self._alarms_here(),
         }
 
@@ -362,11 +366,18 @@ def _row_of(answer: Any, shard: int) -> dict[str, Any]:
         return {"state": "unreachable"}
     if row := answer["shards"].get(str(shard)):
         return dict(row)
+    if lost := answer["lost"].get(str(shard)):
+        return dict(lost)
     why = answer["aside"].get(str(shard))
     return {"state": "unreachable"} if why is None else {"state": "cannot be opened", "why": why}
 
 
 def _state(replica: Replica) -> str:
+    proof = replica.group.proof
+    if proof.lost:
+        return "disk went back"
+    if not proof.may_follow:
+        return "asks the others"
     state = describe(replica.conditions)
     if state == "ok" and not replica.recovery.desk.whole:
         return Condition.LACKS_BODIES.text  # not for long enough to mind

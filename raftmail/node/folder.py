@@ -21,8 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from raftmail.node.config import Config
+from raftmail.node.files import write_json as write_json
+from raftmail.node.lostdisks import Lost, move_aside, read_lost, write_lost
 from raftmail.storage.disk import RealDisk
-from raftmail.storage.spares import SPARES
 
 FORMAT = 1
 REPLICAS_FILE = "replicas.json"
@@ -43,6 +44,10 @@ class DataFolder:
     is_founding: bool
     _lock_fd: int
     made: dict[int, int] = field(default_factory=dict)
+    is_copy: bool = False
+    """Whether the folder looks like a copy of the one that was used last (see `starts`)."""
+    lost: dict[int, Lost] = field(default_factory=dict)
+    """What was set aside, by shard, until another is made in its place (see `lostdisks`)."""
 
     @classmethod
     def claim(cls, config: Config) -> DataFolder:
@@ -64,11 +69,15 @@ class DataFolder:
             is_new = _check_identity(config)
             is_founding = is_new or not (data / REPLICAS_FILE).exists()
             made = {} if is_new else _read_made(config)
+            lost = _read_lost(data)
+            for shard in lost.keys() & made.keys():
+                if made[shard] == lost[shard].replica:
+                    del made[shard]
             shutil.rmtree(data / _GONE, ignore_errors=True)
         except BaseException:
             os.close(fd)
             raise
-        return cls(config, is_new, is_founding, fd, made)
+        return cls(config, is_new, is_founding, fd, made, lost=lost)
 
     def note_made(self, replicas: Mapping[int, int]) -> None:
         """Note, durably, that these replicas (shard to id) exist, and that this node takes part now. Before any of them is started."""
@@ -78,6 +87,16 @@ class DataFolder:
             self.is_new = False
         else:
             _write_made(self.config.data, self.made)
+        if self.lost.keys() & replicas.keys():
+            self.lost = {s: one for s, one in self.lost.items() if s not in replicas}
+            write_lost(self.config.data, self.lost)
+
+    def set_aside(self, shard: int, replica: int, why: str) -> None:
+        """A replica has lost its disk: it is never opened again."""
+        self.lost[shard] = Lost(replica, why)
+        write_lost(self.config.data, self.lost)
+        self.forget(shard)
+        move_aside(self.config.data, shard, replica)
 
     def forget(self, shard: int) -> None:
         """Give up a shard's replica: it is gone for good when this returns. What it had is removed by `clear`."""
@@ -175,6 +194,13 @@ def _read_made(config: Config) -> dict[int, int]:
         ) from None
 
 
+def _read_lost(data: Path) -> dict[int, Lost]:
+    try:
+        return read_lost(data)
+    except ValueError as e:
+        raise FolderError(str(e)) from None
+
+
 def holds_none(data: Path) -> bool:
     """Whether a node takes part from this folder and has no replica: it was given none yet, or none any more. False also when that
     cannot be told."""
@@ -201,15 +227,3 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except RecursionError:
         raise ValueError("it goes too deep") from None
-
-
-def write_json(folder: Path, name: str, value: Mapping[str, Any]) -> None:
-    """Write a file in one step, durably: whoever reads it finds the old or the new one."""
-    temporary = folder / f".{name}.new"
-    with SPARES.opening(lambda: open(temporary, "w", encoding="utf-8")) as f:
-        json.dump(value, f, indent=2)
-        f.write("\n")
-        f.flush()
-        os.fsync(f.fileno())
-    os.replace(temporary, folder / name)
-    RealDisk(folder).sync_folder("")

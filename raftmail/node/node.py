@@ -37,7 +37,7 @@ from raftmail.node.following import Following, load_state, peers_of, save_state
 from raftmail.node.joining import end_replacing, is_replacing
 from raftmail.node.openfiles import MEASURE_S, measure, share_out
 from raftmail.node.operating import Operating
-from raftmail.node.reconcile import plan
+from raftmail.node.reconcile import Plan, plan
 from raftmail.node.reloading import CHANGEABLE, changed_keys, load_again
 from raftmail.node.runner import Runner
 from raftmail.node.table import Table
@@ -58,6 +58,7 @@ HAND_OVER_S = 1.0
 REPLACE_S = 10.0
 PARTING_S = 2.0
 MAKE_AGAIN_S = 10.0
+ASK_AGAIN_S = 2.0
 BUSY_S = 0.2
 SHORT_BYTES_MAX = 4 << 20
 """Requests that no long body comes with, on their way to one node; what is more waits, so that heartbeats are not late."""
@@ -93,6 +94,7 @@ class Node:
     _reconciling: bool = False
     _stopping: bool = False
     _lost: set[int] = field(default_factory=set)
+    _asking_for_replicas: bool = False
     _front: FrontEnd | None = None
     _context: ssl.SSLContext | None = None
     _measure_at: float = 0.0
@@ -115,6 +117,7 @@ class Node:
             self._flush_soon,
             self._role_changed,
             self._peers_up,
+            self._reconcile_soon,
         )
         table.turns.disk.start()
         state = load_state(config, founding=folder.is_founding)
@@ -144,14 +147,14 @@ class Node:
         router.answer_admin = admin.answer
         self._operating = Operating(loop, router, following, admin.answer)
         admin.waits = self._operating.waits
+        admin.lost = lambda: folder.lost
         if folder.is_founding:
             # What the cluster begins with is kept before anything is made by it: without it, a node is one that comes later.
             save_state(config.data, state)
         if config.worker == 1 and config.node.workers > 1:
             self._enrolment = Enrolment(config, loop, router)
         if not is_replacing(config):
-            wanted = plan(state, config.node.name, folder.made).open
-            table.open_all(wanted, state, starting=True)
+            table.open_all(self._plan().open, state, starting=True)
         front = await self._listen_to_peers(router)
         self._tick()
         if not state.shards:
@@ -492,7 +495,7 @@ class Node:
         await self._net.set_peers(*self._peers())
         if is_replacing(self.config):
             return
-        wanted = plan(self._state, self.config.node.name, self._folder.made)
+        wanted = self._plan()
         for shard in wanted.give_up:
             if not table.is_busy(shard):
                 await table.give_up(shard)
@@ -506,7 +509,11 @@ class Node:
         }
         if missing and table.open_all(missing, self._state):
             self.loop.call_later(MAKE_AGAIN_S, self._reconcile_soon)
-        for shard in set(wanted.lost) - self._lost:
+        aside = set(wanted.lost) & self._folder.lost.keys()
+        if aside and not self._asking_for_replicas:
+            self._asking_for_replicas = True
+            self._start_task(self._ask_for_replicas())
+        for shard in set(wanted.lost) - self._lost - aside:
             logger.error(
                 "shard %d: this node should have a replica that has voted, and has none: its disk was lost. Stop the node and "
                 "run `raftmail node --replace %s`",
@@ -514,6 +521,35 @@ class Node:
                 self.config.folder,
             )
         self._lost = set(wanted.lost)
+
+    def _plan(self) -> Plan:
+        """Which replicas are to be here, by what is known of the cluster."""
+        assert self._folder is not None
+        lost = {shard: one.replica for shard, one in self._folder.lost.items()}
+        return plan(self._state, self.config.node.name, self._folder.made, lost)
+
+    async def _ask_for_replicas(self) -> None:
+        """Have the cluster give this node other replicas for those that were set aside."""
+        assert self._folder is not None and self._admin is not None
+        name = self.config.node.name
+        try:
+            while not self._stopping and (
+                lost := set(self._plan().lost) & self._folder.lost.keys()
+            ):
+                only = ",".join(
+                    f"{shard}:{self._folder.lost[shard].replica}" for shard in sorted(lost)
+                )
+                arguments = {"name": name, "by": "the node itself", "only": only}
+                try:
+                    deadline = self.loop.time() + REPLACE_S
+                    await self._admin.answer("replace", arguments, deadline)
+                except (Unavailable, ValueError) as e:
+                    logger.info(
+                        "other replicas for shards %s cannot be had yet: %s", sorted(lost), e
+                    )
+                await asyncio.sleep(ASK_AGAIN_S)
+        finally:
+            self._asking_for_replicas = False
 
     # -- the loop ------------------------------------------------------------------------------------
 

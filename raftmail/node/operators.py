@@ -215,8 +215,9 @@ class Operators:
 
     async def _replace(self, arguments: Arguments, deadline: float) -> JSON:
         name, by = _node_name(arguments), arguments.get("by", "")
+        only = _replicas_of(arguments["only"]) if "only" in arguments else None
         state = await self._make(
-            lambda state, now: changes.replace_disk(state, name, now, by), deadline
+            lambda state, now: changes.replace_disk(state, name, now, by, only), deadline
         )
         return {**node_row(state, _known(state, name)), "revision": state.revision}
 
@@ -399,3 +400,12 @@ def _whole_number(arguments: Arguments, name: str, default: int | None = None) -
     if not value.isdecimal() or len(value) > 18:
         raise ValueError(f"{name}: {value!r} is no whole number")
     return int(value)
+
+
+def _replicas_of(text: str) -> dict[int, int]:
+    """`SHARD:REPLICA,SHARD:REPLICA,…` as shards and replica ids. Raises ValueError."""
+    try:
+        pairs = [one.split(":") for one in text.split(",")]
+        return {int(shard): int(replica) for shard, replica in pairs}
+    except ValueError:
+        raise ValueError(f"only: {text!r} is no list of SHARD:REPLICA") from None

@@ -20,8 +20,11 @@ class Plan:
     lost: tuple[int, ...]
 
 
-def plan(state: ClusterState, node: str, made: Mapping[int, int]) -> Plan:
-    """What a node that has made the replicas `made` (shard to id) should run.
+def plan(
+    state: ClusterState, node: str, made: Mapping[int, int], lost: Mapping[int, int] | None = None
+) -> Plan:
+    """What a node that has made the replicas `made` (shard to id) should run. `lost` are those whose disk it
+    lost: they are never begun again.
 
     A replica is given up when the shard's record is known to be younger than it and does not name it: a record that has given out no id
     above its own may be older. It was taken out of the group before the record forgot it. A voter is begun with an empty log only while the
@@ -29,7 +32,8 @@ def plan(state: ClusterState, node: str, made: Mapping[int, int]) -> Plan:
     waits until the record names another that is there: alone, it would take itself for the whole group."""
     opened: dict[int, int] = {}
     gone: list[int] = []
-    lost: list[int] = []
+    without: list[int] = []
+    lost = lost or {}
     shards = state.every_shard
     for number, replica in made.items():
         shard = shards.get(number)
@@ -40,7 +44,10 @@ def plan(state: ClusterState, node: str, made: Mapping[int, int]) -> Plan:
     for number, shard in shards.items():
         if number in made:
             continue
-        mine = shard.on(node)
+        mine = [r for r in shard.on(node) if r.state is not ReplicaState.LEAVING]
+        if any(r.id == lost.get(number) for r in mine):
+            without.append(number)
+            continue
         beginning = [
             r.id
             for r in mine
@@ -50,8 +57,8 @@ def plan(state: ClusterState, node: str, made: Mapping[int, int]) -> Plan:
         if beginning:
             opened[number] = max(beginning)
         elif any(r.state is ReplicaState.VOTER for r in mine):
-            lost.append(number)
-    return Plan(opened, tuple(gone), tuple(lost))
+            without.append(number)
+    return Plan(opened, tuple(gone), tuple(without))
 
 
 def first_membership(state: ClusterState, number: int, replica: int, node: str) -> Membership:

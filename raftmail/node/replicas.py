@@ -129,6 +129,7 @@ def _open_once(
             now,
             _timing(config),
             membership_index=at,
+            doubtful=folder.is_copy,
         )
         replica.start(group)
         opened.pop_all()

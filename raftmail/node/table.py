@@ -14,6 +14,7 @@ from typing import Any
 from raftmail.cluster.state import ClusterState
 from raftmail.consensus.beats import unpack
 from raftmail.consensus.forcing import force_alone
+from raftmail.consensus.group import JournalBehind
 from raftmail.consensus.journal import JournalDamaged, JournalError
 from raftmail.consensus.membership import Membership
 from raftmail.consensus.messages import BadMessage
@@ -80,6 +81,7 @@ class Table:
     after: Callable[[], None]
     role_changed: Callable[[int], None]
     peers_up: Callable[[], Iterable[str]]
+    changed: Callable[[], None]
     opened: dict[int, Opened] = field(default_factory=dict)
     replicas: dict[int, Replica] = field(default_factory=dict)
     runners: dict[int, Runner] = field(default_factory=dict)
@@ -117,6 +119,8 @@ class Table:
                     )
                 except SyncFailed:
                     raise
+                except JournalBehind as e:
+                    self._lost(shard, replica_id, str(e))
                 except CANNOT_BE_OPENED as e:
                     failed[shard] = e
                     if shard in self.folder.made:
@@ -160,6 +164,9 @@ class Table:
                 )
             except SyncFailed as e:
                 self.fatal(e)
+            except JournalBehind as e:
+                del self.aside[shard]
+                self._lost(shard, aside.replica_id, str(e))
             except CANNOT_BE_OPENED as e:
                 self._set_aside(shard, aside.replica_id, aside.told, e)
             else:
@@ -203,6 +210,9 @@ class Table:
             if runner.replica.must_help_itself and not runner.has_failed:
                 runner.fail(TableDamaged("a record is damaged, and the log has all"))
             beats += runner.tick(now)
+        for shard, replica in list(self.replicas.items()):
+            if replica.group.proof.lost and shard not in self._closing:
+                self._begin(shard, self._lose(shard, replica.group.proof.lost))
         self._send_beats(beats)
 
     def take_beats(self, node: str, payload: bytes) -> None:
@@ -273,6 +283,31 @@ class Table:
         if shard in self.opened and shard not in self._closing:
             logger.error("shard %d: %s; the log is written anew", shard, what)
             self._begin(shard, self._open_anew(shard, mend=True))
+
+    def _lost(self, shard: int, replica_id: int, why: str) -> None:
+        """A replica that is open no more has lost its disk."""
+        self.folder.set_aside(shard, replica_id, why)
+        logger.error(
+            "shard %d: the disk went back in time, and replica %d is none any more: %s",
+            shard,
+            replica_id,
+            why,
+        )
+        self.loop.call_soon(self.changed)
+
+    async def _lose(self, shard: int, why: str) -> None:
+        """A replica's disk went back in time: it is none any more. What it held is kept, and never read."""
+        opened = self.opened.pop(shard)
+        self.replicas.pop(shard, None)
+        runner = self.runners.pop(shard)
+        try:
+            runner.stop()
+            await runner.idle()
+            opened.replica.abandon()
+            opened.index.close()
+            self._lost(shard, opened.replica.group.self_id, why)
+        finally:
+            self._closing.discard(shard)
 
     def _begin(self, shard: int, work: Coroutine[Any, Any, None]) -> None:
         self._closing.add(shard)

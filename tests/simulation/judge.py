@@ -200,7 +200,8 @@ class Judge:
         except Exception:  # as in `_survives`
             return
         terms = range(journal.first_index, journal.last_index + 1)
-        self.lost[node.number] = {index: journal.term_of(index) for index in terms}
+        on_it = {index: journal.term_of(index) for index in terms}
+        self.lost[node.number] = {**self.lost.get(node.number, {}), **on_it}
 
     def _lost_with(self, index: int, term: int) -> list[int]:
         return [replica for replica, terms in self.lost.items() if terms.get(index) == term]

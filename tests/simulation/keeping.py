@@ -28,7 +28,7 @@ class Keeping:
 
     def disk_lost(self, node: SimNode) -> None:
         """A disk is about to be lost."""
-        self._lost[node.number] = bodies_on(node, None)
+        self._lost[node.number] = self._lost.get(node.number, set()) | bodies_on(node, None)
 
     def check(
         self,

@@ -173,13 +173,13 @@ class SimNode:
         self.engine.close()
         self._new_disk()
         self._made, self.went_back, self.doubtful = True, True, doubtful
+        for folder in ("journal", "blobs"):
+            self.disk.mkdir(folder)
         for files, wanted in ((now.files, False), (copy.files, True)):
             for path, content in files.items():
-                if path and (path.partition("/")[0] in parts) is wanted:
-                    if content is None:
-                        self.disk.mkdir(path)
-                    else:
-                        self.disk.put(path, content)
+                if "/" in path and (path.partition("/")[0] in parts) is wanted:
+                    assert content is not None
+                    self.disk.put(path, content)
         for name, rows in (copy if "index" in parts else now).rows.items():
             self.engine.table(name).put_many(list(rows.items()))
         self.engine.commit(sync=True)
