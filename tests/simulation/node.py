@@ -175,6 +175,7 @@ class SimNode:
         self._made, self.went_back, self.doubtful = True, True, doubtful
         for folder in ("journal", "blobs"):
             self.disk.mkdir(folder)
+        self.disk.sync_folder("")
         for files, wanted in ((now.files, False), (copy.files, True)):
             for path, content in files.items():
                 if "/" in path and (path.partition("/")[0] in parts) is wanted:
