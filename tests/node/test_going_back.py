@@ -70,29 +70,3 @@ def test_an_older_data_folder_is_set_aside_and_the_node_comes_back_under_new_rep
         given += [save(cluster)]
         assert given == sorted(set(given))
         assert uids(cluster, "n2") == given
-
-
-def test_with_an_older_data_folder_and_a_node_away_no_acknowledged_mail_is_lost(
-    tmp_path: Path,
-) -> None:
-    """Only the node that is away knows what the older folder lacks."""
-    with Cluster(tmp_path / "c") as cluster:
-        begin(cluster)
-        given = [save(cluster)]
-        cluster.terminate("n2")
-        data, old = cluster.folders["n2"] / "data", tmp_path / "old"
-        shutil.copytree(data, old)
-        cluster.kill("n1")
-        cluster.start("n2")
-        cluster.master(1)
-        given += [save(cluster, "n2", "n3") for _ in range(3)]
-        cluster.kill("n2")
-        cluster.kill("n3")
-        shutil.rmtree(data)
-        shutil.copytree(old, data)
-        cluster.start("n1")
-        cluster.start("n2")
-        wait_for("n2 says why it takes no part", lambda: "older" in cluster.log("n2"))
-        cluster.start("n3")
-        cluster.master(1)
-        wait_for("n1 has all", lambda: uids(cluster, "n1") == given)
