@@ -18,8 +18,9 @@ from raftmail.client.calls import Call, Key, Listing, ReadAnswer, ReadResult
 from raftmail.client.connection import Connection
 from raftmail.client.errors import ClientError, ProtocolError, Refused, TryAgain
 from raftmail.client.looking import is_foreign, look
+from raftmail.mail.addresses import user_address
 from raftmail.mail.endpoint import dialled
-from raftmail.mail.names import mailbox_name, user_address
+from raftmail.mail.names import mailbox_name
 from raftmail.mail.results import Code, Executed
 from raftmail.wire import codec
 from raftmail.wire.codec import Line

@@ -27,29 +27,24 @@ a shard whose replicas share an id. What is written must be better than what can
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields
 from enum import StrEnum
 from typing import Any, TypeAlias, get_args, get_origin, get_type_hints
 
-from raftmail.mail.limits import NUMBER_MAX
+from raftmail.mail.record_rules import (
+    DATE_MAX_S,
+    NODE_NAME,
+    NUMBER_MAX,
+    REPLICA_ID_MAX,
+    REPLICAS_MAX,
+    SHARD_MAX,
+)
 
 ROOT_SHARD = 0
 MAIN_POOL = "main"
 ROOT_POOL = "root"
 ROOT_REPLICATION = 5
-
-SHARD_MAX = 2**32 - 1
-"""The highest number of a shard that messages between nodes can name."""
-
-REPLICA_ID_MAX = 2**32 - 2
-REPLICAS_MAX = 15
-"""Replicas of one shard, as many as a group can have voters."""
-
-NODE_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?(\.[2-9])?", re.ASCII)
-DATE_MAX_S = 253_402_300_799
-"""The last second of the year 9999: later ones cannot be shown."""
 
 _NUMBERS_MAX: dict[str, int] = {
     "number": SHARD_MAX,

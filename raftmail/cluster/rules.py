@@ -37,9 +37,10 @@ from raftmail.cluster.records import (
     key_for,
     key_of,
 )
-from raftmail.cluster.state import ALIAS_TARGETS_MAX, NO_SHARD, ClusterState, founded
+from raftmail.cluster.state import NO_SHARD, ClusterState, founded
 from raftmail.cluster.steps import Observed, ObservedNode
-from raftmail.mail.names import user_address
+from raftmail.mail.addresses import user_address
+from raftmail.mail.record_rules import ALIAS_TARGETS_MAX
 
 SHARDS_MAX = 4096
 REPLICATION_MAX = 7

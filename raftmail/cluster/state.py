@@ -46,13 +46,13 @@ from raftmail.cluster.records import (
 )
 from raftmail.mail.commands import Configure
 from raftmail.mail.queries import Configuration, GetConfiguration
+from raftmail.mail.record_rules import ALIAS_TARGETS_MAX
 
 _FILE_HEAD = b"raftmail-cluster 1 "
 _ALIAS_DEPTH_MAX = 10
 NO_SHARD = -1
 """No shard has this number: what is for it fails with the reason that there is no such shard."""
 
-ALIAS_TARGETS_MAX = 1000
 
 _OF_PLACES = frozenset(("cluster", "node", "shard", "pool"))
 

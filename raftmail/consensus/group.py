@@ -227,7 +227,8 @@ class Group(GroupView):
             self._refused += 1  # for a replica of this node that is gone, or not yet here
             return
         sender = message.sender
-        if self.members.node_of(sender) != node:
+        self._check_term(message.term)
+        if sender == self.self_id or self.members.node_of(sender) != node:
             self._meet(sender, node)
         self._handle(now, message, len(data))
 
@@ -240,7 +241,10 @@ class Group(GroupView):
         if receiver != self.self_id:
             self._refused += 1
             return True
-        if self.members.node_of(sender) != node:
+        if max(index, commit) > m.NUMBER_MAX or index_term > term:
+            raise m.BadMessage(f"a beat of term {term} tells of entry {index} of term {index_term}")
+        self._check_term(term)
+        if sender == self.self_id or self.members.node_of(sender) != node:
             self._meet(sender, node)
         if not self.proof.may_follow:
             self._ask(sender)
@@ -262,6 +266,13 @@ class Group(GroupView):
                 return quick
             self._through(self._reads.confirm(round, sender, self.voters))
         return False
+
+    def _check_term(self, term: int) -> None:
+        """Raises `BadMessage` for a term that no group comes to from the own."""
+        if term > self.term + m.TERM_LEAP_MAX or term > m.NUMBER_MAX:
+            raise m.BadMessage(
+                f"a message of term {term}, and replica {self.self_id} of group {self.group} is in term {self.term}"
+            )
 
     def _meet(self, sender: int, node: str) -> None:
         if sender == self.self_id or not sender or not self.members.is_stranger(sender):
@@ -478,6 +489,8 @@ class Group(GroupView):
         """After a resync: the state machine stands at `index`, whose entry had `term`; `membership`, with its index, is in force
         there. An older state than the own is refused (G9), and a leader, whose log must not shrink, does not jump past what its disk holds:
         ValueError."""
+        if not 0 < index <= m.NUMBER_MAX or term > m.NUMBER_MAX:
+            raise ValueError(f"group {self.group}: a jump to entry {index} of term {term}")
         if not self.lacks(index, term):
             raise ValueError(
                 f"group {self.group}: a jump to {index} would go back behind {self.applied_index}"

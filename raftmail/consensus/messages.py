@@ -16,6 +16,14 @@ import msgpack
 VERSION = 1
 ENTRIES_PER_MESSAGE_MAX = 4096
 
+NUMBER_MAX = 2**62
+"""The highest term and the highest index that are taken from anybody: what follows from them fits into 64 bits, as the
+journal has them. A group that elects a leader ten times a second gets there in billions of years."""
+
+TERM_LEAP_MAX = 2**28
+"""A message whose term is farther above the own is refused: to get there takes a year without pause. So no message can
+use up the terms that are left, and a replica that was away for long still follows."""
+
 _HEADER = struct.Struct("<BBIIIQ")
 _HEADER_BYTES = _HEADER.size
 
@@ -90,6 +98,11 @@ def header(kind: Kind, group: int, sender: int, receiver: int, term: int) -> byt
     return _HEADER.pack(VERSION, kind, group, sender, receiver, term)
 
 
+_ANSWERS = frozenset(
+    (ACK_NO, ACK_YES, ACK_WHOLE, ACK_LACKS, ACK_WHOLE | ACK_UNABLE, ACK_LACKS | ACK_UNABLE)
+)
+NONCE_MAX = 2**64 - 1
+_WITH_NONCE = frozenset((Kind.ASK, Kind.TELL))
 _SHAPES: dict[Kind, tuple[type, ...]] = {
     Kind.APPEND: (int, int, int, int, list, list),
     Kind.ACK: (int, int),
@@ -130,11 +143,21 @@ def decode(data: bytes) -> Message:
         raise BadMessage(f"{kind.name}: wrong number of fields")
     if tuple(map(type, fields)) != shape:
         raise BadMessage(f"{kind.name}: a field of the wrong type")
-    for value in fields:
-        if type(value) is int and value < 0:
-            raise BadMessage(f"{kind.name}: a field is negative")
+    for at, value in enumerate(fields):
+        high = NONCE_MAX if not at and kind in _WITH_NONCE else NUMBER_MAX
+        if type(value) is int and not 0 <= value <= high:
+            raise BadMessage(f"{kind.name}: a field is not from 0 to {high}")
+    if term > NUMBER_MAX:
+        raise BadMessage(f"{kind.name}: a term above {NUMBER_MAX}")
     if kind is APPEND:
+        if fields[3] > term:
+            raise BadMessage("APPEND: it follows an entry of a later term than its own")
         _check_entries(fields[4], fields[5], term)
+    elif kind is ACK:
+        if not fields[0] or fields[1] not in _ANSWERS:
+            raise BadMessage("ACK: it wants no entry, or says what no acknowledgement says")
+    elif kind in (PREVOTE, VOTE) and fields[1] > term:
+        raise BadMessage(f"{kind.name}: its log ends in a later term than its own")
     return Message(kind, group, sender, receiver, term, fields)
 
 

@@ -10,6 +10,7 @@ that no sync had covered: it is cut, and no one was told about it.
 
 from __future__ import annotations
 
+import logging
 import re
 from array import array
 from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +18,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Final, TypeVar
 
+from raftmail.consensus.messages import NUMBER_MAX
 from raftmail.consensus.promises import Promises
 from raftmail.consensus.records import (
     BODY,
@@ -44,6 +46,12 @@ from raftmail.consensus.records import (
 from raftmail.storage.disk import Disk, ReadFailed
 
 _T = TypeVar("_T")
+
+logger = logging.getLogger(__name__)
+
+MENDED_LEAP: Final = 1 << 20
+"""Elections that are taken to have been at most since the last term that is known."""
+
 _NAME: Final = re.compile(r"[0-9a-f]{16}\.log")
 OFFSET_BITS: Final = 40
 """A place is (sequence << 40 | offset): segments up to 1 TiB, 16 million of them."""
@@ -104,6 +112,27 @@ class Log:
     """What others promised, as it was noted last."""
     first_body: int = NOWHERE
     """The place of the first body that is kept here."""
+    absurd_term: int = 0
+    """A term that no group comes to and that stands in the journal behind `term`; 0: none does."""
+
+    def take_hard_state(self, term: int, vote: Vote) -> None:
+        """A later term and vote. A term that no group comes to is passed over: an earlier release took it from a peer's message,
+        and gave no vote in it."""
+        if term > NUMBER_MAX:
+            self.absurd_term = term
+        else:
+            self.term, self.vote, self.absurd_term = term, vote, 0
+
+    def mend_term(self, name: str) -> None:
+        """After the last record: go on in a term in which this replica has not voted, though its votes were forgotten over an absurd
+        term. Elections before it raised the term one by one, so a leap is safely above them."""
+        if self.absurd_term:
+            before = max(self.term, self.last_term())
+            self.term, self.vote = before + MENDED_LEAP, None
+            logger.error(
+                "%s: the term %d was taken from a message that no replica sends; this replica goes on in term %d",
+                name, self.absurd_term, self.term,
+            )  # fmt: skip
 
     @property
     def last_index(self) -> int:
@@ -159,7 +188,8 @@ def replay(disk: Disk, folder: str, identity: Identity) -> Replayed | None:
         if sequences == [1] and not whole[HEADER_BYTES:].strip(b"\0"):
             return None
         raise JournalDamaged(segment_name(folder, sequences[0]), 0, "the header cannot be verified")
-    log = Log(start.base_index, start.base_term, start.term, start.vote)
+    log = Log(start.base_index, start.base_term, 0, None)
+    log.take_hard_state(start.term, start.vote)
     durable: Position = (0, 0)
     ends: dict[int, int] = {}
     for i, sequence in enumerate(sequences):
@@ -191,6 +221,7 @@ def replay(disk: Disk, folder: str, identity: Identity) -> Replayed | None:
                 if headers[later[0]] is None:
                     raise JournalDamaged(name, 0, "the header cannot be verified")
             raise JournalDamaged(segment_name(folder, sequence), end, _what(data, end))
+        log.mend_term(segment_name(folder, sequence))
         kept = sequences[: i + 1]
         dirty = bool(data[end:].strip(b"\0"))
         return Replayed(log, kept, (sequence, end), dirty, superseded, later[::-1], ends)
@@ -267,7 +298,7 @@ def _check_joint(log: Log, header: Header, name: str) -> None:
         )
     if header.term < log.term:
         raise JournalDamaged(name, 0, f"the term goes back from {log.term} to {header.term}")
-    log.term, log.vote = header.term, header.vote
+    log.take_hard_state(header.term, header.vote)
 
 
 def _replay_segment(
@@ -309,10 +340,8 @@ def _replay_segment(
         elif kind == HARD_STATE:
             if term < log.term:
                 raise JournalDamaged(name, offset, f"the term goes back from {log.term} to {term}")
-            log.term = term
-            log.vote = _read(
-                decode_vote, data[offset + RECORD_BYTES : offset + length], name, offset
-            )
+            vote = _read(decode_vote, data[offset + RECORD_BYTES : offset + length], name, offset)
+            log.take_hard_state(term, vote)
         elif kind == PROMISES:
             payload = data[offset + RECORD_BYTES : offset + length]
             _read(Promises, payload, name, offset)

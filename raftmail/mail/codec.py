@@ -42,6 +42,7 @@ from raftmail.mail.uidset import UidSet
 __all__ = [
     "CodecError",
     "Request",
+    "check_request",
     "command_of",
     "decode_answer",
     "decode_entry",
@@ -163,6 +164,13 @@ def request_of(raw: Any) -> Request:
     return Request(raw[0], raw[1], raw[2], command_of(raw))
 
 
+def check_request(request: bytes, kind: int) -> None:
+    """Refuse before it is proposed what the apply would refuse whatever the state is: a request of the kinds that are seldom. Those
+    of the hot paths are checked by who makes them, and by the apply. Raises `CodecError`."""
+    if kind not in (SAVE, STORE):
+        decode_request(request)
+
+
 def head_is_good(raw: Any) -> bool:
     """Whether `raw` begins like a request: client, seq, floor and a kind."""
     return (
@@ -188,8 +196,10 @@ def command_of(raw: Raw) -> c.Command:
     try:
         command = reader.read(*raw[4:])
         validate(command)
-    except (ValueError, TypeError) as e:
+    except ValueError as e:
         raise CodecError(f"{reader.name}: {e}") from None
+    except TypeError:  # whose text depends on Python's version, and results are compared
+        raise CodecError(f"{reader.name}: a field of the wrong type") from None
     return command
 
 

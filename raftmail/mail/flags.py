@@ -11,6 +11,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
+from raftmail.mail.names import quoted
+
 SEEN = 1
 ANSWERED = 2
 FLAGGED = 4
@@ -51,15 +53,15 @@ def parse_flags(flags: Iterable[str]) -> tuple[int, tuple[str, ...]]:
         if count > FLAGS_MAX:
             raise ValueError(f"more than {FLAGS_MAX} flags")
         lower = flag.lower()
-        bit = _SYSTEM_LOWER.get(lower)
+        bit = _SYSTEM_LOWER.get(lower) if flag.isascii() else None
         if bit is not None:
             system |= bit
         elif _KEYWORD.fullmatch(flag) is None:
             raise ValueError(
-                f"{flag[:80]!r} is neither a system flag that can be set nor a keyword"
+                f"{quoted(flag)} is neither a system flag that can be set nor a keyword"
             )
         elif len(flag) > KEYWORD_BYTES_MAX:
-            raise ValueError(f"keyword {flag[:80]!r} is longer than {KEYWORD_BYTES_MAX} bytes")
+            raise ValueError(f"keyword {quoted(flag)} is longer than {KEYWORD_BYTES_MAX} bytes")
         else:
             keywords.setdefault(lower, flag)
     return system, tuple(keywords.values())

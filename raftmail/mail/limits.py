@@ -8,7 +8,9 @@ from typing import Any
 
 from raftmail.mail import commands as c
 from raftmail.mail.flags import parse_flags
-from raftmail.mail.names import SPECIAL_USES, mailbox_name, user_address
+from raftmail.mail.names import SPECIAL_USES, check_text, check_user_name, quoted, stored_name
+from raftmail.mail.new_accounts import check_new
+from raftmail.mail.record_rules import check_record
 from raftmail.mail.results import Code
 from raftmail.mail.uidset import UID_MAX, UidSet
 
@@ -68,23 +70,23 @@ def validate(command: c.Command) -> None:
 
 def check_user(field: str, user: object) -> None:
     _is(field, user, str)
-    if _named(field, user_address, user) != user:
-        raise ValueError(f"{field}: {user!r} is not in its normal form (lower case, NFC)")
+    _named(field, check_user_name, user)
 
 
 def check_record_key(field: str, key: object) -> None:
-    """The key of a record of the cluster's configuration: printable text."""
+    """The key of a record of the cluster's configuration: text that can be seen."""
     _is(field, key, str)
     assert isinstance(key, str)
-    if not key or not key.isprintable():
-        raise ValueError(f"{field}: a key is printable text, not {key[:50]!r}")
+    if not key:
+        raise ValueError(f"{field}: a key is not empty")
+    _named(field, check_text, key)
     if len(key.encode()) > RECORD_KEY_BYTES_MAX:
         raise ValueError(f"{field}: a key has at most {RECORD_KEY_BYTES_MAX} bytes")
 
 
 def check_name(field: str, name: object) -> None:
     _is(field, name, str)
-    _named(field, mailbox_name, name)
+    _named(field, stored_name, name)
 
 
 def check_ref(field: str, ref: object) -> None:
@@ -135,9 +137,10 @@ def _create(x: c.CreateMailbox) -> None:
     check_name("name", x.name)
     _seed(x.uidvalidity_seed)
     check_bytes("guid", x.guid, GUID_BYTES)
+    _is("special_use", x.special_use, str)
     if x.special_use != "" and x.special_use not in SPECIAL_USES:
         raise ValueError(
-            f"special_use: {x.special_use!r} is none of {', '.join(sorted(SPECIAL_USES))}"
+            f"special_use: {quoted(x.special_use)} is none of {', '.join(sorted(SPECIAL_USES))}"
         )
 
 
@@ -280,10 +283,12 @@ def _store(x: c.Store) -> None:
 
 def _put_user(x: c.PutUser) -> None:
     check_user("address", x.address)
+    _is("replace", x.replace, bool)
+    if not x.replace:
+        _named("address", check_new, x.address)
     _is("password_hash", x.password_hash, str)
     if len(x.password_hash) > PASSWORD_HASH_BYTES_MAX or not x.password_hash.isascii():
         raise ValueError(f"password_hash: at most {PASSWORD_HASH_BYTES_MAX} ASCII characters")
-    _is("replace", x.replace, bool)
 
 
 def _remove_user(x: c.RemoveUser) -> None:
@@ -309,11 +314,14 @@ def _configure(x: c.Configure) -> None:
     if not x.puts:
         raise ValueError("puts: at least one record")
     for key, value in x.puts:
-        if value is None:
-            continue
-        _is(f"puts: {key}", value, bytes)
-        if len(value) > RECORD_BYTES_MAX:
-            raise ValueError(f"puts: {key}: at most {RECORD_BYTES_MAX} bytes, not {len(value)}")
+        if value is not None:
+            _is(f"puts: {key}", value, bytes)
+            if len(value) > RECORD_BYTES_MAX:
+                raise ValueError(f"puts: {key}: at most {RECORD_BYTES_MAX} bytes, not {len(value)}")
+        try:
+            check_record(key, value)
+        except ValueError as e:
+            raise ValueError(f"the record {quoted(key)} cannot be written: {e}") from None
     for key, revision in x.expected:
         check_int(f"expected: {key}", revision, 0, NUMBER_MAX)
 

@@ -1,5 +1,7 @@
-"""Names: of mailboxes (RFC 9051 section 5.1), their LIST patterns and special uses, and of
-users."""
+"""Names: of mailboxes (RFC 9051 section 5.1), their LIST patterns and special uses, and of users.
+
+What is asked when a command is applied has fixed rules: `stored_name`, `check_user_name`, `check_text`, `quoted`. What needs
+Unicode's tables is done before a command is made: `mailbox_name` here, and `addresses`."""
 
 from __future__ import annotations
 
@@ -15,6 +17,22 @@ DEPTH_MAX = 50
 USER_BYTES_MAX = 320
 PATTERN_CHARS_MAX = NAME_BYTES_MAX
 
+_CAPITALS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+_CONTROLS = "\\x00-\\x1f\\x7f-\\x9f\\u2028\\u2029"
+_SPACES = "\\x20\\xa0\\u1680\\u2000-\\u200a\\u202f\\u205f\\u3000"
+_INVISIBLE = (
+    "\\xad\\u034f\\u061c\\u115f\\u1160\\u17b4\\u17b5\\u180b-\\u180f\\u200b-\\u200f\\u202a-\\u202e\\u2060-\\u206f"
+    "\\u2800\\u3164\\ud800-\\uf8ff\\ufdd0-\\ufdef\\ufe00-\\ufe0f\\ufeff\\uffa0\\ufff0-\\uffff"
+    "\\U00013430-\\U0001345f\\U0001bca0-\\U0001bca3\\U0001d173-\\U0001d17a\\U000e0000-\\U0010ffff"
+)
+"""What is not seen, or changes how other text is shown, as of Unicode 16: soft hyphen, joiners, directions, fillers, variation
+selectors, tags, private use, surrogates and what is no character. The table is part of the state machine: it stays as it is."""
+
+_NOT_IN_NAMES = re.compile(f"[*%{_CONTROLS}]")
+_NOT_IN_USERS = re.compile(f"[A-Z{_CONTROLS}{_SPACES}]")
+_UNSEEN = re.compile(f"[{_CONTROLS}{_SPACES}{_INVISIBLE}]")
+_UNSEEN_BUT_SPACE = re.compile(f"[{_CONTROLS}{_SPACES[4:]}{_INVISIBLE}]")
+
 SPECIAL_USES = frozenset(
     ("\\All", "\\Archive", "\\Drafts", "\\Flagged", "\\Important", "\\Junk", "\\Sent", "\\Trash")
 )
@@ -22,26 +40,30 @@ SPECIAL_USES = frozenset(
 
 
 def mailbox_name(name: str) -> str:
-    """The one spelling of a mailbox name: NFC, with INBOX in capitals where it is the first part.
+    """The one spelling of a mailbox name that somebody gives: NFC, with INBOX in capitals where it is the first part.
 
-    Raises ValueError for a name that no mailbox can have: over the limits above, with an empty
-    part, a control character, `*` or `%`, or what UTF-8 cannot write."""
-    if name.isascii():
-        if len(name) > NAME_BYTES_MAX:
-            raise ValueError(f"a mailbox name may have {NAME_BYTES_MAX} bytes, not {len(name)}")
-    else:
-        if len(name) > NAME_BYTES_MAX:
-            raise ValueError(f"a mailbox name may have {NAME_BYTES_MAX} bytes")
-        name = unicodedata.normalize("NFC", name)
-        if _utf8_length(name, "mailbox name") > NAME_BYTES_MAX:
-            raise ValueError(f"a mailbox name may have {NAME_BYTES_MAX} bytes")
+    For front ends: a command carries the name in this form. Raises ValueError for a name that no mailbox can have; see
+    `stored_name`."""
+    if len(name) > NAME_BYTES_MAX:
+        raise ValueError(f"a mailbox name may have {NAME_BYTES_MAX} bytes, not {len(name)}")
+    return stored_name(name if name.isascii() else unicodedata.normalize("NFC", name))
+
+
+def stored_name(name: str) -> str:
+    """A mailbox name as a command carries it, with INBOX in capitals where it is the first part. By fixed rules alone, for it is asked
+    when commands are applied.
+
+    Raises ValueError for a name over the limits above, with an empty part, a control character, `*` or `%`, or what UTF-8
+    cannot write."""
+    if _utf8_length(name, "mailbox name") > NAME_BYTES_MAX:
+        raise ValueError(f"a mailbox name may have {NAME_BYTES_MAX} bytes")
     if not name:
         raise ValueError("a mailbox name is not empty")
-    for character in name:
-        if character in "*%":
-            raise ValueError(f"a mailbox name has no {character!r}")
-        if unicodedata.category(character) in ("Cc", "Zl", "Zp"):
-            raise ValueError(f"a mailbox name has no control characters ({character!r})")
+    wrong = _NOT_IN_NAMES.search(name)
+    if wrong is not None:
+        if wrong[0] in "*%":
+            raise ValueError(f"a mailbox name has no {wrong[0]}")
+        raise ValueError(f"a mailbox name has no control characters ({code_point(wrong[0])})")
     parts = name.split(SEPARATOR)
     if len(parts) > DEPTH_MAX:
         raise ValueError(f"a mailbox name may have {DEPTH_MAX} parts, not {len(parts)}")
@@ -50,9 +72,14 @@ def mailbox_name(name: str) -> str:
             raise ValueError("a mailbox name has no empty part: no / at either end and no //")
         if len(part.encode()) > PART_BYTES_MAX:
             raise ValueError(f"a part of a mailbox name may have {PART_BYTES_MAX} bytes")
-    if parts[0] != INBOX and parts[0].upper() == INBOX:
+    if parts[0] != INBOX and is_inbox(parts[0]):
         return SEPARATOR.join((INBOX, *parts[1:]))
     return name
+
+
+def is_inbox(name: str) -> bool:
+    """Whether it is INBOX in any case, of ASCII letters."""
+    return name.isascii() and name.upper() == INBOX
 
 
 def parents(name: str) -> list[str]:
@@ -61,28 +88,56 @@ def parents(name: str) -> list[str]:
     return [SEPARATOR.join(parts[:count]) for count in range(1, len(parts))]
 
 
-def user_address(address: str) -> str:
-    """The one spelling of a user: NFC, lower case; `local` or `local@domain`.
+def check_user_name(address: str) -> None:
+    """Whether a command may name such a user: by fixed rules alone, for it is asked when commands are applied. Who may be made is
+    another question (`addresses.check_new`): users that are there already are named as they are.
 
-    Raises ValueError when it is empty, longer than `USER_BYTES_MAX`, or has spaces or control
-    characters."""
-    if len(address) > USER_BYTES_MAX:
+    Raises ValueError when it is empty, longer than `USER_BYTES_MAX`, has capitals (A to Z), spaces or control characters."""
+    if _utf8_length(address, "user address") > USER_BYTES_MAX:
         raise ValueError(f"a user address may have {USER_BYTES_MAX} bytes")
-    if not address.isascii():
-        address = unicodedata.normalize("NFC", unicodedata.normalize("NFC", address).lower())
-        if _utf8_length(address, "user address") > USER_BYTES_MAX:
-            raise ValueError(f"a user address may have {USER_BYTES_MAX} bytes")
-    else:
-        address = address.lower()
     if not address:
         raise ValueError("a user address is not empty")
-    for character in address:
-        if character.isspace() or unicodedata.category(character) in ("Cc", "Zl", "Zp"):
-            raise ValueError(f"a user address has no spaces or control characters ({character!r})")
+    wrong = _NOT_IN_USERS.search(address)
+    if wrong is not None:
+        if wrong[0] in _CAPITALS:
+            raise ValueError(
+                f"user address {quoted(address)} is not in its normal form: it has capitals"
+            )
+        raise ValueError(
+            f"a user address has no spaces or control characters ({code_point(wrong[0])})"
+        )
     local, at, domain = address.rpartition("@")
     if at and not (local and domain):
-        raise ValueError(f"{address!r}: something stands on both sides of the @ of a user address")
-    return address
+        raise ValueError(
+            f"{quoted(address)}: something stands on both sides of the @ of a user address"
+        )
+
+
+def check_text(text: str) -> None:
+    """Whether it is text that can be shown on one line: by fixed rules alone. Raises ValueError."""
+    wrong = _UNSEEN.search(text.replace(" ", ""))
+    if wrong is not None:
+        raise ValueError(f"it has a character that cannot be seen ({code_point(wrong[0])})")
+
+
+def unseen(text: str) -> str:
+    """The first character that cannot be seen, or that changes how others are shown, as `U+200B`; "": there is none. Fixed rules."""
+    wrong = _UNSEEN.search(text)
+    return "" if wrong is None else code_point(wrong[0])
+
+
+def quoted(text: object) -> str:
+    """A name in a result: cut to 100 characters, with what cannot be seen as code points. `repr` would do, but depends on Python's
+    tables of Unicode, and results are compared between replicas."""
+    if not isinstance(text, str):
+        return f"{text}"
+    shown = text if len(text) <= 100 else text[:97] + "..."
+    return "'" + _UNSEEN_BUT_SPACE.sub(lambda found: f"<{code_point(found[0])}>", shown) + "'"
+
+
+def code_point(character: str) -> str:
+    """A character as `U+0041`."""
+    return f"U+{ord(character):04X}"
 
 
 class Pattern:
@@ -100,7 +155,7 @@ class Pattern:
             raise ValueError(f"a LIST pattern may have {PATTERN_CHARS_MAX} characters")
         pattern = unicodedata.normalize("NFC", pattern)
         first, slash, rest = pattern.partition(SEPARATOR)
-        if first.upper() == INBOX:
+        if is_inbox(first):
             pattern = INBOX + slash + rest
         self._any = self._part = 0
         self._literals: dict[str, int] = {}

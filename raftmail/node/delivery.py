@@ -14,10 +14,11 @@ from raftmail.cluster.router import Router
 from raftmail.cluster.view import ROOT_SHARD, View
 from raftmail.lmtp.address import Address
 from raftmail.lmtp.backend import Envelope, Recipient, Verdict
+from raftmail.mail.addresses import user_address
 from raftmail.mail.commands import NewMessage, Save, Target
 from raftmail.mail.delivery import delivery_key
 from raftmail.mail.limits import TARGETS_MAX
-from raftmail.mail.names import INBOX, mailbox_name, user_address
+from raftmail.mail.names import INBOX, mailbox_name
 from raftmail.mail.queries import Configuration, GetConfiguration, GetUser
 from raftmail.mail.results import Code, Executed, Refused, SaveResult
 from raftmail.mail.service import Blob, Failure, Unavailable

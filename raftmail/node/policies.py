@@ -14,8 +14,8 @@ from raftmail.cluster.masters import BALANCED
 from raftmail.cluster.records import Alias, Domain, Pool, Quota, Rule, RuleState
 from raftmail.cluster.router import Router
 from raftmail.cluster.state import ClusterState
+from raftmail.mail.addresses import user_address
 from raftmail.mail.limits import NUMBER_MAX
-from raftmail.mail.names import user_address
 from raftmail.mail.queries import GetUsage, GetUser, ListUsers, Usage
 from raftmail.mail.service import JSON, Unavailable
 from raftmail.node.desk import Desk

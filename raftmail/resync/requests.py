@@ -29,6 +29,7 @@ UIDS_MAX = 4096
 HASHES_MAX = 1024
 TEXT_MAX = 1000
 _U64 = 2**64 - 1
+_INDEX_MAX = 2**62
 
 
 class Kind(IntEnum):
@@ -265,6 +266,8 @@ def decode_accepted(data: bytes) -> Accepted:
     if type(membership) is not bytes or len(membership) > _MEMBERSHIP_BYTES_MAX:
         raise _bad("a membership must be a few bytes")
     applied, term, mailbox, uidvalidity, mailboxes, messages, at = map(_int, raw[:7])
+    if max(applied, term, at) > _INDEX_MAX:
+        raise _bad(f"it stands at entry {applied} of term {term}, which no log comes to")
     return Accepted(applied, term, mailbox, uidvalidity, mailboxes, messages, at, membership)
 
 

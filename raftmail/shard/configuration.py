@@ -6,12 +6,12 @@ made, for nodes could disagree on where their mail is (`cluster/rules.py`)."""
 
 from __future__ import annotations
 
-import json
-
 from raftmail.mail import queries as q
 from raftmail.mail.codec_results import CONFIGURED
 from raftmail.mail.commands import Configure
+from raftmail.mail.names import quoted
 from raftmail.mail.packing import Raw
+from raftmail.mail.record_rules import object_of
 from raftmail.mail.results import Code
 from raftmail.shard.state import Refusal, State
 
@@ -27,7 +27,7 @@ def configure(state: State, command: Configure) -> Raw:
         if found != revision:
             raise Refusal(
                 Code.CONFLICT,
-                f"the record {key!r} has revision {found}, and {revision} was expected: "
+                f"the record {quoted(key)} has revision {found}, and {revision} was expected: "
                 "somebody else has changed it",
             )
     return (CONFIGURED, config.put(command.puts))
@@ -40,11 +40,10 @@ def check_new_user(state: State, address: str) -> None:
     if value is None:
         return
     try:
-        rule = json.loads(value)
-    except (ValueError, RecursionError):
-        return
-    now = rule.get("state", "active") if type(rule) is dict else "active"
-    if now != "active":
+        now = object_of(value).get("state", "active")
+    except ValueError:
+        return  # of before such records were refused; no node can read it
+    if now in ("pinning", "spreading"):
         raise Refusal(
             Code.CANNOT,
             f"the rule of {domain} is being changed ({now}), and no users are made until that is "

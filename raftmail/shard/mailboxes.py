@@ -14,7 +14,7 @@ from raftmail.mail.commands import (
     RenameMailbox,
     Subscribe,
 )
-from raftmail.mail.names import INBOX, SEPARATOR, mailbox_name, parents
+from raftmail.mail.names import INBOX, SEPARATOR, parents, quoted, stored_name
 from raftmail.mail.packing import Raw
 from raftmail.mail.results import Code
 from raftmail.shard import configuration
@@ -25,9 +25,9 @@ from raftmail.storage.records import Mailbox
 
 def create(state: State, command: CreateMailbox) -> Raw:
     """Raises `Refusal`."""
-    user, name = command.user, mailbox_name(command.name)
+    user, name = command.user, stored_name(command.name)
     if state.find(user, name) is not None:
-        raise Refusal(Code.ALREADYEXISTS, f"{user} has a mailbox {name!r} already")
+        raise Refusal(Code.ALREADYEXISTS, f"{user} has a mailbox {quoted(name)} already")
     above = _missing_parents(state, user, name)
     _check_room(state, user, len(above) + 1)
     mailbox = _make(
@@ -48,11 +48,11 @@ def delete(state: State, command: DeleteMailbox) -> Raw:
 
 def rename(state: State, command: RenameMailbox) -> Raw:
     """Raises `Refusal`."""
-    user, new = command.user, mailbox_name(command.name)
+    user, new = command.user, stored_name(command.name)
     mailbox = state.must_find(user, command.mailbox)
     old = mailbox.name
     if new == INBOX or state.find(user, new) is not None:
-        raise Refusal(Code.ALREADYEXISTS, f"{user} has a mailbox {new!r} already")
+        raise Refusal(Code.ALREADYEXISTS, f"{user} has a mailbox {quoted(new)} already")
     above = _missing_parents(state, user, new)
     if old == INBOX:
         _check_room(state, user, len(above) + 1)
@@ -61,7 +61,7 @@ def rename(state: State, command: RenameMailbox) -> Raw:
         return mailbox_result(made)
     prefix = old + SEPARATOR
     if new.startswith(prefix):
-        raise Refusal(Code.CANNOT, f"{old!r} cannot be moved below itself")
+        raise Refusal(Code.CANNOT, f"{quoted(old)} cannot be moved below itself")
     _check_room(state, user, len(above))
     moves = _children_moves(state, user, prefix, new)
     if above:
@@ -76,7 +76,7 @@ def rename(state: State, command: RenameMailbox) -> Raw:
 
 def subscribe(state: State, command: Subscribe) -> Raw:
     """Raises `Refusal`."""
-    user, name = command.user, mailbox_name(command.name)
+    user, name = command.user, stored_name(command.name)
     subscriptions = state.index.subscriptions
     state.index.mailboxes.relisted(user)
     if not command.subscribed:
@@ -149,11 +149,13 @@ def _children_moves(state: State, user: str, prefix: str, new: str) -> list[tupl
             continue
         name = new + SEPARATOR + child.name[len(prefix) :]
         try:
-            name = mailbox_name(name)
+            name = stored_name(name)
         except ValueError as e:
-            raise Refusal(Code.CANNOT, f"{child.name!r} below it cannot be renamed: {e}") from None
+            raise Refusal(
+                Code.CANNOT, f"{quoted(child.name)} below it cannot be renamed: {e}"
+            ) from None
         if state.find(user, name) is not None:
-            raise Refusal(Code.ALREADYEXISTS, f"{user} has a mailbox {name!r} already")
+            raise Refusal(Code.ALREADYEXISTS, f"{user} has a mailbox {quoted(name)} already")
         moves.append((child, name))
     return moves
 

@@ -15,9 +15,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from raftmail.mail.codec import FREEING, CodecError, inspect_request
+from raftmail.mail.codec import FREEING, CodecError, check_request, inspect_request
 from raftmail.mail.codec_results import result_of
-from raftmail.mail.results import Executed, Result
+from raftmail.mail.results import Code, Executed, Refused, Result
 from raftmail.mail.service import Blob, Failure
 from raftmail.shard.limits import Counters, Limits
 from raftmail.storage.disk import DiskFull
@@ -80,6 +80,12 @@ class Requests:
             return
         if full and not (frees and kind in FREEING):
             done(Failure(full, full=True))
+            return
+        try:
+            check_request(request, kind)
+        except CodecError as e:
+            bad = Refused(Code.BAD, str(e)[:1000])
+            done(Executed(bad, self.shard, 0, self.master()))  # it is at no index
             return
         size = len(request)
         if blobs:

@@ -24,6 +24,7 @@ from raftmail.mail.limits import (
     TARGETS_MAX,
     UIDVALIDITY_MAX,
 )
+from raftmail.mail.names import quoted
 from raftmail.mail.packing import Raw
 from raftmail.mail.results import Code
 from raftmail.mail.uidset import UID_MAX, UidSet
@@ -138,7 +139,7 @@ class SaveCommand:
             if mailbox is None:
                 mailbox = state.destination(owner, ref, or_inbox)
             if mailbox is not None and mailbox.uidnext > UID_MAX - SAVED_MAX:
-                raise Refusal(Code.LIMIT, f"the UIDs of mailbox {mailbox.name!r} are used up")
+                raise Refusal(Code.LIMIT, f"the UIDs of mailbox {quoted(mailbox.name)} are used up")
             saved.append(None)
             plan.append(
                 _Item(at, mailbox, owner, system, keywords, received_us, fixed, summary, key)

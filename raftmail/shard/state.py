@@ -9,7 +9,7 @@ from raftmail.mail.codec import CodecError, command_of
 from raftmail.mail.codec_results import MAILBOX, REFUSED
 from raftmail.mail.flags import KEYWORDS_MAX, keyword_mask, parse_flags
 from raftmail.mail.limits import check_ref, check_user
-from raftmail.mail.names import INBOX, mailbox_name
+from raftmail.mail.names import INBOX, quoted, stored_name
 from raftmail.mail.packing import Raw
 from raftmail.mail.results import Code
 from raftmail.mail.uidset import UidSet
@@ -64,7 +64,7 @@ class State:
         except ValueError as e:
             raise Refusal(Code.BAD, str(e)) from None
         if isinstance(ref, str):
-            mailbox = self.index.mailboxes.named(user, mailbox_name(ref))
+            mailbox = self.index.mailboxes.named(user, stored_name(ref))
         else:
             mailbox = self.index.mailboxes.get(ref)
             if mailbox is not None and mailbox.user != user:
@@ -83,7 +83,7 @@ class State:
         """A mailbox by name or number. Raises `Refusal`."""
         mailbox = self.find(user, ref)
         if mailbox is None:
-            raise Refusal(Code.NONEXISTENT, f"{user} has no mailbox {ref!r}")
+            raise Refusal(Code.NONEXISTENT, f"{user} has no mailbox {quoted(ref)}")
         return mailbox
 
     def destination(self, user: str, ref: str | int, or_inbox: bool) -> Mailbox | None:
@@ -92,8 +92,8 @@ class State:
         if mailbox is None:
             if or_inbox:
                 return self.find(user, INBOX)
-            if type(ref) is not str or mailbox_name(ref) != INBOX:
-                raise Refusal(Code.NONEXISTENT, f"{user} has no mailbox {ref!r}")
+            if type(ref) is not str or stored_name(ref) != INBOX:
+                raise Refusal(Code.NONEXISTENT, f"{user} has no mailbox {quoted(ref)}")
         return mailbox
 
     def make_inbox(self, user: str, uidvalidity_seed: int) -> Mailbox:
@@ -180,7 +180,8 @@ def masked(
     mask, missing = keyword_mask(keywords, bits, add=add)
     if missing and len(bits) + len(missing) > KEYWORDS_MAX:
         raise Refusal(
-            Code.LIMIT, f"a mailbox can have {KEYWORDS_MAX} keywords; no room for {missing[0]!r}"
+            Code.LIMIT,
+            f"a mailbox can have {KEYWORDS_MAX} keywords; no room for {quoted(missing[0])}",
         )
     return mask, missing
 

@@ -6,6 +6,7 @@ from raftmail.mail.codec_results import COPIED, EXPUNGED
 from raftmail.mail.commands import Copy, Expunge
 from raftmail.mail.flags import DELETED
 from raftmail.mail.limits import COPIED_MAX, TOUCHED_MAX
+from raftmail.mail.names import quoted
 from raftmail.mail.packing import Raw
 from raftmail.mail.results import Code
 from raftmail.mail.uidset import UID_MAX, UidSet, UidSetBuilder
@@ -51,7 +52,7 @@ def copy(state: State, command: Copy) -> Raw:
     names = tuple(name for bit, name in enumerate(source.keywords) if used >> bit & 1)
     masked(target, names, add=True)
     if target is not None and target.uidnext + len(existing) > UID_MAX:
-        raise Refusal(Code.LIMIT, f"the UIDs of mailbox {target.name!r} are used up")
+        raise Refusal(Code.LIMIT, f"the UIDs of mailbox {quoted(target.name)} are used up")
     if command.quota_bytes and not (command.move and to.user == command.user):
         state.check_quota(to.user, _size_of(state, source, existing), command.quota_bytes)
     if target is None:

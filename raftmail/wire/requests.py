@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import final
 
+from raftmail.mail.addresses import user_address
 from raftmail.mail.commands import Copy, Expunge, MailboxRef, Store, StoreMode, Target
 from raftmail.mail.limits import GUID_BYTES, NUMBER_MAX
-from raftmail.mail.names import mailbox_name, user_address
+from raftmail.mail.names import mailbox_name
 from raftmail.mail.results import Code
 from raftmail.wire.codec import Line
 from raftmail.wire.forms import read_date, read_flags, read_uids

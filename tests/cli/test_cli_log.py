@@ -31,7 +31,7 @@ DIGEST = hashlib.sha256(BODY).digest()
 SAVE = c.Save(
     "anna", (c.NewMessage((c.Target("anna", "INBOX"),), DIGEST, len(BODY), b"g" * 16, 0),), 1000
 )
-USER = c.PutUser("anna", "scrypt$secret-hash")
+USER = c.PutUser("anna@x.org", "scrypt$secret-hash")
 
 
 def run(*arguments: str) -> Result:
@@ -82,8 +82,8 @@ def test_a_log_is_shown_in_words(data: Path) -> None:
     assert result.exit_code == 0, result.output
     assert result.stdout.splitlines() == [
         "       1  term 1    entry  a new master begins its term",
-        "       2  term 1    entry  1 request, 54 B",
-        "          30313233 #1: add user anna",
+        "       2  term 1    entry  1 request, 60 B",
+        "          30313233 #1: add user anna@x.org",
         "       3  term 2    entry  1 request, 144 B",
         f"          30313233 #2: save anna INBOX 10.0 kB sha256 {DIGEST.hex()[:12]}",
     ]
@@ -98,7 +98,7 @@ def test_a_log_as_json_is_an_array_without_password_hashes(data: Path) -> None:
     result = run("log", "show", str(data), "-o", "json")
     records = json.loads(result.stdout)
     assert [record["index"] for record in records] == [1, 2, 3]
-    assert records[1]["requests"][0]["fields"]["address"] == "anna"
+    assert records[1]["requests"][0]["fields"]["address"] == "anna@x.org"
     assert "secret-hash" not in result.stdout
     assert records[2]["requests"][0]["fields"]["messages"][0]["blob"] == DIGEST.hex()
 
@@ -135,7 +135,7 @@ def test_a_damaged_log_is_shown_up_to_the_damage(data: Path) -> None:
     damage(segment(data, "journal"), DIGEST)
     result = run("log", "show", str(data))
     assert result.exit_code == 1
-    assert "add user anna" in result.stdout
+    assert "add user anna@x.org" in result.stdout
     assert result.stderr.startswith("raftmail: ")
 
 

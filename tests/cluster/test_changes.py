@@ -14,7 +14,7 @@ from raftmail.mail.limits import validate
 from tests.cluster.clusters import cluster, put
 
 NOW = 1_000_000
-INVITE = rec.Invite("i1", "n9", "10.0.0.9:7000", NOW + 3600, "sealed")
+INVITE = rec.Invite("i1", "n9", "10.0.0.9:7000", NOW + 3600, "c2VhbGVk")
 NEW = rec.Node("n9", "10.0.0.9:7000", client="10.0.0.9:7001", zone="z1")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 from hypothesis import given
@@ -23,6 +23,7 @@ from raftmail.cluster.state import (
 )
 from raftmail.mail.limits import validate
 from raftmail.mail.queries import Configuration
+from raftmail.mail.record_rules import FORMS
 
 ID = "0" * 32
 
@@ -295,3 +296,11 @@ def test_aliases_are_followed_and_may_name_themselves() -> None:
     assert set(state.delivered_to("all@x")) == {"a@x", "b@x", "boss@x", "team@x"}
     assert state.delivered_to("c@x") == ("c@x",)
     assert state.delivered_to("loop@x") == ()
+
+
+@pytest.mark.parametrize("kind", [rec.Cluster, *rec._KINDS.values()])
+def test_the_rules_for_writing_know_each_field_of_each_record(kind: type[rec.Record]) -> None:
+    form = FORMS["cluster" if kind is rec.Cluster else rec._PREFIXES[kind]]
+    names = {one.name for one in fields(kind)}
+    assert names - {form.key_field} == form.fields.keys()
+    assert form.needed == rec._REQUIRED[kind] - {form.key_field}

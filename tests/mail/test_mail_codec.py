@@ -187,7 +187,7 @@ _SAVE = c.Save("a", (_MESSAGE,), 1)
         (replace(_SAVE, uidvalidity_seed=2**32), "uidvalidity_seed"),
         (c.CreateMailbox("a", "x" * 256, 1, bytes(16)), "name"),
         (c.CreateMailbox("a", "x", 1, bytes(16), "\\Inbox"), "special_use"),
-        (c.PutUser("a", "ä"), "password_hash"),
+        (c.PutUser("a@x.org", "ä"), "password_hash"),
     ],
 )
 def test_validate_names_the_field(command: c.Command, field: str) -> None:

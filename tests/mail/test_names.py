@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raftmail.mail.names import mailbox_name, matches, parents, user_address
+from raftmail.mail.addresses import user_address
+from raftmail.mail.names import mailbox_name, matches, parents
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,9 @@ seeds = st.integers(0, 2**32 - 1)
 guids = st.binary(min_size=16, max_size=16)
 hashes = st.binary(min_size=32, max_size=32)
 users = st.sampled_from(["a", "alice@example.org", "jörg@example.org"])
-record_keys = st.sampled_from(["cluster", "node/n1", "shard/1", "alias/jörg@example.org"])
+record_keys = st.sampled_from(
+    ["planet/mars", "planet/jörg", "ring/1", "colour/of jörg@example.org"]
+)
 names = st.sampled_from(["INBOX", "inbox", "Sent", "a/b", "Ärger/x y"])
 refs = names | numbers
 uidsets = st.builds(UidSet.from_uids, st.frozensets(st.integers(1, 30) | st.just(STAR)))
@@ -84,7 +86,12 @@ commands = st.one_of(
     st.builds(
         c.Store, users, refs, uidsets, st.sampled_from(c.StoreMode), flags, st.integers(-1, 99)
     ),
-    st.builds(c.PutUser, users, st.sampled_from(["", "$scrypt$x"]), st.booleans()),
+    st.builds(
+        c.PutUser,
+        users.filter(lambda user: "@" in user),
+        st.sampled_from(["", "$scrypt$x"]),
+        st.booleans(),
+    ),
     st.builds(c.RemoveUser, users),
     st.builds(c.PurgeUser, users),
     st.builds(

@@ -23,7 +23,7 @@ STEPS = st.one_of(
     st.tuples(st.just("rename"), NAMES, NAMES),
     st.tuples(st.just("subscribe"), NAMES, st.booleans()),
     st.tuples(st.just("user"), st.sampled_from(["u", "v"]), st.booleans()),
-    st.tuples(st.just("configure"), st.sampled_from(["node/a", "node/b"]), st.booleans()),
+    st.tuples(st.just("configure"), st.sampled_from(["color/a", "color/b"]), st.booleans()),
 )
 
 

@@ -107,7 +107,48 @@ def test_who_follows_the_changes_has_what_the_table_has(
     assert {key: index.config.get(key)[1] for key in "abcdef" if key in twin} == twin
 
 
-@pytest.mark.parametrize("now", [b'{"pool":"p","state":"pinning"}', b'{"state":"spreading"}'])
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("shard/abc", b"junk"),
+        ("shard/1", b'{"next_id":2,"replicas":[],"replication":3}'),
+        ("shard/0", None),
+        ("pool/main", None),
+        ("cluster", None),
+        ("cluster/x", b'{"id":"a","replication":3}'),
+        ("node/n9", b'{"peer":"garbage"}'),
+        ("node/n9", b'{"peer":"a:1","client":"http://a:1"}'),
+        ("node/n9", b'{"peer":"a:1","capacity":0}'),
+        ("node/n9", b'{"peer":"a:1","capacity":99999999999999999999}'),
+        ("node/n9", b'{"peer":"a:1","joined_s":9223372036854775807}'),
+        ("node/n9", b'{"peer":"a:1","zone":"a\\u200bb"}'),
+        ("node/n9", b'{"peer":"a:1","x":NaN}'),
+        ("node/n9", b'{"peer":"a:1","peer":"b:1"}'),
+        ("node/n9", b'{"peer":"a:1","x":"\\ud800"}'),
+        ("node/n9", b'{"peer":"a:1","x":' + b"[" * 5000),
+        ("node/N9", b'{"peer":"a:1"}'),
+        ("alias/anna@x.org", b'{"to":[]}'),
+        ("alias/anna@x.org", b'{"to":["b@x.org","b@x.org"]}'),
+        ("alias/anna@x.org", b'{"to":["B@x.org"]}'),
+        ("quota/anna@x.org", b'{"bytes_max":-1}'),
+        ("user-shard/anna@x.org", b'{"shard":0}'),
+        ("invite/" + "0" * 32, b'{"bundle":"AA==","expires_s":1,"name":"n9","peer":"garbage"}'),
+    ],
+)
+def test_a_record_that_no_node_could_use_refuses_the_whole_command(
+    key: str, value: bytes | None
+) -> None:
+    feeder = Feeder(new_machine())
+    before = rows_of(feeder.machine)["config"]
+    assert (
+        feeder.refused(Configure((("alias/a@x.org", b'{"to":["b@x.org"]}'), (key, value)))) == "BAD"
+    )
+    assert rows_of(feeder.machine)["config"] == before
+
+
+@pytest.mark.parametrize(
+    "now", [b'{"pool":"p","state":"pinning"}', b'{"pool":"p","state":"spreading"}']
+)
 def test_no_users_are_made_in_a_domain_whose_rule_is_being_changed(now: bytes) -> None:
     feeder = Feeder(new_machine())
     assert feeder.do(PutUser("old@x.org", "hash")) == r.Done()
@@ -115,7 +156,7 @@ def test_no_users_are_made_in_a_domain_whose_rule_is_being_changed(now: bytes) -
     assert feeder.refused(PutUser("new@x.org", "hash")) == "CANNOT"
     assert feeder.do(PutUser("old@x.org", "other", replace=True)) == r.Done()
     assert feeder.do(PutUser("new@y.org", "hash")) == r.Done()
-    for done in (b'{"pool":"p"}', b"[1]", b"{", b'{"state":"active"}', None):
+    for done in (b'{"pool":"p"}', b'{"pool":"p","state":"active"}', None):
         feeder.do(Configure((("rule/x.org", done),)))
         assert feeder.do(PutUser(f"{len(done or b'')}@x.org", "hash")) == r.Done()
 

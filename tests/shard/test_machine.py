@@ -346,7 +346,7 @@ def test_the_digest_differs_when_anything_replicated_does() -> None:
         digest(c.Subscribe("a", "x", True)),
         digest(store),
         digest(c.Store("a", "INBOX", UidSet.single(2), c.StoreMode.ADD, SEEN)),
-        digest(c.PutUser("a", "h")),
+        digest(c.PutUser("a@x.org", "h")),
         digest(c.RenameMailbox("a", "x", "y", 5, bytes(16))),
         digest(save(message("three", summary=b"s"))),
         digest(save(message("three", summary=b"t"))),

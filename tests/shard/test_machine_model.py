@@ -113,7 +113,12 @@ _commands = st.one_of(
     st.builds(c.Expunge, _users, _refs | st.just("INBOX"), _uidsets, st.booleans()),
     _stores,
     _stores,
-    st.builds(c.PutUser, _users, st.sampled_from(["h", "i"]), st.booleans()),
+    st.builds(
+        c.PutUser,
+        _users.map(lambda user: f"{user}@x.org"),
+        st.sampled_from(["h", "i"]),
+        st.booleans(),
+    ),
     st.builds(c.RemoveUser, _users),
     st.builds(c.PurgeUser, st.sampled_from(["a", "b", "b", "b"])),
 )
@@ -352,9 +357,9 @@ def _some_command(rng: random.Random) -> c.Command:
             return c.RenameMailbox(user, ref, other, rng.randint(1, 50), bytes(16))
         return c.CreateMailbox(user, other, rng.randint(1, 50), bytes(16))
     if kind == "u":
-        return c.PutUser(user, "hash", rng.random() < 0.5)
+        return c.PutUser(f"{user}@x.org", "hash", rng.random() < 0.5)
     if kind == "U":
-        return c.RemoveUser(user)
+        return c.RemoveUser(f"{user}@x.org")
     if kind == "p":
         return c.Subscribe(user, name, rng.random() < 0.7)
     return c.PurgeUser(user)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from raftmail.mail import commands as c
 from raftmail.mail import results as r
-from raftmail.mail.names import INBOX, mailbox_name
+from raftmail.mail.names import INBOX, stored_name
 from raftmail.mail.uidset import STAR, UidSet
 
 KEYWORDS_MAX = 120
@@ -97,7 +97,7 @@ class Twin:
             if mailbox.user == user:
                 if isinstance(ref, int) and mailbox.number == ref:
                     return mailbox
-                if isinstance(ref, str) and mailbox.name == mailbox_name(ref):
+                if isinstance(ref, str) and mailbox.name == stored_name(ref):
                     return mailbox
         return None
 
@@ -127,7 +127,7 @@ class Twin:
         if found is None and target.or_inbox:
             return self.find(target.user, INBOX)
         if found is None and (
-            isinstance(target.mailbox, int) or mailbox_name(target.mailbox) != INBOX
+            isinstance(target.mailbox, int) or stored_name(target.mailbox) != INBOX
         ):
             raise Refuse(r.Code.NONEXISTENT)
         return found
@@ -143,7 +143,7 @@ class Twin:
         return sum(m.size_bytes for box in self.mailboxes if box.user == user for m in box.messages)
 
     def do_CreateMailbox(self, x: c.CreateMailbox) -> r.Result:
-        name = mailbox_name(x.name)
+        name = stored_name(x.name)
         if self.find(x.user, name):
             raise Refuse(r.Code.ALREADYEXISTS)
         made = self.make_with_parents(x.user, name, x.uidvalidity_seed)
@@ -159,7 +159,7 @@ class Twin:
 
     def do_RenameMailbox(self, x: c.RenameMailbox) -> r.Result:
         mailbox = self.must(x.user, x.mailbox)
-        new = mailbox_name(x.name)
+        new = stored_name(x.name)
         if new == INBOX or self.find(x.user, new):
             raise Refuse(r.Code.ALREADYEXISTS)
         if mailbox.name == INBOX:
@@ -184,7 +184,7 @@ class Twin:
         return _result(mailbox, b"")
 
     def do_Subscribe(self, x: c.Subscribe) -> r.Result:
-        pair = (x.user, mailbox_name(x.name))
+        pair = (x.user, stored_name(x.name))
         (self.subscriptions.add if x.subscribed else self.subscriptions.discard)(pair)
         return r.Done()
 

@@ -35,9 +35,9 @@ def _machine() -> tuple[Machine, MemoryEngine]:
     feeder = Feeder(machine)
     feeder.do(c.CreateMailbox("a", "x", 5, bytes(16)))
     feeder.do(c.Subscribe("a", "x", True))
-    feeder.do(c.PutUser("a", "hash"))
-    feeder.do(c.Configure((("node/n1", b"value"), ("node/n2", b"value"))))
-    feeder.do(c.Configure((("node/n2", None),)))
+    feeder.do(c.PutUser("a@x.org", "hash"))
+    feeder.do(c.Configure((("color/n1", b"value"), ("color/n2", b"value"))))
+    feeder.do(c.Configure((("color/n2", None),)))
     saved = save(*(message(text, flags=("k",)) for text in ("one", "two", "two", "three")))
     keyed = replace(saved.messages[0], delivery_keys=(b"k" * 32,))
     feeder.do(replace(saved, messages=(keyed, *saved.messages[1:]), delivered_once_s=60))
@@ -108,7 +108,7 @@ _DAMAGES: dict[str, tuple[Callable[[MemoryEngine], object], str]] = {
         "revision and place (2, 0), and is filed under None",
     ),
     "a configured record that is missing": (
-        lambda e: e.table("config").delete(b"knode/n1"),
+        lambda e: e.table("config").delete(b"kcolor/n1"),
         "revision and place None",
     ),
     "a revision below that of a record": (
