@@ -267,7 +267,7 @@ def _invite_whole(raw: Mapping[str, Any]) -> None:
 # -- the kinds of records --------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class _Form:
     """`name` checks what follows the kind in the key, `whole` the fields together."""
 
