@@ -27,7 +27,7 @@ import random
 from dataclasses import dataclass, field
 from typing import Final
 
-from raftmail.storage.disk import DiskFull, SyncFailed
+from raftmail.storage.disk import DiskFull, ReadFailed, SyncFailed
 
 SECTOR_BYTES: Final = 512
 PLENTY_BYTES: Final = 1 << 40
@@ -57,6 +57,8 @@ class _Inode:
     data: bytearray = field(default_factory=bytearray)
     stable: bytes = b""
     pending: list[_Change] = field(default_factory=list)
+    unreadable: set[int] = field(default_factory=set)
+    """Sectors that cannot be read until they are written again."""
 
 
 _Name = tuple[str, "_Inode | str | None"]
@@ -99,6 +101,10 @@ class SimFile:
 
     def read(self, offset: int, length: int) -> bytes:
         self._check()
+        if bad := self._inode.unreadable:
+            end = min(offset + length, len(self._inode.data))
+            if any(s in bad for s in range(offset // SECTOR_BYTES, -(-end // SECTOR_BYTES))):
+                raise ReadFailed(f"{self.path}: a sector of the simulated disk cannot be read")
         return bytes(self._inode.data[offset : offset + length])
 
     def write(self, offset: int, data: bytes | bytearray | memoryview) -> None:
@@ -115,6 +121,9 @@ class SimFile:
             change = _Write(offset, part)
             _apply(inode.data, change)
             inode.pending.append(change)
+            if inode.unreadable:
+                end = offset + len(part)
+                inode.unreadable -= set(range(offset // SECTOR_BYTES, -(-end // SECTOR_BYTES)))
         if last:
             raise PowerCut
         if len(whole) > space:
@@ -291,6 +300,10 @@ class SimDisk:
         if bit // 8 < len(stable):
             stable[bit // 8] ^= 1 << bit % 8
         inode.stable = bytes(stable)
+
+    def make_unreadable(self, path: str, offset: int) -> None:
+        """Have the sector at an offset of a file answer reads with an error."""
+        self._file(path).unreadable.add(offset // SECTOR_BYTES)
 
     def content(self, path: str) -> bytes:
         """The whole of a file, as read now."""

@@ -51,6 +51,7 @@ from functools import partial
 from raftmail.consensus.journal import Identity
 from raftmail.storage.blobformat import segment_name, unpack_place
 from raftmail.storage.disk import DiskFull
+from raftmail.storage.index import REPLICATED
 from raftmail.storage.kv import scan
 from raftmail.storage.records import unseal
 from tests.simulation.disk import PLENTY_BYTES
@@ -62,7 +63,8 @@ from tests.simulation.swarm import ROT, Conditions
 from tests.simulation.world import World
 
 SLOW_SYNC_S = (0.05, 1.5)
-ROT_TABLES = ("mailboxes", "names", "messages", "changes", "expunges", "clients", "blobrefs")
+ROT_TABLES = (*REPLICATED, "places", "local")
+"""All but `meta`, of which a running node reads nothing; `test_rot` has that."""
 NORMAL_SYNC_S = (0.0005, 0.004)
 
 
@@ -307,7 +309,11 @@ class Injector:
         """A bit of a body, on the node whose disk is a bad one."""
         node = self.nodes[0]
         if self._may_rot(node):
-            places = dict(scan(node.engine.stable().table("places")))
+            places = dict(
+                row
+                for row in scan(node.engine.stable().table("places"))
+                if not node.is_rotten("places", row)
+            )
             if places:
                 digest = self.rng.choice(list(places))
                 place = unpack_place(unseal("places", digest, places[digest]))
@@ -317,7 +323,11 @@ class Injector:
                     self.world.reached["bodies that rotted"] += 1
                     self.operator.judge.rotten.add((node.number, digest))
                     at = place.end - 1 - self.rng.randrange(place.stored_bytes)
-                    node.disk.flip_bit(path, 8 * at + self.rng.randrange(8))
+                    if self.rng.random() < 0.5:
+                        node.disk.flip_bit(path, 8 * at + self.rng.randrange(8))
+                    else:
+                        self.world.reached["sectors that cannot be read"] += 1
+                        node.disk.make_unreadable(path, at)
 
     def _rot_journal(self) -> None:
         """A bit of a journal, on the node whose disk is a bad one, while the others can do without it. Whoever looks finds it: a read of an

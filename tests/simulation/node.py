@@ -120,6 +120,8 @@ class SimNode:
         self.index_lost = False
         self.went_back = self.doubtful = False
         """An older disk was put back, of which it is not known yet that nothing is lost; and whether it looks like a copy."""
+        self.own_damaged = False
+        """A record of a table of its own was found damaged, and the next start makes those again."""
 
     # -- replicas come and go
 
@@ -250,12 +252,20 @@ class SimNode:
         if log is not None and log_of(journal) != log:
             raise Broken(f"{self.name} starts from a rotten journal as if nothing were wrong")
         self.index = self._open_index()
-        rescue.join(self.index, journal, anew=self.index_lost)
-        blobs = rescue.open_bodies(
-            disk, self.index, conditions.blobs, journal, anew=self.index_lost
-        )
+        own = False
+        if not self.index_lost and (self.own_damaged or rescue.own_damage(self.index)):
+            try:
+                rescue.forget_own_tables(self.index)
+                own = True
+                self.world.reached["own tables that were made again"] += 1
+            except IndexDamaged:
+                self.lose_index()
+                self.index = Index(self.engine, Identity("simulated", SHARD, str(self.number)))
+        anew = self.index_lost or own
+        rescue.join(self.index, journal, anew=anew)
+        blobs = rescue.open_bodies(disk, self.index, conditions.blobs, journal, anew=anew, look=own)
         finish_jump(self.index, journal)
-        self.index_lost = False
+        self.index_lost = self.own_damaged = False
         machine = Machine(self.index)
         sessions = random.Random(self.world.rng.getrandbits(32))
         replica = Watched(
@@ -343,6 +353,9 @@ class SimNode:
         elif isinstance(error, TableDamaged):
             self.engine.killed()
             self.lose_index()
+        elif isinstance(error, IndexDamaged) and error.is_local and self._rotten:
+            self.engine.killed()
+            self.own_damaged = True
         elif isinstance(error, DiskFull) or (isinstance(error, DiskError) and self.engine.broken):
             self.engine.killed()
         else:
