@@ -79,7 +79,7 @@ async def leave(arena: Arena, node: Node, *, change_of_mind: bool) -> None:
 
 
 async def _remove(arena: Arena, node: Node) -> None:
-    await _raftmail(arena, "member", "remove", node.name)
+    await _raftmail(arena, "member", "remove", node.name, "--yes")
     await arena.cluster.dismiss(node)
 
 

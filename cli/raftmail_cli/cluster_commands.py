@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
-from collections.abc import Iterator
 
 import click
 from rich.console import Console
 
-from raftmail_cli.output import duration, make_table, show, size
+from raftmail_cli.output import duration, make_table, plural, printable, show, size
 from raftmail_cli.session import JSON
 from raftmail_cli.settings import Settings, common_options, pass_settings
+from raftmail_cli.troubles import Trouble, exit_code, troubles_of
 
 ROWS_MAX = 24
 """With more nodes and replicas than this, `status` shows what wants looking at."""
@@ -22,20 +23,44 @@ LAG_MAX = 1000
 
 @click.command()
 @click.option("--all", "everything", is_flag=True, help="Also what is as it should be.")
+@click.option(
+    "--check",
+    is_flag=True,
+    help="Print what is wrong and what to do, and tell it by the exit code.",
+)
 @common_options
 @pass_settings
-def status(settings: Settings, everything: bool) -> None:
+def status(settings: Settings, everything: bool, check: bool) -> None:
     """Show the nodes, who leads each shard, and how far the replicas are.
 
     Of a large cluster, what fits on a screen: troubles, and shards that are not as they should be.
+
+    With --check, exit codes are: 0 all is well, 1 something is wrong and all shards serve, 69 a shard has no master, 75 no node answers.
     """
     with settings.connect() as session:
         answer = session.admin("status", {})
+    troubles = troubles_of(answer)
     show(
         settings.output,
-        answer,
-        lambda console: render_status(console, answer, everything=everything),
+        {**answer, "troubles": troubles},
+        lambda console: (
+            _render_check(console, answer, troubles)
+            if check
+            else render_status(console, answer, everything=everything)
+        ),
     )
+    if check:
+        sys.exit(exit_code(troubles))
+
+
+def _render_check(console: Console, answer: JSON, troubles: list[Trouble]) -> None:
+    if not troubles:
+        nodes, shards = len(answer["nodes"]), len(answer["shards"])
+        console.print(f"OK: {plural(nodes, 'node')} up, {plural(shards, 'shard')} with a master.")
+    for trouble in troubles:
+        word = "WARNING" if trouble.serving else "CRITICAL"
+        text = f"{word}: {printable(trouble.text)}. To do: {trouble.advice}."
+        console.print(text, soft_wrap=True)
 
 
 def render_status(console: Console, answer: JSON, *, everything: bool = True) -> None:
@@ -50,10 +75,13 @@ def render_status(console: Console, answer: JSON, *, everything: bool = True) ->
         f"Nodes up: {up} of {len(nodes)}.  Shards with a master: {led} of {len(shards)}."
         f"  Users: {'unknown' if users is None else users}."
     )
+    if shards and not led:
+        text = "NO SHARD HAS A MASTER: mail can be neither read nor saved."
+        console.print(f"! {text}", style="bold red")
     troubles = troubles_of(answer)
     shown = troubles if everything else troubles[:TROUBLES_SHOWN_MAX]
     for trouble in shown:
-        console.print(f"! {trouble}", style="bold red")
+        console.print(f"! {printable(trouble.text)}", style="bold red", soft_wrap=True)
     if len(shown) < len(troubles):
         console.print(f"! and {len(troubles) - len(shown)} more", style="bold red")
     rows = [(shard, replica) for shard in shards for replica in shard["replicas"]]
@@ -176,61 +204,6 @@ def _replica_row(shard: JSON, replica: JSON) -> tuple[object, ...]:
         size(replica.get("blob_bytes")),
         replica.get("state", "-"),
     )
-
-
-def troubles_of(answer: JSON) -> list[str]:
-    """What an operator should look at, in words."""
-    found = [f"node {node['name']} is down" for node in answer["nodes"] if not node["up"]]
-    found += [
-        f"{alarm['text']} (says {', '.join(alarm['nodes'])})" for alarm in answer.get("alarms", ())
-    ]
-    for shard in answer["shards"]:
-        if shard["master"] is None:
-            found.append(
-                f"shard {shard['shard']} has no master: its mail can be neither read nor saved"
-            )
-        for replica in shard["replicas"]:
-            state = replica.get("state", "ok")
-            where = f"shard {shard['shard']} on node {replica['node']}"
-            if state not in ("ok", "unreachable"):
-                why = f": {replica['why']}" if replica.get("why") else ""
-                found.append(f"{where}: {state}{why}{_progress(replica)}")
-            if replica.get("lost_bodies"):
-                found.append(
-                    f"{where}: {replica['lost_bodies']} bodies are lost, no replica has them (raftmail resync status)"
-                )
-            found += [f"{where}: {text}" for text in replica.get("files", [])]
-            found += [f"{where}: {text}" for text in _scrub_notes(replica.get("scrub", {}))]
-        verified = shard.get("verified")
-        if verified and verified["differing"]:
-            found.append(
-                f"shard {shard['shard']}: the replica on {', '.join(verified['differing'])} differs from the others "
-                f"(at entry {verified['index']})"
-            )
-    return found
-
-
-def _scrub_notes(scrub: JSON) -> Iterator[str]:
-    rate, needed = scrub.get("rate_bytes_s", 0), scrub.get("needed_bytes_s", 0)
-    if scrub.get("late"):
-        yield "the scrub takes longer than scrub.period_s: this machine does not let it read as much"
-    if 0 < rate < needed:
-        yield (
-            f"scrub.rate_bytes_s = {rate} is too low to read all within scrub.period_s: {needed} are needed, and taken"
-        )
-
-
-def _progress(replica: JSON) -> str:
-    """How far it is on the way to being whole."""
-    resync = replica.get("resync")
-    text = ""
-    if replica.get("missing_bodies"):
-        text += f", {replica['missing_bodies']} bodies ({size(replica['missing_bytes'])}) to come"
-    if resync and resync["phase"] not in ("idle", "waiting"):
-        text += f", {resync['phase']} from {resync['peer']} at {size(resync['rate_bytes_s'])}/s"
-    if resync and resync["error"]:
-        text += f"; {resync['error']}"
-    return text
 
 
 @click.command()

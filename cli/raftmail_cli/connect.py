@@ -124,6 +124,9 @@ def _each(items: Iterator[T]) -> Iterator[T]:
 
 
 def _explained(error: ClientError | ValueError) -> CliError:
+    if isinstance(error, UnicodeEncodeError):
+        shown = error.object.encode("utf-8", "backslashreplace").decode()
+        return CliError(f"{shown}: is no text in UTF-8, as names and addresses are")
     if isinstance(error, TryAgain):
         text = str(error)
         if error.full:

@@ -5,6 +5,10 @@ from __future__ import annotations
 REFUSED = 1
 """Refused, failed, or found something wrong."""
 USAGE = 2
+UNAVAILABLE = 69
+"""EX_UNAVAILABLE: of `status --check`, that a shard serves nobody."""
+FAULT = 70
+"""EX_SOFTWARE: a fault in raftmail itself."""
 TRY_LATER = 75
 """EX_TEMPFAIL of sysexits.h, which mail programs know: ask again later."""
 INTERRUPTED = 130

@@ -20,8 +20,18 @@ from raftmail.mail.queries import MessageInfo
 from raftmail.mail.results import CopyResult, Executed, ExpungeResult, SaveResult, StoreResult
 from raftmail.mail.summary import SummaryError, decode_summary, header_fields
 from raftmail.mail.uidset import UidSet
+from raftmail_cli.asking import confirm, yes_option
 from raftmail_cli.errors import CliError
-from raftmail_cli.output import Format, date, make_table, printable, printable_lines, show, size
+from raftmail_cli.output import (
+    Format,
+    date,
+    make_table,
+    plural,
+    printable,
+    printable_lines,
+    show,
+    size,
+)
 from raftmail_cli.quotas import SIZE_OR_DEFAULT, usage, usage_table
 from raftmail_cli.settings import Settings, common_options, pass_settings
 from raftmail_cli.watching import admin
@@ -153,15 +163,22 @@ def set_quota(settings: Settings, address: str, limit: str) -> None:
 @user.command("remove")
 @click.argument("address")
 @click.option("--purge", is_flag=True, help="Remove the user's mail too, for ever.")
+@yes_option
 @common_options
 @pass_settings
-def remove_user(settings: Settings, address: str, purge: bool) -> None:
+def remove_user(settings: Settings, address: str, purge: bool, yes: bool) -> None:
     """Take no more mail for a user. The mail that is there stays, unless --purge is given."""
     with settings.connect() as session:
-        executed = session.remove_user(address)
-        if purge:
-            executed = session.purge_user(address)
-    _report(settings, executed, f"Removed {address}{' and all mail' if purge else ''}.")
+        if not purge:
+            _report(settings, session.remove_user(address), f"Removed {address}.")
+            return
+        found = session.mailboxes(address)
+        mail = plural(sum(box.messages for box in found), "message")
+        boxes = plural(len(found), "mailbox", "mailboxes")
+        confirm(f"Remove {address} and, for ever, {mail} in {boxes}?", yes=yes)
+        session.remove_user(address)
+        executed = session.purge_user(address)
+    _report(settings, executed, f"Removed {address} and all mail: {mail} in {boxes}.")
 
 
 # Mailboxes
@@ -220,13 +237,18 @@ def create_mailbox(settings: Settings, user: str, name: str, use: str | None) ->
 @mailbox.command("delete")
 @click.argument("user")
 @click.argument("name")
+@yes_option
 @common_options
 @pass_settings
-def delete_mailbox(settings: Settings, user: str, name: str) -> None:
+def delete_mailbox(settings: Settings, user: str, name: str, yes: bool) -> None:
     """Delete a mailbox with its messages. Mailboxes below it stay."""
     with settings.connect() as session:
+        count = next((box.messages for box in session.mailboxes(user) if box.name == name), 0)
+        if count:
+            confirm(f"Delete {name} of {user} with {plural(count, 'message')}?", yes=yes)
         executed = session.delete_mailbox(user, name)
-    _report(settings, executed, f"Deleted {name}.")
+    text = f"Deleted {name} of {user} with {plural(count, 'message')}."
+    _report(settings, executed, text if count else f"Deleted {name} of {user}, which was empty.")
 
 
 @mailbox.command("rename")
@@ -424,7 +446,9 @@ def store(
         assert isinstance(executed.result, StoreResult)
         changed |= executed.result.changed
     text = (
-        f"Changed {len(changed)} messages: {changed.format()}." if changed else "Nothing to change."
+        f"Changed {plural(len(changed), 'message')}: {changed.format()}."
+        if changed
+        else "Nothing to change."
     )
     show(
         settings.output,
@@ -488,10 +512,10 @@ def _copy(
     except CliError as error:
         if parts:
             raise type(error)(
-                f"{error}. {done} before that: {len(sources)} messages, {sources.format()}"
+                f"{error}. {done} before that: {plural(len(sources), 'message')}, {sources.format()}"
             ) from None
         raise
-    text = f"{done} {len(sources)} messages to {target}"
+    text = f"{done} {plural(len(sources), 'message')} to {target}"
     if target_user is not None:
         text += f" of {target_user}"
     if targets:
@@ -537,17 +561,28 @@ def move(
 @click.argument("mailbox")
 @click.argument("uids", type=_Uids(), default=_ALL)
 @click.option("--all", "all_", is_flag=True, help="Also those that are not marked \\Deleted.")
+@yes_option
 @common_options
 @pass_settings
-def expunge(settings: Settings, user: str, mailbox: str, uids: UidSet, all_: bool) -> None:
+def expunge(
+    settings: Settings, user: str, mailbox: str, uids: UidSet, all_: bool, yes: bool
+) -> None:
     """Remove messages that are marked \\Deleted; all of them, or those in UIDS."""
     if all_ and uids == _ALL:
         raise click.UsageError("--all needs UIDS")
     with settings.connect() as session:
+        if all_ and not yes:
+            count = sum(1 for _ in session.messages(user, mailbox, uids))
+            if count:
+                confirm(f"Remove {plural(count, 'message')} from {mailbox} of {user}?", yes=yes)
         executed = session.expunge(user, mailbox, uids, only_deleted=not all_)
     assert isinstance(executed.result, ExpungeResult)
     gone = executed.result.uids
-    text = f"Removed {len(gone)} messages: {gone.format()}." if gone else "Nothing to remove."
+    text = (
+        f"Removed {plural(len(gone), 'message')}: {gone.format()}."
+        if gone
+        else "Nothing to remove."
+    )
     _report(settings, executed, text)
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -26,7 +28,7 @@ from raftmail_cli import (
     shard_commands,
     top,
 )
-from raftmail_cli.errors import INTERRUPTED, REFUSED, USAGE, CliError
+from raftmail_cli.errors import FAULT, INTERRUPTED, REFUSED, USAGE, CliError
 from raftmail_cli.output import printable
 from raftmail_cli.settings import connection_options, output_option
 
@@ -48,7 +50,18 @@ class Program(click.Group):
         run = partial(super().main, args, prog_name or _PROGRAM, complete_var, False, **extra)
         if not standalone_mode:
             return run()
+        _prepare_streams()
         sys.exit(_exit_code(run))
+
+
+def _prepare_streams() -> None:
+    """Whatever is printed can be: to streams that are closed, and of any encoding."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _exit_code(run: Callable[[], Any]) -> int:
@@ -73,14 +86,36 @@ def _exit_code(run: Callable[[], Any]) -> int:
         _complain("interrupted")
         return INTERRUPTED
     except BrokenPipeError:
-        # Who read the output has enough. Nothing may be flushed into the pipe at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _let_go_of_output()  # who read the output has enough
         return 0
+    except UnicodeEncodeError as error:
+        _complain(f"{_shown(error.object)}: is no text in UTF-8, as names and addresses are")
+        return USAGE
     except OSError as error:
-        what = f"{error.filename}: " if error.filename else ""
+        what = f"{_shown(error.filename)}: " if error.filename else ""
         _complain(f"{what}{error.strerror or error}")
+        _let_go_of_output()
         return REFUSED
+    except Exception as error:
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        _complain(
+            f"a fault in raftmail itself: {type(error).__name__}: {error} "
+            f"({os.path.basename(where.filename)}:{where.lineno}); please report it with the command"
+        )
+        return FAULT
     return code if isinstance(code, int) else 0
+
+
+def _let_go_of_output() -> None:
+    """Nothing may be written at exit into what takes no more."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _shown(text: object) -> str:
+    return str(text).encode("utf-8", "backslashreplace").decode()
 
 
 def _complain(text: str) -> None:
@@ -94,7 +129,8 @@ def _complain(text: str) -> None:
 def main() -> None:
     """A replicated mail store.
 
-    Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 75 try again later.
+    Exit codes: 0 done, 1 refused, failed or found wrong, 2 wrong usage, 69 a shard serves nobody (status --check), 70 a fault in raftmail,
+    75 try again later, 130 interrupted.
     """
 
 

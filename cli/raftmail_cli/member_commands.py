@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import getpass
 import socket
-import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,8 +13,9 @@ import click
 from rich.console import Console
 
 from raftmail_cli import clusterfile
+from raftmail_cli.asking import confirm, yes_option
 from raftmail_cli.clusterfile import NodeEntry
-from raftmail_cli.errors import REFUSED, CliError
+from raftmail_cli.errors import CliError
 from raftmail_cli.output import duration, make_table, plural, printable, show
 from raftmail_cli.session import JSON
 from raftmail_cli.settings import Settings, common_options, pass_settings
@@ -349,7 +349,7 @@ def _drained(answer: JSON, *, wait: bool) -> str:
     if wait or not answer["replicas"]:
         return f"{name} is empty. `raftmail member remove {name}` takes it out of the cluster."
     return (
-        f"{name} is being drained, {answer['replicas']} replicas are left. "
+        f"{name} is being drained, {plural(answer['replicas'], 'replica is', 'replicas are')} left. "
         f"`raftmail member drain {name} --wait` watches it."
     )
 
@@ -394,7 +394,7 @@ def uncordon(settings: Settings, name: str) -> None:
 @member.command("remove")
 @click.argument("name")
 @click.option("--force", is_flag=True, help="It is dead and will not come back.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@yes_option
 @common_options
 @pass_settings
 def remove(settings: Settings, name: str, force: bool, yes: bool) -> None:
@@ -406,21 +406,21 @@ def remove(settings: Settings, name: str, force: bool, yes: bool) -> None:
     if force:
         arguments["force"] = "yes"
         if not yes:
-            _ask_before_force(settings, name)
+            _tell_risk(settings, name)
+    confirm(f"Remove {name} for ever? Its name is not used again.", yes=yes)
     answer = admin(settings, "remove", arguments)
     _drop_entry(settings, name)
     show(settings.output, answer, lambda console: console.print(f"{name} is removed."))
 
 
-def _ask_before_force(settings: Settings, name: str) -> None:
+def _tell_risk(settings: Settings, name: str) -> None:
     answer = admin(settings, "node", {"name": name, "risk": "yes"})
     click.echo(
-        f"{name} holds {answer['replicas']} replicas; they are made anew from the others.", err=True
+        f"{name} holds {plural(answer['replicas'], 'replica')}, made anew from the others.",
+        err=True,
     )
     for line in answer["at_risk"]:
         click.echo(f"AT RISK: {line}", err=True)
-    if not click.confirm(f"Remove {name} for ever?", err=True):
-        sys.exit(REFUSED)
 
 
 def _drop_entry(settings: Settings, name: str) -> None:
@@ -444,8 +444,9 @@ def replace(settings: Settings, name: str) -> None:
     text = (
         f"On the machine of {name}, with its folder as it is and its data folder empty or moved away, run\n\n"
         f"  raftmail node --replace DIR\n\n"
-        f"It gets {answer['replicas']} new replicas from the others. `raftmail member show {name}` tells how far it is. When the folder is "
-        f"lost too, remove the node (`raftmail member remove {name} --force`) and invite another in its place."
+        f"It gets {plural(answer['replicas'], 'new replica')} from the others. "
+        f"`raftmail member show {name}` tells how far it is. When the folder is lost too, remove the node "
+        f"(`raftmail member remove {name} --force`) and invite another in its place."
     )
     show(settings.output, answer, lambda console: console.print(text))
 

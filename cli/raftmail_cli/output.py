@@ -50,9 +50,9 @@ def show(output: Format, value: Any, render: Callable[[Console], None]) -> None:
 
 
 def to_json(value: Any) -> Any:
-    """Dataclasses become objects, bytes hexadecimal, UID sets their text form."""
+    """Dataclasses become objects, bytes hexadecimal, UID sets arrays of numbers (their text form where they end with *)."""
     if isinstance(value, UidSet):
-        return value.format()
+        return value.format() if "*" in value.format() else list(value)
     if isinstance(value, bytes):
         return value.hex()
     if isinstance(value, Path):

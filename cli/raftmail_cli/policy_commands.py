@@ -7,8 +7,9 @@ from typing import Any
 import click
 from rich.console import Console
 
+from raftmail_cli.asking import confirm, yes_option
 from raftmail_cli.errors import CliError
-from raftmail_cli.output import make_table, printable, printable_lines, show, size
+from raftmail_cli.output import make_table, plural, printable, printable_lines, show, size
 from raftmail_cli.quotas import SIZE, quota, usage
 from raftmail_cli.session import JSON
 from raftmail_cli.settings import Settings, common_options, pass_settings
@@ -100,10 +101,12 @@ def set_rule(
 
 @rule.command("remove")
 @click.argument("domain")
+@yes_option
 @common_options
 @pass_settings
-def remove_rule(settings: Settings, domain: str) -> None:
+def remove_rule(settings: Settings, domain: str, yes: bool) -> None:
     """Let new users of DOMAIN go to the main pool again."""
+    confirm(f"Remove the rule of {domain}? New users go to the main pool then.", yes=yes)
     answer = admin(settings, "rule-remove", {"domain": domain})
     text = f"New users of {domain} go to the main pool."
     show(settings.output, answer, lambda console: console.print(printable(text)))
@@ -161,14 +164,12 @@ def show_domain(settings: Settings, name: str) -> None:
         "unknown": silent,
     }
     text = (
-        f"{name}: {len(users)} user{'' if len(users) == 1 else 's'}, {answer['messages']} messages, {size(answer['used_bytes'])}.\n"
+        f"{name}: {plural(len(users), 'user')}, {plural(answer['messages'], 'message')}, {size(answer['used_bytes'])}.\n"
         f"Quota of each user: {quota(answer['quota_bytes'])}.\n"
         f"Catch-all: {answer['catch_all'] or '-'}."
     )
     if silent:
-        text += (
-            f"\nWithout {len(silent)} users whose shard does not answer: {', '.join(silent[:3])}"
-        )
+        text += f"\nWithout {plural(len(silent), 'user')} whose shard does not answer: {', '.join(silent[:3])}"
     show(
         settings.output,
         answer,
@@ -201,10 +202,12 @@ def set_domain(settings: Settings, name: str, catch_all: str | None, limit: str 
 
 @domain.command("remove")
 @click.argument("name")
+@yes_option
 @common_options
 @pass_settings
-def remove_domain(settings: Settings, name: str) -> None:
+def remove_domain(settings: Settings, name: str, yes: bool) -> None:
     """Forget what was set for a domain. Users stay."""
+    confirm(f"Forget the catch-all and the quota of {name}?", yes=yes)
     answer = admin(settings, "domain-remove", {"name": name})
     show(settings.output, answer, lambda console: console.print(printable(f"{name} is forgotten.")))
 
@@ -239,10 +242,12 @@ def set_alias(settings: Settings, address: str, to: tuple[str, ...]) -> None:
 
 @alias.command("remove")
 @click.argument("address")
+@yes_option
 @common_options
 @pass_settings
-def remove_alias(settings: Settings, address: str) -> None:
+def remove_alias(settings: Settings, address: str, yes: bool) -> None:
     """Take an alias away."""
+    confirm(f"Take the alias {address} away? Mail for it is refused then.", yes=yes)
     answer = admin(settings, "alias-remove", {"address": address})
     text = f"{address} is no alias any more."
     show(settings.output, answer, lambda console: console.print(printable(text)))

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
-
 import click
 from rich.console import Console
 
-from raftmail_cli.errors import REFUSED, CliError
+from raftmail_cli.asking import confirm, yes_option
+from raftmail_cli.errors import CliError
 from raftmail_cli.member_commands import asker
 from raftmail_cli.output import make_console, make_table, show
 from raftmail_cli.session import JSON
@@ -20,7 +19,7 @@ from raftmail_cli.watching import admin
 @click.option(
     "--keep", type=click.IntRange(1), help="The replica to go on with  [default: the best]"
 )
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@yes_option
 @common_options
 @pass_settings
 def recover(settings: Settings, shard: int, keep: int | None, yes: bool) -> None:
@@ -50,8 +49,7 @@ def recover(settings: Settings, shard: int, keep: int | None, yes: bool) -> None
             f"shard {shard}: {', '.join(look['silent'])} can be reached, but does not tell what it has; ask again in a moment"
         )
     question = f"Go on with replica {kept} on {nodes[kept]} alone, and give up the others for ever?"
-    if not yes and not click.confirm(question, err=True):
-        sys.exit(REFUSED)
+    confirm(question, yes=yes)
     arguments = {"shard": str(shard), "kept": str(kept), "by": asker()}
     answer = admin(settings, "recover", arguments)
     text = (

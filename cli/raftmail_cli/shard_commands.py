@@ -7,9 +7,10 @@ import sys
 import click
 from rich.console import Console
 
+from raftmail_cli.asking import confirm, yes_option
 from raftmail_cli.errors import REFUSED
 from raftmail_cli.member_commands import asker
-from raftmail_cli.output import make_table, show, size
+from raftmail_cli.output import make_table, plural, show, size
 from raftmail_cli.session import JSON
 from raftmail_cli.settings import Settings, common_options, pass_settings
 from raftmail_cli.watching import admin, watch
@@ -68,13 +69,18 @@ def _render(console: Console, shards: list[JSON]) -> None:
 @click.option(
     "--wait", is_flag=True, help="Watch until it is there; Ctrl-C ends the watching only."
 )
+@yes_option
 @common_options
 @pass_settings
-def move(settings: Settings, number: int, source: str, target: str, wait: bool) -> None:
+def move(settings: Settings, number: int, source: str, target: str, wait: bool, yes: bool) -> None:
     """Move a replica of SHARD from one node to another.
 
     The new one is filled and votes before the old one goes. To hand over the mastership alone, use `transfer`.
     """
+    if not yes:
+        replicas = admin(settings, "shard", {"shard": str(number)})["replicas"]
+        if len(replicas) == 1:
+            confirm(f"Move the only replica of shard {number} off {source}?", yes=yes)
     arguments = {"shard": str(number), "source": source, "target": target}
     answer = admin(settings, "move", arguments)
     if wait:
@@ -140,8 +146,10 @@ def _render_moves(console: Console, answer: JSON, *, done: bool) -> None:
     )
     if len(moves) > MOVES_SHOWN_MAX:
         console.print(f"and {len(moves) - MOVES_SHOWN_MAX} more")
-    verb = "were" if done else "are" if answer["begun"] else "would be"
-    console.print(f"\n{len(moves)} replicas with {size(answer['bytes'])} {verb} moved.")
+    one = len(moves) == 1
+    begun = "is" if one else "are"
+    verb = ("was" if one else "were") if done else begun if answer["begun"] else "would be"
+    console.print(f"\n{plural(len(moves), 'replica')} with {size(answer['bytes'])} {verb} moved.")
     if answer["begun"] and not done:
         console.print("`raftmail rebalance --wait` watches it, `--stop` begins no more.")
 

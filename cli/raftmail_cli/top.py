@@ -10,11 +10,11 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from raftmail_cli.cluster_commands import troubles_of
 from raftmail_cli.errors import TryLater
-from raftmail_cli.output import Format, make_console, make_table, show, size
+from raftmail_cli.output import Format, make_console, make_table, plural, printable, show, size
 from raftmail_cli.session import JSON
 from raftmail_cli.settings import Settings, common_options, pass_settings
+from raftmail_cli.troubles import troubles_of
 
 _TROUBLES_MAX = 5
 _HEAD_LINES = 8
@@ -84,7 +84,9 @@ def look(status: JSON, rates: Rates, now: float) -> JSON:
     for shard in status["shards"]:
         row = {"shard": shard["shard"], "master": shard["master"], "writes_s": 0.0, "sync_ms": None}
         row["lag"] = max([r.get("lag", 0) for r in shard["replicas"]], default=0)
-        row["states"] = sorted({r.get("state", "-") for r in shard["replicas"]} - {"ok"})
+        states = [r.get("state", "-") for r in shard["replicas"]]
+        row["states"] = sorted({*states} - {"ok", "unreachable"})
+        row["replicas"], row["unreachable"] = len(states), states.count("unreachable")
         for replica in shard["replicas"]:
             node = nodes.get(replica["node"])
             name = f"{shard['shard']} {replica['node']}"
@@ -101,7 +103,12 @@ def look(status: JSON, rates: Rates, now: float) -> JSON:
     for node in nodes.values():
         node["writes_s"] = round(node["writes_s"], 1)
     shards.sort(
-        key=lambda r: (r["master"] is not None, not r["states"], -r["writes_s"], r["shard"])
+        key=lambda r: (
+            r["master"] is not None,
+            not (r["states"] or r["unreachable"]),
+            -r["writes_s"],
+            r["shard"],
+        )
     )
     return {
         "cluster": status["cluster"],
@@ -112,13 +119,25 @@ def look(status: JSON, rates: Rates, now: float) -> JSON:
     }
 
 
+def _state_of(shard: JSON) -> str:
+    states = list(shard["states"])
+    if shard["unreachable"]:
+        states.append(
+            f"{shard['unreachable']} of {plural(shard['replicas'], 'replica')} unreachable"
+        )
+    return ", ".join(states) or "ok"
+
+
 def picture(seen: JSON, lines: int) -> Group:
     """It on a screen of so many lines."""
     writes = sum(node["writes_s"] for node in seen["nodes"])
     up = sum(bool(node["up"]) for node in seen["nodes"])
     head = f"{up} of {len(seen['nodes'])} nodes up, {len(seen['shards'])} shards, {writes:.0f} writes/s"
     parts: list[object] = [Text(head, style="bold")]
-    parts += [Text(f"! {one}", style="bold red") for one in seen["troubles"][:_TROUBLES_MAX]]
+    parts += [
+        Text(f"! {printable(one.text)}", style="bold red")
+        for one in seen["troubles"][:_TROUBLES_MAX]
+    ]
     room = max(6, lines - _HEAD_LINES - len(parts))
     nodes = seen["nodes"][: max(3, room // 2)]
     parts.append(
@@ -151,7 +170,7 @@ def picture(seen: JSON, lines: int) -> Group:
                     s["writes_s"],
                     "-" if s["sync_ms"] is None else f"{s['sync_ms']:.2f}",
                     s["lag"],
-                    ", ".join(s["states"]) or "ok",
+                    _state_of(s),
                 )
                 for s in shards
             ],

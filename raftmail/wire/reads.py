@@ -160,7 +160,7 @@ class Reads:
     ) -> None:
         info = await self._ask(GetMailbox(mailbox.user, mailbox.ref), deadline_s)
         if not isinstance(info, MailboxInfo):
-            raise Refusal(Code.NONEXISTENT, f"{mailbox.user} has no mailbox {mailbox.ref}")
+            raise Refusal(Code.NONEXISTENT, f"{mailbox.user} has no mailbox {mailbox.name}")
         mailbox.pin(info.number)
         state = dict(
             zip(
@@ -273,7 +273,7 @@ class Reads:
     ) -> None:
         uids = await self._ask(FetchVanished(mailbox.user, mailbox.ref, since), deadline_s)
         if not isinstance(uids, UidSet):
-            raise Refusal(Code.NONEXISTENT, f"{mailbox.user} has no mailbox {mailbox.ref}")
+            raise Refusal(Code.NONEXISTENT, f"{mailbox.user} has no mailbox {mailbox.name}")
         self._desk.ok(tag, b" uids=" + format_uids(uids))
 
     def _fetch(self, tag: bytes, line: Line) -> None:
@@ -288,7 +288,10 @@ class Reads:
             async with self._front.fetching:
                 body = await self._ask(FetchBody(mailbox.user, mailbox.ref, uid), deadline_s)
                 if not isinstance(body, bytes):
-                    raise Refusal(Code.NONEXISTENT, f"no message with UID {uid} in {mailbox.ref}")
+                    raise Refusal(
+                        Code.NONEXISTENT,
+                        f"{mailbox.name} of {mailbox.user} has no message with UID {uid}",
+                    )
                 if not self._front.budget.take(len(body)):
                     raise Unavailable(Failure("the node holds as many messages as it may"))
             try:

@@ -48,11 +48,13 @@ class Mailbox:
     At first its name; as soon as the server knows it, the shard-local number, so that neither
     RENAME nor another mailbox under the old name changes what is meant."""
 
-    __slots__ = ("ref", "shard", "target", "user")
+    __slots__ = ("name", "ref", "shard", "target", "user")
 
     def __init__(self, user: str, ref: MailboxRef, shard: int) -> None:
         self.user = user
         self.shard = shard
+        self.name = str(ref)
+        """As the client introduced it, for what it is told."""
         self.pin(ref)
 
     def pin(self, ref: MailboxRef) -> None:

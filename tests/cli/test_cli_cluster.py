@@ -93,7 +93,37 @@ def test_status_tells_a_shard_without_a_master() -> None:
 
 def test_json_is_the_answer_itself_before_and_after_the_command() -> None:
     for arguments in (("-o", "json", "status"), ("status", "-o", "json"), ("status", "-ojson")):
-        assert json.loads(run(Twin({"status": STATUS}), *arguments).stdout) == STATUS
+        shown = json.loads(run(Twin({"status": STATUS}), *arguments).stdout)
+        (trouble,) = shown.pop("troubles")
+        assert (trouble["kind"], trouble["node"], trouble["shard"]) == ("node-down", "n2", None)
+        assert trouble["serving"] is True
+        assert shown == STATUS
+
+
+def test_a_check_tells_by_its_exit_code_and_says_what_to_do() -> None:
+    well = copy.deepcopy(STATUS)
+    well["nodes"][1]["up"] = True
+    well["shards"][0]["replicas"][1] = {"node": "n2", "state": "ok"}
+    dead = copy.deepcopy(STATUS)
+    dead["shards"][0]["master"] = None
+    cases = ((well, 0, "OK: 2 nodes up"), (STATUS, 1, "WARNING: node n2"), (dead, 69, "CRITICAL"))
+    for status, code, words in cases:
+        result = run(Twin({"status": status}), "status", "--check")
+        assert result.exit_code == code, result.output
+        assert result.stdout.startswith(words)
+        assert code == 0 or "To do: " in result.stdout
+    assert run(Twin({"status": dead}), "status", "--check", "-o", "json").exit_code == 69
+    assert run(Twin(failure=TryLater("x")), "status", "--check").exit_code == 75
+
+
+def test_status_says_plainly_that_nothing_works_and_who_does_not_answer() -> None:
+    status = copy.deepcopy(STATUS)
+    status["shards"][0]["master"] = None
+    shown = run(Twin({"status": status}), "status").stdout
+    assert "! NO SHARD HAS A MASTER: mail can be neither read nor saved." in shown
+    assert (
+        "shard 1 has no master: its mail can be neither read nor saved; n2 does not answer" in shown
+    )
 
 
 def test_equal_replicas_are_exit_status_0() -> None:

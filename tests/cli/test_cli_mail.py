@@ -68,7 +68,7 @@ def test_users_are_listed_and_removed_with_their_mail_only_when_asked(run: Run, 
     assert as_json(run("user", "list", "-o", "json")) == [ANNA, "bela@example.org"]
     assert run("user", "remove", ANNA).exit_code == 0
     assert (ANNA, "INBOX") in twin.boxes
-    assert run("user", "remove", "bela@example.org", "--purge").exit_code == 0
+    assert run("user", "remove", "bela@example.org", "--purge", "--yes").exit_code == 0
     assert ("bela@example.org", "INBOX") not in twin.boxes
 
 
@@ -89,6 +89,51 @@ def test_mailboxes_are_created_renamed_listed_and_deleted(run: Run) -> None:
     assert "uidvalidity" in run("mailbox", "list", ANNA).stdout
     assert run("mailbox", "delete", ANNA, "Done").exit_code == 0
     assert "Done" not in run("mailbox", "list", ANNA).stdout
+
+
+def test_a_mailbox_with_mail_is_deleted_only_by_who_is_sure(run: Run, twin: Twin) -> None:
+    twin.create_mailbox(ANNA, "Work", "")
+    for _ in range(2):
+        twin.save(ANNA, "Work", b"x", (), None)
+    result = run("mailbox", "delete", ANNA, "Work")
+    assert result.exit_code == 1 and (ANNA, "Work") in twin.boxes
+    assert f"Delete Work of {ANNA} with 2 messages? " in result.stderr
+    assert "give --yes" in result.stderr
+    deleted = run("mailbox", "delete", ANNA, "Work", "--yes")
+    assert deleted.stdout == f"Deleted Work of {ANNA} with 2 messages.\n"
+
+
+def test_a_user_is_purged_only_by_who_is_sure(run: Run, twin: Twin) -> None:
+    twin.save(ANNA, "INBOX", b"x", (), None)
+    result = run("user", "remove", ANNA, "--purge")
+    assert result.exit_code == 1 and ANNA in twin.known
+    assert f"Remove {ANNA} and, for ever, 1 message in 1 mailbox?" in result.stderr
+    done = run("user", "remove", ANNA, "--purge", "--yes").stdout
+    assert done == f"Removed {ANNA} and all mail: 1 message in 1 mailbox.\n"
+
+
+def test_messages_that_are_not_marked_are_expunged_only_by_who_is_sure(
+    run: Run, twin: Twin
+) -> None:
+    twin.save(ANNA, "INBOX", b"x", (), None)
+    result = run("expunge", ANNA, "INBOX", "1", "--all")
+    assert result.exit_code == 1 and "Remove 1 message from INBOX" in result.stderr
+    assert twin.boxes[ANNA, "INBOX"].messages
+    assert run("expunge", ANNA, "INBOX", "1", "--all", "--yes").exit_code == 0
+
+
+def test_uids_are_numbers_in_json(run: Run, twin: Twin) -> None:
+    for _ in range(3):
+        twin.save(ANNA, "INBOX", b"x", (), None)
+    shown = as_json(run("store", ANNA, "INBOX", "1:2", "+\\Seen", "-o", "json"))
+    assert shown["result"]["changed"] == [1, 2]
+
+
+def test_one_is_no_several(run: Run, twin: Twin) -> None:
+    for _ in range(2):
+        twin.save(ANNA, "INBOX", b"x", (), None)
+    assert run("store", ANNA, "INBOX", "1", "+\\Seen").stdout == "Changed 1 message: 1.\n"
+    assert run("store", ANNA, "INBOX", "1:2", "+a").stdout == "Changed 2 messages: 1:2.\n"
 
 
 def test_a_message_comes_back_byte_for_byte(run: Run) -> None:
@@ -209,10 +254,10 @@ def test_messages_are_copied_moved_and_expunged(run: Run, twin: Twin) -> None:
         "Copied 2 messages to Hers of bob@example.org: 1:2 became 3:4, in 2 parts.\n"
     )
     run("store", ANNA, "INBOX", "1", "+\\Deleted")
-    assert run("expunge", ANNA, "INBOX").stdout == "Removed 1 messages: 1.\n"
+    assert run("expunge", ANNA, "INBOX").stdout == "Removed 1 message: 1.\n"
     assert run("expunge", ANNA, "INBOX").stdout == "Nothing to remove.\n"
     assert run("expunge", ANNA, "INBOX", "--all").exit_code == 2
-    assert run("expunge", ANNA, "INBOX", "2", "--all").exit_code == 0
+    assert run("expunge", ANNA, "INBOX", "2", "--all", "--yes").exit_code == 0
     assert not twin.boxes[ANNA, "INBOX"].messages
 
 

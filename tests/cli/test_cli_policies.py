@@ -46,7 +46,7 @@ def test_rules_and_pools_are_shown() -> None:
             ("alias", "set", "a@x", "b@x", "c@x"), "alias-set", {"address": "a@x", "to": "b@x,c@x"},
             {"address": "a@x", "to": ["b@x", "c@x"]}, "Mail for a@x goes to b@x, c@x.\n",
         ),
-        (("alias", "remove", "a@x"), "alias-remove", {"address": "a@x"}, {}, "a@x is no alias any more.\n"),
+        (("alias", "remove", "a@x", "--yes"), "alias-remove", {"address": "a@x"}, {}, "a@x is no alias any more.\n"),
         (
             ("domain", "set", "x", "--catch-all", "a@x"), "domain-set", {"name": "x", "catch_all": "a@x"},
             {"catch_all": "a@x", "quota_bytes": 0}, "x: a@x gets what nobody has; quota of each user: none.\n",
@@ -55,8 +55,8 @@ def test_rules_and_pools_are_shown() -> None:
             ("domain", "set", "x", "--quota", "2G"), "domain-set", {"name": "x", "quota": "2000000000"},
             {"catch_all": "", "quota_bytes": 2_000_000_000}, "x: no catch-all; quota of each user: 2.0 GB.\n",
         ),
-        (("domain", "remove", "x"), "domain-remove", {"name": "x"}, {}, "x is forgotten.\n"),
-        (("rule", "remove", "x"), "rule-remove", {"domain": "x"}, {}, "New users of x go to the main pool.\n"),
+        (("domain", "remove", "x", "--yes"), "domain-remove", {"name": "x"}, {}, "x is forgotten.\n"),
+        (("rule", "remove", "x", "--yes"), "rule-remove", {"domain": "x"}, {}, "New users of x go to the main pool.\n"),
         (
             ("rule", "place", "a@x", "7"), "place", {"address": "a@x", "shard": "7"},
             {"address": "a@x", "shard": 7}, "The mail of a@x is in shard 7.\n",
@@ -112,4 +112,4 @@ def test_what_users_have_is_shown_with_their_quotas() -> None:
     assert "500 B" in listed and "50 %" in listed and "the domain" in listed and "?" in listed
     shown = run(twin, "domain", "show", "x").stdout
     assert "x: 2 users, 3 messages, 500 B." in shown
-    assert "Without 1 users whose shard does not answer: b@x" in shown
+    assert "Without 1 user whose shard does not answer: b@x" in shown

@@ -93,7 +93,7 @@ def test_nodes_join_and_are_drained_removed_and_replaced_while_mail_arrives(
             cluster.join("n4")
             wait_for("n4 to hold the root", partial(_holds, cluster, "n4", 1))
 
-            refused = cluster.run("member", "remove", "n1")
+            refused = cluster.run("member", "remove", "n1", "--yes")
             assert refused.exit_code == 1
             assert "still holds" in refused.output
 
@@ -104,7 +104,7 @@ def test_nodes_join_and_are_drained_removed_and_replaced_while_mail_arrives(
             cluster.start(killed)
             drained = cluster.run("--deadline", "60", "member", "drain", "n1", "--wait")
             assert drained.exit_code == 0, drained.output
-            assert cluster.ask("member", "remove", "n1")["state"] == "removed"
+            assert cluster.ask("member", "remove", "n1", "--yes")["state"] == "removed"
             wait_for("n1 to hear it", lambda: "was removed from the cluster" in cluster.log("n1"))
 
             cluster.kill("n2")
@@ -199,7 +199,7 @@ def test_an_invitation_needs_the_authority_of_the_cluster(alone: Cluster, tmp_pa
 def test_a_node_that_holds_what_nobody_else_has_is_neither_drained_nor_removed(
     alone: Cluster,
 ) -> None:
-    assert "still holds" in _refused(alone, "member", "remove", "n1")
+    assert "still holds" in _refused(alone, "member", "remove", "n1", "--yes")
     assert "is alive" in _refused(alone, "member", "remove", "n1", "--force", "--yes")
     assert "there is no node n7" in _refused(alone, "member", "drain", "n7")
 
