@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import signal
 import sys
@@ -337,22 +338,34 @@ def _running_already(folder: Path) -> list[str]:
 
 
 class _Asked:
-    """SIGINT, SIGTERM and SIGHUP set `stop`, instead of ending this process somewhere between the
-    start of a node and the note that it was started."""
+    """SIGINT and SIGTERM set `stop`, instead of ending this process somewhere between the start of a
+    node and the note that it was started. So does SIGHUP when the terminal is gone from which it was
+    started; without one, it sets `reload`. SIGUSR1 and SIGUSR2 do nothing."""
 
     def __init__(self) -> None:
         self.stop = False
+        self.reload = False
+        self._has_terminal = os.isatty(sys.stdin.fileno()) if sys.stdin else False
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, self._handle)
+        for number in (signal.SIGUSR1, signal.SIGUSR2):
+            signal.signal(number, signal.SIG_IGN)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        self.stop = True
+        if number == signal.SIGHUP and not self._has_terminal:
+            self.reload = True
+        else:
+            self.stop = True
 
 
 def _watch(started: Sequence[Process], asked: _Asked) -> None:
     """A line for each node that ends, until asked to stop."""
     left = list(started)
     while not asked.stop:
+        if asked.reload:
+            asked.reload = False
+            for process in left:
+                process.reload()
         for process in [one for one in left if not one.running]:
             left.remove(process)
             again = shlex.join(process.entry.start)

@@ -170,6 +170,10 @@ class Process:
     def running(self) -> bool:
         return self.popen.poll() is None
 
+    def reload(self) -> None:
+        """SIGHUP: have it take over what changed in its configuration."""
+        self.popen.send_signal(signal.SIGHUP)
+
     def kill(self) -> None:
         """SIGKILL, and wait until it is gone."""
         self.popen.kill()

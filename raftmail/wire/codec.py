@@ -69,7 +69,7 @@ class BadLine:
     literal_bytes: int = 0
     """Of the literals that were admitted."""
     start: bytes = field(default=b"", compare=False)
-    """The words with which it began, as far as they were understood."""
+    """What it began with."""
 
 
 Item: TypeAlias = list[bytes] | Line | BadLine
@@ -91,6 +91,9 @@ _TAG = re.compile(rb"[!-~]{1,64}")
 _ATOM = re.compile(rb"""[^\x00-\x20"{}=\x7f]+""")
 _UNQUOTABLE = re.compile(rb"[\r\n\x00]")
 _SPECIAL = re.compile(rb'(["\\])')
+
+_START_BYTES = 200
+"""Of a line that is not understood, what is kept."""
 
 QUOTED_BYTES_MAX = 1000
 """Longer values are written as literals, so that lines stay far below their limit."""
@@ -129,6 +132,7 @@ class LineReader:
         self._data = b""
         self._at = 0
         self._line: Line | None = None  # of a request that is not complete
+        self._start = b""
         self._request_bytes = 0
         self._bad: BadLine | None = None
         self._want = -1  # bytes of a literal that are missing; -1 outside literals
@@ -232,9 +236,7 @@ class LineReader:
             self._request_bytes = 0
             if bad is not None:
                 assert line is not None
-                return BadLine(
-                    bad.tag, bad.text, bad.busy, line.literal_bytes, b" ".join(line.words[:8])
-                )
+                return BadLine(bad.tag, bad.text, bad.busy, line.literal_bytes, self._start)
             if line is not None and line.words:
                 return line
 
@@ -246,6 +248,7 @@ class LineReader:
         line = self._line
         if line is None:
             line = self._line = Line()
+            self._start = text[:_START_BYTES]
         self._request_bytes += len(text)
         literal: re.Match[bytes] | None = None
         try:

@@ -144,6 +144,7 @@ class Session:
         store = self._writes.store
         outstanding_max = self._limits.outstanding_commands_max
         pieces = _TURN_PIECES
+        left = _TURN_COMMANDS
         while not desk.ended:
             if self._leaving:
                 self._leave()
@@ -162,7 +163,8 @@ class Session:
                         return
                     pieces -= self._feed()
                     continue
-            stop = min(at + _TURN_COMMANDS, len(items))
+            stop = min(at + left, len(items))
+            left -= stop - at
             for position in range(at, stop):
                 item = items[position]
                 if desk.outstanding >= outstanding_max or channel.congested:
@@ -179,11 +181,11 @@ class Session:
                     self._leave()
                     return
             self._next = stop
-            if stop < len(items):
-                channel.resume_soon()
-                return
-            if self._reader.is_empty and not self._unread:
+            if stop == len(items) and self._reader.is_empty and not self._unread:
                 desk.waiting = False
+                return
+            if not left:
+                channel.resume_soon()
                 return
 
     def _feed(self) -> int:
