@@ -455,6 +455,31 @@ FAULTS: dict[str, Fault] = {
         "a replica takes over with a log that others cannot take from it",
         (Group, "_handle", "if not self.engine.withheld_from:", "if True:"),
     ),
+    "unable-stands": _fault(
+        "a replica that is only a last resort stands at once",
+        (Elections, "_waits_for_abler", "if not self._members.other_voters:", "if True:"),
+    ),
+    "unfit-stands": _fault(
+        "a replica that is unfit to lead stands in the end",
+        (Elections, "_waits_for_abler", "if fitness is Fitness.UNFIT:", "if False:"),
+    ),
+    "unable-handed": _fault(
+        "a leader hands over to a replica that has not said that it may lead",
+        (Group, "transfer", "if not self.followers.is_able(target):", "if False:"),
+    ),
+    "unable-takes-over": _fault(
+        "a replica that may lead no more takes over",
+        (Group, "_handle", "if self._applier.fitness() is not Fitness.ABLE:", "if False:"),
+    ),
+    "ability-of-another-link": _fault(
+        "what a follower said on a link that is gone counts",
+        (
+            Followers,
+            "connected",
+            "follower.whole = follower.able = False",
+            "follower.whole = False",
+        ),
+    ),
     # Reads
     "leads-without-entry": _fault(
         "a replica leads although the entry that begins its term did not fit on the disk",
