@@ -7,6 +7,7 @@ import hashlib
 import re
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from email.errors import HeaderParseError
 from email.header import decode_header, make_header
@@ -15,7 +16,7 @@ from typing import BinaryIO
 import click
 
 from raftmail.mail.commands import StoreMode
-from raftmail.mail.names import SPECIAL_USES
+from raftmail.mail.names import SPECIAL_USES, mailbox_name
 from raftmail.mail.queries import MessageInfo
 from raftmail.mail.results import CopyResult, Executed, ExpungeResult, SaveResult, StoreResult
 from raftmail.mail.summary import SummaryError, decode_summary, header_fields
@@ -243,6 +244,8 @@ def create_mailbox(settings: Settings, user: str, name: str, use: str | None) ->
 def delete_mailbox(settings: Settings, user: str, name: str, yes: bool) -> None:
     """Delete a mailbox with its messages. Mailboxes below it stay."""
     with settings.connect() as session:
+        with suppress(ValueError):  # a name that cannot be is refused by the cluster
+            name = mailbox_name(name)
         count = next((box.messages for box in session.mailboxes(user) if box.name == name), 0)
         if count:
             confirm(f"Delete {name} of {user} with {plural(count, 'message')}?", yes=yes)
