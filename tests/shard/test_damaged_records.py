@@ -8,8 +8,10 @@ from raftmail.consensus.group import Group
 from raftmail.mail import commands as c
 from raftmail.mail.codec import encode_request
 from raftmail.mail.uidset import UidSet
-from raftmail.resync.state import Suspects
+from raftmail.resync.state import RESYNC_KEYS, Suspects
+from raftmail.shard import rescue
 from raftmail.shard.recovery import Recovery
+from raftmail.shard.status import Capability
 from raftmail.storage.blobs import BlobLimits
 from raftmail.storage.disk import DiskFull
 from raftmail.storage.index import TABLES, Index
@@ -166,3 +168,55 @@ def test_what_is_to_be_compared_outlives_an_abort() -> None:
     replica.recovery.desk.committed()
     replica.machine.abort()
     assert Suspects.read(replica.machine.index).mailboxes == {1}
+
+
+@pytest.mark.parametrize("table", ["places", "local"])
+def test_the_tables_of_a_replicas_own_are_made_again_from_its_files(table: str) -> None:
+    machinery = Machinery()
+    machinery.save(TEXTS)
+    replica = machinery.replica
+    replica.bodies.sync_now()
+    replica.blobs.place_pending()
+    replica.machine.commit()
+    rot(machinery.engine, table)
+    index = replica.machine.index
+    assert f"table {table!r} is damaged" in rescue.own_damage(index)
+    replica.abandon()
+    rescue.forget_own_tables(index)
+    index.commit()
+    replica = machinery.open(own_lost=True)
+    assert not rescue.own_damage(replica.machine.index)
+    for _ in range(20):
+        machinery.turn()
+    for text in TEXTS:
+        assert replica.body(body_hash(text)) == text.encode()
+    assert replica.is_whole
+
+
+def test_what_is_known_of_a_resync_outlives_the_other_rows_of_its_table_or_the_index_is_none() -> (
+    None
+):
+    machinery = Machinery()
+    machinery.save(TEXTS)
+    index = machinery.replica.machine.index
+    Suspects(names=True).write(index)
+    index.put_local(b"scrub/at", b"")
+    rescue.forget_own_tables(index)
+    assert Suspects.read(index).names and index.get_local(b"scrub/at") is None
+    local = machinery.engine.table("local")
+    for key in RESYNC_KEYS:
+        if (record := local.get(key)) is not None:
+            local.put(key, record[:-1] + bytes((record[-1] ^ 1,)))
+    with pytest.raises(IndexDamaged):
+        rescue.forget_own_tables(index)
+
+
+@pytest.mark.parametrize("table", ["places", "local"])
+def test_damage_of_a_replicas_own_tables_is_raised_with_the_next_step(table: str) -> None:
+    machinery = Machinery()
+    machinery.save(TEXTS)
+    replica = machinery.replica
+    replica.index_damaged(IndexDamaged(table, b"key"))
+    assert not replica.may(Capability.READ) and not replica.may(Capability.LEAD)
+    with pytest.raises(IndexDamaged):
+        machinery.turn()

@@ -55,15 +55,25 @@ class Machinery:
         self.now = 0.0
         self.replica = self.open(made=False, members=members)
 
-    def open(self, *, made: bool = True, index_lost: bool = False, members: int = 1) -> Replica:
+    def open(
+        self,
+        *,
+        made: bool = True,
+        index_lost: bool = False,
+        own_lost: bool = False,
+        members: int = 1,
+    ) -> Replica:
         if index_lost:
             self.engine = MemoryEngine(TABLES)
         journal = Journal.open(
             self.disk, "journal", JournalIdentity(bytes(16), 1, 1), SMALL, create=not made
         )
         index = Index(self.engine, Identity("tests", 1, "1"))
-        rescue.join(index, journal, anew=index_lost)
-        blobs = rescue.open_bodies(self.disk, index, self.blob_limits, journal, anew=index_lost)
+        anew = index_lost or own_lost
+        rescue.join(index, journal, anew=anew)
+        blobs = rescue.open_bodies(
+            self.disk, index, self.blob_limits, journal, anew=anew, look=own_lost
+        )
         nodes = {number: f"n{number}" for number in range(1, members + 1)}
         self.replica = replica = Replica(
             1, "n1", Machine(index), blobs, IN_THE_STORE_ALONE, keep_to=rescue.keep_to(index)

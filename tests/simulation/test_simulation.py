@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from raftmail.consensus.fitness import Fitness
 from raftmail.consensus.group import Group
 from raftmail.shard.replica import Replica
+from raftmail.storage.records import IndexDamaged
 from tests.consensus.planting import planted
 from tests.simulation import kinds, run, swarm
 from tests.simulation.disk import PLENTY_BYTES
@@ -172,3 +174,52 @@ def test_a_master_whose_disk_is_full_lets_another_lead() -> None:
     assert master.replica.disk_full
     (successor,) = [node for node in nodes if node.group.is_leader]
     assert successor is not master and not successor.replica.disk_full
+
+
+@pytest.mark.parametrize("condition", ["full", "slow", "damaged", "suspect"])
+def test_of_three_replicas_two_that_may_not_lead_leave_it_to_the_third_and_it_stays_there(
+    condition: str,
+) -> None:
+    simulation = Simulation(2, 3)
+    nodes = simulation.nodes[:3]
+    for node in nodes:
+        node.start()
+    simulation.world.run_until(5.0)
+    (master,) = [node for node in nodes if node.group.is_leader]
+    able = next(node for node in nodes if node is not master)
+    for node in nodes:
+        if node is able:
+            continue
+        replica = node.replica
+        if condition == "full":
+            replica.blobs.limits = replace(replica.blobs.limits, free_bytes_min=2 * PLENTY_BYTES)
+        elif condition == "slow":
+            replica.disk_slow = True
+        elif condition == "suspect":
+            replica.recovery.desk.order(full=True, only=["nobody who is here"])
+        else:
+            replica.index_damaged(IndexDamaged("messages", bytes(12)))
+            replica.recovery.desk.order(full=True, only=["nobody who is here"])
+    for until in (8.0, 12.0, 20.0):
+        simulation.world.run_until(until)
+        leaders = [node for node in nodes if node.group.is_leader]
+        if condition in ("full", "slow"):
+            assert leaders == [able]
+        else:
+            assert master not in leaders or master.replica.fitness() is Fitness.ABLE
+
+
+def test_where_all_disks_are_full_one_leads_all_the_same() -> None:
+    simulation = Simulation(2, 3)
+    nodes = simulation.nodes[:3]
+    for node in nodes:
+        node.start()
+    simulation.world.run_until(5.0)
+    for node in nodes:
+        blobs = node.replica.blobs
+        blobs.limits = replace(blobs.limits, free_bytes_min=2 * PLENTY_BYTES)
+    simulation.world.run_until(10.0)
+    (master,) = [node for node in nodes if node.group.is_leader]
+    master.kill()
+    simulation.world.run_until(20.0)
+    assert [node for node in nodes if node.running and node.group.is_leader]
