@@ -94,6 +94,10 @@ def test_replicas_are_spread_over_the_workers_and_one_that_is_killed_is_started_
     pids = two.pids()
     assert set(pids) == {"n1", "n1.2"}
     assert two.process.pid not in pids.values()
+    for number in (signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP):
+        two.process.send_signal(number)
+    log = two.folder / "node.log"
+    wait_for("both to reload", lambda: log.read_text().count("reloaded: certificates") == 2)
     with client_of(two.made, two.address) as client:
         client.save(USER, "INBOX", b"Subject: one\r\n\r\n1\r\n")
     assert (two.folder / "data.2" / "replicas.json").exists()
