@@ -14,6 +14,7 @@ from raftmail.consensus.journal import Entry, Journal
 from raftmail.consensus.members import Members
 from raftmail.consensus.membership import Membership
 from raftmail.consensus.outbox import Outbox
+from raftmail.consensus.proof import Proof
 
 
 def _read(path: str) -> Any:
@@ -28,6 +29,7 @@ class GroupView:
     journal: Journal
     engine: Engine
     elections: Elections
+    proof: Proof
     followers: Followers
     members: Members
     _following: Following
@@ -113,6 +115,13 @@ class GroupView:
     def keeps_log(self) -> bool:
         """Whether the log must not be trimmed: a change is not committed, which counts on replicas to take from it what they lack."""
         return self.members.index > self.commit_index
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether it is known that this replica has everything that it ever promised (G13)."""
+        journal = self.journal
+        last = journal.last_index
+        return self.proof.is_settled(journal.term_of(last), last)
 
     def match_index(self, peer: int) -> int:
         """Of a leader: up to where a follower's disk is known to hold the log."""

@@ -71,6 +71,8 @@ class Admin:
     policies: Policies = field(init=False)
     lost: Callable[[], Mapping[int, Lost]] = field(default=dict, init=False)
     """The replicas that were set aside, by shard."""
+    outlaws: Callable[[], dict[str, str]] = field(default=dict, init=False)
+    """Why processes that call themselves a peer were refused lately (`PeerNet.outlaws`)."""
     waits: Callable[[], dict[str, str]] = field(default=dict, init=False)
     """What this node waits for as the root's master (`Operating.waits`)."""
 
@@ -228,6 +230,7 @@ class Admin:
         ]
         if self.disk.slow or self.disk.hangs_s() >= HANG_S:
             found.append(f"{self.disk.what} is slow: {self.disk.text()}")
+        found += self.outlaws().values()
         return found[:ALARMS_MAX]
 
     async def _state_here(self, arguments: Mapping[str, str], deadline: float) -> JSON:

@@ -23,10 +23,14 @@ from typing import Any
 from raftmail.node.config import Config
 from raftmail.node.files import write_json as write_json
 from raftmail.node.lostdisks import Lost, move_aside, read_lost, write_lost
+from raftmail.node.starts import OlderFolder, begin_start
 from raftmail.storage.disk import RealDisk
+from raftmail.wire.starts import Start
 
 FORMAT = 1
 REPLICAS_FILE = "replicas.json"
+REPLACING_FILE = "replacing.json"
+"""There while the cluster has yet to give a node new replica ids for those of a disk that was lost."""
 _GONE = ".gone"
 
 
@@ -43,6 +47,7 @@ class DataFolder:
     is_new: bool
     is_founding: bool
     _lock_fd: int
+    start: Start
     made: dict[int, int] = field(default_factory=dict)
     is_copy: bool = False
     """Whether the folder looks like a copy of the one that was used last (see `starts`)."""
@@ -74,10 +79,11 @@ class DataFolder:
                 if made[shard] == lost[shard].replica:
                     del made[shard]
             shutil.rmtree(data / _GONE, ignore_errors=True)
+            start, is_copy = _begin_start(config, is_new=is_new)
         except BaseException:
             os.close(fd)
             raise
-        return cls(config, is_new, is_founding, fd, made, lost=lost)
+        return cls(config, is_new, is_founding, fd, start, made, is_copy, lost)
 
     def note_made(self, replicas: Mapping[int, int]) -> None:
         """Note, durably, that these replicas (shard to id) exist, and that this node takes part now. Before any of them is started."""
@@ -192,6 +198,13 @@ def _read_made(config: Config) -> dict[int, int]:
             f"{path}: cannot be read ({e}). It tells which replicas this node has. Restore it; or give the node up as one whose disk "
             f"is lost: move {config.data} away, and run `raftmail node --replace {config.folder}`"
         ) from None
+
+
+def _begin_start(config: Config, *, is_new: bool) -> tuple[Start, bool]:
+    try:
+        return begin_start(config, new=is_new or (config.data / REPLACING_FILE).exists())
+    except OlderFolder as e:
+        raise FolderError(str(e)) from None
 
 
 def _read_lost(data: Path) -> dict[int, Lost]:

@@ -13,12 +13,19 @@ from pathlib import Path
 from raftmail.node import bootstrap
 from raftmail.node.bootstrap import NodePlan
 from raftmail.node.config import Config, Member, load
-from raftmail.node.folder import FolderError, joined_file, mark_joined, read_json, write_json
+from raftmail.node.folder import (
+    REPLACING_FILE,
+    FolderError,
+    joined_file,
+    mark_joined,
+    read_json,
+    write_json,
+)
 from raftmail.node.invitation import Bundle
+from raftmail.node.starts import set_older_aside
 from raftmail.wire import tls
 
 INVITATION_FILE = "invitation.json"
-REPLACING_FILE = "replacing.json"
 
 
 def begun_by(folder: Path) -> str:
@@ -85,8 +92,8 @@ def finish(folder: Path) -> None:
 
 def begin_replacing(config: Config) -> None:
     """Prepare a node whose data is lost, or those of its workers of which it is, to come back with new replicas. Harmless when it was
-    begun before. Raises `FolderError`."""
-    lost = [one for one in config.every_worker if not _has_data(one)]
+    begun before. A data folder that is known to be an older one is moved to `DATA.older-N`. Raises `FolderError`."""
+    lost = [one for one in config.every_worker if not _has_data(one) or set_older_aside(one)]
     if not lost and not any(map(is_replacing, config.every_worker)):
         raise FolderError(
             f"{config.data}: has data. A node is replaced when its data is lost: if this is damaged, move it away first; the other "

@@ -10,6 +10,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from raftmail.cluster.calls import BULK as CLUSTER_BULK
@@ -40,13 +41,16 @@ from raftmail.node.operating import Operating
 from raftmail.node.reconcile import Plan, plan
 from raftmail.node.reloading import CHANGEABLE, changed_keys, load_again
 from raftmail.node.runner import Runner
+from raftmail.node.starts import note_older, read_peers, settle, write_peers
 from raftmail.node.table import Table
 from raftmail.resync.desk import turn_away
 from raftmail.shard.replica import Frame
 from raftmail.shard.replica import FrameKind as ShardFrame
 from raftmail.wire.frontend import FrontEnd
+from raftmail.wire.handshake import HelloRefused, Older
 from raftmail.wire.peers import PeerNet
 from raftmail.wire.server import Listener
+from raftmail.wire.starts import PeerStarts
 from raftmail.wire.tls import TlsFiles, check_files, peer_context, server_context
 from raftmail.wire.token import check_token
 
@@ -223,6 +227,13 @@ class Node:
             on_removed=self._expelled_by,
         )
         net.welcoming = not self._state.revision
+        assert self._folder is not None
+        net.starts = PeerStarts(read_peers(config.data), partial(write_peers, config.data))
+        net.start_told = str(self._folder.start)
+        net.listens_at = config.listen.peer
+        net.on_outlawed = self._outlawed
+        assert self._admin is not None
+        self._admin.outlaws = net.outlaws
         await self._listen_on(
             config.listen.peer,
             Listener(front, peers=net, tls=self._context, descriptors=self._descriptors),
@@ -433,6 +444,27 @@ class Node:
         if self._operating is not None:
             self._operating.changed()
 
+    def _outlawed(self, peer: str, error: HelloRefused) -> None:
+        """A peer refuses this process: another one is this node, or the data folder is an older one. It must not go on."""
+        text = f"{peer} says: {error}"
+        if isinstance(error, Older):
+            note_older(self.config.data, text)
+            text += (
+                f". Have the others fill it anew: `raftmail node --replace {self.config.folder}`"
+            )
+        self.fatal(FolderError(f"{self.config.data}: {text}"))
+
+    def _look_at_copy(self) -> None:
+        """A data folder that looks like a copy is one like any other when all its replicas are known to have lost nothing."""
+        assert self._folder is not None and self._table is not None
+        opened = self._table.replicas
+        if opened.keys() == self._folder.made.keys() and all(
+            replica.group.is_settled for replica in opened.values()
+        ):
+            settle(self.config.data)
+            self._folder.is_copy = False
+            logger.info("the data folder is a copy, and has everything that this node promised")
+
     def _expelled_by(self, whom: str) -> None:
         """This node was removed from the cluster, for ever: it serves nobody any more, and tells nobody what it knew."""
         if not self._expelled:
@@ -578,6 +610,8 @@ class Node:
             measure(self._descriptors)
         if self._table is not None:
             self._table.tick()
+            if self._folder is not None and self._folder.is_copy:
+                self._look_at_copy()
         if self._router is not None:
             self._router.tick()
         if self._following is not None:

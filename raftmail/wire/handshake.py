@@ -28,6 +28,8 @@ class HelloRefused(Exception):
     """The other side cannot be a peer on this connection; the text is for its log and ours."""
 
     code = b"CANNOT"
+    by_peer = False
+    """Whether the other side said so."""
 
 
 class Removed(HelloRefused):
@@ -36,10 +38,23 @@ class Removed(HelloRefused):
     code = b"NONEXISTENT"
 
 
+class Twin(HelloRefused):
+    """Another process is this node, and its link is live."""
+
+    code = b"ALREADYEXISTS"
+
+
+class Older(HelloRefused):
+    """The data folder of the node that asks went back in time."""
+
+    code = b"STALE"
+
+
 @dataclass(frozen=True, slots=True)
 class Hello:
     """What the dialling side says. `boot` is new with every start of a process, `dial` counts up
-    within it, `link` names this connection, `seen` the last one that was live ("0": none)."""
+    within it, `link` names this connection, `seen` the last one that was live ("0": none); `start` tells by which start of its
+    data folder it runs (`starts.Start`), and `at` where it listens; both are "" in earlier releases."""
 
     cluster: str
     node: str
@@ -50,11 +65,13 @@ class Hello:
     seen: str
     compress: bool = False
     version: int = VERSION
+    start: str = ""
+    at: str = ""
 
     def line(self, tag: bytes) -> bytes:
         """As it is sent."""
         return (
-            b"%b PEER HELLO version=%d cluster=%b node=%b to=%b boot=%b dial=%d link=%b seen=%b%b\r\n"
+            b"%b PEER HELLO version=%d cluster=%b node=%b to=%b boot=%b dial=%d link=%b seen=%b%b%b\r\n"
             % (
                 tag,
                 self.version,
@@ -65,6 +82,7 @@ class Hello:
                 self.dial,
                 self.link.encode(),
                 self.seen.encode(),
+                _told(self.start, self.at),
                 b" compress=deflate" if self.compress else b"",
             )
         )
@@ -102,6 +120,8 @@ def read_hello(line: Line) -> Hello:
             named[b"seen"].decode(),
             named.get(b"compress") == b"deflate",
             version,
+            named.get(b"start", b"").decode("ascii"),
+            named.get(b"at", b"").decode(),
         )
     except (KeyError, ValueError):
         raise HelloRefused("PEER HELLO lacks something, or it makes no sense") from None
@@ -152,13 +172,20 @@ def may_take(node: str, hello: Hello, live: Live | None, *, greeting: bool) -> N
         raise HelloRefused(f"both dialled: the connection of {node} goes on")
 
 
-def answer(tag: bytes, hello: Hello, boot: str, compress: bool) -> bytes:
+def _told(start: str, at: str) -> bytes:
+    return b" start=%b at=%b" % (start.encode(), quote(at.encode())) if start else b""
+
+
+def answer(
+    tag: bytes, hello: Hello, boot: str, compress: bool, start: str = "", at: str = ""
+) -> bytes:
     """To a hello that is taken."""
-    return b"%b OK version=%d node=%b boot=%b%b\r\n" % (
+    return b"%b OK version=%d node=%b boot=%b%b%b\r\n" % (
         tag,
         VERSION,
         quote(hello.to.encode()),
         boot.encode(),
+        _told(start, at),
         b" compress=deflate" if compress else b"",
     )
 
@@ -170,5 +197,8 @@ def refusal(tag: bytes, error: HelloRefused) -> bytes:
 
 def refused(words: Sequence[bytes]) -> HelloRefused:
     """What an answer that is no OK means, by its words after the tag and NO."""
-    kind = Removed if words[:1] == [Removed.code] else HelloRefused
-    return kind(" ".join(word.decode("utf-8", "replace") for word in words))
+    kinds = {kind.code: kind for kind in (Removed, Twin, Older)}
+    kind = kinds.get(words[0] if words else b"", HelloRefused)
+    error = kind(" ".join(word.decode("utf-8", "replace") for word in words))
+    error.by_peer = True
+    return error

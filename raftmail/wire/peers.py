@@ -18,9 +18,13 @@ from raftmail.wire.handshake import Hello, HelloRefused, Live
 from raftmail.wire.limits import BEFORE_AUTH
 from raftmail.wire.link import LinkLimits, OnFrame, Payload, PeerLink
 from raftmail.wire.server import is_loopback
+from raftmail.wire.starts import PeerStarts
 
 _log = logging.getLogger(__name__)
 
+SAY_AGAIN_S = 600.0
+"""A refusal that goes on is logged again after this."""
+REFUSALS_MAX = 256
 _TAG = b"p1"
 _NEVER = "0"
 _CLOSED = "closed before it answered, as a node does that does not trust our certificate"
@@ -167,6 +171,14 @@ class PeerNet:
         self.welcoming = False
         """While this node does not know who the members are, it takes every node of the cluster that calls: all that it knew by name
         may be gone."""
+        self.starts: PeerStarts | None = None
+        """The last starts of the peers, for who wants twins and older folders refused."""
+        self.start_told = self.listens_at = ""
+        """By which start of its data folder this node runs, and where it listens, as peers are told."""
+        self.on_outlawed: Callable[[str, HelloRefused], None] = lambda peer, error: None
+        """Called with a peer that refused this node as a twin, or as one whose data folder went back, and with what it said."""
+        self._refusals: dict[str, float] = {}
+        self._outlaws: dict[str, tuple[float, str]] = {}
         self._running = False
         self._ticking: asyncio.TimerHandle | None = None
         self.unknown_frames = 0
@@ -261,11 +273,17 @@ class PeerNet:
         """Peers whose link is live."""
         return frozenset(name for name, peer in self._peers.items() if peer.link is not None)
 
+    def outlaws(self) -> dict[str, str]:
+        """Why processes that call themselves a peer were refused lately, by the peer's name."""
+        since = asyncio.get_running_loop().time() - SAY_AGAIN_S
+        return {peer: text for peer, (at, text) in self._outlaws.items() if at >= since}
+
     # Links
 
     def accept(self, transport: asyncio.Transport, line: Line, rest: bytes) -> None:
         """See `server.PeerAcceptor`."""
         tag = line.words[0][:64]
+        hello: Hello | None = None
         try:
             hello = handshake.read_hello(line)
             certified = self._certified(transport, hello)
@@ -282,17 +300,41 @@ class PeerNet:
             handshake.may_take(self.node, hello, peer.live, greeting=greeting)
             if not self._running:
                 raise HelloRefused(f"node {self.node} is stopping")
+            self._meet(peer, hello.boot, hello.start, hello.at)
         except HelloRefused as error:
-            _log.info("a peer was refused: %s", error)
+            self._say_refused(error)
             transport.write(handshake.refusal(tag, error))
             transport.close()
             return
         if peer.greeting is not None:
             peer.greeting.fail(HelloRefused(_OTHER_TAKEN))
         compress = self._compress and hello.compress
-        transport.write(handshake.answer(tag, hello, self._boot, compress))
+        transport.write(
+            handshake.answer(tag, hello, self._boot, compress, self.start_told, self.listens_at)
+        )
         live = Live(hello.boot, True, hello.dial, hello.link)
         self._go_live(peer, transport, live, rest, compress=compress)
+
+    def _meet(self, peer: _Peer, boot: str, start: str, at: str) -> None:
+        """See whether a process is the peer that it says it is. Raises `HelloRefused`."""
+        if self.starts is not None:
+            another = peer.live is not None and peer.live.boot != boot
+            try:
+                self.starts.meet(peer.name, start, at, live=another)
+            except HelloRefused as error:
+                self._outlaws[peer.name] = (asyncio.get_running_loop().time(), str(error))
+                raise
+
+    def _say_refused(self, error: HelloRefused) -> None:
+        """Once in a while: who is refused tries again."""
+        text, now = str(error), asyncio.get_running_loop().time()
+        said = self._refusals
+        if now >= said.get(text, -1e18) + SAY_AGAIN_S:
+            said.pop(text, None)
+            said[text] = now
+            _log.warning("a peer was refused: %s", text)
+            while len(said) > REFUSALS_MAX:
+                del said[next(iter(said))]
 
     def _certified(self, transport: asyncio.Transport, hello: Hello) -> tuple[str, str] | None:
         ssl_object = transport.get_extra_info("ssl_object")
@@ -379,6 +421,8 @@ class PeerNet:
                 # ValueError: a host that cannot be looked up, such as one with a label of 64 characters.
                 if isinstance(error, handshake.Removed) and self._on_removed is not None:
                     self._on_removed(peer.name)
+                if isinstance(error, handshake.Twin | handshake.Older) and error.by_peer:
+                    self.on_outlawed(peer.name, error)
                 text = tls.explain(error)
                 if text != said:
                     _log.info("dialling %s at %s: %s", peer.name, peer.address, text)
@@ -415,6 +459,8 @@ class PeerNet:
             os.urandom(8).hex(),
             peer.seen,
             self._compress,
+            start=self.start_told,
+            at=self.listens_at,
         )
         peer.greeting = dial
         transport.write(hello.line(_TAG))
@@ -424,7 +470,10 @@ class PeerNet:
         words = line.words
         if words[1:2] != [b"OK"]:
             raise handshake.refused(words[2:])
-        boot = line.named.get(b"boot", b"").decode("ascii", "replace")
+        named = line.named
+        boot = named.get(b"boot", b"").decode("ascii", "replace")
+        told = [named.get(name, b"").decode("utf-8", "replace") for name in (b"start", b"at")]
+        self._meet(peer, boot, *told)
         compress = line.named.get(b"compress") == b"deflate"
         peer.greeting = None
         live = Live(boot, False, hello.dial, hello.link)

@@ -189,11 +189,10 @@ class SimNode:
 
     def _look_at_proof(self) -> None:
         """As `node.table` does: a replica whose disk went back is given up; one that lost nothing goes on like any other."""
-        journal, proof = self.group.journal, self.group.proof
-        if proof.lost:
+        if self.group.proof.lost:
             self.world.reached["disks that went back and were recognised"] += 1
             self.lose_disk()
-        elif proof.is_settled(journal.term_of(journal.last_index), journal.last_index):
+        elif self.group.is_settled:
             self.went_back = self.doubtful = False
 
     def lose_disk(self) -> None:
