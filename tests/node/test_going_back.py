@@ -41,10 +41,13 @@ def states(cluster: Cluster, node: str) -> dict[int, str]:
 
 
 def is_new_and_ok(cluster: Cluster, node: str, before: int) -> bool:
+    """Whether a node's replicas are as they should be, and that of shard 1 is another than one with an id up to `before`."""
     status = cluster.status() or {"shards": []}
     rows = [r for s in status["shards"] for r in s["replicas"] if r["node"] == node]
-    return len(rows) == 2 and all(
-        r["state"] == "ok" and r.get("replica", 0) > before and r["lag"] == 0 for r in rows
+    return (
+        len(rows) == 2
+        and all(r["state"] == "ok" and r["lag"] == 0 for r in rows)
+        and bool(rows[1]["replica"] > before)
     )
 
 
