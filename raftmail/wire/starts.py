@@ -61,7 +61,7 @@ class Known:
     retired: tuple[str, ...] = ()
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class PeerStarts:
     """The last start of each peer. `keep` has them written, durably."""
 
