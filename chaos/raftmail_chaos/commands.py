@@ -80,10 +80,8 @@ def chaos() -> None:
 @click.option(
     "--mass-mib",
     type=click.IntRange(0),
-    default=0,
-    show_default=True,
     help="MiB of messages of up to 40 MiB and for up to 50 recipients in the whole run, each counted for every recipient and try; "
-    "2 for each second of the run are a good load.",
+    "0 is none  [default: 2 for each second, at most 4096]",
 )
 @click.option("--seed", type=click.IntRange(0), help="Repeat the choices of a run, not its timing.")
 @click.option(
@@ -102,7 +100,7 @@ def run(
     chosen: str,
     kill_every_s: float,
     rate: float,
-    mass_mib: int,
+    mass_mib: int | None,
     seed: int | None,
     folder: Path | None,
     keep: bool,
@@ -139,7 +137,7 @@ def run(
         random.SystemRandom().randrange(1 << 31) if seed is None else seed,
         place,
         on,
-        mass_mib << 20,
+        (min(4096, int(2 * span_s)) if mass_mib is None else mass_mib) << 20,
     )
     view = _view(output)
     try:

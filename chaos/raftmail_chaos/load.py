@@ -155,7 +155,7 @@ class Worker:
         try:
             await self._ask_on()
             if self._tasks:
-                await asyncio.wait(self._tasks, timeout=self.plan.timeout_s + 5)
+                await asyncio.wait(self._tasks, timeout=self.plan.timeout_s + 20)
         finally:
             for helper in helpers:
                 helper.cancel()

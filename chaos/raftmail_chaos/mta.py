@@ -114,6 +114,7 @@ class Mta:
     def give_up(self) -> None:
         """Note what was never taken: nobody knows whether it will be there."""
         for mass in self._open.values():
+            mass.sent = mass.sent or mass.tries > 0  # the last try may have gone out
             for user in mass.waiting:
                 self._note(mass, user, mass.last)
         self._open.clear()
@@ -126,11 +127,12 @@ class Mta:
         else:
             (kind,) = rng.choices(_KINDS, [kind.share for kind in _KINDS])
             size, count = rng.randint(*kind.size), rng.randint(*kind.recipients)
-        while len(self._users) < count:
-            user = f"m{self.index}r{len(self._users) + 1}@{DOMAIN}"
-            await self.make_user(user)
+        first = len(self._users) + 1
+        new = [f"m{self.index}r{number}@{DOMAIN}" for number in range(first, count + 1)]
+        await asyncio.gather(*map(self.make_user, new))
+        for user in new:
             user_folder(self.history, user).mkdir(parents=True, exist_ok=True)
-            self._users.append(user)
+        self._users += new
         token = f"m{self.index}-{self._count}"
         body = await asyncio.to_thread(compose, random.Random(rng.random()), token, size)
         chosen = rng.sample(self._users, count)

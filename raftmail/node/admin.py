@@ -21,6 +21,7 @@ from raftmail.cluster.view import ROOT_SHARD
 from raftmail.consensus.group import NotLeader
 from raftmail.mail.service import JSON, Failure, Unavailable
 from raftmail.node.admin_resync import ResyncCalls, care_status
+from raftmail.node.budget import memory_of
 from raftmail.node.config import Config
 from raftmail.node.desk import Desk
 from raftmail.node.diskwatch import HANG_S, DiskWatch
@@ -200,6 +201,7 @@ class Admin:
             "uptime_s": round(self.clock() - self.started_at, 1),
             "disk_free_bytes": disk.free,
             "disk": self.disk.status(),
+            "memory_budget_bytes": sum(memory_of(self.config).values()),
             "links": {
                 n: self.is_up(n) for n in self.router.view.nodes if n != self.config.node.name
             },
