@@ -5,16 +5,18 @@ from __future__ import annotations
 import contextlib
 import random
 from collections.abc import Iterable
+from dataclasses import replace
 from zlib import crc32
 
 import pytest
 import zstandard
 
-from raftmail.resync.frames import HEAD
+from raftmail.resync.frames import HEAD, Encoder, Link
 from raftmail.resync.limits import ResyncError
+from raftmail.resync.requests import ANSWER, Kind, decode_accepted, encode_accepted
 from raftmail.resync.sink import Phase
 from tests.fuzzing import altered, bounded_memory
-from tests.resync.ends import Pipe, assert_equal, resync
+from tests.resync.ends import CLUSTER, Pipe, assert_equal, resync
 from tests.resync.test_resync_resume import frames_needed, pair
 
 _TURNS_MAX = 3000
@@ -85,3 +87,29 @@ def test_a_request_that_was_altered_is_answered_or_refused_and_never_more() -> N
         refused += target.sink.error is not None
         assert giver.rows() == rows, "a source is only read"
     assert refused > 10
+
+
+@pytest.mark.parametrize("behind", [0, 1, 5])
+def test_a_source_that_stands_behind_its_sink_or_no_further_is_none(behind: int) -> None:
+    """The source refuses by itself; one of another release, or one that is broken, may not."""
+    giver, target, _ = pair()
+    applied, rows = target.index.applied_index, target.rows()
+
+    def change(number: int, frame: bytes) -> Iterable[bytes]:
+        if number != 1:
+            return (frame,)
+        part = frame[HEAD.size :]
+        if HEAD.unpack_from(frame)[2]:
+            part = zstandard.ZstdDecompressor().decompress(part)
+        accepted = replace(decode_accepted(part), applied_index=applied - behind)
+        return Encoder(Link(CLUSTER, 7, "giver"), 1).frames(
+            ANSWER + Kind.HELLO, encode_accepted(accepted)
+        )
+
+    pipe = Pipe(target, giver, alter=change)
+    for _ in range(50):
+        if target.sink.active:
+            pipe.turn()
+    pipe.close()
+    assert "not ahead" in str(target.sink.error)
+    assert target.rows() == rows and not target.sink.holds

@@ -170,3 +170,50 @@ def test_a_body_from_a_peer_that_does_not_have_its_hash_is_refused_and_not_store
         assert digest in kept.bodies.missing
         assert not kept.store.has(digest) and not kept.store.has(sent[:32])
     assert kept.bodies.take(digest + body) and kept.store.get(digest) == body
+
+
+def _gone(index: int, *digests: bytes) -> bytes:
+    return index.to_bytes(8, "big") + b"".join(digests)
+
+
+def test_bodies_that_are_gone_are_noted_with_the_index_and_forgotten_once_it_is_applied() -> None:
+    kept = Kept()
+    lost, other = sha256(b"lost").digest(), sha256(b"other").digest()
+    kept.bodies.missing.add(lost)
+    assert kept.bodies.note_gone(_gone(40, lost, other)), "nothing else is missing"
+    kept.index.commit()
+    kept.lose_power()
+    assert kept.bodies._gone == {lost: 40}, "only what is waited for, and over a loss of power"
+    kept.bodies.tick(1.0, 39, waiting=True)
+    assert kept.bodies._gone == {lost: 40}
+    kept.bodies.tick(2.0, 40, waiting=True)
+    assert kept.bodies._gone == {}
+
+
+def test_a_replica_whose_index_does_not_tell_says_of_no_body_that_it_is_gone() -> None:
+    kept = Kept()
+    lost = sha256(b"lost").digest()
+    assert kept.bodies.give("n2", lost, 0) == []
+    ((node, kind, parts),) = kept.bodies.give("n2", lost, 12)
+    assert (node, kind, b"".join(parts)) == ("n2", "GONE", _gone(12, lost))
+
+
+def test_a_body_that_came_after_a_sync_had_begun_is_not_released_with_it() -> None:
+    kept = Kept()
+    first = kept.add(900)
+    kept.sync_journal()
+    kept.journal.mark_bodies()
+    kept.journal.roll()
+    second = kept.add(901)
+    kept.sync_journal()
+    kept.journal.release_bodies()
+    for index in range(1, 12):
+        kept.journal.add(bytes(900), index, 1)
+        kept.sync_journal()
+    kept.journal.trim(11)
+    while (job := kept.journal.begin_sync()) is not None:  # each removes one file
+        job.run()
+        kept.journal.end_sync(job)
+    assert second in dict(kept.journal.bodies()) and first != second
+    kept.lose_power()
+    assert len(kept.store.get(second)) == 901

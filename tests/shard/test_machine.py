@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgpack
 import pytest
 from hypothesis import given, settings
@@ -14,6 +16,8 @@ from raftmail.mail.codec import ENTRY_HEAD, encode_entry, encode_request
 from raftmail.mail.uidset import UID_MAX, UidSet
 from raftmail.shard.machine import OutOfOrder
 from raftmail.storage.check import check
+from raftmail.storage.disk import DiskFull
+from raftmail.storage.index import IndexFailed
 from tests.mail import values
 from tests.shard.machines import (
     CLIENT,
@@ -537,3 +541,31 @@ def test_quotas_that_are_none_are_bad(quotas: object) -> None:
     machine = new_machine()
     ((*_, result),) = machine.apply(1, 1, encode_entry([request], [body_hash("a")]))
     assert isinstance(result, r.Refused) and result.code is r.Code.BAD
+
+
+def test_after_a_failed_apply_nothing_is_applied_committed_or_read_before_an_abort(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Half an entry may stand in the open transaction: only the last commit is a state of the log."""
+    machine = new_machine()
+    machine.apply(1, 1, b"")
+    machine.commit()
+
+    def full(payload: bytes) -> Any:
+        raise DiskFull("no space in the middle of an entry")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(machine, "_requests", full)
+        with pytest.raises(DiskFull):
+            machine.apply(2, 1, b"\x01")
+    assert machine.index.failed and machine.applied_index == 1
+    with pytest.raises(OutOfOrder, match="before an abort"):
+        machine.apply(2, 1, b"")
+    with pytest.raises(IndexFailed):
+        machine.query(q.GetUser("a@x.org"))
+    with pytest.raises(IndexFailed):
+        machine.commit()
+    machine.abort()
+    machine.apply(2, 1, b"")
+    machine.commit()
+    assert machine.applied_index == 2
