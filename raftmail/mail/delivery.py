@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from hashlib import sha256
 from struct import Struct
 
@@ -16,13 +17,12 @@ def delivery_key(recipient: str, detail: str, sender: str | None, body_digest: b
     `sender` is the envelope's (None: the null path), and `body_digest` the sha256 of the message
     byte for byte as the client sent it, before trace fields are put in front. Each part goes in with
     its length, so what belongs to one is never taken for another's."""
-    hashed = sha256(b"raftmail delivery 1")
-    for part in (
-        recipient.encode(),
-        detail.encode(),
-        b"" if sender is None else b"<" + sender.encode(),
-        body_digest,
-    ):
-        hashed.update(_LENGTH.pack(len(part)))
-        hashed.update(part)
-    return hashed.digest()
+    head = _head(recipient, detail, sender)
+    return sha256(head + _LENGTH.pack(len(body_digest)) + body_digest).digest()
+
+
+@lru_cache(maxsize=4096)
+def _head(recipient: str, detail: str, sender: str | None) -> bytes:
+    from_ = b"" if sender is None else b"<" + sender.encode()
+    parts = (recipient.encode(), detail.encode(), from_)
+    return b"raftmail delivery 1" + b"".join([_LENGTH.pack(len(one)) + one for one in parts])

@@ -50,12 +50,13 @@ class _Item(NamedTuple):
 class _Draft:
     """What a Save is going to do. `saved` has an item for each message and target: the first result
     of what is known, the place of the same one in the plan, or None for what is to be written.
-    `planned` are places in `saved` by user and key; `counts` tell of each body how many messages
-    more have it."""
+    `planned` are places in `saved` by user and key, unless there `is_single` target only; `counts`
+    tell of each body how many messages more have it."""
 
-    __slots__ = ("counts", "plan", "planned", "saved", "with_keywords")
+    __slots__ = ("counts", "is_single", "plan", "planned", "saved", "with_keywords")
 
-    def __init__(self) -> None:
+    def __init__(self, messages: Raw) -> None:
+        self.is_single = len(messages) == 1
         self.saved: list[Any] = []
         self.plan: list[_Item] = []
         self.planned: dict[tuple[str, bytes], int] = {}
@@ -72,12 +73,13 @@ class SaveCommand:
 
     def __init__(self, state: State) -> None:
         self._state = state
+        self._delivered = state.index.delivered
 
     def execute(self, raw: Raw, blobs: Set[bytes]) -> Raw:
         """The result. `blobs` are the bodies that the entry says the replicas hold. Raises
         `Refusal`."""
         messages, seed, quotas, once_s = _head_of(raw)
-        draft = _Draft()
+        draft = _Draft(messages)
         for message in messages:
             self._plan(raw, message, once_s, blobs, draft)
         if len(draft.saved) > SAVED_MAX:
@@ -115,6 +117,8 @@ class SaveCommand:
         fixed = FIXED.pack(received_us, size_bytes, guid, blob, crc32(summary))
         system, keywords = parsed
         before = len(plan)
+        if len(targets) > 1:
+            draft.is_single = False
         for target in targets:
             if type(target) is not tuple or len(target) != 3:
                 bad(raw)
@@ -151,9 +155,11 @@ class SaveCommand:
     def _known(self, owner: str, key: bytes, at: int, draft: _Draft) -> Raw | int | None:
         """What is known of a delivery: its first result, or the place of the same one in the plan.
         If nothing is, it is going to be planned with the place `at`."""
-        place = self._state.index.delivered.find(owner, key)
+        place = self._delivered.find(owner, key)
         if place is not None:
             return (owner, *place)
+        if draft.is_single:
+            return None
         planned = draft.planned.setdefault((owner, key), at)
         return None if planned == at else planned
 
@@ -200,7 +206,7 @@ class SaveCommand:
             saved[at] = (owner, number, mailbox.uidvalidity, uid, modseq)
             if key:
                 place = (number, mailbox.uidvalidity, uid, modseq)
-                index.delivered.add(owner, key, place, received_us, once_s * 1_000_000)
+                self._delivered.add(owner, key, place, received_us, once_s * 1_000_000)
         for blob, size_bytes, count in draft.counts:
             messages.refer(blob, size_bytes, count)
         if len(plan) < len(saved):
@@ -256,7 +262,8 @@ def _are_keys(keys: Any, count: int) -> bool:
     return (
         type(keys) is tuple
         and len(keys) == count
-        and all(type(key) is bytes and len(key) == DELIVERY_KEY_BYTES for key in keys)
+        and set(map(type, keys)) == {bytes}
+        and set(map(len, keys)) == {DELIVERY_KEY_BYTES}
     )
 
 

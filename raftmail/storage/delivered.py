@@ -23,9 +23,11 @@ from __future__ import annotations
 from hashlib import blake2b
 from struct import Struct
 from typing import TypeAlias
+from zlib import crc32
 
 from raftmail.storage.kv import KEY_BYTES_MAX, Engine, Row, Table, Tables, after_prefix, scan
 from raftmail.storage.records import (
+    CRC,
     DIGEST_MASK,
     NUMBER,
     IndexDamaged,
@@ -81,13 +83,16 @@ class Delivered:
         self._head: tuple[int, int] | None = None
         self._counts: dict[str, int] = {}
         self._dirty = False
+        self._asked = "", b"", b""
+        """User, key and both together, as asked for last: mostly what is added next."""
 
     def __len__(self) -> int:
         return self._count
 
     def find(self, user: str, key: bytes) -> Place | None:
         """Where a message went that was delivered to a user under this key. Raises `IndexDamaged`."""
-        filed = delivered_key(user, key)
+        filed = b"%b\0%b" % (user.encode(), key)
+        self._asked = user, key, filed
         new = self._new.get(filed)
         if new is not None:
             return _ROW.unpack_from(new[1])[1:5]
@@ -116,8 +121,9 @@ class Delivered:
             if self._count != before:
                 count = self._counts.get(user, count)
         number = self._next
-        value = _ROW.pack(received_us, *place, key) + user.encode()
-        self._new[delivered_key(user, key)] = number, value
+        asked = self._asked
+        filed = asked[2] if asked[1] is key and asked[0] == user else delivered_key(user, key)
+        self._new[filed] = number, _ROW.pack(received_us, *place, key) + filed[: -KEY_BYTES - 1]
         self._counts[user] = count + 1
         self._next += 1
         self._count += 1
@@ -136,11 +142,14 @@ class Delivered:
         if self._new:
             rows: list[Row] = []
             numbers: list[Row] = []
+            pack_number, pack_crc, digest_of = NUMBER.pack, CRC.pack, row_digest
+            digest = self._digest
             for filed, (number, value) in self._new.items():
-                at = NUMBER.pack(number)
-                rows.append((at, seal(at, value)))
-                numbers.append((filed, seal(filed, at)))
-                self._digest += row_digest(at, value)
+                at = pack_number(number)
+                rows.append((at, value + pack_crc(crc32(value, crc32(at)))))
+                numbers.append((filed, at + pack_crc(crc32(at, crc32(filed)))))
+                digest += digest_of(at, value)
+            self._digest = digest
             self._new.clear()
             self._rows.put_many(rows)
             numbers.sort()
