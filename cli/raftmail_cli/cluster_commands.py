@@ -63,6 +63,12 @@ def _render_check(console: Console, answer: JSON, troubles: list[Trouble]) -> No
         console.print(text, soft_wrap=True)
 
 
+_REPLICA_COLUMNS = (
+    *("shard", "node", "role", "term", "commit", "applied"),
+    *("lag", "log", "index", "bodies", "deliveries", "state"),
+)
+
+
 def render_status(console: Console, answer: JSON, *, everything: bool = True) -> None:
     """A line for each node and each replica, after what is wrong; without `everything`, of a large cluster those that want looking at."""
     nodes = answer["nodes"]
@@ -110,21 +116,9 @@ def render_status(console: Console, answer: JSON, *, everything: bool = True) ->
     console.print()
     console.print(
         make_table(
-            (
-                "shard",
-                "node",
-                "role",
-                "term",
-                "commit",
-                "applied",
-                "lag",
-                "log",
-                "index",
-                "bodies",
-                "state",
-            ),
+            _REPLICA_COLUMNS,
             [_replica_row(shard, replica) for shard, replica in rows],
-            right=("shard", "term", "commit", "applied", "lag", "log", "index", "bodies"),
+            right=tuple(set(_REPLICA_COLUMNS) - {"node", "role", "state"}),
         )
     )
 
@@ -202,6 +196,7 @@ def _replica_row(shard: JSON, replica: JSON) -> tuple[object, ...]:
         size(replica.get("log_bytes")),
         size(replica.get("index_bytes")),
         size(replica.get("blob_bytes")),
+        replica.get("deliveries_known", "-"),
         replica.get("state", "-"),
     )
 

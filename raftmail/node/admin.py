@@ -408,6 +408,7 @@ def _replica_status(opened: Opened, now: float) -> dict[str, Any]:
         "log_bytes": journal.total_bytes,
         "index_bytes": opened.engine.used_bytes(),
         "blob_bytes": replica.blobs.total_bytes,
+        "deliveries_known": len(replica.machine.index.delivered),
         "state": _state(replica),
         "conditions": [condition.text for condition in conditions_of(replica.conditions)],
         "may_lead": replica.may(Capability.LEAD),

@@ -7,6 +7,8 @@ import shutil
 from pathlib import Path
 from zlib import crc32
 
+import lmdb
+
 from raftmail.consensus.records import HEADER_BYTES
 from raftmail.mail.uidset import UidSet
 from raftmail.storage.index import MEMBERSHIP, TABLES
@@ -32,6 +34,16 @@ def _as_before_memberships(folder: Path) -> None:
             config.delete(key)
         engine.commit(True)
         engine.close()
+        _drop_tables(shard / "index", "deliveries", "delivered")
+
+
+def _drop_tables(folder: Path, *names: str) -> None:
+    """Take tables out of an index, as if the release that wrote it had not known them."""
+    env = lmdb.open(str(folder), max_dbs=len(TABLES), map_size=1 << 26)
+    with env.begin(write=True) as txn:
+        for name in names:
+            txn.drop(env.open_db(name.encode(), txn=txn), delete=True)
+    env.close()
 
 
 def test_a_folder_from_before_memberships_and_quotas_goes_on(tmp_path: Path) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raftmail.mail import commands as c
 from raftmail.resync.limits import Limits
+from raftmail.storage.records import IndexDamaged
 from tests.resync.ends import History, Node, assert_equal, resync
 
 USERS = st.sampled_from(["a", "b"])
@@ -132,3 +134,18 @@ def test_what_was_delivered_is_known_after_a_resync() -> None:
     inbox = target.index.mailboxes.named("a", "INBOX")
     assert inbox is not None
     assert inbox.uidnext == 43
+
+
+@pytest.mark.parametrize("table", ["deliveries", "delivered"])
+def test_what_rotted_of_the_deliveries_is_what_the_source_has_after_a_resync(table: str) -> None:
+    log = History()
+    log.save("INBOX", *[f"m{number}" for number in range(20)], keyed=True)
+    source, target = Node("source"), Node("target")
+    for node in (source, target):
+        node.apply(log.entries)
+    rows = target.engine.table(table)
+    for key, record in rows.page(b"", None)[3:6]:
+        rows.set(key, record[:-1] + bytes((record[-1] ^ 1,)))
+    assert target.sink.suspect(IndexDamaged(table, b"key"))
+    resync(target, source)
+    assert_equal(target, source)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from raftmail.consensus.group import Group
@@ -220,3 +222,21 @@ def test_damage_of_a_replicas_own_tables_is_raised_with_the_next_step(table: str
     assert not replica.may(Capability.READ) and not replica.may(Capability.LEAD)
     with pytest.raises(IndexDamaged):
         machinery.turn()
+
+
+def test_a_damaged_key_of_a_delivery_is_fetched_when_it_is_looked_for() -> None:
+    """It is taken neither for a delivery that is known nor for one that is not."""
+    machinery = Machinery()
+    machinery.save(TEXTS)
+    replica = machinery.replica
+    key = b"k" * 32
+    new = replace(message(TEXTS[0]), delivery_keys=(key,))
+    command = c.Save("a", (new,), 1000, (), 60)
+    do(machinery, len(TEXTS) + 1, command)
+    replica.machine.commit()
+    assert replica.machine.index.delivered.find("a", key) is not None
+    rot(machinery.engine, "delivered")
+    do(machinery, len(TEXTS) + 2, command)
+    assert replica.recovery.damaged
+    assert Suspects.read(replica.machine.index).others
+    replica.close()

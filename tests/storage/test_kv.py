@@ -188,3 +188,23 @@ def test_the_end_of_a_prefix_is_behind_every_key_that_has_it() -> None:
     assert after_prefix(b"ab") == b"ac"
     assert after_prefix(b"a\xff") == b"b"
     assert after_prefix(b"\xff") is None
+
+
+def test_a_table_that_an_earlier_release_did_not_have_is_empty_to_a_reader(tmp_path: Path) -> None:
+    engine = LmdbEngine(tmp_path, NAMES[:1])
+    engine.table(NAMES[0]).put(b"key", b"value")
+    engine.commit(True)
+    engine.close()
+    reader = LmdbReader(tmp_path, (NAMES[0], "later"))
+    snapshot = reader.snapshot()
+    assert list(scan(snapshot.table(NAMES[0]))) == [(b"key", b"value")]
+    later = snapshot.table("later")
+    assert list(scan(later)) == [] and later.get(b"key") is None and later.count() == 0
+    assert later.last(b"", None) is None and not later.delete(b"key")
+    for write in (later.put, later.put_new):
+        with pytest.raises(DiskError, match="cannot be written"):
+            write(b"key", b"value")
+    with pytest.raises(DiskError, match="cannot be written"):
+        later.put_many([(b"key", b"value")])
+    snapshot.close()
+    reader.close()
