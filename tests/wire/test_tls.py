@@ -102,4 +102,4 @@ def test_errors_of_tls_are_explained() -> None:
         "[SSL] bad certificate": "refused our certificate",
     }.items():
         assert said in tls.explain(ssl.SSLError(1, text))
-    assert tls.explain(TimeoutError()) == "TimeoutError"
+    assert tls.explain(TimeoutError()) == "no answer in time"
