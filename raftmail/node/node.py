@@ -219,7 +219,7 @@ class Node:
             peers_of(self._state, config)[0],
             tls_context=dialling,
             kinds=(*ShardFrame, *ClusterFrame),
-            bulk=(ShardFrame.SYNC, *CLUSTER_BULK),
+            bulk=(ShardFrame.SYNC, ShardFrame.BODY, *CLUSTER_BULK),
             limits=self._limits.link,
             on_frame=self._on_frame,
             on_up=self._on_up,
@@ -628,6 +628,9 @@ class Node:
             if self._router is not None:
                 self._router.receive(node, kind, payload)
             return
+        if kind == ShardFrame.BODY:
+            self._on_body(node, shard, payload)
+            return
         if isinstance(payload, memoryview):
             payload = bytes(payload)
         if kind == ShardFrame.BEATS:
@@ -650,6 +653,13 @@ class Node:
             runner.fatal(e)
             return
         runner.received(kind)
+
+    def _on_body(self, node: str, shard: int, payload: bytes | memoryview) -> None:
+        """A long body: not copied, since that alone would keep the loop."""
+        runner = self._runners.get(shard)
+        if runner is not None:
+            runner.replica.take_long(self.loop.time(), node, payload)
+            runner.heard()
 
     def _on_up(self, node: str) -> None:
         logger.info("link to %s is up", node)

@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
+from functools import partial
 
 from raftmail.consensus.beats import Beat
 from raftmail.shard.frames import FrameKind
@@ -38,7 +39,7 @@ class Runner:
     has_failed: bool = False
     _busy: bool = False
     _again: bool = False
-    _in_background: bool = False
+    _in_background: int = 0
     _stopped: bool = False
     _next_tick: float | None = None
     """None: the replica is to be asked."""
@@ -167,23 +168,29 @@ class Runner:
 
     def end(self) -> None:
         """The turn is over."""
-        job = self.replica.bodies.begin_sync(self.loop.time())
-        if job is not None:
-            self._in_background = True
-            self.loop.run_in_executor(self.executor, job).add_done_callback(self._background_done)
+        bodies = self.replica.bodies
+        self._begin(bodies.begin_sync(self.loop.time()), bodies.end_sync)
+        self._begin(bodies.begin_long(), bodies.end_long)
         self._busy = False
         self._idle.set()
         again, self._again = self._again, False
         if again or self.replica.has_work:
             self.wake()
 
-    def _background_done(self, future: asyncio.Future[None]) -> None:
-        self._in_background = False
+    def _begin(self, job: Callable[[], None] | None, end: Callable[[], None]) -> None:
+        """Have a job run in another thread, beside the turns; `end` then."""
+        if job is not None:
+            self._in_background += 1
+            done = self.loop.run_in_executor(self.executor, job)
+            done.add_done_callback(partial(self._background_done, end))
+
+    def _background_done(self, end: Callable[[], None], future: asyncio.Future[None]) -> None:
+        self._in_background -= 1
         self._idle.set()
         error = future.exception()
         if error is None and not self.has_failed:
             try:
-                self.replica.bodies.end_sync()
+                end()
             except Exception as e:
                 error = e
         if error is not None:

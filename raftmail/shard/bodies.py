@@ -14,8 +14,10 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import TypeAlias
 from zlib import crc32
 
 from raftmail.consensus.appends import Log
@@ -24,6 +26,7 @@ from raftmail.mail.codec import CodecError, entry_blobs
 from raftmail.shard.frames import Frame, FrameKind
 from raftmail.storage.blobs import BlobDamaged, BlobMissing, BlobStore, SyncJob
 from raftmail.storage.index import Index
+from raftmail.storage.longbody import LongBody
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +51,10 @@ class BodyLimits:
     journal_bytes_max: int = 16 << 10
     """Bodies up to this length are written to the journal as well, so that one sync makes them and their entry durable; the store follows
     in the background. Longer ones cost more to write twice than a sync."""
+    long_bytes_min: int = 2 << 20
+    """Bodies from this length on have a segment of their own, which another thread writes and syncs."""
+    arrived_bytes_max: int = 160 << 20
+    """Long bodies that wait to be stored; what comes beyond it is dropped, and asked for when an entry needs it."""
     sync_s: float = 0.5
     """So long the journal alone keeps a body, at the least."""
     want_hashes_max: int = 256
@@ -77,6 +84,17 @@ def _sync_store(journal: Journal, store: BlobStore) -> None:
     journal.release_bodies()
 
 
+WhenStored: TypeAlias = Callable[[bool], None]
+"""Called with whether a long body is stored; if not, there is no space for it, or it is damaged."""
+
+
+@dataclass(slots=True, repr=False)
+class _Arrival:
+    digest: bytes
+    body: bytes | memoryview
+    done: WhenStored
+
+
 @dataclass(slots=True, repr=False)
 class Bodies:
     """`missing` are bodies that entries of the log wait for; `unheld` those that entries lacked that were in the log at the start;
@@ -101,6 +119,9 @@ class Bodies:
     _reclaim_busy: bool = False
     _sync_at: float = 0.0
     _job: SyncJob | None = None
+    _arrived: deque[_Arrival] = field(default_factory=deque)
+    _arrived_bytes: int = 0
+    _long: LongBody | None = None
 
     def __post_init__(self) -> None:
         self.reload()
@@ -128,6 +149,46 @@ class Bodies:
         store.append_kept(digest, body, crc)
         return True
 
+    def store_long(self, digest: bytes, body: bytes | memoryview, done: WhenStored) -> bool:
+        """Have a long body stored, on the disk, by the jobs of `begin_long`, which verify it. False: too many wait."""
+        if self._arrived and self._arrived_bytes + len(body) > self.limits.arrived_bytes_max:
+            return False
+        self._arrived.append(_Arrival(digest, body, done))
+        self._arrived_bytes += len(body)
+        return True
+
+    def begin_long(self) -> Callable[[], None] | None:
+        """To be called after each `Replica.advance`: a call that may run in another thread for as long as it takes; `end_long` then."""
+        while self._long is None and self._arrived:
+            arrival = self._arrived[0]
+            if self.store.durable(arrival.digest):
+                self._end_long(stored=True)
+                continue
+            self._long = self.store.begin_long(arrival.digest, arrival.body)
+            return self._long.run
+        return None
+
+    def end_long(self) -> None:
+        """The call from `begin_long` has returned."""
+        assert self._long is not None
+        job, self._long = self._long, None
+        stored = self.store.end_long(job)
+        if job.full is not None:
+            logger.warning("a body of %d bytes has no space: %s", len(job.body), job.full)
+        self._end_long(stored=stored)
+
+    def _end_long(self, *, stored: bool) -> None:
+        arrival = self._arrived.popleft()
+        self._arrived_bytes -= len(arrival.body)
+        digest = arrival.digest
+        if stored:
+            self._asked.pop(digest, None)
+            self._late.discard(digest)
+            self.missing.discard(digest)
+        elif self._is_waited_for(digest):
+            self.want(digest)
+        arrival.done(stored)
+
     @property
     def asking(self) -> bool:
         """Whether bodies are asked for, or to be."""
@@ -139,7 +200,7 @@ class Bodies:
 
     def has_to_do(self, now: float) -> bool:
         """Whether bodies are asked for, or to be, or wait for a sync of the store that is to begin, here or with the journal's."""
-        if self._asked:
+        if self._asked or (self._arrived and self._long is None):
             return True
         return self.store.dirty() and (self.store.pressing() or self.wants_sync(now))
 
@@ -187,12 +248,18 @@ class Bodies:
         has = self.store.has
         missing = [h for h in hashes if not has(h) and self._gone.get(h, 0) < index]
         if missing:
-            self.missing.update(missing)
-            for digest in missing:
-                self.want(digest)
+            self._want_missing(missing)
             return False
         self.pin(hashes, index)
         return True
+
+    def _want_missing(self, missing: Sequence[bytes]) -> None:
+        """Entries wait for bodies: ask for those that have not arrived yet."""
+        self.missing.update(missing)
+        arrived = {arrival.digest for arrival in self._arrived}
+        for digest in missing:
+            if digest not in arrived:
+                self.want(digest)
 
     def pin(self, hashes: Iterable[bytes], index: int) -> None:
         """Keep bodies until the entry at `index` is applied."""
@@ -212,10 +279,8 @@ class Bodies:
 
     def want_all(self, payload: bytes) -> None:
         """Ask for what an entry lacks that will be looked at later."""
-        for digest in _named(payload):
-            if not self.store.has(digest) and digest not in self._gone:
-                self.missing.add(digest)
-                self.want(digest)
+        has, gone = self.store.has, self._gone
+        self._want_missing([d for d in _named(payload) if not has(d) and d not in gone])
 
     def pin_log(
         self, entries: Iterable[tuple[int, int, bytes]], committed: int, keep_to: int
@@ -379,7 +444,8 @@ class Bodies:
                 else:
                     gone.append(digest)
                 continue
-            frames.append((node, FrameKind.BLOB, (digest, body)))
+            long = len(body) >= self.limits.long_bytes_min
+            frames.append((node, FrameKind.BODY if long else FrameKind.BLOB, (digest, body)))
             sent += len(body)
             if sent > self.limits.give_bytes_max:
                 break

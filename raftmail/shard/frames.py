@@ -21,6 +21,8 @@ class FrameKind(StrEnum):
     RAFT = "RAFT"
     BEATS = "BEATS"  # records of `consensus.beats`: of one group, or of all that two nodes have in common
     BLOB = "BLOB"  # sha256, body
+    BODY = "BODY"  # the same of a long one, which other frames overtake
+    HAVE = "HAVE"  # sha256 of a BODY that is on the sender's disk
     WANT = "WANT"  # hashes, 32 bytes each
     SYNC = "SYNC"  # a resync's, see `resync.frames`
     GONE = "GONE"  # applied index (8 bytes), hashes of bodies that no message has there any more

@@ -29,7 +29,7 @@ from raftmail.mail.codec import encode_entry
 from raftmail.mail.service import Blob, Failure
 from raftmail.resync.missing import body_size
 from raftmail.shard import holding
-from raftmail.shard.bodies import BadBodies, Bodies
+from raftmail.shard.bodies import DIGEST_BYTES, BadBodies, Bodies
 from raftmail.shard.compaction import Compaction
 from raftmail.shard.frames import DEEP_MARK, MARK, Frame, FrameKind
 from raftmail.shard.limits import Counters, Limits
@@ -39,6 +39,7 @@ from raftmail.shard.recovery import Recovery
 from raftmail.shard.requests import BlobsUnknown, Done, Requests, Waiting
 from raftmail.shard.rescue import mend_journal
 from raftmail.shard.status import Capability, describe
+from raftmail.shard.streams import Streams
 from raftmail.shard.view import ReplicaView
 from raftmail.shard.waits import Waits
 from raftmail.shard.watchers import Watchers
@@ -52,7 +53,9 @@ __all__ = ["MARK", "Counters", "Done", "Frame", "FrameKind", "Limits", "Replica"
 
 logger = logging.getLogger(__name__)
 
-_FROM_STRANGERS = (FrameKind.BLOB, FrameKind.BEATS)
+_FROM_STRANGERS = (FrameKind.BLOB, FrameKind.BODY, FrameKind.BEATS)
+
+_LOST = "mastership of the shard is lost"
 
 CHORES_S = 1.0
 """How often a replica in which nothing happens looks after its disk, its bodies and its resyncs."""
@@ -76,6 +79,7 @@ class Replica(ReplicaView):
     bodies: Bodies = field(init=False)
     recovery: Recovery = field(init=False)
     requests: Requests = field(init=False)
+    streams: Streams = field(init=False)
     compaction: Compaction = field(init=False)
     watchers: Watchers = field(init=False)
     waits: Waits = field(default_factory=Waits)
@@ -113,6 +117,13 @@ class Replica(ReplicaView):
             self._store_bodies,
             self.shard,
             lambda: self.leader_node or self.node,
+            self._go_ahead,
+        )
+        self.streams = Streams(
+            lambda request: self.requests.waiting.append(request),
+            self.limits.bodies.arrived_bytes_max,
+            self.limits.stream_s,
+            self.limits.stream_lost_s,
         )
         self.recovery = Recovery.of(
             self.shard,
@@ -229,6 +240,8 @@ class Replica(ReplicaView):
         self._step_due = False
         if self._broken is not None:
             raise self._broken
+        if self.streams:
+            self.streams.release(now, tuple(self.group.membership.voters.values()), self.node)
         if self.requests.waiting:
             self._propose_waiting(now)
         if self.bodies.withheld:
@@ -383,9 +396,15 @@ class Replica(ReplicaView):
             elif kind == FrameKind.BLOB:
                 if self.bodies.take(payload):
                     self.group.retry_parked(now)
+            elif kind == FrameKind.BODY:
+                self.take_long(now, node, payload)
+            elif kind == FrameKind.HAVE:
+                self.streams.acknowledged(node, bytes(payload))
+                self._step_due = True
             elif kind == FrameKind.WANT:
                 told = self.group.applied_index if self.may(Capability.READ) else 0
-                self._frames += self.bodies.give(node, payload, told)
+                wanted = self._not_on_their_way(node, payload)
+                self._frames += self.bodies.give(node, wanted, told)
                 if self.bodies.found_lost:
                     holding.withhold_lost(self.group, self.bodies)
                     self._check_role()
@@ -402,6 +421,12 @@ class Replica(ReplicaView):
             logger.warning("shard %d: from %s: %s", self.shard, node, e)
         except (DiskFull, IndexDamaged) as e:
             self._meet(e)
+
+    def _not_on_their_way(self, node: str, wanted: bytes) -> bytes:
+        """Of the hashes that a node asks for, those of bodies that are not being sent to it already."""
+        hashes = [wanted[at : at + DIGEST_BYTES] for at in range(0, len(wanted), DIGEST_BYTES)]
+        sending = self.streams.is_sending
+        return b"".join(h for h in hashes if not sending(self._now, node, h))
 
     def receive_beat(self, now: float, node: str, beat: Beat) -> bool:
         """Take a beat from another node's replica, as `receive` takes frames. True: all that comes of it are other beats, which
@@ -431,6 +456,7 @@ class Replica(ReplicaView):
 
     def disconnected(self, now: float, node: str) -> None:
         self._now = now
+        self.streams.disconnected(node)
         self.group.disconnected(now, node)
         self.recovery.desk.disconnected(now, node)
 
@@ -457,6 +483,7 @@ class Replica(ReplicaView):
 
     def _let_go(self, why: str) -> None:
         self.requests.fail_in_flight()
+        self.streams.fail_all(why)
         self.requests.fail_waiting(why)
         self.waits.give_up()
         self.watchers.missed()
@@ -558,12 +585,68 @@ class Replica(ReplicaView):
                 for name in self._linked_nodes():
                     self._frames.append((name, FrameKind.BLOB, (digest, body)))
 
+    def _go_ahead(self, w: Waiting) -> bool:
+        """Send a request's long bodies to the followers, and have them stored here, before it is proposed. False: it has none."""
+        least = self.limits.bodies.long_bytes_min
+        named = set(w.hashes)
+        long = {h: body for h, body in w.blobs if len(body) >= least and h in named}
+        if not long:
+            return False
+        self.streams.begin(self._now, w, [h for h in long if not self.blobs.durable(h)])
+        self._step_due = True
+        for digest, body in long.items():
+            for node in self._linked_nodes():
+                self.streams.expect(node, digest)
+                if self.streams.may_send(self._now, node, digest, len(body)):
+                    self._frames.append((node, FrameKind.BODY, (digest, body)))
+            if self.blobs.durable(digest):
+                continue
+            if not self.bodies.store_long(digest, body, partial(self._stored_long, digest)):
+                self._stored_long(digest, False)
+        return True
+
+    def _stored_long(self, digest: bytes, stored: bool) -> None:
+        """A long body of a request is on this replica's disk, or could not be put there."""
+        if stored:
+            self.streams.stored(digest)
+            self._long_arrived()
+        else:
+            failure = Failure("the master has no room for the body", full=True)
+            self.requests.waiting_bytes -= self.streams.fail(digest, failure)
+        self._step_due = True
+
+    def take_long(self, now: float, node: str, payload: bytes | memoryview) -> None:
+        """A long body (hash, bytes) from another replica, which is told when it is on this one's disk. A bad one is counted and dropped."""
+        self._now = now
+        digest, body = bytes(payload[:DIGEST_BYTES]), memoryview(payload)[DIGEST_BYTES:]
+        if len(digest) < DIGEST_BYTES or len(body) > self.blobs.limits.body_bytes_max:
+            self.counters.bad_frames += 1
+            logger.warning("shard %d: from %s: a body of %d bytes", self.shard, node, len(body))
+            return
+
+        def stored(ok: bool) -> None:
+            if ok:
+                self._frames.append((node, FrameKind.HAVE, (digest,)))
+                self._long_arrived()
+
+        self.bodies.received += 1
+        if self.blobs.durable(digest):
+            stored(True)
+        elif not self.bodies.store_long(digest, body, stored):
+            logger.warning("shard %d: too many long bodies wait to be stored", self.shard)
+
+    def _long_arrived(self) -> None:
+        """A long body that entries may wait for is here."""
+        if not self.bodies.missing and self.group.has_parked:
+            self.group.retry_parked(self._now)
+
     def _check_role(self) -> None:
         requests, group = self.requests, self.group
         if requests.in_flight and not (group.is_leader and group.term == requests.term):
             requests.fail_in_flight()
-        if requests.waiting and not group.is_leader:
-            requests.fail_waiting("mastership of the shard is lost")
+        if (requests.waiting or self.streams) and not group.is_leader:
+            self.streams.fail_all(_LOST)
+            requests.fail_waiting(_LOST)
 
     def _look_at_index(self) -> None:
         """A read or the scrub may have found no space for what was held back: that is lost from the open transaction."""

@@ -57,6 +57,8 @@ class Requests:
     store: Callable[[Waiting], None]
     shard: int
     master: Callable[[], str]
+    goes_ahead: Callable[[Waiting], bool] = lambda _: False
+    """Takes a request whose bodies go ahead of it, which comes to `waiting` later, or fails."""
     term: int = 0
     waiting: deque[Waiting] = field(default_factory=deque)
     waiting_bytes: int = 0
@@ -97,11 +99,12 @@ class Requests:
         ):
             done(Failure("the master has too many requests waiting"))
             return
-        self.waiting.append(
-            Waiting(client, seq, request, hashes, blobs, size, done, kind in FREEING)
-        )
+        freeing = kind in FREEING
+        waiting = Waiting(client, seq, request, hashes, blobs, size, done, freeing)
         self.waiting_bytes += size
         self.counters.requests += 1
+        if not self.goes_ahead(waiting):
+            self.waiting.append(waiting)
 
     def may_propose(self, entries_in_flight: int) -> bool:
         """Whether what waits becomes an entry now. While one is on its way the next gathers (group commit), unless so much waits that it is

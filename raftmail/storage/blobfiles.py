@@ -103,6 +103,9 @@ class SegmentFiles:
         self._alloc_bytes = limits.alloc_bytes_min
         self._readers: dict[int, File] = {}
         self._unsynced: list[File] = []
+        self._synced: set[int] = (
+            set()
+        )  # segments at or behind `durable` that are durable on their own
         self._new_names = False
         self._job: SyncJob | None = None
         self.pressing = False
@@ -136,6 +139,30 @@ class SegmentFiles:
         self.sequence_max = max(self.sequence_max, sequence)
         self._unsynced.append(file)
         self._new_names = True
+
+    def take_sequence(self) -> int:
+        """The number of a segment that the caller writes by itself."""
+        self.sequence_max += 1
+        return self.sequence_max
+
+    def adopt_synced(self, sequence: int, length: int) -> None:
+        """Take a segment that was written and synced by itself among the sealed ones. What is appended from
+        now on comes behind it."""
+        if self._file is not None and self._sequence < sequence:
+            self.seal()
+        self.sealed[sequence] = length
+        self.just_sealed.append(sequence)
+        self._synced.add(sequence)
+        if self._file is None and self._job is None and not self.dirty:
+            self._advance((self.sequence_max + 1, 0))
+
+    def is_durable(self, place: Place) -> bool:
+        """Whether a record is on stable storage."""
+        return (place.sequence, place.end) <= self.durable or place.sequence in self._synced
+
+    def _advance(self, position: Position) -> None:
+        self.durable = max(self.durable, position)
+        self._synced = {sequence for sequence in self._synced if sequence >= self.durable[0]}
 
     def append(
         self, digest: bytes, raw_bytes: int, stored: bytes, stored_crc: int, flags: int
@@ -281,7 +308,7 @@ class SegmentFiles:
         if not job.finished:
             raise RuntimeError("the sync has not finished; after a failed sync the process stops")
         self._job = None
-        self.durable = max(self.durable, job.position)
+        self._advance(job.position)
         for file in job.files:
             if file is not self._file and file not in self._readers.values():
                 self._close_later(file)

@@ -51,6 +51,7 @@ from raftmail.storage.blobformat import (
     walk,
 )
 from raftmail.storage.disk import Disk, ReadFailed
+from raftmail.storage.longbody import LongBody
 from raftmail.storage.reclaim import Reclaimer, ReclaimProgress
 
 __all__ = [
@@ -316,7 +317,7 @@ class BlobStore:
     def durable(self, digest: bytes) -> bool:
         """True when the body is there and on stable storage."""
         place = self.place_of(digest)
-        return place is not None and (place.sequence, place.end) <= self._files.durable
+        return place is not None and self._files.is_durable(place)
 
     def append(self, digest: bytes, body: bytes) -> bool:
         """Store a body whose sha256 the caller has verified to be `digest`; False: it was there.
@@ -326,6 +327,37 @@ class BlobStore:
         if self.place_of(digest) is not None:
             return False
         self._append(digest, body, self.limits.compress_bytes_min, self.limits.compress_level)
+        return True
+
+    def begin_long(self, digest: bytes, body: bytes | memoryview) -> LongBody:
+        """Begin to store a body in a segment of its own; `end_long` when `LongBody.run` has returned. One at
+        a time. Raises `BlobTooLarge`."""
+        limits = self.limits
+        if len(body) > limits.body_bytes_max:
+            raise BlobTooLarge(f"a body of {len(body)} bytes; the limit is {limits.body_bytes_max}")
+        return LongBody(
+            self._disk,
+            self._folder,
+            self._files.take_sequence(),
+            digest,
+            body,
+            limits.compress_level,
+            limits.saved_percent_min,
+        )
+
+    def end_long(self, job: LongBody) -> bool:
+        """Whether the body is in the store now, and on stable storage."""
+        place = job.place
+        if place is None:
+            return False
+        self._files.adopt_synced(place.sequence, place.end)
+        if self.durable(job.digest):
+            return True  # it came another way meanwhile; this copy is reclaimed
+        self._damaged.pop(job.digest, None)
+        self._pending.pop(job.digest, None)
+        self._pending[job.digest] = place
+        # Others may have been begun behind it and been appended to meanwhile.
+        self._pending = dict(sorted(self._pending.items(), key=lambda item: item[1]))
         return True
 
     def append_kept(self, digest: bytes, body: bytes, crc: int) -> None:
@@ -454,7 +486,7 @@ class BlobStore:
         placed: dict[bytes, Place] = {}
         for digest, place in self._pending.items():
             if (place.sequence, place.end) > durable:
-                break
+                break  # also one that is durable on its own: the checkpoint must not pass over any
             placed[digest] = place
         if placed:
             self._places.put_places([(d, pack_place(place)) for d, place in placed.items()])

@@ -29,7 +29,9 @@ class _Replica:
         self.error: Exception | None = None
         self.frames: list[Any] = []
         self.counters = SimpleNamespace(sync_ms=0.0)
-        self.bodies = SimpleNamespace(begin_sync=lambda now: None)
+        self.bodies = SimpleNamespace(
+            begin_sync=lambda now: None, end_sync=None, begin_long=lambda: None, end_long=None
+        )
         self.group = SimpleNamespace(term=1, leader=None)
         self.tick_at = 0.0
 

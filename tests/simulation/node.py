@@ -574,14 +574,18 @@ class SimNode:
 
     def _begin_background(self) -> None:
         """Bodies go to the disk while turns go on."""
-        job = self.replica.bodies.begin_sync(self.now)
+        bodies = self.replica.bodies
+        self._run_beside(bodies.begin_sync(self.now), bodies.end_sync)
+        self._run_beside(bodies.begin_long(), bodies.end_long)
+
+    def _run_beside(self, job: Callable[[], None] | None, done: Callable[[], None]) -> None:
         if job is None:
             return
 
         def end() -> None:
             if not early:
                 job()
-            self.replica.bodies.end_sync()
+            done()
             self._heard()
 
         early = self.world.chance(0.3)

@@ -176,6 +176,7 @@ def _limits(rng: random.Random) -> Limits:
         scrub=ScrubLimits(page_rows=16, period_s=rng.choice((8.0, 6 * 3600.0))),
         bodies=BodyLimits(
             answer_s=0.5,
+            long_bytes_min=500 if quick else 2 << 20,
             journal_bytes_max=rng.choice((0, 400, 16 << 10)),
             sync_s=rng.choice((0.05, 0.5, 3.0)),
             reclaim_bytes=rng.choice((1 << 10, 16 << 10)),

@@ -1,0 +1,131 @@
+"""Long bodies go ahead of their entries, and keep nobody waiting."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+
+import pytest
+
+from raftmail.mail import commands as c
+from raftmail.mail.codec import encode_request
+from raftmail.mail.results import Executed
+from raftmail.mail.service import Failure
+from raftmail.shard.bodies import BodyLimits
+from raftmail.shard.frames import FrameKind
+from tests.shard.machines import guid_of
+from tests.shard.test_members import Shard
+
+LONG_BYTES = 5000
+
+
+class Streaming(Shard):
+    """`stuck` are replicas whose disk does not get done with long bodies."""
+
+    def __init__(self, *, sending_bytes_max: int = 1 << 20) -> None:
+        self.stuck: set[int] = set()
+        super().__init__()
+        bodies = BodyLimits(long_bytes_min=LONG_BYTES, arrived_bytes_max=sending_bytes_max)
+        for one in self.all.values():
+            one.replica.limits = replace(self.limits, bodies=bodies)
+            one.replica.bodies.limits = bodies
+            one.replica.streams.sending_bytes_max = sending_bytes_max
+        self.followers = [one for one in self.all.values() if one is not self.master]
+
+    def turn(self) -> None:
+        super().turn()
+        for one in self.all.values():
+            bodies = one.replica.bodies
+            if one.number not in self.stuck and (job := bodies.begin_long()) is not None:
+                job()
+                bodies.end_long()
+                self.carry(one)
+
+    def submit(self, text: str, size: int) -> list[Executed | Failure]:
+        self.seq += 1
+        body = (text.encode() * size)[:size]
+        digest = hashlib.sha256(body).digest()
+        message = c.NewMessage(
+            (c.Target("a", "INBOX"),), digest, len(body), guid_of(text), 7, (), b"summary"
+        )
+        save = c.Save("a", (message,), 1)
+        answers: list[Executed | Failure] = []
+        request = encode_request(b"client of tests!", self.seq, 0, save)
+        self.leader().submit(self.now, request, [(digest, body)], answers.append)
+        return answers
+
+    def turns(self, seconds: float) -> None:
+        until = self.now + seconds
+        while self.now < until:
+            self.turn()
+
+    def count(self, kind: FrameKind) -> int:
+        return sum(1 for frame in self.frames if frame[2] == kind)
+
+
+def test_a_request_with_a_long_body_waits_for_a_majority_and_keeps_no_other_waiting() -> None:
+    shard = Streaming()
+    shard.stuck = {one.number for one in shard.followers}
+    long = shard.submit("long", 20_000)
+    for n in range(3):
+        short = shard.submit(f"short {n}", 100)
+        shard.until(lambda short=short: short)
+        assert isinstance(short[0], Executed)
+    assert not long and shard.count(FrameKind.BODY) == 2
+    shard.stuck.discard(shard.followers[0].number)
+    shard.until(lambda: long)
+    assert isinstance(long[0], Executed)
+    shard.stuck.clear()
+    assert len(shard.digests()) == 1
+    assert shard.count(FrameKind.BODY) == 2 and shard.count(FrameKind.WANT) == 0
+
+
+def test_a_long_body_that_takes_its_time_is_not_sent_twice() -> None:
+    shard = Streaming()
+    shard.stuck = {one.number for one in shard.followers}
+    long = shard.submit("long", 20_000)
+    shard.turns(shard.limits.stream_s + 3.0)
+    assert not long, "it is in the log, and no follower acknowledges it"
+    shard.stuck.clear()
+    shard.until(lambda: long)
+    assert isinstance(long[0], Executed) and shard.count(FrameKind.BODY) == 2
+    assert len(shard.digests()) == 1
+
+
+def test_a_follower_to_which_too_much_is_on_its_way_asks_for_the_rest_when_it_needs_it() -> None:
+    shard = Streaming(sending_bytes_max=30_000)
+    shard.stuck = {one.number for one in shard.followers}
+    answers = [shard.submit(f"long {n}", 20_000) for n in range(3)]
+    shard.turns(0.5)
+    assert shard.count(FrameKind.BODY) == 2
+    shard.stuck.clear()
+    shard.until(lambda: all(answers), 4000)
+    assert len(shard.digests()) == 1
+
+
+def test_a_damaged_long_body_is_not_acknowledged_and_is_asked_for() -> None:
+    shard = Streaming()
+    follower = shard.followers[0].replica
+    body = bytes(20_000)
+    follower.take_long(shard.now, shard.leader().node, hashlib.sha256(b"other").digest() + body)
+    follower.take_long(shard.now, shard.leader().node, b"short")
+    shard.turns(0.2)
+    assert shard.count(FrameKind.HAVE) == 0 and follower.counters.bad_frames == 1
+
+
+@pytest.mark.parametrize("lost", [1, 2])
+def test_a_request_whose_followers_go_away_goes_on_or_is_failed(lost: int) -> None:
+    shard = Streaming()
+    shard.stuck = {one.number for one in shard.followers}
+    answers = shard.submit("long", 20_000)
+    shard.turns(0.2)
+    for one in shard.followers[:lost]:
+        shard.end(one.number)
+    shard.stuck.clear()
+    if lost == 1:
+        shard.until(lambda: answers)
+        assert isinstance(answers[0], Executed)
+    else:
+        assert shard.master is not None
+        shard.end(shard.master.number)
+        assert isinstance(answers[0], Failure)
