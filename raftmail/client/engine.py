@@ -18,7 +18,7 @@ from raftmail.client.calls import Call, Key, Listing, ReadAnswer, ReadResult
 from raftmail.client.connection import Connection
 from raftmail.client.errors import ClientError, ProtocolError, Refused, TryAgain
 from raftmail.client.looking import is_foreign, look
-from raftmail.mail.addresses import user_address
+from raftmail.mail.addresses import named
 from raftmail.mail.endpoint import dialled
 from raftmail.mail.names import mailbox_name
 from raftmail.mail.results import Code, Executed
@@ -104,7 +104,7 @@ class Engine:
         key = (user, mailbox)
         number = self._numbers.get(key)
         if number is None:
-            user_address(user)
+            named(user)
             mailbox_name(mailbox)
             if len(self._numbers) >= self._numbers_max:
                 number = self._numbers.pop(next(iter(self._numbers)))

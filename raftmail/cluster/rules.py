@@ -39,7 +39,7 @@ from raftmail.cluster.records import (
 )
 from raftmail.cluster.state import NO_SHARD, ClusterState, founded
 from raftmail.cluster.steps import Observed, ObservedNode
-from raftmail.mail.addresses import user_address
+from raftmail.mail import addresses
 from raftmail.mail.record_rules import ALIAS_TARGETS_MAX
 
 SHARDS_MAX = 4096
@@ -64,7 +64,7 @@ class Wish:
 def set_rule(state: ClusterState, domain: str, wish: Wish, pool: str = "") -> Change:
     """Give a domain a pool: a named one that exists, or one that is made (or changed) as `wish` says, and named after the domain.
     Raises `Refused`, saying what is missing, when it cannot be met."""
-    domain = _domain(domain)
+    domain = domain_of(state, domain)
     rule = state.find(Rule, domain)
     if rule is not None and rule.state is not RuleState.ACTIVE:
         raise Refused(
@@ -94,7 +94,7 @@ def set_rule(state: ClusterState, domain: str, wish: Wish, pool: str = "") -> Ch
 
 def remove_rule(state: ClusterState, domain: str) -> Change:
     """Let new users of a domain go to the main pool again. Who exists stays where the mail is. Raises `Refused`."""
-    rule = state.find(Rule, _domain(domain))
+    rule = state.find(Rule, domain_of(state, domain))
     if rule is None:
         raise Refused(f"there is no rule for {domain}")
     if rule.state is not RuleState.ACTIVE:
@@ -279,7 +279,7 @@ def set_domain(
     state: ClusterState, name: str, catch_all: str | None = None, quota_bytes: int | None = None
 ) -> Change:
     """Take mail for a domain, or change how; what is None stays as it is. Raises `Refused`."""
-    name = _domain(name)
+    name = domain_of(state, name)
     found = state.find(Domain, name)
     made = found or Domain(name)
     if catch_all is not None:
@@ -293,7 +293,7 @@ def set_domain(
 
 def remove_domain(state: ClusterState, name: str) -> Change:
     """Take no more mail for a domain. Raises `Refused` while it has aliases or a rule."""
-    found = state.find(Domain, _domain(name))
+    found = state.find(Domain, domain_of(state, name))
     if found is None:
         raise Refused(f"there is no domain {name}")
     ending = "@" + found.name
@@ -308,7 +308,7 @@ def remove_domain(state: ClusterState, name: str) -> Change:
 
 def set_alias(state: ClusterState, address: str, to: Iterable[str]) -> Change:
     """Have mail for an address go to others. It may name itself, when it is a user's too. Raises `Refused`."""
-    address = _address(address)
+    address = _alias_address(state, address)
     targets = tuple(dict.fromkeys(_address(one) for one in to))
     if not targets:
         raise Refused(f"the alias {address} leads nowhere: name at least one address")
@@ -343,7 +343,7 @@ def _path(state: ClusterState, start: str, goal: str) -> list[str]:
 
 def remove_alias(state: ClusterState, address: str) -> Change:
     """Raises `Refused`."""
-    found = state.find(Alias, _address(address))
+    found = state.find(Alias, _alias_address(state, address))
     if found is None:
         raise Refused(f"there is no alias {address}")
     return change_of(state, [], [key_of(found)])
@@ -351,12 +351,31 @@ def remove_alias(state: ClusterState, address: str) -> Change:
 
 def _address(address: str) -> str:
     try:
-        return user_address(address)
+        return addresses.named(address)
     except ValueError as e:
         raise Refused(str(e)) from None
 
 
-def _domain(name: str) -> str:
+def _alias_address(state: ClusterState, address: str) -> str:
+    """Of an alias: one that is there may have a name that none could be given today."""
+    if state.find(Alias, address) is not None:
+        return address
+    try:
+        return addresses.alias_address(address)
+    except ValueError as e:
+        raise Refused(str(e)) from None
+
+
+def domain_of(state: ClusterState, name: str) -> str:
+    """The form of a domain; one that an earlier release wrote down in another is found under that. Raises `Refused`."""
+    earlier = name.lower()
+    if state.find(Domain, earlier) is not None or state.find(Rule, earlier) is not None:
+        return earlier
     if not name or "@" in name or "/" in name:
         raise Refused(f"{name!r} is no domain")
-    return _address(name)
+    try:
+        made = addresses.domain(name)
+        addresses.account(f"x@{made}")
+    except ValueError as e:
+        raise Refused(str(e)) from None
+    return made

@@ -1,19 +1,15 @@
 """Mail addresses as they stand in MAIL and RCPT (RFC 5321 section 4.1.2, RFC 6531 section 3.3).
 
-How addresses are compared, here and wherever accounts are created:
-
-* the domain is put in Unicode form NFC and lower-cased. It is not case-folded, because case folding
-  makes `straße.example` and `strasse.example` one, which are two domains (IDNA2008). A-labels
-  (`xn--…`) and U-labels are not turned into each other;
-* the local part is put in form NFC and case-folded: `Alice`, `ALICE` and `alice` are one user;
-* what follows the first detail separator in the local part (`alice+lists`) is the detail. It plays
-  no part in finding the user, and keeps its letter case, as it often names a mailbox.
+Which account an address is of, `mail.addresses` decides: here as everywhere else. What follows the first detail separator in the
+local part (`alice+lists`) is shown as the detail; it keeps its letter case, as it often names a mailbox.
 """
 
 import re
 import unicodedata
 from dataclasses import dataclass
 from typing import Final
+
+from raftmail.mail.addresses import local_form
 
 LOCAL_PART_BYTES_MAX: Final = 256
 """Octets in a local part. RFC 5321 section 4.5.3.1.1 asks for 64; senders of bulk mail use more."""
@@ -45,13 +41,14 @@ class Address:
     `local` is the local part as sent, without quotes; `domain` is folded for comparison, and empty
     when none was given (`<postmaster>`, and the bare user names that some delivery agents send).
     `user` is the local part folded for comparison and without its detail; `detail` is what followed
-    the separator, as sent, and empty when there was none.
+    the separator, as sent, and empty when there was none. `separator` is "" where there are no details.
     """
 
     local: str
     domain: str
     user: str
     detail: str
+    separator: str = ""
 
     @property
     def key(self) -> str:
@@ -67,8 +64,8 @@ class Address:
 
 
 def fold_user(text: str) -> str:
-    """The form in which user names are compared. Use it where accounts are created, too."""
-    return text.casefold() if text.isascii() else _nfc(_nfc(text).casefold())
+    """The form in which local parts are compared."""
+    return local_form(text)
 
 
 def fold_domain(text: str) -> str:
@@ -95,8 +92,8 @@ def make_address(local: str, domain: str, detail_separator: str = "+") -> Addres
         if found and before:
             user, detail = before, after
     if is_ascii:
-        return Address(local, domain.lower(), user.lower(), detail)
-    return Address(local, fold_domain(domain), fold_user(user), detail)
+        return Address(local, domain.lower(), user.lower(), detail, detail_separator)
+    return Address(local, fold_domain(domain), fold_user(user), detail, detail_separator)
 
 
 def parse_path(text: str, detail_separator: str = "+") -> tuple[Address | None, int]:

@@ -23,7 +23,7 @@ from typing import Final
 
 import idna
 
-from raftmail.mail.names import check_user_name, code_point, quoted
+from raftmail.mail.names import check_user_name, code_point, is_user_name, quoted, unseen
 from raftmail.mail.new_accounts import DOMAIN_BYTES_MAX, check_new
 
 GIVEN_CHARS_MAX: Final = 1000
@@ -42,6 +42,10 @@ def account(text: str) -> str:
     """The one form of an address that somebody gives. Raises ValueError that says what is wrong."""
     if len(text) > GIVEN_CHARS_MAX:
         raise ValueError(f"an address of {len(text)} characters is too long")
+    if character := unseen(text):
+        raise ValueError(
+            f"{quoted(text)}: an address has no spaces and nothing that cannot be seen ({character})"
+        )
     local, domain_ = _split(text)
     made = f"{local_form(local)}@{domain(domain_)}" if domain_ is not None else local_form(local)
     check_new(made)
@@ -73,6 +77,12 @@ def spellings(text: str) -> tuple[str, ...]:
     return tuple(found)
 
 
+def named(text: str) -> str:
+    """The name that a user of an address has who is there: the right one, or for what could not be made today the earlier one. Raises
+    ValueError."""
+    return spellings(text)[0]
+
+
 def domain(text: str) -> str:
     """The one form of a domain: small letters, A-labels. Raises ValueError."""
     return _domain(text)
@@ -95,7 +105,9 @@ def recipients(local: str, domain_: str, separator: str) -> Iterator[tuple[str, 
             forms.append(_nfc(_nfc(user).lower()))
         for form in dict.fromkeys(forms):
             for one in domains:
-                yield (f"{form}@{one}" if one else form), detail
+                name = f"{form}@{one}" if one else form
+                if is_user_name(name):
+                    yield name, detail
 
 
 def _details(local: str, separator: str) -> list[tuple[str, str]]:
@@ -185,6 +197,3 @@ def _earlier(text: str) -> str:
 
 def _nfc(text: str) -> str:
     return unicodedata.normalize("NFC", text)
-
-
-user_address = _earlier

@@ -113,6 +113,15 @@ def check_user_name(address: str) -> None:
         )
 
 
+def is_user_name(address: str) -> bool:
+    """Whether a command may name such a user."""
+    try:
+        check_user_name(address)
+    except ValueError:
+        return False
+    return True
+
+
 def check_text(text: str) -> None:
     """Whether it is text that can be shown on one line: by fixed rules alone. Raises ValueError."""
     wrong = _UNSEEN.search(text.replace(" ", ""))

@@ -14,7 +14,7 @@ from raftmail.cluster.router import Router
 from raftmail.cluster.view import ROOT_SHARD, View
 from raftmail.lmtp.address import Address
 from raftmail.lmtp.backend import Envelope, Recipient, Verdict
-from raftmail.mail.addresses import user_address
+from raftmail.mail.addresses import recipients
 from raftmail.mail.commands import NewMessage, Save, Target
 from raftmail.mail.delivery import delivery_key
 from raftmail.mail.limits import TARGETS_MAX
@@ -24,6 +24,7 @@ from raftmail.mail.results import Code, Executed, Refused, SaveResult
 from raftmail.mail.service import Blob, Failure, Unavailable
 from raftmail.mail.summary import encode_summary, summarise
 from raftmail.node.room import Room
+from raftmail.shard.replica import Replica
 from raftmail.shard.status import Capability
 from raftmail.storage.records import IndexDamaged
 
@@ -54,10 +55,20 @@ _TOLD = Verdict.try_later("The cluster is being changed, try again in a moment")
 
 
 @dataclass(frozen=True, slots=True)
+class Found(Verdict):
+    """An accepted recipient: the user, or alias, that it names, and the detail that is left of it."""
+
+    named: str = ""
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Shared(Verdict):
     """An accepted recipient that stands for other users: an alias, or an address that a domain's catch-all gets."""
 
     users: tuple[str, ...] = ()
+    named: str = ""
+    detail: str = ""
 
 
 Place = tuple[Target, bytes]
@@ -102,58 +113,77 @@ class Delivery:
     def resolve_now(self, address: Address) -> Verdict | None:
         """A user whom the own replica of the root knows, or of whom the root was asked a moment ago. One that is being removed may
         still get mail for that long."""
-        try:
-            user = _user(address)
-        except ValueError:
+        names = _names(address)
+        if not names:
             return _UNKNOWN
         view = self.router.view
         root = self.router.replicas.get(ROOT_SHARD)
         if root is None:
+            user, detail = names[0]
             if tuple(view.delivered_to(user)) != (user,):
                 return None  # an alias
-            return _ACCEPTED if self._known.get(user, 0.0) > self.router.clock() else None
-        machine = root.machine
+            known = self._known.get(user, 0.0) > self.router.clock()
+            return _found(user, detail) if known else None
         if not root.may(Capability.READ):
             return None
+        if len(names) > 1 and not root.group.elections.hears_leader(self.router.clock()):
+            return None  # whom the first name is of may be younger than what is known here
+        for user, detail in names:
+            if tuple(view.delivered_to(user)) != (user,):
+                return None
+            if self._is_rooted(root, user):
+                return _found(user, detail)
+        return None
+
+    def _is_rooted(self, root: Replica, user: str) -> bool:
+        """Whether the own replica of the root knows a user; False also where it cannot tell."""
+        machine = root.machine
+        view = self.router.view
         if self._rooted_at != machine.applied_index or self._rooted_view is not view:
             self._rooted_at = machine.applied_index
             self._rooted_view = view
             self._rooted.clear()
         if user not in self._rooted:
-            if tuple(view.delivered_to(user)) != (user,):
-                return None
             try:
                 if machine.query(GetUser(user)) is None:
-                    return None
+                    return False
             except IndexDamaged as e:
                 root.index_damaged(e)
                 self.router.links.wake(ROOT_SHARD)
-                return None  # another node is asked
+                return False  # another node is asked
             if len(self._rooted) >= KNOWN_MAX:
                 self._rooted.clear()
             self._rooted.add(user)
-        return _ACCEPTED
+        return True
 
     async def resolve(self, address: Address) -> Verdict:
         """The verdict carries the users that the mail goes to, where that is not the recipient alone."""
-        user = _user(address)
+        names = _names(address)
+        if not names:
+            return _UNKNOWN
         view = self.router.view
+        users: tuple[str, ...] = ()
         try:
-            users = await self._existing(view.delivered_to(user))
-            if not users and (other := view.catch_all(user)):
+            for name in names:
+                user, detail = name
+                to = tuple(view.delivered_to(user))
+                users = await self._existing(to)
+                if users or to != (user,):
+                    break
+            if not users and (other := _catch_all(view, names)):
                 users = await self._existing(view.delivered_to(other))
             if not users and not await self._is_newest(view.revision):
                 return _TOLD
         except Unavailable as e:
             return _later(e.failure)
         if not users:
-            return _UNKNOWN if tuple(view.delivered_to(user)) == (user,) else _LEADS_NOWHERE
+            return _UNKNOWN if to == (user,) else _LEADS_NOWHERE
         if users != (user,):
-            return Shared(_ACCEPTED.code, _ACCEPTED.enhanced, _ACCEPTED.text, users)
+            return Shared(_ACCEPTED.code, _ACCEPTED.enhanced, _ACCEPTED.text, users, user, detail)
         if len(self._known) >= KNOWN_MAX:
             self._known.clear()
         self._known[user] = self.router.clock() + KNOWN_S
-        return _ACCEPTED
+        return _found(user, detail)
 
     async def _is_newest(self, revision: int) -> bool:
         """Whether the root has nothing newer than a revision, so that an alias that is not known here is none. Raises `Unavailable`."""
@@ -321,12 +351,18 @@ def _verdict(outcome: Executed | Failure) -> Verdict:
     return _DELIVERED if isinstance(result, SaveResult) else _NO_SAVE
 
 
-def _user(address: Address) -> str:
-    """The account of an address. Raises ValueError when there can be none."""
-    return _normal(address.key)
+@lru_cache(maxsize=65536)
+def _names(address: Address) -> tuple[tuple[str, str], ...]:
+    """The accounts that a recipient may stand for, the first that exists, each with what is left as the detail."""
+    return tuple(recipients(address.local, address.domain, address.separator))
 
 
-_normal = lru_cache(maxsize=65536)(user_address)
+def _found(user: str, detail: str) -> Found:
+    return Found(_ACCEPTED.code, _ACCEPTED.enhanced, _ACCEPTED.text, user, detail)
+
+
+def _catch_all(view: View, names: Sequence[tuple[str, str]]) -> str:
+    return next((other for user, _ in names if (other := view.catch_all(user))), "")
 
 
 def _target(user: str, detail: str) -> Target:
@@ -341,13 +377,15 @@ def _target(user: str, detail: str) -> Target:
 def _places_of(mail: _Mail, recipient: Recipient) -> list[Place]:
     """The mailboxes of the users that a recipient stands for, each with the recipient's key."""
     verdict = recipient.verdict
-    address = recipient.address
-    named = _user(address)
+    # Who accepted it said which of the names is meant; else it is the one without the detail.
+    named, detail = _names(recipient.address)[-1]
+    if isinstance(verdict, Found | Shared) and verdict.named:
+        named, detail = verdict.named, verdict.detail
     sender = mail.envelope.sender
     from_ = None if sender is None else str(sender)
-    key = delivery_key(named, address.detail, from_, mail.received)
+    key = delivery_key(named, detail, from_, mail.received)
     users = verdict.users if isinstance(verdict, Shared) else (named,)
-    return [(_target(user, address.detail), key) for user in users]
+    return [(_target(user, detail), key) for user in users]
 
 
 def _joined(prefix: bytes, body: bytes) -> tuple[bytes, bytes, bytes, bytes]:

@@ -16,7 +16,7 @@ from typing import Any
 from raftmail.cluster.calls import BULK as CLUSTER_BULK
 from raftmail.cluster.calls import FrameKind as ClusterFrame
 from raftmail.cluster.calls import Part, encode_revision
-from raftmail.cluster.records import Invite
+from raftmail.cluster.changes import Refused, find_invite
 from raftmail.cluster.router import Router
 from raftmail.cluster.state import ClusterState
 from raftmail.cluster.view import ROOT_SHARD
@@ -53,6 +53,7 @@ from raftmail.wire.server import Listener
 from raftmail.wire.starts import PeerStarts
 from raftmail.wire.tls import TlsFiles, check_files, peer_context, server_context
 from raftmail.wire.token import check_token
+from raftmail.wire.users import Users
 
 logger = logging.getLogger(__name__)
 
@@ -212,6 +213,7 @@ class Node:
             token,
             self._limits.clients,
             self._invitation,
+            Users(router),
         )
         self._net = net = PeerNet(
             config.node.name,
@@ -475,8 +477,11 @@ class Node:
 
     def _invitation(self, invite: str) -> bytes | None:
         """The sealed bundle of an invitation, for a machine that is no node yet."""
-        found = self._state.find(Invite, invite)
-        return None if found is None or found.used else base64.b64decode(found.bundle)
+        try:
+            found = find_invite(self._state, invite, int(self.wall()))
+            return base64.b64decode(found.bundle)
+        except (Refused, ValueError):  # ValueError: what stands there is no base64
+            return None
 
     def _tell_revision(self, node: str) -> None:
         self.send(node, ROOT_SHARD, ClusterFrame.STATE, (encode_revision(self._state.revision),))

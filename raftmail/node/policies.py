@@ -14,7 +14,7 @@ from raftmail.cluster.masters import BALANCED
 from raftmail.cluster.records import Alias, Domain, Pool, Quota, Rule, RuleState
 from raftmail.cluster.router import Router
 from raftmail.cluster.state import ClusterState
-from raftmail.mail.addresses import user_address
+from raftmail.mail.addresses import account, spellings
 from raftmail.mail.limits import NUMBER_MAX
 from raftmail.mail.queries import GetUsage, GetUser, ListUsers, Usage
 from raftmail.mail.service import JSON, Unavailable
@@ -112,7 +112,7 @@ class Policies:
 
     async def _place(self, arguments: Arguments, deadline: float) -> JSON:
         """For a user who is yet to be made."""
-        address = user_address(arguments.get("address", ""))
+        address = account(arguments.get("address", ""))
         shard = _number(arguments, "shard", 0)
         left_s = deadline - self.router.clock()
         exists = await self.router.query(GetUser(address), deadline_s=left_s) is not None
@@ -131,10 +131,13 @@ class Policies:
         quota_bytes = None
         if "quota" in arguments:
             quota_bytes = _size(arguments, "quota", allowed="none")
+        if catch_all:
+            (catch_all,) = await self._targets([catch_all], deadline)
         state = await self._make(
             lambda s: rules.set_domain(s, name, catch_all, quota_bytes), deadline
         )
-        return _domain_row(state.find(Domain, name.lower()) or Domain(name))
+        name = rules.domain_of(state, name)
+        return _domain_row(state.find(Domain, name) or Domain(name))
 
     async def _remove_domain(self, arguments: Arguments, deadline: float) -> JSON:
         name = arguments.get("name", "")
@@ -145,21 +148,19 @@ class Policies:
 
     async def _set_quota(self, arguments: Arguments, deadline: float) -> JSON:
         """`bytes` is a number, `none` (no limit), or `default` (that of the domain)."""
-        address = user_address(arguments.get("address", ""))
+        address, is_user = await self._there(arguments.get("address", ""), deadline)
         default = arguments.get("bytes") == "default"
         bytes_max = None if default else _size(arguments, "bytes", allowed="none or default")
-        left_s = deadline - self.router.clock()
         # Who is no user any more can still have the quota taken away.
-        if not default and await self.router.query(GetUser(address), deadline_s=left_s) is None:
+        if not default and not is_user:
             raise ValueError(f"there is no user {address}")
         state = await self._make(lambda s: rules.set_quota(s, address, bytes_max), deadline)
         return await self._user_row(state, address, deadline)
 
     async def _user(self, arguments: Arguments, deadline: float) -> JSON:
-        address = user_address(arguments.get("address", ""))
+        address, is_user = await self._there(arguments.get("address", ""), deadline)
         state = await self._newest(deadline)
-        left_s = deadline - self.router.clock()
-        if await self.router.query(GetUser(address), deadline_s=left_s) is None:
+        if not is_user:
             raise ValueError(f"there is no user {address}")
         return await self._user_row(state, address, deadline)
 
@@ -211,25 +212,36 @@ class Policies:
 
     async def _set_alias(self, arguments: Arguments, deadline: float) -> JSON:
         address, to = arguments.get("address", ""), _names(arguments, "to")
-        await self._check_targets(to, deadline)
-        await self._make(lambda s: rules.set_alias(s, address, to), deadline)
-        return {"address": address, "to": list(to)}
+        targets = await self._targets(to, deadline)
+        await self._make(lambda s: rules.set_alias(s, address, targets), deadline)
+        return {"address": address, "to": targets}
 
-    async def _check_targets(self, to: Iterable[str], deadline: float) -> None:
-        """Whether mail for an alias would arrive: each target is a user or an alias here. Raises ValueError, `Unavailable`."""
+    async def _there(self, text: str, deadline: float) -> tuple[str, bool]:
+        """The name of the user whom an address means, and whether there is one. Raises ValueError, `Unavailable`."""
+        names = spellings(text)
+        for name in names:
+            left_s = deadline - self.router.clock()
+            if await self.router.query(GetUser(name), deadline_s=left_s) is not None:
+                return name, True
+        return names[0], False
+
+    async def _targets(self, to: Iterable[str], deadline: float) -> list[str]:
+        """Where mail for others would arrive: users and aliases that are here. Raises ValueError, `Unavailable`."""
         state = await self._newest(deadline)
         unknown = []
-        for target in dict.fromkeys(map(user_address, to)):
-            left_s = deadline - self.router.clock()
-            if state.find(Alias, target) is None and (
-                await self.router.query(GetUser(target), deadline_s=left_s) is None
-            ):
-                unknown.append(target)
+        found: dict[str, None] = {}
+        for text in to:
+            alias = next((one for one in spellings(text) if state.find(Alias, one)), "")
+            name, is_user = (alias, True) if alias else await self._there(text, deadline)
+            found[name] = None
+            if not is_user:
+                unknown.append(name)
         if unknown:
             raise ValueError(
                 f"no user or alias of this cluster: {', '.join(unknown[:3])}; mail is not sent on to other systems, and users are added "
                 "before aliases lead to them"
             )
+        return list(found)
 
     async def _remove_alias(self, arguments: Arguments, deadline: float) -> JSON:
         address = arguments.get("address", "")
@@ -259,7 +271,7 @@ def pool_row(pool: Pool) -> dict[str, Any]:
 
 
 def _rule_row(state: ClusterState, domain: str) -> dict[str, Any]:
-    rule = state.find(Rule, domain.lower())
+    rule = state.find(Rule, rules.domain_of(state, domain))
     pool = None if rule is None else state.find(Pool, rule.pool)
     return {
         "domain": domain,

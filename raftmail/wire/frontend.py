@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from raftmail.mail.budget import Budget
 from raftmail.mail.service import Service
 from raftmail.wire.limits import Limits
+from raftmail.wire.users import Users
 
 _HASHES_AT_ONCE = 2
 _BODIES_AT_ONCE = 32
@@ -28,6 +29,8 @@ class FrontEnd:
     limits: Limits = field(default_factory=Limits)
     invitation: Callable[[str], bytes | None] | None = None
     """The sealed bundle of an invitation, by its id."""
+    users: Users | None = None
+    """Who is a user, for what makes something for one; without it everybody is."""
     budget: Budget = field(init=False)
     hashing: asyncio.Semaphore = field(init=False)
     """Passwords being hashed, each in a thread of its own with 16 MiB."""

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import final
 
-from raftmail.mail.addresses import user_address
+from raftmail.mail.addresses import account, named
 from raftmail.mail.commands import Copy, Expunge, MailboxRef, Store, StoreMode, Target
 from raftmail.mail.limits import GUID_BYTES, NUMBER_MAX
 from raftmail.mail.names import mailbox_name
@@ -120,8 +120,13 @@ def text(what: str, value: bytes) -> str:
 
 
 def user_of(value: bytes) -> str:
-    """Raises ValueError."""
-    return user_address(text("a user", value))
+    """A user who is there. Raises ValueError."""
+    return named(text("a user", value))
+
+
+def new_user_of(value: bytes) -> str:
+    """A user who is to be made. Raises ValueError with the reason when mail could not be delivered."""
+    return account(text("a user", value))
 
 
 def name_of(value: bytes) -> str:

@@ -206,6 +206,57 @@ class Writes:
         done = partial(self._done, tag, own, 0)
         self._submit(shard, encode_request(client, seq, floor, command), (), deadline_s, done)
 
+    def _run_for(
+        self, tag: bytes, line: Line, owners: tuple[str, ...], shard: int, command: Command
+    ) -> None:
+        """`_run` of what makes something for users, once they are known to be there. Raises ValueError, `Refusal`."""
+        users = self._front.users
+        if users is None or all(map(users.is_known, owners)):
+            self._run(tag, line, shard, command)
+            return
+        validate(command)
+        deadline_s = self._deadline(line)
+        stamp = self._stamp(line)
+        self._desk.begin()
+        self._channel.spawn(self._run_later(tag, owners, shard, command, stamp, deadline_s))
+
+    async def _run_later(
+        self,
+        tag: bytes,
+        owners: tuple[str, ...],
+        shard: int,
+        command: Command,
+        stamp: tuple[bytes, int, int, int],
+        deadline_s: float,
+    ) -> None:
+        client, seq, floor, own = stamp
+        if await self._are_users(tag, own, 0, owners, deadline_s):
+            done = partial(self._done, tag, own, 0)
+            self._submit(shard, encode_request(client, seq, floor, command), (), deadline_s, done)
+
+    async def _are_users(
+        self, tag: bytes, own: int, literal_bytes: int, owners: tuple[str, ...], deadline_s: float
+    ) -> bool:
+        """Whether somebody may get something; False: the command has its answer."""
+        outcome: Failure | Refusal | None = Failure("the session ended")
+        try:
+            if self._front.users is not None:
+                await self._front.users.check(owners, deadline_s)
+            outcome = None
+        except Unavailable as e:
+            outcome = e.failure
+        except Refusal as e:
+            outcome = e
+        finally:
+            if isinstance(outcome, Failure):
+                self._done(tag, own, literal_bytes, outcome)
+            elif outcome is not None:
+                if own:
+                    self._window.release(own)
+                self._desk.no(tag, outcome)
+                self._desk.finish(literal_bytes)
+        return outcome is None
+
     # Messages
 
     def _store_line(self, tag: bytes, line: Line) -> None:
@@ -218,7 +269,7 @@ class Writes:
         if quota_bytes := self._front.service.quota_of(command.target.user):
             command = replace(command, quota_bytes=quota_bytes)
         if shard == target:
-            self._run(tag, line, shard, command)
+            self._run_for(tag, line, (command.target.user,), shard, command)
             return
         validate(command)
         deadline_s = self._deadline(line)
@@ -230,6 +281,8 @@ class Writes:
         self, tag: bytes, command: Copy, stamp: tuple[bytes, int, int, int], deadline_s: float
     ) -> None:
         client, seq, floor, own = stamp
+        if not await self._are_users(tag, own, 0, (command.target.user,), deadline_s):
+            return
         outcome: Executed | Failure = Failure("the session ended", unknown=True)
         try:
             outcome = await self._front.service.cross(
@@ -255,12 +308,31 @@ class Writes:
         stamp = self._stamp(line)
         literal_bytes, line.literal_bytes = line.literal_bytes, 0
         self._desk.begin(literal_bytes)
-        if literal_bytes > _INLINE_BYTES_MAX:
+        users = self._front.users
+        # A mailbox that has a number is there; one by name may be an INBOX that is to be made.
+        named = {m.user for draft in drafts for m in draft.mailboxes if type(m.ref) is str}
+        if named and users is not None and not all(map(users.is_known, named)):
+            owners = tuple(sorted(named))
+            work = self._save_for(tag, drafts, stamp, deadline_s, literal_bytes, owners)
+            self._channel.spawn(work)
+        elif literal_bytes > _INLINE_BYTES_MAX:
             work = self._save_later(tag, drafts, stamp, deadline_s, literal_bytes)
             self._channel.spawn(work)
         else:
             made = make_save(drafts, self._front.wall_s())
             self._submit_save(tag, drafts, made, stamp, deadline_s, literal_bytes)
+
+    async def _save_for(
+        self,
+        tag: bytes,
+        drafts: tuple[Draft, ...],
+        stamp: tuple[bytes, int, int, int],
+        deadline_s: float,
+        literal_bytes: int,
+        owners: tuple[str, ...],
+    ) -> None:
+        if await self._are_users(tag, stamp[3], literal_bytes, owners, deadline_s):
+            await self._save_later(tag, drafts, stamp, deadline_s, literal_bytes)
 
     async def _save_later(
         self,
@@ -320,7 +392,7 @@ class Writes:
         special = requests.text("special", line.named.get(b"special", b""))
         guid = os.urandom(16)
         command = CreateMailbox(owner, requests.name_of(name), self._seed(), guid, special)
-        self._run(tag, line, self._front.service.shard_of(owner), command)
+        self._run_for(tag, line, (owner,), self._front.service.shard_of(owner), command)
 
     def _delete(self, tag: bytes, line: Line) -> None:
         user, name = requests.words_of(line, "DELETE user name", 2)
@@ -333,19 +405,23 @@ class Writes:
         owner = requests.user_of(user)
         names = requests.name_of(old), requests.name_of(new)
         command = RenameMailbox(owner, *names, self._seed(), os.urandom(16))
-        self._run(tag, line, self._front.service.shard_of(owner), command)
+        self._run_for(tag, line, (owner,), self._front.service.shard_of(owner), command)
 
     def _subscribe(self, tag: bytes, line: Line, *, subscribed: bool) -> None:
         user, name = requests.words_of(line, "SUBSCRIBE user name", 2)
         owner = requests.user_of(user)
         command = Subscribe(owner, requests.name_of(name), subscribed)
-        self._run(tag, line, self._front.service.shard_of(owner), command)
+        shard = self._front.service.shard_of(owner)
+        if subscribed:
+            self._run_for(tag, line, (owner,), shard, command)
+        else:
+            self._run(tag, line, shard, command)
 
     # Users: the words are USER, what, address, ...
 
     def _put_user(self, tag: bytes, line: Line, *, replace: bool) -> None:
         _, user, password = requests.words_of(line, "USER ADD|PASSWD address password", 3)
-        address = requests.user_of(user)
+        address = requests.user_of(user) if replace else requests.new_user_of(user)
         deadline_s = self._deadline(line)
         stamp = self._stamp(line)
         self._desk.begin()
@@ -389,7 +465,10 @@ class Writes:
 
     def _remove_user(self, tag: bytes, line: Line) -> None:
         _, user = requests.words_of(line, "USER REMOVE address", 2)
-        self._run(tag, line, ROOT_SHARD, RemoveUser(requests.user_of(user)))
+        address = requests.user_of(user)
+        if self._front.users is not None:
+            self._front.users.forget(address)
+        self._run(tag, line, ROOT_SHARD, RemoveUser(address))
 
     def _purge_user(self, tag: bytes, line: Line) -> None:
         _, user = requests.words_of(line, "USER PURGE address", 2)

@@ -93,12 +93,14 @@ def test_a_cluster_comes_up_is_used_and_comes_up_again_with_its_mail(tmp_path: P
     with up(folder, "--nodes", "3", "--base-port", str(port), "--shards", "2") as (_, cluster):
         at = ["--cluster", str(folder)]
         assert all(is_node(node) and node.data and node.data.is_dir() for node in cluster.nodes)
-        assert raftmail(*at, "user", "add", "anna", "--password", "x").returncode == 0
-        saved = raftmail(*at, "save", "anna", "INBOX", stdin=b"Subject: a\r\n\r\nb\r\n")
+        assert raftmail(*at, "user", "add", "anna@x.org", "--password", "x").returncode == 0
+        saved = raftmail(*at, "save", "anna@x.org", "INBOX", stdin=b"Subject: a\r\n\r\nb\r\n")
         assert saved.returncode == 0, saved.stderr
         for node in cluster.nodes:
             let_in = ("--ca", str(cluster.ca), "--token-file", str(cluster.token_file))
-            fetched = raftmail("--cluster", node.client, *let_in, "fetch", "anna", "INBOX", "1")
+            fetched = raftmail(
+                "--cluster", node.client, *let_in, "fetch", "anna@x.org", "INBOX", "1"
+            )
             assert fetched.stdout == b"Subject: a\r\n\r\nb\r\n"
         verified = raftmail(*at, "verify", "-o", "json")
         assert json.loads(verified.stdout)["equal"]

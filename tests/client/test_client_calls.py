@@ -128,17 +128,17 @@ def test_mailboxes_subscriptions_and_users() -> None:
             assert await client.subscriptions("ann") == ("ümläut/a=b",)
 
             for user in ("ann", "bob", "eve"):
-                await client.add_user(user, 'pass "word"')
+                await client.add_user(f"{user}@x.org", 'pass "word"')
             with pytest.raises(Refused) as refused:
-                await client.add_user("ann", "other")
+                await client.add_user("ann@x.org", "other")
             assert refused.value.code is Code.ALREADYEXISTS
-            await client.set_password("bob", "new")
-            await client.remove_user("eve")
-            await client.purge_user("eve")
-            assert [user async for user in client.users()] == ["ann", "bob"]
-            assert await client.user_page(after="ann", limit=1) == ("bob",)
-            assert await client.user_exists("bob")
-            assert not await client.user_exists("eve")
+            await client.set_password("bob@x.org", "new")
+            await client.remove_user("eve@x.org")
+            await client.purge_user("eve@x.org")
+            assert [user async for user in client.users()] == ["ann@x.org", "bob@x.org"]
+            assert await client.user_page(after="ann@x.org", limit=1) == ("bob@x.org",)
+            assert await client.user_exists("bob@x.org")
+            assert not await client.user_exists("eve@x.org")
 
     run_with(1, body)
 
@@ -346,7 +346,7 @@ def test_the_synchronous_client_does_the_same_from_a_thread() -> None:
                 client.store("ann", "INBOX", 1, StoreMode.ADD, ["k"])
                 sizes = [m.size_bytes for m in client.messages("ann", "INBOX", uids("1:*"))]
                 outcome.append((sizes, client.body("ann", "INBOX", 5), client.admin("echo")))
-                client.add_user("ann", "secret")
+                client.add_user("ann@x.org", "secret")
                 outcome.append(list(client.users()))
                 try:
                     client.delete_mailbox("ann", "x")
@@ -359,7 +359,7 @@ def test_the_synchronous_client_does_the_same_from_a_thread() -> None:
             await asyncio.sleep(0.01)
         assert outcome == [
             ([0, 1, 2, 3, 4], b"xxxx", {"what": "echo", "arguments": {}}),
-            ["ann"],
+            ["ann@x.org"],
             Code.NONEXISTENT,
         ]
 

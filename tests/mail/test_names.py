@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raftmail.mail.addresses import user_address
 from raftmail.mail.names import mailbox_name, matches, parents
 
 
@@ -75,17 +74,3 @@ def test_a_pattern_made_to_be_slow_is_not() -> None:
 def test_a_pattern_that_is_too_long_is_refused() -> None:
     with pytest.raises(ValueError, match="characters"):
         matches("a" * 1001, "a")
-
-
-@pytest.mark.parametrize(
-    ("given_", "kept"),
-    [("Alice@Example.ORG", "alice@example.org"), ("bob", "bob"), ("JÖRG@x", "jörg@x")],
-)
-def test_a_user_has_one_spelling(given_: str, kept: str) -> None:
-    assert user_address(given_) == kept
-
-
-@pytest.mark.parametrize("address", ["", "a b", "@x", "a@", "a\0", "\ud800", "x" * 321])
-def test_an_address_that_no_user_can_have_is_refused(address: str) -> None:
-    with pytest.raises(ValueError, match="user address"):
-        user_address(address)

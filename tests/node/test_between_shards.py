@@ -21,6 +21,8 @@ def test_messages_are_copied_and_moved_to_a_user_in_another_shard(tmp_path: Path
             cluster.master(shard)
         with cluster.client("n1") as client:
             users = [f"u{at}@example.org" for at in range(12)]
+            for user in users:
+                client.add_user(user, "x")
             shards = {user: client.create_mailbox(user, "x").shard for user in users}
         here = users[0]
         there = next(user for user in users if shards[user] != shards[here])

@@ -97,7 +97,7 @@ class Twin:
 def _address(text: str) -> Address:
     user, _, domain = text.partition("@")
     name, _, detail = user.partition("+")
-    return Address(user, domain, name, detail)
+    return Address(user, domain, name, detail, "+")
 
 
 def _send(

@@ -99,6 +99,7 @@ def test_replicas_are_spread_over_the_workers_and_one_that_is_killed_is_started_
     log = two.folder / "node.log"
     wait_for("both to reload", lambda: log.read_text().count("reloaded: certificates") == 2)
     with client_of(two.made, two.address) as client:
+        client.add_user(USER, "x")
         client.save(USER, "INBOX", b"Subject: one\r\n\r\n1\r\n")
     assert (two.folder / "data.2" / "replicas.json").exists()
     os.kill(pids["n1.2"], signal.SIGKILL)
