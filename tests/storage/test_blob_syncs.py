@@ -30,8 +30,9 @@ def _sync(store: BlobStore) -> None:
         store.end_sync(job)
 
 
+@pytest.mark.parametrize("torn", [b"", b"torn"])
 def test_nothing_is_unsynced_after_a_sync_an_opening_and_a_removal(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    torn: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     disk, index = RealDisk(tmp_path), Index(MemoryEngine(TABLES))
     store = BlobStore.open(disk, "b", index, LIMITS)
@@ -51,7 +52,7 @@ def test_nothing_is_unsynced_after_a_sync_an_opening_and_a_removal(
     store.abandon()
     newest = sorted((tmp_path / "b").iterdir())[-1]
     with open(newest, "ab") as file:
-        file.write(b"torn")
+        file.write(torn)
     store = BlobStore.open(disk, "b", index, LIMITS)
     assert kernel.unsynced == [], "what was found is durable before anybody is told of it"
     store._files.remove(min(store._files.sealed))
