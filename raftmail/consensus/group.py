@@ -111,6 +111,7 @@ class Group(GroupView):
             now,
             timing.election_min_s,
             doubtful,
+            out.given,
         )
         self.elections = Elections(
             self.engine, self.members, self_id, rng, self._send, applier.fitness, self.proof
@@ -159,6 +160,7 @@ class Group(GroupView):
     def _link_up(self, peer: int) -> None:
         self.followers.connected(peer)
         self.engine.link.connected(self.engine.nodes[peer])
+        self.proof.linked_anew(peer)
         self._ask(peer)
         if self.is_leader:
             self.followers.rewind(peer)

@@ -9,6 +9,9 @@ from raftmail.consensus.beats import ANSWER, BEAT, pack
 from raftmail.consensus.engine import Engine
 from raftmail.consensus.members import Members
 from raftmail.consensus.messages import Kind
+from raftmail.consensus.promises import Given
+
+_VOTES = frozenset((Kind.VOTE, Kind.VOTE_GRANTED))
 
 Outgoing = tuple[int, list[bytes]]
 """A receiver, and the parts of a message."""
@@ -25,6 +28,7 @@ class Outbox:
         self.ready: list[Outgoing] = []
         self.held: list[Outgoing] = []
         self.beats: list[tuple[str, bytes]] = []
+        self.given = Given()
         self._node_of = members.node_of
 
     def send(
@@ -38,6 +42,13 @@ class Outbox:
         """Queue a message; with `hold`, until the next sync is done."""
         if term is None:
             term = self._engine.term()
+        if kind is Kind.ACK:
+            if fields[1]:
+                self.given.note(term, fields[0] - 1)
+        elif kind is Kind.APPEND:
+            self.given.note(term, fields[1])
+        elif kind in _VOTES:
+            self.given.note_vote(term)
         head = m.header(kind, self._group, self._self_id, peer, term)
         (self.held if hold else self.ready).append((peer, [head, m.encode_fields(fields)]))
 
@@ -54,6 +65,7 @@ class Outbox:
         """Queue a beat; with `answer`, which is what an acknowledgement says, one that answers."""
         kind = ANSWER if answer else BEAT
         term = self._engine.term()
+        self.given.note(term, index if answer else commit)
         record = pack(
             kind, answer, self._group, self._self_id, peer, term, index, index_term, commit, round
         )

@@ -27,6 +27,34 @@ LIVES_MAX = 8
 _ONE = Struct("<IQQQQQ")
 
 
+class Given:
+    """What this replica promised in this life. Another one may take such a promise for an earlier life's: its memory knows lives by
+    questions, and an acknowledgement may overtake the question on a new link."""
+
+    __slots__ = ("acknowledged", "term", "voted")
+
+    def __init__(self) -> None:
+        self.term = self.acknowledged = self.voted = 0
+
+    def note(self, term: int, index: int) -> None:
+        """An acknowledgement in a term or, of a leader, what it calls committed."""
+        if term > self.term:
+            self.term, self.acknowledged = term, index
+        elif term == self.term and index > self.acknowledged:
+            self.acknowledged = index
+
+    def note_vote(self, term: int) -> None:
+        """A vote or a candidacy."""
+        self.voted = max(self.voted, term)
+
+    def covers(self, promise: Promise) -> bool:
+        """Whether this life promised as much: then the disk has it, since nothing is promised before it is written."""
+        term, index = promise
+        if not index:
+            return term <= self.voted
+        return term <= self.term and index <= self.acknowledged
+
+
 class Promises:
     """The highest promise of each replica, in its present life and in those before. `changed` until `encode` was called."""
 

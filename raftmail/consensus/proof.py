@@ -22,7 +22,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from raftmail.consensus.members import Members
-from raftmail.consensus.promises import NONE, Promise
+from raftmail.consensus.promises import NONE, Given, Promise
 
 LEADS, LOST = 1, 2
 """What a teller says of itself, by bits: it leads; its own disk is lost, so that its memory may lack something."""
@@ -39,6 +39,7 @@ class Proof:
     started_at: float
     patience_s: float
     doubtful: bool = False
+    given: Given = field(default_factory=Given)
     lost: str = ""
     """By whom and why it is known that the disk went back; "": it is not."""
     may_follow: bool = False
@@ -73,11 +74,15 @@ class Proof:
         self._asked_at[peer] = now
         return True
 
+    def linked_anew(self, peer: int) -> None:
+        """A new link: a question that was on its way on the older one may be lost, and is asked again first of all."""
+        self._asked_at.pop(peer, None)
+
     def told(self, peer: int, promise: Promise, term: int, end: tuple[int, int], flags: int) -> str:
         """A peer answered: what this replica had promised it, its own term, the end of its log. Returns why this replica is lost,
         the first time that it is known."""
         self._told[peer] = flags
-        if promise > self.had:
+        if promise > self.had and not self.given.covers(promise):
             before, self.lost = self.lost, self.lost or self._loss(peer, promise)
             self.may_follow = self.may_vote = False
             return "" if before else self.lost

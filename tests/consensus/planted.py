@@ -534,7 +534,12 @@ FAULTS: dict[str, Fault] = {
     # G13
     "promises-not-compared": _fault(
         "what others remember is not compared with what the disk has",
-        (Proof, "told", "if promise > self.had:", "if False:"),
+        (
+            Proof,
+            "told",
+            "if promise > self.had and not self.given.covers(promise):",
+            "if False:",
+        ),
     ),
     "promises-not-kept": _fault(
         "what others promised is forgotten by a restart",

@@ -7,7 +7,7 @@ import copy
 import pytest
 
 from raftmail.consensus import messages as m
-from raftmail.consensus.promises import REPLICAS_MAX, Promises
+from raftmail.consensus.promises import REPLICAS_MAX, Given, Promises
 from tests.consensus.cluster import Cluster, ListMachine
 from tests.consensus.planted import FAULTS
 from tests.consensus.planting import Claim, claims_of, fails_with, finds
@@ -171,6 +171,32 @@ def test_questions_that_are_asked_again_in_the_same_life_take_nothing_for_lost()
     c.forge(m.Kind.ASK, 2, 1, c.group(2).term, proof.nonce, *proof.had)
     c.settle()
     assert not c.group(2).proof.lost
+
+
+def test_an_acknowledgement_that_overtakes_the_question_takes_nothing_for_lost() -> None:
+    """The memory of the one that is asked knows lives by questions, so it takes it for an earlier life's."""
+    c = three_that_ask()
+    stop(c, 2)
+    start(c, 2)
+    c.run(1.0, [1, 2])
+    c.propose(1, b"promised in this life")
+    c.run(1.0)
+    group, asked = c.group(2), c.group(3)
+    promise = asked.promises.begin_life(2, group.proof.nonce) or (0, 0)
+    early = (group.term, group.last_index)
+    assert promise < early
+    c.forge(m.Kind.TELL, 3, 2, group.term, group.proof.nonce, *early, 1, 1, 0)
+    assert not group.proof.lost
+
+
+def test_what_this_life_promised_does_not_hide_what_an_earlier_one_did() -> None:
+    given = Given()
+    given.note(4, 20)
+    given.note_vote(6)
+    assert given.covers((4, 20)) and given.covers((3, 7)) and given.covers((6, 0))
+    assert not given.covers((4, 21))
+    assert not given.covers((5, 20))
+    assert not given.covers((7, 0))
 
 
 def test_two_of_three_that_start_together_elect_a_master() -> None:

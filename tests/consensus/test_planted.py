@@ -14,6 +14,7 @@ from tests.consensus import (
     test_changes,
     test_durability,
     test_elections,
+    test_fitness,
     test_going_back,
     test_reads,
 )
@@ -26,6 +27,7 @@ TESTS = (
     test_changes,
     test_durability,
     test_elections,
+    test_fitness,
     test_going_back,
     test_reads,
 )
