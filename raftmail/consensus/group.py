@@ -38,7 +38,7 @@ from raftmail.consensus.membership import KIND, Membership
 from raftmail.consensus.messages import ACK, APPEND, PREVOTE, PREVOTE_GRANTED, VOTE, Kind, Message
 from raftmail.consensus.outbox import Outbox, Outgoing
 from raftmail.consensus.promises import KEEP_S, Promises
-from raftmail.consensus.proof import LEADS, LOST, Proof
+from raftmail.consensus.proof import AHEAD, LEADS, LOST, Proof
 from raftmail.consensus.timing import Timing
 from raftmail.consensus.view import GroupView
 from raftmail.storage.disk import DiskFull
@@ -646,7 +646,12 @@ class Group(GroupView):
         if nonce != self.proof.nonce:
             return
         proof = self.proof
-        loss = proof.told(message.sender, (term, index), message.term, (last_term, last), flags)
+        own = self.journal.last_index
+        end = (last_term, last)
+        flags &= LEADS | LOST
+        if end > (self.journal.term_of(own), own):
+            flags |= AHEAD
+        loss = proof.told(message.sender, (term, index), message.term, end, flags)
         if loss:
             logger.error(
                 "group %d: replica %d has lost its disk: %s", self.group, self.self_id, loss

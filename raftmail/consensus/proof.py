@@ -8,7 +8,8 @@ it (`promises`). So a replica takes part only step by step:
    highest one that the other remembers from before this life, and where the other stands). Until it may follow it takes no message but
    these, and adopts no term.
 2. It *follows* when as many others answered as it takes to be elected (half of the voters, rounded down), and all that it has links to, or
-   they were silent for `patience_s`. It adopts the highest term that it was told.
+   they were silent for `patience_s`. It adopts the highest term that it was told. Where the voters that its log names are gone, the answer
+   of a leader that is none of them will do, and after `patience_s` that of any other whose log is ahead.
 3. It *votes* and stands when all other voters answered, or `patience_s` has passed since the start. No vote is given in a term that a
    teller was in already: it might be a second one.
 4. It is *lost* as soon as anybody remembers more than it has, also later: it takes no part any more, for ever.
@@ -24,8 +25,8 @@ from dataclasses import dataclass, field
 from raftmail.consensus.members import Members
 from raftmail.consensus.promises import NONE, Given, Promise
 
-LEADS, LOST = 1, 2
-"""What a teller says of itself, by bits: it leads; its own disk is lost, so that its memory may lack something."""
+LEADS, LOST, AHEAD = 1, 2, 4
+"""What is known of a teller, by bits: it leads; its own disk is lost, so that its memory may lack something; its log is ahead."""
 
 
 @dataclass(slots=True, repr=False)
@@ -106,12 +107,14 @@ class Proof:
         told = self._told
         others = self.members.other_voters
         answered = [peer for peer, flags in told.items() if not flags & LOST]
+        patient = now < self.started_at + self.patience_s
+        # Those whom the own log names may all be gone: one whose log is ahead may know of members that it does not.
+        newer = LEADS if patient else LEADS | AHEAD
         guided = not self.doubtful and any(
-            told[peer] & LEADS and peer not in others for peer in answered
+            told[peer] & newer and peer not in others for peer in answered
         )
         if len(answered) < self.needed and not guided:
             return False
-        patient = now < self.started_at + self.patience_s
         before = self.may_follow
         if not before:
             self.may_follow = all(
@@ -135,4 +138,4 @@ class Proof:
         return self.may_vote and term > self.term_floor and (log_term, index) >= self.log_floor
 
 
-__all__ = ["LEADS", "LOST", "NONE", "Proof"]
+__all__ = ["AHEAD", "LEADS", "LOST", "NONE", "Proof"]

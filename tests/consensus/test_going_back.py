@@ -7,7 +7,10 @@ import copy
 import pytest
 
 from raftmail.consensus import messages as m
+from raftmail.consensus.members import Members
+from raftmail.consensus.membership import Membership
 from raftmail.consensus.promises import REPLICAS_MAX, Given, Promises
+from raftmail.consensus.proof import AHEAD, Proof
 from tests.consensus.cluster import Cluster, ListMachine
 from tests.consensus.planted import FAULTS
 from tests.consensus.planting import Claim, claims_of, fails_with, finds
@@ -187,6 +190,26 @@ def test_an_acknowledgement_that_overtakes_the_question_takes_nothing_for_lost()
     assert promise < early
     c.forge(m.Kind.TELL, 3, 2, group.term, group.proof.nonce, *early, 1, 1, 0)
     assert not group.proof.lost
+
+
+def test_who_was_away_while_all_that_it_knew_were_replaced_follows_one_whose_log_is_ahead() -> None:
+    """Replica 4 knows the voters 1 to 4, of which none is left. Replica 5, of which 4 only knows that it learns, needs its vote."""
+    members = Members(4, Membership({1: "n1", 2: "n2", 3: "n3", 4: "n4"}, {5: "n5"}, 6), 1)
+    proof = Proof(members, (1, 12), 7, started_at=0.0, patience_s=0.4)
+    proof.told(5, (0, 0), 1, (1, 49), AHEAD)
+    proof.look(0.3, set())
+    assert not proof.may_follow
+    proof.look(0.5, set())
+    assert proof.may_vote
+
+
+def test_a_copy_and_one_that_nobody_ahead_answers_wait_for_the_voters_that_they_know() -> None:
+    members = Members(4, Membership({1: "n1", 2: "n2", 3: "n3", 4: "n4"}, {5: "n5"}, 6), 1)
+    for doubtful, flags in ((True, AHEAD), (False, 0)):
+        proof = Proof(members, (1, 12), 7, started_at=0.0, patience_s=0.4, doubtful=doubtful)
+        proof.told(5, (0, 0), 1, (1, 49), flags)
+        proof.look(9.0, set())
+        assert not proof.may_follow
 
 
 def test_what_this_life_promised_does_not_hide_what_an_earlier_one_did() -> None:
