@@ -12,6 +12,7 @@ from bench import (
     five,
     grow,
     idle,
+    large_mail,
     lmtp,
     million,
     nodefail,
@@ -37,6 +38,7 @@ MEASUREMENTS: dict[str, Measure] = {
     "resync": resync.measure,
     "compaction": compaction.measure,
     "scaling": scaling.measure,
+    "large-mail": large_mail.measure,
 }
 
 

@@ -238,11 +238,15 @@ class Raftmail:
 
     def messages_of(self, users: Iterable[str], mailbox: str = "INBOX") -> int:
         """How many messages the mailboxes of users hold together; they must exist."""
+        return sum(self.messages_of_each(users, mailbox))
+
+    def messages_of_each(self, users: Iterable[str], mailbox: str = "INBOX") -> list[int]:
+        """How many messages the mailbox of each user holds; it must exist."""
         with TextClient(self.client_addresses[0], self.access) as client:
             asked = [f"MAILBOX {at} {user} {mailbox}".encode() for at, user in enumerate(users, 1)]
             answers = client.ask_all(asked)
         counts = [re.search(rb"\bmessages=([0-9]+)", answer) for answer in answers]
-        return sum(int(count[1]) for count in counts if count)
+        return [int(count[1]) if count else 0 for count in counts]
 
     def lead_all(self, name: str) -> None:
         """Have a node lead every shard that it has a replica of. (The root's master, which balances masters, will soon take some away
