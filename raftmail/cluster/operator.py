@@ -47,6 +47,7 @@ from raftmail.cluster.steps import (
     AddLearner,
     Configure,
     Limits,
+    Members,
     Observed,
     ObservedShard,
     Promote,
@@ -120,7 +121,9 @@ def _as_seen(shard: Shard, seen: ObservedShard) -> Shard:
             if replica.state is _VOTER:
                 replica = replace(replica, state=_JOINING)
         elif replica.state is _LEAVING or replica.id < group.next_id:
-            continue  # it was taken out; an id is never used again
+            if not _tells_of_a_loss(shard, replica, group):
+                continue  # it was taken out; an id is never used again
+            replica = replace(replica, state=_LEAVING)
         elif replica.state is _VOTER:
             replica = replace(replica, state=_JOINING)
         replicas.append(replica)
@@ -130,6 +133,15 @@ def _as_seen(shard: Shard, seen: ObservedShard) -> Shard:
         replicas=tuple(replicas),
         next_id=max(shard.next_id, group.next_id),
         founding=founding,
+    )
+
+
+def _tells_of_a_loss(shard: Shard, replica: Replica, group: Members) -> bool:
+    """Whether the record of a replica that will not join is all that tells that an older one, in whose place it was to come, is lost
+    (`_is_lost`). It stays until that one is out of the group: who does not know of the loss waits for a disk that never comes back."""
+    return any(
+        other.state is _LEAVING and other.id < replica.id and other.id in group.voters
+        for other in shard.on(replica.node)
     )
 
 

@@ -143,6 +143,26 @@ def test_a_joiner_that_dies_for_long_is_given_up_for_another() -> None:
 
 
 @pytest.mark.parametrize("added", [False, True], ids=["not yet in the group", "a learner"])
+def test_a_lost_disk_is_replaced_though_its_node_was_away_for_long(added: bool) -> None:
+    """What was to come in its place is given up; that the disk is lost is not forgotten."""
+    twin = Twin(cluster(3, shards=1))
+    _run(twin)
+    twin.lose_disk("n01")
+    assert twin.change(changes.replace_disk(twin.state, "n01", NOW))
+    for step in next_steps(twin.state, twin.observe(), NOW) if added else []:
+        twin.carry_out(step)
+    twin.kill("n01")
+    seen = twin.observe(silent_s=s.Limits().give_up_s)
+    for step in next_steps(twin.state, seen, NOW):
+        if isinstance(step, s.Configure):
+            twin.carry_out(step)
+    twin.revive("n01")
+    _run(twin)
+    twin.assert_as_recorded()
+    assert plan(twin.state) == []
+
+
+@pytest.mark.parametrize("added", [False, True], ids=["not yet in the group", "a learner"])
 def test_a_dead_node_that_only_was_to_get_replicas_is_removed_at_once(added: bool) -> None:
     twin = Twin(cluster(3, shards=1))
     _run(twin)
