@@ -43,7 +43,7 @@ from raftmail.consensus.records import (
     iter_records,
     mark_commit_index,
 )
-from raftmail.storage.disk import Disk, ReadFailed
+from raftmail.storage.disk import Disk, LaterRelease, ReadFailed
 
 _T = TypeVar("_T")
 
@@ -81,6 +81,10 @@ class JournalForeign(JournalError):
     """The segment belongs to another cluster, shard or replica, or to another version of the
     program.
     """
+
+
+class JournalOfLaterRelease(JournalForeign, LaterRelease):
+    """The segment is in a format that a later release brought."""
 
 
 def segment_name(folder: str, sequence: int) -> str:
@@ -271,7 +275,7 @@ def _read_header(disk: Disk, folder: str, sequence: int, identity: Identity) -> 
     try:
         header = decode_header(file.read(0, HEADER_BYTES))
     except UnknownFormat as e:
-        raise JournalForeign(f"{name}: {e}; start the version that wrote it") from e
+        raise JournalOfLaterRelease(f"{name}: {e}; start the version that wrote it") from e
     except ReadFailed as e:
         raise JournalDamaged(name, 0, str(e)) from e
     finally:
@@ -402,7 +406,7 @@ def read_records(disk: Disk, folder: str) -> Iterator[Record]:
         try:
             header = decode_header(data)
         except UnknownFormat as e:
-            raise JournalForeign(f"{name}: {e}; start the version that wrote it") from e
+            raise JournalOfLaterRelease(f"{name}: {e}; start the version that wrote it") from e
         if header is None:
             if data[HEADER_BYTES:].strip(b"\0"):
                 raise JournalDamaged(name, 0, "the header cannot be verified")

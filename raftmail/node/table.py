@@ -29,7 +29,7 @@ from raftmail.node.turns import Turns
 from raftmail.shard.frames import FrameKind
 from raftmail.shard.replica import Frame, Replica
 from raftmail.storage.blobs import BlobsDamaged
-from raftmail.storage.disk import DiskError, DiskFull, SyncFailed
+from raftmail.storage.disk import DiskError, DiskFull, LaterRelease, SyncFailed
 from raftmail.storage.kv import TableDamaged
 from raftmail.storage.records import IndexDamaged
 
@@ -104,7 +104,8 @@ class Table:
         """Open replicas (shard to id), making those that are new, and start them. One that cannot be opened is set aside: it is shown in
         `aside`, and tried again; the others serve. Returns the shards for which none could be made, which this does not try again.
 
-        Raises the reason when the node is `starting` and none could be opened, and `SyncFailed`: then none of them is open."""
+        Raises the reason when the node is `starting` and none could be opened or one is a later release's, and `SyncFailed`: then none
+        of them is open."""
         opened: dict[int, Opened] = {}
         failed: dict[int, BaseException] = {}
         try:
@@ -122,6 +123,8 @@ class Table:
                 except JournalBehind as e:
                     self._lost(shard, replica_id, str(e))
                 except CANNOT_BE_OPENED as e:
+                    if starting and isinstance(e, LaterRelease):
+                        raise
                     failed[shard] = e
                     if shard in self.folder.made:
                         self._set_aside(shard, replica_id, told, e)

@@ -41,6 +41,10 @@ class DiskFull(DiskError):
     """No space (ENOSPC, EDQUOT), or no descriptor to be had (EMFILE, ENFILE): writes must be refused until there is again."""
 
 
+class LaterRelease(DiskError):
+    """Files that a later release wrote. They are whole: nothing of them is repaired, fetched again or set aside."""
+
+
 class ReadFailed(DiskError):
     """What is stored there cannot be read (EIO): it is treated as damage of the records that it was part of."""
 

@@ -33,7 +33,7 @@ from hashlib import blake2b
 from raftmail.storage.clients import Clients
 from raftmail.storage.config import Config
 from raftmail.storage.delivered import Delivered, digested_rows
-from raftmail.storage.disk import DiskError
+from raftmail.storage.disk import DiskError, LaterRelease
 from raftmail.storage.kv import Engine, Row, TableDamaged, Tables, scan
 from raftmail.storage.mailboxes import Mailboxes, Subscriptions, Users
 from raftmail.storage.messages import Messages
@@ -96,6 +96,10 @@ def membership_in(tables: Tables) -> tuple[int, bytes] | None:
 class IndexFailed(DiskError):
     """An error came while the index was being changed: nothing can be committed until
     `Index.abort`."""
+
+
+class IndexOfLaterRelease(IndexFailed, LaterRelease):
+    """The index is in a format that a later release brought."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +170,7 @@ class Index:
         else:
             found = unseal_packed("meta", b"format", record)
             if found != FORMAT:
-                raise IndexFailed(
+                raise IndexOfLaterRelease(
                     f"the index has format {found}; this release reads {FORMAT}: start the release that wrote it"
                 )
         record = self._meta.get(b"identity")

@@ -107,12 +107,13 @@ def test_a_folder_of_a_later_release_is_refused_with_words_and_left_as_it_is(
         for shard in range(2):
             cluster.master(shard)
         with cluster.client("n1") as client:
+            client.add_user(USER, "secret-password")
             client.save(USER, "INBOX", BODY)
         cluster.processes["n1"].terminate()
         assert cluster.processes["n1"].wait(WAIT_S) == 0
-        data = cluster.folders["n1"] / "data"
-        whole = tmp_path / "whole"
-        shutil.copytree(data, whole)
+        home = cluster.folders["n1"]
+        data, whole = home / "data", tmp_path / "whole"
+        shutil.copytree(home, whole)
         for spoil, said in (
             (_later_identity, "node.json: has format 2; this release reads 1"),
             (_later_index, "the index has format 99; this release reads 1"),
@@ -125,7 +126,8 @@ def test_a_folder_of_a_later_release_is_refused_with_words_and_left_as_it_is(
             assert {p: p.read_bytes() for p in (data / "shards" / "1").rglob("*.log")} == before
             assert not (data / "shards" / "1" / "index.damaged").exists()
             shutil.rmtree(data)
-            shutil.copytree(whole, data)
+            shutil.copytree(whole / "data", data)
+            shutil.copy2(whole / "started.json", home)  # the refused start is not counted
         cluster.start("n1")
         cluster.master(1)
         with cluster.client("n1") as client:
