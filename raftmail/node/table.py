@@ -253,11 +253,23 @@ class Table:
             if runner is not None:
                 runner.stop()
                 await runner.idle()
-            opened.replica.close()
-            opened.index.close()
-            note_closed(self.folder.shard_disk(shard).root)
+            self._close_files(shard, opened)
         finally:
             self._closing.discard(shard)
+
+    def _close_files(self, shard: int, opened: Opened) -> None:
+        """An index that cannot be committed any more is left as it is: the next opening repairs it, from a log that has the rest."""
+        disk = self.folder.shard_disk(shard)
+        try:
+            opened.replica.close()
+        except (TableDamaged, IndexDamaged) as e:
+            logger.error("shard %d: %s; the next start repairs it", shard, e)
+            order(disk, self._repair_of(shard, e))
+            opened.replica.abandon()
+            opened.index.close()
+        else:
+            opened.index.close()
+            note_closed(disk.root)
 
     def failed(self, shard: int, error: BaseException) -> None:
         """An error that a replica must not go on after. Of an index that cannot be used it is opened anew, without, and of a log that

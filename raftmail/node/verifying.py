@@ -212,6 +212,8 @@ class Verifying:
         while self.clock() < until:
             answer = await self._ask(node, "deep-here", arguments)
             if answer is not None:
+                if answer.get("failed"):
+                    return f"{answer['failed']}; it is repaired by itself: verify again in a moment"
                 if answer["reading"]:
                     until = self.clock() + SHARD_S
                 if answer["digest"]:
@@ -226,9 +228,11 @@ class Verifying:
         replica, index = self._replica(arguments), _number(arguments, "index")
         deep = replica.marks.deep
         if deep is None or deep.index != index or deep.closed:
-            return {"reading": False, "digest": b""}
+            failed = deep.failed if deep is not None and deep.index == index else ""
+            return {"reading": False, "digest": b"", "failed": failed}
         result = deep.result(self.clock())
-        return {"reading": True, "digest": b"" if result is None else result.encode()}
+        digest = b"" if result is None else result.encode()
+        return {"reading": True, "digest": digest, "failed": ""}
 
     async def _differences(
         self, shard: int, index: int, found: Mapping[str, DeepDigest]

@@ -21,7 +21,8 @@ class _Reader:
 
 
 class DeepReading:
-    """One for each deep mark. `index` is its place in the log, at which the index was just committed."""
+    """One for each deep mark. `index` is its place in the log, at which the index was just committed. `failed` tells why the reading
+    has no result and never will: a record that it needs is damaged; "": it has, or may have."""
 
     def __init__(
         self, source: Index, index: int, read: Callable[[bytes], bytes], now: float
@@ -29,6 +30,7 @@ class DeepReading:
         self.index = index
         self.asked_at = now
         self.closed = False
+        self.failed = ""
         self._source = source
         self._snapshot = source.engine.snapshot()
         self._work = DeepVerify(self._snapshot, _Reader(read))
@@ -40,13 +42,18 @@ class DeepReading:
         return not (self.closed or self._done)
 
     def step(self, now: float) -> None:
-        """Read a bounded part. Raises `DiskError`."""
+        """Read a bounded part. Raises `DiskError`, with which the reading ends."""
         if self.closed:
             return
         if now - self.asked_at > FORGOTTEN_S:
             self.close()
         elif not self._done:
-            self._done = self._work.step(STEP_ROWS, STEP_BYTES)
+            try:
+                self._done = self._work.step(STEP_ROWS, STEP_BYTES)
+            except Exception as e:
+                self.failed = str(e)
+                self.close()
+                raise
 
     def result(self, now: float) -> DeepDigest | None:
         """None while it is read. Bodies that no message has any more are not missed."""

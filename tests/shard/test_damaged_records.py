@@ -69,6 +69,25 @@ def test_a_damaged_count_of_messages_is_fetched_when_bodies_are_to_be_given_back
     raise AssertionError("nobody has looked")
 
 
+def test_a_deep_reading_that_comes_across_damage_ends_and_says_why() -> None:
+    """Else who asks for it would wait for ever: it has no result, and reads nothing more."""
+    machinery = Machinery()
+    machinery.save(TEXTS)
+    replica = machinery.replica
+    replica.machine.commit()
+    table = machinery.engine.table("blobrefs")
+    row = table.last(b"", None)
+    assert row is not None
+    table.set(row[0][:-1] + bytes((row[0][-1] ^ 1,)), row[1])
+    assert replica.mark(deep=True)
+    for _ in range(20):
+        machinery.turn(0.1)
+    assert replica.recovery.damaged
+    deep = replica.marks.deep
+    assert deep is not None and deep.closed and not deep.reads
+    assert "blobrefs" in deep.failed
+
+
 def test_bodies_are_given_back_also_while_a_resync_finds_no_space_to_begin(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import random
-from collections.abc import Callable
+import struct
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -66,6 +69,92 @@ def test_pages_that_are_not_what_they_should_be_are_told(
     damage(data)
     (folder / FILE).write_bytes(data)
     assert FILE in check_pages(folder)
+
+
+def test_whatever_was_written_and_removed_has_good_pages(tmp_path: Path) -> None:
+    engine = LmdbEngine(tmp_path / "index", ("a", "b"))
+    rng = random.Random(4)
+    keys = [rng.randbytes(rng.choice((4, 40, 400))) for _ in range(1500)]
+    for turn in range(60):
+        snapshot = engine.snapshot() if turn % 7 == 3 else None
+        table = engine.table(rng.choice("ab"))
+        for _ in range(rng.choice((3, 200))):
+            key = rng.choice(keys)
+            if turn % 10 > 5 or rng.random() < 0.4:
+                table.delete(key)
+            else:
+                table.put(key, rng.randbytes(rng.choice((0, 30, 900, 20_000))))
+        if turn % 11 == 5:
+            engine.abort()
+        engine.commit(sync=turn % 3 == 0)
+        if snapshot is not None:
+            snapshot.close()
+        assert check_pages(tmp_path / "index") == "", turn
+    engine.close()
+
+
+def _free_records(data: bytes) -> Iterator[int]:
+    """Where the records of the list of free pages lie, of one whose tree is a single page."""
+    meta = max((0, PAGE), key=lambda at: _number(data, at + 144))
+    root = _number(data, meta + 16 + 24 + 40)
+    at = root * PAGE
+    for node in struct.unpack_from(
+        f"<{(struct.unpack_from('<H', data, at + 12)[0] - 16) // 2}H", data, at + 16
+    ):
+        _, _, flags, key = struct.unpack_from("<4H", data, at + node)
+        assert not flags
+        yield at + node + 8 + key
+
+
+def _number(data: bytes, at: int) -> int:
+    found: int = struct.unpack_from("<Q", data, at)[0]
+    return found
+
+
+def test_damage_of_the_list_of_free_pages_is_told(folder: Path) -> None:
+    """LMDB would end the process at each start with a failed assertion, or write over what is used."""
+    good = (folder / FILE).read_bytes()
+    for at in _free_records(good):
+        count = _number(good, at)
+        for word, value in (
+            (0, count | 1 << 17),
+            (0, (1 << 64) - 1),
+            (1, 1),
+            (1, 1 << 40),
+            (1, _number(good, at + 8 * count)),
+            (count, 0),
+            (count, _used_page(good)),
+        ):
+            data = bytearray(good)
+            struct.pack_into("<Q", data, at + 8 * word, value)
+            (folder / FILE).write_bytes(data)
+            if count > 1 or value != _number(good, at + 8 * word):
+                assert FILE in check_pages(folder), (at, word, value)
+
+
+def _used_page(data: bytes) -> int:
+    """The root of the table of tables."""
+    return _number(data, max((0, PAGE), key=lambda at: _number(data, at + 144)) + 16 + 24 + 48 + 40)
+
+
+def test_a_key_that_is_out_of_order_is_told(folder: Path) -> None:
+    data = bytearray((folder / FILE).read_bytes())
+    at = _used_page(data) * PAGE
+    first, second = struct.unpack_from("<2H", data, at + 16)
+    data[at + first + 8] = data[at + second + 8] + 1
+    (folder / FILE).write_bytes(data)
+    assert "its keys are out of order" in check_pages(folder)
+
+
+def test_sectors_that_cannot_be_read_are_an_error_and_no_signal(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> int:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "preadv", fails)
+    with pytest.raises(OSError, match="Input/output error"):
+        check_pages(folder)
 
 
 def test_no_damage_ends_the_check_with_another_error(folder: Path) -> None:
