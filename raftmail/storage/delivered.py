@@ -31,6 +31,7 @@ from raftmail.storage.records import (
     DIGEST_MASK,
     NUMBER,
     IndexDamaged,
+    check_beside,
     seal,
     seal_packed,
     unseal,
@@ -100,6 +101,7 @@ class Delivered:
             return None  # no user can have that name
         record = self._numbers.get(filed)
         if record is None:
+            check_beside(self._numbers, filed, None, check_number)
             return None
         number = read_number(filed, record)
         value = self._row(number)

@@ -217,4 +217,4 @@ class _Walk:
         if (first + count) * self._page_bytes > self._size:
             raise _Damaged(f"page {first} is cut off: the file has {self._size} bytes")
         self._use(first, count)
-        return first * self._page_bytes + _PAGE.size
+        return int(first) * self._page_bytes + _PAGE.size

@@ -7,6 +7,7 @@ transaction is flushed.
 
 from __future__ import annotations
 
+from functools import partial
 from hashlib import blake2b
 
 from raftmail.storage.kv import KEY_BYTES_MAX, Engine, Table, after_prefix, scan
@@ -14,6 +15,7 @@ from raftmail.storage.records import (
     NUMBER,
     IndexDamaged,
     Mailbox,
+    check_beside,
     seal,
     seal_packed,
     unseal,
@@ -99,13 +101,17 @@ class Mailboxes:
         key = name_key(user, name)
         record = self._names.get(key)
         if record is None:
+            check_beside(self._names, key, None, partial(unseal, "names"))
             return None
         return self._listed(key, record)
 
     def of(self, user: str) -> list[Mailbox]:
         """All of a user, ordered by name. Raises `IndexDamaged`."""
         start, end = user_range(user)
-        found = [self._listed(key, record) for key, record in scan(self._names, start, end)]
+        rows = list(scan(self._names, start, end))
+        found = [self._listed(key, record) for key, record in rows]
+        last = rows[-1][0] if rows else None
+        check_beside(self._names, start, last, partial(unseal, "names"))
         found.sort(key=lambda mailbox: mailbox.name)
         return found
 
@@ -198,7 +204,10 @@ class Subscriptions:
 
     def of(self, user: str) -> list[str]:
         """All of a user, ordered. Raises `IndexDamaged`."""
-        rows = scan(self._table, *user_range(user))
+        start, end = user_range(user)
+        rows = list(scan(self._table, start, end))
+        last = rows[-1][0] if rows else None
+        check_beside(self._table, start, last, partial(unseal, "subscriptions"))
         return sorted(read_text("subscriptions", key, record) for key, record in rows)
 
     def count(self, user: str, most: int) -> int:
@@ -215,7 +224,10 @@ class Users:
         """The password hash. Raises `IndexDamaged`."""
         key = address.encode()
         record = self._table.get(key)
-        return None if record is None else read_text("users", key, record)
+        if record is None:
+            check_beside(self._table, key, None, partial(unseal, "users"))
+            return None
+        return read_text("users", key, record)
 
     def put(self, address: str, password_hash: str) -> None:
         key = address.encode()

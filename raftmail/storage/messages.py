@@ -8,6 +8,7 @@ only for what the expunge log no longer has.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 from zlib import crc32
 
@@ -27,6 +28,7 @@ from raftmail.storage.records import (
     MESSAGE_KEY,
     IndexDamaged,
     Mailbox,
+    check_beside,
     message_digest,
     seal,
     seal_packed,
@@ -141,11 +143,13 @@ class Messages:
 
     def pages(self, mailbox: Mailbox, uids: UidSet) -> Iterator[list[Row]]:
         """The records that `uids` has, ascending, some at a time; they may be changed or removed
-        meanwhile. `*` must be resolved."""
+        meanwhile. `*` must be resolved. Raises `IndexDamaged` where one may be missing because its
+        key rotted."""
         self.settle()
         number = mailbox.number
         page = self.records.page
         key_of = MESSAGE_KEY.pack
+        beside = partial(check_beside, self.records, check=unpack_message)
         singles: list[Row] = []
         for low, high in uids.ranges():
             if low == high:
@@ -156,6 +160,8 @@ class Messages:
                     if len(singles) == PAGE_ROWS:
                         yield singles
                         singles = []
+                elif low < mailbox.uidnext:
+                    beside(key, None)
                 continue
             if singles:
                 yield singles
@@ -164,6 +170,8 @@ class Messages:
             start = key_of(number, low)
             while True:
                 rows = page(start, end)
+                if len(rows) < PAGE_ROWS:
+                    beside(start, rows[-1][0] if rows else None)
                 if rows:
                     yield rows
                 if len(rows) < PAGE_ROWS:
@@ -194,7 +202,10 @@ class Messages:
         self.settle()
         key = MESSAGE_KEY.pack(mailbox.number, uid)
         record = self.records.get(key)
-        return None if record is None else unpack_message(key, record)
+        if record is None:
+            check_beside(self.records, key, None, unpack_message)
+            return None
+        return unpack_message(key, record)
 
     def summary(self, key: bytes) -> bytes:
         """The summary of the message with this key. Raises `IndexDamaged`."""

@@ -106,7 +106,7 @@ def _free_records(data: bytes) -> Iterator[int]:
         yield at + node + 8 + key
 
 
-def _number(data: bytes, at: int) -> int:
+def _number(data: bytes | bytearray, at: int) -> int:
     found: int = struct.unpack_from("<Q", data, at)[0]
     return found
 
@@ -132,7 +132,7 @@ def test_damage_of_the_list_of_free_pages_is_told(folder: Path) -> None:
                 assert FILE in check_pages(folder), (at, word, value)
 
 
-def _used_page(data: bytes) -> int:
+def _used_page(data: bytes | bytearray) -> int:
     """The root of the table of tables."""
     return _number(data, max((0, PAGE), key=lambda at: _number(data, at + 144)) + 16 + 24 + 48 + 40)
 
