@@ -1,4 +1,4 @@
-"""A room imports only rooms below it (docs/architecture.md)."""
+"""A room imports only rooms below it (docs/architecture/README.md)."""
 
 from __future__ import annotations
 
