@@ -23,7 +23,7 @@ from raftmail_chaos.faults import Arena, surely
 from raftmail_chaos.leash import leashed
 
 _POLL_S = 0.1
-_REFUSES_S = 30.0
+_REFUSES_S = 60.0
 _SETTLE_S = 5.0
 _FSCK_S = 120.0
 _MAIL_SECTION = "\n[mail]\n"
@@ -170,7 +170,8 @@ async def _stop(arena: Arena, node: Node) -> None:
 
 
 async def rot_journal(arena: Arena, node: Node) -> None:
-    """Flip a bit in the older part of a stopped node's journal: the node must refuse to start and say why. Then undo it."""
+    """Flip a bit in the older part of a stopped node's journal: the node must set that replica aside
+    and say why. Then undo it."""
     async with node.lock:
         node.kill()
         try:
@@ -184,7 +185,7 @@ async def rot_journal(arena: Arena, node: Node) -> None:
                 try:
                     offset = node.log_size()
                     node.start()
-                    await _must_refuse(arena, node, flip, offset)
+                    await _must_set_aside(arena, node, flip, offset)
                 finally:
                     node.kill()
                     flip.undo()
@@ -192,18 +193,24 @@ async def rot_journal(arena: Arena, node: Node) -> None:
             node.start()
 
 
-async def _must_refuse(arena: Arena, node: Node, flip: Flip, log_offset: int) -> None:
-    ended = await _ended(node)
+async def _must_set_aside(arena: Arena, node: Node, flip: Flip, log_offset: int) -> None:
+    """The node starts, says which file is damaged, and does not open the replica; its other replicas serve."""
+    deadline = time.monotonic() + _REFUSES_S
+    while node.is_running and time.monotonic() < deadline:
+        if _names_damage(node.log_since(log_offset), flip):
+            return
+        await asyncio.sleep(_POLL_S)
     said = node.log_since(log_offset)
-    where = f"{flip.path}, offset {flip.offset}"
-    if node.process is None or not ended:
-        arena.blame("P8", f"node {node.name} runs on a damaged journal ({where})")
-    elif node.process.returncode != _REFUSED or "Traceback" in said or flip.path.name not in said:
+    if "Traceback" in said or not _names_damage(said, flip):
         arena.blame(
             "P8",
-            f"node {node.name} does not say what is wrong with its journal ({where}); it ended with "
-            f"status {node.process.returncode}: {said[-600:]}",
+            f"node {node.name} does not set aside the replica of a damaged journal "
+            f"({flip.path}, offset {flip.offset}): {said[-600:]}",
         )
+
+
+def _names_damage(said: str, flip: Flip) -> bool:
+    return any("set aside" in line and flip.path.name in line for line in said.splitlines())
 
 
 async def rot_body(arena: Arena, node: Node) -> None:
