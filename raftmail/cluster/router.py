@@ -171,7 +171,7 @@ class Router:
                 return
             self._direct[direct] = None
             self.count(shard, self.node)
-            replica.submit(now, request, blobs, direct)
+            replica.submit(now, request, blobs, direct, direct.deadline)
             self.links.submitted(shard)
         else:
             self.start(CallKind.SUBMIT, shard, deadline_s, (request, blobs), done)
@@ -562,7 +562,8 @@ class Router:
             pending.doubtful = pending.attempted
             pending.attempted = True
             request, blobs = pending.data
-            replica.submit(now, request, blobs, lambda outcome: self._settled(pending, outcome))
+            done = partial(self._settled, pending)
+            replica.submit(now, request, blobs, done, pending.deadline)
             self.links.submitted(pending.shard)
         else:
             pending.sent_to = self.node

@@ -22,7 +22,7 @@ from raftmail.cluster.view import ROOT_SHARD, View
 from raftmail.doors.errors import start_task, tell
 from raftmail.mail.budget import Budget
 from raftmail.mail.codec import CodecError, decode_query, encode_answer, encode_result
-from raftmail.mail.queries import Answer, Query
+from raftmail.mail.queries import Answer, FetchBody, Query
 from raftmail.mail.results import Executed
 from raftmail.mail.service import JSON, Failure, Unavailable
 from raftmail.shard.replica import Replica
@@ -31,6 +31,8 @@ logger = logging.getLogger(__name__)
 
 PENDING_MAX = 50_000
 BYTES_MAX = 256 << 20
+BODIES_AT_ONCE = 2
+"""Bodies that are read at once for other nodes, from the question to the link's queue."""
 _BUSY = "the node has as many bytes of requests in memory as it may"
 
 
@@ -89,6 +91,7 @@ class CallServer:
     _answers: dict[str, list[list[Any]]] = field(default_factory=dict)
     _relayed: dict[int, tuple[str, int, float, str]] = field(default_factory=dict)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    _reading: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(BODIES_AT_ONCE))
 
     def serve(self, node: str, call: Call) -> None:
         """A call of another node."""
@@ -96,7 +99,7 @@ class CallServer:
         if call.relay_to:
             self._pass_on(node, call, deadline_s)
         elif call.kind is CallKind.SUBMIT:
-            self._serve_submit(node, call)
+            self._serve_submit(node, call, self.router.clock() + deadline_s)
         elif call.kind is CallKind.BARRIER:
             self._serve_barrier(node, call)
         else:
@@ -105,7 +108,7 @@ class CallServer:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    def _serve_submit(self, node: str, call: Call) -> None:
+    def _serve_submit(self, node: str, call: Call, until: float) -> None:
         replica = self.router.replicas.get(call.shard)
         if replica is None or not replica.group.accepts:
             self._moved(node, call.number, self.router.leader_of(call.shard) or "")
@@ -115,20 +118,23 @@ class CallServer:
             self._reply_failure(node, call.number, Failure(_BUSY))
             return
         if size < LONG_BYTES_MIN:
-            self._submit(node, call, size, intact=_are_intact(call.data[1]))
+            self._submit(node, call, size, until, intact=_are_intact(call.data[1]))
             return
         # A long body would keep the loop for as long as it takes to hash it.
         loop = asyncio.get_running_loop()
         hashed = loop.run_in_executor(None, _are_intact, call.data[1])
-        hashed.add_done_callback(partial(self._hashed, node, call, size))
+        hashed.add_done_callback(partial(self._hashed, node, call, size, until))
 
-    def _hashed(self, node: str, call: Call, size: int, found: asyncio.Future[bool]) -> None:
+    def _hashed(
+        self, node: str, call: Call, size: int, until: float, found: asyncio.Future[bool]
+    ) -> None:
         if found.cancelled():
             self.budget.give(size)  # the loop ends
         else:
-            self._submit(node, call, size, intact=found.exception() is None and found.result())
+            intact = found.exception() is None and found.result()
+            self._submit(node, call, size, until, intact=intact)
 
-    def _submit(self, node: str, call: Call, size: int, *, intact: bool) -> None:
+    def _submit(self, node: str, call: Call, size: int, until: float, *, intact: bool) -> None:
         """Give a call whose bodies were looked at to the replica."""
         number = call.number
         replica = self.router.replicas.get(call.shard)
@@ -142,7 +148,7 @@ class CallServer:
         self.router.count(call.shard, node)
         request, blobs = call.data
         done = partial(self._submitted, node, number, size)
-        replica.submit(self.router.clock(), request, [(b[0], b[1]) for b in blobs], done)
+        replica.submit(self.router.clock(), request, [(b[0], b[1]) for b in blobs], done, until)
         self.router.links.submitted(call.shard)
 
     def _submitted(self, node: str, number: int, size: int, outcome: Executed | Failure) -> None:
@@ -179,6 +185,9 @@ class CallServer:
                 ):
                     self._moved(node, call.number)
                     return
+                if isinstance(query, FetchBody):
+                    await self._serve_body(node, call.number, query, deadline_s)
+                    return
                 answer: Any = encode_answer(await self.router.query(query, deadline_s=deadline_s))
             else:
                 if self.router.answer_admin is None:
@@ -196,6 +205,15 @@ class CallServer:
             self._reply_failure(
                 node, call.number, Failure(f"{self.router.node} failed over this; its log says how")
             )
+
+    async def _serve_body(
+        self, node: str, number: int, query: FetchBody, deadline_s: float
+    ) -> None:
+        """Raises `Unavailable`."""
+        async with self._reading:
+            body = encode_answer(await self.router.query(query, deadline_s=deadline_s))
+            self._reply(node, number, "ok", body)
+            await asyncio.sleep(0)  # the answers of this turn leave, or find no room
 
     def _pass_on(self, node: str, call: Call, deadline_s: float) -> None:
         """Relay a call to the node that it names, under a number of this node's own."""

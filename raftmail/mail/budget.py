@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
+
+SHORT_BYTES_MAX: Final = 64 << 10
+"""What is longer leaves the reserve alone."""
 
 
 @dataclass(slots=True, repr=False)
 class Budget:
-    """Bytes that all who share it hold in memory.
+    """Bytes that all who share it hold in memory. `reserve_bytes` of them are for what is short: long mail never fills all of it.
 
     Invariant: 0 <= used_bytes <= bytes_max."""
 
     bytes_max: int
     used_bytes: int = 0
+    reserve_bytes: int = 0
 
     def take(self, count: int) -> bool:
         """Reserve, or say False and reserve nothing."""
-        if self.used_bytes + count > self.bytes_max:
+        reserve = self.reserve_bytes if count > SHORT_BYTES_MAX else 0
+        if self.used_bytes + count + reserve > self.bytes_max:
             return False
         self.used_bytes += count
         return True

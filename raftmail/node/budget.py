@@ -14,11 +14,14 @@ from pathlib import Path
 from typing import Final
 
 from raftmail.cluster.calls import HEAD_BYTES_MAX
+from raftmail.mail.budget import Budget
 from raftmail.node.config import MESSAGE_BYTES_HIGHEST, MESSAGE_BYTES_LOWEST, Config, ConfigError
 from raftmail.resync.limits import Limits as ResyncLimits
+from raftmail.shard.memory import Memory
 from raftmail.storage.kv import MAP_BYTES_INITIAL
 from raftmail.wire.limits import KIB, MIB, Limits, ReaderLimits
 from raftmail.wire.link import LinkLimits
+from raftmail.wire.pieces import BEGUN_BYTES_MAX
 
 TRACE_BYTES: Final = 64 * KIB
 """What delivery may put before a message."""
@@ -33,6 +36,12 @@ _REPLICA_BYTES: Final = 12 * MIB
 """Of a replica that works: the newest entries, buffers of the journal and the blobs, and the index's
 open transaction."""
 _LINK_QUEUE_BYTES: Final = 48 * MIB
+_SENDING_BYTES_LEAST: Final = 64 * MIB
+_SHARE_OF_SHORT: Final = 8
+"""Of the pools of calls and requests an eighth is for what is short."""
+
+LONG_BODIES_AT_ONCE: Final = 2
+"""Long bodies that are compressed and written at once, by all replicas together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +50,14 @@ class NodeLimits:
 
     `pool_bytes` is the limit of each of these: what LMTP clients have sent, what text clients have
     sent, the node's own calls without an answer, those of others that it works at, the messages
-    that are being delivered, and what waits at the master of one shard."""
+    that are being delivered. The requests that wait at all shards that it leads are calls of its own
+    or of others, and have two pools together.
+    `sending_bytes` is that of long bodies for the followers that another process was sent and has
+    not acknowledged."""
 
     body_bytes_max: int
     pool_bytes: int
+    sending_bytes: int
     link: LinkLimits
     clients: Limits
     resync: ResyncLimits
@@ -59,6 +72,7 @@ def limits_of(config: Config) -> NodeLimits:
     return NodeLimits(
         body_bytes_max=body,
         pool_bytes=pool,
+        sending_bytes=max(_SENDING_BYTES_LEAST, body),
         link=LinkLimits(
             frame_bytes_max=BODY_BYTES_HIGHEST + HEAD_BYTES_MAX + MIB,
             queue_bytes_max=_LINK_QUEUE_BYTES,
@@ -80,19 +94,40 @@ def limits_of(config: Config) -> NodeLimits:
     )
 
 
+def pool_of(config: Config) -> Budget:
+    """A new pool for calls or requests: what is long leaves some of it alone."""
+    size = limits_of(config).pool_bytes
+    return Budget(size, reserve_bytes=size // _SHARE_OF_SHORT)
+
+
+def memory_of_replicas(config: Config) -> Memory:
+    """The pools that all replicas of one process share."""
+    sending = limits_of(config).sending_bytes
+    arrived = Budget(_others(config) * sending)
+    calls = pool_of(config)
+    waiting = Budget(2 * calls.bytes_max, reserve_bytes=calls.reserve_bytes)
+    return Memory(waiting, arrived, sending)
+
+
+def _others(config: Config) -> int:
+    """The processes that this one has links to, as far as its configuration tells."""
+    return max(1, sum(member.workers for member in config.cluster.nodes.values()) - 1)
+
+
 def memory_of(config: Config) -> dict[str, int]:
     """What one process may take of memory, in bytes, by what takes it."""
     limits = limits_of(config)
     pool, body = limits.pool_bytes, limits.body_bytes_max
-    processes = sum(member.workers for member in config.cluster.nodes.values())
+    others, begun = _others(config), max(BEGUN_BYTES_MAX, body)
     return {
         "the process": _PROCESS_BYTES,
         "replicas": _REPLICA_BYTES * (config.cluster.shards + 1),
         "LMTP clients": 2 * pool + body,
         "text clients": pool + body,
         "calls of other nodes": pool,
-        "links": max(1, processes - 1) * (_LINK_QUEUE_BYTES + pool),
-        "storing and reading bodies": 3 * body,
+        "links": others * (_LINK_QUEUE_BYTES + pool + begun),
+        "bodies for followers": others * limits.sending_bytes,
+        "storing and reading bodies": (LONG_BODIES_AT_ONCE + 2) * body,
     }
 
 

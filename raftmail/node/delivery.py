@@ -100,6 +100,8 @@ class Delivery:
     saving_bytes_max: int = SAVING_BYTES_MAX
     delivered_once_s: int = 7 * 86_400
     _room: Room = field(init=False)
+    _copies: Room = field(init=False)
+    """Long messages with their trace fields before them, each once."""
     _known: dict[str, float] = field(default_factory=dict)
     """Users whom the root knew, as told to a node that has no replica of it, and until when that is believed."""
     _rooted: set[str] = field(default_factory=set)
@@ -109,6 +111,7 @@ class Delivery:
 
     def __post_init__(self) -> None:
         self._room = Room(self.saving_bytes_max)
+        self._copies = Room(self.saving_bytes_max)
 
     def resolve_now(self, address: Address) -> Verdict | None:
         """A user whom the own replica of the root knows, or of whom the root was asked a moment ago. One that is being removed may
@@ -223,9 +226,17 @@ class Delivery:
     ) -> Sequence[Verdict]:
         """One body for all recipients: with Delivered-To for one recipient, without it for several. It is saved shard by shard, as many at
         once as `SAVING_BYTES_MAX` allows."""
+        deadline = self.router.clock() + self.deadline_s
+        if len(body) <= _INLINE_BYTES_MAX:  # short ones do not wait for long ones
+            return await self._deliver(envelope, body, recipients, deadline)
+        async with self._copies.taken(len(body)):
+            return await self._deliver(envelope, body, recipients, deadline)
+
+    async def _deliver(
+        self, envelope: Envelope, body: bytes, recipients: Sequence[Recipient], deadline: float
+    ) -> Sequence[Verdict]:
         address = recipients[0].address if len(recipients) == 1 else None
         prefix = envelope.trace.prefix(address)
-        deadline = self.router.clock() + self.deadline_s
         size = len(prefix) + len(body)
         if size > _INLINE_BYTES_MAX:
             loop = asyncio.get_running_loop()
@@ -258,6 +269,9 @@ class Delivery:
 
         async def save(group: list[Place]) -> None:
             size = len(mail.message) + _COMMAND_BYTES
+            if size <= _INLINE_BYTES_MAX:
+                await self._save_group(mail, group, verdicts)
+                return
             async with self._room.taken(size):
                 await self._save_group(mail, group, verdicts)
 

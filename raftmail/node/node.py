@@ -24,11 +24,10 @@ from raftmail.doors.errors import start_task
 from raftmail.doors.gate import Descriptors
 from raftmail.lmtp import LmtpConfig, ServerConfig
 from raftmail.lmtp.server import LmtpServer
-from raftmail.mail.budget import Budget
 from raftmail.mail.endpoint import split_address
 from raftmail.mail.service import Unavailable
 from raftmail.node.admin import Admin
-from raftmail.node.budget import NodeLimits, limits_of
+from raftmail.node.budget import NodeLimits, limits_of, pool_of
 from raftmail.node.config import Config, ConfigError
 from raftmail.node.delivery import Delivery
 from raftmail.node.ending import explain
@@ -126,11 +125,10 @@ class Node:
         )
         table.turns.disk.start()
         state = load_state(config, founding=folder.is_founding)
-        pool_bytes = self._limits.pool_bytes
         self._router = router = Router(
-            config.node.name, table.replicas, state, self, loop.time, budget=Budget(pool_bytes)
+            config.node.name, table.replicas, state, self, loop.time, budget=pool_of(config)
         )
-        router.service.budget = Budget(pool_bytes)
+        router.service.budget = pool_of(config)
         self._following = following = Following(
             config, loop, self.executor, router, state, self._changed, self._peers_up
         )
@@ -390,8 +388,8 @@ class Node:
         net = self._net
         if net is None:
             return False
-        if long:
-            return net.has_room(node, size_bytes)
+        if long:  # and a body that a follower needs has room as well
+            return net.has_room(node, size_bytes + self._limits.sending_bytes)
         return net.waiting_bytes(node) + size_bytes <= SHORT_BYTES_MAX
 
     def _peers_up(self) -> frozenset[str]:

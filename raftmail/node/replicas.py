@@ -18,6 +18,7 @@ from raftmail.node.kept import Orders, made_with, open_kept, order, repair_of
 from raftmail.resync.scrub import ScrubLimits
 from raftmail.shard.compaction import LogLimits
 from raftmail.shard.machine import Machine
+from raftmail.shard.memory import Memory
 from raftmail.shard.replica import Limits, Replica
 from raftmail.shard.rescue import keep_to
 from raftmail.shard.standing import standing_at_start
@@ -60,6 +61,7 @@ def open_replica(
     replica_id: int,
     told: Membership,
     now: float,
+    memory: Memory,
 ) -> Opened:
     """Open one replica; one that `folder` does not know is made, with `told` for its group's members. Damage of the index that is met on
     the way is repaired, by more and more: its own tables, a comparison with other replicas, an index made anew. Raises the rooms'
@@ -68,7 +70,7 @@ def open_replica(
     tried = Orders()
     while True:
         try:
-            return _open_once(config, folder, shard, replica_id, told, now)
+            return _open_once(config, folder, shard, replica_id, told, now, memory)
         except (IndexDamaged, TableDamaged) as e:
             if tried.rebuild:
                 raise
@@ -89,6 +91,7 @@ def _open_once(
     replica_id: int,
     told: Membership,
     now: float,
+    memory: Memory,
 ) -> Opened:
     disk = folder.shard_disk(shard)
     with ExitStack() as opened:
@@ -115,6 +118,7 @@ def _open_once(
             _limits(config),
             cluster=config.cluster.id,
             keep_to=keep_to(index),
+            memory=memory,
         )
         told, first = made_with(disk, told, made=shard in folder.made)
         at, membership = standing_at_start(index, journal, replica_id, told, first=first)
@@ -140,7 +144,7 @@ def _limits(config: Config) -> Limits:
     sizes = limits_of(config)
     return Limits(
         log=_log_limits(config),
-        waiting_bytes_max=sizes.pool_bytes,
+        stream_s=float(config.mail.deadline_s),
         resync=sizes.resync,
         scrub=ScrubLimits(
             rate_bytes_s=config.scrub.rate_bytes_s, period_s=float(config.scrub.period_s)

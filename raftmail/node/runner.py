@@ -34,6 +34,8 @@ class Runner:
     send: Callable[[int, Frame], None]
     fatal: Callable[[BaseException], None]
     role_changed: Callable[[int], None]
+    long_executor: Executor | None = None
+    """For storing long bodies, which takes memory of their length: a few at a time. None: `executor`."""
     syncs: int = 0
     """Jobs of `begin_sync` that have not returned."""
     has_failed: bool = False
@@ -169,19 +171,21 @@ class Runner:
     def end(self) -> None:
         """The turn is over."""
         bodies = self.replica.bodies
-        self._begin(bodies.begin_sync(self.loop.time()), bodies.end_sync)
-        self._begin(bodies.begin_long(), bodies.end_long)
+        self._begin(self.executor, bodies.begin_sync(self.loop.time()), bodies.end_sync)
+        self._begin(self.long_executor or self.executor, bodies.begin_long(), bodies.end_long)
         self._busy = False
         self._idle.set()
         again, self._again = self._again, False
         if again or self.replica.has_work:
             self.wake()
 
-    def _begin(self, job: Callable[[], None] | None, end: Callable[[], None]) -> None:
+    def _begin(
+        self, executor: Executor, job: Callable[[], None] | None, end: Callable[[], None]
+    ) -> None:
         """Have a job run in another thread, beside the turns; `end` then."""
         if job is not None:
             self._in_background += 1
-            done = self.loop.run_in_executor(self.executor, job)
+            done = self.loop.run_in_executor(executor, job)
             done.add_done_callback(partial(self._background_done, end))
 
     def _background_done(self, end: Callable[[], None], future: asyncio.Future[None]) -> None:

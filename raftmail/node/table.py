@@ -19,6 +19,7 @@ from raftmail.consensus.journal import JournalDamaged, JournalError
 from raftmail.consensus.membership import Membership
 from raftmail.consensus.messages import BadMessage
 from raftmail.doors.errors import start_task
+from raftmail.node.budget import LONG_BODIES_AT_ONCE, memory_of_replicas
 from raftmail.node.config import Config
 from raftmail.node.folder import DataFolder
 from raftmail.node.kept import Orders, note_closed, order, repair_of
@@ -27,6 +28,7 @@ from raftmail.node.replicas import Opened, open_journal, open_replica
 from raftmail.node.runner import Runner
 from raftmail.node.turns import Turns
 from raftmail.shard.frames import FrameKind
+from raftmail.shard.memory import Memory
 from raftmail.shard.replica import Frame, Replica
 from raftmail.storage.blobs import BlobsDamaged
 from raftmail.storage.disk import DiskError, DiskFull, LaterRelease, SyncFailed
@@ -86,15 +88,20 @@ class Table:
     replicas: dict[int, Replica] = field(default_factory=dict)
     runners: dict[int, Runner] = field(default_factory=dict)
     turns: Turns = field(init=False)
+    memory: Memory = field(init=False)
+    """What all replicas hold together."""
     aside: dict[int, Aside] = field(default_factory=dict)
     """Replicas that could not be opened, and are tried again."""
 
+    _long_executor: ThreadPoolExecutor = field(init=False)
     _slow: bool = False
     _tried: dict[int, tuple[float, Orders]] = field(default_factory=dict)
     _closing: set[int] = field(default_factory=set)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     def __post_init__(self) -> None:
+        self.memory = memory_of_replicas(self.config)
+        self._long_executor = ThreadPoolExecutor(LONG_BODIES_AT_ONCE, thread_name_prefix="long")
         self.turns = Turns(self.loop, self.executor, self.flush_links, self.after)
         self.turns.disk.what = f"the disk of {self.config.data}"
 
@@ -115,9 +122,7 @@ class Table:
                 try:
                     if shard not in self.folder.made and not self.folder.is_new:
                         self.folder.clear(shard)
-                    opened[shard] = open_replica(
-                        self.config, self.folder, shard, replica_id, told, self.loop.time()
-                    )
+                    opened[shard] = self._open(shard, replica_id, told)
                 except SyncFailed:
                     raise
                 except JournalBehind as e:
@@ -145,6 +150,11 @@ class Table:
             self._start(shard)
         return [shard for shard in failed if shard not in self.aside]
 
+    def _open(self, shard: int, replica_id: int, told: Membership) -> Opened:
+        """Raises as `open_replica`."""
+        now = self.loop.time()
+        return open_replica(self.config, self.folder, shard, replica_id, told, now, self.memory)
+
     def _set_aside(
         self, shard: int, replica_id: int, told: Membership, error: BaseException
     ) -> None:
@@ -162,9 +172,7 @@ class Table:
             if now < aside.again_at or shard in self._closing:
                 continue
             try:
-                opened = open_replica(
-                    self.config, self.folder, shard, aside.replica_id, aside.told, now
-                )
+                opened = self._open(shard, aside.replica_id, aside.told)
             except SyncFailed as e:
                 self.fatal(e)
             except JournalBehind as e:
@@ -191,6 +199,7 @@ class Table:
             self.send_frame,
             partial(self.failed, shard),
             self.role_changed,
+            self._long_executor,
         )
         for node in self.peers_up():
             replica.connected(self.loop.time(), node)
@@ -347,9 +356,7 @@ class Table:
             self._closing.discard(shard)
         group = opened.replica.group
         try:
-            self.opened[shard] = open_replica(
-                self.config, self.folder, shard, group.self_id, group.membership, self.loop.time()
-            )
+            self.opened[shard] = self._open(shard, group.self_id, group.membership)
         except SyncFailed:
             raise
         except CANNOT_BE_OPENED as e:
@@ -390,9 +397,7 @@ class Table:
                 journal.close()
         finally:
             self._closing.discard(shard)
-            self.opened[shard] = open_replica(
-                self.config, self.folder, shard, replica_id, before, self.loop.time()
-            )
+            self.opened[shard] = self._open(shard, replica_id, before)
             self._start(shard)
         logger.warning(
             "shard %d: by an operator's order this replica goes on alone: %s", shard, alone
@@ -425,3 +430,4 @@ class Table:
         self.turns.disk.stop()
         for shard in list(self.opened):
             await self.close(shard)
+        self._long_executor.shutdown(wait=False)

@@ -22,6 +22,7 @@ from zlib import crc32
 
 from raftmail.consensus.appends import Log
 from raftmail.consensus.journal import Journal
+from raftmail.mail.budget import Budget
 from raftmail.mail.codec import CodecError, entry_blobs
 from raftmail.shard.frames import Frame, FrameKind
 from raftmail.storage.blobs import BlobDamaged, BlobMissing, BlobStore, SyncJob
@@ -53,8 +54,6 @@ class BodyLimits:
     in the background. Longer ones cost more to write twice than a sync."""
     long_bytes_min: int = 2 << 20
     """Bodies from this length on have a segment of their own, which another thread writes and syncs."""
-    arrived_bytes_max: int = 160 << 20
-    """Long bodies that wait to be stored; what comes beyond it is dropped, and asked for when an entry needs it."""
     sync_s: float = 0.5
     """So long the journal alone keeps a body, at the least."""
     want_hashes_max: int = 256
@@ -93,6 +92,8 @@ class _Arrival:
     digest: bytes
     body: bytes | memoryview
     done: WhenStored
+    taken_bytes: int
+    """Of the budget: none for a body of a request, which counts as that."""
 
 
 @dataclass(slots=True, repr=False)
@@ -119,8 +120,9 @@ class Bodies:
     _reclaim_busy: bool = False
     _sync_at: float = 0.0
     _job: SyncJob | None = None
+    arrived: Budget = field(default_factory=lambda: Budget(160 << 20))
+    """What long bodies from other nodes hold that wait to be stored, here and in the other replicas of the node."""
     _arrived: deque[_Arrival] = field(default_factory=deque)
-    _arrived_bytes: int = 0
     _long: LongBody | None = None
 
     def __post_init__(self) -> None:
@@ -149,13 +151,25 @@ class Bodies:
         store.append_kept(digest, body, crc)
         return True
 
-    def store_long(self, digest: bytes, body: bytes | memoryview, done: WhenStored) -> bool:
-        """Have a long body stored, on the disk, by the jobs of `begin_long`, which verify it. False: too many wait."""
-        if self._arrived and self._arrived_bytes + len(body) > self.limits.arrived_bytes_max:
+    def store_long(self, digest: bytes, body: bytes | memoryview, done: WhenStored) -> None:
+        """Have a long body of a request stored, on the disk, by the jobs of `begin_long`, which verify it."""
+        self._arrived.append(_Arrival(digest, body, done, 0))
+
+    def take_long(self, digest: bytes, body: bytes | memoryview, done: WhenStored) -> bool:
+        """As `store_long`, for a body that another node sent. False: there is no room for it. One that waits already, since it was
+        taken for lost and sent again, is told of once."""
+        if any(one.digest == digest and one.taken_bytes for one in self._arrived):
+            return True
+        if not self.arrived.take(len(body)):
             return False
-        self._arrived.append(_Arrival(digest, body, done))
-        self._arrived_bytes += len(body)
+        self._arrived.append(_Arrival(digest, body, done, len(body)))
         return True
+
+    def drop_arrived(self) -> None:
+        """The replica is closed: what waits to be stored never will be. Nothing may be under way."""
+        for arrival in self._arrived:
+            self.arrived.give(arrival.taken_bytes)
+        self._arrived.clear()
 
     def begin_long(self) -> Callable[[], None] | None:
         """To be called after each `Replica.advance`: a call that may run in another thread for as long as it takes; `end_long` then."""
@@ -179,7 +193,7 @@ class Bodies:
 
     def _end_long(self, *, stored: bool) -> None:
         arrival = self._arrived.popleft()
-        self._arrived_bytes -= len(arrival.body)
+        self.arrived.give(arrival.taken_bytes)
         digest = arrival.digest
         if stored:
             self._asked.pop(digest, None)

@@ -15,11 +15,10 @@ class Limits:
     """P7: what may wait here, and how much becomes one entry."""
 
     waiting_requests_max: int = 65536
-    waiting_bytes_max: int = 128 << 20
-    stream_s: float = 5.0
-    """How long a request with a long body waits for the followers to have it."""
+    stream_s: float = 20.0
+    """How long a request with a long body waits for a majority to have it; it fails then."""
     stream_lost_s: float = 15.0
-    """After so long without an acknowledgement a long body is sent again to a follower that asks for it."""
+    """After so long without an acknowledgement a long body is sent again."""
     entry_requests_max: int = 1024
     entry_bytes_max: int = 1 << 20
     entries_in_flight_max: int = 4

@@ -14,6 +14,7 @@ Invariants:
 from __future__ import annotations
 
 import logging
+import math
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -35,6 +36,7 @@ from raftmail.shard.frames import DEEP_MARK, MARK, Frame, FrameKind
 from raftmail.shard.limits import Counters, Limits
 from raftmail.shard.machine import Machine
 from raftmail.shard.marks import Marks
+from raftmail.shard.memory import Memory
 from raftmail.shard.recovery import Recovery
 from raftmail.shard.requests import BlobsUnknown, Done, Requests, Waiting
 from raftmail.shard.rescue import mend_journal
@@ -73,6 +75,8 @@ class Replica(ReplicaView):
     cluster: str = ""
     new_session: Callable[[], int] = field(default=partial(secrets.randbits, 63))
     keep_to: int = 0
+    memory: Memory = field(default_factory=Memory)
+    """Shared by the replicas of a node."""
     counters: Counters = field(default_factory=Counters)
     marks: Marks = field(init=False)
     group: Group = field(init=False)
@@ -106,7 +110,9 @@ class Replica(ReplicaView):
     _journal_job: JournalSyncJob | None = None
 
     def __post_init__(self) -> None:
-        self.bodies = Bodies(self.blobs, self.machine.index, self.limits.bodies)
+        self.bodies = Bodies(
+            self.blobs, self.machine.index, self.limits.bodies, arrived=self.memory.arrived
+        )
         self.compaction = Compaction(self.limits.log)
         self.marks = Marks(self.machine, self.blobs, self.body)
         self.watchers = Watchers(self.machine.index)
@@ -118,10 +124,12 @@ class Replica(ReplicaView):
             self.shard,
             lambda: self.leader_node or self.node,
             self._go_ahead,
+            self.memory.waiting,
         )
         self.streams = Streams(
             lambda request: self.requests.waiting.append(request),
-            self.limits.bodies.arrived_bytes_max,
+            self._fail_ahead,
+            self.memory,
             self.limits.stream_s,
             self.limits.stream_lost_s,
         )
@@ -153,16 +161,25 @@ class Replica(ReplicaView):
         self._collect()
         return changed
 
-    def submit(self, now: float, request: bytes, blobs: Sequence[Blob], done: Done) -> None:
-        """Have a request applied. Only a leader takes it; others fail it at once, with no effect."""
+    def submit(
+        self,
+        now: float,
+        request: bytes,
+        blobs: Sequence[Blob],
+        done: Done,
+        until: float = math.inf,
+    ) -> None:
+        """Have a request applied. Only a leader takes it; others fail it at once, with no effect. `until` is when whoever asks gives up:
+        a request whose long bodies a majority does not have then fails, so that it outlives nobody."""
         self._now = now
         if not self.group.accepts:
             done(Failure("this node does not lead the shard"))
         elif self.disk_full:
             frees = self.blobs.has_second_reserve()
-            self.requests.add(request, blobs, done, full=self._full_text(), frees=frees)
+            full = self._full_text()
+            self.requests.add(request, blobs, done, until=until, full=full, frees=frees)
         else:
-            self.requests.add(request, blobs, done)
+            self.requests.add(request, blobs, done, until=until)
 
     def _full_text(self) -> str:
         least = self.blobs.limits.free_bytes_min >> 20
@@ -220,7 +237,8 @@ class Replica(ReplicaView):
             if (deadline := self.next_deadline(now)) > now:
                 return deadline
         else:
-            self._step_due = self.recovery.desk.scrub.is_due(now)
+            self.streams.forget_lost(now)
+            self._step_due = bool(self.streams) or self.recovery.desk.scrub.is_due(now)
             self._chores_at = now + (CHORES_S if self._look_for_bodies() else 0.0)
         self._check_space(now)
         self._make_way(now)
@@ -242,6 +260,8 @@ class Replica(ReplicaView):
             raise self._broken
         if self.streams:
             self.streams.release(now, tuple(self.group.membership.voters.values()), self.node)
+            for node, digest, body in self.streams.to_send(now, self._linked_nodes()):
+                self._frames.append((node, FrameKind.BODY, (digest, body)))
         if self.requests.waiting:
             self._propose_waiting(now)
         if self.bodies.withheld:
@@ -485,6 +505,7 @@ class Replica(ReplicaView):
         self.requests.fail_in_flight()
         self.streams.fail_all(why)
         self.requests.fail_waiting(why)
+        self.bodies.drop_arrived()
         self.waits.give_up()
         self.watchers.missed()
         self.recovery.desk.close()
@@ -592,18 +613,17 @@ class Replica(ReplicaView):
         long = {h: body for h, body in w.blobs if len(body) >= least and h in named}
         if not long:
             return False
-        self.streams.begin(self._now, w, [h for h in long if not self.blobs.durable(h)])
+        self.streams.begin(self._now, w, long, [h for h in long if not self.blobs.durable(h)])
         self._step_due = True
         for digest, body in long.items():
-            for node in self._linked_nodes():
-                self.streams.expect(node, digest)
-                if self.streams.may_send(self._now, node, digest, len(body)):
-                    self._frames.append((node, FrameKind.BODY, (digest, body)))
-            if self.blobs.durable(digest):
-                continue
-            if not self.bodies.store_long(digest, body, partial(self._stored_long, digest)):
-                self._stored_long(digest, False)
+            if not self.blobs.durable(digest):
+                self.bodies.store_long(digest, body, partial(self._stored_long, digest))
         return True
+
+    def _fail_ahead(self, w: Waiting, failure: Failure) -> None:
+        """A request whose bodies went ahead has no effect."""
+        self.requests.release(w.size)
+        w.done(failure)
 
     def _stored_long(self, digest: bytes, stored: bool) -> None:
         """A long body of a request is on this replica's disk, or could not be put there."""
@@ -611,8 +631,7 @@ class Replica(ReplicaView):
             self.streams.stored(digest)
             self._long_arrived()
         else:
-            failure = Failure("the master has no room for the body", full=True)
-            self.requests.waiting_bytes -= self.streams.fail(digest, failure)
+            self.streams.fail(digest, Failure("the master has no room for the body", full=True))
         self._step_due = True
 
     def take_long(self, now: float, node: str, payload: bytes | memoryview) -> None:
@@ -632,7 +651,7 @@ class Replica(ReplicaView):
         self.bodies.received += 1
         if self.blobs.durable(digest):
             stored(True)
-        elif not self.bodies.store_long(digest, body, stored):
+        elif not self.bodies.take_long(digest, body, stored):
             logger.warning("shard %d: too many long bodies wait to be stored", self.shard)
 
     def _long_arrived(self) -> None:

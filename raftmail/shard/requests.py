@@ -10,11 +10,13 @@ Invariants:
 from __future__ import annotations
 
 import logging
+import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+from raftmail.mail.budget import Budget
 from raftmail.mail.codec import FREEING, CodecError, check_request, inspect_request
 from raftmail.mail.codec_results import result_of
 from raftmail.mail.results import Code, Executed, Refused, Result
@@ -42,6 +44,8 @@ class Waiting:
     blobs: Sequence[Blob]
     size: int
     done: Done
+    until: float = math.inf
+    """When whoever asked will have given up."""
     frees: bool = False
     """Whether a full disk takes it (`codec.FREEING`)."""
 
@@ -58,10 +62,13 @@ class Requests:
     shard: int
     master: Callable[[], str]
     goes_ahead: Callable[[Waiting], bool] = lambda _: False
-    """Takes a request whose bodies go ahead of it, which comes to `waiting` later, or fails."""
+    """Takes a request whose bodies go ahead of it, which comes to `waiting` later, or is `released`."""
+    budget: Budget = field(default_factory=lambda: Budget(128 << 20))
+    """What requests that wait hold, here and in the other replicas of the node."""
     term: int = 0
     waiting: deque[Waiting] = field(default_factory=deque)
     waiting_bytes: int = 0
+    """What this replica has of the budget: `waiting`, and the requests whose bodies go ahead."""
     in_flight: dict[tuple[bytes, int], list[Done]] = field(default_factory=dict)
 
     def add(
@@ -70,6 +77,7 @@ class Requests:
         blobs: Sequence[Blob],
         done: Done,
         *,
+        until: float = math.inf,
         full: str = "",
         frees: bool = True,
     ) -> None:
@@ -93,14 +101,11 @@ class Requests:
         if blobs:
             size += sum([len(b[1]) for b in blobs])
         limits = self.limits
-        if (
-            len(self.waiting) >= limits.waiting_requests_max
-            or self.waiting_bytes + size > limits.waiting_bytes_max
-        ):
+        if len(self.waiting) >= limits.waiting_requests_max or not self.budget.take(size):
             done(Failure("the master has too many requests waiting"))
             return
         freeing = kind in FREEING
-        waiting = Waiting(client, seq, request, hashes, blobs, size, done, freeing)
+        waiting = Waiting(client, seq, request, hashes, blobs, size, done, until, freeing)
         self.waiting_bytes += size
         self.counters.requests += 1
         if not self.goes_ahead(waiting):
@@ -136,7 +141,7 @@ class Requests:
             if key in fresh or (batch and size + length > limits.entry_bytes_max):
                 break
             waiting.popleft()
-            self.waiting_bytes -= w.size
+            self.release(w.size)
             if key in in_flight:
                 in_flight[key].append(w.done)
                 continue
@@ -154,7 +159,7 @@ class Requests:
                     w.done(Failure(f"the master's disk is full: {e}", full=True))
                     for earlier in reversed(batch):
                         waiting.appendleft(earlier)
-                        self.waiting_bytes += earlier.size
+                        self._hold(earlier.size)
                     raise
                 for digest in w.hashes:
                     hashes[digest] = None
@@ -191,22 +196,29 @@ class Requests:
 
     def fail_growing(self, text: str) -> None:
         """The disk is full: of what waits only that goes on which frees space."""
-        waiting, self.waiting = self.waiting, deque()
-        self.waiting_bytes = 0
-        for w in waiting:
-            if w.frees:
-                self.waiting.append(w)
-                self.waiting_bytes += w.size
+        waiting = self.waiting
+        self.waiting = deque([w for w in waiting if w.frees])
         for w in waiting:
             if not w.frees:
+                self.release(w.size)
                 w.done(Failure(text, full=True))
 
     def fail_waiting(self, text: str) -> None:
         """What was not proposed had no effect."""
         lost, self.waiting = self.waiting, deque()
-        self.waiting_bytes = 0
         for w in lost:
+            self.release(w.size)
             w.done(Failure(text))
+
+    def release(self, size: int) -> None:
+        """A request that held so many bytes waits no more."""
+        self.waiting_bytes -= size
+        self.budget.give(size)
+
+    def _hold(self, size: int) -> None:
+        """A request that was given back waits again: it has room, for nothing came in between."""
+        self.waiting_bytes += size
+        self.budget.used_bytes += size
 
     def _answer(self, waiters: Sequence[Done], executed: Executed) -> None:
         for done in waiters:

@@ -2,21 +2,25 @@
 
 An entry whose bodies are on their way keeps all that follow it in the log from being acknowledged. So a
 request with a long body is proposed only when this replica and a majority of the voters have said that
-they hold it; or after a while, when a follower does not say so: it then asks for what it lacks.
+they hold it. When they do not in time it fails, without effect: it never keeps others waiting.
 
 Invariants:
 
 1. A request is here until it is let go to be proposed, or failed.
-2. A node is sent nothing more while `sending_bytes_max` that it was sent lately are not acknowledged.
+2. A node is sent a body only as `Memory.begin_sending` allows; the others wait for it to acknowledge those.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from raftmail.mail.service import Failure
+from raftmail.shard.memory import Memory
 from raftmail.shard.requests import Waiting
+
+_LATE = Failure("the other replicas did not take the body in time")
 
 
 @dataclass(slots=True, repr=False)
@@ -24,17 +28,19 @@ class _Stream:
     """`here` are long bodies that this replica has not stored yet, `there` those that nodes have not acknowledged."""
 
     request: Waiting
+    bodies: Mapping[bytes, Any]
     here: set[bytes]
-    there: dict[str, set[bytes]]
     until: float
+    there: dict[str, set[bytes]] = field(default_factory=dict)
 
 
 @dataclass(slots=True, repr=False)
 class Streams:
-    """`let_go` is called with a request that may be proposed."""
+    """`let_go` is called with a request that may be proposed, `failed` with one that may not, and why."""
 
     let_go: Callable[[Waiting], None]
-    sending_bytes_max: int
+    failed: Callable[[Waiting, Failure], None]
+    memory: Memory
     patience_s: float
     lost_s: float
     _streams: list[_Stream] = field(default_factory=list)
@@ -44,29 +50,50 @@ class Streams:
     def __bool__(self) -> bool:
         return bool(self._streams)
 
-    def begin(self, now: float, request: Waiting, here: Iterable[bytes]) -> None:
-        """Take a request. `here` are the bodies that are yet to be stored by this replica."""
-        self._streams.append(_Stream(request, set(here), {}, now + self.patience_s))
+    def begin(
+        self, now: float, request: Waiting, bodies: Mapping[bytes, Any], here: Iterable[bytes]
+    ) -> None:
+        """Take a request with its long bodies. `here` are those that are yet to be stored by this replica."""
+        until = min(request.until, now + self.patience_s)
+        self._streams.append(_Stream(request, bodies, set(here), until))
 
-    def may_send(self, now: float, node: str, digest: bytes, size: int) -> bool:
-        """Whether a body is to be sent to a node now; it then counts until it is acknowledged."""
+    def to_send(self, now: float, nodes: Sequence[str]) -> list[tuple[str, bytes, Any]]:
+        """Bodies that are to be sent to nodes now (node, hash, body); what has no room waits for the next call."""
+        frames: list[tuple[str, bytes, Any]] = []
+        for stream in self._streams:
+            for node in nodes:
+                lacking = stream.there.setdefault(node, set(stream.bodies))
+                for digest in lacking:
+                    body = stream.bodies[digest]
+                    if self._begin_sending(now, node, digest, len(body)):
+                        frames.append((node, digest, body))
+        return frames
+
+    def _begin_sending(self, now: float, node: str, digest: bytes, size: int) -> bool:
         if self.is_sending(now, node, digest):
             return False
         sending = self._sending.setdefault(node, {})
-        sent = sum(size for size, at in sending.values() if now < at + self.lost_s)
-        if sent and sent + size > self.sending_bytes_max:
+        if digest in sending:
+            self._end_sending(node, digest)
+        if not self.memory.begin_sending(node, size):
             return False
         sending[digest] = (size, now)
         return True
-
-    def expect(self, node: str, digest: bytes) -> None:
-        """The newest request waits for a node to have a body."""
-        self._streams[-1].there.setdefault(node, set()).add(digest)
 
     def is_sending(self, now: float, node: str, digest: bytes) -> bool:
         """Whether a body is on its way to a node. After `lost_s` it is not believed any more: a link may have had no room for it."""
         sent = self._sending.get(node, {}).get(digest)
         return sent is not None and now < sent[1] + self.lost_s
+
+    def _end_sending(self, node: str, digest: bytes) -> None:
+        size, _ = self._sending[node].pop(digest)
+        self.memory.end_sending(node, size)
+
+    def forget_lost(self, now: float) -> None:
+        """What was not acknowledged for too long keeps nothing else from being sent."""
+        for node, sending in self._sending.items():
+            for digest in [d for d, (_, at) in sending.items() if now >= at + self.lost_s]:
+                self._end_sending(node, digest)
 
     def stored(self, digest: bytes) -> None:
         """This replica has a body."""
@@ -75,43 +102,46 @@ class Streams:
 
     def acknowledged(self, node: str, digest: bytes) -> None:
         """A node has a body."""
-        self._sending.get(node, {}).pop(digest, None)
+        if digest in self._sending.get(node, ()):
+            self._end_sending(node, digest)
         for stream in self._streams:
-            stream.there.get(node, set()).discard(digest)
+            if node in stream.there:
+                stream.there[node].discard(digest)
 
     def disconnected(self, node: str) -> None:
-        """What was on its way to a node is lost."""
-        self._sending.pop(node, None)
+        """What was on its way to a node is lost; it is sent again when there is a link."""
+        for digest in list(self._sending.get(node, ())):
+            self._end_sending(node, digest)
         for stream in self._streams:
             stream.there.pop(node, None)
 
     def release(self, now: float, voters: Collection[str], own: str) -> None:
-        """Let those requests go that a majority holds the bodies of, or that have waited for long enough."""
-        if not self._streams:
-            return
+        """Let those requests go that a majority holds the bodies of, and fail those that have waited for too long."""
         majority = len(voters) // 2 + 1
-        staying: list[_Stream] = []
-        for stream in self._streams:
+        streams, self._streams = self._streams, []
+        for stream in streams:
             holders = {node for node, lacking in stream.there.items() if not lacking}
             held = len(holders.intersection(voters) | ({own} & set(voters))) >= majority
-            if not stream.here and (held or now >= stream.until):
+            if not stream.here and held:
                 self.let_go(stream.request)
+            elif now >= stream.until:
+                self.failed(stream.request, _LATE)
             else:
-                staying.append(stream)
-        self._streams = staying
+                self._streams.append(stream)
 
-    def fail(self, digest: bytes, failure: Failure) -> int:
-        """A body could not be stored here: end the requests that bring it. Returns the bytes that they held."""
-        return self._end([s for s in self._streams if digest in s.here], failure)
+    def fail(self, digest: bytes, failure: Failure) -> None:
+        """A body could not be stored here: end the requests that bring it."""
+        streams = self._streams
+        self._streams = [s for s in streams if digest not in s.here]
+        for stream in streams:
+            if digest in stream.here:
+                self.failed(stream.request, failure)
 
     def fail_all(self, text: str) -> None:
         """None of them had an effect."""
-        self._end(list(self._streams), Failure(text))
-        self._sending.clear()
-
-    def _end(self, streams: Collection[_Stream], failure: Failure) -> int:
-        ended = [stream.request for stream in streams]
-        self._streams = [s for s in self._streams if s.request not in ended]
-        for request in ended:
-            request.done(failure)
-        return sum(request.size for request in ended)
+        streams, self._streams = self._streams, []
+        for stream in streams:
+            self.failed(stream.request, Failure(text))
+        for node, sending in self._sending.items():
+            for digest in list(sending):
+                self._end_sending(node, digest)

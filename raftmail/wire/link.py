@@ -22,7 +22,7 @@ from raftmail.doors.errors import contained, tell
 from raftmail.wire.codec import ProtocolError
 from raftmail.wire.frames import Frame, FrameReader, frame_prefix
 from raftmail.wire.limits import KIB, MIB
-from raftmail.wire.pieces import PIECE, Cutter, Joiner
+from raftmail.wire.pieces import BEGUN_BYTES_MAX, PIECE, Cutter, Joiner
 
 _log = logging.getLogger(__name__)
 
@@ -58,8 +58,7 @@ class LinkLimits:
     queue_bytes_max: int = 128 * MIB
     """Frames that the peer has not read; more end the link, since memory may not grow."""
     bulk_bytes_max: int = 128 * MIB
-    """The same of those that others may overtake: what goes above it is not taken, unless none waits.
-    So much, or one frame, may have begun to come."""
+    """The same of those that others may overtake: what goes above it is not taken, unless none waits."""
     silence_s: float = 3.0
     """A link on which nothing comes for so long has ended."""
     ping_s: float = 1.0
@@ -109,9 +108,7 @@ class PeerLink(asyncio.Protocol):
         self._will_go_on = False
         self._out: list[Payload] = []
         self._cutter = Cutter()
-        self._joiner = Joiner(
-            limits.frame_bytes_max, max(limits.bulk_bytes_max, limits.frame_bytes_max)
-        )
+        self._joiner = Joiner(limits.frame_bytes_max, BEGUN_BYTES_MAX + limits.frame_bytes_max)
         self._queued_bytes = 0
         self._full = False  # the transport has enough to send
         self._flushing = False

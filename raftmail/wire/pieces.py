@@ -14,11 +14,16 @@ from struct import Struct
 
 from raftmail.wire.codec import ProtocolError
 from raftmail.wire.frames import frame_prefix
-from raftmail.wire.limits import KIB
+from raftmail.wire.limits import KIB, MIB
 
 PIECE = "PIECE"
 PIECE_BYTES = 64 * KIB
 """Of a payload, in one piece."""
+BEGUN_BYTES_MAX = 64 * MIB
+"""Of long frames of which some has left, and not all: the other side holds as much of them. One always
+may have begun."""
+_FREE_BYTES_MAX = 4 * PIECE_BYTES
+"""Frames up to this length begin whatever else has."""
 
 _HEAD = Struct(">IQQB")
 _KIND_BYTES_MAX = 16
@@ -40,11 +45,13 @@ class Cutter:
     """Frames that others may overtake, in lines by shard and kind: each line in order, one piece of
     each line in turn.
 
-    Invariant: `waiting_bytes` is what is left of all payloads here. Nothing is copied before it is
-    taken."""
+    Invariants: `waiting_bytes` is what is left of all payloads here. Nothing is copied before it is
+    taken. Frames that have begun are together, but for short ones, no longer than
+    `BEGUN_BYTES_MAX`, or one."""
 
     def __init__(self) -> None:
         self.waiting_bytes = 0
+        self._begun_bytes = 0
         self._lines: dict[tuple[int, str], deque[_Long]] = {}
         self._count = 0
 
@@ -64,9 +71,11 @@ class Cutter:
     def take(self) -> list[bytes | memoryview]:
         """The next piece, as a frame in parts; a payload that is no longer than a piece is a frame
         of its own. Only while there is one."""
-        key = next(iter(self._lines))
+        key = next(key for key, line in self._lines.items() if self._may_go(line[0]))
         line = self._lines.pop(key)
         long = line[0]
+        if not long.offset and long.total > _FREE_BYTES_MAX:
+            self._begun_bytes += long.total
         data, size = _next_bytes(long.parts)
         if size == long.total:
             head = b"%b%d}\r\n" % (frame_prefix(long.shard, long.kind), size)
@@ -78,12 +87,24 @@ class Cutter:
         self.waiting_bytes -= size
         if long.offset == long.total:
             line.popleft()
+            if long.total > _FREE_BYTES_MAX:
+                self._begun_bytes -= long.total
         if line:
             self._lines[key] = line  # behind the others
         return [head, *data]
 
+    def _may_go(self, long: _Long) -> bool:
+        """Whether a frame has begun, or may. Of the first frames of all lines one always does."""
+        return (
+            long.offset > 0
+            or long.total <= _FREE_BYTES_MAX
+            or not self._begun_bytes
+            or self._begun_bytes + long.total <= BEGUN_BYTES_MAX
+        )
+
     def clear(self) -> None:
         """Forget everything."""
+        self._begun_bytes = 0
         self._lines.clear()
         self.waiting_bytes = 0
 

@@ -16,6 +16,8 @@ from raftmail.node.budget import (
     limits_of,
     memory_limits,
     memory_needed,
+    memory_of,
+    memory_of_replicas,
 )
 from raftmail.node.config import (
     MESSAGE_BYTES_HIGHEST,
@@ -58,6 +60,21 @@ def test_the_largest_message_fits_everything_on_its_way(config: Config, message:
     assert limits.clients.total_buffered_bytes_max >= limits.clients.reader.literal_bytes_max
     assert limits.resync.message_bytes_max > BODY_BYTES_HIGHEST + HEAD.size
     assert BlobLimits().body_bytes_max >= BODY_BYTES_HIGHEST
+
+
+@pytest.mark.parametrize("message", [MESSAGE_BYTES_LOWEST, 50 * MIB, MESSAGE_BYTES_HIGHEST])
+def test_replicas_share_pools_that_take_what_the_other_nodes_may_send(
+    config: Config, message: int
+) -> None:
+    config = with_message(config, message)
+    body, memory = limits_of(config).body_bytes_max, memory_of_replicas(config)
+    assert memory.begin_sending("n2", body), "the largest goes to a follower"
+    assert memory.arrived.take(body) and memory.arrived.take(body), "one from each other node"
+    assert memory.arrived.bytes_max == memory_of(config)["bodies for followers"]
+    assert memory.waiting.take(body), "the largest can be proposed"
+    while memory.waiting.take(MIB):
+        pass
+    assert memory.waiting.take(4096), "what is short has room when long mail has taken all it may"
 
 
 def test_a_message_that_not_everything_carries_is_refused_with_the_largest(config: Config) -> None:

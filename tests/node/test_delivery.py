@@ -309,5 +309,13 @@ def test_bodies_are_on_their_way_to_as_few_shards_at_once_as_the_limit_says() ->
 
 def test_who_cannot_be_served_within_the_deadline_is_told_to_come_again() -> None:
     twin = Twin(shards=8, takes_s=4.0)
-    codes = _send_to_many(twin, [f"u{n}@x.org" for n in range(8)], saving_bytes_max=1)
+    body = b"x" * (300 << 10)
+    codes = _send_to_many(twin, [f"u{n}@x.org" for n in range(8)], body, saving_bytes_max=1)
     assert codes == [250] * 3 + [451] * 5
+
+
+def test_short_mail_does_not_wait_for_the_room_that_long_mail_takes() -> None:
+    twin = Twin(shards=8)
+    names = [f"u{n}@x.org" for n in range(8)]
+    assert _send_to_many(twin, names, BODY, saving_bytes_max=1) == [250] * 8
+    assert twin.busiest == 8

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from raftmail.mail import commands as c
+from raftmail.mail.budget import Budget
 from raftmail.mail.codec import encode_request
 from raftmail.mail.codec_results import DONE
 from raftmail.mail.results import Done, Executed, Result
@@ -145,13 +146,28 @@ def test_what_waits_is_bounded_in_requests_and_in_bytes_with_bodies() -> None:
     desk.batch()
     assert desk.add(4) == []
 
-    desk = Desk(Limits(waiting_bytes_max=3000))
+    desk = Desk()
+    desk.requests.budget.bytes_max = 3000
     blob = (body_hash("m"), bytes(2000))
     assert desk.add(1, save(message("m")), (blob,)) == []
     (refused,) = desk.add(2, save(message("m")), (blob,))
     assert isinstance(refused, Failure)
     desk.batch()
+    assert desk.requests.budget.used_bytes == 0
     assert desk.add(3, save(message("m")), (blob,)) == []
+
+
+def test_replicas_of_a_node_share_the_room_for_what_waits_and_give_it_back() -> None:
+    one, other = Desk(), Desk()
+    one.requests.budget = other.requests.budget = Budget(3000)
+    blob = (body_hash("m"), bytes(2000))
+    assert one.add(1, save(message("m")), (blob,)) == []
+    (refused,) = other.add(1, save(message("m")), (blob,))
+    assert isinstance(refused, Failure) and not refused.final and not refused.unknown
+    one.requests.fail_waiting("it does not lead any more")
+    assert other.add(2, save(message("m")), (blob,)) == []
+    other.requests.fail_growing("it is full")
+    assert one.requests.budget.used_bytes == 0
 
 
 def test_an_entry_is_no_longer_than_the_limit_unless_it_holds_one_request() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import replace
 
 import pytest
@@ -13,6 +14,7 @@ from raftmail.mail.results import Executed
 from raftmail.mail.service import Failure
 from raftmail.shard.bodies import BodyLimits
 from raftmail.shard.frames import FrameKind
+from raftmail.shard.memory import Memory
 from tests.shard.machines import guid_of
 from tests.shard.test_members import Shard
 
@@ -25,11 +27,11 @@ class Streaming(Shard):
     def __init__(self, *, sending_bytes_max: int = 1 << 20) -> None:
         self.stuck: set[int] = set()
         super().__init__()
-        bodies = BodyLimits(long_bytes_min=LONG_BYTES, arrived_bytes_max=sending_bytes_max)
+        bodies = BodyLimits(long_bytes_min=LONG_BYTES)
         for one in self.all.values():
             one.replica.limits = replace(self.limits, bodies=bodies)
             one.replica.bodies.limits = bodies
-            one.replica.streams.sending_bytes_max = sending_bytes_max
+            one.replica.memory.sending_bytes_max = sending_bytes_max
         self.followers = [one for one in self.all.values() if one is not self.master]
 
     def turn(self) -> None:
@@ -41,7 +43,7 @@ class Streaming(Shard):
                 bodies.end_long()
                 self.carry(one)
 
-    def submit(self, text: str, size: int) -> list[Executed | Failure]:
+    def submit(self, text: str, size: int, until: float = math.inf) -> list[Executed | Failure]:
         self.seq += 1
         body = (text.encode() * size)[:size]
         digest = hashlib.sha256(body).digest()
@@ -51,7 +53,7 @@ class Streaming(Shard):
         save = c.Save("a", (message,), 1)
         answers: list[Executed | Failure] = []
         request = encode_request(b"client of tests!", self.seq, 0, save)
-        self.leader().submit(self.now, request, [(digest, body)], answers.append)
+        self.leader().submit(self.now, request, [(digest, body)], answers.append, until)
         return answers
 
     def turns(self, seconds: float) -> None:
@@ -80,19 +82,39 @@ def test_a_request_with_a_long_body_waits_for_a_majority_and_keeps_no_other_wait
     assert shard.count(FrameKind.BODY) == 2 and shard.count(FrameKind.WANT) == 0
 
 
-def test_a_long_body_that_takes_its_time_is_not_sent_twice() -> None:
+def test_a_request_whose_body_no_majority_takes_in_time_fails_and_holds_no_memory() -> None:
     shard = Streaming()
     shard.stuck = {one.number for one in shard.followers}
     long = shard.submit("long", 20_000)
-    shard.turns(shard.limits.stream_s + 3.0)
-    assert not long, "it is in the log, and no follower acknowledges it"
+    replica = shard.leader()
+    assert replica.memory.waiting.used_bytes > 20_000
+    shard.turns(shard.limits.stream_lost_s - 1.0)
+    assert not long and shard.count(FrameKind.BODY) == 2, "none is sent twice that is not lost"
+    shard.turns(shard.limits.stream_s - shard.limits.stream_lost_s + 2.0)
+    assert all(one.replica.memory.arrived.used_bytes == 20_000 for one in shard.followers)
+    assert isinstance(long[0], Failure) and not long[0].unknown
+    assert replica.memory.waiting.used_bytes == replica.requests.waiting_bytes == 0
+    short = shard.submit("short", 100)
+    shard.until(lambda: short)
+    assert isinstance(short[0], Executed), "others never wait for such a body"
     shard.stuck.clear()
-    shard.until(lambda: long)
-    assert isinstance(long[0], Executed) and shard.count(FrameKind.BODY) == 2
+    shard.turns(0.5)
+    assert all(one.replica.memory.arrived.used_bytes == 0 for one in shard.all.values())
     assert len(shard.digests()) == 1
 
 
-def test_a_follower_to_which_too_much_is_on_its_way_asks_for_the_rest_when_it_needs_it() -> None:
+def test_a_request_with_a_long_body_does_not_outlive_whoever_asked() -> None:
+    shard = Streaming()
+    shard.stuck = {one.number for one in shard.followers}
+    long = shard.submit("long", 20_000, shard.now + 2.0)
+    shard.turns(1.5)
+    assert not long
+    shard.turns(2.0)
+    assert isinstance(long[0], Failure)
+    assert shard.leader().memory.waiting.used_bytes == 0
+
+
+def test_a_follower_is_sent_the_next_body_when_it_has_those_before() -> None:
     shard = Streaming(sending_bytes_max=30_000)
     shard.stuck = {one.number for one in shard.followers}
     answers = [shard.submit(f"long {n}", 20_000) for n in range(3)]
@@ -100,6 +122,32 @@ def test_a_follower_to_which_too_much_is_on_its_way_asks_for_the_rest_when_it_ne
     assert shard.count(FrameKind.BODY) == 2
     shard.stuck.clear()
     shard.until(lambda: all(answers), 4000)
+    assert all(isinstance(answer[0], Executed) for answer in answers)
+    assert shard.count(FrameKind.BODY) == 6 and shard.count(FrameKind.WANT) == 0
+    assert len(shard.digests()) == 1
+
+
+def test_the_replicas_of_a_node_share_what_may_be_on_its_way_and_what_waits() -> None:
+    memory = Memory(sending_bytes_max=100)
+    assert memory.begin_sending("n2", 150), "one always may"
+    assert not memory.begin_sending("n2", 1) and memory.begin_sending("n3", 60)
+    memory.end_sending("n2", 150)
+    assert memory.begin_sending("n2", 60) and not memory.begin_sending("n2", 60)
+
+
+def test_bodies_from_others_beyond_the_room_are_dropped_and_come_later() -> None:
+    shard = Streaming()
+    follower = shard.followers[0].replica
+    follower.memory.arrived.bytes_max = 30_000
+    shard.stuck = {one.number for one in shard.followers}
+    answers = [shard.submit(f"long {n}", 20_000) for n in range(2)]
+    shard.turns(0.5)
+    assert follower.memory.arrived.used_bytes == 20_000
+    shard.stuck.clear()
+    shard.until(lambda: all(answers), 4000)
+    assert all(isinstance(answer[0], Executed) for answer in answers)
+    shard.turns(0.5)
+    assert follower.memory.arrived.used_bytes == 0
     assert len(shard.digests()) == 1
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from raftmail.wire.codec import ProtocolError
 from raftmail.wire.frames import Frame, FrameReader
-from raftmail.wire.pieces import PIECE, PIECE_BYTES, Cutter, Joiner
+from raftmail.wire.pieces import BEGUN_BYTES_MAX, PIECE, PIECE_BYTES, Cutter, Joiner
 
 MIB = 1 << 20
 
@@ -60,6 +60,29 @@ def test_one_line_does_not_wait_for_the_long_frames_of_another() -> None:
     cutter.add(2, "LONG", [b"short"], 5)
     arrived = through(cutter, Joiner(10 * MIB, 20 * MIB))
     assert [frame[0] for frame in arrived] == [2, 1]
+
+
+def test_no_more_has_begun_than_the_other_side_holds_and_the_short_never_wait() -> None:
+    cutter = Cutter()
+    joiner = Joiner(BEGUN_BYTES_MAX, BEGUN_BYTES_MAX + 9 * PIECE_BYTES)
+    longest = BEGUN_BYTES_MAX * 3 // 4
+    for shard in range(4):
+        cutter.add(shard, "LONG", [bytes(longest)], longest)
+    for shard in range(4, 7):
+        cutter.add(shard, "LONG", [bytes(3 * PIECE_BYTES)], 3 * PIECE_BYTES)
+    arrived = [frame[0] for frame in through(cutter, joiner)]
+    assert set(arrived[:3]) == {4, 5, 6} and sorted(arrived) == list(range(7))
+
+
+def test_frames_that_have_begun_are_forgotten_with_the_rest() -> None:
+    cutter = Cutter()
+    for _ in range(2):
+        cutter.add(1, "LONG", [bytes(BEGUN_BYTES_MAX)], BEGUN_BYTES_MAX)
+        cutter.add(2, "LONG", [bytes(BEGUN_BYTES_MAX)], BEGUN_BYTES_MAX)
+        first, second = cutter.take(), cutter.take()
+        assert bytes(first[0]).split()[:2] == bytes(second[0]).split()[:2], "the other line waits"
+        cutter.clear()
+        assert not cutter
 
 
 def piece(number: int, offset: int, total: int, data: bytes, kind: bytes = b"LONG") -> bytes:

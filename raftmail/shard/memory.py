@@ -1,0 +1,35 @@
+"""What the replicas of a node hold of requests and bodies: one pool for all of them (P7)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from raftmail.mail.budget import Budget
+
+
+@dataclass(slots=True, repr=False)
+class Memory:
+    """Made once for a node, and given to each of its replicas.
+
+    `waiting` is of requests that wait to be proposed, with their bodies; `arrived` of long bodies from other nodes that wait to be
+    stored. `sending_bytes_max` bounds the long bodies that one node was sent and has not acknowledged; one always may be on its way.
+
+    Invariant: `arrived.bytes_max` is enough for what the other nodes may send at once, so that bodies are dropped only when a link was
+    lost and is up again."""
+
+    waiting: Budget = field(default_factory=lambda: Budget(128 << 20))
+    arrived: Budget = field(default_factory=lambda: Budget(160 << 20))
+    sending_bytes_max: int = 64 << 20
+    _sending: dict[str, int] = field(default_factory=dict)
+
+    def begin_sending(self, node: str, size: int) -> bool:
+        """Whether a long body may be sent to a node now; it then counts until `end_sending`."""
+        sent = self._sending.get(node, 0)
+        if sent and sent + size > self.sending_bytes_max:
+            return False
+        self._sending[node] = sent + size
+        return True
+
+    def end_sending(self, node: str, size: int) -> None:
+        """A node has what it was sent, or it is lost."""
+        self._sending[node] -= size
