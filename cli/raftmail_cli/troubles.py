@@ -54,7 +54,9 @@ def _of_nodes(answer: JSON) -> Iterator[Trouble]:
             yield Trouble("node-down", f"node {name} is down", advice, node=name)
     for alarm in answer.get("alarms", ()):
         text = f"{alarm['text']} (says {', '.join(alarm['nodes'])})"
-        yield Trouble("alarm", text, "do what it says")
+        yield Trouble(
+            "alarm", text, "do what it says, or what the log of the node that it names says"
+        )
 
 
 def _of_shard(shard: JSON) -> Iterator[Trouble]:

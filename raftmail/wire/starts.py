@@ -87,8 +87,13 @@ class PeerStarts:
     def _judge(
         self, node: str, start: Start, address: str, known: Known | None, *, live: bool
     ) -> tuple[str, ...]:
-        if known is None or start.descends_from(known.start):
-            return () if known is None else known.retired
+        if known is None:
+            return ()
+        # One that was killed starts again where it was, while its link may still look live; what starts elsewhere is a copy.
+        moved = address != known.address and "" not in (address, known.address)
+        copied = live and moved and start != known.start
+        if start.descends_from(known.start) and not copied:
+            return known.retired
         another = start.folder != known.start.folder and start.folder not in known.retired
         if live:
             raise Twin(

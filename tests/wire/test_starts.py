@@ -62,6 +62,17 @@ def test_of_two_that_run_the_second_is_refused_by_a_line_with_both_addresses() -
     peer.meet(start(3, "a", "b", "e"))
 
 
+def test_a_copy_of_a_running_folder_is_refused_while_that_one_runs() -> None:
+    """Its start follows the last one, as that of a process that was killed does; but it listens elsewhere."""
+    peer = Peer()
+    peer.meet(start(2, "a", "b"))
+    with pytest.raises(Twin, match="the one at there:1 goes on, the one at copy:1 is refused"):
+        peer.meet(start(3, "a", "b", "c"), "copy:1", live=True)
+    peer.meet(start(2, "a", "b"), live=True)
+    peer.meet(start(3, "a", "b", "d"), live=True)
+    peer.meet(start(4, "a", "b", "d", "e"), "moved:1")
+
+
 def test_the_folder_of_a_disk_that_was_replaced_is_believed_and_the_one_before_never_again() -> (
     None
 ):
