@@ -40,7 +40,7 @@ from raftmail.mail.commands import Command, Configure, Copy, PutUser, RemoveUser
 from raftmail.mail.queries import Answer, Query
 from raftmail.mail.results import Executed
 from raftmail.mail.service import ADMIN_S, JSON, Blob, Failure, Unavailable
-from raftmail.shard.replica import Done, Replica
+from raftmail.shard.replica import SAY_BAD_S, Done, Replica
 
 logger = logging.getLogger(__name__)
 
@@ -140,6 +140,7 @@ class Router:
     watches: Watches = field(init=False)
     _rotation: int = 0
     _halve_at: float = 0.0
+    _say_bad_at: float = -1e18
 
     def __post_init__(self) -> None:
         self.service = CallServer(self)
@@ -338,7 +339,10 @@ class Router:
                 for number, status, value in c.decode_answers(payload):
                     self._answered(node, number, status, value)
         except c.BadCall as e:
-            logger.warning("from %s: %s", node, e)
+            now = self.clock()
+            if now >= self._say_bad_at:
+                self._say_bad_at = now + SAY_BAD_S
+                logger.warning("from %s: %s", node, e)
 
     def disconnected(self, node: str) -> None:
         """What was sent over the lost link is sent again, also by those for whom it was passed on."""

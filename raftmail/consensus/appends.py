@@ -24,7 +24,7 @@ class Log(Protocol):
 
 class Diverged(Exception):
     """A leader's append contradicts entries that are committed here. Some replica broke the rules of Raft (a restored old disk,
-    a replica id used twice): the process must stop, and an operator must look."""
+    a replica id used twice): the append is refused, and an operator must look."""
 
 
 class Verdict(NamedTuple):

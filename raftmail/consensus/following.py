@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 
-from raftmail.consensus.appends import Verdict, judge
+from raftmail.consensus.appends import Diverged, Verdict, judge
 from raftmail.consensus.applier import Applier
 from raftmail.consensus.election import Elections, Send
 from raftmail.consensus.engine import REGULAR, Engine
@@ -29,9 +29,13 @@ from raftmail.consensus.parking import Parking
 
 logger = logging.getLogger(__name__)
 
+SAY_AGAIN_S = 60.0
+"""A leader that contradicts what is committed here is told of in the log no more often."""
+
 
 class Following:
-    """`answered` is set by whoever hears the engine's answers; `members_changed` is called when another membership is in force."""
+    """`answered` is set by whoever hears the engine's answers; `members_changed` is called when another membership is in force.
+    `contradiction` tells of the last append that contradicted what is committed here, and when: none was taken."""
 
     def __init__(
         self,
@@ -55,15 +59,35 @@ class Following:
         self.parked = Parking(parked_bytes_max)
         self.answered = False
         self.refused = 0
+        self.contradiction: tuple[float, Diverged] | None = None
+        self._say_again_at = -1e18
 
-    def on_append(self, now: float, message: Message, size: int) -> None:
-        """Take an append of the term's leader. Raises `BadMessage`, `appends.Diverged`, DiskFull."""
+    def judged(self, now: float, message: Message) -> Verdict | None:
+        """What an append means for the own log. None: it contradicts what is committed here, and is of no meaning at all. Its sender
+        broke the rules of Raft, or this replica did; whoever is right, what is committed here stays, and nothing is acknowledged."""
+        _, _, prev_index, prev_term, terms, _ = message.fields
+        try:
+            return judge(self._journal, self._engine.commit_index(), prev_index, prev_term, terms)
+        except Diverged as e:
+            self.contradiction = (now, e)
+            if now >= self._say_again_at:
+                self._say_again_at = now + SAY_AGAIN_S
+                logger.error(
+                    "group %d: an append of replica %d is refused: %s",
+                    self._group,
+                    message.sender,
+                    e,
+                )
+            self.refused += 1
+            return None
+
+    def on_append(self, now: float, message: Message, size: int, verdict: Verdict) -> None:
+        """Take an append of the term's leader, as it was `judged`. Raises `BadMessage`, DiskFull."""
         if not self._follows(now, message):
             return
         sender = message.sender
         journal = self._journal
-        round, commit, prev_index, prev_term, terms, _ = message.fields
-        verdict = judge(journal, self._engine.commit_index(), prev_index, prev_term, terms)
+        round, commit, prev_index, _, terms, _ = message.fields
         if round:
             self._send(sender, Kind.ROUND, [round], term=message.term)
         if verdict.ask >= 0:

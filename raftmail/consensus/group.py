@@ -216,8 +216,8 @@ class Group(GroupView):
             self._through(self._reads.take_if_confirmed(members.voters))
 
     def receive(self, now: float, data: bytes, node: str) -> None:
-        """Take a message from a node (which the link proved it to be). Raises `BadMessage`, and `appends.Diverged`, which must end
-        the process. A sender that is no member here may be one by a log that is ahead of this one: it is taken at its node's word."""
+        """Take a message from a node (which the link proved it to be). Raises `BadMessage`. A sender that is no member here
+        may be one by a log that is ahead of this one: it is taken at its node's word."""
         clock.now = now
         message = m.decode(data)
         if message.group != self.group:
@@ -317,9 +317,12 @@ class Group(GroupView):
                 self._send(sender, Kind.NEWER_TERM, [], hold=True)
             return  # G3: of an earlier term, and so of no meaning any more
         if kind is APPEND:
+            verdict = self._following.judged(now, message)
+            if verdict is None:
+                return
             # Who leads has the term, and what it calls committed, on its disk.
             self.promises.note(sender, message.term, message.fields[1])
-            self._following.on_append(now, message, size)
+            self._following.on_append(now, message, size, verdict)
         elif kind is ACK:
             self._on_ack(message)
         elif kind is VOTE:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from operator import attrgetter
 from typing import Any
 
+from raftmail.consensus.appends import Diverged
 from raftmail.consensus.election import Elections
 from raftmail.consensus.engine import APPLIED_INDEX, COMMIT_INDEX, TERM, Engine
 from raftmail.consensus.followers import Followers
@@ -136,6 +137,11 @@ class GroupView:
     def entries(self, first: int, last: int) -> Sequence[Entry]:
         """(command, index, term) of the log from `first` to `last`."""
         return self.journal.entries(first, last)
+
+    @property
+    def contradiction(self) -> tuple[float, Diverged] | None:
+        """When an append contradicted what is committed here, the last time, and how; it was refused. None: it never happened."""
+        return self._following.contradiction
 
     @property
     def has_parked(self) -> bool:

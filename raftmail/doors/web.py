@@ -9,7 +9,8 @@ _METHOD = re.compile(
     rb"[ \t]+(?:/|\*|[A-Za-z][A-Za-z0-9+.-]*:|[^ \t]+[ \t]+HTTP/)",
     re.IGNORECASE,
 )
-_VERSION = re.compile(rb"[ \t]HTTP/[0-9]", re.IGNORECASE)
+_VERSION = re.compile(rb"[ \t](?:HTTP|RTSP|SIP)/[0-9]", re.IGNORECASE)
+_NO_VERB = re.compile(rb"[!-@\[-`{-~]|[^\r\n]*[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _FIELD = re.compile(
     rb"(?:Host|User-Agent|Content-(?:Type|Length|Encoding|Disposition)|Transfer-Encoding|Origin|Referer|Cookie|Connection|Accept"
     rb"(?:-[A-Za-z]+)?|Sec-[A-Za-z-]+|Upgrade(?:-Insecure-Requests)?|X-[A-Za-z-]+|Cache-Control|Pragma|Authorization|Via|Forwarded)[ \t]*:",
@@ -27,3 +28,11 @@ def is_web_line(line: bytes) -> bool:
         or _FIELD.match(line) is not None
         or _VERSION.search(line) is not None
     )
+
+
+def is_no_command(line: bytes) -> bool:
+    """Whether a line of a protocol whose commands begin with a word cannot be one that a client got wrong: it is of a web request; it has
+    control characters, as TLS has; or it begins with neither letter nor blank, as parts of forms and bulk strings do.
+
+    A program that can be made to connect here (a web page, a TLS session that is resumed) often has only the beginning dictated to it."""
+    return is_web_line(line) or _NO_VERB.match(line[:LINE_BYTES_MAX]) is not None

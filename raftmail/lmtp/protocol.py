@@ -13,7 +13,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar
 
-from raftmail.doors.web import is_web_line
+from raftmail.doors.web import is_no_command
 from raftmail.lmtp import replies
 from raftmail.lmtp.address import Address
 from raftmail.lmtp.backend import Recipient, Verdict
@@ -304,7 +304,7 @@ class LmtpSession:
         self._steps -= 1
         self._use_input(eol + 1)
 
-        if not self._greeted and is_web_line(data[at : eol + 1]):
+        if not self._greeted and is_no_command(data[at : eol + 1]):
             self._hang_up(replies.NOT_THE_WEB)
             return True
         if length_bytes > self._config.command_line_bytes_max:

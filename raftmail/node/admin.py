@@ -41,10 +41,19 @@ from raftmail.wire.peers import address_problem
 
 PEER_ANSWER_S = 2.0
 RELAYED_ANSWER_S = 0.5
+CONTRADICTED_S = 600.0
+"""For so long status tells of an append that contradicted what is committed. A leader that keeps to it sends others meanwhile."""
 ALARMS_MAX = 100
 """Alarms that one node tells at once."""
 
 Handler = Callable[[Mapping[str, str], float], Awaitable[JSON]]
+
+
+class _Given(dict[str, str]):
+    """Arguments of a call: one that is needed and was not given is refused by its name."""
+
+    def __missing__(self, name: str) -> str:
+        raise ValueError(f"{name}: must be given")
 
 
 @dataclass(slots=True, repr=False)
@@ -121,7 +130,7 @@ class Admin:
         if handler is None:
             known = ", ".join(n for n in handlers if not n.endswith("-here"))
             raise ValueError(f"there is no administrative call {what!r}; there are {known}")
-        return await handler(arguments, deadline)
+        return await handler(_Given(arguments), deadline)
 
     def tick(self, now: float) -> None:
         """What is looked at without being asked."""
@@ -233,6 +242,12 @@ class Admin:
         if self.disk.slow or self.disk.hangs_s() >= HANG_S:
             found.append(f"{self.disk.what} is slow: {self.disk.text()}")
         found += self.outlaws().values()
+        found += [
+            f"shard {shard}: an append was refused: {one[1]}"
+            for shard, opened in self.opened.items()
+            if (one := opened.replica.group.contradiction) is not None
+            and self.clock() < one[0] + CONTRADICTED_S
+        ]
         return found[:ALARMS_MAX]
 
     async def _state_here(self, arguments: Mapping[str, str], deadline: float) -> JSON:

@@ -11,7 +11,6 @@ import os
 import resource
 from collections.abc import Iterator
 
-from raftmail.consensus.appends import Diverged
 from raftmail.consensus.engine import WrongEngine
 from raftmail.consensus.journal import JournalError
 from raftmail.doors.errors import TRACEBACK, describe
@@ -39,7 +38,6 @@ _SPEAKING = (
     DiskError,
     TlsError,
     WrongEngine,
-    Diverged,
 )
 """Errors whose text is written for operators."""
 

@@ -14,8 +14,9 @@ from raftmail.cluster.masters import BALANCED
 from raftmail.cluster.records import Alias, Domain, Pool, Quota, Rule, RuleState
 from raftmail.cluster.router import Router
 from raftmail.cluster.state import ClusterState
-from raftmail.mail.addresses import account, spellings
+from raftmail.mail.addresses import account, alias_address, spellings
 from raftmail.mail.limits import NUMBER_MAX
+from raftmail.mail.names import quoted
 from raftmail.mail.queries import GetUsage, GetUser, ListUsers, Usage
 from raftmail.mail.service import JSON, Unavailable
 from raftmail.node.desk import Desk
@@ -214,7 +215,7 @@ class Policies:
         address, to = arguments.get("address", ""), _names(arguments, "to")
         targets = await self._targets(to, deadline)
         await self._make(lambda s: rules.set_alias(s, address, targets), deadline)
-        return {"address": address, "to": targets}
+        return {"address": alias_address(address), "to": targets}
 
     async def _there(self, text: str, deadline: float) -> tuple[str, bool]:
         """The name of the user whom an address means, and whether there is one. Raises ValueError, `Unavailable`."""
@@ -237,8 +238,9 @@ class Policies:
             if not is_user:
                 unknown.append(name)
         if unknown:
+            shown = ", ".join(map(quoted, unknown[:3]))
             raise ValueError(
-                f"no user or alias of this cluster: {', '.join(unknown[:3])}; mail is not sent on to other systems, and users are added "
+                f"no user or alias of this cluster: {shown}; mail is not sent on to other systems, and users are added "
                 "before aliases lead to them"
             )
         return list(found)

@@ -29,7 +29,7 @@ from raftmail.node.runner import Runner
 from raftmail.node.turns import Turns
 from raftmail.shard.frames import FrameKind
 from raftmail.shard.memory import Memory
-from raftmail.shard.replica import Frame, Replica
+from raftmail.shard.replica import SAY_BAD_S, Frame, Replica
 from raftmail.storage.blobs import BlobsDamaged
 from raftmail.storage.disk import DiskError, DiskFull, LaterRelease, SyncFailed
 from raftmail.storage.kv import TableDamaged
@@ -94,6 +94,7 @@ class Table:
     """Replicas that could not be opened, and are tried again."""
 
     _long_executor: ThreadPoolExecutor = field(init=False)
+    _say_bad_at: float = -1e18
     _slow: bool = False
     _tried: dict[int, tuple[float, Orders]] = field(default_factory=dict)
     _closing: set[int] = field(default_factory=set)
@@ -237,7 +238,9 @@ class Table:
                 if runner is not None:
                     answers += runner.beat(now, node, beat)
         except BadMessage as e:
-            logger.warning("from %s: %s", node, e)
+            if now >= self._say_bad_at:
+                self._say_bad_at = now + SAY_BAD_S
+                logger.warning("from %s: %s", node, e)
         self._send_beats(answers)
 
     def _send_beats(self, beats: Iterable[tuple[str, bytes]]) -> None:

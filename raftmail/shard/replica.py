@@ -59,6 +59,9 @@ _FROM_STRANGERS = (FrameKind.BLOB, FrameKind.BODY, FrameKind.BEATS)
 
 _LOST = "mastership of the shard is lost"
 
+SAY_BAD_S = 10.0
+"""Frames that make no sense are told of in the log no more often, in each shard."""
+
 CHORES_S = 1.0
 """How often a replica in which nothing happens looks after its disk, its bodies and its resyncs."""
 
@@ -102,6 +105,7 @@ class Replica(ReplicaView):
     _index_retry_at: float = 0.0
     _now: float = 0.0
     _chores_at: float = -1e18
+    _say_bad_at: float = -1e18
     _step_due: bool = False
     _lacks_bodies: bool = True
     _lacking_since: float | None = -1e18
@@ -394,7 +398,7 @@ class Replica(ReplicaView):
         return frames
 
     def receive(self, now: float, node: str, kind: str, payload: bytes) -> None:
-        """Take a frame from another node's replica. Bad ones are counted and dropped; consensus.appends.Diverged goes through.
+        """Take a frame from another node's replica. Bad ones are counted and dropped.
 
         A node that is not in the membership may be in one that has not come here yet: its Raft messages are taken (`Group.receive`), and
         bodies, which prove themselves; the rest once it has sent such a message."""
@@ -437,8 +441,7 @@ class Replica(ReplicaView):
             else:
                 raise BadMessage(f"a frame of unknown kind {kind}")
         except (BadMessage, BadBodies) as e:
-            self.counters.bad_frames += 1
-            logger.warning("shard %d: from %s: %s", self.shard, node, e)
+            self._refuse_frame(node, str(e))
         except (DiskFull, IndexDamaged) as e:
             self._meet(e)
 
@@ -457,11 +460,23 @@ class Replica(ReplicaView):
         try:
             return self.group.receive_beat(now, beat, node)
         except BadMessage as e:
-            self.counters.bad_frames += 1
-            logger.warning("shard %d: from %s: %s", self.shard, node, e)
+            self._refuse_frame(node, str(e))
         except DiskFull as e:
             self._note_full(e)
         return False
+
+    def _refuse_frame(self, node: str, why: str) -> None:
+        """Count a frame that makes no sense, and tell of it now and then: whoever sends one may send many."""
+        self.counters.bad_frames += 1
+        if self._now >= self._say_bad_at:
+            self._say_bad_at = self._now + SAY_BAD_S
+            logger.warning(
+                "shard %d: from %s: %s (%d frames were refused since the start)",
+                self.shard,
+                node,
+                why,
+                self.counters.bad_frames,
+            )
 
     def take_beats(self) -> list[tuple[str, bytes]]:
         """Beats that may leave now, with the nodes they are for. Who drives many replicas puts those for one node into one frame, after
@@ -639,8 +654,7 @@ class Replica(ReplicaView):
         self._now = now
         digest, body = bytes(payload[:DIGEST_BYTES]), memoryview(payload)[DIGEST_BYTES:]
         if len(digest) < DIGEST_BYTES or len(body) > self.blobs.limits.body_bytes_max:
-            self.counters.bad_frames += 1
-            logger.warning("shard %d: from %s: a body of %d bytes", self.shard, node, len(body))
+            self._refuse_frame(node, f"a body of {len(body)} bytes")
             return
 
         def stored(ok: bool) -> None:

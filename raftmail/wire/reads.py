@@ -337,5 +337,9 @@ class Reads:
     async def _tell_admin(
         self, tag: bytes, what: str, arguments: dict[str, str], deadline_s: float
     ) -> None:
-        answer = json.dumps(await self._service.admin(what, arguments, deadline_s)).encode()
+        found = await self._service.admin(what, arguments, deadline_s)
+        try:
+            answer = json.dumps(found).encode()
+        except TypeError:
+            raise ValueError(f"what {what!r} answers is for nodes alone") from None
         self._desk.ok(tag, b" {%d}\r\n%b" % (len(answer), answer))

@@ -126,12 +126,26 @@ def test_an_append_that_differs_replaces_from_the_first_difference() -> None:
 
 
 @fails_with("cut-committed")
-def test_a_conflict_with_committed_entries_stops_the_replica() -> None:
+def test_an_append_that_contradicts_committed_entries_is_refused_and_told() -> None:
     c = follower_with(3, committed=4)
-    with pytest.raises(Diverged, match="entry 3 is committed here with term 1"):
-        c.append(3, 2, 2, (2, 1), [(2, X)])
-    with pytest.raises(Diverged, match="entry 4"):
-        c.append(3, 2, 3, (4, 2), [(3, X)])
+    group, before = c.group(2), c.log(2)
+    said = len(answers(c))
+    for term, prev, entry, text in (
+        (2, (2, 1), (2, X), "entry 3 is committed here with term 1"),
+        (3, (4, 2), (3, X), "entry 4 is committed here"),
+    ):
+        c.append(3, 2, term, prev, [entry])
+        assert group.contradiction is not None and text in str(group.contradiction[1])
+        c.sync(2)
+        assert c.log(2) == before and group.term == 1 and len(answers(c)) == said
+
+
+def test_who_contradicts_what_is_committed_is_no_leader_and_keeps_nobody_from_standing() -> None:
+    c = follower_with(3, committed=4)
+    group = c.group(2)
+    c.append(3, 2, 2, (2, 1), [(2, X)])
+    assert group.leader != 3
+    assert group.promises.begin_life(3, 77) == (0, 0)
 
 
 @fails_with("commit-unverified")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from raftmail.doors.web import is_web_line
+from raftmail.doors.web import is_no_command, is_web_line
 
 
 @pytest.mark.parametrize(
@@ -27,6 +27,7 @@ from raftmail.doors.web import is_web_line
         b"Transfer-Encoding: chunked",
         b"Sec-Fetch-Mode: no-cors",
         b"X-Forwarded-For: ::1",
+        b"INVITE sip:a@b SIP/2.0",
     ],
 )
 def test_a_line_of_a_web_request_is_known(line: bytes) -> None:
@@ -51,3 +52,28 @@ def test_a_line_of_a_web_request_is_known(line: bytes) -> None:
 )
 def test_a_command_is_no_web_request(line: bytes) -> None:
     assert not is_web_line(line)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"\x16\x03\x01\x00\xa5\x01\x00\x00\xa1\x03\x03abc",
+        b"a\x00b",
+        b"------WebKitFormBoundary7MA4YWxk",
+        b"*1",
+        b"$4",
+        b"/x",
+        b'{"a": 1}',
+        b"<policy-file-request/>",
+        b"POST / HTTP/1.1",
+    ],
+)
+def test_a_line_of_another_protocol_is_no_command(line: bytes) -> None:
+    assert is_no_command(line + b"\r\n")
+
+
+@pytest.mark.parametrize(
+    "line", [b"", b"\t", b"LHLO x", b"lhlo [127.0.0.1]", b"EHLO x", b"MAIL FROM:<\xc3\xa9@x.org>"]
+)
+def test_a_command_or_a_slip_of_a_client_is_not_taken_for_another_protocol(line: bytes) -> None:
+    assert not is_no_command(line + b"\r\n")

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from raftmail.consensus.appends import Diverged
 from raftmail.node.config import ConfigError
 from raftmail.node.ending import explain, is_foreseen
 from raftmail.storage.disk import DiskError, DiskFull, SyncFailed
@@ -45,7 +44,6 @@ def test_an_error_of_the_system_is_told_with_file_and_remedy(number: int, said: 
         (SyncFailed("x: fdatasync failed: Input/output error"), "replace the disk"),
         (TlsError("tls/node.key: Permission denied"), "chown -R"),
         (ConfigError("node.toml: cannot listen on a:1: Address already in use"), "ss -ltnp"),
-        (Diverged("shard 1: entry 5 is another"), "entry 5 is another"),
     ],
 )
 def test_an_error_of_a_room_keeps_its_text(error: Exception, said: str) -> None:

@@ -37,6 +37,9 @@ def test_rules_domains_and_aliases_hold_on_every_node(tmp_path: Path) -> None:
             for user in users:
                 client.add_user(user, "secret-password")
             before = {user: client.save(user, "INBOX", MESSAGE).shard for user in users}
+            for what in ("hold-here", "change-here"):
+                with pytest.raises(ClientError, match="shard: must be given"):
+                    client.admin(what)
             with pytest.raises(ClientError, match="no active node is in zone mars"):
                 client.admin("rule-set", domain="example.org", zones="mars")
             client.admin("rule-set", domain="example.org", shards="2")
@@ -52,7 +55,9 @@ def test_rules_domains_and_aliases_hold_on_every_node(tmp_path: Path) -> None:
                 "alias-set", address="team@example.org", to="u0@example.org,new@example.org"
             )
             client.admin("domain-set", name="example.net", catch_all="u1@example.org")
-            with pytest.raises(ClientError, match=r"no user or alias of this cluster: a@else\.com"):
+            with pytest.raises(
+                ClientError, match=r"no user or alias of this cluster: 'a@else\.com"
+            ):
                 client.admin("alias-set", address="out@example.org", to="u0@example.org,a@else.com")
         for count, name in enumerate(cluster.clients, 1):
             host, port = cluster.lmtp[name].split(":")

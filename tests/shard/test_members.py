@@ -502,3 +502,16 @@ def test_beats_that_are_none_are_counted_and_dropped(payload: bytes) -> None:
     before = replica.counters.bad_frames
     replica.receive(shard.now, "n2", FrameKind.BEATS, payload)
     assert replica.counters.bad_frames == before + bool(payload)
+
+
+def test_frames_that_make_no_sense_are_told_of_now_and_then_only(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    shard = Shard()
+    replica = shard.leader()
+    before = replica.counters.bad_frames
+    with caplog.at_level("WARNING"):
+        for _ in range(100):
+            replica.receive(shard.now, "n2", FrameKind.RAFT, b"junk")
+    assert replica.counters.bad_frames == before + 100
+    assert sum("shorter than its header" in line for line in caplog.messages) == 1

@@ -395,9 +395,12 @@ class SimNode:
             self._now_or_later(work)
 
     def _guard(self, work: Callable[[], None]) -> None:
-        """Do some work as a process does: what it raises ends it."""
+        """Do some work as a process does: what it raises ends it. So does an append that contradicts what is committed, which a process
+        refuses and survives: here somebody broke the rules."""
         try:
             work()
+            if self.running and self.group.contradiction is not None:
+                raise self.group.contradiction[1]
         except (PowerCut, Exception) as e:
             self._stop(e)
             return
