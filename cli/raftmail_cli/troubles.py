@@ -104,16 +104,21 @@ def _no_master(shard: JSON) -> Trouble:
     )
 
 
+_ADVICE = {
+    "disk full": "make space on its disk",
+    "disk slow": "find what keeps the disk busy, or replace it; `raftmail status` shows what its syncs take",
+}
+"""What to do about a replica in a state that does not end by itself."""
+
+
 def _of_replica(number: int, replica: JSON) -> Iterator[Trouble]:
     node = replica["node"]
     state = replica.get("state", "ok")
     where = f"shard {number} on node {node}"
     if state not in ("ok", "unreachable"):
         why = f": {replica['why']}" if replica.get("why") else ""
-        advice = (
-            "make space on its disk"
-            if state == "disk full"
-            else "it is mended by itself; `raftmail resync status` shows how far it is"
+        advice = _ADVICE.get(
+            state, "it is mended by itself; `raftmail resync status` shows how far it is"
         )
         kind = state.replace(" ", "-")
         yield Trouble(

@@ -187,9 +187,14 @@ class Replica(ReplicaView):
 
     def _full_text(self) -> str:
         least = self.blobs.limits.free_bytes_min >> 20
+        taken = (
+            "only what frees some is taken (expunge, deleting mailboxes and users)"
+            if self.blobs.has_second_reserve()
+            else "nothing is taken"
+        )
         return (
             f"the master's disk is full: less than {least} MiB are free on node {self.node}; "
-            "until there is space only what frees some is taken (expunge, deleting mailboxes and users)"
+            f"until there is space {taken}"
         )
 
     def barrier(self, now: float, done: Callable[[int | None], None]) -> None:

@@ -69,6 +69,9 @@ __all__ = [
     "stored_digests",
 ]
 
+SECOND_RESERVE_BYTES_MAX = 128 << 20
+"""However large the reserve is, with so much space what frees some is taken: it needs little itself."""
+
 _FREE_POLL_S: Final = 1.0
 
 
@@ -572,8 +575,10 @@ class BlobStore:
         return len(self._pending)
 
     def has_second_reserve(self) -> bool:
-        """Whether half of the reserve is left, from which requests are taken that free space: by what `nearly_full` saw last."""
-        return self._free_bytes >= self.limits.free_bytes_min // 2
+        """Whether half of the reserve is left, or `SECOND_RESERVE_BYTES_MAX`, from which requests are taken that free space: by what
+        `nearly_full` saw last."""
+        least = min(self.limits.free_bytes_min // 2, SECOND_RESERVE_BYTES_MAX)
+        return self._free_bytes >= least
 
     def nearly_full(self, now: float) -> bool:
         """True when the file system has less than `free_bytes_min` left; asked once a second. When it was so the last time, there must be

@@ -135,9 +135,23 @@ def _explained(e: lmdb.Error, path: str) -> DiskError:
     text = f"{path}: {code}"
     if isinstance(e, lmdb.DiskError) or _os_error(e) in _FULL:
         return DiskFull(text)
-    if isinstance(e, lmdb.CorruptedError | lmdb.PageNotFoundError | lmdb.InvalidError):
+    if isinstance(e, _DAMAGE):
         return TableDamaged(text)
     return DiskError(text)
+
+
+_DAMAGE = (
+    lmdb.CorruptedError,
+    lmdb.PageNotFoundError,
+    lmdb.InvalidError,
+    lmdb.VersionMismatchError,
+    lmdb.IncompatibleError,
+    lmdb.PanicError,
+    lmdb.CursorFullError,
+    lmdb.PageFullError,
+    lmdb.BadDbiError,
+)
+"""What LMDB says when its pages are not what it wrote."""
 
 
 def _os_error(e: lmdb.Error) -> int | None:
@@ -238,7 +252,10 @@ class _LmdbTable:
         return row if row[0] >= start else None
 
     def count(self) -> int:
-        return int(self._txn.stat(self._db)["entries"])
+        try:
+            return int(self._txn.stat(self._db)["entries"])
+        except lmdb.Error as e:
+            raise self._file.explained(e) from e
 
 
 class _NoTable:
@@ -285,7 +302,10 @@ class _LmdbSnapshot:
             if self._engine.dbs[name] is None:
                 return _NoTable()
             table = _LmdbTable(self._engine.dbs[name], self._engine)
-            table.bind(self._txn)
+            try:
+                table.bind(self._txn)
+            except lmdb.Error as e:
+                raise self._engine.explained(e) from e
             self._tables[name] = table
         return table
 
@@ -318,6 +338,9 @@ class _LmdbFile:
     def explained(self, e: lmdb.Error) -> DiskError:
         """The error to raise for one of LMDB's."""
         explained = _explained(e, self.path)
+        if isinstance(e, lmdb.BadTxnError) and not self.broken:
+            # Nothing that was written failed: it came upon a page that it cannot use.
+            return TableDamaged(str(explained))
         if isinstance(explained, MapFull):
             self.full = True
         elif _os_error(e) == errno.EIO and not self._has_room():
@@ -445,9 +468,9 @@ class LmdbEngine(_LmdbFile):
                 self.env.set_mapsize(size * 2)
                 self.full = False
             self._txn = self.env.begin(write=True)
-        self.broken = ""
-        for table in self._bound.values():
-            table.bind(self._txn)
+            self.broken = ""
+            for table in self._bound.values():
+                table.bind(self._txn)
 
     @contextmanager
     def _errors(self) -> Iterator[None]:

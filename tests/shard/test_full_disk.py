@@ -12,6 +12,7 @@ from raftmail.mail.results import Executed
 from raftmail.mail.service import Failure
 from raftmail.mail.uidset import UidSet
 from raftmail.shard.replica import Replica
+from raftmail.storage.blobs import SECOND_RESERVE_BYTES_MAX
 from tests.shard.machines import body_hash, message
 from tests.shard.test_rescue import TEXTS, Machinery
 from tests.simulation.disk import PLENTY_BYTES
@@ -75,11 +76,22 @@ def test_a_full_disk_refuses_mail_at_once_and_says_what_is_taken() -> None:
     assert isinstance(machinery.ask(*_save("one more")), Executed)
 
 
-def test_below_half_of_the_reserve_nothing_is_taken() -> None:
+def test_below_half_of_the_reserve_nothing_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     machinery = Full()
-    machinery.reserve(3 * PLENTY_BYTES)
+    monkeypatch.setattr(machinery.disk, "free_bytes", lambda: (100 << 20) - 1)
+    machinery.reserve(200 << 20)
     answer = machinery.ask(FREEING[0])
     assert isinstance(answer, Failure) and answer.full
+    assert "nothing is taken" in answer.text and "expunge" not in answer.text
+
+
+def test_however_large_the_reserve_is_what_frees_space_is_taken_while_there_is_some(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    machinery = Full()
+    monkeypatch.setattr(machinery.disk, "free_bytes", lambda: SECOND_RESERVE_BYTES_MAX)
+    machinery.reserve(3 * PLENTY_BYTES)
+    assert isinstance(machinery.ask(FREEING[0]), Executed)
 
 
 def test_there_is_space_again_only_with_an_eighth_more_than_the_reserve() -> None:
