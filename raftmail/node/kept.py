@@ -226,7 +226,7 @@ def _trouble(root: Path, *, closed: bool) -> str:
             return f"{path} is missing"
         return "" if closed else check_pages(root / INDEX)
     except OSError as e:
-        if e.errno in (errno.EIO, errno.EUCLEAN, errno.EBADMSG):
+        if e.errno in (errno.EIO, errno.EUCLEAN, errno.EBADMSG, errno.EISDIR):
             return f"{path}: cannot be read: {e.strerror}"
         raise DiskError(f"{path}: cannot be read: {e.strerror}") from None
 
