@@ -102,7 +102,7 @@ class Table:
 
     def __post_init__(self) -> None:
         self.memory = memory_of_replicas(self.config)
-        self._long_executor = ThreadPoolExecutor(LONG_BODIES_AT_ONCE, thread_name_prefix="long")
+        self._long_executor = ThreadPoolExecutor(LONG_BODIES_AT_ONCE, "long")
         self.turns = Turns(self.loop, self.executor, self.flush_links, self.after)
         self.turns.disk.what = f"the disk of {self.config.data}"
 

@@ -54,6 +54,8 @@ class BodyLimits:
     in the background. Longer ones cost more to write twice than a sync."""
     long_bytes_min: int = 2 << 20
     """Bodies from this length on have a segment of their own, which another thread writes and syncs."""
+    long_rest_s: float = 60.0
+    """So long a long body is kept that no message has yet, for its entry may come."""
     sync_s: float = 0.5
     """So long the journal alone keeps a body, at the least."""
     want_hashes_max: int = 256
@@ -123,6 +125,8 @@ class Bodies:
     arrived: Budget = field(default_factory=lambda: Budget(160 << 20))
     """What long bodies from other nodes hold that wait to be stored, here and in the other replicas of the node."""
     _arrived: deque[_Arrival] = field(default_factory=deque)
+    _resting: dict[bytes, float | None] = field(default_factory=dict)
+    """Long bodies that were stored lately, and until when they are kept; None: it is to be said."""
     _long: LongBody | None = None
 
     def __post_init__(self) -> None:
@@ -196,6 +200,7 @@ class Bodies:
         self.arrived.give(arrival.taken_bytes)
         digest = arrival.digest
         if stored:
+            self._resting[digest] = None
             self._asked.pop(digest, None)
             self._late.discard(digest)
             self.missing.discard(digest)
@@ -498,12 +503,25 @@ class Bodies:
         limits = self.limits
         budget = limits.reclaim_bytes if self._reclaim_busy else limits.reclaim_look_bytes
         self._reclaim_at = now + limits.reclaim_rest_s
-        progress = self.store.reclaim(self.index.references, budget)
+        self._rest(now)
+        progress = self.store.reclaim(self._references, budget)
         self._reclaim_busy = bool(progress.copied_bytes) or progress.waits_for_sync
         if progress.more:
             pause_s = limits.reclaim_pause_s if self._reclaim_busy else limits.reclaim_look_s
             self._reclaim_at = now + pause_s
         return progress.freed_bytes
+
+    def _rest(self, now: float) -> None:
+        """Give those long bodies their time that came since the last step, and forget those whose time is over."""
+        for digest, until in list(self._resting.items()):
+            if until is None:
+                self._resting[digest] = now + self.limits.long_rest_s
+            elif now >= until:
+                del self._resting[digest]
+
+    def _references(self, digest: bytes) -> int:
+        """As `Index.references`; a body that rests counts as one that a message has."""
+        return self.index.references(digest) or int(digest in self._resting)
 
 
 def _named(payload: bytes) -> Sequence[bytes]:

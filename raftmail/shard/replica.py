@@ -133,6 +133,7 @@ class Replica(ReplicaView):
         self.streams = Streams(
             lambda request: self.requests.waiting.append(request),
             self._fail_ahead,
+            self.requests.forget_bodies,
             self.memory,
             self.limits.stream_s,
             self.limits.stream_lost_s,
@@ -174,7 +175,7 @@ class Replica(ReplicaView):
         until: float = math.inf,
     ) -> None:
         """Have a request applied. Only a leader takes it; others fail it at once, with no effect. `until` is when whoever asks gives up:
-        a request whose long bodies a majority does not have then fails, so that it outlives nobody."""
+        a request whose long bodies a majority does not have then holds no memory any more, and fails some time later."""
         self._now = now
         if not self.group.accepts:
             done(Failure("this node does not lead the shard"))

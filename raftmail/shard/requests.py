@@ -210,6 +210,12 @@ class Requests:
             self.release(w.size)
             w.done(Failure(text))
 
+    def forget_bodies(self, waiting: Waiting) -> None:
+        """A request goes on with what the store has."""
+        kept = len(waiting.request)
+        self.release(waiting.size - kept)
+        waiting.size, waiting.blobs = kept, ()
+
     def release(self, size: int) -> None:
         """A request that held so many bytes waits no more."""
         self.waiting_bytes -= size

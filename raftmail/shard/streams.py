@@ -30,16 +30,20 @@ class _Stream:
     request: Waiting
     bodies: Mapping[bytes, Any]
     here: set[bytes]
+    asked_until: float
     until: float
     there: dict[str, set[bytes]] = field(default_factory=dict)
 
 
 @dataclass(slots=True, repr=False)
 class Streams:
-    """`let_go` is called with a request that may be proposed, `failed` with one that may not, and why."""
+    """`let_go` is called with a request that may be proposed, `failed` with one that may not, and why. Once whoever asked has given up,
+    `forget_bodies` is called: the bodies are on the disk here, and those that were sent may yet be acknowledged. Whoever asks again then
+    meets a delivery that is known, so that large mail comes through where all of it takes longer than anybody waits."""
 
     let_go: Callable[[Waiting], None]
     failed: Callable[[Waiting, Failure], None]
+    forget_bodies: Callable[[Waiting], None]
     memory: Memory
     patience_s: float
     lost_s: float
@@ -54,8 +58,9 @@ class Streams:
         self, now: float, request: Waiting, bodies: Mapping[bytes, Any], here: Iterable[bytes]
     ) -> None:
         """Take a request with its long bodies. `here` are those that are yet to be stored by this replica."""
-        until = min(request.until, now + self.patience_s)
-        self._streams.append(_Stream(request, bodies, set(here), until))
+        asked_until = min(request.until, now + self.patience_s)
+        until = asked_until + self.patience_s
+        self._streams.append(_Stream(request, bodies, set(here), asked_until, until))
 
     def to_send(self, now: float, nodes: Sequence[str]) -> list[tuple[str, bytes, Any]]:
         """Bodies that are to be sent to nodes now (node, hash, body); what has no room waits for the next call."""
@@ -65,7 +70,7 @@ class Streams:
                 lacking = stream.there.setdefault(node, set(stream.bodies))
                 for digest in lacking:
                     body = stream.bodies[digest]
-                    if self._begin_sending(now, node, digest, len(body)):
+                    if body is not None and self._begin_sending(now, node, digest, len(body)):
                         frames.append((node, digest, body))
         return frames
 
@@ -124,9 +129,12 @@ class Streams:
             held = len(holders.intersection(voters) | ({own} & set(voters))) >= majority
             if not stream.here and held:
                 self.let_go(stream.request)
-            elif now >= stream.until:
+            elif now >= (stream.asked_until if stream.here else stream.until):
                 self.failed(stream.request, _LATE)
             else:
+                if now >= stream.asked_until and stream.request.blobs:
+                    stream.bodies = dict.fromkeys(stream.bodies)
+                    self.forget_bodies(stream.request)
                 self._streams.append(stream)
 
     def fail(self, digest: bytes, failure: Failure) -> None:

@@ -91,6 +91,8 @@ def test_a_request_whose_body_no_majority_takes_in_time_fails_and_holds_no_memor
     shard.turns(shard.limits.stream_lost_s - 1.0)
     assert not long and shard.count(FrameKind.BODY) == 2, "none is sent twice that is not lost"
     shard.turns(shard.limits.stream_s - shard.limits.stream_lost_s + 2.0)
+    assert not long and replica.memory.waiting.used_bytes < 1000, "it is on the disk"
+    shard.turns(shard.limits.stream_s)
     assert all(one.replica.memory.arrived.used_bytes == 20_000 for one in shard.followers)
     assert isinstance(long[0], Failure) and not long[0].unknown
     assert replica.memory.waiting.used_bytes == replica.requests.waiting_bytes == 0
@@ -103,13 +105,25 @@ def test_a_request_whose_body_no_majority_takes_in_time_fails_and_holds_no_memor
     assert len(shard.digests()) == 1
 
 
-def test_a_request_with_a_long_body_does_not_outlive_whoever_asked() -> None:
+def test_a_request_holds_no_body_longer_than_whoever_asked_waits_and_may_still_be_done() -> None:
     shard = Streaming()
     shard.stuck = {one.number for one in shard.followers}
     long = shard.submit("long", 20_000, shard.now + 2.0)
     shard.turns(1.5)
-    assert not long
+    assert shard.leader().memory.waiting.used_bytes > 20_000
     shard.turns(2.0)
+    assert not long and shard.leader().memory.waiting.used_bytes < 1000
+    shard.stuck.clear()
+    shard.until(lambda: long)
+    assert isinstance(long[0], Executed)
+    assert shard.leader().memory.waiting.used_bytes == 0 and len(shard.digests()) == 1
+
+
+def test_a_request_whose_body_is_not_even_here_when_whoever_asked_gives_up_fails() -> None:
+    shard = Streaming()
+    shard.stuck = set(shard.all)
+    long = shard.submit("long", 20_000, shard.now + 2.0)
+    shard.turns(3.0)
     assert isinstance(long[0], Failure)
     assert shard.leader().memory.waiting.used_bytes == 0
 

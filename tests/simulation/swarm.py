@@ -177,6 +177,7 @@ def _limits(rng: random.Random) -> Limits:
         bodies=BodyLimits(
             answer_s=0.5,
             long_bytes_min=500 if quick else 2 << 20,
+            long_rest_s=0.8 if quick else 1.5,
             journal_bytes_max=rng.choice((0, 400, 16 << 10)),
             sync_s=rng.choice((0.05, 0.5, 3.0)),
             reclaim_bytes=rng.choice((1 << 10, 16 << 10)),
