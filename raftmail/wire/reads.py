@@ -160,7 +160,7 @@ class Reads:
     ) -> None:
         info = await self._ask(GetMailbox(mailbox.user, mailbox.ref), deadline_s)
         if not isinstance(info, MailboxInfo):
-            raise Refusal(Code.NONEXISTENT, f"{mailbox.user} has no mailbox {mailbox.name}")
+            raise _no_such(mailbox)
         mailbox.pin(info.number)
         state = dict(
             zip(
@@ -273,8 +273,14 @@ class Reads:
     ) -> None:
         uids = await self._ask(FetchVanished(mailbox.user, mailbox.ref, since), deadline_s)
         if not isinstance(uids, UidSet):
-            raise Refusal(Code.NONEXISTENT, f"{mailbox.user} has no mailbox {mailbox.name}")
+            raise _no_such(mailbox)
         self._desk.ok(tag, b" uids=" + format_uids(uids))
+
+    async def _ask_whether_there_is(self, mailbox: Mailbox, deadline_s: float) -> None:
+        """Raises `Refusal` when a mailbox does not exist."""
+        info = await self._ask(GetMailbox(mailbox.user, mailbox.ref), deadline_s)
+        if not isinstance(info, MailboxInfo):
+            raise _no_such(mailbox)
 
     def _fetch(self, tag: bytes, line: Line) -> None:
         number, uid = requests.words_of(line, "FETCH mailbox uid", 2)
@@ -288,6 +294,7 @@ class Reads:
             async with self._front.fetching:
                 body = await self._ask(FetchBody(mailbox.user, mailbox.ref, uid), deadline_s)
                 if not isinstance(body, bytes):
+                    await self._ask_whether_there_is(mailbox, deadline_s)
                     raise Refusal(
                         Code.NONEXISTENT,
                         f"{mailbox.name} of {mailbox.user} has no message with UID {uid}",
@@ -343,3 +350,7 @@ class Reads:
         except TypeError:
             raise ValueError(f"what {what!r} answers is for nodes alone") from None
         self._desk.ok(tag, b" {%d}\r\n%b" % (len(answer), answer))
+
+
+def _no_such(mailbox: Mailbox) -> Refusal:
+    return Refusal(Code.NONEXISTENT, f"{mailbox.user} has no mailbox {mailbox.name}")
