@@ -30,6 +30,7 @@ from raftmail.cluster.records import (
 )
 from raftmail.cluster.state import ClusterState
 from raftmail.mail.commands import Configure
+from raftmail.mail.endpoint import dialled
 
 INVITE_BYTES_MAX = 128 << 10
 INVITES_MAX = 100
@@ -73,6 +74,10 @@ def invite(state: ClusterState, invitation: Invite, now_s: int) -> Change:
     """Prepare for a node. Raises `Refused`. Invitations that are used or too old are cleared away."""
     if not invitation.name or not invitation.peer:
         raise Refused("an invitation names the node and the address that the others reach it by")
+    try:
+        dialled(invitation.peer)
+    except ValueError as e:
+        raise Refused(str(e)) from None
     if invitation.expires_s <= now_s:
         raise Refused("the invitation would have expired already")
     if len(encode(invitation)) > INVITE_BYTES_MAX:

@@ -197,3 +197,11 @@ def test_a_recovered_shard_goes_on_with_one_replica_and_ids_that_were_never_used
     assert kept is not None and kept.lost == (1, 3, 7)
     with pytest.raises(Refused, match="has no replica 9"):
         changes.recover(state, 1, 9, [], NOW, "anna")
+
+
+@pytest.mark.parametrize(
+    "peer", ["0.0.0.0:9", "[::]:9", "255.255.255.255:1", "224.0.0.1:1", "garbage", "h:0"]
+)
+def test_an_address_that_is_not_of_one_machine_is_not_invited(peer: str) -> None:
+    with pytest.raises(changes.Refused, match=r"address"):
+        changes.invite(cluster(3), replace(INVITE, peer=peer), NOW)
