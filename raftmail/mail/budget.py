@@ -19,6 +19,11 @@ class Budget:
     used_bytes: int = 0
     reserve_bytes: int = 0
 
+    @property
+    def long_bytes_max(self) -> int:
+        """What long ones may have together."""
+        return self.bytes_max - self.reserve_bytes
+
     def take(self, count: int) -> bool:
         """Reserve, or say False and reserve nothing."""
         reserve = self.reserve_bytes if count > SHORT_BYTES_MAX else 0

@@ -266,7 +266,7 @@ class Node:
                 router,
                 float(mail.deadline_s),
                 delivered_once_s=mail.delivered_once_s,
-                saving_bytes_max=self._limits.pool_bytes,
+                saving_bytes_max=pool_of(config).long_bytes_max,
             ),
             _lmtp_config(config),
             wall_clock=self.wall,
