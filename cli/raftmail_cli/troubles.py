@@ -105,6 +105,8 @@ def _no_master(shard: JSON) -> Trouble:
 
 
 _ADVICE = {
+    "cannot be opened": "mend what the reason names; it is tried again by itself. Where the file is lost for good, stop the node and run "
+    "`raftmail node --replace DIR`",
     "disk full": "make space on its disk",
     "disk slow": "find what keeps the disk busy, or replace it; `raftmail status` shows what its syncs take",
 }

@@ -461,8 +461,12 @@ class Node:
         if opened.keys() == self._folder.made.keys() and all(
             replica.group.is_settled for replica in opened.values()
         ):
-            settle(self.config.data)
             self._folder.is_copy = False
+            try:
+                settle(self.config.data)
+            except OSError as e:
+                logger.warning("%s; the next start takes the data folder for a copy again", e)
+                return
             logger.info("the data folder is a copy, and has everything that this node promised")
 
     def _expelled_by(self, whom: str) -> None:

@@ -7,11 +7,14 @@ an older state of it that was put back.
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from raftmail.wire.handshake import HelloRefused, Older, Twin
+
+_log = logging.getLogger(__name__)
 
 PAST_MAX = 16
 """Starts whose tokens a process tells, the last one among them. One that was away for more is believed."""
@@ -63,10 +66,12 @@ class Known:
 
 @dataclass(slots=True, repr=False)
 class PeerStarts:
-    """The last start of each peer. `keep` has them written, durably."""
+    """The last start of each peer. `keep` has them written, durably; it raises OSError when they cannot be."""
 
     known: dict[str, Known]
     keep: Callable[[Mapping[str, Known]], None]
+    unkept: bool = False
+    """The last writing failed (a full disk, say): the memory stands in the process alone, and is written with the next link."""
 
     def meet(self, node: str, told: str, address: str, *, live: bool) -> None:
         """A process says that it is `node`, by which start, and where it listens ("": not told). `live`: there is a link to another
@@ -80,9 +85,20 @@ class PeerStarts:
         known = self.known.get(node)
         retired = self._judge(node, start, address, known, live=live)
         now = Known(start, address, retired)
-        if now != known:
+        if now != known or self.unkept:
             self.known[node] = now
+            self._keep()
+
+    def _keep(self) -> None:
+        try:
             self.keep(self.known)
+            self.unkept = False
+        except OSError as e:
+            if not self.unkept:
+                _log.warning(
+                    "the starts of the peers cannot be written, and are tried again: %s", e
+                )
+            self.unkept = True
 
     def _judge(
         self, node: str, start: Start, address: str, known: Known | None, *, live: bool

@@ -39,6 +39,23 @@ def test_later_starts_of_a_folder_are_believed_and_kept_once_each() -> None:
     assert len(peer.kept) == 3
 
 
+def test_a_start_that_a_full_disk_cannot_keep_is_believed_remembered_and_kept_later() -> None:
+    peer = Peer()
+
+    def full(known: Mapping[str, Known]) -> None:
+        raise OSError(28, "No space left on device")
+
+    kept, peer.starts.keep = peer.starts.keep, full
+    peer.meet(start(2, "a", "b"))
+    with pytest.raises(Older):
+        peer.meet(start(1, "a"))
+    peer.starts.keep = kept
+    peer.meet(start(2, "a", "b"))
+    assert [known["n3"].start.number for known in peer.kept] == [2]
+    peer.meet(start(2, "a", "b"))
+    assert len(peer.kept) == 1
+
+
 def test_a_folder_that_was_put_back_is_refused() -> None:
     peer = Peer()
     peer.meet(start(2, "a", "b"))
