@@ -73,7 +73,7 @@ class Fleet:
             master = self.masters[number]
             id = next(id for id, node in group.voters.items() if node == master)
             whole = frozenset(id for id, node in group.nodes.items() if node not in self.dead)
-            seen[number] = steps.ObservedShard(master, id, group, whole=whole)
+            seen[number] = steps.ObservedShard(master, id, group, whole=whole, able=whole)
         alive = {name: steps.ObservedNode(name not in self.dead) for name in self.state.nodes}
         return steps.Observed(seen, alive)
 

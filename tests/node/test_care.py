@@ -22,9 +22,13 @@ CARE = "\n[scrub]\nperiod_s = 3600\nrate_bytes_s = 100000000\n[verify]\nperiod_s
 
 def cli(cluster: Cluster, *arguments: str) -> tuple[int, str]:
     """Exit code and output of a command."""
-    where = ",".join(cluster.clients.values())
+    made = cluster.made
+    where = (
+        "--cluster", ",".join(cluster.clients.values()),
+        "--ca", str(made.ca), "--token-file", str(made.token_file),
+    )  # fmt: skip
     run = subprocess.run(
-        [sys.executable, "-m", "raftmail_cli", "--cluster", where, *arguments],
+        [sys.executable, "-m", "raftmail_cli", *where, *arguments],
         capture_output=True, text=True, timeout=60,
     )  # fmt: skip
     return run.returncode, run.stdout + run.stderr

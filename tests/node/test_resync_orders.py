@@ -27,7 +27,10 @@ class Replicas:
         replica: Any = Replica(self, name)
         links = SimpleNamespace(wake=lambda shard: None)
         router: Any = SimpleNamespace(
-            ask=self._ask, links=links, view=SimpleNamespace(nodes=self.names)
+            ask=self._ask,
+            links=links,
+            view=SimpleNamespace(nodes=self.names),
+            clock=lambda: 0.0,
         )
         opened: Any = {1: SimpleNamespace(replica=replica)}
         return ResyncCalls(name, router, opened)

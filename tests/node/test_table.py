@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
+from raftmail.node.bootstrap import NodePlan, make_cluster
+from raftmail.node.config import load
 from raftmail.node.kept import CLOSED, read_orders
 from raftmail.node.table import Table
 from raftmail.storage.disk import DiskError, RealDisk
 from raftmail.storage.kv import TableDamaged
 from raftmail.storage.records import IndexDamaged
+
+_N1 = NodePlan("n1", "127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3")
 
 
 class _Opened:
@@ -47,7 +52,7 @@ def test_a_replica_whose_index_cannot_be_committed_is_closed_and_repaired_at_the
         log: list[str] = []
         unused = cast(Any, None)
         table = Table(
-            cast(Any, SimpleNamespace(data=tmp_path)),
+            load(make_cluster(tmp_path / "c", [_N1], shards=1, now=datetime.now(UTC)).folders[0]),
             cast(Any, SimpleNamespace(shard_disk=lambda shard: disk)),
             asyncio.get_running_loop(),
             *[unused] * 8,

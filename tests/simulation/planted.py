@@ -289,7 +289,12 @@ FAULTS: dict[str, Fault] = {
     ),
     "deliveries-by-sender": _fault(
         "the key of a delivery leaves the message out",
-        (delivery, "delivery_key", "body_digest,", 'b"",'),
+        (
+            delivery,
+            "delivery_key",
+            "_LENGTH.pack(len(body_digest)) + body_digest",
+            'b""',
+        ),
     ),
     "places-before-sync": _fault(
         "the index says where bodies are that are not on the disk",
