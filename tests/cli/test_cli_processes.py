@@ -110,7 +110,7 @@ def test_a_cluster_comes_up_is_used_and_comes_up_again_with_its_mail(tmp_path: P
     assert not any(map(is_node, cluster.nodes))
     shown = raftmail("log", "show", "--node", "n2", *at)
     assert shown.returncode == 0
-    assert b"save anna@x.org INBOX" in shown.stdout
+    assert b"save anna@x.org mailbox" in shown.stdout
     assert b"mark" in shown.stdout
     for node in cluster.nodes:
         examined = raftmail("fsck", str(folder / node.name))
