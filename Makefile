@@ -77,7 +77,7 @@ types: venv
 
 unit: venv
 	$(call title,Tests and the rules of the repository)
-	@$(WITH_BIN) $(BIN)/python -m pytest -n $(WORKERS)
+	@$(WITH_BIN) $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 simulate: venv
 	$(call title,Simulator)

@@ -105,6 +105,8 @@ def test_records_that_rot_on_two_stopped_nodes_keep_nobody_from_starting(
             cluster.start(name)
         cluster.master(1)
         saved |= _save(cluster, range(20, 24))
+        with cluster.client("n3") as client:
+            wait_for("what rotted to be mended", lambda: client.admin("verify")["equal"])
         _check_all(cluster, saved)
 
 
