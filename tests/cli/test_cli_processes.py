@@ -117,7 +117,7 @@ def test_a_cluster_comes_up_is_used_and_comes_up_again_with_its_mail(tmp_path: P
         assert examined.returncode == 0, examined.stdout
     with up(folder) as (_, again):
         assert [n.client for n in again.nodes] == [n.client for n in cluster.nodes]
-        assert raftmail(*at, "list", "anna", "INBOX").stdout.count(b"\n") == 3
+        assert raftmail(*at, "list", "anna@x.org", "INBOX").stdout.count(b"\n") == 3
         ended = raftmail("down", str(folder))
         assert ended.stdout == b"Ended n1, n2, n3.\n"
     assert b"None of its nodes was running" in raftmail("down", str(folder)).stdout
