@@ -6,7 +6,7 @@ ticked with the time, given messages, and hands out messages; whoever drives it 
 The guards (what each one mends is told where it stands):
 
 G1  a snapshot offer never moves the commit index, and an older one is dropped — `following.Following.on_ticket`
-G2  of an append only what differs reaches the engine; a conflict with committed entries stops the node — `appends`
+G2  of an append only what differs reaches the engine; one that contradicts committed entries is refused — `appends`
 G3  every message carries group and term; late answers are dropped, votes collected per member, one leader a term — `group`
 G4  a follower that cannot verify asks for what follows its commit index — `appends`
 G5  PreVote, stickiness, and a leader that steps down when it reaches no majority — `election`
