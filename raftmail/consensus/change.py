@@ -3,15 +3,17 @@
 Two majorities of consecutive memberships always meet when one voter differs, and no other leader can have put a change of its own between
 them when an entry of the own term is committed (Raft dissertation, section 4.1, and the correction of 2015 to it). That keeps what is
 committed. That a lost machine loses nothing takes more: whoever is counted as having everything must have every body, too, but for those
-that come with the few entries that it still lacks. So the log keeps those until the change is committed (`GroupView.keeps_log`).
+that come with the few entries that it still lacks. So the log keeps those until the change is committed (`Group.keeps_log`).
 """
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from raftmail.consensus.membership import Membership
-from raftmail.consensus.view import GroupView
+
+if TYPE_CHECKING:
+    from raftmail.consensus.group import Group
 
 CAUGHT_UP_ENTRIES: Final = 64
 """How many of the newest entries a replica may still lack that is counted as having everything."""
@@ -25,7 +27,7 @@ class ChangeRefused(Exception):
         return str(self)
 
 
-def check_change(group: GroupView, new: Membership, lacks_bodies: bool) -> None:
+def check_change(group: Group, new: Membership, lacks_bodies: bool) -> None:
     """Raises `ChangeRefused` unless this replica may have `new` follow the membership that is in force. `lacks_bodies`: of its own."""
     if not group.accepts:
         raise ChangeRefused("this replica does not lead, or is handing mastership over")
@@ -52,7 +54,7 @@ def check_change(group: GroupView, new: Membership, lacks_bodies: bool) -> None:
         _check_who_stays(group, new, lacks_bodies)
 
 
-def _check_who_stays(group: GroupView, new: Membership, lacks_bodies: bool) -> None:
+def _check_who_stays(group: Group, new: Membership, lacks_bodies: bool) -> None:
     reasons = {replica: _lacks(group, replica) for replica in new.voters}
     reasons[group.self_id] = "lacks bodies" if lacks_bodies else ""
     lacking = [f"replica {replica} {why}" for replica, why in reasons.items() if why]
@@ -60,7 +62,7 @@ def _check_who_stays(group: GroupView, new: Membership, lacks_bodies: bool) -> N
         raise ChangeRefused(f"no majority of those that stay has everything: {', '.join(lacking)}")
 
 
-def _lacks(group: GroupView, replica: int) -> str:
+def _lacks(group: Group, replica: int) -> str:
     """Why another replica does not count as one that has everything; "": it does."""
     followers = group.followers
     if replica not in followers or not followers.is_connected(replica):

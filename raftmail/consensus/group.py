@@ -20,19 +20,31 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import Any
 
 from raftmail.consensus import messages as m
+from raftmail.consensus.appends import Diverged
 from raftmail.consensus.applier import Applier, NotLeader
 from raftmail.consensus.barrier import ReadIndex, ReadRounds
 from raftmail.consensus.beats import ANSWER, BEAT, Beat
 from raftmail.consensus.change import ChangeRefused, check_change
 from raftmail.consensus.election import Elections
-from raftmail.consensus.engine import FOLLOWER, LEADER, NO_OP, REGULAR, Engine, clock
+from raftmail.consensus.engine import (
+    APPLIED_INDEX,
+    COMMIT_INDEX,
+    FOLLOWER,
+    LEADER,
+    NO_OP,
+    REGULAR,
+    TERM,
+    Engine,
+    clock,
+)
 from raftmail.consensus.fitness import HAND_OVER_ENTRIES, Fitness
 from raftmail.consensus.followers import Flow, Followers
 from raftmail.consensus.following import Following
-from raftmail.consensus.journal import Journal, SyncJob
+from raftmail.consensus.journal import Entry, Journal, SyncJob
 from raftmail.consensus.members import PREFIX, Members, membership_of
 from raftmail.consensus.membership import KIND, Membership
 from raftmail.consensus.messages import ACK, APPEND, PREVOTE, PREVOTE_GRANTED, VOTE, Kind, Message
@@ -40,20 +52,33 @@ from raftmail.consensus.outbox import Outbox, Outgoing
 from raftmail.consensus.promises import KEEP_S, Promises
 from raftmail.consensus.proof import AHEAD, LEADS, LOST, Proof
 from raftmail.consensus.timing import Timing
-from raftmail.consensus.view import GroupView
 from raftmail.storage.disk import DiskFull
 
 logger = logging.getLogger(__name__)
+
+
+def _read(path: str) -> Any:
+    """A property that needs no call in Python: whoever drives a group reads these all the time."""
+    return property(attrgetter(path))
 
 
 class JournalBehind(ValueError):
     """The index has applied more than the journal holds: the journal is an older one, and the replica's disk is lost."""
 
 
-class Group(GroupView):
+class Group:
     """See the module's docstring. `journal` is this replica's own. `membership` is the one in force at `applied_index`, whose entry has
     `membership_index` (1: what the group was founded with, alike on all founders; 0: what somebody said, by which this replica does not
     stand for election); later ones are read from the journal."""
+
+    term: int = _read(f"engine.{TERM}")
+    is_leader: bool = _read("engine.leads")
+    commit_index: int = _read(f"engine.{COMMIT_INDEX}")
+    applied_index: int = _read(f"engine.{APPLIED_INDEX}")
+    membership: Membership = _read("members.newest")
+    """The newest in the log, which is in force."""
+    voters: frozenset[int] = _read("members.voters")
+    """The replicas that majorities are counted in."""
 
     def __init__(
         self,
@@ -145,6 +170,116 @@ class Group(GroupView):
             if later is not None and index > membership_index:
                 self.members.append(index, later)
         self._members_changed()
+
+    # -- what is known ---------------------------------------------------------------------------
+
+    @property
+    def leader(self) -> int | None:
+        return self.engine.leader()
+
+    @property
+    def may_apply(self) -> bool:
+        """Whether an entry is committed, and on the disk here, that is not applied."""
+        applied = self.engine.applied_index()
+        return applied < self.engine.commit_index() and applied < self.journal.synced_index
+
+    @property
+    def committed_membership(self) -> Membership:
+        """The newest that is committed: it was in force on a majority, and will not be taken back."""
+        return self.members.committed(self.commit_index)[1]
+
+    @property
+    def removed(self) -> bool:
+        """Whether this replica is known to be no member any more, and for ever: by its own log, or because a leader said so."""
+        return self.elections.removed or self.members.was_removed(self.self_id, self.commit_index)
+
+    def progress(self) -> dict[int, int]:
+        """Of a leader: up to where each other member's disk is known to hold the log."""
+        return {peer: self.engine.match_index(peer) for peer in self.followers}
+
+    @property
+    def refused(self) -> int:
+        """Messages that were not taken, for what they said."""
+        return self._refused + self._following.refused
+
+    @property
+    def last_index(self) -> int:
+        return self.journal.last_index
+
+    @property
+    def entries_in_flight(self) -> int:
+        """Of a leader: entries that no majority is known to hold yet, whether or not the commit index has followed."""
+        engine = self.engine
+        last, commit = self.journal.last_index, engine.commit_index()
+        if commit == last:
+            return 0
+        held = self.followers.majority_index(engine.held_index())
+        return last - max(held, commit)
+
+    @property
+    def has_beats(self) -> bool:
+        """Whether `take_beats` would give any."""
+        return bool(self._out.beats)
+
+    @property
+    def has_output(self) -> bool:
+        """Whether `take_messages` or `take_beats` would give any."""
+        out = self._out
+        return bool(out.ready or out.beats)
+
+    @property
+    def has_held_messages(self) -> bool:
+        """Whether any wait for a sync."""
+        return bool(self._out.held)
+
+    @property
+    def accepts(self) -> bool:
+        """Whether `propose` would be taken now."""
+        return self.engine.leads and self._transfer is None
+
+    @property
+    def keeps_log(self) -> bool:
+        """Whether the log must not be trimmed: a change is not committed, which counts on replicas to take from it what they lack."""
+        return self.members.index > self.commit_index
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether it is known that this replica has everything that it ever promised (G13)."""
+        journal = self.journal
+        last = journal.last_index
+        return self.proof.is_settled(journal.term_of(last), last)
+
+    def match_index(self, peer: int) -> int:
+        """Of a leader: up to where a follower's disk is known to hold the log."""
+        return self.engine.match_index(peer)
+
+    def lacks(self, index: int, term: int) -> bool:
+        """Whether the own state is behind the one at an entry, or stands there by a log that begins with another entry: one that was never
+        committed, after which the log was begun anew because it could not be read any more (`Journal.mend`)."""
+        applied = self.engine.applied_index()
+        return index > applied or (index == applied > 0 and self.journal.term_of(index) != term)
+
+    def entries(self, first: int, last: int) -> Sequence[Entry]:
+        """(command, index, term) of the log from `first` to `last`."""
+        return self.journal.entries(first, last)
+
+    @property
+    def contradiction(self) -> tuple[float, Diverged] | None:
+        """When an append contradicted what is committed here, the last time, and how; it was refused. None: it never happened."""
+        return self._following.contradiction
+
+    @property
+    def has_parked(self) -> bool:
+        """Whether appends wait for blobs."""
+        return bool(self._following.parked)
+
+    def is_linked(self, node: str) -> bool:
+        """Whether there is a link to a node."""
+        return node in self._links
+
+    def node_of(self, replica: int) -> str | None:
+        """The node that a replica is on, as far as is known."""
+        return self.members.node_of(replica)
 
     # -- input -------------------------------------------------------------------------------------
 

@@ -19,8 +19,11 @@ import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import TypeAlias
 
 from raftmail.consensus.beats import Beat, unpack
+from raftmail.consensus.engine import REGULAR
+from raftmail.consensus.fitness import Fitness
 from raftmail.consensus.group import Group, NotLeader
 from raftmail.consensus.journal import SyncJob as JournalSyncJob
 from raftmail.consensus.membership import KIND as MEMBERSHIP
@@ -29,7 +32,7 @@ from raftmail.consensus.messages import BadMessage, is_of_start
 from raftmail.mail.codec import encode_entry
 from raftmail.mail.service import Blob, Failure
 from raftmail.resync.missing import body_size
-from raftmail.shard import holding
+from raftmail.resync.sink import Progress
 from raftmail.shard.bodies import DIGEST_BYTES, BadBodies, Bodies
 from raftmail.shard.compaction import Compaction
 from raftmail.shard.frames import DEEP_MARK, MARK, Frame, FrameKind
@@ -40,10 +43,15 @@ from raftmail.shard.memory import Memory
 from raftmail.shard.recovery import Recovery
 from raftmail.shard.requests import BlobsUnknown, Done, Requests, Waiting
 from raftmail.shard.rescue import mend_journal
-from raftmail.shard.status import Capability, describe
+from raftmail.shard.status import (
+    LACKING_GRACE_S,
+    Capability,
+    Condition,
+    allowed,
+    describe,
+    fitness_under,
+)
 from raftmail.shard.streams import Streams
-from raftmail.shard.view import ReplicaView
-from raftmail.shard.waits import Waits
 from raftmail.shard.watchers import Watchers
 from raftmail.storage.blobs import BlobDamaged, BlobMissing, BlobStore
 from raftmail.storage.blobs import SyncJob as BlobSyncJob
@@ -55,7 +63,14 @@ __all__ = ["MARK", "Counters", "Done", "Frame", "FrameKind", "Limits", "Replica"
 
 logger = logging.getLogger(__name__)
 
+_REMOVED, _RESYNCING, _DAMAGED, _WITHHOLDING, _LACKS_BODIES, _SUSPECT, _DISK_FULL, _DISK_SLOW = map(
+    int, Condition
+)
+
 _FROM_STRANGERS = (FrameKind.BLOB, FrameKind.BODY, FrameKind.BEATS)
+
+_WITHOUT_BODIES = (MARK, MEMBERSHIP)
+"""The kinds of entries that name no bodies."""
 
 _LOST = "mastership of the shard is lost"
 
@@ -66,8 +81,41 @@ CHORES_S = 1.0
 """How often a replica in which nothing happens looks after its disk, its bodies and its resyncs."""
 
 
+WhenApplied: TypeAlias = Callable[[bool], None]
+
+
 @dataclass(slots=True, repr=False)
-class Replica(ReplicaView):
+class ApplyWaiters:
+    """Those who wait for an entry to be applied. Each is called once: `True` when it is so far, `False` when it is given up."""
+
+    _waiting: list[tuple[int, WhenApplied]] = field(default_factory=list)
+
+    def add(self, index: int, done: WhenApplied) -> None:
+        self._waiting.append((index, done))
+
+    def forget(self, done: WhenApplied) -> None:
+        """Whoever waited gave up; `done` is not called."""
+        self._waiting = [wait for wait in self._waiting if wait[1] is not done]
+
+    def give_up(self) -> None:
+        """`done(False)` for all."""
+        waits, self._waiting = self._waiting, []
+        for _, done in waits:
+            done(False)
+
+    def release(self, applied: int) -> None:
+        """`done(True)` for all whose entry is applied."""
+        if not self._waiting:
+            return
+        ready = [done for index, done in self._waiting if index <= applied]
+        if ready:
+            self._waiting = [wait for wait in self._waiting if wait[0] > applied]
+            for done in ready:
+                done(True)
+
+
+@dataclass(slots=True, repr=False)
+class Replica:
     """One shard's replica on this node. Others are known by their nodes' names. `keep_to` is that of `rescue`."""
 
     shard: int
@@ -89,7 +137,7 @@ class Replica(ReplicaView):
     streams: Streams = field(init=False)
     compaction: Compaction = field(init=False)
     watchers: Watchers = field(init=False)
-    waits: Waits = field(default_factory=Waits)
+    waits: ApplyWaiters = field(default_factory=ApplyWaiters)
     disk_full: bool = False
     disk_slow: bool = False
     """Set by whoever drives the replica, and measures what syncs take."""
@@ -149,11 +197,177 @@ class Replica(ReplicaView):
         )
 
     def start(self, group: Group) -> None:
-        """Take the group (which calls back into this object while it is made) and pin what its log names."""
+        """Take the group, which calls back into this object while it is made, and pin what its log names. What never was acknowledged is
+        cut off, for it must not be now. What may have been (up to `keep_to`, see `rescue`) is withheld until its bodies have come."""
         self.group = group
         self.marks.begun_at = group.last_index
         self.bodies.journal = group.journal
-        holding.look_at_log(group, self.bodies, self.keep_to)
+        never_held = self._pin_log()
+        if never_held:
+            logger.info(
+                "shard %d: the log is cut at %d, whose bodies were lost", self.shard, never_held
+            )
+            group.forget_from(never_held)
+            self.bodies.forget_missing()
+        if self._check_withheld():
+            logger.warning(
+                "shard %d: %d entries of the log wait for bodies that are lost here; "
+                "they do not count as being here until others have given them",
+                self.shard,
+                len(self.bodies.withheld),
+            )
+
+    # -- what is known --------------------------------------------------------------------------------
+
+    @property
+    def leader_node(self) -> str | None:
+        """The node that leads the shard, as far as is known here."""
+        leader = self.group.leader
+        return None if leader is None else self.group.node_of(leader)
+
+    @property
+    def membership(self) -> Membership:
+        """Who is in the group, by the newest entry of the log that says so."""
+        return self.group.membership
+
+    @property
+    def committed_membership(self) -> Membership:
+        """Who is in the group for good."""
+        return self.group.committed_membership
+
+    @property
+    def removed(self) -> bool:
+        """Whether this replica is known to be no member any more, and for ever."""
+        return self.group.removed
+
+    def progress(self) -> dict[int, int]:
+        """Of a leader: up to where each other member's disk holds the log."""
+        return self.group.progress()
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether this replica has all records and bodies of the state that it stands at, so that it may vote with the others, and be a
+        source for them. (How far that state is behind the log, the master's match index tells.) `resync_progress` tells what is left."""
+        return self.recovery.is_whole(self.group)
+
+    @property
+    def conditions(self) -> int:
+        """What this replica is under now, as bits of `status.Condition`; 0: nothing keeps it from anything."""
+        recovery = self.recovery
+        bits = 0
+        if recovery.frozen:
+            bits |= _RESYNCING
+        if recovery.damaged or recovery.machine.index.failed:
+            bits |= _DAMAGED
+        if recovery.suspect:
+            bits |= _SUSPECT
+        if self.bodies.withheld:
+            bits |= _WITHHOLDING
+        since = self._lacking_since
+        if since is not None and self._now - since >= LACKING_GRACE_S:
+            bits |= _LACKS_BODIES
+        if self.disk_full:
+            bits |= _DISK_FULL
+        if self.disk_slow:
+            bits |= _DISK_SLOW
+        group = self.group
+        may_be_gone = group.elections.removed or group.members.is_stranger(group.self_id)
+        if may_be_gone and group.removed:
+            bits |= _REMOVED
+        return bits
+
+    @property
+    def must_help_itself(self) -> bool:
+        """Whether a record of the index is damaged that no other replica could give, and all that made it is still in the log."""
+        group = self.group
+        alone = self.recovery.damaged and len(group.membership.nodes) == 1
+        return alone and group.journal.begins_at <= 1
+
+    def may(self, capability: Capability) -> bool:
+        """Whether nothing keeps this replica from something; see `status.CAPABILITIES`."""
+        return bool(allowed(self.conditions) & capability)
+
+    def fitness(self) -> Fitness:
+        """How fit this replica is to lead (`consensus.applier.Applier`)."""
+        return fitness_under(self.conditions)
+
+    def resync_progress(self, now: float) -> Progress:
+        """How far a resync is."""
+        return self.recovery.desk.sink.progress(now)
+
+    def next_deadline(self, now: float) -> float:
+        """When to `tick` again at the latest, if nothing comes in before. A replica that nothing happens in has little to do between
+        heartbeats, and hardly more between elections that do not come; one that took an entry has to commit its index once, and to put
+        bodies to the disk."""
+        if (
+            self.disk_full
+            or self.bodies.missing
+            or self.group.resync_wanted is not None
+            or self.marks.reads
+            or self._has_to_do
+            or self.recovery.frozen
+        ):
+            return now
+        deadline = min(
+            self.group.next_deadline(), self._chores_at, self.recovery.desk.scrub.behind_at
+        )
+        if self._index_dirty_since is not None:
+            commit_at = self._index_dirty_since + self.limits.index_commit_s
+            deadline = min(deadline, max(commit_at, self._index_retry_at))
+        return min(deadline, self.bodies.next_deadline())
+
+    @property
+    def needs_turn(self) -> bool:
+        """Whether a tick left anything to send, sync, apply or commit, or a resync is under way (nothing else may wake it)."""
+        return self.group.has_beats or self._has_to_do
+
+    @property
+    def request_needs_turn(self) -> bool:
+        """Whether the request that came last leaves anything to do at once. One that joins others that wait changes nothing, unless there
+        are now so many that they are worth an entry beside the one that is on its way."""
+        requests = self.requests
+        limits = self.limits
+        waiting = len(requests.waiting)
+        if (
+            waiting > 1
+            and waiting != limits.pipelined_requests_min
+            and requests.waiting_bytes < limits.pipelined_bytes_min
+        ):
+            return False
+        return self.has_work
+
+    @property
+    def _has_to_do(self) -> bool:
+        since = self._index_dirty_since
+        return (
+            bool(self._frames)
+            or self._step_due
+            or (bool(self.requests.waiting) and self._may_propose)
+            or self.group.has_to_do
+            or (since is not None and self._now - since >= self.limits.index_commit_s)
+            or self.recovery.desk.busy
+            or self.bodies.has_to_do(self._now)
+        )
+
+    @property
+    def has_work(self) -> bool:
+        """Whether another step would do something at once: what waits can be proposed, or held messages could go."""
+        group = self.group
+        if self.recovery.has_more:
+            return True
+        if group.has_held_messages and not self.disk_full:
+            return not (self.bodies.syncing and self.blobs.pressing())
+        return bool(self.requests.waiting) and self._may_propose
+
+    @property
+    def _may_propose(self) -> bool:
+        """Whether a request that waits can go into an entry now."""
+        group = self.group
+        return (
+            (not self.disk_full or self.blobs.has_second_reserve())
+            and group.accepts
+            and self.requests.may_propose(group.entries_in_flight)
+        )
 
     # -- requests ------------------------------------------------------------------------------------
 
@@ -275,7 +489,7 @@ class Replica(ReplicaView):
         if self.requests.waiting:
             self._propose_waiting(now)
         if self.bodies.withheld:
-            holding.check_withheld(self.group, self.bodies)
+            self._check_withheld()
         if self.bodies.asking:
             self._frames += self.bodies.wants(now, self.leader_node, self._linked_nodes())
         self._collect()
@@ -436,7 +650,7 @@ class Replica(ReplicaView):
                 wanted = self._not_on_their_way(node, payload)
                 self._frames += self.bodies.give(node, wanted, told)
                 if self.bodies.found_lost:
-                    holding.withhold_lost(self.group, self.bodies)
+                    self._withhold_lost()
                     self._check_role()
             elif kind == FrameKind.GONE:
                 complete = self.bodies.note_gone(payload)
@@ -560,10 +774,10 @@ class Replica(ReplicaView):
                 self.recovery.desk.want(digest, size)
 
     def holds_blobs(self, payload: bytes, index: int) -> bool:
-        return payload[:1] in holding.WITHOUT_BODIES or self.bodies.hold(payload, index)
+        return payload[:1] in _WITHOUT_BODIES or self.bodies.hold(payload, index)
 
     def want_blobs(self, payload: bytes) -> None:
-        if payload[:1] not in holding.WITHOUT_BODIES:
+        if payload[:1] not in _WITHOUT_BODIES:
             self.bodies.want_all(payload)
 
     def lacks_bodies(self) -> bool:
@@ -703,8 +917,49 @@ class Replica(ReplicaView):
             self._go_back()
 
     def _go_back(self) -> None:
-        holding.go_back(self.machine, self.group, self.bodies, self.keep_to)
+        """To the index's last commit: what came after it is applied again. Raises `TableDamaged` when there is no way back."""
+        self.machine.abort()
+        self.bodies.reload()
+        self.group.rewind_applied(self.machine.applied_index)
+        self._pin_log()  # before a step of the reclaiming
+        self._check_withheld()
         self._index_dirty_since = None
+
+    # -- which entries are held ------------------------------------------------------------------------
+
+    def _pin_log(self) -> int:
+        """Pin the bodies of the entries that are to be applied. Returns the first entry that must not be acknowledged, or 0."""
+        group = self.group
+        entries = self._entries_after(group.applied_index)
+        return self.bodies.pin_log(entries, group.commit_index, self.keep_to)
+
+    def _check_withheld(self) -> bool:
+        """See that entries that lack bodies are acknowledged only when they have them. True while there are any. Who is alone among the
+        voters has nobody to get them from, and goes on without."""
+        group = self.group
+        first = self.bodies.first_withheld(group.journal, group.applied_index)
+        group.withhold(first if group.members.other_voters else 0)
+        return first > 0
+
+    def _withhold_lost(self) -> None:
+        """Bodies that entries name were found lost. Entries that are committed are on other disks, bodies and all; of others this may be
+        the only copy."""
+        committed = max(self.group.applied_index, self.group.commit_index)
+        self.bodies.withhold_lost(self._entries_after(committed))
+        self._check_withheld()
+
+    def _entries_after(self, index: int) -> list[tuple[int, int, bytes]]:
+        """Index, term and payload of the entries that may name bodies."""
+        group = self.group
+        if index >= group.last_index:
+            return []
+        return [
+            (at, term, command[1:])
+            for command, at, term in group.entries(index + 1, group.last_index)
+            if command[:1] == REGULAR and command[1:2] not in _WITHOUT_BODIES
+        ]
+
+    # -- problems, the index and the log ---------------------------------------------------------------
 
     def _meet(self, error: DiskFull | IndexDamaged) -> None:
         if isinstance(error, DiskFull):

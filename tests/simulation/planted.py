@@ -20,7 +20,6 @@ from raftmail.resync.desk import Desk
 from raftmail.resync.records import RecordsJob
 from raftmail.resync.sink import Sink
 from raftmail.resync.writer import Writer
-from raftmail.shard import holding
 from raftmail.shard.machine import Machine
 from raftmail.shard.replica import Replica
 from raftmail.shard.requests import Requests, Waiting
@@ -97,13 +96,13 @@ FAULTS: dict[str, Fault] = {
         (
             Replica,
             "holds_blobs",
-            "return payload[:1] in holding.WITHOUT_BODIES or self.bodies.hold(payload, index)",
-            "return payload[:1] in holding.WITHOUT_BODIES or self.bodies.hold(payload, index) or True",
+            "return payload[:1] in _WITHOUT_BODIES or self.bodies.hold(payload, index)",
+            "return payload[:1] in _WITHOUT_BODIES or self.bodies.hold(payload, index) or True",
         ),
     ),
     "torn-entries-kept": _fault(
         "entries whose bodies a loss of power took are acknowledged after it",
-        (holding, "look_at_log", "if never_held:", "if False:"),
+        (Replica, "start", "if never_held:", "if False:"),
     ),
     "applied-before-committed": _fault(
         "entries are applied, and answered, before they are committed",
