@@ -6,7 +6,7 @@ import ssl
 from dataclasses import dataclass
 from pathlib import Path
 
-from raftmail.wire.tls import client_context
+from raftmail.net.tls import client_context
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +17,7 @@ class Access:
     token_file: Path
 
     def context(self) -> ssl.SSLContext:
-        """For one or many connections. Raises `raftmail.wire.tls.TlsError`."""
+        """For one or many connections. Raises `raftmail.net.tls.TlsError`."""
         return client_context(self.ca)
 
     def line(self) -> bytes:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+from raftmail.admin.invitation import BadInvitation, Token
 from raftmail.client import ClientError, Refused, TryAgain
 from raftmail.client.invitation import fetch_invitation
 from raftmail.node import joining
 from raftmail.node.config import Config, ConfigError, load
 from raftmail.node.folder import FolderError
-from raftmail.node.invitation import BadInvitation, Token
 from raftmail_cli.errors import CliError, TryLater
 from raftmail_cli.session import JSON, Where
 from raftmail_cli.settings import Settings

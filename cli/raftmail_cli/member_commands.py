@@ -191,7 +191,7 @@ def _invite(
 ) -> str:
     import base64
 
-    from raftmail.node.invitation import BadInvitation, Bundle, Token, issue_for
+    from raftmail.admin.invitation import BadInvitation, Bundle, Token, issue_for
 
     try:
         ca, pair = issue_for(ca_folder, file.cluster, plan.name, plan.hosts, datetime.now(UTC))

@@ -2,13 +2,13 @@
 (`Client`) or not (`SyncClient`).
 
 For the commands, the chaos tests and other programs. Touches sockets; of the project it uses only
-what stands on the wire (`raftmail.wire`) and what mail is (`raftmail.mail`).
+what stands on the wire (`raftmail.net`, `raftmail.frontends.text`) and what mail is (`raftmail.mail`).
 """
 
 from raftmail.client.aio import Client, MailboxState, NewMail
 from raftmail.client.errors import ClientError, ProtocolError, Refused, TryAgain
 from raftmail.client.sync import SyncClient
-from raftmail.wire.token import check_token
+from raftmail.net.token import check_token
 
 __all__ = [
     "Client",

@@ -14,13 +14,13 @@ from typing import Any
 from raftmail.client.calls import Key, Listing
 from raftmail.client.engine import Engine
 from raftmail.client.errors import ProtocolError, Refused
+from raftmail.frontends.text import values as forms
+from raftmail.mail.admin import ADMIN_S
 from raftmail.mail.commands import StoreMode
 from raftmail.mail.queries import MailboxInfo, MessageInfo, MessagePage
 from raftmail.mail.results import Code, Done, Executed
-from raftmail.mail.service import ADMIN_S
 from raftmail.mail.uidset import UidSet
-from raftmail.wire import forms
-from raftmail.wire.codec import Line, quote
+from raftmail.net.lines import Line, quote
 
 JSON = Any
 
@@ -93,7 +93,7 @@ class Client:
         """`addresses` are `host:port`, tried in turn. `ca` is the file of the cluster's authority;
         without it the connection is in the clear, which no node takes, and no token is sent. A
         program that wants to go on after a restart under the same `client_id` (16 bytes) passes the
-        `last_seq` it had. Raises ValueError, `wire.tls.TlsError`."""
+        `last_seq` it had. Raises ValueError, `net.tls.TlsError`."""
         self._engine = Engine(
             [addresses] if isinstance(addresses, str) else addresses,
             token=token,

@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from raftmail.frontends.text.values import read_executed
 from raftmail.mail.queries import MailboxInfo
 from raftmail.mail.results import Executed, Result
-from raftmail.wire.codec import Line
-from raftmail.wire.forms import read_executed
+from raftmail.net.lines import Line
 
 
 @dataclass(slots=True)
@@ -24,7 +24,7 @@ class Listing:
 
 ReadAnswer: TypeAlias = Callable[[Line, Listing], Any]
 """Makes a value of an OK and what came before it. Raises ValueError, KeyError,
-`wire.codec.ProtocolError`."""
+`net.lines.ProtocolError`."""
 
 ReadResult: TypeAlias = Callable[[Mapping[bytes, bytes]], Result]
 

@@ -10,12 +10,12 @@ from typing import Protocol
 
 from raftmail.client.calls import Call, Key, Listing
 from raftmail.client.errors import ProtocolError, Refused
+from raftmail.frontends.text.values import read_mailbox_info, read_refused
 from raftmail.mail.queries import MailboxInfo
-from raftmail.wire import codec
-from raftmail.wire.codec import Item, Line, LineReader, quote
-from raftmail.wire.forms import read_mailbox_info, read_refused
-from raftmail.wire.limits import MIB, ReaderLimits
-from raftmail.wire.tls import Authority, TlsError
+from raftmail.net import lines as codec
+from raftmail.net.limits import MIB, ReaderLimits
+from raftmail.net.lines import Item, Line, LineReader, quote
+from raftmail.net.tls import Authority, TlsError
 
 VERSION = 1
 

@@ -18,16 +18,16 @@ from raftmail.client.calls import Call, Key, Listing, ReadAnswer, ReadResult
 from raftmail.client.connection import Connection
 from raftmail.client.errors import ClientError, ProtocolError, Refused, TryAgain
 from raftmail.client.looking import is_foreign, look
+from raftmail.frontends.text.sequence import SequenceWindow
+from raftmail.frontends.text.values import read_refused
 from raftmail.mail.addresses import named
 from raftmail.mail.endpoint import dialled
 from raftmail.mail.names import mailbox_name
 from raftmail.mail.results import Code, Executed
-from raftmail.wire import codec
-from raftmail.wire.codec import Line
-from raftmail.wire.forms import read_refused
-from raftmail.wire.sequence import SequenceWindow
-from raftmail.wire.tls import Authority, explain
-from raftmail.wire.token import check_token
+from raftmail.net import lines as codec
+from raftmail.net.lines import Line
+from raftmail.net.tls import Authority, explain
+from raftmail.net.token import check_token
 
 CALLS_MAX = 65_536
 _SWEEP_S = 0.05

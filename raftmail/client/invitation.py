@@ -1,4 +1,4 @@
-"""Fetching an invitation, before anything of the cluster is known: see `raftmail.node.invitation` for why that is safe."""
+"""Fetching an invitation, before anything of the cluster is known: see `raftmail.admin.invitation` for why that is safe."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from contextlib import closing
 
 from raftmail.client.connection import ANSWERS
 from raftmail.client.errors import ProtocolError, Refused, TryAgain
+from raftmail.frontends.text.values import read_refused
 from raftmail.mail.endpoint import dialled
-from raftmail.wire.codec import Line, LineReader, quote
-from raftmail.wire.forms import read_refused
+from raftmail.net.lines import Line, LineReader, quote
 
 
 def fetch_invitation(address: str, invite: str, *, tls: bool, timeout_s: float) -> bytes:

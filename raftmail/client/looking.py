@@ -6,7 +6,7 @@ import asyncio
 import ssl
 from contextlib import suppress
 
-from raftmail.wire.tls import explain
+from raftmail.net.tls import explain
 
 _LISTEN_S = 0.5
 _HEARD_BYTES_MAX = 200

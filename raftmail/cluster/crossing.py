@@ -23,7 +23,8 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeAlias
 
 from raftmail.mail.codec import encode_request
-from raftmail.mail.commands import Command, Copy, CopyIn, Expunge, NewMessage
+from raftmail.mail.commands import Blob, Command, Copy, CopyIn, Expunge, NewMessage
+from raftmail.mail.failures import Failure, Unavailable
 from raftmail.mail.limits import MESSAGES_MAX, REQUEST_BYTES_MAX
 from raftmail.mail.queries import (
     Answer,
@@ -35,7 +36,6 @@ from raftmail.mail.queries import (
     Query,
 )
 from raftmail.mail.results import Code, CopyResult, Executed, ExpungeResult, Refused, Result
-from raftmail.mail.service import Blob, Failure, Unavailable
 from raftmail.mail.uidset import UidSet
 
 BODIES_BYTES_MAX = 64 << 20

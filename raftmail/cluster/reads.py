@@ -11,8 +11,8 @@ from raftmail.cluster.calls import CallKind
 from raftmail.cluster.server import Links
 from raftmail.cluster.view import ROOT_SHARD
 from raftmail.mail.codec import decode_answer, encode_query
+from raftmail.mail.failures import Failure, Unavailable
 from raftmail.mail.queries import Answer, FetchBody, GetConfiguration, GetUser, ListUsers, Query
-from raftmail.mail.service import Failure, Unavailable
 from raftmail.shard.replica import Replica
 from raftmail.shard.status import Capability
 from raftmail.storage.blobs import BlobDamaged, BlobMissing

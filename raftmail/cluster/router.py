@@ -32,14 +32,15 @@ from raftmail.cluster.reads import Reads
 from raftmail.cluster.server import BYTES_MAX, PENDING_MAX, CallServer, Links
 from raftmail.cluster.view import ROOT_SHARD, View
 from raftmail.cluster.watches import Watch, Watches
-from raftmail.doors.errors import tell
+from raftmail.mail.admin import ADMIN_S, JSON
 from raftmail.mail.budget import Budget
 from raftmail.mail.changes import Change
 from raftmail.mail.codec import CodecError, decode_result, encode_request
-from raftmail.mail.commands import Command, Configure, Copy, PutUser, RemoveUser, Save
+from raftmail.mail.commands import Blob, Command, Configure, Copy, PutUser, RemoveUser, Save
+from raftmail.mail.failures import Failure, Unavailable
 from raftmail.mail.queries import Answer, Query
 from raftmail.mail.results import Executed
-from raftmail.mail.service import ADMIN_S, JSON, Blob, Failure, Unavailable
+from raftmail.net.errors import tell
 from raftmail.shard.replica import SAY_BAD_S, Done, Replica
 
 logger = logging.getLogger(__name__)
@@ -110,7 +111,7 @@ class _Direct:
 
 @dataclass(slots=True, repr=False)
 class Router:
-    """`mail.service.Service` for this node. `replicas` maps shards to the replicas that this node has now; they come and go.
+    """`service.service.Service` for this node. `replicas` maps shards to the replicas that this node has now; they come and go.
     `view` is the newest that is known of the cluster (`follow` replaces it)."""
 
     node: str

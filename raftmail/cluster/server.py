@@ -19,12 +19,13 @@ from typing import Any, Protocol
 
 from raftmail.cluster.calls import LONG_BYTES_MIN, Call, CallKind, Part, answer_frames
 from raftmail.cluster.view import ROOT_SHARD, View
-from raftmail.doors.errors import start_task, tell
+from raftmail.mail.admin import JSON
 from raftmail.mail.budget import Budget
 from raftmail.mail.codec import CodecError, decode_query, encode_answer, encode_result
+from raftmail.mail.failures import Failure, Unavailable
 from raftmail.mail.queries import Answer, FetchBody, Query
 from raftmail.mail.results import Executed
-from raftmail.mail.service import JSON, Failure, Unavailable
+from raftmail.net.errors import start_task, tell
 from raftmail.shard.replica import Replica
 
 logger = logging.getLogger(__name__)

@@ -15,6 +15,9 @@ from typing import TypeAlias
 
 from raftmail.mail.uidset import UidSet
 
+Blob: TypeAlias = tuple[bytes, bytes]
+"""A sha256 and the body that it is of."""
+
 MailboxRef: TypeAlias = str | int
 """A mailbox by name (RFC 9051 hierarchy with `/`, UTF-8, INBOX in any case) or by shard-local number."""
 

@@ -14,30 +14,31 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from raftmail import __version__
+from raftmail.admin.desk import Desk
+from raftmail.admin.operators import Look, Operators
+from raftmail.admin.policies import Policies
+from raftmail.admin.recovering import Recovering
 from raftmail.cluster.records import NodeState
 from raftmail.cluster.router import Router
 from raftmail.cluster.state import ClusterState
 from raftmail.cluster.view import ROOT_SHARD
 from raftmail.consensus.group import NotLeader
-from raftmail.mail.service import JSON, Failure, Unavailable
+from raftmail.mail.admin import JSON
+from raftmail.mail.failures import Failure, Unavailable
 from raftmail.node.admin_resync import ResyncCalls, care_status
 from raftmail.node.budget import memory_of
 from raftmail.node.config import Config
-from raftmail.node.desk import Desk
 from raftmail.node.diskwatch import HANG_S, DiskWatch
 from raftmail.node.filewatch import FileWatch
 from raftmail.node.following import Following
 from raftmail.node.lostdisks import Lost, status_of
 from raftmail.node.observing import Observing
-from raftmail.node.operators import Look, Operators
-from raftmail.node.policies import Policies
-from raftmail.node.recovering import Recovering
 from raftmail.node.replicas import Opened
 from raftmail.node.table import Aside
 from raftmail.node.verifying import Verifying
+from raftmail.peering.peers import address_problem
 from raftmail.shard.replica import Replica
 from raftmail.shard.status import Capability, Condition, conditions_of, describe
-from raftmail.wire.peers import address_problem
 
 PEER_ANSWER_S = 2.0
 RELAYED_ANSWER_S = 0.5

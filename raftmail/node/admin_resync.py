@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from raftmail.cluster.router import Router
-from raftmail.mail.service import JSON, Unavailable
+from raftmail.mail.admin import JSON
+from raftmail.mail.failures import Unavailable
 from raftmail.node.replicas import Opened
 from raftmail.shard.replica import Replica
 from raftmail.shard.status import Capability

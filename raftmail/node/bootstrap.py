@@ -19,9 +19,9 @@ from datetime import datetime
 from pathlib import Path
 
 from raftmail.mail.endpoint import dialled, is_loopback_host, same, split_address
+from raftmail.net import tls
 from raftmail.node import config
 from raftmail.node.config import Member
-from raftmail.wire import tls
 
 TOKEN_BYTES = 32
 

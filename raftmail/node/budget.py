@@ -15,13 +15,13 @@ from typing import Final
 
 from raftmail.cluster.calls import HEAD_BYTES_MAX
 from raftmail.mail.budget import Budget
+from raftmail.net.limits import KIB, MIB, Limits, ReaderLimits
 from raftmail.node.config import MESSAGE_BYTES_HIGHEST, MESSAGE_BYTES_LOWEST, Config, ConfigError
+from raftmail.peering.link import LinkLimits
+from raftmail.peering.pieces import BEGUN_BYTES_MAX
 from raftmail.resync.limits import Limits as ResyncLimits
 from raftmail.shard.memory import Memory
 from raftmail.storage.kv import MAP_BYTES_INITIAL
-from raftmail.wire.limits import KIB, MIB, Limits, ReaderLimits
-from raftmail.wire.link import LinkLimits
-from raftmail.wire.pieces import BEGUN_BYTES_MAX
 
 TRACE_BYTES: Final = 64 * KIB
 """What delivery may put before a message."""

@@ -13,13 +13,13 @@ from collections.abc import Iterator
 
 from raftmail.consensus.engine import WrongEngine
 from raftmail.consensus.journal import JournalError
-from raftmail.doors.errors import TRACEBACK, describe
+from raftmail.net.errors import TRACEBACK, describe
+from raftmail.net.tls import TlsError
 from raftmail.node.config import ConfigError
 from raftmail.node.folder import FolderError
 from raftmail.storage.blobs import BlobsDamaged
 from raftmail.storage.disk import DiskError, DiskFull
 from raftmail.storage.index import IndexDamaged
-from raftmail.wire.tls import TlsError
 
 logger = logging.getLogger(__name__)
 

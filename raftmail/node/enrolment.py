@@ -13,10 +13,10 @@ from dataclasses import dataclass, replace
 from raftmail.cluster.records import Node, key_of
 from raftmail.cluster.router import Router
 from raftmail.cluster.state import ClusterState
-from raftmail.doors.errors import start_task, tell
 from raftmail.mail.commands import Configure
+from raftmail.mail.failures import Unavailable
 from raftmail.mail.results import Refused
-from raftmail.mail.service import Unavailable
+from raftmail.net.errors import start_task, tell
 from raftmail.node.config import Config
 
 logger = logging.getLogger(__name__)

@@ -24,8 +24,8 @@ from raftmail.node.config import Config
 from raftmail.node.files import write_json as write_json
 from raftmail.node.lostdisks import Lost, move_aside, read_lost, write_lost
 from raftmail.node.starts import OlderFolder, begin_start
+from raftmail.peering.starts import Start
 from raftmail.storage.disk import RealDisk
-from raftmail.wire.starts import Start
 
 FORMAT = 1
 REPLICAS_FILE = "replicas.json"

@@ -20,10 +20,10 @@ from raftmail.cluster.records import NodeState
 from raftmail.cluster.router import Router
 from raftmail.cluster.state import BadState, ClusterState, genesis
 from raftmail.cluster.view import ROOT_SHARD
-from raftmail.doors.errors import start_task, tell
 from raftmail.mail.codec import decode_answer, encode_query
+from raftmail.mail.failures import Unavailable
 from raftmail.mail.queries import Configuration
-from raftmail.mail.service import Unavailable
+from raftmail.net.errors import start_task, tell
 from raftmail.node.config import Config, worker_name, worker_peer
 from raftmail.shard.status import Capability
 from raftmail.storage.disk import RealDisk

@@ -10,6 +10,8 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from raftmail.admin.invitation import Bundle
+from raftmail.net import tls
 from raftmail.node import bootstrap
 from raftmail.node.bootstrap import NodePlan
 from raftmail.node.config import Config, Member, load
@@ -21,9 +23,7 @@ from raftmail.node.folder import (
     read_json,
     write_json,
 )
-from raftmail.node.invitation import Bundle
 from raftmail.node.starts import set_older_aside
-from raftmail.wire import tls
 
 INVITATION_FILE = "invitation.json"
 

@@ -23,7 +23,7 @@ from pathlib import Path
 import uvloop
 
 from raftmail.consensus.engine import WrongEngine, check_version
-from raftmail.doors.errors import TRACEBACK, LoopErrors
+from raftmail.net.errors import TRACEBACK, LoopErrors
 from raftmail.node.budget import address_limits, check_memory, memory_limits
 from raftmail.node.config import Config, ConfigError, load
 from raftmail.node.ending import EXIT_FAILED, EXIT_FATAL, die, explain, is_foreseen

@@ -20,16 +20,20 @@ from raftmail.cluster.changes import Refused, find_invite
 from raftmail.cluster.router import Router
 from raftmail.cluster.state import ClusterState
 from raftmail.cluster.view import ROOT_SHARD
-from raftmail.doors.errors import start_task
-from raftmail.doors.gate import Descriptors
-from raftmail.lmtp import LmtpConfig, ServerConfig
-from raftmail.lmtp.server import LmtpServer
+from raftmail.frontends.lmtp.config import LmtpConfig, ServerConfig
+from raftmail.frontends.lmtp.server import LmtpServer
+from raftmail.frontends.text.context import FrontEnd
+from raftmail.frontends.text.server import Listener
+from raftmail.frontends.text.users import Users
 from raftmail.mail.endpoint import split_address
-from raftmail.mail.service import Unavailable
+from raftmail.mail.failures import Unavailable
+from raftmail.net.errors import start_task
+from raftmail.net.gate import Descriptors
+from raftmail.net.tls import TlsFiles, check_files, peer_context, server_context
+from raftmail.net.token import check_token
 from raftmail.node.admin import Admin
 from raftmail.node.budget import NodeLimits, limits_of, pool_of
 from raftmail.node.config import Config, ConfigError
-from raftmail.node.delivery import Delivery
 from raftmail.node.ending import explain
 from raftmail.node.enrolment import Enrolment
 from raftmail.node.folder import DataFolder, FolderError
@@ -42,17 +46,13 @@ from raftmail.node.reloading import CHANGEABLE, changed_keys, load_again
 from raftmail.node.runner import Runner
 from raftmail.node.starts import note_older, read_peers, settle, write_peers
 from raftmail.node.table import Table
+from raftmail.peering.handshake import HelloRefused, Older
+from raftmail.peering.peers import PeerNet
+from raftmail.peering.starts import PeerStarts
 from raftmail.resync.desk import turn_away
+from raftmail.service.delivery import Delivery
 from raftmail.shard.replica import Frame
 from raftmail.shard.replica import FrameKind as ShardFrame
-from raftmail.wire.frontend import FrontEnd
-from raftmail.wire.handshake import HelloRefused, Older
-from raftmail.wire.peers import PeerNet
-from raftmail.wire.server import Listener
-from raftmail.wire.starts import PeerStarts
-from raftmail.wire.tls import TlsFiles, check_files, peer_context, server_context
-from raftmail.wire.token import check_token
-from raftmail.wire.users import Users
 
 logger = logging.getLogger(__name__)
 

@@ -12,7 +12,8 @@ from raftmail.cluster.steps import ObservedNode, ObservedShard, Seen
 from raftmail.consensus.change import CAUGHT_UP_ENTRIES
 from raftmail.consensus.group import ChangeRefused, NotLeader
 from raftmail.consensus.membership import Membership
-from raftmail.mail.service import JSON, Failure, Unavailable
+from raftmail.mail.admin import JSON
+from raftmail.mail.failures import Failure, Unavailable
 from raftmail.shard.replica import Replica
 from raftmail.shard.status import Capability
 from raftmail.storage.disk import DiskFull

@@ -6,7 +6,7 @@ import logging
 import os
 import resource
 
-from raftmail.doors.gate import Descriptors
+from raftmail.net.gate import Descriptors
 from raftmail.node.config import Config, ConfigError
 from raftmail.storage.spares import SPARES
 

@@ -30,10 +30,11 @@ from raftmail.cluster.steps import (
     Transfer,
 )
 from raftmail.cluster.view import ROOT_SHARD
-from raftmail.doors.errors import start_task, tell
+from raftmail.mail.admin import JSON
+from raftmail.mail.failures import Unavailable
 from raftmail.mail.queries import ListUsers
 from raftmail.mail.results import Refused
-from raftmail.mail.service import JSON, Unavailable
+from raftmail.net.errors import start_task, tell
 from raftmail.node.following import Following
 from raftmail.node.observing import Hearing, read_shards
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from raftmail.node.config import Config
 from raftmail.node.files import write_json
-from raftmail.wire.starts import PAST_MAX, Known, Start
+from raftmail.peering.starts import PAST_MAX, Known, Start
 
 FILE = "start.json"
 SEAL = "start.seal.json"

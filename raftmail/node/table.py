@@ -18,7 +18,7 @@ from raftmail.consensus.group import JournalBehind
 from raftmail.consensus.journal import JournalDamaged, JournalError
 from raftmail.consensus.membership import Membership
 from raftmail.consensus.messages import BadMessage
-from raftmail.doors.errors import start_task
+from raftmail.net.errors import start_task
 from raftmail.node.budget import LONG_BODIES_AT_ONCE, memory_of_replicas
 from raftmail.node.config import Config
 from raftmail.node.folder import DataFolder

@@ -15,9 +15,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from raftmail.cluster.router import Router
-from raftmail.doors.errors import start_task, tell
+from raftmail.mail.admin import JSON
+from raftmail.mail.failures import Failure, Unavailable
 from raftmail.mail.packing import CodecError
-from raftmail.mail.service import JSON, Failure, Unavailable
+from raftmail.net.errors import start_task, tell
 from raftmail.node.replicas import Opened
 from raftmail.resync.verify import DeepDigest, Listing, compare, differences
 from raftmail.shard.replica import Replica

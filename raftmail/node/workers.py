@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from raftmail.doors.errors import tell
+from raftmail.net.errors import tell
 from raftmail.node.config import Config
 
 logger = logging.getLogger(__name__)

@@ -30,7 +30,8 @@ from raftmail.consensus.membership import KIND as MEMBERSHIP
 from raftmail.consensus.membership import Membership
 from raftmail.consensus.messages import BadMessage, is_of_start
 from raftmail.mail.codec import encode_entry
-from raftmail.mail.service import Blob, Failure
+from raftmail.mail.commands import Blob
+from raftmail.mail.failures import Failure
 from raftmail.resync.missing import body_size
 from raftmail.resync.sink import Progress
 from raftmail.shard.bodies import DIGEST_BYTES, BadBodies, Bodies

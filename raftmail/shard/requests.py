@@ -19,8 +19,9 @@ from typing import Any, TypeAlias
 from raftmail.mail.budget import Budget
 from raftmail.mail.codec import FREEING, CodecError, check_request, inspect_request
 from raftmail.mail.codec_results import result_of
+from raftmail.mail.commands import Blob
+from raftmail.mail.failures import Failure
 from raftmail.mail.results import Code, Executed, Refused, Result
-from raftmail.mail.service import Blob, Failure
 from raftmail.shard.limits import Counters, Limits
 from raftmail.storage.disk import DiskFull
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from raftmail.mail.service import Failure
+from raftmail.mail.failures import Failure
 from raftmail.shard.memory import Memory
 from raftmail.shard.requests import Waiting
 

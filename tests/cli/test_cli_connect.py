@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from raftmail.wire import tls
+from raftmail.net import tls
 from raftmail_cli.main import main
 
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from raftmail.net.tls import TlsFiles, check_files
 from raftmail.node.bootstrap import BootstrapError, NodePlan, make_cluster, plan_loopback
 from raftmail.node.config import load
-from raftmail.wire.tls import TlsFiles, check_files
 from raftmail_cli import clusterfile
 from raftmail_cli.main import main
 

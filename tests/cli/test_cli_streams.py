@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from raftmail.wire import tls
+from raftmail.net import tls
 
 PROGRAM = (sys.executable, "-m", "raftmail_cli")
 

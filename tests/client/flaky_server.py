@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from raftmail.wire.frontend import FrontEnd
-from raftmail.wire.limits import Limits
-from raftmail.wire.server import Listener
-from tests.wire.twin_service import TwinService
+from raftmail.frontends.text.context import FrontEnd
+from raftmail.frontends.text.server import Listener
+from raftmail.net.limits import Limits
+from tests.frontends.text.twin_service import TwinService
 
 TOKEN = 32 * "5e"
 

@@ -20,7 +20,9 @@ from raftmail.client import (
     SyncClient,
     TryAgain,
 )
+from raftmail.frontends.text.server import Listener
 from raftmail.mail.commands import StoreMode
+from raftmail.mail.failures import Failure
 from raftmail.mail.results import (
     Code,
     CopyResult,
@@ -31,14 +33,12 @@ from raftmail.mail.results import (
     SaveResult,
     StoreResult,
 )
-from raftmail.mail.service import Failure
 from raftmail.mail.summary import decode_summary
 from raftmail.mail.uidset import UidSet
-from raftmail.wire import tls
-from raftmail.wire.server import Listener
+from raftmail.net import tls
 from tests.client.flaky_server import TOKEN, Node, run_with
-from tests.wire.certificates import Certificates
-from tests.wire.twin_service import TwinService
+from tests.frontends.text.twin_service import TwinService
+from tests.net.certificates import Certificates
 
 
 def uids(text: str) -> UidSet:

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from raftmail.client import Client, ClientError, ProtocolError, TryAgain, engine
-from raftmail.mail.service import Failure
-from raftmail.wire import tls
-from raftmail.wire.server import Listener
+from raftmail.frontends.text.server import Listener
+from raftmail.mail.failures import Failure
+from raftmail.net import tls
 from tests.client.flaky_server import TOKEN, Node
-from tests.wire.certificates import Certificates
-from tests.wire.twin_service import TwinService
+from tests.frontends.text.twin_service import TwinService
+from tests.net.certificates import Certificates
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 

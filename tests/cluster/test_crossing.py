@@ -14,7 +14,8 @@ from raftmail.mail import commands as c
 from raftmail.mail import queries as q
 from raftmail.mail import results as r
 from raftmail.mail.codec import decode_request
-from raftmail.mail.service import Blob, Failure, Unavailable
+from raftmail.mail.commands import Blob
+from raftmail.mail.failures import Failure, Unavailable
 from raftmail.mail.uidset import UidSet
 from raftmail.storage.check import check
 from tests.shard.machines import CLIENT, Feeder, body_hash, entry_of, message, new_machine

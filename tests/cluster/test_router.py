@@ -13,8 +13,8 @@ from raftmail.cluster.calls import CallKind, FrameKind
 from raftmail.cluster.router import Router
 from raftmail.mail.budget import Budget
 from raftmail.mail.codec import encode_query
+from raftmail.mail.failures import Failure
 from raftmail.mail.queries import GetMailbox
-from raftmail.mail.service import Failure
 
 SHARD = 1
 

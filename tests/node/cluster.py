@@ -20,9 +20,9 @@ from typing import Any, Self
 from click.testing import CliRunner, Result
 
 from raftmail.client import SyncClient
+from raftmail.net.tls import client_context
 from raftmail.node.bootstrap import NewCluster, NodePlan, make_cluster
 from raftmail.storage.kv import LmdbReader
-from raftmail.wire.tls import client_context
 from raftmail_cli import clusterfile
 from raftmail_cli.clusterfile import NodeEntry
 from raftmail_cli.main import main

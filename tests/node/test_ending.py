@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from raftmail.net.tls import TlsError
 from raftmail.node.config import ConfigError
 from raftmail.node.ending import explain, is_foreseen
 from raftmail.storage.disk import DiskError, DiskFull, SyncFailed
-from raftmail.wire.tls import TlsError
 
 
 @pytest.mark.parametrize(

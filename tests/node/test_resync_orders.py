@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from raftmail.mail.service import Failure, Unavailable
+from raftmail.mail.failures import Failure, Unavailable
 from raftmail.node.admin_resync import ResyncCalls
 
 

@@ -20,10 +20,10 @@ _CALLED_BY_THE_LOOP = frozenset(
         "resume_writing",
     )
 )
-_MAKES_TASKS = ("raftmail.doors.errors", "raftmail.node.main")
+_MAKES_TASKS = ("raftmail.net.errors", "raftmail.node.main")
 """The one place that starts tasks whose error is noticed, and the one that waits for its own."""
 
-_OF_VALUES = ("raftmail.wire.codec.Line",)
+_OF_VALUES = ("raftmail.net.lines.Line",)
 """Classes with methods that hold nothing but bytes, and are shown in errors."""
 
 _CLIENT_SIDE = ("raftmail.client", "raftmail_cli", "raftmail_chaos")
@@ -56,7 +56,7 @@ def unwatched_tasks(module: Module) -> list[str]:
     if module.name in _MAKES_TASKS:
         return []
     return [
-        f"{module.where}:{node.lineno}: use doors.errors.start_task, which has the error noticed"
+        f"{module.where}:{node.lineno}: use net.errors.start_task, which has the error noticed"
         for node in ast.walk(ast.parse(module.text))
         if isinstance(node, ast.Call)
         and ast.unparse(node.func).rpartition(".")[2] in ("create_task", "ensure_future")
@@ -101,16 +101,16 @@ def test_what_owns_callbacks_is_never_rendered_whole() -> None:
     ],
 )
 def test_an_uncontained_callback_is_found(text: str) -> None:
-    assert uncontained(make_module("raftmail.wire.x", text))
+    assert uncontained(make_module("raftmail.net.x", text))
     assert not uncontained(
-        make_module("raftmail.wire.x", text.replace("    def", "    @contained\n    def"))
+        make_module("raftmail.net.x", text.replace("    def", "    @contained\n    def"))
     )
 
 
 def test_a_task_and_a_generated_repr_are_found() -> None:
     text = "def f(loop):\n    loop.create_task(g())"
     assert unwatched_tasks(make_module("raftmail.node.x", text))
-    assert not unwatched_tasks(make_module("raftmail.doors.errors", text))
+    assert not unwatched_tasks(make_module("raftmail.net.errors", text))
     text = "@dataclass(slots=True)\nclass A:\n    x: int\n    def f(self): ..."
     assert generated_reprs(make_module("raftmail.node.x", text))
     assert not generated_reprs(

@@ -52,11 +52,12 @@ _LOOP_CLOCKS = re.compile(
     r"asyncio\.(?:sleep|wait_for|timeout|timeout_at)|(?:.*\.)?(?:_?loop|get_running_loop\(\))\.(?:time|call_later|call_at)"
 )
 _ON_A_LOOP = (
-    "raftmail.doors",
+    "raftmail.net",
     "raftmail.cluster",
-    "raftmail.wire",
-    "raftmail.lmtp",
-    "raftmail.imap",
+    "raftmail.service",
+    "raftmail.peering",
+    "raftmail.frontends",
+    "raftmail.admin",
 )
 """Rooms that may take the time from the event loop, and from nothing else."""
 
@@ -165,7 +166,7 @@ def test_no_folder_of_tests_is_a_package() -> None:
         "from datetime import date\ndate.today()",
     ],
 )
-@pytest.mark.parametrize("room", ["raftmail.mail.rules", "raftmail.wire.server"])
+@pytest.mark.parametrize("room", ["raftmail.mail.rules", "raftmail.frontends.text.server"])
 def test_a_clock_below_node_is_found(room: str, text: str) -> None:
     assert clock_breaches(make_module(room, text))
     assert not clock_breaches(make_module("raftmail.node.run", text))
@@ -181,7 +182,7 @@ def test_a_clock_below_node_is_found(room: str, text: str) -> None:
 )
 def test_the_time_of_the_event_loop_is_for_servers_alone(text: str) -> None:
     assert clock_breaches(make_module("raftmail.shard.replica", text))
-    assert not clock_breaches(make_module("raftmail.lmtp.server", text))
+    assert not clock_breaches(make_module("raftmail.frontends.lmtp.server", text))
 
 
 def test_dates_that_are_given_are_no_clock() -> None:
@@ -194,8 +195,8 @@ def test_dates_that_are_given_are_no_clock() -> None:
 
 
 def test_a_pickle_outside_consensus_is_found() -> None:
-    assert pickle_breaches(make_module("raftmail.wire.codec", "from pickle import loads"))
-    assert pickle_breaches(make_module("raftmail.wire.codec", "def f():\n    import marshal"))
+    assert pickle_breaches(make_module("raftmail.net.lines", "from pickle import loads"))
+    assert pickle_breaches(make_module("raftmail.net.lines", "def f():\n    import marshal"))
     assert not pickle_breaches(make_module("raftmail.consensus.engine", "import pickle"))
 
 

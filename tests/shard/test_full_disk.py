@@ -8,8 +8,8 @@ import pytest
 
 from raftmail.mail import commands as c
 from raftmail.mail.codec import encode_request
+from raftmail.mail.failures import Failure
 from raftmail.mail.results import Executed
-from raftmail.mail.service import Failure
 from raftmail.mail.uidset import UidSet
 from raftmail.shard.replica import Replica
 from raftmail.storage.blobs import SECOND_RESERVE_BYTES_MAX

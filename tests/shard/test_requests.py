@@ -11,8 +11,8 @@ from raftmail.mail import commands as c
 from raftmail.mail.budget import Budget
 from raftmail.mail.codec import encode_request
 from raftmail.mail.codec_results import DONE
+from raftmail.mail.failures import Failure
 from raftmail.mail.results import Done, Executed, Result
-from raftmail.mail.service import Failure
 from raftmail.shard.limits import Counters, Limits
 from raftmail.shard.requests import BlobsUnknown, Requests, Waiting
 from raftmail.storage.disk import DiskFull

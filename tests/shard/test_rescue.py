@@ -16,8 +16,8 @@ from raftmail.consensus.journal import Journal, JournalLimits
 from raftmail.consensus.membership import Membership
 from raftmail.mail import commands as c
 from raftmail.mail.codec import encode_request
+from raftmail.mail.failures import Failure
 from raftmail.mail.results import Executed
-from raftmail.mail.service import Failure
 from raftmail.resync.frames import Decoder, Link, session_of
 from raftmail.resync.requests import Hello, Kind, decode_hello
 from raftmail.resync.state import Mark

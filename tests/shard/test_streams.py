@@ -10,8 +10,8 @@ import pytest
 
 from raftmail.mail import commands as c
 from raftmail.mail.codec import encode_request
+from raftmail.mail.failures import Failure
 from raftmail.mail.results import Executed
-from raftmail.mail.service import Failure
 from raftmail.shard.bodies import BodyLimits
 from raftmail.shard.frames import FrameKind
 from raftmail.shard.memory import Memory

@@ -14,8 +14,8 @@ from raftmail.mail.changes import (
     change_to_wire,
 )
 from raftmail.mail.codec import CodecError, encode_request
+from raftmail.mail.failures import Failure
 from raftmail.mail.results import Executed
-from raftmail.mail.service import Failure
 from raftmail.mail.uidset import UidSet
 from raftmail.shard.replica import Replica
 from tests.shard.machines import guid_of

@@ -15,7 +15,8 @@ from raftmail.mail import delivery
 from raftmail.mail import queries as q
 from raftmail.mail import results as r
 from raftmail.mail.codec import encode_request
-from raftmail.mail.service import Blob, Failure
+from raftmail.mail.commands import Blob
+from raftmail.mail.failures import Failure
 from raftmail.mail.uidset import UidSet
 from raftmail_chaos.history import Call, Fate, History, Operation
 from tests.simulation.network import Network

@@ -18,9 +18,10 @@ from raftmail.consensus.journal import Identity as JournalIdentity
 from raftmail.consensus.journal import Journal, JournalDamaged
 from raftmail.consensus.membership import Membership
 from raftmail.consensus.messages import Kind, decode
+from raftmail.mail.commands import Blob
+from raftmail.mail.failures import Failure
 from raftmail.mail.queries import FetchBody, Query
 from raftmail.mail.results import Executed
-from raftmail.mail.service import Blob, Failure
 from raftmail.shard import rescue
 from raftmail.shard.machine import Machine
 from raftmail.shard.recovery import finish_jump

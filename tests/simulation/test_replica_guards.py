@@ -12,7 +12,7 @@ import pytest
 from raftmail.consensus.journal import Identity, Journal
 from raftmail.mail import commands as c
 from raftmail.mail.codec import encode_request
-from raftmail.mail.service import Failure
+from raftmail.mail.failures import Failure
 from raftmail.resync.state import write_jump
 from raftmail.shard.frames import FrameKind
 from raftmail.shard.recovery import finish_jump

@@ -1,0 +1,419 @@
+"""LMTP's mail store: recipients are looked up in the root shard, messages saved in their user's shard."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+from raftmail.cluster.router import Router
+from raftmail.cluster.view import ROOT_SHARD, View
+from raftmail.mail.addresses import recipients
+from raftmail.mail.commands import Blob, NewMessage, Save, Target
+from raftmail.mail.delivery import delivery_key
+from raftmail.mail.failures import Failure, Unavailable
+from raftmail.mail.limits import TARGETS_MAX
+from raftmail.mail.names import INBOX, mailbox_name
+from raftmail.mail.queries import Configuration, GetConfiguration, GetUser
+from raftmail.mail.results import Code, Executed, Refused, SaveResult
+from raftmail.mail.smtp_address import Address
+from raftmail.mail.summary import encode_summary, summarise
+from raftmail.service.backend import Envelope, Recipient, Verdict
+from raftmail.service.room import Room
+from raftmail.shard.replica import Replica
+from raftmail.shard.status import Capability
+from raftmail.storage.records import IndexDamaged
+
+LOG = logging.getLogger(__name__)
+
+_INLINE_BYTES_MAX = 256 << 10
+"""Longer messages are hashed and summarised in a thread, so that the loop stays free."""
+
+SAVING_BYTES_MAX = 128 << 20
+"""Messages that are being saved with `deliver`, counted once for each shard that they go to; one message always may."""
+
+_COMMAND_BYTES = 64 << 10
+_LATE = Failure("not all recipients could be served in time")
+
+KNOWN_S = 60.0
+KNOWN_MAX = 100_000
+
+_ACCEPTED = Verdict.accepted()
+_DELIVERED = Verdict.delivered()
+_UNKNOWN = Verdict.unknown_user()
+_LEADS_NOWHERE = Verdict.unknown_user("This address leads to no user here")
+_NO_SAVE = Verdict.try_later("The store gave an answer that is of no delivery")
+_OVER_QUOTA = Verdict(552, "5.2.2", "The mailbox is over quota")
+_TAKES_NO_MORE = Verdict(552, "5.2.2", "The mailbox can take no more messages")
+_SOME_LATER = Verdict.try_later("Not everybody behind this address has it yet, try again later")
+_NOBODY = Verdict(552, "5.2.2", "Nobody behind this address can take the message")
+_TOLD = Verdict.try_later("The cluster is being changed, try again in a moment")
+
+
+@dataclass(frozen=True, slots=True)
+class Found(Verdict):
+    """An accepted recipient: the user, or alias, that it names, and the detail that is left of it."""
+
+    named: str = ""
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Shared(Verdict):
+    """An accepted recipient that stands for other users: an alias, or an address that a domain's catch-all gets."""
+
+    users: tuple[str, ...] = ()
+    named: str = ""
+    detail: str = ""
+
+
+Place = tuple[Target, bytes]
+"""Where a message goes, and the key of the delivery that it goes there by (P9)."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Mail:
+    """A message with its trace fields, as it is saved. `received` is the sha256 of what the client sent. `deadline` is by the router's
+    clock."""
+
+    envelope: Envelope
+    message: bytes
+    digest: bytes
+    summary: bytes
+    received: bytes
+    deadline: float
+    guid: bytes = field(default_factory=lambda: os.urandom(16))
+
+
+@dataclass(slots=True, repr=False)
+class Delivery:
+    """`backend.DeliveryBackend` over the cluster. What takes longer than `deadline_s` gets 451.
+
+    A delivery that the client repeats has its first result for `delivered_once_s` at least (P9); 0 switches that off."""
+
+    router: Router
+    deadline_s: float
+    saving_bytes_max: int = SAVING_BYTES_MAX
+    delivered_once_s: int = 7 * 86_400
+    _room: Room = field(init=False)
+    _copies: Room = field(init=False)
+    """Long messages with their trace fields before them, each once."""
+    _known: dict[str, float] = field(default_factory=dict)
+    """Users whom the root knew, as told to a node that has no replica of it, and until when that is believed."""
+    _rooted: set[str] = field(default_factory=set)
+    _rooted_at: int = 0
+    _rooted_view: View | None = None
+    """Users without an alias whom the own replica of the root knew when it had applied this entry, with this view; both change seldom."""
+
+    def __post_init__(self) -> None:
+        self._room = Room(self.saving_bytes_max)
+        self._copies = Room(self.saving_bytes_max)
+
+    def resolve_now(self, address: Address) -> Verdict | None:
+        """A user whom the own replica of the root knows, or of whom the root was asked a moment ago. One that is being removed may
+        still get mail for that long."""
+        names = _names(address)
+        if not names:
+            return _UNKNOWN
+        view = self.router.view
+        root = self.router.replicas.get(ROOT_SHARD)
+        if root is None:
+            user, detail = names[0]
+            if tuple(view.delivered_to(user)) != (user,):
+                return None  # an alias
+            known = self._known.get(user, 0.0) > self.router.clock()
+            return _found(user, detail) if known else None
+        if not root.may(Capability.READ):
+            return None
+        if len(names) > 1 and not root.group.elections.hears_leader(self.router.clock()):
+            return None  # whom the first name is of may be younger than what is known here
+        for user, detail in names:
+            if tuple(view.delivered_to(user)) != (user,):
+                return None
+            if self._is_rooted(root, user):
+                return _found(user, detail)
+        return None
+
+    def _is_rooted(self, root: Replica, user: str) -> bool:
+        """Whether the own replica of the root knows a user; False also where it cannot tell."""
+        machine = root.machine
+        view = self.router.view
+        if self._rooted_at != machine.applied_index or self._rooted_view is not view:
+            self._rooted_at = machine.applied_index
+            self._rooted_view = view
+            self._rooted.clear()
+        if user not in self._rooted:
+            try:
+                if machine.query(GetUser(user)) is None:
+                    return False
+            except IndexDamaged as e:
+                root.index_damaged(e)
+                self.router.links.wake(ROOT_SHARD)
+                return False  # another node is asked
+            if len(self._rooted) >= KNOWN_MAX:
+                self._rooted.clear()
+            self._rooted.add(user)
+        return True
+
+    async def resolve(self, address: Address) -> Verdict:
+        """The verdict carries the users that the mail goes to, where that is not the recipient alone."""
+        names = _names(address)
+        if not names:
+            return _UNKNOWN
+        view = self.router.view
+        users: tuple[str, ...] = ()
+        try:
+            for name in names:
+                user, detail = name
+                to = tuple(view.delivered_to(user))
+                users = await self._existing(to)
+                if users or to != (user,):
+                    break
+            if not users and (other := _catch_all(view, names)):
+                users = await self._existing(view.delivered_to(other))
+            if not users and not await self._is_newest(view.revision):
+                return _TOLD
+        except Unavailable as e:
+            return _later(e.failure)
+        if not users:
+            return _UNKNOWN if to == (user,) else _LEADS_NOWHERE
+        if users != (user,):
+            return Shared(_ACCEPTED.code, _ACCEPTED.enhanced, _ACCEPTED.text, users, user, detail)
+        if len(self._known) >= KNOWN_MAX:
+            self._known.clear()
+        self._known[user] = self.router.clock() + KNOWN_S
+        return _found(user, detail)
+
+    async def _is_newest(self, revision: int) -> bool:
+        """Whether the root has nothing newer than a revision, so that an alias that is not known here is none. Raises `Unavailable`."""
+        query = GetConfiguration(revision)
+        answer = await self.router.query(query, deadline_s=self.deadline_s)
+        return isinstance(answer, Configuration) and not answer.more and answer.revision <= revision
+
+    async def _existing(self, addresses: Sequence[str]) -> tuple[str, ...]:
+        """Those of the addresses that users have. Raises `Unavailable`."""
+        found = await asyncio.gather(
+            *[self.router.query(GetUser(one), deadline_s=self.deadline_s) for one in addresses]
+        )
+        return tuple(one for one, known in zip(addresses, found, strict=True) if known is not None)
+
+    def deliver_soon(
+        self,
+        envelope: Envelope,
+        body: bytes,
+        recipients: Sequence[Recipient],
+        done: Callable[[Sequence[Verdict]], None],
+    ) -> bool:
+        if len(recipients) != 1 or len(body) > _INLINE_BYTES_MAX:
+            return False
+        if isinstance(recipients[0].verdict, Shared):
+            return False
+        mail = _Mail(envelope, *_joined(envelope.trace.prefix(recipients[0].address), body), 0.0)
+        self.router.execute_soon(
+            self._command(mail, _places_of(mail, recipients[0])),
+            ((mail.digest, mail.message),),
+            self.deadline_s,
+            lambda outcome: done([_verdict(outcome)]),
+        )
+        return True
+
+    async def deliver(
+        self, envelope: Envelope, body: bytes, recipients: Sequence[Recipient]
+    ) -> Sequence[Verdict]:
+        """One body for all recipients: with Delivered-To for one recipient, without it for several. It is saved shard by shard, as many at
+        once as `SAVING_BYTES_MAX` allows."""
+        deadline = self.router.clock() + self.deadline_s
+        if len(body) <= _INLINE_BYTES_MAX:  # short ones do not wait for long ones
+            return await self._deliver(envelope, body, recipients, deadline)
+        async with self._copies.taken(len(body)):
+            return await self._deliver(envelope, body, recipients, deadline)
+
+    async def _deliver(
+        self, envelope: Envelope, body: bytes, recipients: Sequence[Recipient], deadline: float
+    ) -> Sequence[Verdict]:
+        address = recipients[0].address if len(recipients) == 1 else None
+        prefix = envelope.trace.prefix(address)
+        size = len(prefix) + len(body)
+        if size > _INLINE_BYTES_MAX:
+            loop = asyncio.get_running_loop()
+            joined = await loop.run_in_executor(None, _joined, prefix, body)
+        else:
+            joined = _joined(prefix, body)
+        mail = _Mail(envelope, *joined, deadline)
+        places = [_places_of(mail, recipient) for recipient in recipients]
+        saved = await self._save_all(mail, self._groups(places))
+        return [
+            _of_recipient(recipient, [(place[0].user, saved[place]) for place in own])
+            for recipient, own in zip(recipients, places, strict=True)
+        ]
+
+    def _groups(self, places: Sequence[list[Place]]) -> list[list[Place]]:
+        """Where a message goes, each once: what is in one shard together, as many as one command may name."""
+        by_shard: dict[int, dict[Place, None]] = {}
+        for own in places:
+            for place in own:
+                by_shard.setdefault(self.router.shard_of(place[0].user), {})[place] = None
+        groups: list[list[Place]] = []
+        for found in by_shard.values():
+            all_ = list(found)
+            groups += [all_[n : n + TARGETS_MAX] for n in range(0, len(all_), TARGETS_MAX)]
+        return groups
+
+    async def _save_all(self, mail: _Mail, groups: Sequence[list[Place]]) -> dict[Place, Verdict]:
+        """What became of each place."""
+        verdicts: dict[Place, Verdict] = {}
+
+        async def save(group: list[Place]) -> None:
+            size = len(mail.message) + _COMMAND_BYTES
+            if size <= _INLINE_BYTES_MAX:
+                await self._save_group(mail, group, verdicts)
+                return
+            async with self._room.taken(size):
+                await self._save_group(mail, group, verdicts)
+
+        await asyncio.gather(*map(save, groups))
+        return verdicts
+
+    async def _save_group(
+        self, mail: _Mail, group: list[Place], verdicts: dict[Place, Verdict]
+    ) -> None:
+        """Save for places in one shard, with one command if none of them is refused; else half by half, so that those who can get it do.
+        The shard's master has the body after the first command."""
+        waiting = [group]
+        blobs: Sequence[Blob] = ((mail.digest, mail.message),)
+        while waiting:
+            some = waiting.pop()
+            left_s = mail.deadline - self.router.clock()
+            try:
+                if left_s <= 0:
+                    raise Unavailable(_LATE)
+                command = self._command(mail, some)
+                executed = await self.router.execute(command, blobs=blobs, deadline_s=left_s)
+            except Unavailable as e:
+                if e.failure.final and not blobs:
+                    blobs = ((mail.digest, mail.message),)  # nobody needed it, and it is gone
+                    waiting.append(some)
+                else:
+                    verdicts.update(dict.fromkeys(some, _later(e.failure)))
+                continue
+            if isinstance(executed.result, Refused) and len(some) > 1:
+                half = len(some) // 2
+                waiting += [some[half:], some[:half]]
+                blobs = ()
+            else:
+                verdicts.update(dict.fromkeys(some, _verdict(executed)))
+
+    def _command(self, mail: _Mail, places: Sequence[Place]) -> Save:
+        """A message for mailboxes of one shard, all or none."""
+        received_s = mail.envelope.received_unix_s
+        message = NewMessage(
+            tuple([target for target, _ in places]),
+            mail.digest,
+            len(mail.message),
+            mail.guid,
+            int(received_s * 1_000_000),
+            (),
+            mail.summary,
+            tuple([key for _, key in places]) if self.delivered_once_s else (),
+        )
+        quota_of = self.router.quota_of
+        users = dict.fromkeys(target.user for target, _ in places)
+        quotas = tuple([(user, limit) for user in users if (limit := quota_of(user))])
+        first = places[0][0].user
+        return Save(first, (message,), int(received_s), quotas, self.delivered_once_s)
+
+
+def _of_recipient(recipient: Recipient, told: Sequence[tuple[str, Verdict]]) -> Verdict:
+    """The verdict about a recipient, by the verdicts about the users that it stands for. Where it stands for others, it is in words
+    that tell nothing of any of them.
+
+    Who comes again does no harm (P9): so it is 451 while one may get it later. Once all others have it, those who cannot get it are no
+    reason for a bounce."""
+    if not isinstance(recipient.verdict, Shared):
+        return told[0][1]
+    later = {one.code for _, one in told if not one.is_positive and one.code < 500}
+    if later:
+        return Verdict.storage_full() if later == {452} else _SOME_LATER
+    without = [user for user, verdict in told if not verdict.is_positive]
+    if len(without) == len(told):
+        return _NOBODY
+    if without:
+        LOG.warning(
+            "mail for %s reached %d of %d users; not %s, who can take no more",
+            recipient.address,
+            len(told) - len(without),
+            len(told),
+            ", ".join(without[:10]) + (", …" if len(without) > 10 else ""),
+        )
+    return _DELIVERED
+
+
+def _verdict(outcome: Executed | Failure) -> Verdict:
+    if isinstance(outcome, Failure):
+        return _later(outcome)
+    result = outcome.result
+    if isinstance(result, Refused):
+        if result.code is Code.OVERQUOTA:
+            return _OVER_QUOTA
+        if result.code is Code.LIMIT:
+            return _TAKES_NO_MORE
+        return Verdict.try_later(_ascii(result.text))
+    return _DELIVERED if isinstance(result, SaveResult) else _NO_SAVE
+
+
+@lru_cache(maxsize=65536)
+def _names(address: Address) -> tuple[tuple[str, str], ...]:
+    """The accounts that a recipient may stand for, the first that exists, each with what is left as the detail."""
+    return tuple(recipients(address.local, address.domain, address.separator))
+
+
+def _found(user: str, detail: str) -> Found:
+    return Found(_ACCEPTED.code, _ACCEPTED.enhanced, _ACCEPTED.text, user, detail)
+
+
+def _catch_all(view: View, names: Sequence[tuple[str, str]]) -> str:
+    return next((other for user, _ in names if (other := view.catch_all(user))), "")
+
+
+def _target(user: str, detail: str) -> Target:
+    if detail:
+        try:
+            return Target(user, mailbox_name(detail), or_inbox=True)
+        except ValueError:
+            pass  # no mailbox can have that name, so none exists
+    return Target(user, INBOX)
+
+
+def _places_of(mail: _Mail, recipient: Recipient) -> list[Place]:
+    """The mailboxes of the users that a recipient stands for, each with the recipient's key."""
+    verdict = recipient.verdict
+    # Who accepted it said which of the names is meant; else it is the one without the detail.
+    named, detail = _names(recipient.address)[-1]
+    if isinstance(verdict, Found | Shared) and verdict.named:
+        named, detail = verdict.named, verdict.detail
+    sender = mail.envelope.sender
+    from_ = None if sender is None else str(sender)
+    key = delivery_key(named, detail, from_, mail.received)
+    users = verdict.users if isinstance(verdict, Shared) else (named,)
+    return [(_target(user, detail), key) for user in users]
+
+
+def _joined(prefix: bytes, body: bytes) -> tuple[bytes, bytes, bytes, bytes]:
+    """The message, its sha256, its summary, and the sha256 of what the client sent of it."""
+    message = prefix + body
+    digest = hashlib.sha256(message).digest()
+    return message, digest, encode_summary(summarise(message)), hashlib.sha256(body).digest()
+
+
+def _later(failure: Failure) -> Verdict:
+    if failure.full:
+        return Verdict.storage_full()
+    return Verdict.try_later(_ascii(failure.text))
+
+
+def _ascii(text: str) -> str:
+    return text.encode("ascii", "replace").decode()[:300]

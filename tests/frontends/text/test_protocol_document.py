@@ -1,0 +1,54 @@
+"""docs/protocol.md says what the code does."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from raftmail.mail.results import Code
+from raftmail.net.limits import Limits
+from tests.frontends.text.test_session import open_session
+from tests.frontends.text.twin_service import TwinService
+
+DOCUMENT = (Path(__file__).parents[3] / "docs" / "protocol.md").read_text()
+
+
+async def _commands() -> set[str]:
+    session, _ = open_session(TwinService())
+    alone = {*session._commands, *session._open_commands, b"ADMIN"}
+    return {name.decode() for name in alone} | {f"USER {name.decode()}" for name in session._users}
+
+
+def test_every_command_is_described_and_no_other() -> None:
+    tables = re.findall(r"^\| (`.*?) \|", DOCUMENT, re.MULTILINE)
+    described = {
+        name
+        for cell in tables
+        for name in re.findall(r"`((?:USER )?[A-Z]{3,})(?: [^`]*)?`", cell)
+        if name not in {"BAD", "RETRY"}
+    }
+    assert described == asyncio.run(_commands())
+
+
+def test_every_code_is_named() -> None:
+    for code in Code:
+        assert f"`{code.value}`" in DOCUMENT
+
+
+@pytest.mark.parametrize(
+    "name",
+    [field.name for field in fields(Limits) if field.name not in {"reader", "before_auth"}]
+    + ["line_bytes_max", "literal_bytes_max", "request_bytes_max"],
+)
+def test_every_limit_is_listed_with_its_default(name: str) -> None:
+    if name in {"deadline_default_s", "deadline_max_s"}:
+        assert "(default\n10, at most 120)" in DOCUMENT
+        assert (Limits().deadline_default_s, Limits().deadline_max_s) == (10, 120)
+        return
+    limits = Limits()
+    value = getattr(limits, name, None) or getattr(limits.reader, name)
+    assert f"| `{name}` | {value:g} |" in DOCUMENT or f"| `{name}` | {value} |" in DOCUMENT

@@ -1,0 +1,330 @@
+"""A node in dictionaries, for tests of protocols: obvious, in memory, one copy of everything."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, NoReturn
+
+from raftmail.mail import commands as c
+from raftmail.mail import queries as q
+from raftmail.mail import results as r
+from raftmail.mail.changes import Change
+from raftmail.mail.codec import decode_request
+from raftmail.mail.commands import Blob
+from raftmail.mail.failures import Failure, Unavailable
+from raftmail.mail.uidset import UidSet
+
+
+@dataclass
+class Box:
+    number: int
+    user: str
+    name: str
+    guid: bytes
+    uidvalidity: int
+    uidnext: int = 1
+    highestmodseq: int = 1
+    special_use: str = ""
+    messages: dict[int, q.MessageInfo] = field(default_factory=dict)
+    vanished: dict[int, int] = field(default_factory=dict)
+
+    def info(self, subscribed: bool = False) -> q.MailboxInfo:
+        seen = sum("\\Seen" in m.flags for m in self.messages.values())
+        return q.MailboxInfo(
+            self.number,
+            self.user,
+            self.name,
+            self.guid,
+            self.uidvalidity,
+            self.uidnext,
+            self.highestmodseq,
+            len(self.messages),
+            len(self.messages) - seen,
+            sum(m.size_bytes for m in self.messages.values()),
+            self.special_use,
+            subscribed,
+            b"d" * 16,
+        )
+
+    def result(self) -> r.MailboxResult:
+        return r.MailboxResult(
+            self.number,
+            self.name,
+            self.guid,
+            self.uidvalidity,
+            self.uidnext,
+            self.highestmodseq,
+            len(self.messages),
+        )
+
+
+class TwinService:
+    """Users whose address begins with "far" are in shard 2, all others in shard 1.
+
+    `hold` keeps outcomes of `submit` back until `release`; `failures` are given instead of
+    executing, one each."""
+
+    def __init__(self) -> None:
+        self.boxes: dict[int, Box] = {}
+        self.users: dict[str, str] = {}
+        self.subscriptions: set[tuple[str, str]] = set()
+        self.bodies: dict[bytes, bytes] = {}
+        self.known: dict[tuple[int, bytes, int], r.Result] = {}
+        self.requests: list[tuple[int, bytes, int, int, c.Command]] = []
+        self.executions = 0
+        self.deadlines: list[float] = []
+        self.failures: list[Failure] = []
+        self.hold = False
+        self.held: list[Callable[[], None]] = []
+        self.in_reads = 0
+        self.most_in_reads = 0
+
+    # Service
+
+    def submit(
+        self,
+        shard: int,
+        request: bytes,
+        blobs: Sequence[Blob],
+        deadline_s: float,
+        done: Callable[[r.Executed | Failure], None],
+    ) -> None:
+        self.deadlines.append(deadline_s)
+        if self.failures:
+            done(self.failures.pop(0))
+            return
+        self.bodies.update(blobs)
+        asked = decode_request(request)
+        self.requests.append((shard, asked.client, asked.seq, asked.floor, asked.command))
+        key = (shard, asked.client, asked.seq)
+        if key not in self.known:
+            self.executions += 1
+            self.known[key] = self._execute(asked.command)
+        executed = r.Executed(self.known[key], shard, len(self.requests), "n1")
+        if self.hold:
+            self.held.append(lambda: done(executed))
+        else:
+            done(executed)
+
+    def release(self) -> None:
+        held, self.held = self.held, []
+        for outcome in held:
+            outcome()
+
+    async def execute(
+        self, command: c.Command, *, blobs: Sequence[Blob] = (), deadline_s: float
+    ) -> r.Executed:
+        self.bodies.update(blobs)
+        return r.Executed(self._execute(command), 1, 0, "n1")
+
+    async def cross(
+        self, client: bytes, seq: int, floor: int, command: c.Copy, *, deadline_s: float
+    ) -> r.Executed:
+        self.requests.append((0, client, seq, floor, command))
+        if self.failures:
+            raise Unavailable(self.failures.pop(0))
+        return r.Executed(self._execute(command), 2, len(self.requests), "n1")
+
+    async def query(self, query: q.Query, *, deadline_s: float) -> q.Answer:
+        self.in_reads += 1
+        self.most_in_reads = max(self.most_in_reads, self.in_reads)
+        await asyncio.sleep(0)
+        self.in_reads -= 1
+        if self.failures:
+            raise Unavailable(self.failures.pop(0))
+        return self._query(query)
+
+    def watch(self, user: str, hear: Callable[[Change], None]) -> NoReturn:
+        raise NotImplementedError("no call of the text protocol")
+
+    def shard_of(self, user: str) -> int:
+        return 2 if user.startswith("far") else 1
+
+    def quota_of(self, user: str) -> int:
+        return 1000 if user.startswith("small") else 0
+
+    async def admin(self, what: str, arguments: Mapping[str, str], deadline_s: float = 10.0) -> Any:
+        if what == "fail":
+            raise Unavailable(Failure("no master"))
+        if what == "break":
+            raise RuntimeError("a bug")
+        if what != "echo":
+            raise ValueError(f"there is no {what}")
+        return {"what": what, "arguments": dict(arguments)}
+
+    # What it does
+
+    def find(self, user: str, ref: c.MailboxRef) -> Box | None:
+        for box in self.boxes.values():
+            if box.user == user and ref in (box.number, box.name):
+                return box
+        return None
+
+    def _create(self, user: str, name: str, seed: int, guid: bytes, special: str = "") -> Box:
+        number = len(self.requests) + len(self.boxes) + 1
+        box = Box(number, user, name, guid, seed + number, special_use=special)
+        self.boxes[number] = box
+        return box
+
+    def _execute(self, command: c.Command) -> r.Result:
+        match command:
+            case c.CreateMailbox(user, name, seed, guid, special):
+                if self.find(user, name):
+                    return r.Refused(r.Code.ALREADYEXISTS, f"{name} is there")
+                return self._create(user, name, seed, guid, special).result()
+            case c.Subscribe(user, name, on):
+                (self.subscriptions.add if on else self.subscriptions.discard)((user, name))
+                return r.Done()
+            case c.PutUser(address, hashed, replace_it):
+                if (address in self.users) != replace_it:
+                    return r.Refused(r.Code.ALREADYEXISTS, address)
+                self.users[address] = hashed
+                return r.Done()
+            case c.RemoveUser(address):
+                self.users.pop(address, None)
+                return r.Done()
+            case c.PurgeUser(user):
+                self.boxes = {n: b for n, b in self.boxes.items() if b.user != user}
+                return r.Done()
+            case c.Save(_, messages, seed):
+                return self._save(messages, seed)
+            case c.Configure() | c.CopyIn():
+                raise NotImplementedError("no command of sessions")
+        box = self.find(command.user, command.mailbox)
+        if box is None:
+            return r.Refused(r.Code.NONEXISTENT, f"no mailbox {command.mailbox}")
+        match command:
+            case c.DeleteMailbox():
+                del self.boxes[box.number]
+            case c.RenameMailbox(name=name):
+                box.name = name
+            case c.Copy():
+                return self._copy(box, command)
+            case c.Expunge(uids=uids, only_deleted=only_deleted):
+                return self._expunge(box, uids, only_deleted)
+            case c.Store():
+                return self._store(box, command)
+        return box.result()
+
+    def _save(self, messages: Sequence[c.NewMessage], seed: int) -> r.Result:
+        saved = []
+        for message in messages:
+            for target in message.targets:
+                box = self.find(target.user, target.mailbox)
+                if box is None and target.mailbox == "INBOX":
+                    box = self._create(target.user, "INBOX", seed, b"i" * 16)
+                if box is None:
+                    return r.Refused(r.Code.NONEXISTENT, f"no mailbox {target.mailbox}")
+                uid = self._add(box, message)
+                saved.append(r.Saved(box.user, box.number, box.uidvalidity, uid, box.highestmodseq))
+        return r.SaveResult(tuple(saved))
+
+    def _add(self, box: Box, message: c.NewMessage | q.MessageInfo) -> int:
+        uid = box.uidnext
+        box.uidnext += 1
+        box.highestmodseq += 1
+        box.messages[uid] = q.MessageInfo(
+            uid,
+            message.guid,
+            box.highestmodseq,
+            message.flags,
+            message.received_us,
+            message.size_bytes,
+            message.blob,
+            message.summary,
+        )
+        return uid
+
+    def _copy(self, box: Box, command: c.Copy) -> r.Result:
+        target = self.find(command.target.user, command.target.mailbox)
+        if target is None:
+            return r.Refused(r.Code.NONEXISTENT, f"no mailbox {command.target.mailbox}")
+        uids = [uid for uid in list(box.messages) if uid in command.uids]
+        if command.guids and command.guids != tuple(box.messages[uid].guid for uid in uids):
+            return r.Refused(r.Code.GUIDMISMATCH, "other messages than you think")
+        new = [self._add(target, box.messages[uid]) for uid in uids]
+        source = UidSet.from_uids(uids)
+        if command.move:
+            self._expunge(box, source, False)
+        return r.CopyResult(
+            target.uidvalidity,
+            target.number,
+            source,
+            UidSet.from_uids(new),
+            box.highestmodseq if command.move else 0,
+            target.highestmodseq,
+        )
+
+    def _expunge(self, box: Box, uids: UidSet, only_deleted: bool) -> r.Result:
+        gone = [
+            uid
+            for uid, message in box.messages.items()
+            if uid in uids and not (only_deleted and "\\Deleted" not in message.flags)
+        ]
+        box.highestmodseq += bool(gone)
+        for uid in gone:
+            del box.messages[uid]
+            box.vanished[uid] = box.highestmodseq
+        return r.ExpungeResult(UidSet.from_uids(gone), box.highestmodseq)
+
+    def _store(self, box: Box, command: c.Store) -> r.Result:
+        since = command.unchanged_since
+        wanted = [uid for uid in box.messages if uid in command.uids]
+        rejected = [uid for uid in wanted if 0 <= since < box.messages[uid].modseq]
+        changed = [uid for uid in wanted if uid not in rejected]
+        box.highestmodseq += bool(changed)
+        for uid in changed:
+            message = box.messages[uid]
+            old = () if command.mode is c.StoreMode.REPLACE else message.flags
+            if command.mode is c.StoreMode.REMOVE:
+                flags = tuple(flag for flag in old if flag not in command.flags)
+            else:
+                flags = tuple(dict.fromkeys((*old, *command.flags)))
+            box.messages[uid] = replace(message, flags=flags, modseq=box.highestmodseq)
+        return r.StoreResult(
+            UidSet.from_uids(changed),
+            UidSet.from_uids(rejected),
+            box.highestmodseq if changed else 0,
+            box.highestmodseq,
+        )
+
+    def _query(self, query: q.Query) -> q.Answer:
+        match query:
+            case q.ListMailboxes(user):
+                infos = (b.info() for b in self.boxes.values() if b.user == user)
+                return tuple(sorted(infos, key=lambda info: info.name))
+            case q.ListSubscriptions(user):
+                return tuple(sorted(name for owner, name in self.subscriptions if owner == user))
+            case q.ListUsers(after, limit):
+                return tuple(sorted(user for user in self.users if user > after))[:limit]
+            case q.GetUsage(user):
+                boxes = [box for box in self.boxes.values() if box.user == user]
+                sizes = [m.size_bytes for box in boxes for m in box.messages.values()]
+                return q.Usage(len(sizes), sum(sizes))
+            case q.GetUser(address):
+                known = self.users.get(address)
+                return None if known is None else q.UserInfo(address, known)
+            case q.GetConfiguration() | q.MissingBodies():
+                raise NotImplementedError("no query of sessions")
+        box = self.find(query.user, query.mailbox)
+        if box is None:
+            return None
+        match query:
+            case q.GetMailbox():
+                return box.info()
+            case q.FetchBody(uid=uid):
+                found = box.messages.get(uid)
+                return None if found is None else self.bodies[found.blob]
+            case q.FetchVanished(since=since):
+                return UidSet.from_uids(u for u, modseq in box.vanished.items() if modseq > since)
+            case q.FetchMessages():
+                uids = query.uids.resolve(box.uidnext - 1)
+                found_all = [
+                    message if query.summaries else replace(message, summary=b"")
+                    for message in box.messages.values()
+                    if message.uid in uids and message.modseq > query.changed_since
+                ]
+                page = tuple(found_all[: query.limit])
+                return q.MessagePage(box.info(), page, len(found_all) > query.limit)
