@@ -1,7 +1,7 @@
 """What every closed-loop load has in common: what is written down, and what is made of it.
 
 A load generator is a module run as a process of its own, so that it shares no interpreter with
-what it measures; it keeps a :class:`Tally`, has :func:`observe` time it, and prints the
+what it measures; it keeps a :class:`LoadTally`, has :func:`observe` time it, and prints the
 :class:`LoadResult` as JSON, which :func:`run_generator` reads.
 """
 
@@ -66,7 +66,7 @@ class LoadResult:
 
 
 @dataclass(slots=True)
-class Tally:
+class LoadTally:
     """What all connections of a run write down together."""
 
     latencies_s: array[float] = field(default_factory=lambda: array("d"))
@@ -82,7 +82,10 @@ class Tally:
 
 
 async def observe(
-    connections: Iterable[Coroutine[Any, Any, None]], tally: Tally, warmup_s: float, seconds: float
+    connections: Iterable[Coroutine[Any, Any, None]],
+    tally: LoadTally,
+    warmup_s: float,
+    seconds: float,
 ) -> LoadResult:
     """Run connections that go on until ``tally.stopping``; measure ``seconds`` of them."""
     workers = [asyncio.create_task(connection) for connection in connections]
@@ -99,7 +102,7 @@ async def observe(
 
 
 async def keep_connected(
-    connect: Callable[[Callable[[], None]], Coroutine[Any, Any, None]], tally: Tally
+    connect: Callable[[Callable[[], None]], Coroutine[Any, Any, None]], tally: LoadTally
 ) -> None:
     """Open a connection again whenever it ends, until the tally says stop.
 
@@ -122,7 +125,7 @@ def _cpu_s() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def summarise(tally: Tally, begun_s: float, ended_s: float, cpu_s: float) -> LoadResult:
+def summarise(tally: LoadTally, begun_s: float, ended_s: float, cpu_s: float) -> LoadResult:
     """What a tally says about ``begun_s`` to ``ended_s``, which cost the generator ``cpu_s``."""
     measured = [
         (at_s, latency_s)

@@ -7,7 +7,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from bench.report import Options, Report, Target, main_of
+from bench.report import BenchOptions, BenchReport, BenchTarget, main_of
 from bench.stats import Cell
 from raftmail.consensus.journal import Identity, Journal, JournalLimits
 from raftmail.shard.compaction import Compaction, LogLimits
@@ -21,9 +21,9 @@ STEP_EVERY = 8
 BLOCKED_MS_MAX = 50.0
 
 
-def measure(options: Options) -> Report:
+def measure(options: BenchOptions) -> BenchReport:
     """Writes several times the log's limit, with a log that is shortened by much once."""
-    report = Report("compaction")
+    report = BenchReport("compaction")
     rows: list[dict[str, Cell]] = []
     for bytes_max in (64 << 20, 8 << 20):
         with tempfile.TemporaryDirectory(prefix="compaction-", dir=options.parent) as name:
@@ -45,7 +45,7 @@ def measure(options: Options) -> Report:
         float(str(row[what])) for row in rows for what in ("longest step ms", "their longest ms")
     )
     report.targets.append(
-        Target("ms that a compaction holds up writes", worst, at_most=BLOCKED_MS_MAX)
+        BenchTarget("ms that a compaction holds up writes", worst, at_most=BLOCKED_MS_MAX)
     )
     return report
 

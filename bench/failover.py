@@ -18,14 +18,14 @@ from dataclasses import dataclass
 
 from bench.cluster import Raftmail
 from bench.failover_load import (
-    Client,
-    Ledger,
-    LmtpClient,
+    FailoverClient,
+    FailoverLedger,
+    LmtpFailoverClient,
     StoreClient,
     longest_gap_s,
     watch_stalls,
 )
-from bench.report import Options, Report, Target, main_of
+from bench.report import BenchOptions, BenchReport, BenchTarget, main_of
 from bench.runtime import BenchError, CpuMeter, first_of_group
 from bench.stats import Cell, percentile
 from bench.store_load import StorePlan, fill
@@ -52,7 +52,7 @@ class _Kill:
     ready_s: float
 
 
-def measure(options: Options) -> Report:
+def measure(options: BenchOptions) -> BenchReport:
     """Raises BenchError when the cluster does not come back, or has lost something."""
     count = options.count(KILLS, KILLS_QUICK)
     with Raftmail(users=[*_USERS, _STORED], parent=options.parent) as cluster:
@@ -61,7 +61,7 @@ def measure(options: Options) -> Report:
         )
         asyncio.run(fill(plan))
         meter = CpuMeter(cluster.cpu_s)
-        ledger = Ledger()
+        ledger = FailoverLedger()
         with first_of_group():
             kills = asyncio.run(_run(cluster, ledger, count))
         cpu = meter.read()
@@ -82,8 +82,8 @@ def measure(options: Options) -> Report:
     return report
 
 
-async def _run(cluster: Raftmail, ledger: Ledger, count: int) -> list[_Kill]:
-    clients: list[Client] = []
+async def _run(cluster: Raftmail, ledger: FailoverLedger, count: int) -> list[_Kill]:
+    clients: list[FailoverClient] = []
     for at in range(CLIENTS_OF_A_KIND):
         clients.append(
             StoreClient(
@@ -95,7 +95,7 @@ async def _run(cluster: Raftmail, ledger: Ledger, count: int) -> list[_Kill]:
                 access=cluster.access,
             )
         )
-        clients.append(LmtpClient(cluster.lmtp_addresses, at, ledger, recipient=_USERS[at]))
+        clients.append(LmtpFailoverClient(cluster.lmtp_addresses, at, ledger, recipient=_USERS[at]))
     kills: list[_Kill] = []
     async with asyncio.TaskGroup() as group:
         group.create_task(watch_stalls(ledger))
@@ -110,7 +110,7 @@ async def _run(cluster: Raftmail, ledger: Ledger, count: int) -> list[_Kill]:
     return kills
 
 
-async def _kill(cluster: Raftmail, ledger: Ledger) -> _Kill:
+async def _kill(cluster: Raftmail, ledger: FailoverLedger) -> _Kill:
     master = await asyncio.to_thread(cluster.master_of)
     at_s = time.monotonic()
     await asyncio.to_thread(cluster.kill, master)
@@ -128,7 +128,7 @@ async def _kill(cluster: Raftmail, ledger: Ledger) -> _Kill:
     return _Kill(at_s, recovered_s, time.monotonic())
 
 
-def _report(ledger: Ledger, kills: list[_Kill]) -> Report:
+def _report(ledger: FailoverLedger, kills: list[_Kill]) -> BenchReport:
     quiet = [kill for kill in kills if not ledger.stalled(kill.at_s, kill.recovered_s)]
     if not quiet:
         raise BenchError("the machine stood still during every kill: nothing was measured")
@@ -154,11 +154,11 @@ def _report(ledger: Ledger, kills: list[_Kill]) -> Report:
         ]
         row["while_it_comes_back_longest_s"] = max(back, default=0.0)
         rows.append(row)
-    report = Report("failover", [rows])
+    report = BenchReport("failover", [rows])
     anybody = rows[0]
     report.targets = [
-        Target("median gap, seconds", float(anybody["p50_s"]), at_most=MEDIAN_S),
-        Target("p99 of the gaps, seconds", float(anybody["p99_s"]), at_most=P99_S),
+        BenchTarget("median gap, seconds", float(anybody["p50_s"]), at_most=MEDIAN_S),
+        BenchTarget("p99 of the gaps, seconds", float(anybody["p99_s"]), at_most=P99_S),
     ]
     if len(quiet) < len(kills):
         report.notes.append(f"{len(kills) - len(quiet)} kills left out: the machine stood still")

@@ -30,7 +30,7 @@ _BODY = b"x" * 70 + b"\r\n"
 
 
 @dataclass(slots=True)
-class Ledger:
+class FailoverLedger:
     """Times are of `time.monotonic`. Of each client: its kind, and when it was acknowledged."""
 
     kinds: list[str] = field(default_factory=list)
@@ -83,12 +83,12 @@ class _Refused(Exception):
 
 
 @dataclass(slots=True)
-class Client:
+class FailoverClient:
     """What both kinds share: going from node to node until the ledger says stop."""
 
     addresses: Sequence[str]
     at: int
-    ledger: Ledger
+    ledger: FailoverLedger
     kind: str = ""
     pause_s: float = PAUSE_S
     access: Access | None = None
@@ -149,7 +149,7 @@ class Client:
 
 
 @dataclass(slots=True)
-class StoreClient(Client):
+class StoreClient(FailoverClient):
     """Sets and takes away a flag of one message, exactly once each time."""
 
     user: str = ""
@@ -179,7 +179,7 @@ class StoreClient(Client):
 
 
 @dataclass(slots=True)
-class LmtpClient(Client):
+class LmtpFailoverClient(FailoverClient):
     """Delivers messages of about 4 KB, each its own."""
 
     recipient: str = ""
@@ -222,7 +222,7 @@ class LmtpClient(Client):
         return line.rstrip()
 
 
-async def watch_stalls(ledger: Ledger) -> None:
+async def watch_stalls(ledger: FailoverLedger) -> None:
     """Write down when this process did not run although it wanted to."""
     last_s = time.monotonic()
     while not ledger.stopping:

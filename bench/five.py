@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 
 from bench.cluster import Raftmail
-from bench.report import Options, Report, Runs, Target, main_of
+from bench.report import BenchOptions, BenchReport, BenchTarget, Runs, main_of
 from bench.spread import deliver, in_turns, users_over
 
 SHARDS = 16
@@ -17,7 +17,7 @@ NODES = (3, 5)
 RATIO = 0.9
 
 
-def measure(options: Options) -> Report:
+def measure(options: BenchOptions) -> BenchReport:
     """Medians of ``options.runs`` alternated runs. Raises BenchError."""
     seconds = options.seconds(8.0, 2.0)
     runs = Runs()
@@ -27,7 +27,7 @@ def measure(options: Options) -> Report:
             deliver(cluster, runs, f"{nodes} nodes", seconds)
     three, five = (runs.median(f"LMTP, {nodes} nodes", "per_s") for nodes in NODES)
     what = "deliveries/s, five nodes to three"
-    return Report("five", [runs.table()], [Target(what, five / three, at_least=RATIO)])
+    return BenchReport("five", [runs.table()], [BenchTarget(what, five / three, at_least=RATIO)])
 
 
 if __name__ == "__main__":

@@ -16,14 +16,14 @@ from dataclasses import dataclass
 
 from bench.cluster import Raftmail
 from bench.failover_load import (
-    Client,
-    Ledger,
-    LmtpClient,
+    FailoverClient,
+    FailoverLedger,
+    LmtpFailoverClient,
     StoreClient,
     longest_gap_s,
     watch_stalls,
 )
-from bench.report import Options, Report, Target, main_of
+from bench.report import BenchOptions, BenchReport, BenchTarget, main_of
 from bench.runtime import BenchError, CpuMeter, first_of_group
 from bench.spread import users_over
 from bench.store_load import StorePlan, fill
@@ -44,22 +44,22 @@ class Growth:
     done_s: float
 
 
-def measure(options: Options) -> Report:
+def measure(options: BenchOptions) -> BenchReport:
     """Raises BenchError when the node does not come to its share, or something is lost."""
     before_s = options.seconds(10.0, 4.0)
     users = users_over(SHARDS, USERS)
     storing, receiving = users[::2], users[1::2]
-    ledger = Ledger()
+    ledger = FailoverLedger()
     with Raftmail(users=users, shards=SHARDS, parent=options.parent) as cluster:
         asyncio.run(
             fill(StorePlan(cluster.client_addresses, storing, messages=1, access=cluster.access))
         )
-        clients: list[Client] = [
+        clients: list[FailoverClient] = [
             StoreClient(cluster.client_addresses, at, ledger, user=user, access=cluster.access)
             for at, user in enumerate(storing)
         ]
         clients += [
-            LmtpClient(cluster.lmtp_addresses, at, ledger, recipient=user)
+            LmtpFailoverClient(cluster.lmtp_addresses, at, ledger, recipient=user)
             for at, user in enumerate(receiving)
         ]
         meter = CpuMeter(cluster.cpu_s)
@@ -83,7 +83,9 @@ def measure(options: Options) -> Report:
     return report
 
 
-async def _run(cluster: Raftmail, ledger: Ledger, clients: list[Client], before_s: float) -> Growth:
+async def _run(
+    cluster: Raftmail, ledger: FailoverLedger, clients: list[FailoverClient], before_s: float
+) -> Growth:
     async with asyncio.TaskGroup() as group:
         group.create_task(watch_stalls(ledger))
         for client in clients:
@@ -102,7 +104,7 @@ async def _run(cluster: Raftmail, ledger: Ledger, clients: list[Client], before_
     return Growth(from_s, invited_s, joined_s, done_s)
 
 
-def report_of(ledger: Ledger, growth: Growth) -> Report:
+def report_of(ledger: FailoverLedger, growth: Growth) -> BenchReport:
     """What clients saw before, while the node joined, and while it was given its share."""
     times = ledger.times()
     stretches = {
@@ -114,7 +116,7 @@ def report_of(ledger: Ledger, growth: Growth) -> Report:
     def per_s(from_s: float, to_s: float) -> float:
         return (bisect_left(times, to_s) - bisect_left(times, from_s)) / (to_s - from_s)
 
-    report = Report(
+    report = BenchReport(
         "grow",
         [
             [
@@ -133,8 +135,8 @@ def report_of(ledger: Ledger, growth: Growth) -> Report:
     ratio = per_s(growth.invited_s, growth.done_s) / per_s(growth.from_s, growth.invited_s)
     failed = float(sum(ledger.failures.values()))
     report.targets = [
-        Target("commands/s while it grows, to before", ratio, at_least=RATIO),
-        Target("failed commands", failed, at_most=0.0),
+        BenchTarget("commands/s while it grows, to before", ratio, at_least=RATIO),
+        BenchTarget("failed commands", failed, at_most=0.0),
     ]
     return report
 

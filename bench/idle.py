@@ -11,7 +11,7 @@ import time
 from statistics import mean
 
 from bench.cluster import Raftmail
-from bench.report import Options, Report, Runs, Target, main_of
+from bench.report import BenchOptions, BenchReport, BenchTarget, Runs, main_of
 from bench.runtime import CpuMeter
 from bench.spread import in_turns
 
@@ -21,7 +21,7 @@ RSS_MIB = 64.0
 SETTLE_S = 3.0
 
 
-def measure(options: Options) -> Report:
+def measure(options: BenchOptions) -> BenchReport:
     """Medians of ``options.runs`` alternated runs, each a mean of the nodes. Raises BenchError."""
     seconds = options.seconds(20.0, 5.0)
     runs = Runs()
@@ -47,12 +47,12 @@ def measure(options: Options) -> Report:
         for figure in ("core_percent", "rss_mib")
     }
     of = f"of a node with {SHARDS[1]} shards more than with {SHARDS[0]}"
-    return Report(
+    return BenchReport(
         "idle",
         [runs.table()],
         [
-            Target(f"percent of a core {of}", more["core_percent"], at_most=CORE_PERCENT),
-            Target(f"memory {of}, MiB", more["rss_mib"], at_most=RSS_MIB),
+            BenchTarget(f"percent of a core {of}", more["core_percent"], at_most=CORE_PERCENT),
+            BenchTarget(f"memory {of}, MiB", more["rss_mib"], at_most=RSS_MIB),
         ],
     )
 

@@ -27,7 +27,7 @@ from pathlib import Path
 
 from bench.cluster import Raftmail
 from bench.large_clients import MailClient, SteadyClient, TextUser, Timings
-from bench.report import Options, Report, Target, main_of
+from bench.report import BenchOptions, BenchReport, BenchTarget, main_of
 from bench.runtime import BenchError, first_of_group
 from bench.stats import Cell
 from bench.store_load import StorePlan, fill
@@ -342,14 +342,18 @@ def _clients(
     return clients
 
 
-def measure(options: Options) -> Report:
+def measure(options: BenchOptions) -> BenchReport:
     """Raises BenchError when a node ends by itself, or a message cannot be delivered at all."""
     return measure_with(options, options.count(RECIPIENTS, RECIPIENTS_QUICK), MESSAGE_BYTES, CASES)
 
 
 def measure_with(
-    options: Options, recipients: int, message_bytes: int, cases: Sequence[Case], config: str = ""
-) -> Report:
+    options: BenchOptions,
+    recipients: int,
+    message_bytes: int,
+    cases: Sequence[Case],
+    config: str = "",
+) -> BenchReport:
     """`config` is added to every node's configuration. Raises as `measure`."""
     to = [f"large{n}@example.org" for n in range(recipients)]
     others = [f"other{n}@example.org" for n in range(CLIENTS)]
@@ -372,25 +376,25 @@ def measure_with(
     return report_of(outcomes, budget, f"{message_bytes >> 20} MiB for {recipients} recipients")
 
 
-def report_of(outcomes: Sequence[Outcome], budget: int, what: str) -> Report:
+def report_of(outcomes: Sequence[Outcome], budget: int, what: str) -> BenchReport:
     """The figures of all cases, and what was wanted of them."""
-    report = Report("large-mail", [[outcome.row() for outcome in outcomes]])
+    report = BenchReport("large-mail", [[outcome.row() for outcome in outcomes]])
     report.notes.append(
         f"{what}, {CLIENTS} other clients, {CLIENTS / INTERVAL_S:.0f} commands a second; peaks are of "
         f"memory that is no file's (RssAnon); a node says that it may need {budget >> 20} MiB"
     )
     peak = max(max(outcome.peaks.values()) for outcome in outcomes)
     report.targets += [
-        Target("recipients without 250 or 4xx", sum(o.wrong for o in outcomes), at_most=0),
-        Target("lost", sum(o.lost for o in outcomes), at_most=0),
-        Target("doubled", sum(o.doubled for o in outcomes), at_most=0),
-        Target("highest memory, MiB", peak >> 20, at_most=budget >> 20),
+        BenchTarget("recipients without 250 or 4xx", sum(o.wrong for o in outcomes), at_most=0),
+        BenchTarget("lost", sum(o.lost for o in outcomes), at_most=0),
+        BenchTarget("doubled", sum(o.doubled for o in outcomes), at_most=0),
+        BenchTarget("highest memory, MiB", peak >> 20, at_most=budget >> 20),
     ]
     for outcome in outcomes:
         ratio = outcome.during_ms[0] / outcome.before_ms[0]
         case = outcome.case
         what = f"median of the others, via {case.via}, master {case.fate}: times that before"
-        report.targets.append(Target(what, ratio, at_most=WAITS_MAX))
+        report.targets.append(BenchTarget(what, ratio, at_most=WAITS_MAX))
     return report
 
 

@@ -12,7 +12,7 @@ import sys
 from bench.cluster import Raftmail
 from bench.lmtp_load import LoadPlan, run_load
 from bench.peers.dovecot import Dovecot
-from bench.report import Options, Report, Runs, Target, main_of
+from bench.report import BenchOptions, BenchReport, BenchTarget, Runs, main_of
 from bench.runtime import BenchError, CpuMeter
 
 USERS = tuple(f"user{number}@example.org" for number in range(20))
@@ -21,7 +21,7 @@ RATIO_32 = 4.0
 RATIO_1 = 1.0
 
 
-def measure(options: Options) -> Report:
+def measure(options: BenchOptions) -> BenchReport:
     """Medians of ``options.runs`` alternated runs. Raises BenchError, also when a server holds
     something else than what it acknowledged."""
     seconds = options.seconds(5.0, 1.5)
@@ -30,17 +30,17 @@ def measure(options: Options) -> Report:
         halves = [_raftmail, _dovecot]
         for half in halves if turn % 2 == 0 else reversed(halves):
             half(options, seconds, runs)
-    report = Report("lmtp", [runs.table()])
+    report = BenchReport("lmtp", [runs.table()])
     for connections, wanted in ((32, RATIO_32), (1, RATIO_1)):
         ratio = runs.median(f"raftmail master {connections}", "per_s") / runs.median(
             f"dovecot {connections}", "per_s"
         )
         what = f"deliveries/s with {connections} connections, raftmail to Dovecot"
-        report.targets.append(Target(what, ratio, at_least=wanted))
+        report.targets.append(BenchTarget(what, ratio, at_least=wanted))
     return report
 
 
-def _raftmail(options: Options, seconds: float, runs: Runs) -> None:
+def _raftmail(options: BenchOptions, seconds: float, runs: Runs) -> None:
     with Raftmail(users=USERS, parent=options.parent) as cluster:
         master = cluster.master_of()
         accepted = 0
@@ -68,7 +68,7 @@ def _raftmail(options: Options, seconds: float, runs: Runs) -> None:
             raise BenchError(f"raftmail accepted {accepted} messages and holds {stored}")
 
 
-def _dovecot(options: Options, seconds: float, runs: Runs) -> None:
+def _dovecot(options: BenchOptions, seconds: float, runs: Runs) -> None:
     with Dovecot(USERS, options.parent) as dovecot:
         accepted = 0
         for connections in CONNECTIONS:

@@ -28,7 +28,7 @@ from bench.closed_loop import (
     DRAIN_S,
     RETRY_S,
     LoadResult,
-    Tally,
+    LoadTally,
     keep_connected,
     observe,
     run_and_print,
@@ -122,7 +122,7 @@ def _text(rng: random.Random, text_bytes: int) -> bytes:
 
 
 @dataclass(slots=True)
-class _LmtpTally(Tally):
+class _LmtpTally(LoadTally):
     """Also the number of the last message sent, and whether commands were pipelined."""
 
     number: int = 0

@@ -14,7 +14,7 @@ import time
 
 from bench.access import Access
 from bench.cluster import Raftmail, TextClient
-from bench.report import Options, Report, Runs, Target, main_of
+from bench.report import BenchOptions, BenchReport, BenchTarget, Runs, main_of
 from bench.runtime import BenchError, CpuMeter
 from bench.stats import Cell
 from bench.store_load import StorePlan, fill, run_load
@@ -32,12 +32,12 @@ _IDLE_S = 3.0
 _READY_S = 300.0
 
 
-def measure(options: Options) -> Report:
+def measure(options: BenchOptions) -> BenchReport:
     """Medians of ``options.runs`` alternated runs. Raises BenchError."""
     messages = options.count(MESSAGES, MESSAGES_QUICK)
     seconds = options.seconds(3.0, 1.0)
     runs = Runs()
-    report = Report("million")
+    report = BenchReport("million")
     with Raftmail(users=[_LARGE, _SMALL], parent=options.parent) as cluster:
         address = cluster.client_address_of(cluster.master_of())
         for user in (_LARGE, _SMALL):
@@ -62,12 +62,14 @@ def measure(options: Options) -> Report:
         memory = _memory(cluster)
     report.tables.append(memory)
     report.targets = [
-        Target(f"{operation.upper()}, {what}: large to small", ratio, at_most=RATIO)
+        BenchTarget(f"{operation.upper()}, {what}: large to small", ratio, at_most=RATIO)
         for operation in ("store", "save")
         for what, ratio in _ratios(runs, operation)
     ]
     worst = max(float(row["rss_mib"]) for row in memory)
-    report.targets.append(Target("memory outside the index's map, MiB", worst, at_most=RSS_MIB))
+    report.targets.append(
+        BenchTarget("memory outside the index's map, MiB", worst, at_most=RSS_MIB)
+    )
     return report
 
 

@@ -17,14 +17,14 @@ from dataclasses import dataclass
 
 from bench.cluster import Raftmail
 from bench.failover_load import (
-    Client,
-    Ledger,
-    LmtpClient,
+    FailoverClient,
+    FailoverLedger,
+    LmtpFailoverClient,
     StoreClient,
     longest_gap_s,
     watch_stalls,
 )
-from bench.report import Options, Report, Target, main_of
+from bench.report import BenchOptions, BenchReport, BenchTarget, main_of
 from bench.runtime import BenchError, CpuMeter, first_of_group
 from bench.spread import users_over
 from bench.stats import Cell, percentile
@@ -58,7 +58,7 @@ class Kill:
     """How many it led."""
 
 
-def measure(options: Options) -> Report:
+def measure(options: BenchOptions) -> BenchReport:
     """Raises BenchError when the cluster does not come back, or has lost something."""
     count = options.count(KILLS, KILLS_QUICK)
     users = users_over(SHARDS)
@@ -67,7 +67,7 @@ def measure(options: Options) -> Report:
         asyncio.run(
             fill(StorePlan(cluster.client_addresses, storing, messages=1, access=cluster.access))
         )
-        ledger = Ledger()
+        ledger = FailoverLedger()
         meter = CpuMeter(cluster.cpu_s)
         with first_of_group():
             kills = asyncio.run(_run(cluster, ledger, storing, receiving, count))
@@ -89,12 +89,12 @@ def measure(options: Options) -> Report:
 
 async def _run(
     cluster: Raftmail,
-    ledger: Ledger,
+    ledger: FailoverLedger,
     storing: Sequence[str],
     receiving: Sequence[str],
     count: int,
 ) -> list[Kill]:
-    clients: list[Client] = []
+    clients: list[FailoverClient] = []
     for at, user in enumerate(storing):
         addresses = cluster.client_addresses
         clients.append(
@@ -102,7 +102,7 @@ async def _run(
         )
     for at, user in enumerate(receiving):
         addresses = cluster.lmtp_addresses
-        clients.append(LmtpClient(addresses, at, ledger, recipient=user, pause_s=PAUSE_S))
+        clients.append(LmtpFailoverClient(addresses, at, ledger, recipient=user, pause_s=PAUSE_S))
     kills: list[Kill] = []
     async with asyncio.TaskGroup() as group:
         group.create_task(watch_stalls(ledger))
@@ -131,7 +131,7 @@ async def _hand_all(cluster: Raftmail, victim: str) -> int:
     return led
 
 
-async def _kill(cluster: Raftmail, ledger: Ledger, victim: str, led: int) -> Kill:
+async def _kill(cluster: Raftmail, ledger: FailoverLedger, victim: str, led: int) -> Kill:
     at_s = time.monotonic()
     await asyncio.to_thread(cluster.kill, victim)
     led_s = await asyncio.to_thread(_wait_until_led, cluster, victim, at_s)
@@ -161,7 +161,7 @@ def _wait_until_led(cluster: Raftmail, victim: str, at_s: float) -> float:
     )
 
 
-def report_of(ledger: Ledger, kills: Sequence[Kill]) -> Report:
+def report_of(ledger: FailoverLedger, kills: Sequence[Kill]) -> BenchReport:
     """Kills during which the measuring process stood still are left out. Raises BenchError when none is left."""
     quiet = [kill for kill in kills if not ledger.stalled(kill.at_s, kill.recovered_s)]
     if not quiet:
@@ -187,11 +187,11 @@ def report_of(ledger: Ledger, kills: Sequence[Kill]) -> Report:
                 "longest": ascending[-1],
             }
         )
-    report = Report("nodefail", [rows])
+    report = BenchReport("nodefail", [rows])
     led = sorted(kill.led for kill in kills)
     report.notes.append(f"the killed node led {led[0]} to {led[-1]} of {ALL_SHARDS} shards")
     for what in ("all shards led again after", "longest gap of any user"):
-        report.targets.append(Target(f"{what}, seconds", max(figures[what]), at_most=WITHIN_S))
+        report.targets.append(BenchTarget(f"{what}, seconds", max(figures[what]), at_most=WITHIN_S))
     if len(quiet) < len(kills):
         report.notes.append(f"{len(kills) - len(quiet)} kills left out: the machine stood still")
     return report

@@ -19,7 +19,7 @@ from bench.stats import Cell, describe_machine, format_table, medians, to_json
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
+class BenchOptions:
     """How much to measure. ``runs`` are medians taken over; ``parent`` decides the disk."""
 
     quick: bool = False
@@ -36,7 +36,7 @@ class Options:
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class BenchTarget:
     """A figure that something was wanted of; exactly one bound is set."""
 
     what: str
@@ -57,12 +57,12 @@ class Target:
 
 
 @dataclass(slots=True)
-class Report:
+class BenchReport:
     """What was measured. The rows of a table have the same keys."""
 
     name: str
     tables: list[list[dict[str, Cell]]] = field(default_factory=list)
-    targets: list[Target] = field(default_factory=list)
+    targets: list[BenchTarget] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     def text(self) -> str:
@@ -70,7 +70,7 @@ class Report:
         return "\n".join([*parts, *(target.line() for target in self.targets)])
 
 
-Measure: TypeAlias = Callable[[Options], Report]
+Measure: TypeAlias = Callable[[BenchOptions], BenchReport]
 
 
 @dataclass(slots=True)
@@ -109,7 +109,7 @@ def run(measurements: Sequence[tuple[str, Measure]], given: argparse.Namespace) 
     """Run measurements and print each report as soon as it is there, JSON as one line for each.
 
     Exit status 1 when one could not be taken; a target that is missed is no failure."""
-    options = Options(given.quick, max(1, given.runs), given.folder)
+    options = BenchOptions(given.quick, max(1, given.runs), given.folder)
     machine = describe_machine(options.parent or Path(tempfile.gettempdir()))
     as_json = given.output == "json"
     if not as_json:

@@ -18,7 +18,7 @@ from typing import Any
 
 from bench.cluster import MAIL_SHARD, Raftmail
 from bench.planting import BODY_BYTES, bodies_of, lose, plant
-from bench.report import Options, Report, Target, main_of
+from bench.report import BenchOptions, BenchReport, BenchTarget, main_of
 from bench.stats import Cell
 from raftmail.client import Refused, SyncClient
 from raftmail.mail.commands import StoreMode
@@ -48,9 +48,9 @@ period_s = 0
 """
 
 
-def measure(options: Options) -> Report:
+def measure(options: BenchOptions) -> BenchReport:
     """One run of each: what is measured is mostly bytes, which do not vary."""
-    report = Report("resync")
+    report = BenchReport("resync")
     with Raftmail(users=[USER, NOISE], parent=options.parent, config=CONFIG) as cluster:
         _changes(report, cluster, options.count(MESSAGES, MESSAGES_QUICK))
     with Raftmail(users=[USER, NOISE], parent=options.parent, config=CONFIG) as cluster:
@@ -123,7 +123,7 @@ def _outrun_log(client: SyncClient) -> None:
             time.sleep(0.7)
 
 
-def _changes(report: Report, cluster: Raftmail, messages: int) -> None:
+def _changes(report: BenchReport, cluster: Raftmail, messages: int) -> None:
     begun = time.perf_counter()
     plant(cluster, USER, MAILBOXES, messages, bodies=False)
     report.notes.append(f"planted {messages:,} messages in {time.perf_counter() - begun:.0f} s")
@@ -155,7 +155,7 @@ def _changes(report: Report, cluster: Raftmail, messages: int) -> None:
             raise RuntimeError("the replicas differ")
     report.tables.append(rows)
     what = "bytes a changed message, bodies and 200 a mailbox set aside"
-    report.targets.append(Target(what, worst, at_most=BYTES_PER_CHANGE_MAX))
+    report.targets.append(BenchTarget(what, worst, at_most=BYTES_PER_CHANGE_MAX))
 
 
 # -- a whole replica -------------------------------------------------------------------------------
@@ -198,7 +198,7 @@ def _lose_and_restart(cluster: Raftmail) -> str:
     return name
 
 
-def _whole(report: Report, cluster: Raftmail, messages: int) -> None:
+def _whole(report: BenchReport, cluster: Raftmail, messages: int) -> None:
     planted = plant(cluster, USER, 100, messages, bodies=True)
     size = planted * BODY_BYTES / 1e6
     before = cluster.cpu_s()
@@ -242,10 +242,12 @@ def _whole(report: Report, cluster: Raftmail, messages: int) -> None:
         ]
     )
     report.targets.append(
-        Target("MB of bodies a second, for a whole replica", rate, at_least=WHOLE_MB_S)
+        BenchTarget("MB of bodies a second, for a whole replica", rate, at_least=WHOLE_MB_S)
     )
     kept = busy / calm if calm else 0.0
-    report.targets.append(Target("share of writes kept meanwhile", kept, at_least=WRITES_KEPT_MIN))
+    report.targets.append(
+        BenchTarget("share of writes kept meanwhile", kept, at_least=WRITES_KEPT_MIN)
+    )
 
 
 if __name__ == "__main__":

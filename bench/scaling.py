@@ -14,12 +14,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-from bench.report import Options, Report, Target, main_of
+from bench.report import BenchOptions, BenchReport, BenchTarget, main_of
 from bench.stats import Cell
 from raftmail.cluster import changes, steps
+from raftmail.cluster.controller import next_steps
 from raftmail.cluster.moves import counts, load_of, plan
-from raftmail.cluster.operator import next_steps
-from raftmail.cluster.records import ROOT_SHARD, Node, encode, key_of
+from raftmail.cluster.records import ROOT_SHARD, NodeRecord, encode, key_of
 from raftmail.cluster.state import ClusterState, genesis
 from raftmail.consensus.membership import Membership
 
@@ -30,7 +30,7 @@ MORE = 5
 ZONES = (0, 3, 5)
 
 _ROUNDS_MAX = 2000
-_TRANSFERS_AT_ONCE = steps.Limits(transfers_max=1000)
+_TRANSFERS_AT_ONCE = steps.StepLimits(transfers_max=1000)
 
 MOVED_RATIO = 1.15
 HEIRS_RATIO = 1.15
@@ -77,7 +77,7 @@ class Fleet:
         alive = {name: steps.ObservedNode(name not in self.dead) for name in self.state.nodes}
         return steps.Observed(seen, alive)
 
-    def run(self, limits: steps.Limits) -> tuple[int, Counter[str], float]:
+    def run(self, limits: steps.StepLimits) -> tuple[int, Counter[str], float]:
         """Rounds of the controller until nothing is left to do: how many, what steps, and the longest time that it thought."""
         done: Counter[str] = Counter()
         longest_s = 0.0
@@ -94,7 +94,7 @@ class Fleet:
         raise RuntimeError(f"the controller came to no rest in {_ROUNDS_MAX} rounds")
 
     def _take(self, step: steps.Step) -> None:
-        if isinstance(step, steps.Configure):
+        if isinstance(step, steps.WriteRecords):
             self.state = self.state.with_puts(step.change.puts)
             return
         group = self.groups[step.shard]
@@ -109,14 +109,14 @@ class Fleet:
             self.groups[step.shard] = group.without(step.id)
 
 
-def _node(name: str, at: int, zones: int) -> Node:
-    return Node(name, f"{name}:7401", zone=f"z{at % zones}" if zones else "")
+def _node(name: str, at: int, zones: int) -> NodeRecord:
+    return NodeRecord(name, f"{name}:7401", zone=f"z{at % zones}" if zones else "")
 
 
-def measure(options: Options) -> Report:
+def measure(options: BenchOptions) -> BenchReport:
     """The tables of docs/scaling.md."""
     shards = options.count(SHARDS, 200)
-    report = Report("scaling")
+    report = BenchReport("scaling")
     report.tables.append([_placement(shards, zones) for zones in ZONES])
     heirs = [_failover(shards, zones, options.count(5, 2)) for zones in ZONES]
     report.tables.append(heirs)
@@ -128,13 +128,15 @@ def measure(options: Options) -> Report:
         what = (
             f"replicas moved to {row['new nodes']} new nodes, {row['zones']} zones, to their share"
         )
-        report.targets.append(Target(what, _figure(row["moved to share"]), at_most=MOVED_RATIO))
+        report.targets.append(
+            BenchTarget(what, _figure(row["moved to share"]), at_most=MOVED_RATIO)
+        )
         between = _figure(row["between the others"])
-        report.targets.append(Target("moved between the others", between, at_most=0.0))
+        report.targets.append(BenchTarget("moved between the others", between, at_most=0.0))
     for row in heirs:
         what = f"most masters that one node has after a failure, to the mean, {row['zones']} zones"
         report.targets.append(
-            Target(what, _figure(row["most to mean, balanced"]), at_most=HEIRS_RATIO)
+            BenchTarget(what, _figure(row["most to mean, balanced"]), at_most=HEIRS_RATIO)
         )
     return report
 

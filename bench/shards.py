@@ -10,13 +10,13 @@ from __future__ import annotations
 import sys
 
 from bench.cluster import Raftmail
-from bench.report import Options, Report, Runs, main_of
+from bench.report import BenchOptions, BenchReport, Runs, main_of
 from bench.spread import deliver, in_turns, store, users_over
 
 SHARDS = (1, 4, 16, 64)
 
 
-def measure(options: Options) -> Report:
+def measure(options: BenchOptions) -> BenchReport:
     """Medians of ``options.runs`` alternated runs. Raises BenchError."""
     seconds = options.seconds(5.0, 1.5)
     runs = Runs()
@@ -25,7 +25,7 @@ def measure(options: Options) -> Report:
         with Raftmail(users=users, shards=shards, parent=options.parent) as cluster:
             deliver(cluster, runs, _subject(shards), seconds)
             store(cluster, runs, _subject(shards), seconds)
-    report = Report("shards", [runs.table()])
+    report = BenchReport("shards", [runs.table()])
     for load in ("LMTP", "STORE"):
         rates = [runs.median(f"{load}, {_subject(shards)}", "per_s") for shards in SHARDS]
         ratios = [

@@ -11,7 +11,7 @@ from bench.closed_loop import LoadResult
 from bench.cluster import Raftmail
 from bench.lmtp_load import LoadPlan
 from bench.lmtp_load import run_load as run_lmtp
-from bench.report import Options, Runs
+from bench.report import BenchOptions, Runs
 from bench.runtime import BenchError, CpuMeter, CpuUse
 from bench.store_load import StorePlan, fill
 from bench.store_load import run_load as run_store
@@ -86,7 +86,7 @@ def _figures(result: LoadResult, cpu: CpuUse) -> dict[str, float]:
     }
 
 
-def in_turns(options: Options, subjects: Sequence[Subject]) -> list[Subject]:
+def in_turns(options: BenchOptions, subjects: Sequence[Subject]) -> list[Subject]:
     """Every subject once for each run, in changing order."""
     return [
         one

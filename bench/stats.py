@@ -60,7 +60,7 @@ def to_json(value: object) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Machine:
+class MachineFacts:
     """What a figure depends on besides the program."""
 
     cpu: str
@@ -81,10 +81,10 @@ class Machine:
         )
 
 
-def describe_machine(folder: Path) -> Machine:
+def describe_machine(folder: Path) -> MachineFacts:
     """Describe this machine and the disk below ``folder``, where a scratch file is written."""
     p50_us, p99_us = fdatasync_us(folder)
-    return Machine(
+    return MachineFacts(
         cpu=_cpu_model(),
         cores=os.cpu_count() or 1,
         memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),

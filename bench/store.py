@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from bench.cluster import Raftmail
 from bench.peers.etcd import Etcd
 from bench.peers.etcd_load import PutPlan, run_puts
-from bench.report import Options, Report, Runs, Target, main_of
+from bench.report import BenchOptions, BenchReport, BenchTarget, Runs, main_of
 from bench.runtime import CpuMeter
 from bench.store_load import StorePlan, fill, run_load
 
@@ -38,7 +38,7 @@ class _Shape:
 SHAPES = (_Shape(1), _Shape(16), _Shape(128), _Shape(16, to_all=True))
 
 
-def measure(options: Options) -> Report:
+def measure(options: BenchOptions) -> BenchReport:
     """Medians of ``options.runs`` alternated runs. Raises BenchError."""
     seconds = options.seconds(5.0, 1.5)
     runs = Runs()
@@ -46,18 +46,20 @@ def measure(options: Options) -> Report:
         halves = [_raftmail, _etcd]
         for half in halves if turn % 2 == 0 else reversed(halves):
             half(options, seconds, runs)
-    report = Report("store", [runs.table()])
+    report = BenchReport("store", [runs.table()])
     for shape in SHAPES:
         rate = runs.median(shape.subject, "per_s")
         if not shape.to_all:
-            report.targets.append(Target(f"{shape.subject}: STOREs/s", rate, at_least=STORES_PER_S))
+            report.targets.append(
+                BenchTarget(f"{shape.subject}: STOREs/s", rate, at_least=STORES_PER_S)
+            )
     ratio = runs.median(_Shape(128).subject, "per_s") / runs.median("etcd", "per_s")
     what = "STOREs/s to etcd's puts/s, 128 connections each"
-    report.targets.append(Target(what, ratio, at_least=ETCD_RATIO))
+    report.targets.append(BenchTarget(what, ratio, at_least=ETCD_RATIO))
     return report
 
 
-def _raftmail(options: Options, seconds: float, runs: Runs) -> None:
+def _raftmail(options: BenchOptions, seconds: float, runs: Runs) -> None:
     with Raftmail(users=[USER], parent=options.parent) as cluster:
         master = cluster.master_of()
         for shape in SHAPES:
@@ -84,7 +86,7 @@ def _raftmail(options: Options, seconds: float, runs: Runs) -> None:
             )
 
 
-def _etcd(options: Options, seconds: float, runs: Runs) -> None:
+def _etcd(options: BenchOptions, seconds: float, runs: Runs) -> None:
     with Etcd(options.parent) as etcd:
         meter = CpuMeter(etcd.cpu_s)
         result = run_puts(PutPlan((etcd.leader_address,), OUTSTANDING, seconds))

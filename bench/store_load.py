@@ -24,7 +24,7 @@ from bench.access import Access, auth_of, tls_of
 from bench.closed_loop import (
     DRAIN_S,
     LoadResult,
-    Tally,
+    LoadTally,
     keep_connected,
     observe,
     run_and_print,
@@ -89,7 +89,7 @@ class _Connection(asyncio.Protocol):
     counts, and that each says OK."""
 
     def __init__(
-        self, plan: StorePlan, tally: Tally, number: int, ended: Callable[[], None]
+        self, plan: StorePlan, tally: LoadTally, number: int, ended: Callable[[], None]
     ) -> None:
         self._plan = plan
         self._tally = tally
@@ -247,7 +247,7 @@ async def drive(plan: StorePlan) -> LoadResult:
         raise BenchError(f"operation {plan.operation!r} is neither store nor save")
     await fill(plan)
     loop = asyncio.get_running_loop()
-    tally = Tally()
+    tally = LoadTally()
     tls = tls_of(plan.access)
 
     async def connect(number: int, ended: Callable[[], None]) -> None:

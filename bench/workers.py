@@ -11,7 +11,7 @@ import sys
 from dataclasses import dataclass
 
 from bench.cluster import Raftmail
-from bench.report import Options, Report, Runs, main_of
+from bench.report import BenchOptions, BenchReport, Runs, main_of
 from bench.spread import deliver, in_turns, store, users_over
 
 SHARDS = 16
@@ -31,7 +31,7 @@ class _Shape:
 SHAPES = (_Shape(1, 1), _Shape(1, 2), _Shape(3, 1), _Shape(3, 2))
 
 
-def measure(options: Options) -> Report:
+def measure(options: BenchOptions) -> BenchReport:
     """Medians of ``options.runs`` alternated runs. Raises BenchError."""
     seconds = options.seconds(5.0, 1.5)
     runs = Runs()
@@ -47,7 +47,7 @@ def measure(options: Options) -> Report:
         ) as cluster:
             deliver(cluster, runs, shape.subject, seconds)
             store(cluster, runs, shape.subject, seconds)
-    report = Report("workers", [runs.table()])
+    report = BenchReport("workers", [runs.table()])
     for load in ("LMTP", "STORE"):
         for one, two in ((SHAPES[0], SHAPES[1]), (SHAPES[2], SHAPES[3])):
             gain = runs.median(f"{load}, {two.subject}", "per_s") / runs.median(

@@ -21,7 +21,7 @@ from typing import cast
 from bench.closed_loop import (
     DRAIN_S,
     LoadResult,
-    Tally,
+    LoadTally,
     keep_connected,
     observe,
     run_and_print,
@@ -61,7 +61,9 @@ def _requests() -> list[bytes]:
 class _Connection(asyncio.Protocol):
     """One put after the other until the tally says stop."""
 
-    def __init__(self, requests: Sequence[bytes], tally: Tally, ended: Callable[[], None]) -> None:
+    def __init__(
+        self, requests: Sequence[bytes], tally: LoadTally, ended: Callable[[], None]
+    ) -> None:
         self._requests = requests
         self._tally = tally
         self._ended = ended
@@ -125,7 +127,7 @@ async def drive(plan: PutPlan) -> LoadResult:
     if not plan.addresses or plan.connections < 1 or plan.seconds <= 0:
         raise BenchError("addresses, connections and seconds must not be empty or zero")
     requests = _requests()
-    tally = Tally()
+    tally = LoadTally()
     loop = asyncio.get_running_loop()
 
     async def connect(address: str, ended: Callable[[], None]) -> None:

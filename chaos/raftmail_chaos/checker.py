@@ -36,7 +36,7 @@ Key = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class BrokenRule:
     """A rule that was broken; `operations` show it."""
 
     rule: str
@@ -48,21 +48,21 @@ class Problem:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class CheckerVerdict:
     """The problems of a history, and what has so many unanswered writes that nobody can tell."""
 
-    problems: tuple[Problem, ...]
+    problems: tuple[BrokenRule, ...]
     passed_over: tuple[str, ...] = ()
 
 
-def examine(history: History) -> Verdict:
+def examine(history: History) -> CheckerVerdict:
     """What is to be said of a history. Operations may still be unanswered."""
     checker = _Checker([o for o in history.operations if o.fate is not Fate.NOTHING])
     problems = checker.run()
-    return Verdict(tuple(problems), tuple(checker.passed_over))
+    return CheckerVerdict(tuple(problems), tuple(checker.passed_over))
 
 
-def check(history: History) -> list[Problem]:
+def check(history: History) -> list[BrokenRule]:
     """The problems of a history; none when it is good."""
     return list(examine(history).problems)
 
@@ -78,7 +78,7 @@ class _Origin:
 class _Checker:
     def __init__(self, operations: list[Operation]) -> None:
         self.operations = operations
-        self.problems: list[Problem] = []
+        self.problems: list[BrokenRule] = []
         self.passed_over: list[str] = []
         self.moving = moving_names(operations)
         self.moved: set[int] = set()
@@ -90,7 +90,7 @@ class _Checker:
         self.bodies: dict[bytes, tuple[bytes, int]] = {}
         self.pages: dict[int, list[tuple[Operation, q.MessagePage]]] = defaultdict(list)
 
-    def run(self) -> list[Problem]:
+    def run(self) -> list[BrokenRule]:
         self._learn_mailboxes()
         self._learn_messages()
         if not self.problems:
@@ -101,7 +101,7 @@ class _Checker:
         return self.problems
 
     def _broken(self, rule: str, text: str, *operations: Operation) -> None:
-        self.problems.append(Problem(rule, text, operations))
+        self.problems.append(BrokenRule(rule, text, operations))
 
     # -- mailboxes
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from raftmail.client import Client, ClientError
-from raftmail_chaos.disks import FOLDER, Disk
+from raftmail_chaos.disks import FOLDER, NodeDisk
 from raftmail_chaos.errors import ChaosError
 from raftmail_chaos.leash import leashed
 from raftmail_chaos.networks import Networks
@@ -84,7 +84,7 @@ def _is_free(host: str, port: int) -> bool:
 
 
 @dataclass(slots=True)
-class Node:
+class NodeProcess:
     """One node. Whoever does something to its process holds `lock` until that is undone."""
 
     name: str
@@ -101,7 +101,7 @@ class Node:
     """A body on its disk was damaged, and is not restored."""
     network: str = ""
     """The network namespace that it runs in; "" for this process's."""
-    disk: Disk | None = None
+    disk: NodeDisk | None = None
     """None when it shares this machine's."""
     memory_peak_bytes: int = 0
     """The most that any process of it had resident so far, as the system counts it."""
@@ -149,7 +149,7 @@ class Node:
         """Make it a disk of its own. Before it is started. Raises `ChaosError`."""
         path = self.folder / "node.toml"
         text = path.read_text(encoding="utf-8")
-        disk = Disk(self.folder)
+        disk = NodeDisk(self.folder)
         disk.make(size_bytes)
         before, after = (f'data = "{data}"' for data in _DATA)
         path.write_text(text.replace(before, after), encoding="utf-8")
@@ -251,15 +251,15 @@ def _addresses(name: str, ports: Ports, networks: Networks | None) -> tuple[str,
 
 
 @dataclass(slots=True, repr=False)
-class Cluster:
+class ChaosCluster:
     """All nodes of a run."""
 
     folder: Path
-    nodes: dict[str, Node]
+    nodes: dict[str, NodeProcess]
     disk_bytes: int = 0
     copies: int = 3
     """How many replicas the mail shard has."""
-    spares: list[Node] = field(default_factory=list)
+    spares: list[NodeProcess] = field(default_factory=list)
     """Nodes that have addresses, and are no members yet."""
     clients: dict[str, Client] = field(default_factory=dict)
     ways: Mapping[tuple[str, str], str] = field(default_factory=dict)
@@ -274,13 +274,13 @@ class Cluster:
         networks: Networks | None = None,
         disk_bytes: int = 0,
         spares: int = 0,
-    ) -> Cluster:
+    ) -> ChaosCluster:
         """Make the nodes' folders with `raftmail init`, and think of `spares` more nodes. With `networks` each gets a network of its own,
         with `disk_bytes` a disk of that size. To be furnished before they are started. Raises `ChaosError`."""
         all_nodes = []
         for at in range(1, count + spares + 1):
             name = f"n{at}"
-            node = Node(name, folder / name, *_addresses(name, ports, networks))
+            node = NodeProcess(name, folder / name, *_addresses(name, ports, networks))
             if networks is not None:
                 node.network = networks.path(name)
             all_nodes.append(node)
@@ -310,7 +310,7 @@ class Cluster:
         for node in self.nodes.values():
             self._furnish(node)
 
-    def _furnish(self, node: Node) -> None:
+    def _furnish(self, node: NodeProcess) -> None:
         dial = [f'{j} = "{address}"\n' for (i, j), address in self.ways.items() if i == node.name]
         with open(node.folder / "node.toml", "a", encoding="utf-8") as config:
             config.write(_LOG_SECTION)
@@ -319,14 +319,14 @@ class Cluster:
         if self.disk_bytes:
             node.give_disk(self.disk_bytes)
 
-    def admit(self, node: Node) -> None:
+    def admit(self, node: NodeProcess) -> None:
         """Start a node that has become a member. Raises `ChaosError`."""
         self._furnish(node)
         self.clients[node.name] = self.client(node, STATUS_S)
         self.nodes[node.name] = node
         node.start()
 
-    async def dismiss(self, node: Node) -> None:
+    async def dismiss(self, node: NodeProcess) -> None:
         """End a node that is a member no more."""
         node.is_gone = True
         node.kill()
@@ -345,7 +345,7 @@ class Cluster:
         """What clients have to know."""
         return (self.folder / "ca" / "token").read_text(encoding="ascii").strip()
 
-    def client(self, node: Node, timeout_s: float) -> Client:
+    def client(self, node: NodeProcess, timeout_s: float) -> Client:
         """A client of one node."""
         return Client(node.client, timeout_s=timeout_s, ca=self.ca, token=self.token)
 
@@ -367,7 +367,7 @@ class Cluster:
         """Ask every node how it is."""
         await asyncio.gather(*map(self._look, self.nodes.values()))
 
-    async def _look(self, node: Node) -> None:
+    async def _look(self, node: NodeProcess) -> None:
         process = node.process
         client = self.clients.get(node.name)
         if process is None or client is None:
@@ -390,7 +390,7 @@ class Cluster:
                     best, name = term, node.name
         return name
 
-    def can_lose(self, node: Node) -> bool:
+    def can_lose(self, node: NodeProcess) -> bool:
         """Whether a majority of the mail shard's replicas is on other nodes and whole, by the last look: else what this node loses, all of
         it or one body, may be the last copy of mail that was acknowledged by a majority, and no store keeps that."""
         rows = [

@@ -17,9 +17,9 @@ import click
 from raftmail_chaos.errors import ChaosError
 
 if TYPE_CHECKING:
-    from raftmail_chaos.report import Report
-    from raftmail_chaos.runner import Options
-    from raftmail_chaos.view import View
+    from raftmail_chaos.report import ChaosReport
+    from raftmail_chaos.runner import ChaosOptions
+    from raftmail_chaos.view import RunView
 
 # The rest of the package is imported where it is needed: no other command of `raftmail` needs it, and every node starts with this module.
 
@@ -112,7 +112,7 @@ def run(
     """
     from raftmail_chaos import ground, profiles
     from raftmail_chaos.report import to_json, to_text
-    from raftmail_chaos.runner import Options
+    from raftmail_chaos.runner import ChaosOptions
 
     if minutes is not None and seconds is not None:
         raise click.UsageError("--minutes and --seconds exclude each other")
@@ -128,7 +128,7 @@ def run(
         networks=any(profile.likes_networks for profile in wanted),
         disks=any(profile.likes_disks for profile in wanted),
     )
-    options = Options(
+    options = ChaosOptions(
         nodes,
         span_s,
         wanted,
@@ -159,7 +159,7 @@ def run(
         sys.exit(_BROKEN)
 
 
-def _view(output: str) -> View:
+def _view(output: str) -> RunView:
     from rich.console import Console
 
     from raftmail_chaos.view import Lines, Screen, Silent
@@ -170,14 +170,14 @@ def _view(output: str) -> View:
     return Screen(console) if console.is_terminal else Lines(console)
 
 
-def _run(options: Options, view: View) -> Report:
-    from raftmail_chaos.runner import Runner
+def _run(options: ChaosOptions, view: RunView) -> ChaosReport:
+    from raftmail_chaos.runner import ChaosRunner
 
-    async def ended_by_sigterm_too() -> Report:
+    async def ended_by_sigterm_too() -> ChaosReport:
         task = asyncio.current_task()
         assert task is not None
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-        return await Runner(options, view).run()
+        return await ChaosRunner(options, view).run()
 
     try:
         return asyncio.run(ended_by_sigterm_too())
@@ -196,7 +196,7 @@ def _bring_home(place: Path, *, keep: bool) -> None:
         )
 
 
-def _leave(report: Report, place: Path, *, named: bool, keep: bool, quiet: bool) -> None:
+def _leave(report: ChaosReport, place: Path, *, named: bool, keep: bool, quiet: bool) -> None:
     """Remove what a good run need not leave; say where the rest is."""
     from raftmail_chaos.runner import tidy
 

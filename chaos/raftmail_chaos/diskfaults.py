@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from raftmail_chaos.cluster import MAIL_SHARD, Node
+from raftmail_chaos.cluster import MAIL_SHARD, NodeProcess
 from raftmail_chaos.faults import Arena, surely
 from raftmail_chaos.leash import leashed
 
@@ -32,7 +32,7 @@ _REFUSED, _STOPPED = 1, 70
 """How a node ends that cannot start, and one that cannot go on."""
 
 
-async def full_disk(arena: Arena, node: Node, for_s: float) -> None:
+async def full_disk(arena: Arena, node: NodeProcess, for_s: float) -> None:
     """Let a node's disk be full: it must refuse writes, and take them again later."""
     if node.disk is None:
         await _full_by_reserve(arena, node, for_s)
@@ -63,7 +63,7 @@ async def full_disk(arena: Arena, node: Node, for_s: float) -> None:
                     node.start()
 
 
-async def _full_by_reserve(arena: Arena, node: Node, for_s: float) -> None:
+async def _full_by_reserve(arena: Arena, node: NodeProcess, for_s: float) -> None:
     """Start a node anew with a reserve that its disk does not have."""
     async with node.lock:
         path = node.folder / "node.toml"
@@ -85,7 +85,7 @@ async def _full_by_reserve(arena: Arena, node: Node, for_s: float) -> None:
                 node.start()
 
 
-async def read_only_disk(arena: Arena, node: Node) -> None:
+async def read_only_disk(arena: Arena, node: NodeProcess) -> None:
     """Start a node on a disk that cannot be written to: it must refuse, and say why. Then undo it."""
     async with node.lock:
         await _stop(arena, node)
@@ -103,7 +103,7 @@ async def read_only_disk(arena: Arena, node: Node) -> None:
 
 
 @contextlib.contextmanager
-def _read_only(node: Node) -> Iterator[None]:
+def _read_only(node: NodeProcess) -> Iterator[None]:
     if node.disk is not None:
         node.disk.protect()
         try:
@@ -123,7 +123,7 @@ def _read_only(node: Node) -> Iterator[None]:
             path.chmod(mode)
 
 
-async def failing_disk(arena: Arena, node: Node, for_s: float) -> None:
+async def failing_disk(arena: Arena, node: NodeProcess, for_s: float) -> None:
     """Let the file system turn itself read-only under a node at work. What was not synced is lost, as in a power cut. The node may end,
     saying why, or wait; it must not acknowledge. Then the disk is repaired, and the node started anew."""
     disk = node.disk
@@ -143,7 +143,7 @@ async def failing_disk(arena: Arena, node: Node, for_s: float) -> None:
                 node.start()
 
 
-async def _ended(node: Node) -> bool:
+async def _ended(node: NodeProcess) -> bool:
     """Whether a node that was started ends by itself, rather than serve."""
     deadline = time.monotonic() + _REFUSES_S
     while node.is_running and time.monotonic() < deadline:
@@ -153,7 +153,7 @@ async def _ended(node: Node) -> bool:
     return node.process is not None and not node.is_running
 
 
-def _must_have_said(arena: Arena, node: Node, offset: int, words: str) -> None:
+def _must_have_said(arena: Arena, node: NodeProcess, offset: int, words: str) -> None:
     """Of a node that ended: that it knew the error, and told it."""
     said = node.log_since(offset)
     assert node.process is not None
@@ -163,13 +163,13 @@ def _must_have_said(arena: Arena, node: Node, offset: int, words: str) -> None:
         arena.blame("P6", text)
 
 
-async def _stop(arena: Arena, node: Node) -> None:
+async def _stop(arena: Arena, node: NodeProcess) -> None:
     wrong = await node.stop()
     if wrong:
         arena.blame("P6", wrong)
 
 
-async def rot_journal(arena: Arena, node: Node) -> None:
+async def rot_journal(arena: Arena, node: NodeProcess) -> None:
     """Flip a bit in the older part of a stopped node's journal: the node must set that replica aside
     and say why. Then undo it."""
     async with node.lock:
@@ -193,7 +193,7 @@ async def rot_journal(arena: Arena, node: Node) -> None:
             node.start()
 
 
-async def _must_set_aside(arena: Arena, node: Node, flip: Flip, log_offset: int) -> None:
+async def _must_set_aside(arena: Arena, node: NodeProcess, flip: Flip, log_offset: int) -> None:
     """The node starts, says which file is damaged, and does not open the replica; its other replicas serve."""
     deadline = time.monotonic() + _REFUSES_S
     while node.is_running and time.monotonic() < deadline:
@@ -213,7 +213,7 @@ def _names_damage(said: str, flip: Flip) -> bool:
     return any("set aside" in line and flip.path.name in line for line in said.splitlines())
 
 
-async def rot_body(arena: Arena, node: Node) -> None:
+async def rot_body(arena: Arena, node: NodeProcess) -> None:
     """Flip a bit in a body of a stopped node, and leave it: the body must be refused, and fetched again from another node. A node that
     refuses to start has to say why, and gets its bit back. Nothing is done while the body might be the only one."""
     async with node.lock:
@@ -247,7 +247,7 @@ async def rot_body(arena: Arena, node: Node) -> None:
                 node.start()
 
 
-async def rot_index(arena: Arena, node: Node) -> None:
+async def rot_index(arena: Arena, node: NodeProcess) -> None:
     """Flip a bit in a stopped node's index, have `raftmail fsck` look at it, and put the file back: fsck must come to a verdict.
 
     The node is not started on it: LMDB's own pages carry no checksums, and a flip in them is beyond what a reader can notice."""
@@ -276,7 +276,7 @@ async def rot_index(arena: Arena, node: Node) -> None:
             node.start()
 
 
-async def fsck(node: Node) -> tuple[int, str]:
+async def fsck(node: NodeProcess) -> tuple[int, str]:
     """`raftmail fsck` of a stopped node: its exit status, and what it said."""
     argv = leashed([sys.executable, "-m", "raftmail_cli", "fsck", str(node.folder), "-o", "json"])
     process = await asyncio.create_subprocess_exec(

@@ -31,7 +31,7 @@ _GONE_S = 10.0
 
 
 @dataclass(slots=True)
-class Disk:
+class NodeDisk:
     """One node's disk. What changes how it is mounted needs the node's process to be gone."""
 
     home: Path
@@ -139,7 +139,7 @@ class Disk:
 def bring_home(homes: Sequence[Path], *, keep: bool) -> None:
     """Remove the disks of ended nodes; with `keep`, copy what is on them to where they were mounted. Raises `ChaosError`, OSError."""
     for home in homes:
-        disk = Disk(home)
+        disk = NodeDisk(home)
         if not os.path.ismount(disk.place):
             continue
         copy = home / f"{FOLDER}.copy"

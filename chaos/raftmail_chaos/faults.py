@@ -15,9 +15,9 @@ from collections.abc import Coroutine, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from raftmail_chaos.cluster import MAIL_SHARD, Cluster, Node
+from raftmail_chaos.cluster import MAIL_SHARD, ChaosCluster, NodeProcess
 from raftmail_chaos.networks import Networks
-from raftmail_chaos.toxiproxy import Links, Way
+from raftmail_chaos.toxiproxy import ProxyLinks, Way
 
 _POLL_S = 0.1
 
@@ -45,8 +45,8 @@ class Fault:
 class Arena:
     """What faults act on, and where they are noted. `problems` takes what breaks a promise and no history can show."""
 
-    cluster: Cluster
-    links: Links | None
+    cluster: ChaosCluster
+    links: ProxyLinks | None
     rng: random.Random
     networks: Networks | None = None
     faults: list[Fault] = field(default_factory=list)
@@ -77,7 +77,7 @@ class Arena:
         self.problems.append((rule, text))
         self.tell(f"BROKEN {rule}: {text}")
 
-    def blame_end(self, node: Node) -> bool:
+    def blame_end(self, node: NodeProcess) -> bool:
         """Of a node that should be running: whether it ended by itself, which breaks a promise."""
         process = node.process
         code = None if process is None else process.poll()
@@ -92,7 +92,7 @@ class Arena:
     def in_force(self) -> list[Fault]:
         return [fault for fault in self.faults if fault.ended is None]
 
-    async def find_master(self, timeout_s: float) -> Node | None:
+    async def find_master(self, timeout_s: float) -> NodeProcess | None:
         """The node that leads the mail shard now and whose process nobody hurts; None when there is none in time."""
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
@@ -102,7 +102,7 @@ class Arena:
             await asyncio.sleep(_POLL_S)
         return None
 
-    def any_free(self) -> Node | None:
+    def any_free(self) -> NodeProcess | None:
         free = [node for node in self.cluster.nodes.values() if not node.lock.locked()]
         return self.rng.choice(free) if free else None
 
@@ -124,7 +124,7 @@ async def surely(undoing: Coroutine[Any, Any, None]) -> None:
 # -- processes
 
 
-async def kill(arena: Arena, node: Node, kind: str, away_s: float) -> None:
+async def kill(arena: Arena, node: NodeProcess, kind: str, away_s: float) -> None:
     """SIGKILL a node, and start it again after a while."""
     async with node.lock:
         with arena.noted(kind, node.name, f"SIGKILL, back after {away_s:.1f} s"):
@@ -156,7 +156,7 @@ async def kill_all(arena: Arena, away_s: float) -> None:
                     node.start()
 
 
-async def pause(arena: Arena, node: Node, for_s: float) -> None:
+async def pause(arena: Arena, node: NodeProcess, for_s: float) -> None:
     """SIGSTOP a node for a while: it wakes up and believes that no time has passed."""
     async with node.lock:
         with arena.noted("pause", node.name, f"SIGSTOP for {for_s:.1f} s"):

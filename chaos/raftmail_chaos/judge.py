@@ -33,7 +33,7 @@ _SHOWN_MAX = 50
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class RuleFinding:
     """One broken rule: the checker's name for it, whose mail, and the operations that show it."""
 
     rule: str
@@ -42,10 +42,10 @@ class Finding:
 
 
 @dataclass(slots=True)
-class Verdict:
+class HistoryVerdict:
     """What the histories say. Counts are of the whole run, the final read included."""
 
-    findings: list[Finding] = field(default_factory=list)
+    findings: list[RuleFinding] = field(default_factory=list)
     undecided: list[str] = field(default_factory=list)
     """Users whose history has more possible orders than can be looked at."""
     passed_over: int = 0
@@ -70,9 +70,9 @@ class Verdict:
         return Counter(finding.rule for finding in self.findings)
 
 
-def judge(folder: Path) -> Verdict:
+def judge(folder: Path) -> HistoryVerdict:
     """Check all histories of a folder. Raises ValueError, OSError for what cannot be read."""
-    verdict = Verdict()
+    verdict = HistoryVerdict()
     for user in users_of(folder):
         operations: list[Operation] = []
         deliveries: list[Delivery] = []
@@ -89,7 +89,7 @@ def judge(folder: Path) -> Verdict:
 
 
 def judge_user(
-    verdict: Verdict,
+    verdict: HistoryVerdict,
     user: str,
     operations: Sequence[Operation],
     deliveries: Sequence[Delivery],
@@ -108,7 +108,7 @@ def judge_user(
             said = examine(History(whole))
             verdict.passed_over += len(said.passed_over)
             for problem in said.problems:
-                findings.append(Finding(problem.rule, user, str(problem)))
+                findings.append(RuleFinding(problem.rule, user, str(problem)))
     except TimeoutError:
         verdict.undecided.append(user)
     verdict.findings += findings[:_SHOWN_MAX]
@@ -132,12 +132,12 @@ def _limit(seconds: float) -> Iterator[None]:
 
 
 def _as_saves(
-    verdict: Verdict,
+    verdict: HistoryVerdict,
     user: str,
     operations: Sequence[Operation],
     deliveries: Sequence[Delivery],
     tokens: Mapping[int, str],
-) -> tuple[list[Operation], list[Finding]]:
+) -> tuple[list[Operation], list[RuleFinding]]:
     """The deliveries as SAVEs with the UIDs that they turned out to have."""
     if not deliveries:
         return [], []
@@ -155,12 +155,14 @@ def _as_saves(
     for at, delivery in enumerate(deliveries):
         found = there.get(delivery.token, [])
         if delivery.acknowledged and not found:
-            findings.append(Finding("SAVE", user, f"acknowledged and not there: {delivery}"))
+            findings.append(RuleFinding("SAVE", user, f"acknowledged and not there: {delivery}"))
         if len(found) > 1:
-            findings.append(Finding("once", user, f"there {len(found)} times: {delivery}"))
+            findings.append(RuleFinding("once", user, f"there {len(found)} times: {delivery}"))
             verdict.doubled += delivery.tries > 1
         if found and delivery.code >= 500:
-            findings.append(Finding("refused", user, f"refused for good, and there: {delivery}"))
+            findings.append(
+                RuleFinding("refused", user, f"refused for good, and there: {delivery}")
+            )
         for message in found:
             assert last is not None
             saves.append(_as_save(at, delivery, message, last.mailbox))
@@ -181,7 +183,7 @@ def _as_save(at: int, delivery: Delivery, found: q.MessageInfo, info: q.MailboxI
     return operation
 
 
-def _wrong_bodies(user: str, operations: Iterable[Operation]) -> Iterable[Finding]:
+def _wrong_bodies(user: str, operations: Iterable[Operation]) -> Iterable[RuleFinding]:
     """Reads of bodies that are not what the messages' records say. What these say is compared with what was saved by the checker."""
     numbers: dict[str, int] = {}
     bodies: dict[tuple[int, int], Body] = {}
@@ -198,11 +200,11 @@ def _wrong_bodies(user: str, operations: Iterable[Operation]) -> Iterable[Findin
         if isinstance(o.call, q.FetchBody) and isinstance(o.answer, Body):
             wanted = bodies.get((numbers.get(str(o.call.mailbox), 0), o.call.uid))
             if wanted is not None and wanted != o.answer:
-                yield Finding("body", user, f"is not what was saved: {o}")
+                yield RuleFinding("body", user, f"is not what was saved: {o}")
 
 
 def _count(
-    verdict: Verdict, operations: Sequence[Operation], deliveries: Sequence[Delivery]
+    verdict: HistoryVerdict, operations: Sequence[Operation], deliveries: Sequence[Delivery]
 ) -> None:
     verdict.operations += len(operations) + len(deliveries)
     for o in operations:
@@ -230,18 +232,18 @@ def _count(
             verdict.fates["nothing" if delivery.code or not delivery.sent else "lost"] += 1
 
 
-def verdict_to_json(verdict: Verdict) -> str:
+def verdict_to_json(verdict: HistoryVerdict) -> str:
     value = {f.name: getattr(verdict, f.name) for f in fields(verdict)}
     return json.dumps(value | {"findings": [asdict(finding) for finding in verdict.findings]})
 
 
-def verdict_from_json(text: str) -> Verdict:
+def verdict_from_json(text: str) -> HistoryVerdict:
     """Raises ValueError, TypeError, KeyError."""
     value = json.loads(text)
-    value["findings"] = [Finding(**finding) for finding in value["findings"]]
+    value["findings"] = [RuleFinding(**finding) for finding in value["findings"]]
     for name in ("fates", "kinds"):
         value[name] = Counter(value[name])
-    return Verdict(**value)
+    return HistoryVerdict(**value)
 
 
 if __name__ == "__main__":

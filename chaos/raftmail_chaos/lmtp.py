@@ -23,7 +23,7 @@ class LmtpLost(Exception):
         self.sent = sent
 
 
-class Reply(NamedTuple):
+class MtaReply(NamedTuple):
     """What decided about one recipient; a code of 0 when no reply came. With `sent` the whole message had gone out before."""
 
     code: int
@@ -31,7 +31,7 @@ class Reply(NamedTuple):
     sent: bool
 
 
-class Connection:
+class MtaConnection:
     """One connection, one message at a time. After `LmtpLost` it is closed."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -39,9 +39,9 @@ class Connection:
         self._writer = writer
 
     @classmethod
-    async def open(cls, address: str) -> Connection:
+    async def open(cls, address: str) -> MtaConnection:
         """Connect and say LHLO. Raises `LmtpLost`."""
-        self: Connection | None = None
+        self: MtaConnection | None = None
         try:
             async with asyncio.timeout(CONNECT_S):
                 streams = await asyncio.open_connection(
@@ -70,10 +70,10 @@ class Connection:
 
     async def deliver_all(
         self, sender: str, recipients: Sequence[str], body: bytes, timeout_s: float
-    ) -> list[Reply]:
+    ) -> list[MtaReply]:
         """Hand over a message that ends in CRLF to many in one transaction: a reply for each. After one without a code the
         connection is closed."""
-        replies = [Reply(0, "", False)] * len(recipients)
+        replies = [MtaReply(0, "", False)] * len(recipients)
         taken: list[int] = []
         sent = False
         try:
@@ -81,17 +81,17 @@ class Connection:
                 code, text = await self._command(f"MAIL FROM:<{sender}>".encode())
                 if code != 250:
                     await self._command(b"RSET")
-                    return [Reply(code, text, False)] * len(recipients)
+                    return [MtaReply(code, text, False)] * len(recipients)
                 for at, recipient in enumerate(recipients):
                     code, text = await self._command(f"RCPT TO:<{recipient}>".encode())
                     if code == 250:
                         taken.append(at)
                     else:
-                        replies[at] = Reply(code, text, False)
+                        replies[at] = MtaReply(code, text, False)
                 code, text = await self._command(b"DATA" if taken else b"RSET")
                 if code != 354:
                     for at in taken:
-                        replies[at] = Reply(code, text, False)
+                        replies[at] = MtaReply(code, text, False)
                     return replies
                 self._writer.write(_DOT.sub(b"..", body))
                 sent = True
@@ -99,13 +99,13 @@ class Connection:
                 await self._writer.drain()
                 while taken:
                     code, text = await self._reply()
-                    replies[taken.pop(0)] = Reply(code, text, True)
+                    replies[taken.pop(0)] = MtaReply(code, text, True)
         except (OSError, EOFError, ValueError) as error:
             self.close()
             for at, reply in enumerate(replies):
                 if not reply.code:
                     why = str(error) or type(error).__name__
-                    replies[at] = Reply(0, why, sent and at in taken)
+                    replies[at] = MtaReply(0, why, sent and at in taken)
         except BaseException:
             self.close()
             raise
@@ -133,18 +133,18 @@ class Connection:
 
 
 @dataclass(slots=True)
-class Pool:
+class MtaConnections:
     """Connections that wait for their next message, by address."""
 
     idle_max: int = 8
-    _idle: dict[str, list[Connection]] = field(default_factory=dict)
+    _idle: dict[str, list[MtaConnection]] = field(default_factory=dict)
 
     async def deliver(
         self, address: str, sender: str, recipient: str, body: bytes, timeout_s: float
     ) -> tuple[int, str, bool]:
-        """As `Connection.deliver`, over one that is there or a new one."""
+        """As `MtaConnection.deliver`, over one that is there or a new one."""
         idle = self._idle.setdefault(address, [])
-        connection = idle.pop() if idle else await Connection.open(address)
+        connection = idle.pop() if idle else await MtaConnection.open(address)
         answer = await connection.deliver(sender, recipient, body, timeout_s)
         if answer[0] != 421 and len(idle) < self.idle_max:
             idle.append(connection)

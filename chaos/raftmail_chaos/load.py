@@ -31,7 +31,7 @@ from raftmail_chaos.mailbag import (
     DOMAIN,
     MOVED,
     Asked,
-    Bodies,
+    MailBag,
     Mailbag,
 )
 from raftmail_chaos.mta import Mta
@@ -53,7 +53,7 @@ _BIRTHS_SHARE = 0.6
 
 
 @dataclass(frozen=True, slots=True)
-class LoadPlan:
+class ChaosLoad:
     """What a load process does. `rate` is operations a second; addresses are host:port, one for each node; `history` is a folder.
     With `ca` (a file) the text protocol is spoken over TLS, and begun with `token`."""
 
@@ -76,7 +76,7 @@ class LoadPlan:
         path.write_text(json.dumps(asdict(self)), encoding="utf-8")
 
     @classmethod
-    def load(cls, path: Path) -> LoadPlan:
+    def load(cls, path: Path) -> ChaosLoad:
         value = json.loads(path.read_text(encoding="utf-8"))
         return cls(**value | {"clients": tuple(value["clients"]), "lmtp": tuple(value["lmtp"])})
 
@@ -115,12 +115,12 @@ def tell_live(path: Path, nodes: Sequence[tuple[str, str]]) -> None:
 class Worker:
     """Runs a plan until `stop`."""
 
-    def __init__(self, plan: LoadPlan) -> None:
+    def __init__(self, plan: ChaosLoad) -> None:
         self.plan = plan
         self.rng = random.Random(plan.seed)
         self.numbers = Numbers()
         self._clients, self._lmtp = plan.clients, plan.lmtp
-        self._bodies = Bodies(random.Random(plan.seed + 1))
+        self._bodies = MailBag(random.Random(plan.seed + 1))
         self._stopping = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._pending: dict[int, tuple[_Bag, Operation]] = {}
@@ -129,7 +129,7 @@ class Worker:
         self._bags = 0
         ahead = int(plan.rate * _BIRTHS_SHARE * _PREPARED_S / BIRTHS_MAX) + 2
         self._prepared: asyncio.Queue[_Bag] = asyncio.Queue(ahead)
-        self._pool = lmtp.Pool()
+        self._pool = lmtp.MtaConnections()
         self._problems: list[str] = []
         self._mass_client: Client | None = None
         self._mta = Mta(
@@ -375,7 +375,7 @@ class Worker:
         else:
             self.numbers.lost += 1
 
-    async def _give(self, user: str, body: bytes) -> lmtp.Reply:
+    async def _give(self, user: str, body: bytes) -> lmtp.MtaReply:
         """One try."""
         local, _, domain = user.partition("@")
         to = f"{local}+{DELIVERIES}@{domain}"
@@ -384,9 +384,9 @@ class Worker:
             given = await self._pool.deliver(
                 node, "load@chaos.test", to, body, self.plan.timeout_s + 15
             )
-            return lmtp.Reply(*given)
+            return lmtp.MtaReply(*given)
         except lmtp.LmtpLost as lost:
-            return lmtp.Reply(0, str(lost), lost.sent)
+            return lmtp.MtaReply(0, str(lost), lost.sent)
 
     def _acknowledged(self, now: float, invoked: float) -> None:
         self.numbers.writes.append((round(now, 4), round((now - invoked) * 1000, 2)))
@@ -521,7 +521,7 @@ async def _state(client: Client, call: q.GetMailbox) -> q.MailboxInfo:
     )
 
 
-async def run(plan: LoadPlan) -> None:
+async def run(plan: ChaosLoad) -> None:
     """Run a plan until SIGTERM."""
     worker = Worker(plan)
     loop = asyncio.get_running_loop()
@@ -531,4 +531,4 @@ async def run(plan: LoadPlan) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(run(LoadPlan.load(Path(sys.argv[1]))))
+    asyncio.run(run(ChaosLoad.load(Path(sys.argv[1]))))

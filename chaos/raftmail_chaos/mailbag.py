@@ -64,7 +64,7 @@ Place = tuple[str, int]
 """Mailbox name and UID."""
 
 
-class Bodies:
+class MailBag:
     """Makes messages: of mixed sizes to 4 MiB, most of them small, each with its token in the header."""
 
     def __init__(self, rng: random.Random) -> None:
@@ -119,7 +119,7 @@ class Mailbag:
 
     user: str
     rng: random.Random
-    bodies: Bodies
+    bodies: MailBag
     births: int = 0
     """Messages that were asked for, in all mailboxes."""
     asked: int = 0

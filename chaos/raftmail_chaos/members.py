@@ -13,7 +13,7 @@ import sys
 import time
 from typing import Any
 
-from raftmail_chaos.cluster import Node
+from raftmail_chaos.cluster import NodeProcess
 from raftmail_chaos.errors import ChaosError
 from raftmail_chaos.faults import Arena, surely
 from raftmail_chaos.leash import leashed
@@ -46,7 +46,7 @@ async def join(arena: Arena) -> None:
         await _until_up(arena, node)
 
 
-async def _join(arena: Arena, node: Node) -> None:
+async def _join(arena: Arena, node: NodeProcess) -> None:
     where = ("--client", node.client, "--lmtp", node.lmtp)
     try:
         made = await _raftmail(arena, "member", "invite", f"{node.name}={node.peer}", *where)
@@ -57,7 +57,7 @@ async def _join(arena: Arena, node: Node) -> None:
     arena.cluster.admit(node)
 
 
-async def leave(arena: Arena, node: Node, *, change_of_mind: bool) -> None:
+async def leave(arena: Arena, node: NodeProcess, *, change_of_mind: bool) -> None:
     """Drain a node and remove it; with `change_of_mind`, take it back instead when it is half empty."""
     name = node.name
     text = "is drained" + (" and taken back" if change_of_mind else ", and removed")
@@ -78,18 +78,18 @@ async def leave(arena: Arena, node: Node, *, change_of_mind: bool) -> None:
             arena.tell(f"{name} is not removed: {why}")
 
 
-async def _remove(arena: Arena, node: Node) -> None:
+async def _remove(arena: Arena, node: NodeProcess) -> None:
     await _raftmail(arena, "member", "remove", node.name, "--yes")
     await arena.cluster.dismiss(node)
 
 
-async def replace(arena: Arena, node: Node) -> None:
+async def replace(arena: Arena, node: NodeProcess) -> None:
     """Let a node lose its data for good, and have it made anew from the others."""
     async with arena.absence:
         await _replace(arena, node)
 
 
-async def _replace(arena: Arena, node: Node) -> None:
+async def _replace(arena: Arena, node: NodeProcess) -> None:
     if node.is_gone or not arena.cluster.can_lose(node):
         return
     with arena.noted("members", node.name, "loses its data, and gets it from the others"):
@@ -149,7 +149,7 @@ async def _until(arena: Arena, is_so: Any, name: str) -> bool:
     return False
 
 
-async def _until_up(arena: Arena, node: Node) -> None:
+async def _until_up(arena: Arena, node: NodeProcess) -> None:
     """Wait until a node that was started answers; one that ends instead broke a promise."""
     deadline = time.monotonic() + _UP_S
     while node.status is None and time.monotonic() < deadline:

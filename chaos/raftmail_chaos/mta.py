@@ -48,7 +48,7 @@ _FIRST = ((MESSAGE_BYTES_MAX, 2), (16 << 10, RECIPIENTS_MAX))
 """Size and recipients of the first message of each load process, so that the shortest run has both."""
 
 
-_UNTRIED = lmtp.Reply(0, "not tried", False)
+_UNTRIED = lmtp.MtaReply(0, "not tried", False)
 
 
 @dataclass(slots=True)
@@ -63,7 +63,7 @@ class Mass:
     tries: int = 0
     sent: bool = False
     """Some try went out whole, and its outcome is not known."""
-    last: lmtp.Reply = _UNTRIED
+    last: lmtp.MtaReply = _UNTRIED
 
 
 def compose(rng: random.Random, token: str, size_bytes: int) -> bytes:
@@ -150,18 +150,18 @@ class Mta:
                 return
             await asyncio.sleep(rng.uniform(*_PAUSE_S))
 
-    async def _try(self, node: str, mass: Mass) -> list[lmtp.Reply]:
+    async def _try(self, node: str, mass: Mass) -> list[lmtp.MtaReply]:
         try:
-            connection = await lmtp.Connection.open(node)
+            connection = await lmtp.MtaConnection.open(node)
         except lmtp.LmtpLost as lost:
-            return [lmtp.Reply(0, str(lost), lost.sent)] * len(mass.waiting)
+            return [lmtp.MtaReply(0, str(lost), lost.sent)] * len(mass.waiting)
         try:
             to = [user.replace("@", f"+{DELIVERIES}@") for user in mass.waiting]
             return await connection.deliver_all("load@chaos.test", to, mass.body, _TIMEOUT_S)
         finally:
             connection.close()
 
-    def _take(self, mass: Mass, replies: list[lmtp.Reply]) -> None:
+    def _take(self, mass: Mass, replies: list[lmtp.MtaReply]) -> None:
         """Note who has it, or was refused for good; the others wait."""
         waiting = []
         for user, reply in zip(mass.waiting, replies, strict=True):
@@ -177,7 +177,7 @@ class Mta:
         mass.sent = mass.sent or any(reply.sent for reply in replies)
         mass.waiting = waiting
 
-    def _note(self, mass: Mass, user: str, reply: lmtp.Reply) -> None:
+    def _note(self, mass: Mass, user: str, reply: lmtp.MtaReply) -> None:
         now = time.monotonic()
         # After a refusal an earlier try may still have had an effect.
         code = reply.code if reply.code < 500 or mass.tries == 1 else 0

@@ -7,7 +7,7 @@ from html import escape
 from math import log10
 
 from raftmail_chaos.faults import Fault
-from raftmail_chaos.report import Report, to_text
+from raftmail_chaos.report import ChaosReport, to_text
 from raftmail_chaos.series import Bucket, Series, buckets
 
 _Place = Callable[[float], float]
@@ -30,7 +30,7 @@ svg { width: 100%; height: auto; } text { font: 11px system-ui, sans-serif; fill
 """
 
 
-def render(report: Report, series: Series, faults: Sequence[Fault]) -> str:
+def render(report: ChaosReport, series: Series, faults: Sequence[Fault]) -> str:
     """The page."""
     good = report.is_good
     title = "Every promise was kept" if good else "A promise was broken, or nobody can tell"
@@ -41,7 +41,7 @@ def render(report: Report, series: Series, faults: Sequence[Fault]) -> str:
     )
 
 
-def _svg(report: Report, series: Series, faults: Sequence[Fault]) -> str:
+def _svg(report: ChaosReport, series: Series, faults: Sequence[Fault]) -> str:
     end = series.ended or series.began + 1.0
     span = max(end - series.began, 1.0)
     scale = (_WIDTH - _LEFT - _RIGHT) / span

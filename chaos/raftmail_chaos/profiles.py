@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from raftmail_chaos import diskfaults, faults, members
-from raftmail_chaos.cluster import Node
+from raftmail_chaos.cluster import NodeProcess
 from raftmail_chaos.faults import Arena, Weather
 from raftmail_chaos.toxiproxy import Way
 
@@ -104,7 +104,7 @@ async def _pause(arena: Arena, pace: Pace) -> None:
             )
 
 
-async def _master_or_any(arena: Arena) -> Node | None:
+async def _master_or_any(arena: Arena) -> NodeProcess | None:
     if arena.rng.random() < 0.5:
         return await arena.find_master(1.0) or arena.any_free()
     return arena.any_free()
@@ -251,7 +251,7 @@ async def _members(arena: Arena, pace: Pace) -> None:
             await members.leave(arena, node, change_of_mind=kind == "stay")
 
 
-def _disk_faults(node: Node) -> list[str]:
+def _disk_faults(node: NodeProcess) -> list[str]:
     kinds = ["full", "journal", "body", "index"]
     if node.disk is not None:
         kinds += ["read-only", "failing"]

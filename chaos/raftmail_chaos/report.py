@@ -9,7 +9,7 @@ from statistics import median
 from typing import Any
 
 from raftmail_chaos.faults import Fault
-from raftmail_chaos.judge import Finding, Verdict
+from raftmail_chaos.judge import HistoryVerdict, RuleFinding
 from raftmail_chaos.series import Series, after, apart_from, percentile
 
 _SHOWN_MAX = 20
@@ -54,7 +54,7 @@ class Figures:
 
 
 @dataclass(frozen=True, slots=True)
-class Memory:
+class MemoryPeak:
     """The most that a node had resident, and what it said that it needs at most (0: it did not say). Bytes."""
 
     peak_bytes: int
@@ -70,7 +70,7 @@ class Memory:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class ChaosReport:
     """`findings` are broken promises: empty is good. `undecided` says why there is no whole verdict, "" when there is one."""
 
     profiles: tuple[str, ...]
@@ -80,12 +80,12 @@ class Report:
     folder: str
     links: str
     figures: Figures
-    findings: tuple[Finding, ...] = ()
+    findings: tuple[RuleFinding, ...] = ()
     undecided: str = ""
     notes: tuple[str, ...] = ()
     """What was wanted, and is not to be had on this machine."""
     kinds: dict[str, int] = field(default_factory=dict)
-    memory: dict[str, Memory] = field(default_factory=dict)
+    memory: dict[str, MemoryPeak] = field(default_factory=dict)
     """By node."""
     ended: tuple[str, ...] = ()
     """Nodes that ended and were not killed."""
@@ -98,7 +98,7 @@ class Report:
 def figures_of(
     series: Series,
     faults: Sequence[Fault],
-    verdict: Verdict,
+    verdict: HistoryVerdict,
     read_back: int,
     now: float,
     packets_lost: int = 0,
@@ -153,13 +153,13 @@ def figures_of(
     )
 
 
-def to_json(report: Report) -> str:
+def to_json(report: ChaosReport) -> str:
     """The whole report."""
     value: dict[str, Any] = {"good": report.is_good} | asdict(report)
     return json.dumps(value, indent=2)
 
 
-def to_text(report: Report) -> str:
+def to_text(report: ChaosReport) -> str:
     """The report for people: what was done, what came of it, and what is broken."""
     f = report.figures
     done = ", ".join(f"{count} {kind}" for kind, count in f.faults.items()) or "none"

@@ -20,21 +20,21 @@ from pathlib import Path
 
 from raftmail.client import ClientError
 from raftmail_chaos import members, page, toxiproxy
-from raftmail_chaos.cluster import LOOPBACK, Cluster, Ports
+from raftmail_chaos.cluster import LOOPBACK, ChaosCluster, Ports
 from raftmail_chaos.diskfaults import fsck, fsck_problems
 from raftmail_chaos.errors import ChaosError
 from raftmail_chaos.faults import Arena
 from raftmail_chaos.ground import Ground
-from raftmail_chaos.judge import Finding, Verdict, verdict_from_json
+from raftmail_chaos.judge import HistoryVerdict, RuleFinding, verdict_from_json
 from raftmail_chaos.leash import leashed
-from raftmail_chaos.load import LIVE_FILE, LoadPlan, tell_live
+from raftmail_chaos.load import LIVE_FILE, ChaosLoad, tell_live
 from raftmail_chaos.networks import HUB, Networks
 from raftmail_chaos.profiles import Pace, Profile
 from raftmail_chaos.readback import TIMEOUT_S, ReadBack
-from raftmail_chaos.report import Memory, Report, figures_of, to_json, to_text
-from raftmail_chaos.series import STALL_S, Look, Series
-from raftmail_chaos.toxiproxy import Links
-from raftmail_chaos.view import Shown, View
+from raftmail_chaos.report import ChaosReport, MemoryPeak, figures_of, to_json, to_text
+from raftmail_chaos.series import STALL_S, ClusterLook, Series
+from raftmail_chaos.toxiproxy import ProxyLinks
+from raftmail_chaos.view import RunView, Shown
 
 LOADS = 2
 READY_S = 60.0
@@ -57,7 +57,7 @@ _COPIES = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
+class ChaosOptions:
     """What is asked for. `rate` is operations a second of all load processes together; `folder` must be new or empty."""
 
     nodes: int
@@ -79,11 +79,11 @@ class _Load:
 
 
 @dataclass(slots=True, repr=False)
-class Runner:
+class ChaosRunner:
     """Makes a run. `run` may be cancelled at any time."""
 
-    options: Options
-    view: View
+    options: ChaosOptions
+    view: RunView
     series: Series = field(init=False)
     arena: Arena = field(init=False)
     loads: list[_Load] = field(default_factory=list)
@@ -91,7 +91,7 @@ class Runner:
     links_text: str = ""
     _told: list[str] = field(default_factory=list)
 
-    async def run(self) -> Report:
+    async def run(self) -> ChaosReport:
         """Raises `ChaosError` when no run can be made, or when it takes far longer than it should."""
         options = self.options
         try:
@@ -102,7 +102,7 @@ class Runner:
                 f"the run did not end within {2 * options.seconds + _SPARE_S:.0f} s; see {options.folder}"
             ) from None
 
-    async def _run(self) -> Report:
+    async def _run(self) -> ChaosReport:
         options = self.options
         async with self._standing():
             arena = self.arena
@@ -129,8 +129,8 @@ class Runner:
         for name, used in memory.items():
             if used.is_over:
                 arena.blame("P7", f"node {name} had {used}")
-        findings = [Finding(rule, "", text) for rule, text in arena.problems] + verdict.findings
-        report = Report(
+        findings = [RuleFinding(rule, "", text) for rule, text in arena.problems] + verdict.findings
+        report = ChaosReport(
             tuple(profile.name for profile in options.profiles),
             options.nodes,
             options.rate,
@@ -148,7 +148,7 @@ class Runner:
         self._write(report)
         return report
 
-    def _write(self, report: Report) -> None:
+    def _write(self, report: ChaosReport) -> None:
         folder = self.options.folder
         (folder / "report.json").write_text(to_json(report) + "\n", encoding="utf-8")
         (folder / "report.txt").write_text(to_text(report) + "\n", encoding="utf-8")
@@ -173,14 +173,14 @@ class Runner:
         ports = Ports(3 * every + every * (every - 1) + 1, host)
         disk_bytes = self._disk_bytes() if options.ground.disks else 0
         place = options.folder / "nodes"
-        cluster = Cluster.make(place, options.nodes, ports, networks, disk_bytes, spares)
-        links: Links | None = None
+        cluster = ChaosCluster.make(place, options.nodes, ports, networks, disk_bytes, spares)
+        links: ProxyLinks | None = None
         try:
             if program is not None:
                 nodes = [*cluster.nodes.values(), *cluster.spares]
                 peers = {node.name: node.peer for node in nodes}
                 log = options.folder / "toxiproxy.log"
-                links = Links.start(program, log, peers, ports.take)
+                links = ProxyLinks.start(program, log, peers, ports.take)
             cluster.furnish({} if links is None else links.addresses)
             self.arena = Arena(cluster, links, random.Random(options.seed), networks)
             for note in options.ground.notes:
@@ -209,11 +209,12 @@ class Runner:
             if networks is not None:
                 networks.close()
 
-    def _memory(self) -> dict[str, Memory]:
+    def _memory(self) -> dict[str, MemoryPeak]:
         """The peaks of all nodes that there are, and their budgets."""
         nodes = self.arena.cluster.nodes.values()
         return {
-            node.name: Memory(node.memory_peak_bytes, node.memory_budget_bytes) for node in nodes
+            node.name: MemoryPeak(node.memory_peak_bytes, node.memory_budget_bytes)
+            for node in nodes
         }
 
     def _packets_lost(self) -> int:
@@ -237,7 +238,7 @@ class Runner:
                 f"{options.folder}, and {free >> 20} MiB are free: give --mass-mib less, or --dir elsewhere"
             )
 
-    async def _prove(self, links: Links) -> None:
+    async def _prove(self, links: ProxyLinks) -> None:
         """See that no link between nodes goes around Toxiproxy: faults would not meet it. Raises `ChaosError`."""
         cluster = self.arena.cluster
         ways = list(links.proxies)
@@ -277,7 +278,7 @@ class Runner:
             await cluster.look()
             now = time.monotonic()
             up = frozenset(name for name, node in cluster.nodes.items() if node.status is not None)
-            self.series.looks.append(Look(now, cluster.master(), up))
+            self.series.looks.append(ClusterLook(now, cluster.master(), up))
             self._note_look(now)
             self._tell_nodes()
             for node in cluster.nodes.values():
@@ -369,7 +370,7 @@ class Runner:
         nodes = list(cluster.nodes.values())
         readers = []
         for number in range(LOADS):
-            plan = LoadPlan(
+            plan = ChaosLoad(
                 number,
                 options.seed * 1000 + number,
                 options.rate / LOADS,
@@ -521,7 +522,7 @@ class Runner:
                 for problem in fsck_problems(said)[:10]:
                     self.arena.blame("fsck", f"node {node.name}: {problem}")
 
-    async def _judge(self) -> Verdict:
+    async def _judge(self) -> HistoryVerdict:
         history = str(self.options.folder / "history")
         process = await self._python("raftmail_chaos.judge", history, log="judge.log")
         limit_s = max(120.0, self.options.seconds)
@@ -541,7 +542,7 @@ class Runner:
             return verdict
         except TimeoutError:
             self.undecided = f"the checker was not done within {limit_s:.0f} s"
-            return Verdict()
+            return HistoryVerdict()
         finally:
             if process.returncode is None:
                 process.kill()

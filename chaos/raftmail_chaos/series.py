@@ -16,7 +16,7 @@ _THIN = 8.0
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class ClusterLook:
     """How the nodes were at one moment: who leads the mail, and who answers."""
 
     at: float
@@ -32,7 +32,7 @@ class Series:
     rate: float
     ended: float | None = None
     writes: list[tuple[float, float]] = field(default_factory=list)
-    looks: list[Look] = field(default_factory=list)
+    looks: list[ClusterLook] = field(default_factory=list)
     syncs: list[tuple[float, float]] = field(default_factory=list)
     """When, and how long in seconds, syncs took that have nothing to do with the nodes, on the same disk."""
     stalls: list[tuple[float, float]] = field(default_factory=list)

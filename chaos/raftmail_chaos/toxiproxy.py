@@ -79,7 +79,7 @@ def _library() -> Any:
 
 
 @dataclass(slots=True)
-class Links:
+class ProxyLinks:
     """A running Toxiproxy server with a proxy for every way between two nodes."""
 
     process: subprocess.Popen[bytes]
@@ -95,7 +95,7 @@ class Links:
         log: Path,
         peers: Mapping[str, str],
         take_port: Callable[[], str],
-    ) -> Links:
+    ) -> ProxyLinks:
         """Start the server and make the proxies. Raises `ChaosError`."""
         server = _library()
         host, _, port = take_port().rpartition(":")

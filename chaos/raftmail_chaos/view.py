@@ -50,7 +50,7 @@ class Shown:
         return f"{len(self.broken)} BROKEN" if self.broken else "nothing broken so far"
 
 
-class View(Protocol):
+class RunView(Protocol):
     """Shows a run."""
 
     def say(self, text: str) -> None: ...

@@ -13,13 +13,13 @@ from raftmail.mail.results import Executed
 from raftmail.mail.uidset import UidSet
 from raftmail.node.bootstrap import BootstrapError, read_authority
 from raftmail_cli.errors import CliError, TryLater
-from raftmail_cli.session import JSON, Session, Where
+from raftmail_cli.session import JSON, CliSession, Where
 
 T = TypeVar("T")
 
 
 @contextmanager
-def connect(where: Where) -> Iterator[Session]:
+def connect(where: Where) -> Iterator[CliSession]:
     """A session with the cluster. Connects when it is first asked. Raises `CliError`."""
     try:
         if where.ca is None:
@@ -45,7 +45,7 @@ def connect(where: Where) -> Iterator[Session]:
 
 
 class _ClientSession:
-    """Implements `Session`."""
+    """Implements `CliSession`."""
 
     def __init__(self, client: SyncClient) -> None:
         self._client = client

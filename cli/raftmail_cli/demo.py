@@ -29,7 +29,7 @@ from raftmail.mail.uidset import UidSet
 from raftmail.node.bootstrap import plan_loopback
 from raftmail_cli import processes
 from raftmail_cli.clusterfile import ClusterFile, NodeEntry
-from raftmail_cli.demo_load import DemoMessage, Ledger, Load, make_messages, number_of
+from raftmail_cli.demo_load import DemoLedger, DemoLoad, DemoMessage, make_messages, number_of
 from raftmail_cli.errors import CliError, TryLater
 from raftmail_cli.output import Format, make_console, make_table, show
 from raftmail_cli.processes import Process
@@ -51,7 +51,7 @@ _ALL = UidSet.parse("1:*")
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class DemoVerdict:
     """What the demonstration found. Times in seconds."""
 
     messages: int
@@ -80,7 +80,7 @@ class _Reporter:
     def say(self, text: str) -> None:
         self.console.print(f"{time.monotonic() - self.began_s:6.1f} s  {text}")
 
-    async def follow(self, ledger: Ledger, total: int) -> None:
+    async def follow(self, ledger: DemoLedger, total: int) -> None:
         """Show how many messages are acknowledged, until cancelled."""
         if not self.console.is_terminal:
             told = 0
@@ -109,7 +109,7 @@ class _Demo:
     cancelled: bool = False
     """Threads look at this: nobody waits for what they do any more."""
 
-    async def run(self, count: int) -> Verdict:
+    async def run(self, count: int) -> DemoVerdict:
         say = self.reporter.say
         for entry in self.cluster.nodes:
             self._start(entry)
@@ -147,11 +147,11 @@ class _Demo:
             for user in USERS:
                 session.add_user(user, PASSWORD)
 
-    async def _send(self, messages: Sequence[DemoMessage]) -> Ledger:
+    async def _send(self, messages: Sequence[DemoMessage]) -> DemoLedger:
         addresses = [split_address(entry.lmtp) for entry in self.cluster.nodes]
         span_s = min(_SPAN_S_MAX, len(messages) / _MESSAGES_PER_S)
         first, second = len(messages) // 2, len(messages) * 3 // 4
-        load = Load(addresses, messages, span_s, held_from=second)
+        load = DemoLoad(addresses, messages, span_s, held_from=second)
         ledger = load.ledger
         follower = asyncio.create_task(self.reporter.follow(ledger, len(messages)))
         tasks = [
@@ -170,7 +170,7 @@ class _Demo:
         )
         return ledger
 
-    async def _harm(self, load: Load, first: int, second: int) -> None:
+    async def _harm(self, load: DemoLoad, first: int, second: int) -> None:
         """Kill the master after `first` messages, and the next one after `second`, when the first
         is back; the messages after these are held for it."""
         for count in (first, second):
@@ -238,13 +238,13 @@ def _master(status: JSON) -> str | None:
 
 
 def judge(
-    ledger: Ledger, counts: Sequence[Counter[int]], total: int, killed: int, *, equal: bool
-) -> Verdict:
+    ledger: DemoLedger, counts: Sequence[Counter[int]], total: int, killed: int, *, equal: bool
+) -> DemoVerdict:
     """Compare what was acknowledged with what each node has: a message is found when every node
     shows it, doubled when any node shows it twice, however often it was sent."""
     found = {n for n in ledger.acknowledged if all(count[n] for count in counts)}
     twice = {n for count in counts for n, times in count.items() if times > 1}
-    return Verdict(
+    return DemoVerdict(
         messages=total,
         acknowledged=len(ledger.acknowledged),
         found=len(found),
@@ -298,7 +298,7 @@ def _at(base_port: int) -> list[NodeEntry]:
     return [NodeEntry(plan.name, plan.peer, plan.client, plan.lmtp) for plan in plans]
 
 
-async def _until_signalled(made: _Demo, count: int) -> Verdict:
+async def _until_signalled(made: _Demo, count: int) -> DemoVerdict:
     """Run it; SIGTERM and SIGHUP cancel it, as SIGINT does."""
     task = asyncio.ensure_future(made.run(count))
     loop = asyncio.get_running_loop()
@@ -310,7 +310,7 @@ async def _until_signalled(made: _Demo, count: int) -> Verdict:
         made.cancelled = True
 
 
-def _render(console: Console, verdict: Verdict) -> None:
+def _render(console: Console, verdict: DemoVerdict) -> None:
     rows = [
         ("messages sent", verdict.messages),
         ("acknowledged", verdict.acknowledged),

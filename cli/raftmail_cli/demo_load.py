@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from raftmail_cli.corpus import corpus
-from raftmail_cli.lmtp import LmtpClient, Lost
+from raftmail_cli.lmtp import DemoLmtpClient, DemoLmtpLost
 
 SENDER = "sender@demo.example"
 DELIVERY_S = 20.0
@@ -68,7 +68,7 @@ def number_of(stored: bytes) -> int | None:
 
 
 @dataclass(slots=True)
-class Ledger:
+class DemoLedger:
     """What the senders know."""
 
     attempts: int = 0
@@ -98,7 +98,7 @@ class Ledger:
 
 
 @dataclass(slots=True)
-class Load:
+class DemoLoad:
     """Senders that hand over `messages` within about `span_s`, evenly, each over a connection of
     its own, and to another node when one fails. Those from `held_from` on wait for `release`."""
 
@@ -107,7 +107,7 @@ class Load:
     span_s: float
     senders: int = 8
     held_from: int | None = None
-    ledger: Ledger = field(default_factory=Ledger)
+    ledger: DemoLedger = field(default_factory=DemoLedger)
     _released: asyncio.Event = field(default_factory=asyncio.Event)
 
     def release(self) -> None:
@@ -147,9 +147,9 @@ class _Sender:
     """One sender. `at` is the node that it talks to, in turn over `addresses`."""
 
     addresses: Sequence[tuple[str, int]]
-    ledger: Ledger
+    ledger: DemoLedger
     at: int
-    connection: LmtpClient | None = None
+    connection: DemoLmtpClient | None = None
 
     async def send(self, message: DemoMessage) -> None:
         ledger = self.ledger
@@ -159,7 +159,7 @@ class _Sender:
             try:
                 connection = await self._connected()
                 reply = await connection.deliver(SENDER, message.user, message.body, DELIVERY_S)
-            except Lost as lost:
+            except DemoLmtpLost as lost:
                 why = str(lost)
                 if lost.unknown:
                     ledger.unknown.add(message.number)
@@ -186,10 +186,10 @@ class _Sender:
                 return
             await asyncio.sleep(_RETRY_S)
 
-    async def _connected(self) -> LmtpClient:
+    async def _connected(self) -> DemoLmtpClient:
         if self.connection is None:
             host, port = self.addresses[self.at % len(self.addresses)]
-            self.connection = await LmtpClient.open(host, port, CONNECT_S)
+            self.connection = await DemoLmtpClient.open(host, port, CONNECT_S)
         return self.connection
 
     def _next_node(self) -> None:

@@ -14,7 +14,7 @@ _LINE_BYTES_MAX = 64 * 1024
 _DOT = re.compile(rb"(?:^|(?<=\r\n))\.")
 
 
-class Lost(CliError):
+class DemoLmtpLost(CliError):
     """The connection broke, or took too long. With `unknown`, the message may have been delivered:
     all of it had been sent, but no reply came."""
 
@@ -24,7 +24,7 @@ class Lost(CliError):
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class DemoLmtpReply:
     """One reply, its lines joined."""
 
     code: int
@@ -42,8 +42,8 @@ class Reply:
         return 400 <= self.code < 500
 
 
-class LmtpClient:
-    """One connection. After `Lost` it is of no more use."""
+class DemoLmtpClient:
+    """One connection. After `DemoLmtpLost` it is of no more use."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
@@ -51,7 +51,7 @@ class LmtpClient:
 
     @classmethod
     async def open(cls, host: str, port: int, timeout_s: float) -> Self:
-        """Connect and introduce oneself. Raises `Lost`."""
+        """Connect and introduce oneself. Raises `DemoLmtpLost`."""
         try:
             async with asyncio.timeout(timeout_s):
                 streams = await asyncio.open_connection(host, port, limit=_LINE_BYTES_MAX)
@@ -60,14 +60,16 @@ class LmtpClient:
                 if greeting.is_positive:
                     greeting = await self._command(b"LHLO localhost")
         except (OSError, EOFError, ValueError) as error:
-            raise Lost(f"{host}:{port}: {_why(error)}", unknown=False) from None
+            raise DemoLmtpLost(f"{host}:{port}: {_why(error)}", unknown=False) from None
         if not greeting.is_positive:
             self.close()
-            raise Lost(f"{host}:{port}: {greeting.code} {greeting.text}", unknown=False)
+            raise DemoLmtpLost(f"{host}:{port}: {greeting.code} {greeting.text}", unknown=False)
         return self
 
-    async def deliver(self, sender: str, recipient: str, body: bytes, timeout_s: float) -> Reply:
-        """Hand over one message, which ends in CRLF; the reply that decides. Raises `Lost`."""
+    async def deliver(
+        self, sender: str, recipient: str, body: bytes, timeout_s: float
+    ) -> DemoLmtpReply:
+        """Hand over one message, which ends in CRLF; the reply that decides. Raises `DemoLmtpLost`."""
         sent = False
         try:
             async with asyncio.timeout(timeout_s):
@@ -86,17 +88,17 @@ class LmtpClient:
                 return replace(await self._reply(), after_data=True)
         except (OSError, EOFError, ValueError) as error:
             self.close()
-            raise Lost(_why(error), unknown=sent) from None
+            raise DemoLmtpLost(_why(error), unknown=sent) from None
 
     def close(self) -> None:
         self._writer.transport.abort()
 
-    async def _command(self, line: bytes) -> Reply:
+    async def _command(self, line: bytes) -> DemoLmtpReply:
         self._writer.write(line + b"\r\n")
         await self._writer.drain()
         return await self._reply()
 
-    async def _reply(self) -> Reply:
+    async def _reply(self) -> DemoLmtpReply:
         texts = []
         while True:
             line = await self._reader.readline()
@@ -106,7 +108,7 @@ class LmtpClient:
                 raise ValueError(f"a reply that is none: {line[:80]!r}")
             texts.append(line[4:].decode("utf-8", "replace").strip())
             if line[3:4] != b"-":
-                return Reply(int(line[:3]), " ".join(texts))
+                return DemoLmtpReply(int(line[:3]), " ".join(texts))
 
 
 def _why(error: BaseException) -> str:

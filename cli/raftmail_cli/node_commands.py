@@ -246,9 +246,9 @@ def join_node(
 
     What was broken off is taken up again by the same command.
     """
-    from raftmail_cli.joining import join
+    from raftmail_cli.join_node import join_node
 
-    made = join(settings, token, folder, deadline_s)
+    made = join_node(settings, token, folder, deadline_s)
     if no_run:
         show(
             settings.output,

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from raftmail_cli.errors import REFUSED
 from raftmail_cli.output import Format, duration, make_table, printable, show, size
-from raftmail_cli.session import JSON, Session
+from raftmail_cli.session import JSON, CliSession
 from raftmail_cli.settings import Settings, common_options, pass_settings
 
 _DIGEST_CHARS = 16
@@ -42,7 +42,7 @@ def verify(settings: Settings, deep: bool) -> None:
         sys.exit(REFUSED)
 
 
-def _deep(session: Session, output: Format) -> JSON:
+def _deep(session: CliSession, output: Format) -> JSON:
     """Begin a deep verification, and wait for its end."""
     session.admin("verify-start", {})
     told = ""

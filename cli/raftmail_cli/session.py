@@ -29,7 +29,7 @@ class Where:
     cluster: str = ""
 
 
-class Session(Protocol):
+class CliSession(Protocol):
     """A connection to a cluster. Writes give the `Executed` of a command that took effect; a
     refusal is a `CliError`, no answer in time a `TryLater`."""
 
@@ -75,4 +75,4 @@ class Session(Protocol):
     def expunge(self, user: str, mailbox: str, uids: UidSet, *, only_deleted: bool) -> Executed: ...
 
 
-Opener = Callable[[Where], AbstractContextManager[Session]]
+Opener = Callable[[Where], AbstractContextManager[CliSession]]

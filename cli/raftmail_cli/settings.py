@@ -16,14 +16,14 @@ from raftmail.mail.endpoint import FORM, dialled
 from raftmail_cli import clusterfile
 from raftmail_cli.errors import CliError
 from raftmail_cli.output import Format
-from raftmail_cli.session import Opener, Session, Where
+from raftmail_cli.session import CliSession, Opener, Where
 
 _TOKEN_FILE_BYTES_MAX = 4096
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def _open(where: Where) -> AbstractContextManager[Session]:
+def _open(where: Where) -> AbstractContextManager[CliSession]:
     from raftmail_cli.connect import connect  # not needed by `raftmail node`, and takes a while
 
     return connect(where)
@@ -40,7 +40,7 @@ class Settings:
     deadline_s: float = 20.0
     opener: Opener = _open
 
-    def connect(self) -> AbstractContextManager[Session]:
+    def connect(self) -> AbstractContextManager[CliSession]:
         """A session with the cluster. Raises `CliError`."""
         return self.opener(self.where())
 

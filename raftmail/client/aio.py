@@ -11,10 +11,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from raftmail.client.calls import Key, Listing
-from raftmail.client.engine import Engine
+from raftmail.client.calls import ClientListing, Key
+from raftmail.client.dispatcher import Dispatcher
 from raftmail.client.errors import ProtocolError, Refused
-from raftmail.frontends.text import values as forms
+from raftmail.frontends.text import values
 from raftmail.mail.admin import ADMIN_S
 from raftmail.mail.commands import StoreMode
 from raftmail.mail.queries import MailboxInfo, MessageInfo, MessagePage
@@ -94,7 +94,7 @@ class Client:
         without it the connection is in the clear, which no node takes, and no token is sent. A
         program that wants to go on after a restart under the same `client_id` (16 bytes) passes the
         `last_seq` it had. Raises ValueError, `net.tls.TlsError`."""
-        self._engine = Engine(
+        self._engine = Dispatcher(
             [addresses] if isinstance(addresses, str) else addresses,
             token=token,
             ca=ca,
@@ -151,10 +151,10 @@ class Client:
             box[0],
             _uids(uids),
             _MODES[mode],
-            forms.format_flags(tuple(flags)) or b'""',
+            values.format_flags(tuple(flags)) or b'""',
         )
         tail = b"" if unchanged_since < 0 else b" unchangedsince=%d" % unchanged_since
-        return self._engine.write(body, forms.read_store, (box,), tail=tail, timeout_s=timeout_s)
+        return self._engine.write(body, values.read_store, (box,), tail=tail, timeout_s=timeout_s)
 
     def save(
         self,
@@ -191,7 +191,7 @@ class Client:
                 b" %b %b %b %b {%d}\r\n"
                 % (
                     b",".join(numbers),
-                    forms.format_flags(tuple(mail.flags)) or b"-",
+                    values.format_flags(tuple(mail.flags)) or b"-",
                     b"-" if mail.received_us is None else b"%d" % mail.received_us,
                     b"-" if mail.guid is None else mail.guid.hex().encode(),
                     len(mail.body),
@@ -202,7 +202,7 @@ class Client:
             raise ValueError("nothing to save")
         return self._engine.write(
             b"".join(pieces),
-            partial(forms.read_saved, users=tuple(users)),
+            partial(values.read_saved, users=tuple(users)),
             tuple(boxes),
             timeout_s=timeout_s,
             literal_bytes=max(len(mail.body) for mail in mails),
@@ -228,7 +228,7 @@ class Client:
             tail = b" guids=" + quote(b",".join(guid.hex().encode() for guid in guids))
         body = b"%b %d %b %d" % (name, source[0], _uids(uids), to[0])
         return self._engine.write(
-            body, forms.read_copy, (source, to), tail=tail, timeout_s=timeout_s
+            body, values.read_copy, (source, to), tail=tail, timeout_s=timeout_s
         )
 
     async def copy_in_parts(
@@ -281,7 +281,7 @@ class Client:
         """Remove messages. Gives `ExpungeResult`."""
         box = self._box(user, mailbox)
         body = b"EXPUNGE %d %b%b" % (box[0], _uids(uids), b" deleted" if only_deleted else b"")
-        return self._engine.write(body, forms.read_expunge, (box,), timeout_s=timeout_s)
+        return self._engine.write(body, values.read_expunge, (box,), timeout_s=timeout_s)
 
     async def message_page(
         self,
@@ -396,7 +396,7 @@ class Client:
         self, user: str, body: bytes, tail: bytes, timeout_s: float | None
     ) -> asyncio.Future[Executed]:
         """A change of which mailbox a name stands for: from its answer on, names mean what they mean then."""
-        result = forms.read_mailbox_result
+        result = values.read_mailbox_result
         future = self._engine.write(body, result, tail=tail, timeout_s=timeout_s)
         future.add_done_callback(lambda _: self._engine.introduce_anew(user))
         return future
@@ -530,20 +530,20 @@ def _done(named: object) -> Done:
     return Done()
 
 
-def _nothing(line: Line, listing: Listing) -> None:
+def _nothing(line: Line, listing: ClientListing) -> None:
     return None
 
 
-def _last_word(line: Line, listing: Listing) -> bytes:
+def _last_word(line: Line, listing: ClientListing) -> bytes:
     return line.words[2]
 
 
-def _vanished(line: Line, listing: Listing) -> UidSet:
+def _vanished(line: Line, listing: ClientListing) -> UidSet:
     text = line.named[b"uids"]
-    return forms.read_uids(text, chars_max=len(text))
+    return values.read_uids(text, chars_max=len(text))
 
 
-def _state(line: Line, listing: Listing) -> MailboxState:
+def _state(line: Line, listing: ClientListing) -> MailboxState:
     named = line.named
     differs = named.get(b"differs", b"").decode()
     return MailboxState(
@@ -556,19 +556,19 @@ def _state(line: Line, listing: Listing) -> MailboxState:
     )
 
 
-def _page(line: Line, listing: Listing) -> MessagePage:
+def _page(line: Line, listing: ClientListing) -> MessagePage:
     messages = tuple(
-        forms.read_message_info(one)[1] for one in listing.lines if one.words[1] == b"MESSAGE"
+        values.read_message_info(one)[1] for one in listing.lines if one.words[1] == b"MESSAGE"
     )
     mailbox = listing.mailboxes[int(line.named[b"mailbox"])]
     return MessagePage(mailbox, messages, line.named.get(b"more") == b"yes")
 
 
-def _mailboxes(line: Line, listing: Listing) -> tuple[MailboxInfo, ...]:
-    return tuple(forms.read_mailbox_info(one)[1] for one in listing.lines)
+def _mailboxes(line: Line, listing: ClientListing) -> tuple[MailboxInfo, ...]:
+    return tuple(values.read_mailbox_info(one)[1] for one in listing.lines)
 
 
-def _names(line: Line, listing: Listing) -> tuple[str, ...]:
+def _names(line: Line, listing: ClientListing) -> tuple[str, ...]:
     return tuple(one.words[2].decode() for one in listing.lines)
 
 

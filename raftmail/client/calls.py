@@ -14,7 +14,7 @@ from raftmail.net.lines import Line
 
 
 @dataclass(slots=True)
-class Listing:
+class ClientListing:
     """The untagged lines of an answer, and the mailboxes that the node has introduced so far, by
     its own numbers."""
 
@@ -22,9 +22,9 @@ class Listing:
     mailboxes: Mapping[int, MailboxInfo]
 
 
-ReadAnswer: TypeAlias = Callable[[Line, Listing], Any]
+ReadAnswer: TypeAlias = Callable[[Line, ClientListing], Any]
 """Makes a value of an OK and what came before it. Raises ValueError, KeyError,
-`net.lines.ProtocolError`."""
+`net.lines.ProtocolViolation`."""
 
 ReadResult: TypeAlias = Callable[[Mapping[bytes, bytes]], Result]
 
@@ -32,7 +32,7 @@ Key: TypeAlias = tuple[str, str]
 """User and mailbox name."""
 
 
-class Call:
+class ClientCall:
     """A request that waits for its answer, over any number of connections.
 
     `line` is the same whenever it is sent: the tag never returns, and neither does `seq`, which
@@ -99,7 +99,7 @@ class Call:
         """Whether giving up now leaves open if it takes effect."""
         return (self.doubt or self.in_flight) and (self.seq > 0 or not self.repeatable)
 
-    def value(self, line: Line, listing: Listing) -> Any:
+    def value(self, line: Line, listing: ClientListing) -> Any:
         """What an OK means. Raises as `ReadAnswer` does."""
         if self.result is not None:
             return read_executed(line, self.result)

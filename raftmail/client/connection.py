@@ -8,11 +8,11 @@ import zlib
 from collections.abc import Callable
 from typing import Protocol
 
-from raftmail.client.calls import Call, Key, Listing
+from raftmail.client.calls import ClientCall, ClientListing, Key
 from raftmail.client.errors import ProtocolError, Refused
 from raftmail.frontends.text.values import read_mailbox_info, read_refused
 from raftmail.mail.queries import MailboxInfo
-from raftmail.net import lines as codec
+from raftmail.net import lines
 from raftmail.net.limits import MIB, ReaderLimits
 from raftmail.net.lines import Item, Line, LineReader, quote
 from raftmail.net.tls import Authority, TlsError
@@ -37,21 +37,21 @@ _ANSWERED = (b"OK", b"NO")
 class Owner(Protocol):
     """Whose connection it is."""
 
-    def answered(self, call: Call, words: list[bytes] | Line, listing: Listing) -> None:
+    def answered(self, call: ClientCall, words: list[bytes] | Line, listing: ClientListing) -> None:
         """A call has its answer."""
 
-    def lost(self, connection: Connection, reason: str) -> None:
+    def lost(self, connection: ClientConnection, reason: str) -> None:
         """The connection has ended; its `pending` calls have no answer."""
 
 
-class Connection(asyncio.Protocol):
+class ClientConnection(asyncio.Protocol):
     """Invariants:
     1. `pending` has the calls that were sent here and have no answer.
     2. `lost` is called once, after which nothing is answered here."""
 
     def __init__(self, owner: Owner, address: str) -> None:
         self.address = address
-        self.pending: dict[bytes, Call] = {}
+        self.pending: dict[bytes, ClientCall] = {}
         self.bound: dict[int, Key] = {}
         """Mailbox numbers as the node knows them."""
         self.floor_sent = -1
@@ -68,7 +68,7 @@ class Connection(asyncio.Protocol):
         self._given_up: set[bytes] = set()
         """Tags of listings that nobody waits for any more, and whose lines may still come."""
         self._mailboxes: dict[int, MailboxInfo] = {}
-        self._no_listing = Listing([], self._mailboxes)
+        self._no_listing = ClientListing([], self._mailboxes)
         self._out: list[bytes] = []
         self._flushing = False
         self._introductions = 0
@@ -143,7 +143,7 @@ class Connection(asyncio.Protocol):
             item = await self._expected
         else:
             item = self._early.pop(0)
-        if isinstance(item, codec.BadLine):
+        if isinstance(item, lines.BadLine):
             raise ProtocolError(item.text)
         line = item if isinstance(item, Line) else Line.of(item)
         if line.words[:2] == [b"*", b"BYE"]:
@@ -152,7 +152,7 @@ class Connection(asyncio.Protocol):
 
     # Calls
 
-    def send(self, call: Call, floor: Callable[[], int]) -> None:
+    def send(self, call: ClientCall, floor: Callable[[], int]) -> None:
         """Send a call, and what the node must know first."""
         for number, key in call.boxes:
             if self.bound.get(number) != key:
@@ -172,7 +172,7 @@ class Connection(asyncio.Protocol):
         else:
             self._write(call.line)
 
-    def give_up(self, call: Call) -> None:
+    def give_up(self, call: ClientCall) -> None:
         """Whoever made the call waits no more; its answer may come all the same."""
         if self.pending.pop(call.tag, None) is not None and call.listing:
             self._given_up.add(call.tag)
@@ -213,7 +213,7 @@ class Connection(asyncio.Protocol):
                 if not piece:
                     return
                 self._take(piece)
-        except (codec.ProtocolError, codec.LineError, zlib.error) as error:
+        except (lines.ProtocolViolation, lines.LineError, zlib.error) as error:
             self.close(f"what came makes no sense: {error}")
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -251,8 +251,8 @@ class Connection(asyncio.Protocol):
             self._early.append(item)
 
     def _take_other(self, item: Item) -> None:
-        if isinstance(item, codec.BadLine):
-            raise codec.ProtocolError(item.text)
+        if isinstance(item, lines.BadLine):
+            raise lines.ProtocolViolation(item.text)
         line = item if isinstance(item, Line) else Line.of(item)
         words = line.words
         if words[0] == b"*":
@@ -275,7 +275,7 @@ class Connection(asyncio.Protocol):
             return
         listing = self._no_listing
         if call.listing:
-            listing = Listing(self._untagged, self._mailboxes)
+            listing = ClientListing(self._untagged, self._mailboxes)
             self._untagged = []
         if words[1] in _ANSWERED:
             self.last_ok = self.heard

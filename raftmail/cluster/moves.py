@@ -14,8 +14,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from raftmail.cluster.placement import SLACK, Load, Place, apart, choose
-from raftmail.cluster.records import ROOT_SHARD, Node, NodeState, Shard
+from raftmail.cluster.placement import SLACK, PlacementLoad, PlacementNode, apart, choose
+from raftmail.cluster.records import ROOT_SHARD, NodeRecord, NodeState, ShardRecord
 from raftmail.cluster.state import ClusterState
 
 
@@ -60,17 +60,17 @@ def planned(
         yield from planner.balance()
 
 
-def allowed(state: ClusterState, shard: Shard) -> list[Place]:
+def allowed(state: ClusterState, shard: ShardRecord) -> list[PlacementNode]:
     """The nodes that may hold a shard."""
     pool = state.pool_of(shard)
     return [
-        Place.of(node)
+        PlacementNode.of(node)
         for node in state.every_node.values()
         if node.state is NodeState.ACTIVE and pool.allows(node)
     ]
 
 
-def missing(state: ClusterState, shard: Shard) -> str:
+def missing(state: ClusterState, shard: ShardRecord) -> str:
     """Why a shard cannot have as many replicas as it should; "": it can."""
     found = sum(
         state.every_node[place.name].is_open or bool(shard.on(place.name))
@@ -86,7 +86,7 @@ def missing(state: ClusterState, shard: Shard) -> str:
     )
 
 
-def wanted(state: ClusterState, shard: Shard) -> int:
+def wanted(state: ClusterState, shard: ShardRecord) -> int:
     """How many replicas a shard is to have. The root has as many as there are nodes, up to its replication."""
     if shard.number == ROOT_SHARD:
         active = sum(n.state is NodeState.ACTIVE for n in state.every_node.values())
@@ -94,7 +94,7 @@ def wanted(state: ClusterState, shard: Shard) -> int:
     return shard.replication
 
 
-_NOBODY = Node("", "", state=NodeState.REMOVED)
+_NOBODY = NodeRecord("", "", state=NodeState.REMOVED)
 
 
 class _Planner:
@@ -104,15 +104,15 @@ class _Planner:
     def __init__(self, state: ClusterState, avoid: frozenset[str]) -> None:
         self._state = state
         self._avoid = avoid | {node.name for node in state.every_node.values() if node.cordoned}
-        self._places = {node.name: Place.of(node) for node in state.every_node.values()}
+        self._places = {node.name: PlacementNode.of(node) for node in state.every_node.values()}
         for shard in state.every_shard.values():
             for replica in shard.replicas:
                 # Of a node that nobody knows nothing is known but the name.
                 machine = ("", f"node {replica.node}")
-                self._places.setdefault(replica.node, Place(replica.node, "", machine, 1))
-        self._load = Load()
+                self._places.setdefault(replica.node, PlacementNode(replica.node, "", machine, 1))
+        self._load = PlacementLoad()
         self._shards = state.every_shard
-        self._allowed: dict[str, list[Place]] = {}
+        self._allowed: dict[str, list[PlacementNode]] = {}
         self._held: dict[int, dict[int, str]] = {}
         self._on: dict[str, set[int]] = {name: set() for name in self._places}
         self._zones: dict[int, Counter[str]] = {}
@@ -151,14 +151,14 @@ class _Planner:
                 lacking += 1
 
     def _why(self, node: str) -> str:
-        found = self._state.find(Node, node)
+        found = self._state.find(NodeRecord, node)
         if found is None or found.state is NodeState.REMOVED:
             return f"{node} is removed"
         if found.state is NodeState.DRAINING:
             return f"{node} is drained"
         return f"{node} is not in the pool"
 
-    def _surplus(self, shard: Shard) -> int:
+    def _surplus(self, shard: ShardRecord) -> int:
         """The replica to do without: one that has yet to join, then one that shares a zone or host, then of the fullest node."""
         held = self._held[shard.number]
         joining = {r.id for r in shard.staying if r.state == "joining"}
@@ -178,7 +178,7 @@ class _Planner:
             while self._crowded(shard) and (move := self._apart(shard)) is not None:
                 yield move
 
-    def _crowded(self, shard: Shard) -> bool:
+    def _crowded(self, shard: ShardRecord) -> bool:
         """Whether a zone or a machine has two replicas more than another could have."""
         zones, machines = self._zones[shard.number], self._machines[shard.number]
         may = self._may(shard)
@@ -187,7 +187,7 @@ class _Planner:
             or max(machines.values()) - min((machines[one.machine] for one in may), default=0) > 1
         )
 
-    def _apart(self, shard: Shard) -> Move | None:
+    def _apart(self, shard: ShardRecord) -> Move | None:
         held = self._held[shard.number]
         now = apart([self._places[node] for node in held.values()])
         best: tuple[tuple[int, int], int, int] | None = None
@@ -216,7 +216,7 @@ class _Planner:
         while (move := self._better(active)) is not None:
             yield move
 
-    def _better(self, active: list[Place]) -> Move | None:
+    def _better(self, active: list[PlacementNode]) -> Move | None:
         load = self._load
         full = sorted(active, key=lambda place: (-load.ratio(place), place.name))
         empty = sorted(active, key=lambda place: (load.ratio(place, 1), place.name))
@@ -236,7 +236,7 @@ class _Planner:
                 self._barren.add((source.name, target.name))
         return None
 
-    def _one(self, source: Place, target: Place) -> Move | None:
+    def _one(self, source: PlacementNode, target: PlacementNode) -> Move | None:
         best: tuple[int, int, int] | None = None
         for number in self._on[source.name]:
             shard = self._shards[number]
@@ -262,7 +262,7 @@ class _Planner:
         why = f"{source.name} holds more than {target.name}"
         return self._move(self._shards[best[1]], best[2], target.name, why, must=False)
 
-    def _shared(self, shard: int, place: Place, without: Place) -> tuple[int, int]:
+    def _shared(self, shard: int, place: PlacementNode, without: PlacementNode) -> tuple[int, int]:
         """How many replicas of a shard, but for that on `without`, a place shares its zone and its machine with."""
         return (
             self._zones[shard][place.zone] - (place.zone == without.zone),
@@ -271,13 +271,15 @@ class _Planner:
 
     # -- deciding ------------------------------------------------------------------------------------
 
-    def _may(self, shard: Shard) -> list[Place]:
+    def _may(self, shard: ShardRecord) -> list[PlacementNode]:
         found = self._allowed.get(shard.pool)
         if found is None:
             found = self._allowed[shard.pool] = allowed(self._state, shard)
         return found
 
-    def _choose(self, shard: Shard, without: list[int] | None = None, but: str = "") -> str | None:
+    def _choose(
+        self, shard: ShardRecord, without: list[int] | None = None, but: str = ""
+    ) -> str | None:
         held = self._held[shard.number]
         stay = [self._places[node] for id, node in held.items() if id not in (without or ())]
         taken = {node for node in held.values() if node != but}
@@ -306,19 +308,19 @@ class _Planner:
             self._on[node].discard(shard)
         return node
 
-    def _move(self, shard: Shard, id: int, target: str, why: str, must: bool = True) -> Move:
+    def _move(self, shard: ShardRecord, id: int, target: str, why: str, must: bool = True) -> Move:
         source = self._drop(shard.number, id) if id else ""
         self._new -= 1
         self._add(shard.number, self._new, target)
         return Move(shard.number, target, id, source, why, must)
 
-    def _take(self, shard: Shard, id: int, why: str) -> Move:
+    def _take(self, shard: ShardRecord, id: int, why: str) -> Move:
         return Move(shard.number, "", id, self._drop(shard.number, id), why)
 
 
-def load_of(state: ClusterState) -> Load:
+def load_of(state: ClusterState) -> PlacementLoad:
     """What the nodes hold, or will, of mail shards."""
-    load = Load()
+    load = PlacementLoad()
     for shard in state.every_shard.values():
         if shard.number != ROOT_SHARD:
             held: list[str] = []

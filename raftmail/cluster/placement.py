@@ -20,14 +20,14 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from raftmail.cluster.records import Node
+from raftmail.cluster.records import NodeRecord
 
 SLACK = 1
 _RATIO = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class PlacementNode:
     """A node as placement sees it; `zone` and `machine` are what fails together."""
 
     name: str
@@ -36,8 +36,8 @@ class Place:
     capacity: int
 
     @staticmethod
-    def of(node: Node) -> Place:
-        return Place(node.name, node.zone, node.machine, max(1, node.capacity))
+    def of(node: NodeRecord) -> PlacementNode:
+        return PlacementNode(node.name, node.zone, node.machine, max(1, node.capacity))
 
 
 def rendezvous(shard: int, node: str) -> int:
@@ -48,7 +48,7 @@ def rendezvous(shard: int, node: str) -> int:
 
 
 @dataclass(slots=True, repr=False)
-class Load:
+class PlacementLoad:
     """How many replicas each node holds, and how many shards each two nodes share."""
 
     replicas: Counter[str] = field(default_factory=Counter)
@@ -64,7 +64,7 @@ class Load:
         """How many shards a node shares with others."""
         return sum(self.shared[_pair(node, other)] for other in others)
 
-    def ratio(self, place: Place, more: int = 0) -> int:
+    def ratio(self, place: PlacementNode, more: int = 0) -> int:
         """What a node holds, and `more`, in proportion to its capacity."""
         return (self.replicas[place.name] + more) * _RATIO // place.capacity
 
@@ -73,7 +73,9 @@ def _pair(a: str, b: str) -> tuple[str, str]:
     return (a, b) if a < b else (b, a)
 
 
-def choose(shard: int, places: Sequence[Place], held: Sequence[Place], load: Load) -> Place | None:
+def choose(
+    shard: int, places: Sequence[PlacementNode], held: Sequence[PlacementNode], load: PlacementLoad
+) -> PlacementNode | None:
     """The best node for one replica more of a shard that the nodes `held` have; None when all have one."""
     names = {place.name for place in held}
     free = [place for place in places if place.name not in names]
@@ -97,13 +99,16 @@ def choose(shard: int, places: Sequence[Place], held: Sequence[Place], load: Loa
 
 
 def place(
-    places: Sequence[Place], shards: Iterable[int], replication: int, load: Load | None = None
+    places: Sequence[PlacementNode],
+    shards: Iterable[int],
+    replication: int,
+    load: PlacementLoad | None = None,
 ) -> dict[int, list[str]]:
     """Nodes for new shards, as many as `replication` says or there are. `load` is what the nodes hold already; it grows."""
-    load = Load() if load is None else load
+    load = PlacementLoad() if load is None else load
     placed: dict[int, list[str]] = {}
     for shard in shards:
-        held: list[Place] = []
+        held: list[PlacementNode] = []
         while len(held) < replication:
             best = choose(shard, places, held, load)
             if best is None:
@@ -114,7 +119,7 @@ def place(
     return placed
 
 
-def apart(places: Sequence[Place]) -> tuple[int, int]:
+def apart(places: Sequence[PlacementNode]) -> tuple[int, int]:
     """How badly nodes share zones and machines: replicas beyond the first in each, squared so that three in one are worse than two
     pairs. The lower the better."""
     zones = Counter(one.zone for one in places)

@@ -2,18 +2,18 @@
 
 | key | record |
 |---|---|
-| `cluster` | `Cluster` |
-| `node/NAME` | `Node` |
-| `shard/NUMBER` | `Shard` |
-| `pool/NAME` | `Pool` |
-| `rule/DOMAIN` | `Rule` |
-| `domain/NAME` | `Domain` |
-| `alias/ADDRESS` | `Alias` |
-| `user-shard/ADDRESS` | `UserShard` |
-| `quota/ADDRESS` | `Quota` |
-| `invite/ID` | `Invite` |
-| `operation/ID` | `Operation` |
-| `recovered/NUMBER` | `Recovered` |
+| `cluster` | `ClusterRecord` |
+| `node/NAME` | `NodeRecord` |
+| `shard/NUMBER` | `ShardRecord` |
+| `pool/NAME` | `PoolRecord` |
+| `rule/DOMAIN` | `RuleRecord` |
+| `domain/NAME` | `DomainRecord` |
+| `alias/ADDRESS` | `AliasRecord` |
+| `user-shard/ADDRESS` | `UserShardRecord` |
+| `quota/ADDRESS` | `QuotaRecord` |
+| `invite/ID` | `InviteRecord` |
+| `operation/ID` | `OperationRecord` |
+| `recovered/NUMBER` | `RecoveryRecord` |
 
 JSON objects have a field for each field of the class but the first, which is in the key; a field at its
 default may be missing. Fields that this release does not know are of a later one: they mean nothing
@@ -87,7 +87,7 @@ class RuleState(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Cluster:
+class ClusterRecord:
     """`replication` is that of pools that do not say."""
 
     id: str
@@ -95,7 +95,7 @@ class Cluster:
 
 
 @dataclass(frozen=True, slots=True)
-class Node:
+class NodeRecord:
     """A node. `peer`, `client` and `lmtp` are host:port ("" is: not told). `host` is the machine below the zone: workers of one
     machine share it ("": the node is a machine of its own). `capacity` is its share in comparison to others. A `cordoned` node keeps
     its replicas, and gets no masters and no new replicas until an operator lifts it."""
@@ -124,31 +124,31 @@ class Node:
 
 
 @dataclass(frozen=True, slots=True)
-class Replica:
+class ReplicaRecord:
     id: int
     node: str
     state: ReplicaState
 
 
 @dataclass(frozen=True, slots=True)
-class Shard:
+class ShardRecord:
     """`next_id` is above every replica id that was ever used. While it is `founding`, its voters may begin with an empty log;
     later an empty one is a lost disk. `master` is where its master should be: `balanced`, `zone:NAME` or `near-clients`."""
 
     number: int
-    replicas: tuple[Replica, ...]
+    replicas: tuple[ReplicaRecord, ...]
     next_id: int
     replication: int
     pool: str = MAIN_POOL
     master: str = "balanced"
     founding: bool = False
 
-    def on(self, node: str) -> tuple[Replica, ...]:
+    def on(self, node: str) -> tuple[ReplicaRecord, ...]:
         """The replicas that a node has: one, while a lost disk is replaced two."""
         return tuple(replica for replica in self.replicas if replica.node == node)
 
     @property
-    def staying(self) -> tuple[Replica, ...]:
+    def staying(self) -> tuple[ReplicaRecord, ...]:
         """The replicas that it has, or will have."""
         return tuple(r for r in self.replicas if r.state is not ReplicaState.LEAVING)
 
@@ -161,7 +161,7 @@ class Shard:
 
 
 @dataclass(frozen=True, slots=True)
-class Pool:
+class PoolRecord:
     """Shards among which users are spread by a hash; fixed once made, for a user must always find the same. `zones`, `labels`
     and `nodes` say which nodes may hold them: in one of the zones, with all of the labels, one of the nodes (none: any)."""
 
@@ -173,7 +173,7 @@ class Pool:
     nodes: tuple[str, ...] = ()
     master: str = "balanced"
 
-    def allows(self, node: Node) -> bool:
+    def allows(self, node: NodeRecord) -> bool:
         return (
             (not self.zones or node.zone in self.zones)
             and set(self.labels) <= set(node.labels)
@@ -196,7 +196,7 @@ class Pool:
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class RuleRecord:
     """A domain's new users belong to `pool`. Until the rule is active they belong to `previous` (see `RuleState`)."""
 
     domain: str
@@ -206,7 +206,7 @@ class Rule:
 
 
 @dataclass(frozen=True, slots=True)
-class Domain:
+class DomainRecord:
     """A domain that mail is taken for. `catch_all` gets what no user or alias has ("": nobody); `quota_bytes` is the limit of each
     of its users who has none of the own (0: none)."""
 
@@ -216,13 +216,13 @@ class Domain:
 
 
 @dataclass(frozen=True, slots=True)
-class Alias:
+class AliasRecord:
     address: str
     to: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class UserShard:
+class UserShardRecord:
     """A user whose shard is not what the hash says."""
 
     address: str
@@ -230,7 +230,7 @@ class UserShard:
 
 
 @dataclass(frozen=True, slots=True)
-class Quota:
+class QuotaRecord:
     """How large all messages of a user may be together; 0: as large as they like, whatever the domain says."""
 
     address: str
@@ -238,7 +238,7 @@ class Quota:
 
 
 @dataclass(frozen=True, slots=True)
-class Invite:
+class InviteRecord:
     """An invitation for a node; `bundle` is encrypted (base64), and nothing to the root."""
 
     id: str
@@ -250,7 +250,7 @@ class Invite:
 
 
 @dataclass(frozen=True, slots=True)
-class Operation:
+class OperationRecord:
     """What an operator has begun. `by` is who, `via` the node through which; `state` is running, done or undone."""
 
     id: str
@@ -263,7 +263,7 @@ class Operation:
 
 
 @dataclass(frozen=True, slots=True)
-class Recovered:
+class RecoveryRecord:
     """A shard that was put on its feet by force, and may have lost what only the lost replicas had."""
 
     shard: int
@@ -274,39 +274,39 @@ class Recovered:
 
 
 Record: TypeAlias = (
-    Cluster
-    | Node
-    | Shard
-    | Pool
-    | Rule
-    | Domain
-    | Alias
-    | UserShard
-    | Quota
-    | Invite
-    | Operation
-    | Recovered
+    ClusterRecord
+    | NodeRecord
+    | ShardRecord
+    | PoolRecord
+    | RuleRecord
+    | DomainRecord
+    | AliasRecord
+    | UserShardRecord
+    | QuotaRecord
+    | InviteRecord
+    | OperationRecord
+    | RecoveryRecord
 )
 
 _KINDS: dict[str, type[Any]] = {
-    "node": Node,
-    "shard": Shard,
-    "pool": Pool,
-    "rule": Rule,
-    "domain": Domain,
-    "alias": Alias,
-    "user-shard": UserShard,
-    "quota": Quota,
-    "invite": Invite,
-    "operation": Operation,
-    "recovered": Recovered,
+    "node": NodeRecord,
+    "shard": ShardRecord,
+    "pool": PoolRecord,
+    "rule": RuleRecord,
+    "domain": DomainRecord,
+    "alias": AliasRecord,
+    "user-shard": UserShardRecord,
+    "quota": QuotaRecord,
+    "invite": InviteRecord,
+    "operation": OperationRecord,
+    "recovered": RecoveryRecord,
 }
 _PREFIXES = {kind: prefix for prefix, kind in _KINDS.items()}
 
 
 def key_of(record: Record) -> str:
     """Where a record stands."""
-    if isinstance(record, Cluster):
+    if isinstance(record, ClusterRecord):
         return "cluster"
     return key_for(type(record), getattr(record, fields(record)[0].name))
 
@@ -319,7 +319,7 @@ def key_for(kind: type[Any], name: str | int) -> str:
 def encode(record: Record, before: Mapping[str, Any] | None = None) -> bytes:
     """The value of a record: JSON in one form, so that equal records are equal bytes. `before` is the JSON that the record is
     written over: of it, fields stay that this release does not know."""
-    named = fields(record)[0 if isinstance(record, Cluster) else 1 :]
+    named = fields(record)[0 if isinstance(record, ClusterRecord) else 1 :]
     made = {f.name: _plain(getattr(record, f.name)) for f in named if not _is_default(record, f)}
     if before:
         _keep_unknown(type(record), before, made)
@@ -337,7 +337,7 @@ def _keep_unknown_of_replicas(before: Any, made: Any) -> None:
         return
     by_id = {one["id"]: one for one in before if type(one) is dict and "id" in one}
     for one in made:
-        _keep_unknown(Replica, by_id.get(one["id"], {}), one)
+        _keep_unknown(ReplicaRecord, by_id.get(one["id"], {}), one)
 
 
 def json_bytes(value: object) -> bytes:
@@ -352,7 +352,9 @@ def decode(key: str, value: bytes) -> Record | None:
 def read(key: str, value: bytes) -> tuple[Record | None, Mapping[str, Any]]:
     """`decode`, and the JSON that was read, when something in it is of a later release (else nothing)."""
     prefix, slash, name = key.partition("/")
-    kind: type[Any] | None = Cluster if key == "cluster" else _KINDS.get(prefix) if slash else None
+    kind: type[Any] | None = (
+        ClusterRecord if key == "cluster" else _KINDS.get(prefix) if slash else None
+    )
     if kind is None:
         return None, {}
     try:
@@ -360,7 +362,7 @@ def read(key: str, value: bytes) -> tuple[Record | None, Mapping[str, Any]]:
         if type(raw) is not dict:
             raise ValueError("a JSON object was expected")
         made = dict(raw)
-        if kind is not Cluster:
+        if kind is not ClusterRecord:
             first = fields(kind)[0].name
             if first in raw:
                 raise ValueError(f"{first} is in the key")
@@ -373,9 +375,9 @@ def read(key: str, value: bytes) -> tuple[Record | None, Mapping[str, Any]]:
 
 
 def _has_unknown(kind: type[Any], raw: Mapping[str, Any]) -> bool:
-    replicas = raw.get("replicas", ()) if kind is Shard else ()
+    replicas = raw.get("replicas", ()) if kind is ShardRecord else ()
     return not raw.keys() <= _hints(kind).keys() or any(
-        not one.keys() <= _hints(Replica).keys() for one in replicas
+        not one.keys() <= _hints(ReplicaRecord).keys() for one in replicas
     )
 
 
@@ -384,7 +386,7 @@ def _check(record: Any) -> None:
     for name, value in ((f.name, getattr(record, f.name)) for f in fields(record)):
         if type(value) is int and value > _NUMBERS_MAX.get(name, NUMBER_MAX):
             raise ValueError(f"{name}: {value} is too large")
-    if isinstance(record, Shard):
+    if isinstance(record, ShardRecord):
         ids = [replica.id for replica in record.replicas]
         if len({*ids}) != len(ids) or not all(0 < id < record.next_id for id in ids):
             raise ValueError("replicas: each has an id of its own, from 1 to below next_id")
@@ -394,14 +396,14 @@ def _check(record: Any) -> None:
             _check_node_name(replica.node)
         if record.replication < 1:
             raise ValueError("replication: at least 1")
-    elif isinstance(record, Pool):
+    elif isinstance(record, PoolRecord):
         if not record.shards or len({*record.shards}) != len(record.shards):
             raise ValueError("shards: at least one, each once")
         if not all(0 < number <= SHARD_MAX for number in record.shards):
             raise ValueError(f"shards: numbers from 1 to {SHARD_MAX}")
-    elif isinstance(record, Node):
+    elif isinstance(record, NodeRecord):
         _check_node_name(record.name)
-    elif isinstance(record, Cluster) and record.replication < 1:
+    elif isinstance(record, ClusterRecord) and record.replication < 1:
         raise ValueError("replication: at least 1")
 
 
@@ -423,7 +425,7 @@ def _is_default(record: Any, field: Any) -> bool:
 def _plain(value: Any) -> Any:
     if isinstance(value, tuple):
         return [_plain(item) for item in value]
-    if isinstance(value, Replica):
+    if isinstance(value, ReplicaRecord):
         return {"id": value.id, "node": value.node, "state": value.state.value}
     return value
 
@@ -438,7 +440,7 @@ def _hints(kind: type[Any]) -> Mapping[str, Any]:
 _HINTS: dict[type[Any], Mapping[str, Any]] = {}
 _REQUIRED = {
     kind: frozenset(f.name for f in fields(kind) if f.default is MISSING)
-    for kind in (Cluster, Replica, *_KINDS.values())
+    for kind in (ClusterRecord, ReplicaRecord, *_KINDS.values())
 }
 
 
@@ -457,10 +459,10 @@ def _typed(name: str, hint: Any, value: Any) -> Any:
         if type(value) is not list:
             raise ValueError(f"{name}: an array")
         return tuple(_typed(name, get_args(hint)[0], item) for item in value)
-    if hint is Replica:
+    if hint is ReplicaRecord:
         if type(value) is not dict:
             raise ValueError(f"{name}: objects")
-        return _made(Replica, value)
+        return _made(ReplicaRecord, value)
     if issubclass(hint, StrEnum):
         return hint(value)
     if type(value) is not hint:

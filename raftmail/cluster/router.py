@@ -25,13 +25,13 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-from raftmail.cluster import calls as c
-from raftmail.cluster import crossing
-from raftmail.cluster.calls import LONG_BYTES_MIN, CallKind, FrameKind
-from raftmail.cluster.reads import Reads
-from raftmail.cluster.server import BYTES_MAX, PENDING_MAX, CallServer, Links
-from raftmail.cluster.view import ROOT_SHARD, View
-from raftmail.cluster.watches import Watch, Watches
+from raftmail.cluster import cross_shard_copy
+from raftmail.cluster import rpc as c
+from raftmail.cluster.read_path import ReadPath
+from raftmail.cluster.rpc import LONG_BYTES_MIN, CallKind, RpcFrameKind
+from raftmail.cluster.rpc_server import BYTES_MAX, PENDING_MAX, NodeLinks, RpcServer
+from raftmail.cluster.view import ROOT_SHARD, ClusterView
+from raftmail.cluster.watches import Watches, WatchHandle
 from raftmail.mail.admin import ADMIN_S, JSON
 from raftmail.mail.budget import Budget
 from raftmail.mail.changes import Change
@@ -116,8 +116,8 @@ class Router:
 
     node: str
     replicas: Mapping[int, Replica]
-    view: View
-    links: Links
+    view: ClusterView
+    links: NodeLinks
     clock: Callable[[], float]
     answer_admin: Callable[[str, Mapping[str, str], float], Awaitable[JSON]] | None = None
     commands: dict[int, Counter[str]] = field(default_factory=dict)
@@ -136,16 +136,16 @@ class Router:
     _outbox_bytes: dict[str, int] = field(default_factory=dict)
     """Of calls in `_outbox`: see `_outbox_key`."""
     _hints: dict[int, str] = field(default_factory=dict)
-    service: CallServer = field(init=False)
-    reads: Reads = field(init=False)
+    service: RpcServer = field(init=False)
+    reads: ReadPath = field(init=False)
     watches: Watches = field(init=False)
     _rotation: int = 0
     _halve_at: float = 0.0
     _say_bad_at: float = -1e18
 
     def __post_init__(self) -> None:
-        self.service = CallServer(self)
-        self.reads = Reads(self)
+        self.service = RpcServer(self)
+        self.reads = ReadPath(self)
         self.watches = Watches(self)
 
     # -- Service ---------------------------------------------------------------------------------
@@ -237,9 +237,9 @@ class Router:
     async def cross(
         self, client: bytes, seq: int, floor: int, command: Copy, *, deadline_s: float
     ) -> Executed:
-        return await crossing.carry_out(self, client, seq, floor, command, deadline_s)
+        return await cross_shard_copy.carry_out(self, client, seq, floor, command, deadline_s)
 
-    def watch(self, user: str, hear: Callable[[Change], None]) -> Watch:
+    def watch(self, user: str, hear: Callable[[Change], None]) -> WatchHandle:
         return self.watches.begin(user, hear)
 
     async def query(self, query: Query, *, deadline_s: float) -> Answer:
@@ -325,16 +325,16 @@ class Router:
     def receive(self, node: str, kind: str, payload: bytes | memoryview) -> None:
         """A frame of calls or answers from another node."""
         try:
-            if kind == FrameKind.CALLS:
+            if kind == RpcFrameKind.CALLS:
                 for call in c.decode_calls(payload):
                     self.service.serve(node, call)
-            elif kind in (FrameKind.WATCH, FrameKind.CHANGES):
+            elif kind in (RpcFrameKind.WATCH, RpcFrameKind.CHANGES):
                 self.watches.receive(node, kind, bytes(payload))
-            elif kind == FrameKind.CALL:
+            elif kind == RpcFrameKind.CALL:
                 self.service.serve(node, c.decode_call(payload))
-            elif kind == FrameKind.ANSWER:
+            elif kind == RpcFrameKind.ANSWER:
                 self._answered(node, *c.decode_answer(payload))
-            elif kind == FrameKind.STATE:
+            elif kind == RpcFrameKind.STATE:
                 self._heard_revision(node, c.decode_revision(payload))
             else:
                 for number, status, value in c.decode_answers(payload):
@@ -381,7 +381,7 @@ class Router:
         }
         self.commands = {shard: counts for shard, counts in halved.items() if counts}
 
-    def follow(self, view: View) -> None:
+    def follow(self, view: ClusterView) -> None:
         """The cluster has changed: what waits for a shard's master may find it elsewhere."""
         self.view = view
         for shard in list(self._hints):

@@ -16,24 +16,24 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from raftmail.cluster.changes import Change, Refused, change_of, every_node
-from raftmail.cluster.masters import BALANCED, ZONE, check_preference
+from raftmail.cluster.changes import Change, ChangeDenied, change_of, every_node
+from raftmail.cluster.leader_balancing import BALANCED, ZONE, check_preference
 from raftmail.cluster.moves import load_of
-from raftmail.cluster.placement import Place, place
+from raftmail.cluster.placement import PlacementNode, place
 from raftmail.cluster.records import (
     MAIN_POOL,
     ROOT_POOL,
     ROOT_SHARD,
-    Alias,
-    Domain,
-    Node,
-    Pool,
-    Quota,
+    AliasRecord,
+    DomainRecord,
+    NodeRecord,
+    PoolRecord,
+    QuotaRecord,
     Record,
-    Rule,
+    RuleRecord,
     RuleState,
-    Shard,
-    UserShard,
+    ShardRecord,
+    UserShardRecord,
     key_for,
     key_of,
 )
@@ -63,42 +63,42 @@ class Wish:
 
 def set_rule(state: ClusterState, domain: str, wish: Wish, pool: str = "") -> Change:
     """Give a domain a pool: a named one that exists, or one that is made (or changed) as `wish` says, and named after the domain.
-    Raises `Refused`, saying what is missing, when it cannot be met."""
+    Raises `ChangeDenied`, saying what is missing, when it cannot be met."""
     domain = domain_of(state, domain)
-    rule = state.find(Rule, domain)
+    rule = state.find(RuleRecord, domain)
     if rule is not None and rule.state is not RuleState.ACTIVE:
-        raise Refused(
+        raise ChangeDenied(
             f"the rule of {domain} is being changed already ({rule.state}); wait until that is done"
         )
     now = MAIN_POOL if rule is None else rule.pool
     if pool and wish != Wish():
-        raise Refused(
+        raise ChangeDenied(
             "a rule names a pool that exists, or says what a pool is to be like, not both"
         )
     name = pool or (now if now != MAIN_POOL and _own(state, domain, now) else domain)
-    found = state.find(Pool, name)
+    found = state.find(PoolRecord, name)
     if pool and found is None:
-        raise Refused(
-            f"there is no pool {pool}; there are {', '.join(sorted(p.name for p in state.table(Pool).values()))}"
+        raise ChangeDenied(
+            f"there is no pool {pool}; there are {', '.join(sorted(p.name for p in state.table(PoolRecord).values()))}"
         )
     puts: list[Record] = []
     if not pool:
         puts += _pool_as_wished(state, name, found, wish)
     if name != now:
-        puts.append(Rule(domain, name, now, RuleState.PINNING))
+        puts.append(RuleRecord(domain, name, now, RuleState.PINNING))
     if not puts:
-        raise Refused(f"the rule of {domain} is just that already")
+        raise ChangeDenied(f"the rule of {domain} is just that already")
     used = [] if found is None else [key_of(found)]
-    return change_of(state, puts, by=[*every_node(state), *used, key_for(Rule, domain)])
+    return change_of(state, puts, by=[*every_node(state), *used, key_for(RuleRecord, domain)])
 
 
 def remove_rule(state: ClusterState, domain: str) -> Change:
-    """Let new users of a domain go to the main pool again. Who exists stays where the mail is. Raises `Refused`."""
-    rule = state.find(Rule, domain_of(state, domain))
+    """Let new users of a domain go to the main pool again. Who exists stays where the mail is. Raises `ChangeDenied`."""
+    rule = state.find(RuleRecord, domain_of(state, domain))
     if rule is None:
-        raise Refused(f"there is no rule for {domain}")
+        raise ChangeDenied(f"there is no rule for {domain}")
     if rule.state is not RuleState.ACTIVE:
-        raise Refused(
+        raise ChangeDenied(
             f"the rule of {domain} is being changed ({rule.state}); wait until that is done"
         )
     return change_of(
@@ -110,58 +110,62 @@ def _own(state: ClusterState, domain: str, pool: str) -> bool:
     """Whether a pool is of one domain only, so that it may be changed for it."""
     return not any(
         pool in (rule.pool, rule.previous)
-        for rule in state.table(Rule).values()
+        for rule in state.table(RuleRecord).values()
         if rule.domain != domain
     )
 
 
 def _pool_as_wished(
-    state: ClusterState, name: str, found: Pool | None, wish: Wish
+    state: ClusterState, name: str, found: PoolRecord | None, wish: Wish
 ) -> Iterator[Record]:
-    """The pool, and its shards when they are new or change. Raises `Refused`."""
+    """The pool, and its shards when they are new or change. Raises `ChangeDenied`."""
     if name in (MAIN_POOL, ROOT_POOL):
-        raise Refused(
+        raise ChangeDenied(
             f"{name} is the name of a pool that every cluster has; it cannot be that of a domain's"
         )
     replication = wish.replicas or (found.replication if found else state.cluster.replication)
     if not 1 <= replication <= REPLICATION_MAX:
-        raise Refused(f"replicas: from 1 to {REPLICATION_MAX}, not {replication}")
+        raise ChangeDenied(f"replicas: from 1 to {REPLICATION_MAX}, not {replication}")
     try:
         check_preference(wish.master)
     except ValueError as e:
-        raise Refused(str(e)) from None
+        raise ChangeDenied(str(e)) from None
     shards = found.shards if found else ()
-    pool = Pool(name, shards, replication, wish.zones, wish.labels, wish.nodes, wish.master)
+    pool = PoolRecord(name, shards, replication, wish.zones, wish.labels, wish.nodes, wish.master)
     nodes = _fitting(state, pool)
     if found is not None:
         if pool != found:
             yield pool
         for number in shards:
-            shard = state.find(Shard, number)
+            shard = state.find(ShardRecord, number)
             if shard is None:
-                raise Refused(f"the record of shard {number}, which is of pool {name}, is missing")
+                raise ChangeDenied(
+                    f"the record of shard {number}, which is of pool {name}, is missing"
+                )
             changed = replace(shard, replication=replication, master=wish.master)
             if changed != shard:
                 yield changed
         return
     first = max(state.shards, default=ROOT_SHARD) + 1
     if wish.shards < 1 or first + wish.shards - 1 > SHARDS_MAX:
-        raise Refused(f"shards: at least 1, and at most {SHARDS_MAX} in all; there are {first - 1}")
+        raise ChangeDenied(
+            f"shards: at least 1, and at most {SHARDS_MAX} in all; there are {first - 1}"
+        )
     numbers = tuple(range(first, first + wish.shards))
     yield replace(pool, shards=numbers)
-    placed = place([Place.of(node) for node in nodes], numbers, replication, load_of(state))
+    placed = place([PlacementNode.of(node) for node in nodes], numbers, replication, load_of(state))
     for number in numbers:
         yield founded(number, placed[number], replication, name, wish.master)
 
 
-def _fitting(state: ClusterState, pool: Pool) -> list[Node]:
-    """The nodes that may hold a pool. Raises `Refused` when they are too few, saying what is missing."""
+def _fitting(state: ClusterState, pool: PoolRecord) -> list[NodeRecord]:
+    """The nodes that may hold a pool. Raises `ChangeDenied` when they are too few, saying what is missing."""
     active = [node for node in state.every_node.values() if node.is_open]
     for name in pool.nodes:
-        node = state.find(Node, name)
+        node = state.find(NodeRecord, name)
         if node is None or not node.is_open:
             cordoned = node is not None and node.cordoned
-            raise Refused(
+            raise ChangeDenied(
                 f"{name} is cordoned, and gets no new replicas; uncordon it first"
                 if cordoned
                 else f"there is no active node {name}; there are {', '.join(n.name for n in active)}"
@@ -169,22 +173,22 @@ def _fitting(state: ClusterState, pool: Pool) -> list[Node]:
     for zone in pool.zones:
         if not any(node.zone == zone for node in active):
             zones = sorted({node.zone for node in active if node.zone})
-            raise Refused(
+            raise ChangeDenied(
                 f"no active node is in zone {zone}; {'zones are ' + ', '.join(zones) if zones else 'no node has a zone'}"
             )
     for label in pool.labels:
         if not any(label in node.labels for node in active):
-            raise Refused(f"no active node has the label {label}")
+            raise ChangeDenied(f"no active node has the label {label}")
     fitting = [node for node in active if pool.allows(node)]
     zone = pool.master.removeprefix(ZONE) if pool.master.startswith(ZONE) else ""
     if zone and not any(node.zone == zone for node in fitting):
-        raise Refused(
+        raise ChangeDenied(
             f"no active node {pool.wanted}".rstrip()
             + f" is in zone {zone}, where the masters are to be"
         )
     if len(fitting) < pool.replication:
         have = ", ".join(node.name for node in fitting) or "none"
-        raise Refused(
+        raise ChangeDenied(
             f"{pool.replication} replicas need as many nodes {pool.wanted}".rstrip()
             + f"; there are {len(fitting)} ({have}): {pool.replication - len(fitting)} more needed"
         )
@@ -197,12 +201,14 @@ def _fitting(state: ClusterState, pool: Pool) -> list[Node]:
 def to_pin(state: ClusterState) -> list[str]:
     """The domains whose users must be known for the next step (`Observed.users`): all of them, read from the root behind a barrier
     after it had this state, for it makes no new ones then."""
-    return sorted(r.domain for r in state.table(Rule).values() if r.state is RuleState.PINNING)
+    return sorted(
+        r.domain for r in state.table(RuleRecord).values() if r.state is RuleState.PINNING
+    )
 
 
 def next_changes(state: ClusterState, observed: Observed) -> Iterator[tuple[Change, str]]:
     """What is to be written next for rules that are being changed."""
-    for rule in state.table(Rule).values():
+    for rule in state.table(RuleRecord).values():
         if rule.state is RuleState.PINNING and rule.domain in observed.users:
             pinned = _pin(state, rule, observed.users[rule.domain])
             if pinned is not None:
@@ -216,13 +222,13 @@ def next_changes(state: ClusterState, observed: Observed) -> Iterator[tuple[Chan
                 yield change_of(state, [done]), why
 
 
-def _pin(state: ClusterState, rule: Rule, users: Iterable[str]) -> tuple[Change, str] | None:
-    loose = [user for user in users if state.find(UserShard, user) is None][:PINS_PER_CHANGE]
+def _pin(state: ClusterState, rule: RuleRecord, users: Iterable[str]) -> tuple[Change, str] | None:
+    loose = [user for user in users if state.find(UserShardRecord, user) is None][:PINS_PER_CHANGE]
     if loose:
         places = [(user, state.hashed_shard_of(user)) for user in loose]
         if any(shard == NO_SHARD for _, shard in places):
             return None  # the record that tells where they are cannot be read
-        pins: list[Record] = [UserShard(user, shard) for user, shard in places]
+        pins: list[Record] = [UserShardRecord(user, shard) for user, shard in places]
         return change_of(
             state, pins, by=[key_of(rule)]
         ), f"{len(loose)} users of {rule.domain} stay where they are"
@@ -230,11 +236,13 @@ def _pin(state: ClusterState, rule: Rule, users: Iterable[str]) -> tuple[Change,
     return change_of(state, [spreading]), f"the users of {rule.domain} are pinned"
 
 
-def _all_follow(state: ClusterState, observed: Observed, rule: Rule) -> bool:
+def _all_follow(state: ClusterState, observed: Observed, rule: RuleRecord) -> bool:
     return not waits_for(state, rule, observed.nodes)
 
 
-def waits_for(state: ClusterState, rule: Rule, nodes: Mapping[str, ObservedNode]) -> list[str]:
+def waits_for(
+    state: ClusterState, rule: RuleRecord, nodes: Mapping[str, ObservedNode]
+) -> list[str]:
     """The nodes that have yet to follow the change of a rule before it goes on. Not those that were silent for so long that they read
     the root's state before they serve again."""
     revision = state.revision_of(key_of(rule))
@@ -250,77 +258,83 @@ def waits_for(state: ClusterState, rule: Rule, nodes: Mapping[str, ObservedNode]
 
 
 def place_user(state: ClusterState, address: str, number: int, *, exists: bool) -> Change:
-    """Have a user's mail in a shard whatever the hash says. Raises `Refused` for one whose mail is elsewhere already."""
+    """Have a user's mail in a shard whatever the hash says. Raises `ChangeDenied` for one whose mail is elsewhere already."""
     address = _address(address)
-    shard = state.find(Shard, number)
+    shard = state.find(ShardRecord, number)
     if shard is None or number == ROOT_SHARD:
-        raise Refused(f"there is no shard {number} for mail")
+        raise ChangeDenied(f"there is no shard {number} for mail")
     now = state.shard_of(address)
     if exists and now != number:
-        raise Refused(
+        raise ChangeDenied(
             f"{address} has mail in shard {now}, which would be left behind; a shard is chosen when a user is made"
         )
-    return change_of(state, [UserShard(address, number)], by=[key_of(shard)])
+    return change_of(state, [UserShardRecord(address, number)], by=[key_of(shard)])
 
 
 def set_quota(state: ClusterState, address: str, bytes_max: int | None) -> Change:
     """Limit the size of all messages of a user: 0 is no limit, whatever the domain says, and None leaves it to the domain. Raises
-    `Refused`."""
+    `ChangeDenied`."""
     address = _address(address)
-    found = state.find(Quota, address)
-    if found is None if bytes_max is None else found == Quota(address, bytes_max):
-        raise Refused(f"the quota of {address} is just that already")
+    found = state.find(QuotaRecord, address)
+    if found is None if bytes_max is None else found == QuotaRecord(address, bytes_max):
+        raise ChangeDenied(f"the quota of {address} is just that already")
     if bytes_max is None:
-        return change_of(state, [], [key_for(Quota, address)])
-    return change_of(state, [Quota(address, bytes_max)])
+        return change_of(state, [], [key_for(QuotaRecord, address)])
+    return change_of(state, [QuotaRecord(address, bytes_max)])
 
 
 def set_domain(
     state: ClusterState, name: str, catch_all: str | None = None, quota_bytes: int | None = None
 ) -> Change:
-    """Take mail for a domain, or change how; what is None stays as it is. Raises `Refused`."""
+    """Take mail for a domain, or change how; what is None stays as it is. Raises `ChangeDenied`."""
     name = domain_of(state, name)
-    found = state.find(Domain, name)
-    made = found or Domain(name)
+    found = state.find(DomainRecord, name)
+    made = found or DomainRecord(name)
     if catch_all is not None:
         made = replace(made, catch_all=_address(catch_all) if catch_all else "")
     if quota_bytes is not None:
         made = replace(made, quota_bytes=quota_bytes)
     if found == made:
-        raise Refused(f"the domain {name} is just that already")
+        raise ChangeDenied(f"the domain {name} is just that already")
     return change_of(state, [made])
 
 
 def remove_domain(state: ClusterState, name: str) -> Change:
-    """Take no more mail for a domain. Raises `Refused` while it has aliases or a rule."""
-    found = state.find(Domain, domain_of(state, name))
+    """Take no more mail for a domain. Raises `ChangeDenied` while it has aliases or a rule."""
+    found = state.find(DomainRecord, domain_of(state, name))
     if found is None:
-        raise Refused(f"there is no domain {name}")
+        raise ChangeDenied(f"there is no domain {name}")
     ending = "@" + found.name
-    aliases = sorted(a.address for a in state.table(Alias).values() if a.address.endswith(ending))
+    aliases = sorted(
+        a.address for a in state.table(AliasRecord).values() if a.address.endswith(ending)
+    )
     if aliases:
         more = f" and {len(aliases) - 3} more" if len(aliases) > 3 else ""
-        raise Refused(f"{name} has the aliases {', '.join(aliases[:3])}{more}; remove them first")
-    if state.find(Rule, found.name) is not None:
-        raise Refused(f"{name} has a rule; remove it first")
+        raise ChangeDenied(
+            f"{name} has the aliases {', '.join(aliases[:3])}{more}; remove them first"
+        )
+    if state.find(RuleRecord, found.name) is not None:
+        raise ChangeDenied(f"{name} has a rule; remove it first")
     return change_of(state, [], [key_of(found)])
 
 
 def set_alias(state: ClusterState, address: str, to: Iterable[str]) -> Change:
-    """Have mail for an address go to others. It may name itself, when it is a user's too. Raises `Refused`."""
+    """Have mail for an address go to others. It may name itself, when it is a user's too. Raises `ChangeDenied`."""
     address = _alias_address(state, address)
     targets = tuple(dict.fromkeys(_address(one) for one in to))
     if not targets:
-        raise Refused(f"the alias {address} leads nowhere: name at least one address")
+        raise ChangeDenied(f"the alias {address} leads nowhere: name at least one address")
     if targets == (address,):
-        raise Refused(f"the alias {address} leads only to itself")
+        raise ChangeDenied(f"the alias {address} leads only to itself")
     if len(targets) > ALIAS_TARGETS_MAX:
-        raise Refused(f"an alias has at most {ALIAS_TARGETS_MAX} addresses, not {len(targets)}")
+        raise ChangeDenied(
+            f"an alias has at most {ALIAS_TARGETS_MAX} addresses, not {len(targets)}"
+        )
     for target in targets:
         path = _path(state, target, address) if target != address else []
         if path:
-            raise Refused(f"it would be a loop: {' to '.join([address, *path])}")
-    return change_of(state, [Alias(address, targets)])
+            raise ChangeDenied(f"it would be a loop: {' to '.join([address, *path])}")
+    return change_of(state, [AliasRecord(address, targets)])
 
 
 def _path(state: ClusterState, start: str, goal: str) -> list[str]:
@@ -330,7 +344,7 @@ def _path(state: ClusterState, start: str, goal: str) -> list[str]:
     while level:
         following = []
         for one in level:
-            alias = state.find(Alias, one)
+            alias = state.find(AliasRecord, one)
             for target in () if alias is None else alias.to:
                 if target == goal:
                     return [*paths[one], target]
@@ -342,10 +356,10 @@ def _path(state: ClusterState, start: str, goal: str) -> list[str]:
 
 
 def remove_alias(state: ClusterState, address: str) -> Change:
-    """Raises `Refused`."""
-    found = state.find(Alias, _alias_address(state, address))
+    """Raises `ChangeDenied`."""
+    found = state.find(AliasRecord, _alias_address(state, address))
     if found is None:
-        raise Refused(f"there is no alias {address}")
+        raise ChangeDenied(f"there is no alias {address}")
     return change_of(state, [], [key_of(found)])
 
 
@@ -353,29 +367,29 @@ def _address(address: str) -> str:
     try:
         return addresses.named(address)
     except ValueError as e:
-        raise Refused(str(e)) from None
+        raise ChangeDenied(str(e)) from None
 
 
 def _alias_address(state: ClusterState, address: str) -> str:
     """Of an alias: one that is there may have a name that none could be given today."""
-    if state.find(Alias, address) is not None:
+    if state.find(AliasRecord, address) is not None:
         return address
     try:
         return addresses.alias_address(address)
     except ValueError as e:
-        raise Refused(str(e)) from None
+        raise ChangeDenied(str(e)) from None
 
 
 def domain_of(state: ClusterState, name: str) -> str:
-    """The form of a domain; one that an earlier release wrote down in another is found under that. Raises `Refused`."""
+    """The form of a domain; one that an earlier release wrote down in another is found under that. Raises `ChangeDenied`."""
     earlier = name.lower()
-    if state.find(Domain, earlier) is not None or state.find(Rule, earlier) is not None:
+    if state.find(DomainRecord, earlier) is not None or state.find(RuleRecord, earlier) is not None:
         return earlier
     if not name or "@" in name or "/" in name:
-        raise Refused(f"{name!r} is no domain")
+        raise ChangeDenied(f"{name!r} is no domain")
     try:
         made = addresses.domain(name)
         addresses.account(f"x@{made}")
     except ValueError as e:
-        raise Refused(str(e)) from None
+        raise ChangeDenied(str(e)) from None
     return made

@@ -17,27 +17,27 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from typing import Any, TypeVar
 
-from raftmail.cluster.placement import Place, place
+from raftmail.cluster.placement import PlacementNode, place
 from raftmail.cluster.records import (
     MAIN_POOL,
     ROOT_POOL,
     ROOT_REPLICATION,
     ROOT_SHARD,
-    Alias,
+    AliasRecord,
     BadRecord,
-    Cluster,
-    Domain,
-    Node,
+    ClusterRecord,
+    DomainRecord,
+    NodeRecord,
     NodeState,
-    Pool,
-    Quota,
+    PoolRecord,
+    QuotaRecord,
     Record,
-    Replica,
+    ReplicaRecord,
     ReplicaState,
-    Rule,
+    RuleRecord,
     RuleState,
-    Shard,
-    UserShard,
+    ShardRecord,
+    UserShardRecord,
     encode,
     json_bytes,
     key_for,
@@ -70,7 +70,7 @@ def hash_of(user: str) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class UnreadRecord:
     """A record that means nothing here: of a kind that this release does not know (`why` is ""), or one that cannot be read."""
 
     revision: int
@@ -80,7 +80,7 @@ class Kept:
 
 @dataclass(frozen=True)
 class ClusterState:
-    """A `view.View`, and everything else that is known.
+    """A `view.ClusterView`, and everything else that is known.
 
     A record that cannot be read is passed over: what was known under its key before stays in force, and `kept` has the record
     with the reason, for status and for whoever mends it.
@@ -93,7 +93,7 @@ class ClusterState:
     whole: bool = True
     revisions: Mapping[str, int] = field(default_factory=dict)
     tables: Mapping[type[Any], Mapping[str, Any]] = field(default_factory=dict)
-    kept: Mapping[str, Kept] = field(default_factory=dict)
+    kept: Mapping[str, UnreadRecord] = field(default_factory=dict)
     unknown: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """The JSON of records with fields of a later release, which stay when the record is written anew (`encoded`)."""
     fallback: Mapping[type[Any], Mapping[str, Any]] = field(default_factory=dict)
@@ -129,9 +129,9 @@ class ClusterState:
         return any(key.partition("/")[0] in _OF_PLACES for key in self.unreadable)
 
     @property
-    def cluster(self) -> Cluster:
+    def cluster(self) -> ClusterRecord:
         """What the record says; without one that can be read, what clusters have that say nothing."""
-        found: Cluster = self.table(Cluster).get("cluster") or Cluster("", 3)
+        found: ClusterRecord = self.table(ClusterRecord).get("cluster") or ClusterRecord("", 3)
         return found
 
     @cached_property
@@ -145,34 +145,34 @@ class ClusterState:
         return list(self.every_shard)
 
     @cached_property
-    def every_node(self) -> Mapping[str, Node]:
+    def every_node(self) -> Mapping[str, NodeRecord]:
         """Nodes by name, in the order of names; removed ones, too."""
-        found = self.table(Node).values()
+        found = self.table(NodeRecord).values()
         return {node.name: node for node in sorted(found, key=lambda node: node.name)}
 
     @cached_property
-    def every_shard(self) -> Mapping[int, Shard]:
+    def every_shard(self) -> Mapping[int, ShardRecord]:
         """Shards by number, in their order."""
-        found = self.table(Shard).values()
+        found = self.table(ShardRecord).values()
         return {shard.number: shard for shard in sorted(found, key=lambda shard: shard.number)}
 
     def members(self, shard: int) -> tuple[str, ...]:
         """The nodes that can be asked for a shard; () when there is no such shard."""
-        found = self.find(Shard, shard)
+        found = self.find(ShardRecord, shard)
         return () if found is None else found.nodes
 
-    def pool_of(self, shard: Shard) -> Pool:
+    def pool_of(self, shard: ShardRecord) -> PoolRecord:
         """The pool of a shard; of the root, one that allows every node."""
-        found = self.find(Pool, shard.pool)
-        return found or Pool(shard.pool, (shard.number,), shard.replication)
+        found = self.find(PoolRecord, shard.pool)
+        return found or PoolRecord(shard.pool, (shard.number,), shard.replication)
 
     # -- users -------------------------------------------------------------------------------------
 
     def shard_of(self, user: str) -> int:
         """The shard that holds a user's mail; `NO_SHARD` when the record that says so is not known."""
-        pinned = self.tables.get(UserShard)
+        pinned = self.tables.get(UserShardRecord)
         if pinned:
-            pin = pinned.get(key_for(UserShard, user))
+            pin = pinned.get(key_for(UserShardRecord, user))
             if pin is not None:
                 return int(pin.shard)
         return self.hashed_shard_of(user)
@@ -180,45 +180,45 @@ class ClusterState:
     def hashed_shard_of(self, user: str) -> int:
         """Where a user without a `user-shard/` record belongs."""
         name = MAIN_POOL
-        rules = self.tables.get(Rule)
+        rules = self.tables.get(RuleRecord)
         if rules:
-            rule = rules.get(key_for(Rule, user.rpartition("@")[2]))
+            rule = rules.get(key_for(RuleRecord, user.rpartition("@")[2]))
             if rule is not None:
                 name = rule.previous if rule.state is RuleState.PINNING else rule.pool
-        pool = self.find(Pool, name)
+        pool = self.find(PoolRecord, name)
         if pool is None:
             return NO_SHARD  # another pool would have the mail of a user in two places
         return pool.shards[hash_of(user) % len(pool.shards)]
 
     def quota_of(self, user: str) -> int:
         """How many bytes all messages of a user may have together: the own limit, or that of the domain; 0 is none."""
-        own = self.tables.get(Quota)
+        own = self.tables.get(QuotaRecord)
         if own:
-            found = own.get(key_for(Quota, user))
+            found = own.get(key_for(QuotaRecord, user))
             if found is not None:
                 return int(found.bytes_max)
-        domains = self.tables.get(Domain)
+        domains = self.tables.get(DomainRecord)
         if domains:
-            domain = domains.get(key_for(Domain, user.rpartition("@")[2]))
+            domain = domains.get(key_for(DomainRecord, user.rpartition("@")[2]))
             if domain is not None:
                 return int(domain.quota_bytes)
         return 0
 
     def may_add_users(self, domain: str) -> bool:
         """Whether users can be made in a domain now: not while its rule is being changed."""
-        rule = self.find(Rule, domain)
+        rule = self.find(RuleRecord, domain)
         return rule is None or rule.state is RuleState.ACTIVE
 
     def delivered_to(self, address: str) -> tuple[str, ...]:
         """The addresses that mail for an address goes to, aliases followed, each once; the address itself when it is no alias."""
-        aliases = self.table(Alias)
+        aliases = self.table(AliasRecord)
         found: dict[str, None] = {}
         level: tuple[str, ...] = (address,)
         seen: set[str] = set()
         for _ in range(_ALIAS_DEPTH_MAX):
             following: dict[str, None] = {}
             for one in level:
-                alias = aliases.get(key_for(Alias, one))
+                alias = aliases.get(key_for(AliasRecord, one))
                 if alias is None:
                     found[one] = None
                 elif one not in seen:
@@ -233,7 +233,7 @@ class ClusterState:
 
     def catch_all(self, address: str) -> str:
         """Who gets mail for an address of the same domain that nobody has; "": nobody."""
-        found = self.find(Domain, address.rpartition("@")[2])
+        found = self.find(DomainRecord, address.rpartition("@")[2])
         return "" if found is None else found.catch_all
 
     # -- following the root ------------------------------------------------------------------------
@@ -283,14 +283,14 @@ class ClusterState:
             try:
                 record, raw = read(key, value)
             except BadRecord as e:
-                kept[key] = Kept(revision, value, str(e))
+                kept[key] = UnreadRecord(revision, value, str(e))
                 for kind in [] if holding(key, tables) else holding(key, self.fallback):
                     writable(kind)[key] = self.fallback[kind][key]
                 continue
             kept.pop(key, None)
             unknown.pop(key, None)
             if record is None:
-                kept[key] = Kept(revision, value, "")
+                kept[key] = UnreadRecord(revision, value, "")
             else:
                 writable(type(record))[key] = record
                 if raw:
@@ -352,7 +352,7 @@ def _count(value: Any) -> int:
 
 
 def genesis(
-    cluster_id: str, nodes: Iterable[Node], shards: int, replication: int = 3
+    cluster_id: str, nodes: Iterable[NodeRecord], shards: int, replication: int = 3
 ) -> ClusterState:
     """What a new cluster begins with: computed from its configuration, alike on every node. `shards` are those for mail,
     numbered from 1. Replica ids are given in the order of the nodes' names. Raises ValueError when there is no node or shard."""
@@ -362,12 +362,12 @@ def genesis(
     if not active or shards < 1 or replication < 1:
         raise ValueError("a cluster has at least one node, one shard for mail, and one replica")
     numbers = tuple(range(1, shards + 1))
-    everywhere = [Place.of(node) for node in active]
+    everywhere = [PlacementNode.of(node) for node in active]
     on = place(everywhere, (ROOT_SHARD,), ROOT_REPLICATION)[ROOT_SHARD]
     made: list[Record] = [
-        Cluster(cluster_id, replication),
+        ClusterRecord(cluster_id, replication),
         *active,
-        Pool(MAIN_POOL, numbers, replication),
+        PoolRecord(MAIN_POOL, numbers, replication),
         founded(ROOT_SHARD, on, ROOT_REPLICATION, ROOT_POOL),
     ]
     # The root is small, and counts for nothing when the others are placed.
@@ -378,12 +378,14 @@ def genesis(
 
 def founded(
     number: int, nodes: Iterable[str], replication: int, pool: str, master: str = "balanced"
-) -> Shard:
+) -> ShardRecord:
     """A new shard on nodes that all begin with an empty log; replica ids in the order of their names."""
     replicas = tuple(
-        Replica(at, node, ReplicaState.VOTER) for at, node in enumerate(sorted(nodes), 1)
+        ReplicaRecord(at, node, ReplicaState.VOTER) for at, node in enumerate(sorted(nodes), 1)
     )
-    return Shard(number, replicas, len(replicas) + 1, replication, pool, master, founding=True)
+    return ShardRecord(
+        number, replicas, len(replicas) + 1, replication, pool, master, founding=True
+    )
 
 
 def genesis_command(state: ClusterState) -> Configure:

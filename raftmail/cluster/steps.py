@@ -1,24 +1,14 @@
-"""What the controller sees (`Observed`) and what it has done (`Step`): values between `operator.next_steps` and the node that carries
+"""What the controller sees (`Observed`) and what it has done (`Step`): values between `controller.next_steps` and the node that carries
 them out."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol, TypeAlias
+from typing import TypeAlias
 
 from raftmail.cluster.changes import Change
-
-
-class Members(Protocol):
-    """A group's membership, as `raftmail.consensus.membership.Membership` has it."""
-
-    @property
-    def voters(self) -> Mapping[int, str]: ...
-    @property
-    def learners(self) -> Mapping[int, str]: ...
-    @property
-    def next_id(self) -> int: ...
+from raftmail.consensus.membership import Membership
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +21,7 @@ class ObservedShard:
 
     master: str
     master_id: int
-    membership: Members
+    membership: Membership
     changing: bool = False
     whole: frozenset[int] = frozenset()
     able: frozenset[int] = frozenset()
@@ -107,18 +97,18 @@ class Transfer:
 
 
 @dataclass(frozen=True, slots=True)
-class Configure:
+class WriteRecords:
     """Write a change to the root; one that is refused with CONFLICT is forgotten, for the next round decides anew."""
 
     change: Change
     why: str = ""
 
 
-Step: TypeAlias = AddLearner | Promote | RemoveReplica | Transfer | Configure
+Step: TypeAlias = AddLearner | Promote | RemoveReplica | Transfer | WriteRecords
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class StepLimits:
     """How much is done at once: replicas filling in all and by node, masters moved and records written in a round."""
 
     moves_max: int = 16

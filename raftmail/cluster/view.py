@@ -7,10 +7,10 @@ from typing import Protocol
 
 from raftmail.cluster.records import ROOT_SHARD
 
-__all__ = ["ROOT_SHARD", "View"]
+__all__ = ["ROOT_SHARD", "ClusterView"]
 
 
-class View(Protocol):
+class ClusterView(Protocol):
     """The cluster at one revision. A newer one replaces it whole (`Router.follow`)."""
 
     @property

@@ -18,9 +18,9 @@ from typing import Protocol
 
 import msgpack
 
-from raftmail.cluster.calls import BadCall, FrameKind
-from raftmail.cluster.server import Links
-from raftmail.cluster.view import ROOT_SHARD, View
+from raftmail.cluster.rpc import BadCall, RpcFrameKind
+from raftmail.cluster.rpc_server import NodeLinks
+from raftmail.cluster.view import ROOT_SHARD, ClusterView
 from raftmail.mail.changes import (
     CHANGES_PER_FRAME_MAX,
     Change,
@@ -48,8 +48,8 @@ class Watching(Protocol):
     """What watching needs of the router."""
 
     node: str
-    view: View
-    links: Links
+    view: ClusterView
+    links: NodeLinks
 
     @property
     def replicas(self) -> Mapping[int, Replica]: ...
@@ -59,7 +59,7 @@ class Watching(Protocol):
 
 
 @dataclass(slots=True, eq=False, repr=False)
-class Watch:
+class WatchHandle:
     """One session's interest in a user's mail. `close` it."""
 
     user: str
@@ -78,7 +78,7 @@ class _Watched:
 
     user: str
     shard: int
-    hearers: dict[Watch, None] = field(default_factory=dict)
+    hearers: dict[WatchHandle, None] = field(default_factory=dict)
     replica: Replica | None = None
     node: str = ""
     asked_at: float = 0.0
@@ -102,18 +102,18 @@ class Watches:
 
     # The sessions' end
 
-    def begin(self, user: str, hear: Hear) -> Watch:
+    def begin(self, user: str, hear: Hear) -> WatchHandle:
         """Have `hear` called with every change to a user's mail, on the event loop."""
         watched = self._users.get(user)
         if watched is None:
             watched = self._users[user] = _Watched(user, self.router.view.shard_of(user))
-        watch = Watch(user, watched.shard, hear, self)
+        watch = WatchHandle(user, watched.shard, hear, self)
         watched.hearers[watch] = None
         self._find_source(watched)
         return watch
 
-    def end(self, watch: Watch) -> None:
-        """See `Watch.close`."""
+    def end(self, watch: WatchHandle) -> None:
+        """See `WatchHandle.close`."""
         watched = self._users.get(watch.user)
         if watched is None or watched.hearers.pop(watch, watch) is not None:
             return
@@ -163,18 +163,18 @@ class Watches:
             watched.replica.watchers.remove(watched.user, watched.tell)
             watched.replica = None
         if watched.node:
-            self._send(watched.node, FrameKind.WATCH, [watched.shard, [], [watched.user]])
+            self._send(watched.node, RpcFrameKind.WATCH, [watched.shard, [], [watched.user]])
             watched.node = ""
 
     def _ask(self, watched: _Watched) -> None:
         watched.asked_at = self.router.clock()
-        self._send(watched.node, FrameKind.WATCH, [watched.shard, [watched.user], []])
+        self._send(watched.node, RpcFrameKind.WATCH, [watched.shard, [watched.user], []])
 
     # The other nodes' end
 
     def receive(self, node: str, kind: str, payload: bytes) -> None:
         """A frame of another node. Raises `BadCall`."""
-        if kind == FrameKind.WATCH:
+        if kind == RpcFrameKind.WATCH:
             shard, begun, ended = _decode_watch(payload)
             self._serve(node, shard, begun, ended)
             return
@@ -220,13 +220,13 @@ class Watches:
             newest = list(dict.fromkeys(reversed(changes)))[::-1]
             for at in range(0, len(newest), CHANGES_PER_FRAME_MAX):
                 some = newest[at : at + CHANGES_PER_FRAME_MAX]
-                self._send(node, FrameKind.CHANGES, [change_to_wire(change) for change in some])
+                self._send(node, RpcFrameKind.CHANGES, [change_to_wire(change) for change in some])
 
     def _note(self, node: str, change: Change) -> None:
         self._out.setdefault(node, []).append(change)
         self.router.links.wake(-1)
 
-    def _send(self, node: str, kind: FrameKind, value: object) -> None:
+    def _send(self, node: str, kind: RpcFrameKind, value: object) -> None:
         self.router.links.send(node, ROOT_SHARD, kind, (msgpack.packb(value, use_bin_type=True),))
 
 

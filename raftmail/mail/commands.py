@@ -131,7 +131,7 @@ class Copy:
 
 @dataclass(frozen=True, slots=True)
 class CopyIn:
-    """The half of a `Copy` between shards that its target's shard does (`cluster/crossing.py`); the result is a `CopyResult`.
+    """The half of a `Copy` between shards that its target's shard does (`cluster/cross_shard_copy.py`); the result is a `CopyResult`.
 
     `messages` go to `target`, whose user is `user`; `source_uids` are their UIDs in the source, in the same order. With
     `refused_code`, the source refuses (for the reason `refused_text`), and so does this: a retry gets what came first."""

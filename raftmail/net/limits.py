@@ -36,7 +36,7 @@ BEFORE_AUTH = ReaderLimits(
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class ConnectionLimits:
     """Of a listener and its client connections."""
 
     reader: ReaderLimits = ReaderLimits()

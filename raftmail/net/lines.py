@@ -17,7 +17,7 @@ from typing import TypeAlias
 from raftmail.net.limits import ReaderLimits
 
 
-class ProtocolError(Exception):
+class ProtocolViolation(Exception):
     """The stream cannot be understood any further: answer with the text and close."""
 
 
@@ -121,7 +121,7 @@ class LineReader:
     1. What it holds is at most one chunk that was not yet taken, one line, and the literals of
        one request, within `limits`.
     2. How the bytes were cut into chunks makes no difference to the lines.
-    3. It raises nothing but `ProtocolError`, and is of no use after that."""
+    3. It raises nothing but `ProtocolViolation`, and is of no use after that."""
 
     def __init__(self, limits: ReaderLimits, admit: Admit | None = None) -> None:
         self.limits = limits
@@ -141,7 +141,7 @@ class LineReader:
             None  # the beginning of a literal that came in several chunks
         )
         self._discard = False
-        self._error: ProtocolError | None = None
+        self._error: ProtocolViolation | None = None
         self._unasked = False  # `admit` has yet to be asked about the literal
 
     def feed(self, data: bytes) -> None:
@@ -201,7 +201,7 @@ class LineReader:
         try:
             while (item := self.take_one()) is not None:
                 items.append(item)
-        except ProtocolError as error:
+        except ProtocolViolation as error:
             if not items:
                 raise
             self._error = error
@@ -240,8 +240,8 @@ class LineReader:
             if line is not None and line.words:
                 return line
 
-    def _too_long(self) -> ProtocolError:
-        return ProtocolError(f"a line is longer than {self.limits.line_bytes_max} bytes")
+    def _too_long(self) -> ProtocolViolation:
+        return ProtocolViolation(f"a line is longer than {self.limits.line_bytes_max} bytes")
 
     def _segment(self, text: bytes) -> bool:
         """Add a piece of text to the request; True when a literal follows."""
@@ -264,10 +264,10 @@ class LineReader:
                     line.add(atom)
         except LineError as error:
             if _LITERAL_AT_END.search(text) is not None:
-                raise ProtocolError(f"{error}, in a line that a literal follows") from None
+                raise ProtocolViolation(f"{error}, in a line that a literal follows") from None
             self._spoil(str(error))
         if len(line.words) + len(line.named) > self.limits.words_max:
-            raise ProtocolError(f"a request has more than {self.limits.words_max} words")
+            raise ProtocolViolation(f"a request has more than {self.limits.words_max} words")
         if literal is None:
             return False
         self._begin_literal(literal[1], int(literal[2]))
@@ -305,7 +305,7 @@ class LineReader:
         self._discard = True
         if count > limits.literal_bytes_max:
             if count > limits.discard_bytes_max:
-                raise ProtocolError(
+                raise ProtocolViolation(
                     f"a literal of {count} bytes; at most {limits.literal_bytes_max} are taken here"
                 )
             self._spoil(
@@ -313,7 +313,7 @@ class LineReader:
             )
         elif self._request_bytes > limits.request_bytes_max:
             if self._request_bytes > limits.request_bytes_max + limits.discard_bytes_max:
-                raise ProtocolError(f"a request of more than {limits.request_bytes_max} bytes")
+                raise ProtocolViolation(f"a request of more than {limits.request_bytes_max} bytes")
             self._spoil(f"a request is over the limit of {limits.request_bytes_max} bytes")
         elif self._bad is None:
             self._discard = False

@@ -163,7 +163,7 @@ def check_files(files: TlsFiles, cluster: str, node: str, now: datetime) -> None
 
 
 def server_context(files: TlsFiles) -> ssl.SSLContext:
-    """For a `server.Listener`: peers show a certificate of this cluster, clients none. A
+    """For a `server.TextListener`: peers show a certificate of this cluster, clients none. A
     certificate of anyone else is refused in the handshake. Raises `TlsError`."""
     context = _node_context(ssl.PROTOCOL_TLS_SERVER, files)
     context.verify_mode = ssl.CERT_OPTIONAL

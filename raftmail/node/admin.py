@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from raftmail import __version__
-from raftmail.admin.desk import Desk
-from raftmail.admin.operators import Look, Operators
-from raftmail.admin.policies import Policies
-from raftmail.admin.recovering import Recovering
+from raftmail.admin.cluster_calls import ClusterCalls, ShardReport
+from raftmail.admin.config_writer import ConfigWriter
+from raftmail.admin.force_recovery import ForceRecovery
+from raftmail.admin.policy_calls import PolicyCalls
 from raftmail.cluster.records import NodeState
 from raftmail.cluster.router import Router
 from raftmail.cluster.state import ClusterState
@@ -25,17 +25,17 @@ from raftmail.cluster.view import ROOT_SHARD
 from raftmail.consensus.group import NotLeader
 from raftmail.mail.admin import JSON
 from raftmail.mail.failures import Failure, Unavailable
-from raftmail.node.admin_resync import ResyncCalls, care_status
 from raftmail.node.budget import memory_of
 from raftmail.node.config import Config
-from raftmail.node.diskwatch import HANG_S, DiskWatch
-from raftmail.node.filewatch import FileWatch
-from raftmail.node.following import Following
-from raftmail.node.lostdisks import Lost, status_of
-from raftmail.node.observing import Observing
+from raftmail.node.config_follower import ConfigFollower
+from raftmail.node.consistency_check import ConsistencyCheck
+from raftmail.node.disk_watch import HANG_S, DiskWatch
+from raftmail.node.file_watch import FileWatch
+from raftmail.node.group_reports import GroupReports
+from raftmail.node.lost_disks import LostDisk, status_of
 from raftmail.node.replicas import Opened
+from raftmail.node.resync_calls import ResyncCalls, care_status
 from raftmail.node.table import Aside
-from raftmail.node.verifying import Verifying
 from raftmail.peering.peers import address_problem
 from raftmail.shard.replica import Replica
 from raftmail.shard.status import Capability, Condition, conditions_of, describe
@@ -63,7 +63,7 @@ class Admin:
 
     config: Config
     router: Router
-    following: Following
+    config_source: ConfigFollower
     opened: Mapping[int, Opened]
     aside: Mapping[int, Aside]
     disk: DiskWatch
@@ -74,24 +74,24 @@ class Admin:
     force_alone: Callable[[int, int], Awaitable[None]]
     mend_journal: Callable[[int, str], None]
     resync: ResyncCalls = field(init=False)
-    verifying: Verifying = field(init=False)
+    verifying: ConsistencyCheck = field(init=False)
     files: FileWatch = field(init=False)
-    observing: Observing = field(init=False)
-    operators: Operators = field(init=False)
-    recovering: Recovering = field(init=False)
-    policies: Policies = field(init=False)
-    lost: Callable[[], Mapping[int, Lost]] = field(default=dict, init=False)
+    observing: GroupReports = field(init=False)
+    operators: ClusterCalls = field(init=False)
+    recovering: ForceRecovery = field(init=False)
+    policies: PolicyCalls = field(init=False)
+    lost: Callable[[], Mapping[int, LostDisk]] = field(default=dict, init=False)
     """The replicas that were set aside, by shard."""
     outlaws: Callable[[], dict[str, str]] = field(default=dict, init=False)
     """Why processes that call themselves a peer were refused lately (`PeerNet.outlaws`)."""
     waits: Callable[[], dict[str, str]] = field(default=dict, init=False)
-    """What this node waits for as the root's master (`Operating.waits`)."""
+    """What this node waits for as the root's master (`ControllerLoop.waits`)."""
 
     def __post_init__(self) -> None:
         name = self.config.node.name
         self.resync = ResyncCalls(name, self.router, self.opened)
         self.files = FileWatch(self.config.data / "shards", self.opened, self.mend_journal)
-        self.verifying = Verifying(
+        self.verifying = ConsistencyCheck(
             name,
             self.router,
             self.opened,
@@ -99,14 +99,14 @@ class Admin:
             self.wall,
             float(self.config.verify.period_s),
         )
-        self.observing = Observing(self.router, self.clock)
-        desk = Desk(self.router, self.following, self.wall)
-        self.recovering = Recovering(
-            self.router, self.following, desk, self.force_alone, self.is_up
+        self.observing = GroupReports(self.router, self.clock)
+        writer = ConfigWriter(self.router, self.config_source, self.wall)
+        self.recovering = ForceRecovery(
+            self.router, self.config_source, writer, self.force_alone, self.is_up
         )
-        self.policies = Policies(self.router, self.following, desk, self._waits)
-        self.operators = Operators(
-            self.router, self.following, desk, self._is_alive, self._looks, self._waits
+        self.policies = PolicyCalls(self.router, self.config_source, writer, self._waits)
+        self.operators = ClusterCalls(
+            self.router, self.config_source, writer, self._is_alive, self._looks, self._waits
         )
 
     async def answer(self, what: str, arguments: Mapping[str, str], deadline: float) -> JSON:
@@ -154,9 +154,9 @@ class Admin:
             node: dict[str, Any] = {
                 "name": name,
                 "up": answer is not None,
-                "peer": self.following.state.every_node[name].peer,
-                "membership": self.following.state.every_node[name].state.value,
-                "cordoned": self.following.state.every_node[name].cordoned,
+                "peer": self.config_source.state.every_node[name].peer,
+                "membership": self.config_source.state.every_node[name].state.value,
+                "cordoned": self.config_source.state.every_node[name].cordoned,
             }
             if answer is not None:
                 node |= answer["node"]
@@ -230,14 +230,14 @@ class Admin:
 
     def _alarms_here(self) -> list[str]:
         """What of the cluster's records this node cannot use."""
-        unreadable = self.following.state.unreadable.values()
+        unreadable = self.config_source.state.unreadable.values()
         found = [
             f"{why}; what was known before stays in force; `raftmail record repair` mends it"
             for why in unreadable
         ]
         found += [
             f"node {node.name} cannot be reached: {problem}; remove it, or have it join with the right address"
-            for node in self.following.state.every_node.values()
+            for node in self.config_source.state.every_node.values()
             if node.state is not NodeState.REMOVED and (problem := address_problem(node.peer))
         ]
         if self.disk.slow or self.disk.hangs_s() >= HANG_S:
@@ -253,7 +253,7 @@ class Admin:
 
     async def _state_here(self, arguments: Mapping[str, str], deadline: float) -> JSON:
         """All that this node knows of the cluster, for a node that knows nothing yet."""
-        return {"state": self.following.state.to_bytes()}
+        return {"state": self.config_source.state.to_bytes()}
 
     async def _count_users(self) -> int | None:
         """How many users there are, by a plain look at the local root replica; None without one."""
@@ -283,7 +283,7 @@ class Admin:
             return self.waits()
         return await self._ask_or_none(master, "waits-here", {}) or {}
 
-    async def _looks(self, state: ClusterState) -> Mapping[int, Look]:
+    async def _looks(self, state: ClusterState) -> Mapping[int, ShardReport]:
         """The bytes of bodies and the master of each shard, by what all nodes say."""
         here = self.config.node.name
         others = [n for n in state.nodes if n != here]
@@ -291,15 +291,15 @@ class Admin:
             self._status_here({}, 0.0),
             *[self._ask_or_none(n, "status-here", {}) for n in others],
         )
-        looks: dict[int, Look] = {}
+        looks: dict[int, ShardReport] = {}
         terms: dict[int, int] = {}
         for node, answer in zip([here, *others], answers, strict=True):
             for number, row in {} if answer is None else answer["shards"].items():
                 shard = int(number)
-                size, master = looks.get(shard, Look(0, None))
+                size, master = looks.get(shard, ShardReport(0, None))
                 if row["role"] == "master" and row["term"] >= terms.get(shard, 0):
                     terms[shard], master = row["term"], node
-                looks[shard] = Look(max(size, row["blob_bytes"]), master)
+                looks[shard] = ShardReport(max(size, row["blob_bytes"]), master)
         return looks
 
     # -- transfer ------------------------------------------------------------------------------------
@@ -325,7 +325,7 @@ class Admin:
             raise ValueError(
                 f"node: {node!r} has no replica of shard {shard}; {', '.join(self.router.view.members(shard))} have"
             )
-        cordoned = self.following.state.every_node[node].cordoned
+        cordoned = self.config_source.state.every_node[node].cordoned
         if cordoned:
             raise ValueError(
                 f"node: {node} is cordoned, and gets no masters; `raftmail member uncordon {node}` lifts it"

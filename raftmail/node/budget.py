@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from raftmail.cluster.calls import HEAD_BYTES_MAX
+from raftmail.cluster.rpc import HEAD_BYTES_MAX
 from raftmail.mail.budget import Budget
-from raftmail.net.limits import KIB, MIB, Limits, ReaderLimits
+from raftmail.net.limits import KIB, MIB, ConnectionLimits, ReaderLimits
 from raftmail.node.config import MESSAGE_BYTES_HIGHEST, MESSAGE_BYTES_LOWEST, Config, ConfigError
 from raftmail.peering.link import LinkLimits
 from raftmail.peering.pieces import BEGUN_BYTES_MAX
@@ -59,7 +59,7 @@ class NodeLimits:
     pool_bytes: int
     sending_bytes: int
     link: LinkLimits
-    clients: Limits
+    clients: ConnectionLimits
     resync: ResyncLimits
 
 
@@ -78,7 +78,7 @@ def limits_of(config: Config) -> NodeLimits:
             queue_bytes_max=_LINK_QUEUE_BYTES,
             bulk_bytes_max=pool,
         ),
-        clients=Limits(
+        clients=ConnectionLimits(
             reader=reader,
             connections_max=mail.client_connections_max,
             address_connections_max=mail.address_connections_max,

@@ -10,7 +10,7 @@ import asyncio
 import logging
 from dataclasses import dataclass, replace
 
-from raftmail.cluster.records import Node, key_of
+from raftmail.cluster.records import NodeRecord, key_of
 from raftmail.cluster.router import Router
 from raftmail.cluster.state import ClusterState
 from raftmail.mail.commands import Configure
@@ -40,7 +40,7 @@ def enrolment(state: ClusterState, config: Config) -> Configure | None:
     ]
     if not made and first.host:
         return None
-    records: list[Node] = [replace(first, host=host), *made]
+    records: list[NodeRecord] = [replace(first, host=host), *made]
     return Configure(
         tuple((key_of(record), state.encoded(record)) for record in records),
         tuple((key_of(record), state.revision_of(key_of(record))) for record in records),

@@ -25,7 +25,7 @@ from raftmail.consensus.replay import read_bodies, replay
 from raftmail.consensus.replay import segment_name as journal_segment
 from raftmail.mail.codec import CodecError, entry_blobs
 from raftmail.node.config import CONFIG_FILE, WORKERS_MAX, ConfigError, load
-from raftmail.node.filewatch import FILES
+from raftmail.node.file_watch import FILES
 from raftmail.node.folder import FORMAT, holds_none, read_json
 from raftmail.node.kept import DAMAGED_MAX, Orders, order
 from raftmail.shard.replica import MARK
@@ -63,7 +63,7 @@ class LogRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class FolderProblem:
     """Something wrong: in which shard (None: in none of them), which part, and what."""
 
     shard: int | None
@@ -81,7 +81,7 @@ class Examined:
     messages: int
     bodies: int
     log_bytes: int
-    problems: tuple[Problem, ...]
+    problems: tuple[FolderProblem, ...]
     orders: Orders
     """What the next start can repair of it."""
 
@@ -250,7 +250,7 @@ class _Replica:
 
     shard: int
     disk: RealDisk
-    problems: list[Problem] = field(default_factory=list)
+    problems: list[FolderProblem] = field(default_factory=list)
     first_index: int = 1
     last_index: int = 0
     named: dict[bytes, int] = field(default_factory=dict)
@@ -270,7 +270,7 @@ class _Replica:
 
     def tell(self, part: str, text: str) -> None:
         if len(self.problems) < PROBLEMS_MAX:
-            self.problems.append(Problem(self.shard, part, text))
+            self.problems.append(FolderProblem(self.shard, part, text))
 
     def check_journal(self, cluster: bytes) -> None:
         try:
@@ -415,7 +415,7 @@ class _Replica:
         """Read every body. Bytes that belong to none are no problem: a crash leaves some behind."""
         if self.index_is_read:
             self._check_segments()
-        verified: set[tuple[bytes, blobformat.Place]] = set()
+        verified: set[tuple[bytes, blobformat.BlobPlace]] = set()
         for sequence in blobformat.list_segments(self.disk, "blobs"):
             name = blobformat.segment_name("blobs", sequence)
             try:
@@ -424,7 +424,7 @@ class _Replica:
                     end = file.size()
                     start = blobformat.SEGMENT_HEADER_BYTES
                     for item in blobformat.walk(file, sequence, start, end):
-                        if not isinstance(item, blobformat.Header):
+                        if not isinstance(item, blobformat.BlobHeader):
                             continue
                         at = item.place.offset + blobformat.HEADER_BYTES
                         stored = read_what_can_be(file, at, item.place.stored_bytes)

@@ -22,7 +22,7 @@ from typing import Any
 
 from raftmail.node.config import Config
 from raftmail.node.files import write_json as write_json
-from raftmail.node.lostdisks import Lost, move_aside, read_lost, write_lost
+from raftmail.node.lost_disks import LostDisk, move_aside, read_lost, write_lost
 from raftmail.node.starts import OlderFolder, begin_start
 from raftmail.peering.starts import Start
 from raftmail.storage.disk import RealDisk
@@ -51,7 +51,7 @@ class DataFolder:
     made: dict[int, int] = field(default_factory=dict)
     is_copy: bool = False
     """Whether the folder looks like a copy of the one that was used last (see `starts`)."""
-    lost: dict[int, Lost] = field(default_factory=dict)
+    lost: dict[int, LostDisk] = field(default_factory=dict)
     """What was set aside, by shard, until another is made in its place (see `lostdisks`)."""
 
     @classmethod
@@ -99,7 +99,7 @@ class DataFolder:
 
     def set_aside(self, shard: int, replica: int, why: str) -> None:
         """A replica has lost its disk: it is never opened again."""
-        self.lost[shard] = Lost(replica, why)
+        self.lost[shard] = LostDisk(replica, why)
         write_lost(self.config.data, self.lost)
         self.forget(shard)
         move_aside(self.config.data, shard, replica)
@@ -207,7 +207,7 @@ def _begin_start(config: Config, *, is_new: bool) -> tuple[Start, bool]:
         raise FolderError(str(e)) from None
 
 
-def _read_lost(data: Path) -> dict[int, Lost]:
+def _read_lost(data: Path) -> dict[int, LostDisk]:
     try:
         return read_lost(data)
     except ValueError as e:

@@ -24,7 +24,7 @@ from raftmail.shard import rescue
 from raftmail.shard.recovery import finish_jump
 from raftmail.storage.blobs import BlobLimits, BlobStore
 from raftmail.storage.disk import DiskError, RealDisk
-from raftmail.storage.index import TABLES, Identity, Index, IndexDamaged, IndexFailed
+from raftmail.storage.index import TABLES, Index, IndexDamaged, IndexFailed, IndexIdentity
 from raftmail.storage.kv import LmdbEngine, TableDamaged
 from raftmail.storage.lmdbcheck import FILE, check_pages
 
@@ -100,7 +100,7 @@ def read_orders(disk: RealDisk) -> Orders:
 
 
 def open_kept(
-    disk: RealDisk, identity: Identity, journal: Journal, limits: BlobLimits, *, made: bool
+    disk: RealDisk, identity: IndexIdentity, journal: Journal, limits: BlobLimits, *, made: bool
 ) -> Kept:
     """Open index and bodies of a replica; `made`: it is not a new one. Raises `DiskError`, `IndexFailed` when the index is another
     replica's, and `IndexDamaged` and `TableDamaged` for damage that is met only now (`repair_of`)."""
@@ -231,7 +231,7 @@ def _trouble(root: Path, *, closed: bool) -> str:
         raise DiskError(f"{path}: cannot be read: {e.strerror}") from None
 
 
-def _open_index(disk: RealDisk, identity: Identity) -> tuple[LmdbEngine, Index]:
+def _open_index(disk: RealDisk, identity: IndexIdentity) -> tuple[LmdbEngine, Index]:
     engine = LmdbEngine(disk.root / INDEX, TABLES)
     try:
         return engine, Index(engine, identity)

@@ -26,12 +26,12 @@ from raftmail.consensus.engine import WrongEngine, check_version
 from raftmail.net.errors import TRACEBACK, LoopErrors
 from raftmail.node.budget import address_limits, check_memory, memory_limits
 from raftmail.node.config import Config, ConfigError, load
-from raftmail.node.ending import EXIT_FAILED, EXIT_FATAL, die, explain, is_foreseen
+from raftmail.node.exit_message import EXIT_FAILED, EXIT_FATAL, die, explain, is_foreseen
 from raftmail.node.folder import FolderError
-from raftmail.node.joining import begin_replacing
+from raftmail.node.join import begin_replacing
 from raftmail.node.node import Node
 from raftmail.node.turns import SYNC_THREADS_MAX
-from raftmail.node.workers import Watch
+from raftmail.node.workers import WorkerMonitor
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ def run(path: Path, *, replace: bool = False) -> int:
     for text in config.retired:
         logger.warning("%s: %s", config.path, text)
     if config.node.workers > 1:
-        return Watch(config, _run_worker).run()
+        return WorkerMonitor(config, _run_worker).run()
     return _run_loop(config)
 
 

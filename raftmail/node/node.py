@@ -13,18 +13,18 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
-from raftmail.cluster.calls import BULK as CLUSTER_BULK
-from raftmail.cluster.calls import FrameKind as ClusterFrame
-from raftmail.cluster.calls import Part, encode_revision
-from raftmail.cluster.changes import Refused, find_invite
+from raftmail.cluster.changes import ChangeDenied, find_invite
 from raftmail.cluster.router import Router
+from raftmail.cluster.rpc import BULK as CLUSTER_BULK
+from raftmail.cluster.rpc import Part, encode_revision
+from raftmail.cluster.rpc import RpcFrameKind as ClusterFrame
 from raftmail.cluster.state import ClusterState
 from raftmail.cluster.view import ROOT_SHARD
 from raftmail.frontends.lmtp.config import LmtpConfig, ServerConfig
 from raftmail.frontends.lmtp.server import LmtpServer
-from raftmail.frontends.text.context import FrontEnd
-from raftmail.frontends.text.server import Listener
-from raftmail.frontends.text.users import Users
+from raftmail.frontends.text.context import TextContext
+from raftmail.frontends.text.server import TextListener
+from raftmail.frontends.text.users import KnownUsers
 from raftmail.mail.endpoint import split_address
 from raftmail.mail.failures import Unavailable
 from raftmail.net.errors import start_task
@@ -34,15 +34,15 @@ from raftmail.net.token import check_token
 from raftmail.node.admin import Admin
 from raftmail.node.budget import NodeLimits, limits_of, pool_of
 from raftmail.node.config import Config, ConfigError
-from raftmail.node.ending import explain
+from raftmail.node.config_follower import ConfigFollower, load_state, peers_of, save_state
+from raftmail.node.controller_loop import ControllerLoop
 from raftmail.node.enrolment import Enrolment
+from raftmail.node.exit_message import explain
 from raftmail.node.folder import DataFolder, FolderError
-from raftmail.node.following import Following, load_state, peers_of, save_state
-from raftmail.node.joining import end_replacing, is_replacing
-from raftmail.node.openfiles import MEASURE_S, measure, share_out
-from raftmail.node.operating import Operating
+from raftmail.node.join import end_replacing, is_replacing
+from raftmail.node.open_files import MEASURE_S, measure, share_out
 from raftmail.node.reconcile import Plan, plan
-from raftmail.node.reloading import CHANGEABLE, changed_keys, load_again
+from raftmail.node.reload import CHANGEABLE, changed_keys, load_again
 from raftmail.node.runner import Runner
 from raftmail.node.starts import note_older, read_peers, settle, write_peers
 from raftmail.node.table import Table
@@ -50,7 +50,7 @@ from raftmail.peering.handshake import HelloRefused, Older
 from raftmail.peering.peers import PeerNet
 from raftmail.peering.starts import PeerStarts
 from raftmail.resync.desk import turn_away
-from raftmail.service.delivery import Delivery
+from raftmail.service.delivery import MailDelivery
 from raftmail.shard.replica import Frame
 from raftmail.shard.replica import FrameKind as ShardFrame
 
@@ -81,17 +81,17 @@ class Node:
     _folder: DataFolder | None = None
     _table: Table | None = None
     _net: PeerNet | None = None
-    _listeners: list[Listener] = field(default_factory=list)
+    _listeners: list[TextListener] = field(default_factory=list)
     _lmtp: LmtpServer | None = None
     _router: Router | None = None
     _ticker: asyncio.TimerHandle | None = None
     _flushing: bool = False
-    _following: Following | None = None
+    _config_follower: ConfigFollower | None = None
     _admin: Admin | None = None
-    _operating: Operating | None = None
+    _controller: ControllerLoop | None = None
     _enrolment: Enrolment | None = None
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
-    _clients: Listener | None = None
+    _clients: TextListener | None = None
     _expelled: bool = False
     _parting: dict[str, float] = field(default_factory=dict)
     _stale: bool = False
@@ -99,7 +99,7 @@ class Node:
     _stopping: bool = False
     _lost: set[int] = field(default_factory=set)
     _asking_for_replicas: bool = False
-    _front: FrontEnd | None = None
+    _front: TextContext | None = None
     _context: ssl.SSLContext | None = None
     _measure_at: float = 0.0
     _descriptors: Descriptors = field(default_factory=Descriptors)
@@ -129,14 +129,14 @@ class Node:
             config.node.name, table.replicas, state, self, loop.time, budget=pool_of(config)
         )
         router.service.budget = pool_of(config)
-        self._following = following = Following(
+        self._config_follower = follower = ConfigFollower(
             config, loop, self.executor, router, state, self._changed, self._peers_up
         )
-        router.heard_revision = following.heard
+        router.heard_revision = follower.heard
         self._admin = admin = Admin(
             config,
             router,
-            following,
+            follower,
             table.opened,
             table.aside,
             table.turns.disk,
@@ -148,8 +148,8 @@ class Node:
             table.mend_journal,
         )
         router.answer_admin = admin.answer
-        self._operating = Operating(loop, router, following, admin.answer)
-        admin.waits = self._operating.waits
+        self._controller = ControllerLoop(loop, router, follower, admin.answer)
+        admin.waits = self._controller.waits
         admin.lost = lambda: folder.lost
         if folder.is_founding:
             # What the cluster begins with is kept before anything is made by it: without it, a node is one that comes later.
@@ -162,7 +162,7 @@ class Node:
         self._tick()
         if not state.shards:
             logger.info("asking the other nodes what the cluster is")
-            await following.known.wait()
+            await follower.known.wait()
         if is_replacing(config):
             await self._replace_disk(admin)
         await self._listen_to_clients(front)
@@ -199,11 +199,11 @@ class Node:
         )
         return server_context(files), peer_context(files)
 
-    async def _listen_to_peers(self, router: Router) -> FrontEnd:
+    async def _listen_to_peers(self, router: Router) -> TextContext:
         config = self.config
         self._context, dialling = self._contexts()
         token = _read_token(config)
-        self._front = front = FrontEnd(
+        self._front = front = TextContext(
             router,
             config.node.name,
             config.cluster.id,
@@ -211,7 +211,7 @@ class Node:
             token,
             self._limits.clients,
             self._invitation,
-            Users(router),
+            KnownUsers(router),
         )
         self._net = net = PeerNet(
             config.node.name,
@@ -236,20 +236,24 @@ class Node:
         self._admin.outlaws = net.outlaws
         await self._listen_on(
             config.listen.peer,
-            Listener(front, peers=net, tls=self._context, descriptors=self._descriptors),
+            TextListener(front, peers=net, tls=self._context, descriptors=self._descriptors),
         )
         net.start()
         return front
 
-    async def _listen_to_clients(self, front: FrontEnd) -> None:
+    async def _listen_to_clients(self, front: TextContext) -> None:
         listen = self.config.listen
-        self._clients = clients = Listener(front, tls=self._context, descriptors=self._descriptors)
+        self._clients = clients = TextListener(
+            front, tls=self._context, descriptors=self._descriptors
+        )
         await self._listen_on(listen.client, clients, shared=self._is_shared)
         assert self._router is not None
         if listen.lmtp or listen.lmtp_socket:
             await self._listen_lmtp(self._router)
 
-    async def _listen_on(self, address: str, listener: Listener, *, shared: bool = False) -> None:
+    async def _listen_on(
+        self, address: str, listener: TextListener, *, shared: bool = False
+    ) -> None:
         self._listeners.append(listener)
         try:
             await listener.listen(*split_address(address), shared=shared)
@@ -262,7 +266,7 @@ class Node:
         config = self.config
         mail = config.mail
         self._lmtp = lmtp = LmtpServer(
-            Delivery(
+            MailDelivery(
                 router,
                 float(mail.deadline_s),
                 delivered_once_s=mail.delivered_once_s,
@@ -340,8 +344,8 @@ class Node:
         """Hand mastership over, answer what is under way, close the files. Harmless after a failed start."""
         self._stopping = True
         await self._hand_over()
-        if self._operating is not None:
-            await self._operating.close()
+        if self._controller is not None:
+            await self._controller.close()
         if self._admin is not None:
             await self._admin.verifying.close()
         if self._enrolment is not None:
@@ -352,8 +356,8 @@ class Node:
             await listener.close()
         if self._ticker is not None:
             self._ticker.cancel()
-        if self._following is not None:
-            await self._following.close()
+        if self._config_follower is not None:
+            await self._config_follower.close()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._table is not None:
             await self._table.idle()
@@ -421,8 +425,8 @@ class Node:
 
     @property
     def _state(self) -> ClusterState:
-        assert self._following is not None
-        return self._following.state
+        assert self._config_follower is not None
+        return self._config_follower.state
 
     def _changed(self, state: ClusterState) -> None:
         """The cluster has changed: routing, links and replicas follow."""
@@ -441,8 +445,8 @@ class Node:
         if self.config.node.name in parting:
             self._expelled_by("the root")
         self._reconcile_soon()
-        if self._operating is not None:
-            self._operating.changed()
+        if self._controller is not None:
+            self._controller.changed()
 
     def _outlawed(self, peer: str, error: HelloRefused) -> None:
         """A peer refuses this process: another one is this node, or the data folder is an older one. It must not go on."""
@@ -482,7 +486,7 @@ class Node:
         try:
             found = find_invite(self._state, invite, int(self.wall()))
             return base64.b64decode(found.bundle)
-        except (Refused, ValueError):  # ValueError: what stands there is no base64
+        except (ChangeDenied, ValueError):  # ValueError: what stands there is no base64
             return None
 
     def _tell_revision(self, node: str) -> None:
@@ -621,10 +625,10 @@ class Node:
                 self._look_at_copy()
         if self._router is not None:
             self._router.tick()
-        if self._following is not None:
-            self._following.tick(now)
-        if self._operating is not None:
-            self._operating.tick(now)
+        if self._config_follower is not None:
+            self._config_follower.tick(now)
+        if self._controller is not None:
+            self._controller.tick(now)
         if self._admin is not None:
             self._admin.tick(now)
         if self._enrolment is not None:

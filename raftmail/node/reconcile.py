@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from raftmail.cluster.records import ReplicaState, Shard
+from raftmail.cluster.records import ReplicaState, ShardRecord
 from raftmail.cluster.state import ClusterState
 from raftmail.consensus.membership import Membership
 
@@ -64,7 +64,7 @@ def plan(
 def first_membership(state: ClusterState, number: int, replica: int, node: str) -> Membership:
     """Who a replica that is made now takes for its group, until its log tells: of a founder, what the group is founded with; of one
     that joins, those who are there and itself, as a learner. One that was made before knows better, and does not use it."""
-    shard = state.find(Shard, number)
+    shard = state.find(ShardRecord, number)
     if shard is None:
         return Membership.founding({replica: node})
     if shard.founding:
@@ -76,7 +76,7 @@ def first_membership(state: ClusterState, number: int, replica: int, node: str) 
     return Membership(there, {replica: node}, max(shard.next_id, replica + 1))
 
 
-def _others(shard: Shard, replica: int) -> dict[int, str]:
+def _others(shard: ShardRecord, replica: int) -> dict[int, str]:
     """The other replicas that are in the group already."""
     return {
         r.id: r.node
@@ -85,5 +85,5 @@ def _others(shard: Shard, replica: int) -> dict[int, str]:
     }
 
 
-def _ids(shard: Shard, node: str) -> set[int]:
+def _ids(shard: ShardRecord, node: str) -> set[int]:
     return {replica.id for replica in shard.on(node)}

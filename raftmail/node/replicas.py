@@ -23,7 +23,7 @@ from raftmail.shard.replica import Limits, Replica
 from raftmail.shard.rescue import keep_to
 from raftmail.shard.standing import standing_at_start
 from raftmail.storage.blobs import BlobLimits
-from raftmail.storage.index import Identity, Index
+from raftmail.storage.index import Index, IndexIdentity
 from raftmail.storage.kv import LmdbEngine, TableDamaged
 from raftmail.storage.records import IndexDamaged
 
@@ -99,7 +99,7 @@ def _open_once(
         opened.callback(journal.abandon)
         kept = open_kept(
             disk,
-            Identity(config.cluster.id, shard, str(replica_id)),
+            IndexIdentity(config.cluster.id, shard, str(replica_id)),
             journal,
             BlobLimits(
                 free_bytes_min=config.mail.disk_reserve_bytes, body_bytes_max=BODY_BYTES_HIGHEST

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 
-from raftmail.node.diskwatch import DiskWatch
+from raftmail.node.disk_watch import DiskWatch
 from raftmail.node.runner import Runner
 
 INLINE_SYNC_S = 0.003

@@ -53,7 +53,7 @@ class _Worker:
 
 
 @dataclass(slots=True, repr=False)
-class Watch:
+class WorkerMonitor:
     """Starts the workers and watches them. `serve` runs one in its process, and returns its exit code.
 
     To be made in a process that has no threads: workers are forked, so that what they have loaded is in memory once."""

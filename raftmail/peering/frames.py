@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import TypeAlias
 
-from raftmail.net.lines import ProtocolError
+from raftmail.net.lines import ProtocolViolation
 
 Frame: TypeAlias = tuple[int, str, bytes]
 """Shard, kind, payload."""
@@ -42,7 +42,7 @@ class FrameReader:
         self._routes: dict[bytes, tuple[int, str]] = {}
 
     def feed(self, data: bytes) -> list[Frame]:
-        """The frames that have become complete. Raises `ProtocolError`; it is of no use after
+        """The frames that have become complete. Raises `ProtocolViolation`; it is of no use after
         that."""
         frames: list[Frame] = []
         at = 0
@@ -67,20 +67,20 @@ class FrameReader:
             end = find(b"\r\n", at, at + HEAD_BYTES_MAX)
             if end < 0:
                 if size - at >= HEAD_BYTES_MAX:
-                    raise ProtocolError(f"no frame begins with {data[at : at + 20]!r}")
+                    raise ProtocolViolation(f"no frame begins with {data[at : at + 20]!r}")
                 self._rest = data[at:]
                 break
             brace = find(b"{", at, end)
             count = data[brace + 1 : end - 1]
             if brace < 0 or data[end - 1] != 125 or not count.isdigit():
-                raise ProtocolError(f"no frame begins with {data[at:end]!r}")
+                raise ProtocolViolation(f"no frame begins with {data[at:end]!r}")
             prefix = data[at:brace]
             route = routes.get(prefix) or self._learn(prefix)
             start = end + 2
             stop = start + int(count)
             if stop > size:
                 if stop - start > self._frame_bytes_max:
-                    raise ProtocolError(
+                    raise ProtocolViolation(
                         f"a frame of {stop - start} bytes, more than {self._frame_bytes_max}"
                     )
                 self._route = route
@@ -94,7 +94,7 @@ class FrameReader:
     def _learn(self, prefix: bytes) -> tuple[int, str]:
         match = _ROUTE.fullmatch(prefix)
         if match is None:
-            raise ProtocolError(f"no frame begins with {prefix!r}")
+            raise ProtocolViolation(f"no frame begins with {prefix!r}")
         if len(self._routes) >= _ROUTES_MAX:
             self._routes.clear()
         route = self._routes[prefix] = int(match[1]), match[2].decode()

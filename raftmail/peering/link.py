@@ -20,7 +20,7 @@ from typing import Final, TypeAlias
 
 from raftmail.net.errors import contained, tell
 from raftmail.net.limits import KIB, MIB
-from raftmail.net.lines import ProtocolError
+from raftmail.net.lines import ProtocolViolation
 from raftmail.peering.frames import Frame, FrameReader, frame_prefix
 from raftmail.peering.pieces import BEGUN_BYTES_MAX, PIECE, Cutter, Joiner
 
@@ -223,7 +223,7 @@ class PeerLink(asyncio.Protocol):
             else:
                 self._unread += data
                 self._inflate_piece(self._inflate)
-        except (ProtocolError, zlib.error) as error:
+        except (ProtocolViolation, zlib.error) as error:
             self._end_over(error)
             return
         self._hand_out()
@@ -293,7 +293,7 @@ class PeerLink(asyncio.Protocol):
         try:
             if self._inflate is not None:
                 self._inflate_piece(self._inflate)
-        except (ProtocolError, zlib.error) as error:
+        except (ProtocolViolation, zlib.error) as error:
             self._end_over(error)
             return
         self._hand_out()

@@ -15,7 +15,7 @@ from raftmail.net import tls
 from raftmail.net.door import is_loopback
 from raftmail.net.errors import contained, describe, start_task
 from raftmail.net.limits import BEFORE_AUTH
-from raftmail.net.lines import Line, LineReader, ProtocolError
+from raftmail.net.lines import Line, LineReader, ProtocolViolation
 from raftmail.peering import handshake
 from raftmail.peering.handshake import Hello, HelloRefused, Live
 from raftmail.peering.link import LinkLimits, OnFrame, Payload, PeerLink
@@ -103,7 +103,7 @@ class _Dial(asyncio.Protocol):
                 self.transport.pause_reading()
                 self.outcome.set_result((line, self._reader.rest()))
                 return
-        except (ProtocolError, ValueError) as error:
+        except (ProtocolViolation, ValueError) as error:
             self.fail(HelloRefused(f"its answer makes no sense: {error}"))
 
     @contained

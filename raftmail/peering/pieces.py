@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from struct import Struct
 
 from raftmail.net.limits import KIB, MIB
-from raftmail.net.lines import ProtocolError
+from raftmail.net.lines import ProtocolViolation
 from raftmail.peering.frames import frame_prefix
 
 PIECE = "PIECE"
@@ -148,19 +148,19 @@ class Joiner:
 
     def take(self, shard: int, piece: bytes) -> tuple[int, str, memoryview] | None:
         """Take a piece; the frame that it completes, if it does. Its payload is a view of memory
-        that nobody else has. Raises `ProtocolError`; it is of no use after that."""
+        that nobody else has. Raises `ProtocolViolation`; it is of no use after that."""
         if len(piece) < _HEAD.size:
-            raise ProtocolError(f"a piece of {len(piece)} bytes")
+            raise ProtocolViolation(f"a piece of {len(piece)} bytes")
         number, offset, total, kind_bytes = _HEAD.unpack_from(piece)
         start = _HEAD.size + kind_bytes
         long = self._begun.get(number)
         if long is None:
             long = self._begin(number, shard, piece[_HEAD.size : start], total)
         if (shard, total, offset) != (long.shard, long.total, long.got):
-            raise ProtocolError(f"a piece that does not follow those before it, at {offset}")
+            raise ProtocolViolation(f"a piece that does not follow those before it, at {offset}")
         size = len(piece) - start
         if not 0 < size <= total - offset:
-            raise ProtocolError(f"a piece of {size} bytes at {offset} of {total}")
+            raise ProtocolViolation(f"a piece of {size} bytes at {offset} of {total}")
         long.payload[offset : offset + size] = memoryview(piece)[start:]
         long.got += size
         if long.got < total:
@@ -171,11 +171,11 @@ class Joiner:
 
     def _begin(self, number: int, shard: int, kind: bytes, total: int) -> _Begun:
         if not kind.isalpha() or not kind.isupper() or len(kind) > _KIND_BYTES_MAX:
-            raise ProtocolError(f"a piece of a frame of the kind {kind[:20]!r}")
+            raise ProtocolViolation(f"a piece of a frame of the kind {kind[:20]!r}")
         if total > self._frame_bytes_max:
-            raise ProtocolError(f"a frame of {total} bytes, more than {self._frame_bytes_max}")
+            raise ProtocolViolation(f"a frame of {total} bytes, more than {self._frame_bytes_max}")
         if self._begun_bytes + total > self._bytes_max:
-            raise ProtocolError(f"frames of more than {self._bytes_max} bytes have begun")
+            raise ProtocolViolation(f"frames of more than {self._bytes_max} bytes have begun")
         self._begun_bytes += total
         # The system gives the memory when it is written to, a piece at a time.
         long = self._begun[number] = _Begun(shard, kind.decode(), total, bytearray(total))

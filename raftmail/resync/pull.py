@@ -36,7 +36,7 @@ from raftmail.storage.records import (
     MESSAGE_KEY,
     NUMBER,
     IndexDamaged,
-    Mailbox,
+    MailboxRecord,
     message_digest,
     unpack_message,
     unseal,
@@ -57,7 +57,7 @@ class MailboxPull:
     suspect."""
 
     def __init__(
-        self, writer: Writer, tally: Tally, record: bytes, target: Mailbox, *, check: bool
+        self, writer: Writer, tally: Tally, record: bytes, target: MailboxRecord, *, check: bool
     ) -> None:
         self._writer = writer
         self._tally = tally
@@ -94,7 +94,7 @@ class MailboxPull:
             )
         writer.finish_mailbox(own, target, self._record)
 
-    def _compare_until_alike(self, at: Mailbox, *, check: bool) -> Step:
+    def _compare_until_alike(self, at: MailboxRecord, *, check: bool) -> Step:
         target = self._target
         if not check:
             try:
@@ -118,7 +118,7 @@ class MailboxPull:
 
     # -- what changed since ---------------------------------------------------------------------
 
-    def _delta(self, at: Mailbox) -> Step:
+    def _delta(self, at: MailboxRecord) -> Step:
         target = self._target
         since = at.highestmodseq
         yield from self._take_expunges(at, since, remove=True)
@@ -137,7 +137,7 @@ class MailboxPull:
                 return
 
     def _take_changes(
-        self, at: Mailbox, answer: r.Changed, after: tuple[int, int], unknown_from: int
+        self, at: MailboxRecord, answer: r.Changed, after: tuple[int, int], unknown_from: int
     ) -> tuple[int, int]:
         target = self._target
         messages: list[tuple[bytes, Raw, bytes | None]] = []
@@ -172,7 +172,7 @@ class MailboxPull:
         self._writer.put_mailbox(at)
         return after
 
-    def _take_expunges(self, at: Mailbox, since: int, *, remove: bool) -> Step:
+    def _take_expunges(self, at: MailboxRecord, since: int, *, remove: bool) -> Step:
         """Bring the expunge log to the source's, and with `remove` take away what vanished after
         `since`."""
         writer, number = self._writer, self._target.number
@@ -210,7 +210,7 @@ class MailboxPull:
             if not answer.more:
                 return
 
-    def _remove(self, at: Mailbox, uids: UidSet) -> Step:
+    def _remove(self, at: MailboxRecord, uids: UidSet) -> Step:
         writer, number = self._writer, self._target.number
         for low, high in uids.ranges():
             start, end = MESSAGE_KEY.pack(number, low), MESSAGE_KEY.pack(number, high + 1)
@@ -227,7 +227,7 @@ class MailboxPull:
 
     # -- comparing ------------------------------------------------------------------------------
 
-    def _compare(self, at: Mailbox, *, check: bool) -> Step:
+    def _compare(self, at: MailboxRecord, *, check: bool) -> Step:
         writer = self._writer
         if check:
             writer.distrust_counts()
@@ -244,7 +244,7 @@ class MailboxPull:
         yield from self._recount(at)
         yield from self._take_expunges(at, 0, remove=False)
 
-    def _take_rows(self, at: Mailbox, covered: Sequence[Range], rows: Sequence[Row]) -> Step:
+    def _take_rows(self, at: MailboxRecord, covered: Sequence[Range], rows: Sequence[Row]) -> Step:
         writer = self._writer
         theirs: dict[bytes, bytes] = dict(rows)
         for start, end in covered:
@@ -335,7 +335,7 @@ class MailboxPull:
             yield WORKED
             start = page[-1][0] + b"\0"
 
-    def _recount(self, at: Mailbox) -> Step:
+    def _recount(self, at: MailboxRecord) -> Step:
         """Count the own messages again. Raises `IndexDamaged`."""
         at.messages = at.unseen = at.size_bytes = 0
         total = 0
@@ -355,7 +355,7 @@ class MailboxPull:
         at.digest = total & DIGEST_MASK
 
 
-def drop_mailbox(writer: Writer, mailbox: Mailbox) -> Task:
+def drop_mailbox(writer: Writer, mailbox: MailboxRecord) -> Task:
     """Remove a mailbox that the source does not have, with all that is in it."""
     start, end = number_range(NUMBER.pack(mailbox.number))
     while page := writer.messages.page(start, end or None):
@@ -400,12 +400,12 @@ def _parts(data: bytes, most: int) -> tuple[bytes, ...]:
     return parts
 
 
-def _another(own: Mailbox, target: Mailbox) -> bool:
+def _another(own: MailboxRecord, target: MailboxRecord) -> bool:
     return (own.guid, own.uidvalidity) != (target.guid, target.uidvalidity)
 
 
-def _empty(target: Mailbox) -> Mailbox:
-    at = Mailbox(
+def _empty(target: MailboxRecord) -> MailboxRecord:
+    at = MailboxRecord(
         target.number,
         target.user,
         target.name,
@@ -417,7 +417,7 @@ def _empty(target: Mailbox) -> Mailbox:
     return at
 
 
-def _is_earlier(at: Mailbox, target: Mailbox) -> bool:
+def _is_earlier(at: MailboxRecord, target: MailboxRecord) -> bool:
     """Whether what happened since can be told from the source's logs."""
     return (
         at.highestmodseq <= target.highestmodseq
@@ -426,7 +426,7 @@ def _is_earlier(at: Mailbox, target: Mailbox) -> bool:
     )
 
 
-def _alike(at: Mailbox, target: Mailbox) -> bool:
+def _alike(at: MailboxRecord, target: MailboxRecord) -> bool:
     return (at.digest, at.messages, at.unseen, at.size_bytes) == (
         target.digest,
         target.messages,

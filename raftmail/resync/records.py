@@ -18,15 +18,15 @@ from raftmail.resync.state import Mark, Suspects
 from raftmail.resync.survey import BLOCKED, WORKED, NotAsAsked, Request, Step, Task, fetch, survey
 from raftmail.resync.writer import Writer
 from raftmail.storage import delivered
-from raftmail.storage.config import check_row
+from raftmail.storage.config_table import check_row
 from raftmail.storage.index import Index
 from raftmail.storage.kv import PAGE_ROWS, Row, scan
 from raftmail.storage.mailboxes import read_mailbox, read_text
 from raftmail.storage.records import (
     NUMBER,
-    Client,
+    ClientRecord,
     IndexDamaged,
-    Mailbox,
+    MailboxRecord,
     unseal_packed,
 )
 
@@ -218,14 +218,14 @@ class RecordsJob:
         self.writer.commit(sync=True)
 
 
-def _own_or_unknown(key: bytes, record: bytes) -> Mailbox:
+def _own_or_unknown(key: bytes, record: bytes) -> MailboxRecord:
     try:
         return read_mailbox(key, record)
     except IndexDamaged:
-        return Mailbox(NUMBER.unpack(key)[0], "", "", bytes(16), 0, "")
+        return MailboxRecord(NUMBER.unpack(key)[0], "", "", bytes(16), 0, "")
 
 
-def _mailbox_of(key: bytes, record: bytes, accepted: r.Accepted) -> Mailbox:
+def _mailbox_of(key: bytes, record: bytes, accepted: r.Accepted) -> MailboxRecord:
     try:
         mailbox = read_mailbox(key, record)
     except IndexDamaged as e:
@@ -237,7 +237,7 @@ def _mailbox_of(key: bytes, record: bytes, accepted: r.Accepted) -> Mailbox:
 
 def _check_client(key: bytes, record: bytes) -> None:
     try:
-        Client.unpacked(unseal_packed("clients", key, record))
+        ClientRecord.unpacked(unseal_packed("clients", key, record))
     except (ValueError, TypeError) as e:
         raise IndexDamaged("clients", key, str(e)) from None
 

@@ -26,7 +26,7 @@ from raftmail.resync.state import read_local, write_local
 from raftmail.storage import delivered
 from raftmail.storage.blobformat import unpack_place
 from raftmail.storage.blobs import BlobDamaged, BlobMissing
-from raftmail.storage.config import check_row
+from raftmail.storage.config_table import check_row
 from raftmail.storage.index import REPLICATED, Index
 from raftmail.storage.mailboxes import name_key, read_mailbox, read_text
 from raftmail.storage.messages import read_uids
@@ -39,7 +39,7 @@ from raftmail.storage.records import (
     MESSAGE_BODY,
     MESSAGE_KEY,
     NUMBER,
-    Client,
+    ClientRecord,
     IndexDamaged,
     message_digest,
     unpack_message,
@@ -392,7 +392,7 @@ class Scrub:
         return len(record)
 
     def _client(self, key: bytes, record: bytes) -> int:
-        Client.unpacked(unseal_packed("clients", key, record))
+        ClientRecord.unpacked(unseal_packed("clients", key, record))
         return len(record)
 
     def _delivery(self, key: bytes, record: bytes) -> int:

@@ -29,7 +29,7 @@ from raftmail.storage.records import (
     MESSAGE_KEY,
     NUMBER,
     IndexDamaged,
-    Mailbox,
+    MailboxRecord,
     message_digest,
     seal,
     seal_packed,
@@ -80,7 +80,7 @@ class Writer:
 
     # -- mailboxes ------------------------------------------------------------------------------
 
-    def own_mailbox(self, number: int) -> tuple[Mailbox | None, bool]:
+    def own_mailbox(self, number: int) -> tuple[MailboxRecord | None, bool]:
         """A mailbox as it is here, and whether its record is damaged."""
         key = NUMBER.pack(number)
         record = self.mailboxes.get(key)
@@ -91,13 +91,13 @@ class Writer:
         except IndexDamaged:
             return None, True
 
-    def put_mailbox(self, mailbox: Mailbox) -> None:
+    def put_mailbox(self, mailbox: MailboxRecord) -> None:
         """File a mailbox in the state that has been reached."""
         key = NUMBER.pack(mailbox.number)
         self.mailboxes.put(key, seal_packed(key, mailbox.packed()))
         self.wrote(1, 200)
 
-    def finish_mailbox(self, old: Mailbox | None, new: Mailbox, record: bytes) -> None:
+    def finish_mailbox(self, old: MailboxRecord | None, new: MailboxRecord, record: bytes) -> None:
         """File a mailbox as the source has it, and its name."""
         self.mailboxes.put(NUMBER.pack(new.number), record)
         if old is not None and (old.user, old.name) != (new.user, new.name):
@@ -105,11 +105,11 @@ class Writer:
         self.put_name(new)
         self.wrote(2, 2 * len(record))
 
-    def put_name(self, mailbox: Mailbox) -> None:
+    def put_name(self, mailbox: MailboxRecord) -> None:
         key = name_key(mailbox.user, mailbox.name)
         self.names.put(key, seal(key, NUMBER.pack(mailbox.number)))
 
-    def drop_name(self, mailbox: Mailbox) -> None:
+    def drop_name(self, mailbox: MailboxRecord) -> None:
         """Unless it is another's by now."""
         key = name_key(mailbox.user, mailbox.name)
         record = self.names.get(key)
@@ -132,7 +132,7 @@ class Writer:
         return bool(unpack_message(key, own)[5] != fixed)
 
     def put_messages(
-        self, mailbox: Mailbox, messages: Sequence[tuple[bytes, Raw, bytes | None]]
+        self, mailbox: MailboxRecord, messages: Sequence[tuple[bytes, Raw, bytes | None]]
     ) -> None:
         """Write messages: the `MESSAGE_BODY`, its fields, and the summary if it is not here. Keeps
         the mailbox's counters. Raises `IndexDamaged` for an own record."""
@@ -184,7 +184,7 @@ class Writer:
         self.changes.put_many(changes)
         self.wrote(2 * len(rows) + len(summaries), 200 * len(rows))
 
-    def remove_message(self, mailbox: Mailbox, key: bytes, record: bytes) -> None:
+    def remove_message(self, mailbox: MailboxRecord, key: bytes, record: bytes) -> None:
         """Raises `IndexDamaged`."""
         fields = unpack_message(key, record)
         self.messages.delete(key)

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from raftmail.cluster.router import Router
-from raftmail.cluster.view import ROOT_SHARD, View
+from raftmail.cluster.view import ROOT_SHARD, ClusterView
 from raftmail.mail.addresses import recipients
 from raftmail.mail.commands import Blob, NewMessage, Save, Target
-from raftmail.mail.delivery import delivery_key
+from raftmail.mail.delivery_key import delivery_key
 from raftmail.mail.failures import Failure, Unavailable
 from raftmail.mail.limits import TARGETS_MAX
 from raftmail.mail.names import INBOX, mailbox_name
@@ -23,7 +23,7 @@ from raftmail.mail.results import Code, Executed, Refused, SaveResult
 from raftmail.mail.smtp_address import Address
 from raftmail.mail.summary import encode_summary, summarise
 from raftmail.service.backend import Envelope, Recipient, Verdict
-from raftmail.service.room import Room
+from raftmail.service.byte_semaphore import ByteSemaphore
 from raftmail.shard.replica import Replica
 from raftmail.shard.status import Capability
 from raftmail.storage.records import IndexDamaged
@@ -55,7 +55,7 @@ _TOLD = Verdict.try_later("The cluster is being changed, try again in a moment")
 
 
 @dataclass(frozen=True, slots=True)
-class Found(Verdict):
+class KnownRecipient(Verdict):
     """An accepted recipient: the user, or alias, that it names, and the detail that is left of it."""
 
     named: str = ""
@@ -63,7 +63,7 @@ class Found(Verdict):
 
 
 @dataclass(frozen=True, slots=True)
-class Shared(Verdict):
+class ExpandedRecipient(Verdict):
     """An accepted recipient that stands for other users: an alias, or an address that a domain's catch-all gets."""
 
     users: tuple[str, ...] = ()
@@ -90,7 +90,7 @@ class _Mail:
 
 
 @dataclass(slots=True, repr=False)
-class Delivery:
+class MailDelivery:
     """`backend.DeliveryBackend` over the cluster. What takes longer than `deadline_s` gets 451.
 
     A delivery that the client repeats has its first result for `delivered_once_s` at least (P9); 0 switches that off."""
@@ -99,19 +99,19 @@ class Delivery:
     deadline_s: float
     saving_bytes_max: int = SAVING_BYTES_MAX
     delivered_once_s: int = 7 * 86_400
-    _room: Room = field(init=False)
-    _copies: Room = field(init=False)
+    _room: ByteSemaphore = field(init=False)
+    _copies: ByteSemaphore = field(init=False)
     """Long messages with their trace fields before them, each once."""
     _known: dict[str, float] = field(default_factory=dict)
     """Users whom the root knew, as told to a node that has no replica of it, and until when that is believed."""
     _rooted: set[str] = field(default_factory=set)
     _rooted_at: int = 0
-    _rooted_view: View | None = None
+    _rooted_view: ClusterView | None = None
     """Users without an alias whom the own replica of the root knew when it had applied this entry, with this view; both change seldom."""
 
     def __post_init__(self) -> None:
-        self._room = Room(self.saving_bytes_max)
-        self._copies = Room(self.saving_bytes_max)
+        self._room = ByteSemaphore(self.saving_bytes_max)
+        self._copies = ByteSemaphore(self.saving_bytes_max)
 
     def resolve_now(self, address: Address) -> Verdict | None:
         """A user whom the own replica of the root knows, or of whom the root was asked a moment ago. One that is being removed may
@@ -182,7 +182,9 @@ class Delivery:
         if not users:
             return _UNKNOWN if to == (user,) else _LEADS_NOWHERE
         if users != (user,):
-            return Shared(_ACCEPTED.code, _ACCEPTED.enhanced, _ACCEPTED.text, users, user, detail)
+            return ExpandedRecipient(
+                _ACCEPTED.code, _ACCEPTED.enhanced, _ACCEPTED.text, users, user, detail
+            )
         if len(self._known) >= KNOWN_MAX:
             self._known.clear()
         self._known[user] = self.router.clock() + KNOWN_S
@@ -210,7 +212,7 @@ class Delivery:
     ) -> bool:
         if len(recipients) != 1 or len(body) > _INLINE_BYTES_MAX:
             return False
-        if isinstance(recipients[0].verdict, Shared):
+        if isinstance(recipients[0].verdict, ExpandedRecipient):
             return False
         mail = _Mail(envelope, *_joined(envelope.trace.prefix(recipients[0].address), body), 0.0)
         self.router.execute_soon(
@@ -333,7 +335,7 @@ def _of_recipient(recipient: Recipient, told: Sequence[tuple[str, Verdict]]) -> 
 
     Who comes again does no harm (P9): so it is 451 while one may get it later. Once all others have it, those who cannot get it are no
     reason for a bounce."""
-    if not isinstance(recipient.verdict, Shared):
+    if not isinstance(recipient.verdict, ExpandedRecipient):
         return told[0][1]
     later = {one.code for _, one in told if not one.is_positive and one.code < 500}
     if later:
@@ -371,11 +373,11 @@ def _names(address: Address) -> tuple[tuple[str, str], ...]:
     return tuple(recipients(address.local, address.domain, address.separator))
 
 
-def _found(user: str, detail: str) -> Found:
-    return Found(_ACCEPTED.code, _ACCEPTED.enhanced, _ACCEPTED.text, user, detail)
+def _found(user: str, detail: str) -> KnownRecipient:
+    return KnownRecipient(_ACCEPTED.code, _ACCEPTED.enhanced, _ACCEPTED.text, user, detail)
 
 
-def _catch_all(view: View, names: Sequence[tuple[str, str]]) -> str:
+def _catch_all(view: ClusterView, names: Sequence[tuple[str, str]]) -> str:
     return next((other for user, _ in names if (other := view.catch_all(user))), "")
 
 
@@ -393,12 +395,12 @@ def _places_of(mail: _Mail, recipient: Recipient) -> list[Place]:
     verdict = recipient.verdict
     # Who accepted it said which of the names is meant; else it is the one without the detail.
     named, detail = _names(recipient.address)[-1]
-    if isinstance(verdict, Found | Shared) and verdict.named:
+    if isinstance(verdict, KnownRecipient | ExpandedRecipient) and verdict.named:
         named, detail = verdict.named, verdict.detail
     sender = mail.envelope.sender
     from_ = None if sender is None else str(sender)
     key = delivery_key(named, detail, from_, mail.received)
-    users = verdict.users if isinstance(verdict, Shared) else (named,)
+    users = verdict.users if isinstance(verdict, ExpandedRecipient) else (named,)
     return [(_target(user, detail), key) for user in users]
 
 

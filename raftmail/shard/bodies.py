@@ -25,7 +25,7 @@ from raftmail.consensus.journal import Journal
 from raftmail.mail.budget import Budget
 from raftmail.mail.codec import CodecError, entry_blobs
 from raftmail.shard.frames import Frame, FrameKind
-from raftmail.storage.blobs import BlobDamaged, BlobMissing, BlobStore, SyncJob
+from raftmail.storage.blobs import BlobDamaged, BlobMissing, BlobStore, BlobSyncJob
 from raftmail.storage.index import Index
 from raftmail.storage.longbody import LongBody
 
@@ -121,7 +121,7 @@ class Bodies:
     _reclaim_at: float = 0.0
     _reclaim_busy: bool = False
     _sync_at: float = 0.0
-    _job: SyncJob | None = None
+    _job: BlobSyncJob | None = None
     arrived: Budget = field(default_factory=lambda: Budget(160 << 20))
     """What long bodies from other nodes hold that wait to be stored, here and in the other replicas of the node."""
     _arrived: deque[_Arrival] = field(default_factory=deque)

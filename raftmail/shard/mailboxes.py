@@ -20,7 +20,7 @@ from raftmail.mail.results import Code
 from raftmail.shard import configuration
 from raftmail.shard.state import MAILBOXES_MAX, Refusal, State, mailbox_result
 from raftmail.shard.transfer import move_all
-from raftmail.storage.records import Mailbox
+from raftmail.storage.records import MailboxRecord
 
 
 def create(state: State, command: CreateMailbox) -> Raw:
@@ -129,7 +129,7 @@ def _check_room(state: State, user: str, more: int) -> None:
 
 def _make(
     state: State, user: str, names: list[str], guid: bytes, seed: int, special_use: str
-) -> Mailbox:
+) -> MailboxRecord:
     """Make mailboxes; the last has `guid` and `special_use`, the others GUIDs that follow from
     it."""
     for name in names[:-1]:
@@ -140,10 +140,12 @@ def _make(
     return made
 
 
-def _children_moves(state: State, user: str, prefix: str, new: str) -> list[tuple[Mailbox, str]]:
+def _children_moves(
+    state: State, user: str, prefix: str, new: str
+) -> list[tuple[MailboxRecord, str]]:
     """The mailboxes below one that is renamed, with their new names. Raises `Refusal` when one
     cannot have its name."""
-    moves: list[tuple[Mailbox, str]] = []
+    moves: list[tuple[MailboxRecord, str]] = []
     for child in state.index.mailboxes.of(user):
         if not child.name.startswith(prefix):
             continue
@@ -160,7 +162,7 @@ def _children_moves(state: State, user: str, prefix: str, new: str) -> list[tupl
     return moves
 
 
-def _remove(state: State, mailbox: Mailbox) -> None:
+def _remove(state: State, mailbox: MailboxRecord) -> None:
     state.rows_changed += mailbox.messages
     state.index.messages.drop_mailbox(mailbox)
     state.index.mailboxes.remove(mailbox)

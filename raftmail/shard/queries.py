@@ -8,7 +8,7 @@ from raftmail.mail.packing import Raw
 from raftmail.mail.uidset import UidSet
 from raftmail.shard import configuration
 from raftmail.shard.state import Refusal, State
-from raftmail.storage.records import FIXED, Mailbox, unpack_message
+from raftmail.storage.records import FIXED, MailboxRecord, unpack_message
 
 PAGE_BYTES_MAX = 4 << 20
 """A page ends after the summary that goes over this."""
@@ -55,7 +55,7 @@ def answer(state: State, query: q.Query) -> q.Answer:
     return None if fields is None else bytes(FIXED.unpack(fields[5])[3])
 
 
-def info_of(state: State, mailbox: Mailbox) -> q.MailboxInfo:
+def info_of(state: State, mailbox: MailboxRecord) -> q.MailboxInfo:
     """A mailbox as queries show it."""
     state.index.messages.settle()
     return q.MailboxInfo(
@@ -75,7 +75,7 @@ def info_of(state: State, mailbox: Mailbox) -> q.MailboxInfo:
     )
 
 
-def _page(state: State, mailbox: Mailbox, query: q.FetchMessages) -> q.MessagePage:
+def _page(state: State, mailbox: MailboxRecord, query: q.FetchMessages) -> q.MessagePage:
     messages = state.index.messages
     wanted = messages.resolve(mailbox, query.uids)
     limit = min(query.limit, q.PAGE_MESSAGES_MAX)
@@ -101,7 +101,7 @@ def _page(state: State, mailbox: Mailbox, query: q.FetchMessages) -> q.MessagePa
     return q.MessagePage(info_of(state, mailbox), tuple(found), False)
 
 
-def _message_info(mailbox: Mailbox, fields: Raw, summary: bytes) -> q.MessageInfo:
+def _message_info(mailbox: MailboxRecord, fields: Raw, summary: bytes) -> q.MessageInfo:
     received_us, size_bytes, guid, blob, _ = FIXED.unpack(fields[5])
     return q.MessageInfo(
         uid=fields[0],

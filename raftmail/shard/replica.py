@@ -54,8 +54,7 @@ from raftmail.shard.status import (
 )
 from raftmail.shard.streams import Streams
 from raftmail.shard.watchers import Watchers
-from raftmail.storage.blobs import BlobDamaged, BlobMissing, BlobStore
-from raftmail.storage.blobs import SyncJob as BlobSyncJob
+from raftmail.storage.blobs import BlobDamaged, BlobMissing, BlobStore, BlobSyncJob
 from raftmail.storage.disk import DiskFull
 from raftmail.storage.kv import TableDamaged
 from raftmail.storage.records import IndexDamaged

@@ -29,7 +29,7 @@ from raftmail.mail.packing import Raw
 from raftmail.mail.results import Code
 from raftmail.mail.uidset import UID_MAX, UidSet
 from raftmail.shard.state import Refusal, State, bad, masked
-from raftmail.storage.records import FIXED, Mailbox
+from raftmail.storage.records import FIXED, MailboxRecord
 
 
 class _Item(NamedTuple):
@@ -37,7 +37,7 @@ class _Item(NamedTuple):
     delivery key, b"" when it has none."""
 
     at: int
-    mailbox: Mailbox | None
+    mailbox: MailboxRecord | None
     owner: str
     system: int
     keywords: tuple[str, ...]
@@ -280,7 +280,7 @@ def _are_quotas(quotas: Raw) -> bool:
 
 def _check_keywords(plan: list[_Item]) -> None:
     """Refuse the whole when one of the mailboxes cannot have all the keywords it would be given."""
-    wanted: dict[str | int, tuple[Mailbox | None, dict[str, str]]] = {}
+    wanted: dict[str | int, tuple[MailboxRecord | None, dict[str, str]]] = {}
     for item in plan:
         mailbox = item.mailbox
         place = mailbox.number if mailbox is not None else item.owner

@@ -14,7 +14,7 @@ from raftmail.mail.packing import Raw
 from raftmail.mail.results import Code
 from raftmail.mail.uidset import UidSet
 from raftmail.storage.index import Index
-from raftmail.storage.records import Mailbox
+from raftmail.storage.records import MailboxRecord
 
 MAILBOXES_MAX = 5000
 """Mailboxes that one user can have; also subscriptions."""
@@ -46,12 +46,12 @@ class State:
 
     def __init__(self, index: Index) -> None:
         self.index = index
-        self.refs: dict[str, dict[str | int, Mailbox]] = {}
-        self._owned: dict[str, list[Mailbox]] = {}
+        self.refs: dict[str, dict[str | int, MailboxRecord]] = {}
+        self._owned: dict[str, list[MailboxRecord]] = {}
         self.flags: dict[tuple[str, ...], tuple[int, tuple[str, ...]]] = {}
         self.rows_changed = 0
 
-    def find(self, user: str, ref: str | int) -> Mailbox | None:
+    def find(self, user: str, ref: str | int) -> MailboxRecord | None:
         """A mailbox by name or number. Raises `Refusal` for what can be neither."""
         refs = self.refs.get(user)
         if refs is not None:
@@ -79,14 +79,14 @@ class State:
             refs[ref] = mailbox
         return mailbox
 
-    def must_find(self, user: str, ref: str | int) -> Mailbox:
+    def must_find(self, user: str, ref: str | int) -> MailboxRecord:
         """A mailbox by name or number. Raises `Refusal`."""
         mailbox = self.find(user, ref)
         if mailbox is None:
             raise Refusal(Code.NONEXISTENT, f"{user} has no mailbox {quoted(ref)}")
         return mailbox
 
-    def destination(self, user: str, ref: str | int, or_inbox: bool) -> Mailbox | None:
+    def destination(self, user: str, ref: str | int, or_inbox: bool) -> MailboxRecord | None:
         """Where a message goes; None for an INBOX that has yet to be made. Raises `Refusal`."""
         mailbox = self.find(user, ref)
         if mailbox is None:
@@ -96,7 +96,7 @@ class State:
                 raise Refusal(Code.NONEXISTENT, f"{user} has no mailbox {quoted(ref)}")
         return mailbox
 
-    def make_inbox(self, user: str, uidvalidity_seed: int) -> Mailbox:
+    def make_inbox(self, user: str, uidvalidity_seed: int) -> MailboxRecord:
         """Make INBOX, if it is still missing, with a GUID that follows from the state."""
         found = self.find(user, INBOX)
         if found is not None:
@@ -134,7 +134,7 @@ class State:
         self.refs.clear()
         self._owned.clear()
 
-    def chosen(self, mailbox: Mailbox, uids: UidSet, most: int) -> UidSet:
+    def chosen(self, mailbox: MailboxRecord, uids: UidSet, most: int) -> UidSet:
         """`uids` of a mailbox, with the last message's for `*`. Raises `Refusal` when there are more than `most` messages among them."""
         messages = self.index.messages
         wanted = messages.resolve(mailbox, uids)
@@ -151,7 +151,7 @@ class State:
 
     # Quotas
 
-    def owned(self, user: str) -> list[Mailbox]:
+    def owned(self, user: str) -> list[MailboxRecord]:
         """All mailboxes of a user."""
         found = self._owned.get(user)
         if found is None:
@@ -172,7 +172,7 @@ class State:
 
 
 def masked(
-    mailbox: Mailbox | None, keywords: tuple[str, ...], *, add: bool
+    mailbox: MailboxRecord | None, keywords: tuple[str, ...], *, add: bool
 ) -> tuple[int, tuple[str, ...]]:
     """Keyword mask in a mailbox (None: in one that is still empty) and the keywords it has to be
     given first. Raises `Refusal` when it cannot have so many."""
@@ -186,7 +186,7 @@ def masked(
     return mask, missing
 
 
-def mailbox_result(mailbox: Mailbox) -> Raw:
+def mailbox_result(mailbox: MailboxRecord) -> Raw:
     """A `MailboxResult`."""
     return (
         MAILBOX,

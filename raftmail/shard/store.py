@@ -9,7 +9,7 @@ from raftmail.mail.packing import Raw
 from raftmail.mail.uidset import STAR, UidSet, UidSetBuilder
 from raftmail.shard.state import State, bad, masked
 from raftmail.storage.messages import KEYWORDS, MODSEQ, SYSTEM, UID, UNSETTLED_ROWS_MAX
-from raftmail.storage.records import MESSAGE_KEY, Mailbox
+from raftmail.storage.records import MESSAGE_KEY, MailboxRecord
 
 _ADD, _REMOVE = 0, 1
 
@@ -108,7 +108,7 @@ class StoreCommand:
     def _many(
         self,
         raw: Raw,
-        mailbox: Mailbox,
+        mailbox: MailboxRecord,
         mode: int,
         system: int,
         mask: int,

@@ -11,7 +11,7 @@ from raftmail.mail.packing import Raw
 from raftmail.mail.results import Code
 from raftmail.mail.uidset import UID_MAX, UidSet, UidSetBuilder
 from raftmail.shard.state import Refusal, State, masked
-from raftmail.storage.records import FIXED, Mailbox, unpack_message
+from raftmail.storage.records import FIXED, MailboxRecord, unpack_message
 
 
 def expunge(state: State, command: Expunge) -> Raw:
@@ -60,7 +60,7 @@ def copy(state: State, command: Copy) -> Raw:
     return transfer(state, source, target, existing, used, move=command.move)
 
 
-def move_all(state: State, source: Mailbox, target: Mailbox) -> None:
+def move_all(state: State, source: MailboxRecord, target: MailboxRecord) -> None:
     """Move every message to an empty mailbox."""
     wanted = state.index.messages.resolve(source, UidSet.from_ranges([(1, UID_MAX)]))
     existing, used = _survey(state, source, wanted, ())
@@ -68,7 +68,7 @@ def move_all(state: State, source: Mailbox, target: Mailbox) -> None:
 
 
 def _survey(
-    state: State, source: Mailbox, wanted: UidSet, guids: tuple[bytes, ...]
+    state: State, source: MailboxRecord, wanted: UidSet, guids: tuple[bytes, ...]
 ) -> tuple[UidSet, int]:
     """The UIDs of `wanted` that exist, and which keywords their messages have. Raises `Refusal`
     when `guids`, if there are any, are not theirs."""
@@ -90,7 +90,7 @@ def _survey(
     return existing.build(), used
 
 
-def _size_of(state: State, source: Mailbox, existing: UidSet) -> int:
+def _size_of(state: State, source: MailboxRecord, existing: UidSet) -> int:
     """What messages that exist are together, in bytes."""
     return sum(
         FIXED.unpack(unpack_message(key, record)[5])[1]
@@ -100,7 +100,13 @@ def _size_of(state: State, source: Mailbox, existing: UidSet) -> int:
 
 
 def transfer(
-    state: State, source: Mailbox, target: Mailbox, existing: UidSet, used: int, *, move: bool
+    state: State,
+    source: MailboxRecord,
+    target: MailboxRecord,
+    existing: UidSet,
+    used: int,
+    *,
+    move: bool,
 ) -> Raw:
     """Copy or move messages that exist; everything was checked. A move within one mailbox gives
     new UIDs (RFC 6851 section 3.3), and is one step of its modseq."""
@@ -149,7 +155,7 @@ def transfer(
     )
 
 
-def _translate(source: Mailbox, target: Mailbox, used: int) -> list[tuple[int, int]]:
+def _translate(source: MailboxRecord, target: MailboxRecord, used: int) -> list[tuple[int, int]]:
     """Give the target the keywords in use; pairs of bits in the source and in the target, none
     where all are the same."""
     names = [(bit, name) for bit, name in enumerate(source.keywords) if used >> bit & 1]

@@ -11,7 +11,7 @@ from typing import Final, Protocol
 from raftmail.storage.blobformat import (
     HEADER_BYTES,
     SEGMENT_HEADER_BYTES,
-    Header,
+    BlobHeader,
     decode_header,
     is_segment_header,
     list_segments,
@@ -72,7 +72,7 @@ def record_sealed(table: LocalTable, sequence: int, length: int | None) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class BlobProblem:
     """Something wrong with the segments, in plain words."""
 
     file: str
@@ -90,7 +90,7 @@ def check_segments(
     local: Callable[[bytes], bytes | None] | None = None,
     *,
     deep: bool = False,
-) -> list[Problem]:
+) -> list[BlobProblem]:
     """What is wrong with a store that nobody has open: files, records, and places that lead
     nowhere.
 
@@ -120,7 +120,7 @@ def stored_digests(disk: Disk, folder: str) -> Iterator[bytes]:
         file = disk.open(segment_name(folder, sequence))
         try:
             for item in walk(file, sequence, SEGMENT_HEADER_BYTES, file.size()):
-                if isinstance(item, Header):
+                if isinstance(item, BlobHeader):
                     yield item.digest
         finally:
             file.close()
@@ -128,13 +128,13 @@ def stored_digests(disk: Disk, folder: str) -> Iterator[bytes]:
 
 class _Check:
     def __init__(self, disk: Disk, folder: str, deep: bool) -> None:
-        self.problems: list[Problem] = []
+        self.problems: list[BlobProblem] = []
         self._disk = disk
         self._folder = folder
         self._deep = deep
 
     def _tell(self, sequence: int, offset: int, text: str) -> None:
-        self.problems.append(Problem(segment_name(self._folder, sequence), offset, text))
+        self.problems.append(BlobProblem(segment_name(self._folder, sequence), offset, text))
 
     def files(self, sealed: dict[int, int], checkpoint: tuple[int, int]) -> None:
         """The files that are there against those that should be."""
@@ -159,7 +159,7 @@ class _Check:
             ):
                 self._tell(sequence, 0, "the header of the file was changed")
             for item in walk(file, sequence, SEGMENT_HEADER_BYTES, size):
-                if isinstance(item, Header):
+                if isinstance(item, BlobHeader):
                     if self._deep:
                         self._body(file, item)
                 elif item[0] < known_bytes:
@@ -169,7 +169,7 @@ class _Check:
         finally:
             file.close()
 
-    def _body(self, file: File, header: Header) -> None:
+    def _body(self, file: File, header: BlobHeader) -> None:
         if read_body(file, header) is None:
             place = header.place
             self._tell(place.sequence, place.offset, f"the body {header.digest.hex()} was changed")
@@ -183,7 +183,7 @@ class _Check:
             try:
                 rows.append((unpack_place(packed), digest))
             except ValueError as e:
-                self.problems.append(Problem("places", 0, f"the body {digest.hex()}: {e}"))
+                self.problems.append(BlobProblem("places", 0, f"the body {digest.hex()}: {e}"))
         try:
             for place, digest in sorted(rows):
                 if place.sequence != opened:

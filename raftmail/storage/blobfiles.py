@@ -14,7 +14,7 @@ from typing import Final
 from raftmail.storage.blobformat import (
     HEADER_BYTES,
     SEGMENT_HEADER_BYTES,
-    Place,
+    BlobPlace,
     encode_header,
     encode_segment_header,
     seed_of,
@@ -59,7 +59,7 @@ class BlobLimits:
 
 
 @dataclass(slots=True, repr=False)
-class SyncJob:
+class BlobSyncJob:
     """One sync of the blob store. `run` may be called in another thread."""
 
     disk: Disk
@@ -78,7 +78,7 @@ class SyncJob:
         self.finished = True
 
 
-class SegmentFiles:
+class BlobSegmentFiles:
     """Reads and appends records. Knows nothing of which of them are needed."""
 
     def __init__(self, disk: Disk, folder: str, limits: BlobLimits) -> None:
@@ -107,7 +107,7 @@ class SegmentFiles:
             set()
         )  # segments at or behind `durable` that are durable on their own
         self._new_names = False
-        self._job: SyncJob | None = None
+        self._job: BlobSyncJob | None = None
         self.pressing = False
         """Something was appended that only a sync makes safe, and none has begun to cover it."""
 
@@ -156,7 +156,7 @@ class SegmentFiles:
         if self._file is None and self._job is None and not self.dirty:
             self._advance((self.sequence_max + 1, 0))
 
-    def is_durable(self, place: Place) -> bool:
+    def is_durable(self, place: BlobPlace) -> bool:
         """Whether a record is on stable storage."""
         return (place.sequence, place.end) <= self.durable or place.sequence in self._synced
 
@@ -166,7 +166,7 @@ class SegmentFiles:
 
     def append(
         self, digest: bytes, raw_bytes: int, stored: bytes, stored_crc: int, flags: int
-    ) -> Place:
+    ) -> BlobPlace:
         """Put a record into the buffer. Raises `DiskFull`, having changed nothing."""
         if len(self._buffer) >= self._limits.buffer_bytes_max:
             self.write()
@@ -184,7 +184,7 @@ class SegmentFiles:
             digest, raw_bytes, stored_bytes, stored_crc, flags, self._seed + at
         )
         self._buffer += stored
-        return Place(self._sequence, at, stored_bytes)
+        return BlobPlace(self._sequence, at, stored_bytes)
 
     def _allocate(self, file: File, needed: int, allocated: int) -> int:
         """Have space for `needed` bytes, better for more; returns for how much there is."""
@@ -250,7 +250,7 @@ class SegmentFiles:
 
     # ---------------------------------------------------------------- reading
 
-    def read(self, place: Place) -> bytes:
+    def read(self, place: BlobPlace) -> bytes:
         """A record, header and all; short when the file is. Raises FileNotFoundError,
         `DiskError`.
         """
@@ -292,18 +292,18 @@ class SegmentFiles:
         """True when something was appended that no sync has begun to cover."""
         return bool(self._buffer or self._unsynced)
 
-    def begin_sync(self) -> SyncJob | None:
+    def begin_sync(self) -> BlobSyncJob | None:
         """Write the buffer and hand out the sync; None: nothing waits, or one is running."""
         if self._job is not None or not self.dirty:
             return None
         self.write()
         position = self.position if self._file is not None else (self.sequence_max + 1, 0)
-        self._job = SyncJob(self._disk, self._folder, self._unsynced, self._new_names, position)
+        self._job = BlobSyncJob(self._disk, self._folder, self._unsynced, self._new_names, position)
         self._unsynced, self._new_names = [], False
         self.pressing = False
         return self._job
 
-    def end_sync(self, job: SyncJob) -> None:
+    def end_sync(self, job: BlobSyncJob) -> None:
         """Note that `job.run()` has returned. Raises RuntimeError when it has not."""
         if not job.finished:
             raise RuntimeError("the sync has not finished; after a failed sync the process stops")

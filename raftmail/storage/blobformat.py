@@ -51,7 +51,7 @@ _SEARCH_BYTES: Final = 1 << 20
 _decompressor: Final = ZstdDecompressor()
 
 
-class Place(NamedTuple):
+class BlobPlace(NamedTuple):
     """Where a body is. Places are ordered as they were written."""
 
     sequence: int
@@ -64,16 +64,16 @@ class Place(NamedTuple):
         return self.offset + HEADER_BYTES + self.stored_bytes
 
 
-def pack_place(place: Place) -> bytes:
+def pack_place(place: BlobPlace) -> bytes:
     """A place as it stands in the place table."""
     return _PLACE.pack(*place)
 
 
-def unpack_place(data: bytes) -> Place:
+def unpack_place(data: bytes) -> BlobPlace:
     """The reverse of `pack_place`. Raises ValueError for anything else."""
     if len(data) != _PLACE.size:
         raise ValueError(f"a place has {_PLACE.size} bytes, not {len(data)}")
-    return Place(*_PLACE.unpack(data))
+    return BlobPlace(*_PLACE.unpack(data))
 
 
 def segment_name(folder: str, sequence: int) -> str:
@@ -111,10 +111,10 @@ def encode_header(
     return _HEADER_START.pack(MAGIC, crc32(fields, seed & 0xFFFFFFFF)) + fields
 
 
-class Header(NamedTuple):
+class BlobHeader(NamedTuple):
     """A record's header that has been verified."""
 
-    place: Place
+    place: BlobPlace
     digest: bytes
     raw_bytes: int
     crc: int
@@ -129,7 +129,7 @@ def filler_header(sequence: int, offset: int, length: int) -> bytes:
     )
 
 
-def decode_header(data: bytes, sequence: int, offset: int) -> Header | None:
+def decode_header(data: bytes, sequence: int, offset: int) -> BlobHeader | None:
     """The record header at the beginning of `data`, or None when it is not one of this place."""
     if len(data) < HEADER_BYTES:
         return None
@@ -137,10 +137,10 @@ def decode_header(data: bytes, sequence: int, offset: int) -> Header | None:
     seed = (seed_of(sequence) + offset) & 0xFFFFFFFF
     if magic != MAGIC or crc32(data[_HEADER_CRC_FROM:HEADER_BYTES], seed) != crc:
         return None
-    return Header(Place(sequence, offset, stored_bytes), digest, raw_bytes, body_crc, flags)
+    return BlobHeader(BlobPlace(sequence, offset, stored_bytes), digest, raw_bytes, body_crc, flags)
 
 
-def decode_body(header: Header, stored: bytes) -> bytes | None:
+def decode_body(header: BlobHeader, stored: bytes) -> bytes | None:
     """The body, or None when it is not the one the header promises."""
     if len(stored) != header.place.stored_bytes:
         return None
@@ -160,7 +160,7 @@ def decode_body(header: Header, stored: bytes) -> bytes | None:
     return body
 
 
-def read_body(file: File, header: Header) -> bytes | None:
+def read_body(file: File, header: BlobHeader) -> bytes | None:
     """The body of a record whose header was read, or None when it is not the one promised."""
     place = header.place
     return decode_body(
@@ -168,7 +168,7 @@ def read_body(file: File, header: Header) -> bytes | None:
     )
 
 
-def walk(file: File, sequence: int, start: int, end: int) -> Iterator[Header | tuple[int, int]]:
+def walk(file: File, sequence: int, start: int, end: int) -> Iterator[BlobHeader | tuple[int, int]]:
     """The headers of the records between two offsets, and in between the ranges that are none.
 
     A range is (from, to). Reads headers only, except where one is bad: then it looks for the next.

@@ -26,19 +26,19 @@ from zstandard import ZstdCompressor
 from raftmail.storage.blobcheck import (
     CHECKPOINT,
     POSITION,
-    Problem,
+    BlobProblem,
     check_segments,
     load_sealed,
     record_sealed,
     stored_digests,
 )
-from raftmail.storage.blobfiles import BlobLimits, Position, SegmentFiles, SyncJob
+from raftmail.storage.blobfiles import BlobLimits, BlobSegmentFiles, BlobSyncJob, Position
 from raftmail.storage.blobformat import (
     HEADER_BYTES,
     SEGMENT_HEADER_BYTES,
     ZSTD,
-    Header,
-    Place,
+    BlobHeader,
+    BlobPlace,
     decode_body,
     decode_header,
     filler_header,
@@ -58,13 +58,13 @@ __all__ = [
     "BlobDamaged",
     "BlobLimits",
     "BlobMissing",
+    "BlobProblem",
     "BlobStore",
+    "BlobSyncJob",
     "BlobTooLarge",
     "BlobsDamaged",
     "PlaceTable",
-    "Problem",
     "ReclaimProgress",
-    "SyncJob",
     "check_segments",
     "stored_digests",
 ]
@@ -134,23 +134,23 @@ class PlaceTable(Protocol):
 
 
 class BlobStore:
-    """The bodies of one replica. One thread uses it; only `SyncJob.run` may run in another."""
+    """The bodies of one replica. One thread uses it; only `BlobSyncJob.run` may run in another."""
 
     def __init__(self, disk: Disk, folder: str, places: PlaceTable, limits: BlobLimits) -> None:
         self.limits = limits
         self._disk = disk
         self._folder = folder
         self._places = places
-        self._files = SegmentFiles(disk, folder, limits)
+        self._files = BlobSegmentFiles(disk, folder, limits)
         # Places that are not yet in the table, in the order of the places; and those that were put
         # into it last, which come back here when the transaction turns out to have been aborted.
-        self._pending: dict[bytes, Place] = {}
-        self._placed: dict[bytes, Place] = {}
+        self._pending: dict[bytes, BlobPlace] = {}
+        self._placed: dict[bytes, BlobPlace] = {}
         self._recorded: list[int] = []  # segments whose sealing was recorded with them
         self._checkpoint = b""
         self._pins: dict[Hashable, tuple[bytes, ...]] = {}
         self._pin_counts: dict[bytes, int] = {}
-        self._damaged: dict[bytes, Place] = {}
+        self._damaged: dict[bytes, BlobPlace] = {}
         self._compressors: dict[int, ZstdCompressor] = {}
         self._free_bytes = 0
         self._nearly_full = False
@@ -251,7 +251,7 @@ class BlobStore:
                 raise BlobsDamaged(name, size, what)
             end = max(min(start, size), SEGMENT_HEADER_BYTES)
             for item in walk(file, sequence, end, size):
-                if not isinstance(item, Header):
+                if not isinstance(item, BlobHeader):
                     continue
                 if not trust_headers and read_body(file, item) is None:
                     continue
@@ -294,7 +294,7 @@ class BlobStore:
 
     # ---------------------------------------------------------------- bodies
 
-    def current_place(self, digest: bytes) -> Place | None:
+    def current_place(self, digest: bytes) -> BlobPlace | None:
         """Where a body was put last, whether it can still be read or not."""
         place = self._pending.get(digest)
         if place is None:
@@ -304,7 +304,7 @@ class BlobStore:
                 return None if packed is None else unpack_place(packed)
         return place
 
-    def place_of(self, digest: bytes) -> Place | None:
+    def place_of(self, digest: bytes) -> BlobPlace | None:
         """Where a body is; None when it is not there, or was found to be damaged."""
         place = self.current_place(digest)
         if place is None or not self._files.reaches(place.sequence, place.end):
@@ -384,12 +384,12 @@ class BlobStore:
             raise ValueError(f"this is not the body {digest.hex()}")
         self.move(digest, body)
 
-    def move(self, digest: bytes, body: bytes) -> Place:
+    def move(self, digest: bytes, body: bytes) -> BlobPlace:
         """Store a verified body anew, compressed if that pays, and forget its old place."""
         limits = self.limits
         return self._append(digest, body, limits.recompress_bytes_min, limits.recompress_level)
 
-    def _append(self, digest: bytes, body: bytes, compress_from: int, level: int) -> Place:
+    def _append(self, digest: bytes, body: bytes, compress_from: int, level: int) -> BlobPlace:
         if len(digest) != 32:
             raise ValueError(f"a sha256 has 32 bytes, not {len(digest)}")
         if len(body) > self.limits.body_bytes_max:
@@ -430,7 +430,7 @@ class BlobStore:
             raise BlobDamaged(digest, segment_name(self._folder, place.sequence), place.offset)
         return body
 
-    def read(self, digest: bytes, place: Place) -> bytes | None:
+    def read(self, digest: bytes, place: BlobPlace) -> bytes | None:
         """The body at a place, or None when what is there is not that body."""
         try:
             data = self._files.read(place)
@@ -441,7 +441,7 @@ class BlobStore:
             return None
         return decode_body(header, data[HEADER_BYTES:])
 
-    def mark_damaged(self, digest: bytes, place: Place) -> None:
+    def mark_damaged(self, digest: bytes, place: BlobPlace) -> None:
         """Remember that a read of the body at this place failed."""
         self._damaged[digest] = place
 
@@ -467,11 +467,11 @@ class BlobStore:
         cover."""
         return self._files.pressing
 
-    def begin_sync(self) -> SyncJob | None:
+    def begin_sync(self) -> BlobSyncJob | None:
         """Write what was appended and hand out the sync; None: nothing to do, or one is running."""
         return self._files.begin_sync()
 
-    def end_sync(self, job: SyncJob) -> None:
+    def end_sync(self, job: BlobSyncJob) -> None:
         """Note that `job.run()` has returned. Raises RuntimeError when it has not."""
         self._files.end_sync(job)
 
@@ -486,7 +486,7 @@ class BlobStore:
             self._pending = {**self._placed, **self._pending}
             files.just_sealed = self._recorded + files.just_sealed
         durable = files.durable
-        placed: dict[bytes, Place] = {}
+        placed: dict[bytes, BlobPlace] = {}
         for digest, place in self._pending.items():
             if (place.sequence, place.end) > durable:
                 break  # also one that is durable on its own: the checkpoint must not pass over any

@@ -13,7 +13,7 @@ from zlib import crc32
 
 from raftmail.mail.flags import KEYWORDS_MAX, SEEN
 from raftmail.mail.uidset import UidSet
-from raftmail.storage import config, delivered
+from raftmail.storage import config_table, delivered
 from raftmail.storage.index import Index
 from raftmail.storage.kv import Row, Tables, scan
 from raftmail.storage.mailboxes import name_key, read_mailbox, read_text
@@ -28,9 +28,9 @@ from raftmail.storage.records import (
     MESSAGE_BODY,
     MESSAGE_KEY,
     NUMBER,
-    Client,
+    ClientRecord,
     IndexDamaged,
-    Mailbox,
+    MailboxRecord,
     message_digest,
     unpack_message,
     unseal,
@@ -42,7 +42,7 @@ PROBLEMS_MAX = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class IndexProblem:
     """Something wrong: the table and key it was found at, and what it is in plain words."""
 
     table: str
@@ -53,7 +53,7 @@ class Problem:
         return f"{self.table}: {self.text}"
 
 
-def check(source: Index | Tables) -> list[Problem]:
+def check(source: Index | Tables) -> list[IndexProblem]:
     """What is wrong with an index: an open one, or a view of one that another process is
     writing."""
     if isinstance(source, Index):
@@ -83,8 +83,8 @@ class _Tally:
 class _Checker:
     def __init__(self, tables: Tables) -> None:
         self._tables = tables
-        self.problems: list[Problem] = []
-        self._mailboxes: dict[int, Mailbox] = {}
+        self.problems: list[IndexProblem] = []
+        self._mailboxes: dict[int, MailboxRecord] = {}
         self._bodies: dict[bytes, int] = {}
 
     def run(self) -> None:
@@ -95,7 +95,7 @@ class _Checker:
         self._check_expunges()
         self._check_blobrefs()
         self._check_clients()
-        for problem in config.check(self._tables.table("config")):
+        for problem in config_table.check(self._tables.table("config")):
             self._tell("config", problem.key, str(problem))
         for problem in delivered.check(self._tables):
             self._tell(problem.table, problem.key, str(problem))
@@ -111,7 +111,7 @@ class _Checker:
         return scan(self._tables.table(table))
 
     def _tell(self, table: str, key: bytes, text: str) -> None:
-        self.problems.append(Problem(table, key, text))
+        self.problems.append(IndexProblem(table, key, text))
         if len(self.problems) >= PROBLEMS_MAX:
             raise _Enough
 
@@ -210,7 +210,7 @@ class _Checker:
         if summary is not None and crc32(summary) != crc:
             self._tell("summaries", key, f"{where}: its summary is another message's")
 
-    def _compare(self, mailbox: Mailbox, tally: _Tally) -> None:
+    def _compare(self, mailbox: MailboxRecord, tally: _Tally) -> None:
         key = NUMBER.pack(mailbox.number)
         for what, told, found in (
             ("messages", mailbox.messages, tally.messages),
@@ -307,7 +307,7 @@ class _Checker:
             client = self._decoded(
                 "clients",
                 key,
-                lambda k=key, r=record: Client.unpacked(unseal_packed("clients", k, r)),
+                lambda k=key, r=record: ClientRecord.unpacked(unseal_packed("clients", k, r)),
             )
             if client is not None and any(seq <= client.floor for seq in client.results):
                 self._tell("clients", key, f"client {key.hex()} keeps a result below its floor")
@@ -344,5 +344,5 @@ def _any_message(page: Any, number: int, uids: UidSet) -> bool:
     return False
 
 
-def _named(mailbox: Mailbox) -> str:
+def _named(mailbox: MailboxRecord) -> str:
     return f"mailbox {mailbox.name!r} of {mailbox.user}"

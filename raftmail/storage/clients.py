@@ -16,7 +16,7 @@ from collections import OrderedDict
 
 from raftmail.mail.packing import Raw
 from raftmail.storage.kv import Table, scan
-from raftmail.storage.records import Client, IndexDamaged, seal_packed, unseal_packed
+from raftmail.storage.records import ClientRecord, IndexDamaged, seal_packed, unseal_packed
 
 CLIENTS_MAX = 16_384
 RESULTS_MAX = 4096
@@ -55,15 +55,15 @@ class Clients:
         self._clients_max = clients_max
         self._results_max = results_max
         self._weight_max = weight_max
-        found: list[tuple[int, bytes, Client]] = []
+        found: list[tuple[int, bytes, ClientRecord]] = []
         for key, record in scan(table):
             try:
-                client = Client.unpacked(unseal_packed("clients", key, record))
+                client = ClientRecord.unpacked(unseal_packed("clients", key, record))
             except (ValueError, TypeError) as e:
                 raise IndexDamaged("clients", key, str(e)) from None
             found.append((client.used, key, client))
         found.sort(key=lambda item: item[:2])
-        self._clients: OrderedDict[bytes, Client] = OrderedDict(
+        self._clients: OrderedDict[bytes, ClientRecord] = OrderedDict(
             (key, client) for _, key, client in found
         )
         self._weight = sum(_weight(client) for client in self._clients.values())
@@ -74,15 +74,15 @@ class Clients:
     def __len__(self) -> int:
         return len(self._clients)
 
-    def find(self, client: bytes) -> Client | None:
+    def find(self, client: bytes) -> ClientRecord | None:
         """A client as it is, without using it."""
         return self._clients.get(client)
 
-    def use(self, client: bytes) -> Client:
+    def use(self, client: bytes) -> ClientRecord:
         """The client of a request that is being applied."""
         found = self._clients.get(client)
         if found is None:
-            found = self._clients[client] = Client()
+            found = self._clients[client] = ClientRecord()
             self._gone.discard(client)
             if len(self._clients) > self._clients_max:
                 key, oldest = self._clients.popitem(last=False)
@@ -95,7 +95,7 @@ class Clients:
         found.used = self._tick
         return found
 
-    def keep(self, client: Client, seq: int, result: Raw, heavy: int = 0) -> None:
+    def keep(self, client: ClientRecord, seq: int, result: Raw, heavy: int = 0) -> None:
         """Keep the result of a sequence number. `heavy` is `weight_of` it."""
         client.results[seq] = result
         self._weight += 1
@@ -108,7 +108,7 @@ class Clients:
         if self._weight > self._weight_max:
             self._relieve()
 
-    def forget(self, client: Client, floor: int) -> None:
+    def forget(self, client: ClientRecord, floor: int) -> None:
         """Raise the floor of a client to `floor`, which is higher."""
         results = client.results
         if floor - client.floor > len(results):
@@ -154,5 +154,5 @@ class Clients:
         self._written = self._tick
 
 
-def _weight(client: Client) -> int:
+def _weight(client: ClientRecord) -> int:
     return len(client.results) + sum(client.heavy.values())

@@ -25,7 +25,7 @@ from struct import Struct
 from typing import TypeAlias
 from zlib import crc32
 
-from raftmail.storage.kv import KEY_BYTES_MAX, Engine, Row, Table, Tables, after_prefix, scan
+from raftmail.storage.kv import KEY_BYTES_MAX, KvEngine, Row, Table, Tables, after_prefix, scan
 from raftmail.storage.records import (
     CRC,
     DIGEST_MASK,
@@ -66,7 +66,7 @@ class Delivered:
 
     def __init__(
         self,
-        engine: Engine,
+        engine: KvEngine,
         *,
         kept_min: int = KEPT_MIN,
         rows_max: int = ROWS_MAX,

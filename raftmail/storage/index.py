@@ -6,11 +6,11 @@ Tables (all records carry checksums):
 | table | key | record |
 |---|---|---|
 | meta | name | format; identity; state: applied index and term, next mailbox number, last UIDVALIDITY; membership, and its index |
-| mailboxes | number | counters, digest, keyword table (`records.Mailbox`) |
+| mailboxes | number | counters, digest, keyword table (`records.MailboxRecord`) |
 | names | user NUL name | mailbox number |
 | subscriptions | user NUL name | the name |
 | users | address | password hash |
-| config | see `storage/config.py` | the cluster's configuration |
+| config | see `storage/config_table.py` | the cluster's configuration |
 | messages | mailbox number, UID | hot record of fixed size (`records.MESSAGE`) |
 | summaries | mailbox number, UID | the encoded summary |
 | changes | mailbox number, modseq, UID | (nothing) |
@@ -31,23 +31,23 @@ from dataclasses import dataclass
 from hashlib import blake2b
 
 from raftmail.storage.clients import Clients
-from raftmail.storage.config import Config
+from raftmail.storage.config_table import ConfigTable
 from raftmail.storage.delivered import Delivered, digested_rows
 from raftmail.storage.disk import DiskError, LaterRelease
-from raftmail.storage.kv import Engine, Row, TableDamaged, Tables, scan
+from raftmail.storage.kv import KvEngine, Row, TableDamaged, Tables, scan
 from raftmail.storage.mailboxes import Mailboxes, Subscriptions, Users
 from raftmail.storage.messages import Messages
 from raftmail.storage.records import (
     LOCAL,
     IndexDamaged,
-    Mailbox,
+    MailboxRecord,
     seal,
     seal_packed,
     unseal,
     unseal_packed,
 )
 
-__all__ = ["LOCAL", "REPLICATED", "TABLES", "Identity", "Index", "IndexDamaged", "IndexFailed"]
+__all__ = ["LOCAL", "REPLICATED", "TABLES", "Index", "IndexDamaged", "IndexFailed", "IndexIdentity"]
 
 FORMAT = 1
 REPLICATED = (
@@ -103,7 +103,7 @@ class IndexOfLaterRelease(IndexFailed, LaterRelease):
 
 
 @dataclass(frozen=True, slots=True)
-class Identity:
+class IndexIdentity:
     """Whose index it is, so that a folder in the wrong place is noticed."""
 
     cluster: str
@@ -118,7 +118,7 @@ class Index:
     `durable_index` is the applied index that is certainly on the disk. `membership` are the index
     and the bytes of the newest membership that was applied; None in an index without one."""
 
-    def __init__(self, engine: Engine, identity: Identity | None = None) -> None:
+    def __init__(self, engine: KvEngine, identity: IndexIdentity | None = None) -> None:
         """Open, and make it `identity`'s when it is new. Raises `IndexDamaged`, `IndexFailed` for
         another format or identity."""
         self.engine = engine
@@ -137,7 +137,7 @@ class Index:
         self.mailboxes = Mailboxes(engine)
         self.subscriptions = Subscriptions(engine)
         self.users = Users(engine)
-        self.config = Config(engine.table("config"))
+        self.config = ConfigTable(engine.table("config"))
         self.messages = Messages(engine)
         self.clients = Clients(engine.table("clients"))
         self.delivered = Delivered(engine)
@@ -176,7 +176,7 @@ class Index:
         record = self._meta.get(b"identity")
         if record is not None:
             try:
-                found = Identity(*unseal_packed("meta", b"identity", record))
+                found = IndexIdentity(*unseal_packed("meta", b"identity", record))
             except TypeError as e:
                 raise IndexDamaged("meta", b"identity", str(e)) from None
             if self.identity is None:
@@ -246,11 +246,11 @@ class Index:
 
     def new_mailbox(
         self, user: str, name: str, guid: bytes, uidvalidity_seed: int, special_use: str
-    ) -> Mailbox:
+    ) -> MailboxRecord:
         """Make a mailbox under a name that is free. Its UIDVALIDITY is the seed, or the next that
         this shard has not used."""
         uidvalidity = max(uidvalidity_seed, self.last_uidvalidity + 1)
-        mailbox = Mailbox(self.next_mailbox, user, name, guid, uidvalidity, special_use)
+        mailbox = MailboxRecord(self.next_mailbox, user, name, guid, uidvalidity, special_use)
         self.last_uidvalidity = uidvalidity
         self.next_mailbox += 1
         self.mailboxes.add(mailbox)

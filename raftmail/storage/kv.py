@@ -38,7 +38,7 @@ Row = tuple[bytes, bytes]
 
 
 class MapFull(DiskError):
-    """The map was too small for one transaction. `Engine.abort` doubles it (when there is no
+    """The map was too small for one transaction. `KvEngine.abort` doubles it (when there is no
     snapshot); what the abort loses is applied again from the journal."""
 
 
@@ -85,7 +85,7 @@ class Snapshot(Tables, Protocol):
     def close(self) -> None: ...
 
 
-class Engine(Tables, Protocol):
+class KvEngine(Tables, Protocol):
     """Tables and the one open write transaction. Table objects stay good across commits."""
 
     @property

@@ -13,7 +13,7 @@ from zstandard import ZstdCompressor
 from raftmail.storage.blobformat import (
     SEGMENT_HEADER_BYTES,
     ZSTD,
-    Place,
+    BlobPlace,
     encode_header,
     encode_segment_header,
     seed_of,
@@ -38,7 +38,7 @@ class LongBody:
     body: bytes | memoryview
     compress_level: int
     saved_percent_min: int
-    place: Place | None = None
+    place: BlobPlace | None = None
     full: DiskFull | None = None
 
     def run(self) -> None:
@@ -52,7 +52,7 @@ class LongBody:
         ).compress(self.body)
         if len(compressed) * 100 <= len(self.body) * (100 - self.saved_percent_min):
             stored, flags = compressed, ZSTD
-        place = Place(self.sequence, SEGMENT_HEADER_BYTES, len(stored))
+        place = BlobPlace(self.sequence, SEGMENT_HEADER_BYTES, len(stored))
         name = segment_name(self.folder, self.sequence)
         try:
             file = self.disk.open(name, create=True)

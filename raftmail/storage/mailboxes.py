@@ -10,11 +10,11 @@ from __future__ import annotations
 from functools import partial
 from hashlib import blake2b
 
-from raftmail.storage.kv import KEY_BYTES_MAX, Engine, Table, after_prefix, scan
+from raftmail.storage.kv import KEY_BYTES_MAX, KvEngine, Table, after_prefix, scan
 from raftmail.storage.records import (
     NUMBER,
     IndexDamaged,
-    Mailbox,
+    MailboxRecord,
     check_beside,
     seal,
     seal_packed,
@@ -45,12 +45,12 @@ def user_range(user: str) -> tuple[bytes, bytes | None]:
 class Mailboxes:
     """Mailboxes by number and by name."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: KvEngine) -> None:
         self._records = engine.table("mailboxes")
         self._names = engine.table("names")
-        self._cache: dict[int, Mailbox] = {}
-        self._dirty: dict[int, Mailbox] = {}
-        self._touched: dict[int, Mailbox] | None = None
+        self._cache: dict[int, MailboxRecord] = {}
+        self._dirty: dict[int, MailboxRecord] = {}
+        self._touched: dict[int, MailboxRecord] | None = None
         self._relisted: set[str] = set()
 
     def note_changes(self) -> None:
@@ -65,7 +65,7 @@ class Mailboxes:
         self._touched = None
         self._relisted.clear()
 
-    def take_changes(self) -> tuple[list[Mailbox], set[str]]:
+    def take_changes(self) -> tuple[list[MailboxRecord], set[str]]:
         """What changed since the last call: mailboxes, and users whose list of mailboxes or of
         subscriptions did."""
         touched, relisted = self._touched, self._relisted
@@ -82,7 +82,7 @@ class Mailboxes:
         if self._touched is not None:
             self._relisted.add(user)
 
-    def get(self, number: int) -> Mailbox | None:
+    def get(self, number: int) -> MailboxRecord | None:
         """Raises `IndexDamaged`."""
         mailbox = self._cache.get(number)
         if mailbox is not None:
@@ -96,7 +96,7 @@ class Mailboxes:
         mailbox = self._cache[number] = read_mailbox(key, record)
         return mailbox
 
-    def named(self, user: str, name: str) -> Mailbox | None:
+    def named(self, user: str, name: str) -> MailboxRecord | None:
         """By name, which is in its normal form. Raises `IndexDamaged`."""
         key = name_key(user, name)
         record = self._names.get(key)
@@ -105,7 +105,7 @@ class Mailboxes:
             return None
         return self._listed(key, record)
 
-    def of(self, user: str) -> list[Mailbox]:
+    def of(self, user: str) -> list[MailboxRecord]:
         """All of a user, ordered by name. Raises `IndexDamaged`."""
         start, end = user_range(user)
         rows = list(scan(self._names, start, end))
@@ -119,13 +119,13 @@ class Mailboxes:
         """How many a user has, counted up to `most`."""
         return len(self._names.page(*user_range(user), most))
 
-    def add(self, mailbox: Mailbox) -> None:
+    def add(self, mailbox: MailboxRecord) -> None:
         """File a new mailbox."""
         self._cache[mailbox.number] = mailbox
         self.relisted(mailbox.user)
         self._file(mailbox)
 
-    def remove(self, mailbox: Mailbox) -> None:
+    def remove(self, mailbox: MailboxRecord) -> None:
         """Forget a mailbox whose messages are gone."""
         self._names.delete(name_key(mailbox.user, mailbox.name))
         self._records.delete(NUMBER.pack(mailbox.number))
@@ -135,13 +135,13 @@ class Mailboxes:
             self._touched.pop(mailbox.number, None)
             self._relisted.add(mailbox.user)
 
-    def rename(self, mailbox: Mailbox, name: str) -> None:
+    def rename(self, mailbox: MailboxRecord, name: str) -> None:
         self.relisted(mailbox.user)
         self._names.delete(name_key(mailbox.user, mailbox.name))
         mailbox.name = name
         self._file(mailbox)
 
-    def touch(self, mailbox: Mailbox) -> None:
+    def touch(self, mailbox: MailboxRecord) -> None:
         """Have a changed mailbox written."""
         if not mailbox.dirty:
             mailbox.dirty = True
@@ -165,12 +165,12 @@ class Mailboxes:
         self._cache.clear()
         return True
 
-    def _file(self, mailbox: Mailbox) -> None:
+    def _file(self, mailbox: MailboxRecord) -> None:
         key = name_key(mailbox.user, mailbox.name)
         self._names.put(key, seal(key, NUMBER.pack(mailbox.number)))
         self.touch(mailbox)
 
-    def _listed(self, key: bytes, record: bytes) -> Mailbox:
+    def _listed(self, key: bytes, record: bytes) -> MailboxRecord:
         value = unseal("names", key, record)
         mailbox = self.get(NUMBER.unpack(value)[0]) if len(value) == NUMBER.size else None
         if mailbox is None:
@@ -178,10 +178,10 @@ class Mailboxes:
         return mailbox
 
 
-def read_mailbox(key: bytes, record: bytes) -> Mailbox:
+def read_mailbox(key: bytes, record: bytes) -> MailboxRecord:
     """A mailbox from its record. Raises `IndexDamaged`."""
     try:
-        return Mailbox.unpacked(unseal_packed("mailboxes", key, record))
+        return MailboxRecord.unpacked(unseal_packed("mailboxes", key, record))
     except (ValueError, TypeError, AttributeError) as e:
         raise IndexDamaged("mailboxes", key, str(e)) from None
 
@@ -189,7 +189,7 @@ def read_mailbox(key: bytes, record: bytes) -> Mailbox:
 class Subscriptions:
     """The names that users subscribed to."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: KvEngine) -> None:
         self._table = engine.table("subscriptions")
 
     def has(self, user: str, name: str) -> bool:
@@ -217,7 +217,7 @@ class Subscriptions:
 class Users:
     """Addresses and password hashes; only the root shard has any."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: KvEngine) -> None:
         self._table: Table = engine.table("users")
 
     def get(self, address: str) -> str | None:

@@ -15,7 +15,7 @@ from zlib import crc32
 from raftmail.mail.flags import SEEN
 from raftmail.mail.packing import Raw
 from raftmail.mail.uidset import UidSet
-from raftmail.storage.kv import PAGE_ROWS, Engine, Row, scan
+from raftmail.storage.kv import PAGE_ROWS, KvEngine, Row, scan
 from raftmail.storage.records import (
     BLOBREF,
     CHANGE_KEY,
@@ -27,7 +27,7 @@ from raftmail.storage.records import (
     MESSAGE_BODY,
     MESSAGE_KEY,
     IndexDamaged,
-    Mailbox,
+    MailboxRecord,
     check_beside,
     message_digest,
     seal,
@@ -57,7 +57,7 @@ UNREFERENCED_MAX = 100_000
 
 
 class Messages:
-    """Messages by mailbox and UID. Changes counters of the `Mailbox` it is given, whose owner has
+    """Messages by mailbox and UID. Changes counters of the `MailboxRecord` it is given, whose owner has
     to have it written (`Mailboxes.touch`).
 
     Changes are held back in `unsettled` (by message key, lists of the fields named above) and
@@ -65,7 +65,7 @@ class Messages:
     order of the keys. The mailboxes' digests are right only when all is settled. Everything here
     that reads settles first, if it has to."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: KvEngine) -> None:
         self.records = engine.table("messages")
         self.unsettled: dict[bytes, list[Any]] = {}
         self._summaries = engine.table("summaries")
@@ -78,7 +78,7 @@ class Messages:
         self.unreferenced: list[bytes] = []
         """Bodies that lost their last message, for whoever gives back their space (and clears this)."""
 
-    def open(self, mailbox: Mailbox, key: bytes, record: bytes) -> list[Any]:
+    def open(self, mailbox: MailboxRecord, key: bytes, record: bytes) -> list[Any]:
         """The fields of a message that is going to be changed; put them into `unsettled` when they
         are. Raises `IndexDamaged`."""
         if len(record) != MESSAGE.size:
@@ -141,7 +141,7 @@ class Messages:
 
     # Reading
 
-    def pages(self, mailbox: Mailbox, uids: UidSet) -> Iterator[list[Row]]:
+    def pages(self, mailbox: MailboxRecord, uids: UidSet) -> Iterator[list[Row]]:
         """The records that `uids` has, ascending, some at a time; they may be changed or removed
         meanwhile. `*` must be resolved. Raises `IndexDamaged` where one may be missing because its
         key rotted."""
@@ -180,14 +180,14 @@ class Messages:
         if singles:
             yield singles
 
-    def last_uid(self, mailbox: Mailbox) -> int:
+    def last_uid(self, mailbox: MailboxRecord) -> int:
         """The highest UID of a message there is; 0 in an empty mailbox."""
         self.settle()
         number = mailbox.number
         row = self.records.last(MESSAGE_KEY.pack(number, 0), MESSAGE_KEY.pack(number + 1, 0))
         return MESSAGE_KEY.unpack(row[0])[1] if row else 0
 
-    def resolve(self, mailbox: Mailbox, uids: UidSet) -> UidSet:
+    def resolve(self, mailbox: MailboxRecord, uids: UidSet) -> UidSet:
         """`uids` with the last message's UID for `*`, and without what lies above every UID given
         so far."""
         if uids.last < mailbox.uidnext:
@@ -195,7 +195,7 @@ class Messages:
         last = self.last_uid(mailbox)
         return uids.resolve(last) & UidSet.from_ranges([(1, last)]) if last else UidSet()
 
-    def message(self, mailbox: Mailbox, uid: int) -> Raw | None:
+    def message(self, mailbox: MailboxRecord, uid: int) -> Raw | None:
         """The fields of a message's record (`records.MESSAGE`). Raises `IndexDamaged`."""
         if not 0 < uid < mailbox.uidnext:
             return None
@@ -214,7 +214,7 @@ class Messages:
             raise IndexDamaged("summaries", key, "it is missing")
         return unseal("summaries", key, record)
 
-    def changed_since(self, mailbox: Mailbox, modseq: int, most: int) -> list[int] | None:
+    def changed_since(self, mailbox: MailboxRecord, modseq: int, most: int) -> list[int] | None:
         """UIDs of messages with a higher modseq, ascending; None when there are more than
         `most`."""
         self.settle()
@@ -227,7 +227,7 @@ class Messages:
                 raise IndexDamaged("changes", key)
         return sorted(CHANGE_KEY.unpack(key)[2] for key, _ in rows)
 
-    def vanished_since(self, mailbox: Mailbox, modseq: int) -> UidSet:
+    def vanished_since(self, mailbox: MailboxRecord, modseq: int) -> UidSet:
         """UIDs that were expunged after `modseq`; where the log does not reach back, every UID
         given so far without a message, which RFC 7162 section 3.2.5.1 allows. Raises
         `IndexDamaged`."""
@@ -238,7 +238,7 @@ class Messages:
             ranges.extend(read_uids(key, record).ranges())
         return UidSet.from_ranges(ranges)
 
-    def absent(self, mailbox: Mailbox) -> UidSet:
+    def absent(self, mailbox: MailboxRecord) -> UidSet:
         """Every UID below `uidnext` that has no message. Its cost is that of reading the
         mailbox."""
         self.settle()
@@ -258,7 +258,7 @@ class Messages:
 
     def add(
         self,
-        mailbox: Mailbox,
+        mailbox: MailboxRecord,
         modseq: int,
         system: int,
         keywords: int,
@@ -281,7 +281,7 @@ class Messages:
             self.settle()
         return uid
 
-    def remove(self, mailbox: Mailbox, key: bytes, fields: Raw) -> None:
+    def remove(self, mailbox: MailboxRecord, key: bytes, fields: Raw) -> None:
         """Take a message out. Its body's count (`refer`) and the expunge log (`log_expunge`) are
         the caller's."""
         self.records.delete(key)
@@ -332,7 +332,7 @@ class Messages:
             return 0
         return int(BLOBREF.unpack(unseal("blobrefs", blob, record))[0])
 
-    def log_expunge(self, mailbox: Mailbox, modseq: int, uids: UidSet) -> None:
+    def log_expunge(self, mailbox: MailboxRecord, modseq: int, uids: UidSet) -> None:
         """Note what was removed in the step to `modseq`."""
         key = EXPUNGE_KEY.pack(mailbox.number, modseq)
         self._expunges.put(key, seal_packed(key, uids.to_wire()))
@@ -340,7 +340,7 @@ class Messages:
         if mailbox.expunge_rows > EXPUNGE_ROWS_MAX:
             self._merge_expunges(mailbox)
 
-    def drop_mailbox(self, mailbox: Mailbox) -> None:
+    def drop_mailbox(self, mailbox: MailboxRecord) -> None:
         """Remove all messages of a mailbox and its expunge log."""
         for rows in self.pages(mailbox, UidSet.from_ranges([(1, mailbox.uidnext)])):
             for key, record in rows:
@@ -352,11 +352,11 @@ class Messages:
         for key, _ in self._expunge_rows(mailbox, 0):
             self._expunges.delete(key)
 
-    def _expunge_rows(self, mailbox: Mailbox, modseq: int) -> Iterator[Row]:
+    def _expunge_rows(self, mailbox: MailboxRecord, modseq: int) -> Iterator[Row]:
         start = EXPUNGE_KEY.pack(mailbox.number, min(modseq, 2**64 - 1))
         return scan(self._expunges, start, EXPUNGE_KEY.pack(mailbox.number + 1, 0))
 
-    def _merge_expunges(self, mailbox: Mailbox) -> None:
+    def _merge_expunges(self, mailbox: MailboxRecord) -> None:
         """Make one row of the older half: asked for a modseq inside it, the log tells of more than
         vanished since, which does no harm. A row of too many ranges is forgotten, and the floor
         set above it."""

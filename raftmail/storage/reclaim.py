@@ -20,8 +20,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from raftmail.storage.blobcheck import record_sealed
-from raftmail.storage.blobfiles import Position, SegmentFiles
-from raftmail.storage.blobformat import HEADER_BYTES, SEGMENT_HEADER_BYTES, Header, Place, walk
+from raftmail.storage.blobfiles import BlobSegmentFiles, Position
+from raftmail.storage.blobformat import (
+    HEADER_BYTES,
+    SEGMENT_HEADER_BYTES,
+    BlobHeader,
+    BlobPlace,
+    walk,
+)
 from raftmail.storage.disk import File
 
 if TYPE_CHECKING:
@@ -51,10 +57,10 @@ class _Walk:
 
     sequence: int
     file: File
-    records: Iterator[Header | tuple[int, int]]
+    records: Iterator[BlobHeader | tuple[int, int]]
     live_bytes: int = 0
     """Found while counting."""
-    seen: list[tuple[bytes, Place]] = field(default_factory=list)
+    seen: list[tuple[bytes, BlobPlace]] = field(default_factory=list)
     """While emptying: bodies whose place was here when the walk came by. It still is when they were
     not needed, are damaged, or could not be copied because the disk was full."""
     copied_to: Position = (0, 0)
@@ -63,7 +69,7 @@ class _Walk:
 class Reclaimer:
     """The state of emptying, between the steps."""
 
-    def __init__(self, store: BlobStore, files: SegmentFiles, places: PlaceTable) -> None:
+    def __init__(self, store: BlobStore, files: BlobSegmentFiles, places: PlaceTable) -> None:
         self._store = store
         self._files = files
         self._places = places
@@ -85,7 +91,7 @@ class Reclaimer:
         """How much of all segments is known not to be needed."""
         return sum(self._dead.values())
 
-    def note(self, place: Place | None, *, dead: bool) -> None:
+    def note(self, place: BlobPlace | None, *, dead: bool) -> None:
         """A body at a place is not needed any more, or is again."""
         if place is None:
             return
@@ -129,7 +135,7 @@ class Reclaimer:
         store = self._store
         copied = 0
         for item in job.records:
-            if isinstance(item, Header) and store.current_place(item.digest) == item.place:
+            if isinstance(item, BlobHeader) and store.current_place(item.digest) == item.place:
                 job.seen.append((item.digest, item.place))
                 if references(item.digest) or store.is_pinned(item.digest):
                     copied += self._copy(job, item.digest, item.place)
@@ -141,7 +147,7 @@ class Reclaimer:
             return ReclaimProgress(True, True, job.sequence, copied)
         return self._settle(job, references, copied)
 
-    def _copy(self, job: _Walk, digest: bytes, place: Place) -> int:
+    def _copy(self, job: _Walk, digest: bytes, place: BlobPlace) -> int:
         """Copy a body and return its length in the segment; 0 when it is damaged."""
         body = self._store.read(digest, place)
         if body is None:
@@ -195,7 +201,7 @@ class Reclaimer:
         store = self._store
         for item in job.records:
             if (
-                isinstance(item, Header)
+                isinstance(item, BlobHeader)
                 and store.place_of(item.digest) == item.place
                 and (references(item.digest) or store.is_pinned(item.digest))
             ):

@@ -122,7 +122,7 @@ _MAILBOX_TYPES = (
 _NUMBER_MAX = (1 << 64) - 1
 
 
-class Mailbox:
+class MailboxRecord:
     """A mailbox, as it is cached and changed; written when the transaction is committed.
 
     Invariants: every UID is below `uidnext`, every modseq at most `highestmodseq`; `digest` is the
@@ -192,7 +192,7 @@ class Mailbox:
         )
 
     @staticmethod
-    def unpacked(raw: Any) -> Mailbox:
+    def unpacked(raw: Any) -> MailboxRecord:
         """Raises ValueError for what `packed` does not give: also for what has a good checksum, for another replica, or another
         release, may have written it."""
         if type(raw) is not tuple or tuple(map(type, raw)) != _MAILBOX_TYPES:
@@ -202,7 +202,7 @@ class Mailbox:
         numbers = (raw[0], raw[4], *raw[6:11], *raw[13:])
         if min(numbers) < 0 or max(numbers) > _NUMBER_MAX:
             raise ValueError("a number of a mailbox is out of range")
-        mailbox = Mailbox(*raw[:6])
+        mailbox = MailboxRecord(*raw[:6])
         (
             mailbox.uidnext,
             mailbox.highestmodseq,
@@ -226,7 +226,7 @@ class Mailbox:
             self.keywords.append(name)
 
 
-class Client:
+class ClientRecord:
     """What is kept of one client (P3): everything up to `floor` is forgotten, `results` has what
     was given above it.
 
@@ -246,8 +246,8 @@ class Client:
         return (self.used, self.floor, list(self.results.items()), list(self.heavy.items()))
 
     @staticmethod
-    def unpacked(raw: Any) -> Client:
-        """Raises ValueError for what `packed` does not give, as `Mailbox.unpacked` does."""
+    def unpacked(raw: Any) -> ClientRecord:
+        """Raises ValueError for what `packed` does not give, as `MailboxRecord.unpacked` does."""
         if type(raw) is not tuple or tuple(map(type, raw)) != (int, int, tuple, tuple):
             raise ValueError("a client has four fields, each of one type")
         used, floor, results, heavy = raw
@@ -255,7 +255,7 @@ class Client:
             for pair in pairs:
                 if type(pair) is not tuple or tuple(map(type, pair)) != (int, kind):
                     raise ValueError("a client has results, and weights of some, by number")
-        client = Client()
+        client = ClientRecord()
         client.used, client.floor = used, floor
         client.results = dict(results)
         client.heavy = dict(heavy)

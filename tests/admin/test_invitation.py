@@ -11,8 +11,8 @@ import pytest
 from raftmail.admin.invitation import BadInvitation, Bundle, Token
 from raftmail.client import Refused
 from raftmail.client.invitation import fetch_invitation
-from raftmail.frontends.text.context import FrontEnd
-from raftmail.frontends.text.server import Listener
+from raftmail.frontends.text.context import TextContext
+from raftmail.frontends.text.server import TextListener
 from raftmail.net import tls
 from tests.frontends.text.twin_service import TwinService
 from tests.net.certificates import Certificates
@@ -73,14 +73,14 @@ def test_a_new_machine_fetches_its_bundle_without_the_clients_token(
 ) -> None:
     async def run() -> None:
         sealed = bytes(range(256)) * 12
-        front = FrontEnd(TwinService(), "n1", "test", lambda: 0.0, "secret")
+        front = TextContext(TwinService(), "n1", "test", lambda: 0.0, "secret")
         front.invitation = {"ab": sealed}.get
         context = (
             tls.server_context(Certificates(tmp_path / "ca", "test").files("n1"))
             if secured
             else None
         )
-        listener = Listener(front, trust_loopback=False, tls=context)
+        listener = TextListener(front, trust_loopback=False, tls=context)
         _, port = await listener.listen("127.0.0.1", 0)
 
         def fetch(invite: str) -> bytes:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.report import Options, Report, Runs, Target, run
+from bench.report import BenchOptions, BenchReport, BenchTarget, Runs, run
 from bench.runtime import BenchError
 
 
@@ -16,28 +16,30 @@ def given(tmp_path: Path, output: str) -> argparse.Namespace:
     return argparse.Namespace(quick=True, runs=2, folder=tmp_path, output=output)
 
 
-def one(options: Options) -> Report:
+def one(options: BenchOptions) -> BenchReport:
     assert options.quick and options.runs == 2
     runs = Runs()
     for rate in (1.0, 5.0, 9.0):
         runs.add("a", {"per_s": rate})
-    return Report("one", [runs.table()], [Target("rate", runs.median("a", "per_s"), at_least=6.0)])
+    return BenchReport(
+        "one", [runs.table()], [BenchTarget("rate", runs.median("a", "per_s"), at_least=6.0)]
+    )
 
 
-def broken(options: Options) -> Report:
+def broken(options: BenchOptions) -> BenchReport:
     raise BenchError("no disk")
 
 
 @pytest.mark.parametrize(
     ("target", "met"),
     [
-        (Target("x", 4.0, at_least=4.0), True),
-        (Target("x", 3.9, at_least=4.0), False),
-        (Target("x", 1.0, at_most=1.0), True),
-        (Target("x", 1.1, at_most=1.0), False),
+        (BenchTarget("x", 4.0, at_least=4.0), True),
+        (BenchTarget("x", 3.9, at_least=4.0), False),
+        (BenchTarget("x", 1.0, at_most=1.0), True),
+        (BenchTarget("x", 1.1, at_most=1.0), False),
     ],
 )
-def test_a_target_is_met_at_its_bound(target: Target, met: bool) -> None:
+def test_a_target_is_met_at_its_bound(target: BenchTarget, met: bool) -> None:
     assert target.is_met is met
     assert target.line().startswith("met" if met else "MISSED")
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.closed_loop import Tally, summarise
+from bench.closed_loop import LoadTally, summarise
 from bench.runtime import BenchError, require_program
 from bench.stats import describe_machine, format_table, medians, percentile
 
@@ -49,7 +49,7 @@ def test_a_table_has_its_columns_aligned() -> None:
 
 
 def test_the_longest_gap_reaches_to_both_ends_of_what_was_measured() -> None:
-    tally = Tally()
+    tally = LoadTally()
     for at_s in (9.0, 12.0, 12.5, 14.0, 21.0):
         tally.acknowledged_at_s.append(at_s)
         tally.latencies_s.append(0.25)
@@ -61,7 +61,7 @@ def test_the_longest_gap_reaches_to_both_ends_of_what_was_measured() -> None:
 
 
 def test_a_run_in_which_nothing_was_acknowledged_has_no_figures() -> None:
-    result = summarise(Tally(), begun_s=10.0, ended_s=12.0, cpu_s=0.0)
+    result = summarise(LoadTally(), begun_s=10.0, ended_s=12.0, cpu_s=0.0)
     assert result.longest_gap_ms == 2000.0
     with pytest.raises(BenchError, match="nothing was acknowledged"):
         result.figures()

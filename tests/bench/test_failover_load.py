@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.failover_load import Ledger, LmtpClient, StoreClient, longest_gap_s
+from bench.failover_load import FailoverLedger, LmtpFailoverClient, StoreClient, longest_gap_s
 
 times = st.lists(st.integers(0, 100), max_size=20).map(lambda ints: sorted(map(float, ints)))
 
@@ -52,7 +52,7 @@ def test_the_gap_is_that_of_looking_at_every_pair(
 
 
 def test_a_ledger_keeps_clients_and_kinds_apart() -> None:
-    ledger = Ledger()
+    ledger = FailoverLedger()
     ledger.join("STORE").extend([1.0, 3.0])
     ledger.join("LMTP").append(2.0)
     assert ledger.times() == [1.0, 2.0, 3.0]
@@ -63,7 +63,7 @@ def test_a_ledger_keeps_clients_and_kinds_apart() -> None:
 
 
 def test_a_stall_counts_where_it_touches_a_stretch() -> None:
-    ledger = Ledger(stalls_s=[(4.0, 5.0)])
+    ledger = FailoverLedger(stalls_s=[(4.0, 5.0)])
     assert ledger.stalled(4.5, 9.0)
     assert ledger.stalled(1.0, 4.5)
     assert not ledger.stalled(5.0, 9.0)
@@ -89,8 +89,10 @@ class Cluster:
             writer.write(reply)
         writer.close()
 
-    async def run(self, make: Callable[[list[str], Ledger], StoreClient | LmtpClient]) -> Ledger:
-        ledger = Ledger()
+    async def run(
+        self, make: Callable[[list[str], FailoverLedger], StoreClient | LmtpFailoverClient]
+    ) -> FailoverLedger:
+        ledger = FailoverLedger()
         servers = []
         for node in range(2):
 
@@ -160,7 +162,9 @@ def test_a_delivery_that_is_put_off_or_lost_is_tried_again() -> None:
 
     cluster = Cluster(b"220 ready\r\n", answer)
     ledger = asyncio.run(
-        cluster.run(lambda nodes, ledger: LmtpClient(nodes, 0, ledger, recipient="a@example.org"))
+        cluster.run(
+            lambda nodes, ledger: LmtpFailoverClient(nodes, 0, ledger, recipient="a@example.org")
+        )
     )
     ends = [node for node, line in cluster.lines if line == b"."]
     assert ends[:5] == [0, 0, 1, 1, 1]

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from bench.cluster import Raftmail
-from bench.failover_load import Ledger
+from bench.failover_load import FailoverLedger
 from bench.grow import Growth
 from bench.grow import report_of as growth_report
 from bench.nodefail import Kill, report_of
-from bench.report import Options, Runs
+from bench.report import BenchOptions, Runs
 from bench.runtime import BenchError, first_of_group
 from bench.spread import deliver, in_turns, store, users_over
 from raftmail.cluster.state import hash_of
@@ -32,7 +32,7 @@ def test_the_users_are_the_same_for_every_number_of_shards() -> None:
 
 
 def test_subjects_take_turns_and_every_run_begins_at_the_other_end() -> None:
-    assert in_turns(Options(runs=3), "ab") == ["a", "b", "b", "a", "a", "b"]
+    assert in_turns(BenchOptions(runs=3), "ab") == ["a", "b", "b", "a", "a", "b"]
 
 
 def test_loads_reach_users_of_all_shards_through_every_worker(tmp_path: Path) -> None:
@@ -56,8 +56,8 @@ def test_a_node_is_given_all_masterships_that_it_can_have(tmp_path: Path) -> Non
         )  # one may have been taken away already, to balance them
 
 
-def ledger(*users: list[float]) -> Ledger:
-    made = Ledger()
+def ledger(*users: list[float]) -> FailoverLedger:
+    made = FailoverLedger()
     for times in users:
         made.join("STORE").extend(times)
     return made

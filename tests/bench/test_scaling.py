@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from bench import scaling
-from bench.report import Options
+from bench.report import BenchOptions
 from raftmail.cluster import changes
 from raftmail.cluster.moves import counts
-from raftmail.cluster.steps import Limits
+from raftmail.cluster.steps import StepLimits
 
 
 def test_a_drained_node_of_a_simulated_fleet_ends_empty() -> None:
     fleet = scaling.Fleet(6, 20, 3)
-    fleet.run(Limits())
+    fleet.run(StepLimits())
     fleet.state = fleet.state.with_puts(changes.drain(fleet.state, "n01", 0).puts)
-    _, done, _ = fleet.run(Limits())
+    _, done, _ = fleet.run(StepLimits())
     assert done["AddLearner"] == done["Promote"] == done["RemoveReplica"] > 0
     assert counts(fleet.state)["n01"] == 0 and fleet.leads()["n01"] == 0
 
@@ -34,5 +34,5 @@ def test_the_arithmetic_of_a_million_users_adds_up() -> None:
 
 
 def test_options_make_it_smaller() -> None:
-    row = scaling._placement(Options(quick=True).count(1000, 30), 3)
+    row = scaling._placement(BenchOptions(quick=True).count(1000, 30), 3)
     assert row["in different zones, %"] == 100

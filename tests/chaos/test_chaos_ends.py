@@ -13,17 +13,17 @@ from typing import Any, cast
 import pytest
 
 from raftmail_chaos import faults
-from raftmail_chaos.cluster import Cluster, Node
+from raftmail_chaos.cluster import ChaosCluster, NodeProcess
 from raftmail_chaos.faults import Arena
-from raftmail_chaos.report import Memory
+from raftmail_chaos.report import MemoryPeak
 
 
-def _arena(node: Node) -> Arena:
-    cluster = cast(Cluster, SimpleNamespace(nodes={node.name: node}))
+def _arena(node: NodeProcess) -> Arena:
+    cluster = cast(ChaosCluster, SimpleNamespace(nodes={node.name: node}))
     return Arena(cluster, None, random.Random(1))
 
 
-class _Node(Node):
+class _Node(NodeProcess):
     """Is not started again."""
 
     def start(self, *options: str) -> None: ...
@@ -71,6 +71,6 @@ def test_the_most_memory_of_all_processes_of_a_node_is_kept(tmp_path: Path) -> N
 
 
 def test_memory_is_over_a_budget_only_where_one_is_told() -> None:
-    assert Memory(3 << 20, 2 << 20).is_over
-    assert not Memory(3 << 20, 4 << 20).is_over and not Memory(3 << 20, 0).is_over
-    assert str(Memory(3 << 20, 4 << 20)) == "3 of 4 MiB"
+    assert MemoryPeak(3 << 20, 2 << 20).is_over
+    assert not MemoryPeak(3 << 20, 4 << 20).is_over and not MemoryPeak(3 << 20, 0).is_over
+    assert str(MemoryPeak(3 << 20, 4 << 20)) == "3 of 4 MiB"

@@ -13,7 +13,7 @@ from raftmail.mail import queries as q
 from raftmail.mail import results as r
 from raftmail.mail.uidset import UidSet
 from raftmail_chaos.history import Fate, Operation
-from raftmail_chaos.judge import Verdict, judge_user, verdict_from_json, verdict_to_json
+from raftmail_chaos.judge import HistoryVerdict, judge_user, verdict_from_json, verdict_to_json
 from raftmail_chaos.record import Body, Delivery
 
 USER = "w0u1@chaos.test"
@@ -42,7 +42,7 @@ def _delivery(token: str, code: int, *, sent: bool = True) -> Delivery:
 def _rules(
     operations: Sequence[Operation], deliveries: Sequence[Delivery], tokens: dict[int, str]
 ) -> list[str]:
-    verdict = Verdict()
+    verdict = HistoryVerdict()
     judge_user(verdict, USER, operations, deliveries, tokens)
     return [finding.rule for finding in verdict.findings]
 
@@ -62,7 +62,7 @@ def test_a_delivery_that_is_there_twice_is_found() -> None:
 
 
 def test_a_delivery_that_was_given_again_and_is_there_twice_is_a_violation() -> None:
-    verdict = Verdict()
+    verdict = HistoryVerdict()
     given = replace(_delivery("a", 250), tries=2, size_bytes=7, recipients=3)
     judge_user(verdict, USER, [_page(5, [1, 2])], [given], {1: "a", 2: "a"})
     assert (verdict.doubled, verdict.retried) == (1, 1)
@@ -112,7 +112,7 @@ def test_what_the_checker_finds_is_a_finding() -> None:
 
 
 def test_a_verdict_is_read_as_it_was_printed() -> None:
-    verdict = Verdict()
+    verdict = HistoryVerdict()
     judge_user(verdict, USER, [_page(5, [1])], [_delivery("b", 250)], {1: "a"})
     assert verdict_from_json(verdict_to_json(verdict)) == verdict
     assert verdict.findings

@@ -8,10 +8,10 @@ from collections import Counter
 from raftmail.mail import commands as c
 from raftmail.mail import results as r
 from raftmail.mail.uidset import UidSet
-from raftmail_chaos.mailbag import DELIVERIES, WORKED, Bodies, Mailbag
+from raftmail_chaos.mailbag import DELIVERIES, WORKED, MailBag, Mailbag
 
 USER = "w0u1@chaos.test"
-BODIES = Bodies(random.Random(1))
+BODIES = MailBag(random.Random(1))
 
 
 def _bag(seed: int) -> Mailbag:

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 from raftmail_chaos import members
-from raftmail_chaos.cluster import Cluster, Node
+from raftmail_chaos.cluster import ChaosCluster, NodeProcess
 from raftmail_chaos.faults import Arena
-from raftmail_chaos.load import LoadPlan, Worker, tell_live
+from raftmail_chaos.load import ChaosLoad, Worker, tell_live
 
 
-def _node(folder: Path, name: str) -> Node:
-    return Node(name, folder / name, "127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3")
+def _node(folder: Path, name: str) -> NodeProcess:
+    return NodeProcess(name, folder / name, "127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3")
 
 
 def _shown(state: str, operation: str) -> dict[str, Any]:
@@ -53,7 +53,7 @@ def test_what_does_not_come_to_rest_is_told_by_node(
 
     monkeypatch.setattr(members, "_raftmail", answer)
     nodes = {name: _node(tmp_path, name) for name in ("n1", "n2")}
-    arena = Arena(Cluster(tmp_path, nodes), None, random.Random(1))
+    arena = Arena(ChaosCluster(tmp_path, nodes), None, random.Random(1))
     left = asyncio.run(members.settle(arena, 0.0))
     assert left == "n1: shard 0 joining; n2 cannot be looked at: no node answers"
 
@@ -62,7 +62,7 @@ def test_a_node_that_is_gone_is_not_started_again_by_a_fault_that_waited_for_it(
     tmp_path: Path,
 ) -> None:
     node = _node(tmp_path, "n4")
-    cluster = Cluster(tmp_path, {"n4": node})
+    cluster = ChaosCluster(tmp_path, {"n4": node})
     asyncio.run(cluster.dismiss(node))
     node.start()
     assert node.process is None
@@ -71,7 +71,7 @@ def test_a_node_that_is_gone_is_not_started_again_by_a_fault_that_waited_for_it(
 
 def test_the_load_asks_the_nodes_that_there_are_now(tmp_path: Path) -> None:
     live = tmp_path / "live.json"
-    plan = LoadPlan(0, 1, 1.0, ("a:1",), ("a:2",), str(tmp_path), 1.0, live=str(live))
+    plan = ChaosLoad(0, 1, 1.0, ("a:1",), ("a:2",), str(tmp_path), 1.0, live=str(live))
     worker = Worker(plan)
     worker._hear_live()
     assert (worker._clients, worker._lmtp) == (("a:1",), ("a:2",))
@@ -85,12 +85,12 @@ def test_no_node_loses_its_data_while_another_is_away_for_long(
 ) -> None:
     lost: list[str] = []
 
-    async def replace(arena: Arena, node: Node) -> None:
+    async def replace(arena: Arena, node: NodeProcess) -> None:
         lost.append(node.name)
 
     async def run() -> None:
         node = _node(tmp_path, "n1")
-        arena = Arena(Cluster(tmp_path, {"n1": node}), None, random.Random(1))
+        arena = Arena(ChaosCluster(tmp_path, {"n1": node}), None, random.Random(1))
         async with arena.absence:
             task = asyncio.create_task(members.replace(arena, node))
             await asyncio.sleep(0)

@@ -85,9 +85,9 @@ def _deliveries(folder: Path, user: str) -> list[Delivery]:
 def test_each_recipient_has_a_reply_of_its_own_and_those_without_one_are_not_known() -> None:
     server = Server([["250 ok", "451 later", ""]])
 
-    async def run() -> list[lmtp.Reply]:
+    async def run() -> list[lmtp.MtaReply]:
         async with server.listening() as node:
-            connection = await lmtp.Connection.open(node)
+            connection = await lmtp.MtaConnection.open(node)
             return await connection.deliver_all("s@x", ("a@x", "b@x", "c@x"), b"x\r\n", 5)
 
     first, second, third = asyncio.run(run())

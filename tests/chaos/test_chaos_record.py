@@ -12,7 +12,14 @@ from raftmail.mail import queries as q
 from raftmail.mail import results as r
 from raftmail.mail.uidset import UidSet
 from raftmail_chaos.history import Call, Fate, Operation
-from raftmail_chaos.record import Body, Delivery, delivery_line, read_lines, read_user, to_line
+from raftmail_chaos.record import (
+    Body,
+    Delivery,
+    delivery_line,
+    read_lines,
+    read_user,
+    to_line,
+)
 
 USER = "w0u1@chaos.test"
 SOME = UidSet.from_uids([1, 2, 5])

@@ -5,22 +5,25 @@ from __future__ import annotations
 import json
 
 from raftmail_chaos.faults import Fault
-from raftmail_chaos.judge import Finding, Verdict
+from raftmail_chaos.judge import HistoryVerdict, RuleFinding
 from raftmail_chaos.page import render
-from raftmail_chaos.report import Report, figures_of, to_json, to_text
-from raftmail_chaos.series import Look, Series, after, apart_from, buckets, percentile
+from raftmail_chaos.report import ChaosReport, figures_of, to_json, to_text
+from raftmail_chaos.series import ClusterLook, Series, after, apart_from, buckets, percentile
 
 
 def _series() -> Series:
     writes = [(100.0 + at / 10, 5.0) for at in range(50) if not 20 <= at < 40]
-    looks = [Look(100.0, "n1", frozenset({"n1", "n2"})), Look(102.0, None, frozenset({"n2"}))]
+    looks = [
+        ClusterLook(100.0, "n1", frozenset({"n1", "n2"})),
+        ClusterLook(102.0, None, frozenset({"n2"})),
+    ]
     return Series(100.0, 50.0, 106.0, writes, looks, asked=50)
 
 
-def _report(findings: tuple[Finding, ...] = ()) -> Report:
+def _report(findings: tuple[RuleFinding, ...] = ()) -> ChaosReport:
     faults = [Fault(1, "kill-master", "n1", "SIGKILL", 102.0, 103.0)]
-    figures = figures_of(_series(), faults, Verdict(list(findings)), 30, 106.0)
-    return Report(("kill-masters",), 3, 50.0, 7, "/x", "direct links", figures, findings)
+    figures = figures_of(_series(), faults, HistoryVerdict(list(findings)), 30, 106.0)
+    return ChaosReport(("kill-masters",), 3, 50.0, 7, "/x", "direct links", figures, findings)
 
 
 def test_a_gap_is_where_nothing_was_acknowledged_and_the_end_counts() -> None:
@@ -57,21 +60,21 @@ def test_the_buckets_hold_every_write() -> None:
 
 
 def test_the_figures_tell_kills_gaps_and_what_each_broken_rule_means() -> None:
-    found = tuple(Finding(rule, "u", "t") for rule in ("SAVE", "once", "UID", "UIDVALIDITY"))
+    found = tuple(RuleFinding(rule, "u", "t") for rule in ("SAVE", "once", "UID", "UIDVALIDITY"))
     figures = _report(found).figures
     assert (figures.lost, figures.duplicated, figures.uids_changed) == (1, 1, 2)
     assert (figures.kills, figures.gaps, figures.after_kill_longest_s) == (1, 2, 2.0)
 
 
 def test_a_finding_makes_a_report_bad_in_text_and_json() -> None:
-    good, bad = _report(), _report((Finding("SAVE", "u", "gone"),))
+    good, bad = _report(), _report((RuleFinding("SAVE", "u", "gone"),))
     assert json.loads(to_json(good))["good"] and not json.loads(to_json(bad))["good"]
     assert "Every promise was kept" in to_text(good)
     assert "BROKEN SAVE (u): gone" in to_text(bad)
 
 
 def test_the_page_needs_nothing_from_elsewhere_and_escapes_what_it_shows() -> None:
-    page = render(_report((Finding("SAVE", "u", "<script>"),)), _series(), [])
+    page = render(_report((RuleFinding("SAVE", "u", "<script>"),)), _series(), [])
     assert page.count("<svg") == 1
     assert "http" not in page and "<script>" not in page
 
@@ -80,8 +83,8 @@ def test_gaps_in_which_the_machine_stood_still_are_kept_apart() -> None:
     assert apart_from([(1.0, 2.0), (3.0, 9.0)], [(4.0, 8.0)]) == [(1.0, 2.0)]
     series = _series()
     series.stalls.append((102.0, 103.9))
-    figures = figures_of(series, [], Verdict(), 30, 106.0)
+    figures = figures_of(series, [], HistoryVerdict(), 30, 106.0)
     assert (figures.gap_longest_s, figures.gap_longest_running_s) == (2.1, 1.1)
-    report = Report(("pause",), 3, 50.0, 7, "/x", "direct links", figures)
+    report = ChaosReport(("pause",), 3, 50.0, 7, "/x", "direct links", figures)
     assert "THE MACHINE OR ITS DISK STOOD STILL 1 times" in to_text(report)
     assert "STOOD STILL" not in to_text(_report())

@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 
 from raftmail_chaos import toxiproxy
-from raftmail_chaos.cluster import Cluster, Ports
+from raftmail_chaos.cluster import ChaosCluster, Ports
 from raftmail_chaos.errors import ChaosError
 from raftmail_chaos.faults import Arena, Weather, bad_network
-from raftmail_chaos.toxiproxy import Links, check_version, find_server
+from raftmail_chaos.toxiproxy import ProxyLinks, check_version, find_server
 
 _ANSWER_S = 10.0
 _RESETS_S = 60.0
@@ -53,7 +53,7 @@ def test_another_program_or_version_is_refused_with_what_to_do(tmp_path: Path, s
 def test_a_server_that_ends_at_once_is_an_error_that_names_its_log(tmp_path: Path) -> None:
     program = _program(tmp_path, "toxiproxy-server version git")
     with pytest.raises(ChaosError, match=r"ended with status 0: .*tox\.log"):
-        Links.start(program, tmp_path / "tox.log", {"a": "127.0.0.1:1"}, Ports(1).take)
+        ProxyLinks.start(program, tmp_path / "tox.log", {"a": "127.0.0.1:1"}, Ports(1).take)
 
 
 class _Echo(asyncio.Protocol):
@@ -68,7 +68,7 @@ class _Echo(asyncio.Protocol):
 
 
 @contextlib.asynccontextmanager
-async def _links(folder: Path) -> AsyncIterator[Links]:
+async def _links(folder: Path) -> AsyncIterator[ProxyLinks]:
     """Proxies between two servers that echo."""
     program = find_server()
     if program is None:
@@ -79,7 +79,7 @@ async def _links(folder: Path) -> AsyncIterator[Links]:
     servers = [await loop.create_server(_Echo, "127.0.0.1", 0) for _ in range(2)]
     ports = [server.sockets[0].getsockname()[1] for server in servers]
     peers = {name: f"127.0.0.1:{port}" for name, port in zip("ab", ports, strict=True)}
-    links = Links.start(program, folder / "tox.log", peers, Ports(3).take)
+    links = ProxyLinks.start(program, folder / "tox.log", peers, Ports(3).take)
     try:
         yield links
     finally:
@@ -88,7 +88,7 @@ async def _links(folder: Path) -> AsyncIterator[Links]:
             server.close()
 
 
-async def _echoes(links: Links, i: str, j: str) -> bool:
+async def _echoes(links: ProxyLinks, i: str, j: str) -> bool:
     """Whether what i sends to j on a connection of its own comes back."""
     host, _, port = links.addresses[i, j].rpartition(":")
     try:
@@ -150,7 +150,7 @@ def test_resets_break_connections_that_carried_data_and_let_new_ones_through(
 ) -> None:
     async def run() -> None:
         async with _links(tmp_path) as links:
-            arena = Arena(Cluster(tmp_path, {}), links, random.Random(1))
+            arena = Arena(ChaosCluster(tmp_path, {}), links, random.Random(1))
             weather = Weather("resets", "reset_peer", {"timeout": 0}, every_s=0.2)
             fault = asyncio.create_task(bad_network(arena, [("a", "b")], weather, 3600.0))
             host, _, port = links.addresses["a", "b"].rpartition(":")
@@ -190,7 +190,7 @@ def test_a_fault_that_is_broken_off_while_it_begins_is_undone(
                 return add(**arguments)
 
             monkeypatch.setattr(proxy, "add_toxic", add_late)
-            arena = Arena(Cluster(tmp_path, {}), links, random.Random(1))
+            arena = Arena(ChaosCluster(tmp_path, {}), links, random.Random(1))
             weather = Weather("slow", "latency", {"latency": 1, "jitter": 0})
             fault = asyncio.create_task(bad_network(arena, [("a", "b")], weather, 3600.0))
             await asyncio.to_thread(asked.wait)

@@ -24,7 +24,7 @@ from raftmail.mail.results import (
 from raftmail.mail.summary import encode_summary, summarise
 from raftmail.mail.uidset import UidSet
 from raftmail_cli.errors import CliError
-from raftmail_cli.session import Session, Where
+from raftmail_cli.session import CliSession, Where
 
 
 @dataclass
@@ -37,7 +37,7 @@ class Box:
 
 @dataclass
 class Twin:
-    """Implements `Session`. `failure` is raised by everything; `asked` keeps administrative calls."""
+    """Implements `CliSession`. `failure` is raised by everything; `asked` keeps administrative calls."""
 
     answers: dict[str, Any] = field(default_factory=dict)
     failure: CliError | None = None
@@ -48,7 +48,7 @@ class Twin:
     opened: list[Where] = field(default_factory=list)
 
     @contextmanager
-    def open(self, where: Where) -> Iterator[Session]:
+    def open(self, where: Where) -> Iterator[CliSession]:
         self.opened.append(where)
         if self.failure:
             raise self.failure

@@ -11,13 +11,13 @@ import pytest
 from raftmail_cli.demo import judge
 from raftmail_cli.demo_load import (
     REPLY_LOST_EVERY,
+    DemoLedger,
+    DemoLoad,
     DemoMessage,
-    Ledger,
-    Load,
     make_messages,
     number_of,
 )
-from raftmail_cli.lmtp import LmtpClient, Lost, Reply
+from raftmail_cli.lmtp import DemoLmtpClient, DemoLmtpLost, DemoLmtpReply
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -55,11 +55,11 @@ async def listen(server: Server) -> tuple[asyncio.Server, tuple[str, int]]:
     return listener, (host, port)
 
 
-def deliver(server: Server, body: bytes) -> Reply:
-    async def work() -> Reply:
+def deliver(server: Server, body: bytes) -> DemoLmtpReply:
+    async def work() -> DemoLmtpReply:
         listener, address = await listen(server)
         async with listener:
-            client = await LmtpClient.open(*address, 5.0)
+            client = await DemoLmtpClient.open(*address, 5.0)
             try:
                 return await client.deliver("s@x.example", "r@x.example", body, 5.0)
             finally:
@@ -68,10 +68,10 @@ def deliver(server: Server, body: bytes) -> Reply:
     return asyncio.run(work())
 
 
-def send(messages: list[DemoMessage], *servers: Server) -> Ledger:
-    async def work() -> Ledger:
+def send(messages: list[DemoMessage], *servers: Server) -> DemoLedger:
+    async def work() -> DemoLedger:
         listening = [await listen(server) for server in servers]
-        load = Load([address for _, address in listening], messages, 0.0, senders=1)
+        load = DemoLoad([address for _, address in listening], messages, 0.0, senders=1)
         await load.run()
         for listener, _ in listening:
             listener.close()
@@ -97,7 +97,7 @@ def test_a_reply_says_whether_it_is_about_a_whole_message() -> None:
 def test_a_lost_connection_leaves_the_outcome_open_only_after_the_message(
     final: bytes | None, unknown: bool
 ) -> None:
-    with pytest.raises(Lost) as raised:
+    with pytest.raises(DemoLmtpLost) as raised:
         deliver(Server(final), b"a\r\n")
     assert raised.value.unknown is unknown
 
@@ -113,10 +113,10 @@ def test_a_sender_goes_to_another_node_until_the_message_is_taken() -> None:
 
 
 def test_messages_that_are_held_wait_until_they_are_released() -> None:
-    async def work() -> tuple[int, Load]:
+    async def work() -> tuple[int, DemoLoad]:
         listener, address = await listen(Server())
         messages = [DemoMessage(n, "u@x.example", b"m\r\n") for n in range(4)]
-        load = Load([address], messages, 0.0, senders=1, held_from=2)
+        load = DemoLoad([address], messages, 0.0, senders=1, held_from=2)
         running = asyncio.create_task(load.run())
         while load.ledger.settled < 2:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
@@ -146,8 +146,8 @@ def test_the_mail_is_all_examples_with_an_id_each() -> None:
     assert all(m.body.endswith(b"\r\n") for m in messages)
 
 
-def ledger_of(*acknowledged: int, unknown: set[int] | None = None) -> Ledger:
-    ledger = Ledger(unknown=unknown or set())
+def ledger_of(*acknowledged: int, unknown: set[int] | None = None) -> DemoLedger:
+    ledger = DemoLedger(unknown=unknown or set())
     for at, number in enumerate(acknowledged):
         ledger.acknowledge(number, float(at * at))
     return ledger

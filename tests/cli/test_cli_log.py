@@ -18,8 +18,7 @@ from raftmail.mail.uidset import UidSet
 from raftmail.node.folder import FORMAT
 from raftmail.storage.blobs import BlobLimits, BlobStore
 from raftmail.storage.disk import RealDisk
-from raftmail.storage.index import TABLES, Index
-from raftmail.storage.index import Identity as IndexIdentity
+from raftmail.storage.index import TABLES, Index, IndexIdentity
 from raftmail.storage.kv import LmdbEngine
 from raftmail_cli.local_commands import in_words
 from raftmail_cli.main import main

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from raftmail.frontends.text.context import FrontEnd
-from raftmail.frontends.text.server import Listener
-from raftmail.net.limits import Limits
+from raftmail.frontends.text.context import TextContext
+from raftmail.frontends.text.server import TextListener
+from raftmail.net.limits import ConnectionLimits
 from tests.frontends.text.twin_service import TwinService
 
 TOKEN = 32 * "5e"
@@ -16,19 +16,23 @@ TOKEN = 32 * "5e"
 class Node:
     """A listener on a twin, which can be stopped and started on the same port."""
 
-    def __init__(self, twin: TwinService, name: str = "n1", limits: Limits | None = None) -> None:
+    def __init__(
+        self, twin: TwinService, name: str = "n1", limits: ConnectionLimits | None = None
+    ) -> None:
         self.twin = twin
         self.port = 0
-        self.front = FrontEnd(twin, name, "test", lambda: 1000.0, TOKEN, limits or Limits())
+        self.front = TextContext(
+            twin, name, "test", lambda: 1000.0, TOKEN, limits or ConnectionLimits()
+        )
         self.trust = True
-        self._listener: Listener | None = None
+        self._listener: TextListener | None = None
 
     @property
     def address(self) -> str:
         return f"127.0.0.1:{self.port}"
 
     async def start(self) -> None:
-        self._listener = Listener(self.front, trust_loopback=self.trust)
+        self._listener = TextListener(self.front, trust_loopback=self.trust)
         _, self.port = await self._listener.listen("127.0.0.1", self.port)
 
     async def stop(self) -> None:

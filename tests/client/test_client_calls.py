@@ -20,7 +20,7 @@ from raftmail.client import (
     SyncClient,
     TryAgain,
 )
-from raftmail.frontends.text.server import Listener
+from raftmail.frontends.text.server import TextListener
 from raftmail.mail.commands import StoreMode
 from raftmail.mail.failures import Failure
 from raftmail.mail.results import (
@@ -231,7 +231,7 @@ async def listening(
 ) -> AsyncIterator[tuple[Node, str]]:
     """A node that speaks TLS, and its address."""
     twin = Node(TwinService())
-    listener = Listener(
+    listener = TextListener(
         twin.front, trust_loopback=trust, tls=tls.server_context(certificates.files(node))
     )
     _, port = await listener.listen("127.0.0.1", 0)
@@ -302,7 +302,7 @@ def test_a_cluster_with_another_authority_is_not_spoken_to(tmp_path: Path) -> No
 
     async def run() -> None:
         node = Node(TwinService())
-        listener = Listener(
+        listener = TextListener(
             node.front, trust_loopback=True, tls=tls.server_context(mine.files("n1"))
         )
         _, port = await listener.listen("127.0.0.1", 0)

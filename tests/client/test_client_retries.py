@@ -191,8 +191,8 @@ def test_the_floor_stays_below_a_write_that_may_be_sent_again() -> None:
 
 
 def test_a_node_that_hangs_is_left_for_another(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("raftmail.client.engine._PING_S", 0.1)
-    monkeypatch.setattr("raftmail.client.engine._SILENCE_S", 0.3)
+    monkeypatch.setattr("raftmail.client.dispatcher._PING_S", 0.1)
+    monkeypatch.setattr("raftmail.client.dispatcher._SILENCE_S", 0.3)
 
     async def body(good: Node) -> None:
         async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -217,8 +217,8 @@ def test_a_node_that_hangs_is_left_for_another(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_slow_but_living_node_is_not_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("raftmail.client.engine._PING_S", 0.1)
-    monkeypatch.setattr("raftmail.client.engine._SILENCE_S", 0.3)
+    monkeypatch.setattr("raftmail.client.dispatcher._PING_S", 0.1)
+    monkeypatch.setattr("raftmail.client.dispatcher._SILENCE_S", 0.3)
 
     async def body(node: Node) -> None:
         async with Client(node.address) as client:

@@ -118,7 +118,7 @@ class Twin:
 
     def carry_out(self, step: s.Step) -> bool:
         """Whether the step took effect. Asserts that it cost no safety."""
-        if isinstance(step, s.Configure):
+        if isinstance(step, s.WriteRecords):
             done = self.change(step.change)
         else:
             done = self._for_group(step)

@@ -12,10 +12,10 @@ from raftmail.cluster.state import ClusterState, genesis
 ID = "0" * 32
 
 
-def nodes(count: int, zones: int = 0, **fields: object) -> list[rec.Node]:
+def nodes(count: int, zones: int = 0, **fields: object) -> list[rec.NodeRecord]:
     made = []
     for at in range(count):
-        node = rec.Node(
+        node = rec.NodeRecord(
             f"n{at:02}", f"127.0.0.1:{7000 + at}", zone=f"z{at % zones}" if zones else ""
         )
         made.append(replace(node, **fields))  # type: ignore[arg-type]
@@ -39,7 +39,7 @@ def carried_out(state: ClusterState, moves: Iterable[Move]) -> ClusterState:
         shard = shards[move.shard]
         replicas = [replica for replica in shard.replicas if replica.id != move.source_id]
         if move.target:
-            replicas.append(rec.Replica(shard.next_id, move.target, rec.ReplicaState.VOTER))
+            replicas.append(rec.ReplicaRecord(shard.next_id, move.target, rec.ReplicaState.VOTER))
         shards[move.shard] = replace(
             shard, replicas=tuple(replicas), next_id=shard.next_id + bool(move.target)
         )

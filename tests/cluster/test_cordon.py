@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import pytest
 
-from raftmail.cluster import changes, masters, rules
+from raftmail.cluster import changes, leader_balancing, rules
 from raftmail.cluster import records as rec
 from raftmail.cluster import steps as s
-from raftmail.cluster.changes import Refused
+from raftmail.cluster.changes import ChangeDenied
+from raftmail.cluster.controller import next_steps
 from raftmail.cluster.moves import plan
-from raftmail.cluster.operator import next_steps
 from raftmail.cluster.state import ClusterState
 from tests.cluster.cluster_twin import Twin
 from tests.cluster.clusters import cluster, put
@@ -83,13 +83,13 @@ def test_a_shard_that_leaves_its_master_goes_to_a_cordoned_node_rather_than_nowh
     others = [n for n in twin.state.nodes if n != seen.master]
     for name in others:
         twin.change(changes.cordon(twin.state, name))
-    assert masters.heir(twin.state, twin.state.every_shard[1], seen) in others
+    assert leader_balancing.heir(twin.state, twin.state.every_shard[1], seen) in others
 
 
 @pytest.mark.parametrize("balance", [False, True])
 def test_no_plan_moves_anything_to_a_cordoned_node(balance: bool) -> None:
     twin = settled(4, shards=12)
-    newcomer = rec.Node("n09", "127.0.0.1:7900", cordoned=True)
+    newcomer = rec.NodeRecord("n09", "127.0.0.1:7900", cordoned=True)
     state = put(twin.state, newcomer, replace(twin.state.every_node["n02"], cordoned=True))
     drained = put(state, replace(state.every_node["n00"], state=rec.NodeState.DRAINING))
     for one in (state, drained):
@@ -101,17 +101,17 @@ def test_what_operators_ask_for_obeys_the_cordon_and_says_so() -> None:
     twin = settled(5)
     shard = next(s for s in twin.state.every_shard.values() if s.number and not s.on("n01"))
     assert twin.change(changes.cordon(twin.state, "n01"))
-    with pytest.raises(Refused, match="uncordon n01"):
+    with pytest.raises(ChangeDenied, match="uncordon n01"):
         changes.move_shard(twin.state, shard.number, shard.nodes[0], "n01")
-    with pytest.raises(Refused, match="uncordon n01"):
+    with pytest.raises(ChangeDenied, match="uncordon n01"):
         changes.replace_disk(twin.state, "n01", NOW)
-    with pytest.raises(Refused, match="n01 is cordoned"):
-        list(rules._fitting(twin.state, rec.Pool("p", (), 1, nodes=("n01",))))
-    with pytest.raises(Refused, match="cordoned already"):
+    with pytest.raises(ChangeDenied, match="n01 is cordoned"):
+        list(rules._fitting(twin.state, rec.PoolRecord("p", (), 1, nodes=("n01",))))
+    with pytest.raises(ChangeDenied, match="cordoned already"):
         changes.cordon(twin.state, "n01")
-    with pytest.raises(Refused, match="n02 is not cordoned"):
+    with pytest.raises(ChangeDenied, match="n02 is not cordoned"):
         changes.uncordon(twin.state, "n02")
-    with pytest.raises(Refused, match="no node n77"):
+    with pytest.raises(ChangeDenied, match="no node n77"):
         changes.cordon(twin.state, "n77")
 
 
@@ -121,12 +121,12 @@ def test_a_drain_is_refused_that_only_cordoned_nodes_could_take_in() -> None:
     for name in twin.state.nodes:
         if name != held:
             twin.change(changes.cordon(twin.state, name))
-    with pytest.raises(Refused, match="cannot be drained"):
+    with pytest.raises(ChangeDenied, match="cannot be drained"):
         changes.drain(twin.state, held, NOW)
 
 
 def test_a_record_without_the_field_is_of_a_node_that_is_not_cordoned() -> None:
-    node = rec.Node("n01", "127.0.0.1:7001")
+    node = rec.NodeRecord("n01", "127.0.0.1:7001")
     assert b"cordoned" not in rec.encode(node)
     assert rec.decode("node/n01", rec.encode(replace(node, cordoned=True))) == replace(
         node, cordoned=True
@@ -140,12 +140,16 @@ def test_a_held_master_stays_until_it_has_to_go() -> None:
     # An operator has put all masters on one node, which the balancer would not leave so.
     seen = {n: _led_by(twin, n, target) for n in observed.shards}
     held = {n: replace(one, held=True) for n, one in seen.items()}
-    limits = s.Limits()
-    free = list(masters.transfers(twin.state, replace(observed, shards=seen), set(), limits))
+    limits = s.StepLimits()
+    free = list(
+        leader_balancing.transfers(twin.state, replace(observed, shards=seen), set(), limits)
+    )
     assert free, "it is not even"
-    assert not list(masters.transfers(twin.state, replace(observed, shards=held), set(), limits))
+    assert not list(
+        leader_balancing.transfers(twin.state, replace(observed, shards=held), set(), limits)
+    )
     cordoned = put(twin.state, replace(twin.state.every_node[target], cordoned=True))
-    assert list(masters.transfers(cordoned, replace(observed, shards=held), set(), limits))
+    assert list(leader_balancing.transfers(cordoned, replace(observed, shards=held), set(), limits))
 
 
 def _led_by(twin: Twin, shard: int, node: str) -> s.ObservedShard:

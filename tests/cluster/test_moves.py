@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from raftmail.cluster import records as rec
 from raftmail.cluster.moves import counts, missing, plan, wanted
-from raftmail.cluster.placement import Place, place
+from raftmail.cluster.placement import PlacementNode, place
 from raftmail.cluster.state import ClusterState
 from tests.cluster.clusters import carried_out, cluster, put, zones_of
 
@@ -38,13 +38,15 @@ def test_two_zones_have_two_and_one() -> None:
 
 
 def test_no_two_replicas_are_on_one_host_when_there_are_enough() -> None:
-    places = [Place(f"n{at}", "", ("", f"h{at // 4}"), 100) for at in range(12)]
+    places = [PlacementNode(f"n{at}", "", ("", f"h{at // 4}"), 100) for at in range(12)]
     for names in place(places, range(1, 41), 3).values():
         assert len({places[int(name[1:])].machine for name in names}) == 3
 
 
 def test_a_node_with_twice_the_capacity_holds_twice_as_much() -> None:
-    places = [Place(f"n{at}", "", ("", f"n{at}"), 200 if at < 3 else 100) for at in range(12)]
+    places = [
+        PlacementNode(f"n{at}", "", ("", f"n{at}"), 200 if at < 3 else 100) for at in range(12)
+    ]
     held = Counter(name for names in place(places, range(1, 301), 3).values() for name in names)
     assert all(abs(held[f"n{at}"] - (120 if at < 3 else 60)) <= 3 for at in range(12))
 
@@ -56,7 +58,7 @@ def test_a_node_more_takes_at_most_its_share_and_nothing_moves_between_the_other
 ) -> None:
     state = cluster(count, zones, shards=120)
     assert plan(state, balance=True) == []
-    new = rec.Node("new", "h:1", zone=f"z{count % zones}" if zones else "")
+    new = rec.NodeRecord("new", "h:1", zone=f"z{count % zones}" if zones else "")
     state = put(state, new)
     moves = [move for move in plan(state, balance=True) if move.shard]
     assert 0 < len(moves) <= 1.15 * 360 / (count + 1)
@@ -100,8 +102,8 @@ def test_a_shard_that_cannot_be_placed_keeps_what_it_has_and_tells_what_is_missi
 def test_a_pool_holds_only_what_its_rule_allows() -> None:
     state = put(
         cluster(6, 3, shards=4),
-        rec.Pool("eu", (5,), 2, zones=("z1",)),
-        rec.Shard(5, (rec.Replica(1, "n00", rec.ReplicaState.VOTER),), 2, 2, "eu"),
+        rec.PoolRecord("eu", (5,), 2, zones=("z1",)),
+        rec.ShardRecord(5, (rec.ReplicaRecord(1, "n00", rec.ReplicaState.VOTER),), 2, 2, "eu"),
     )
     moves = plan(state)
     assert {(m.shard, m.target) for m in moves} == {(5, "n01"), (5, "n04")}
@@ -116,7 +118,7 @@ def _states(draw: st.DrawFn) -> ClusterState:
     zones = draw(st.integers(0, 4))
     made = cluster(draw(_counts), zones, draw(st.integers(1, 12)), draw(st.integers(1, 5)))
     for at in range(draw(st.integers(0, 3))):
-        new = rec.Node(f"x{at}", "h:1", zone=f"z{draw(st.integers(0, 4))}" if zones else "")
+        new = rec.NodeRecord(f"x{at}", "h:1", zone=f"z{draw(st.integers(0, 4))}" if zones else "")
         made = put(made, replace(new, capacity=draw(st.sampled_from([50, 100, 400]))))
     for name in draw(st.lists(st.sampled_from(sorted(made.every_node)), max_size=3)):
         state = draw(st.sampled_from(rec.NodeState))

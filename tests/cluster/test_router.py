@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from raftmail.cluster import calls as c
-from raftmail.cluster.calls import CallKind, FrameKind
+from raftmail.cluster import rpc as c
 from raftmail.cluster.router import Router
+from raftmail.cluster.rpc import CallKind, RpcFrameKind
 from raftmail.mail.budget import Budget
 from raftmail.mail.codec import encode_query
 from raftmail.mail.failures import Failure
@@ -52,12 +52,12 @@ class Links:
     def send(self, node: str, shard: int, kind: str, parts: Sequence[c.Part]) -> bool:
         payload = b"".join(parts)
         self.lengths.append(len(payload))
-        if kind == FrameKind.ANSWERS:
+        if kind == RpcFrameKind.ANSWERS:
             answers = c.decode_answers(payload)
             self.answered += [(node, number, status) for number, status, _ in answers]
-        elif kind == FrameKind.ANSWER:
+        elif kind == RpcFrameKind.ANSWER:
             self.answered.append((node, *c.decode_answer(payload)[:2]))
-        elif kind == FrameKind.CALL:
+        elif kind == RpcFrameKind.CALL:
             self.sent.append((node, c.decode_call(payload).number))
         else:
             self.sent += [(node, call.number) for call in c.decode_calls(payload)]
@@ -93,7 +93,7 @@ class Asked:
         """From the node that was asked last."""
         node, number = self.links.sent[-1]
         payload = c.encode([[number, status, value]])
-        self.router.receive(node, FrameKind.ANSWERS, payload)
+        self.router.receive(node, RpcFrameKind.ANSWERS, payload)
 
     def lose(self) -> None:
         """The link over which it was asked last, so that the call is sent again."""
@@ -113,7 +113,7 @@ def test_an_answer_to_a_call_of_the_process_before_is_given_to_no_call_of_this_o
     for one in (before, asked):
         one.ask(CallKind.BARRIER)
     node, number = before.links.sent[-1]
-    asked.router.receive(node, FrameKind.ANSWERS, c.encode([[number, "ok", 5]]))
+    asked.router.receive(node, RpcFrameKind.ANSWERS, c.encode([[number, "ok", 5]]))
     assert asked.outcomes == []
     asked.answer("ok", 7)
     assert asked.outcomes == [7]
@@ -162,7 +162,7 @@ def test_a_node_that_does_not_know_the_cluster_sends_readers_on() -> None:
         router = Router("a", {}, Nothing(), links, lambda: 0.0)
         query = encode_query(GetMailbox("ann@example.org", "INBOX"))
         router.receive(
-            "b", FrameKind.CALLS, c.encode([[7, CallKind.QUERY, SHARD, 1000, "", [query]]])
+            "b", RpcFrameKind.CALLS, c.encode([[7, CallKind.QUERY, SHARD, 1000, "", [query]]])
         )
         await asyncio.sleep(0)
         router.flush()
@@ -238,7 +238,7 @@ def test_a_long_call_that_was_refused_is_not_sent_again_at_once() -> None:
     made.turn()
     node, number = made.links.sent[0]
     made.router.receive(
-        node, FrameKind.ANSWERS, c.encode([[number, "failed", ["busy", False, False, False]]])
+        node, RpcFrameKind.ANSWERS, c.encode([[number, "failed", ["busy", False, False, False]]])
     )
     for _ in range(5):
         made.turn()

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from raftmail.cluster import records as rec
-from raftmail.cluster.changes import Refused, change_of, repair_record
+from raftmail.cluster.changes import ChangeDenied, change_of, repair_record
 from raftmail.cluster.moves import plan
 from raftmail.cluster.state import (
     NO_SHARD,
@@ -28,9 +28,9 @@ from raftmail.mail.record_rules import FORMS
 ID = "0" * 32
 
 
-def _nodes(count: int, zones: int = 1) -> list[rec.Node]:
+def _nodes(count: int, zones: int = 1) -> list[rec.NodeRecord]:
     return [
-        rec.Node(f"n{at:02}", f"127.0.0.1:{7000 + at}", zone=f"z{at % zones}")
+        rec.NodeRecord(f"n{at:02}", f"127.0.0.1:{7000 + at}", zone=f"z{at % zones}")
         for at in range(count)
     ]
 
@@ -84,11 +84,11 @@ def test_a_pinned_user_stays_and_a_rule_moves_only_who_is_not_pinned() -> None:
     state = genesis(ID, _nodes(5), 8)
     user = "alice@example.org"
     before = state.shard_of(user)
-    pool = rec.Pool("eu", (9, 10), 5, zones=("eu",))
-    pinning = rec.Rule("example.org", "eu", "main", rec.RuleState.PINNING)
+    pool = rec.PoolRecord("eu", (9, 10), 5, zones=("eu",))
+    pinning = rec.RuleRecord("example.org", "eu", "main", rec.RuleState.PINNING)
     state = _put(state, pool, pinning)
     assert state.shard_of(user) == before and not state.may_add_users("example.org")
-    state = _put(state, rec.UserShard(user, before), rec.Rule("example.org", "eu"))
+    state = _put(state, rec.UserShardRecord(user, before), rec.RuleRecord("example.org", "eu"))
     assert state.shard_of(user) == before and state.may_add_users("example.org")
     assert state.shard_of("bob@example.org") in (9, 10)
     assert state.shard_of("bob@example.com") <= 8
@@ -100,8 +100,8 @@ def test_a_root_that_has_nothing_leaves_genesis_as_it_is() -> None:
 
 
 def test_an_answer_with_everything_replaces_what_was_known() -> None:
-    state = _put(genesis(ID, _nodes(3), 2), rec.Alias("a@b", ("c@d",)))
-    node = rec.Node("n9", "h:1")
+    state = _put(genesis(ID, _nodes(3), 2), rec.AliasRecord("a@b", ("c@d",)))
+    node = rec.NodeRecord("n9", "h:1")
     key, value = rec.key_of(node), rec.encode(node)
     first = state.apply(Configuration(5, ((key, 5, value),), True, 3, True))
     assert first.nodes == ["n9"] and not first.whole
@@ -174,7 +174,7 @@ def test_a_record_that_cannot_be_read_leaves_what_was_known_and_is_told_until_it
 
 def test_a_record_that_cannot_be_read_leaves_what_was_known_also_when_everything_is_told() -> None:
     state = replace(genesis(ID, _nodes(3), 2), revision=1)
-    told = [(key, 5, rec.encode(one)) for key, one in state.tables[rec.Node].items()]
+    told = [(key, 5, rec.encode(one)) for key, one in state.tables[rec.NodeRecord].items()]
     half = state.apply(Configuration(5, (("shard/1", 5, b"junk"),), True, 4, True))
     whole = half.apply(Configuration(6, tuple(told), False, 4, False))
     assert whole.every_shard.keys() == {1}
@@ -205,7 +205,7 @@ def test_a_record_that_cannot_be_read_is_written_as_it_was_or_taken_away() -> No
     mended = mended.with_puts(repair_record(mended, "shard/abc").puts)
     assert not mended.unreadable
     assert mended.every_shard == state.every_shard
-    with pytest.raises(Refused, match="no record that cannot be read"):
+    with pytest.raises(ChangeDenied, match="no record that cannot be read"):
         repair_record(mended, "shard/1")
 
 
@@ -225,7 +225,7 @@ def test_a_user_is_looked_for_nowhere_while_the_pool_cannot_be_read() -> None:
 def test_no_replica_is_moved_while_a_record_of_places_cannot_be_read() -> None:
     state = genesis(ID, _nodes(3), 2)
     state = _put(state, replace(state.every_node["n01"], state=rec.NodeState.DRAINING))
-    state = _put(state, rec.Node("n9", "n9:1"))
+    state = _put(state, rec.NodeRecord("n9", "n9:1"))
     assert plan(state)
     assert not plan(state.with_puts([("node/n9", b"junk")]))
 
@@ -245,24 +245,24 @@ _names = st.sampled_from(["n1", "n2", "n-3.2"])
 _texts = st.sampled_from(["", "a", "z:1"])
 _records = st.one_of(
     st.builds(
-        rec.Node, _names, _texts, _texts, _texts, _texts, _texts,
+        rec.NodeRecord, _names, _texts, _texts, _texts, _texts, _texts,
         st.lists(_texts, max_size=2).map(tuple), st.integers(0, 9), st.sampled_from(rec.NodeState),
         st.integers(0, 9),
     ),
     st.builds(
-        rec.Shard, st.integers(0, 99),
+        rec.ShardRecord, st.integers(0, 99),
         st.lists(
-            st.builds(rec.Replica, st.integers(1, 9), _names, st.sampled_from(rec.ReplicaState)),
+            st.builds(rec.ReplicaRecord, st.integers(1, 9), _names, st.sampled_from(rec.ReplicaState)),
             min_size=1, max_size=3, unique_by=lambda replica: replica.id,
         ).map(tuple),
         st.integers(10, 19), st.integers(1, 5), _texts, _texts, st.booleans(),
     ),
-    st.builds(rec.Pool, _names, st.just((1, 2)), st.integers(1, 5), st.just(("eu",))),
-    st.builds(rec.Rule, _names, _texts, _texts, st.sampled_from(rec.RuleState)),
-    st.builds(rec.Alias, _names, st.lists(_names, max_size=2).map(tuple)),
-    st.builds(rec.Cluster, _texts, st.integers(1, 5)),
-    st.builds(rec.Invite, _names, _texts, _texts, st.integers(0, 9), _texts, st.booleans()),
-    st.builds(rec.Recovered, st.integers(0, 9), st.integers(0, 9), _texts, st.just(1), st.just((2,))),
+    st.builds(rec.PoolRecord, _names, st.just((1, 2)), st.integers(1, 5), st.just(("eu",))),
+    st.builds(rec.RuleRecord, _names, _texts, _texts, st.sampled_from(rec.RuleState)),
+    st.builds(rec.AliasRecord, _names, st.lists(_names, max_size=2).map(tuple)),
+    st.builds(rec.ClusterRecord, _texts, st.integers(1, 5)),
+    st.builds(rec.InviteRecord, _names, _texts, _texts, st.integers(0, 9), _texts, st.booleans()),
+    st.builds(rec.RecoveryRecord, st.integers(0, 9), st.integers(0, 9), _texts, st.just(1), st.just((2,))),
 )  # fmt: skip
 
 
@@ -288,19 +288,19 @@ def test_a_kept_state_is_read_as_it_was_written_or_refused(
 def test_aliases_are_followed_and_may_name_themselves() -> None:
     state = _put(
         ClusterState(),
-        rec.Alias("all@x", ("team@x", "boss@x")),
-        rec.Alias("team@x", ("a@x", "b@x", "team@x")),
-        rec.Alias("loop@x", ("pool@x",)),
-        rec.Alias("pool@x", ("loop@x",)),
+        rec.AliasRecord("all@x", ("team@x", "boss@x")),
+        rec.AliasRecord("team@x", ("a@x", "b@x", "team@x")),
+        rec.AliasRecord("loop@x", ("pool@x",)),
+        rec.AliasRecord("pool@x", ("loop@x",)),
     )
     assert set(state.delivered_to("all@x")) == {"a@x", "b@x", "boss@x", "team@x"}
     assert state.delivered_to("c@x") == ("c@x",)
     assert state.delivered_to("loop@x") == ()
 
 
-@pytest.mark.parametrize("kind", [rec.Cluster, *rec._KINDS.values()])
+@pytest.mark.parametrize("kind", [rec.ClusterRecord, *rec._KINDS.values()])
 def test_the_rules_for_writing_know_each_field_of_each_record(kind: type[rec.Record]) -> None:
-    form = FORMS["cluster" if kind is rec.Cluster else rec._PREFIXES[kind]]
+    form = FORMS["cluster" if kind is rec.ClusterRecord else rec._PREFIXES[kind]]
     names = {one.name for one in fields(kind)}
     assert names - {form.key_field} == form.fields.keys()
     assert form.needed == rec._REQUIRED[kind] - {form.key_field}

@@ -7,9 +7,9 @@ from typing import cast
 
 import pytest
 
-from raftmail.cluster.calls import BadCall, FrameKind
-from raftmail.cluster.server import Links
-from raftmail.cluster.view import View
+from raftmail.cluster.rpc import BadCall, RpcFrameKind
+from raftmail.cluster.rpc_server import NodeLinks
+from raftmail.cluster.view import ClusterView
 from raftmail.cluster.watches import RENEW_S, SWEEP_S, Watches
 from raftmail.mail.changes import Change, MailboxesChanged, Missed
 from raftmail.shard.replica import Replica
@@ -62,8 +62,8 @@ class Node:
     def __init__(self, net: Net, name: str) -> None:
         self.net = net
         self.node = name
-        self.view = cast(View, _View())
-        self.links: Links = self
+        self.view = cast(ClusterView, _View())
+        self.links: NodeLinks = self
         self.watches = Watches(self)
 
     @property
@@ -190,8 +190,8 @@ def test_without_any_source_a_watch_waits_for_one() -> None:
     assert heard == [Missed(USER)]
 
 
-@pytest.mark.parametrize("kind", [FrameKind.WATCH, FrameKind.CHANGES])
+@pytest.mark.parametrize("kind", [RpcFrameKind.WATCH, RpcFrameKind.CHANGES])
 @pytest.mark.parametrize("payload", [b"", b"\xc1", b"\x01", b"\x93\x01\x02\x03", b"\x91\x01"])
-def test_frames_that_make_no_sense_are_refused(kind: FrameKind, payload: bytes) -> None:
+def test_frames_that_make_no_sense_are_refused(kind: RpcFrameKind, payload: bytes) -> None:
     with pytest.raises(BadCall):
         Net().nodes["n1"].watches.receive("far", kind, payload)

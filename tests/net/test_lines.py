@@ -16,7 +16,7 @@ from raftmail.net.lines import (
     Line,
     LineError,
     LineReader,
-    ProtocolError,
+    ProtocolViolation,
     quote,
     quote_text,
 )
@@ -53,7 +53,7 @@ def read_all(pieces: list[bytes], limits: ReaderLimits) -> list[str]:
             reader.feed(piece)
             while items := reader.take():
                 shown += map(show, items)
-    except ProtocolError as error:
+    except ProtocolViolation as error:
         shown.append(f"error: {error}")
     return shown
 
@@ -123,7 +123,7 @@ def test_one_at_a_time_gives_the_same_as_all_at_once(stream: bytes, size: int) -
             reader.feed(stream[at : at + size])
             while (item := reader.take_one()) is not None:
                 shown.append(show(item))
-    except ProtocolError as error:
+    except ProtocolViolation as error:
         shown.append(f"error: {error}")
     assert shown == read_all([stream], SMALL)
 
@@ -141,7 +141,7 @@ def test_whatever_comes_what_is_held_stays_bounded(pieces: list[bytes]) -> None:
             held = reader._body
             assert held is None or len(held) <= SMALL.literal_bytes_max
             assert reader._request_bytes <= SMALL.request_bytes_max + SMALL.discard_bytes_max
-    except ProtocolError:
+    except ProtocolViolation:
         pass
 
 
@@ -175,7 +175,7 @@ def test_a_line_without_end_is_refused_when_it_passes_the_limit() -> None:
     reader.feed(b"x" * 64)
     assert reader.take() == []
     reader.feed(b"x")
-    with pytest.raises(ProtocolError, match="longer than 64 bytes"):
+    with pytest.raises(ProtocolViolation, match="longer than 64 bytes"):
         reader.take()
 
 
@@ -183,7 +183,7 @@ def test_lines_before_an_error_are_given_before_it_is_raised() -> None:
     reader = LineReader(SMALL)
     reader.feed(b"t1 NOOP\n" + b"x" * 70 + b"\n")
     assert reader.take() == [[b"t1", b"NOOP"]]
-    with pytest.raises(ProtocolError):
+    with pytest.raises(ProtocolViolation):
         reader.take()
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from raftmail.cluster.calls import HEAD_BYTES_MAX
+from raftmail.cluster.rpc import HEAD_BYTES_MAX
 from raftmail.node.bootstrap import NodePlan, make_cluster
 from raftmail.node.budget import (
     BODY_BYTES_HIGHEST,

@@ -15,7 +15,7 @@ import lmdb
 import pytest
 
 from raftmail.mail.results import SaveResult
-from raftmail.node.filewatch import READ_S, FileWatch, look
+from raftmail.node.file_watch import READ_S, FileWatch, look
 from raftmail.storage.records import MESSAGE_KEY
 from tests.node.cluster import Cluster, wait_for
 from tests.shard.test_rescue import TEXTS, Machinery

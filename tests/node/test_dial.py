@@ -9,7 +9,7 @@ import pytest
 
 from raftmail.node.bootstrap import make_cluster, plan_loopback
 from raftmail.node.config import Config, ConfigError, load
-from raftmail.node.following import first_state, peers_of
+from raftmail.node.config_follower import first_state, peers_of
 
 
 def _config(folder: Path, dial: str) -> Config:

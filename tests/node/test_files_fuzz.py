@@ -13,11 +13,11 @@ import pytest
 
 from raftmail.cluster.state import BadState, ClusterState
 from raftmail.consensus.membership import Membership
-from raftmail.node import folder, joining, kept
+from raftmail.node import folder, join, kept
 from raftmail.node.config import Config
+from raftmail.node.config_follower import load_state
 from raftmail.node.examine import ExamineError, _cluster_of
 from raftmail.node.folder import FolderError
-from raftmail.node.following import load_state
 from raftmail.storage.disk import RealDisk
 from tests.cluster.clusters import cluster
 from tests.fuzzing import altered, bounded_memory
@@ -69,8 +69,8 @@ def _state(root: Path) -> None:
 
 
 def _place(root: Path) -> None:
-    joining.begun_by(root)
-    assert all(type(word) is str for pair in joining.place_of(root).items() for word in pair)
+    join.begun_by(root)
+    assert all(type(word) is str for pair in join.place_of(root).items() for word in pair)
 
 
 FILES: dict[str, tuple[bytes, Callable[[Path], Any], tuple[type[Exception], ...]]] = {

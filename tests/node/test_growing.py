@@ -154,7 +154,7 @@ def test_joining_goes_on_where_it_was_broken_off(
     token = alone.invite("m3")
     folder = tmp_path / "m3"
     with monkeypatch.context() as context:
-        context.setattr("raftmail.node.joining.finish", _broken_off)
+        context.setattr("raftmail.node.join.finish", _broken_off)
         assert alone.run("node", "join", token, str(folder), "--no-run").exit_code == 1
     assert alone.run("node", "join", token, str(folder), "--no-run").exit_code == 0
     assert not (folder / "invitation.json").exists()

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raftmail.net.lines import ProtocolError
+from raftmail.net.lines import ProtocolViolation
 from raftmail.peering.frames import Frame, FrameReader, frame_prefix
 
 FRAMES = st.lists(
@@ -58,7 +58,7 @@ def test_whatever_comes_it_is_frames_or_a_protocol_error_and_bounded(pieces: lis
                 assert (shard >= 0, kind.isupper(), len(payload) <= 100) == (True, True, True)
             assert len(reader._rest) <= 64
             assert reader._body is None or len(reader._body) <= 100
-    except ProtocolError:
+    except ProtocolViolation:
         pass
 
 
@@ -74,12 +74,12 @@ def test_whatever_comes_it_is_frames_or_a_protocol_error_and_bounded(pieces: lis
     ],
 )
 def test_what_is_no_head_is_refused(head: bytes) -> None:
-    with pytest.raises(ProtocolError, match="no frame begins with"):
+    with pytest.raises(ProtocolViolation, match="no frame begins with"):
         FrameReader(100).feed(head + b"\r\nabc")
 
 
 def test_a_frame_over_the_limit_is_refused_before_it_comes() -> None:
-    with pytest.raises(ProtocolError, match="a frame of 101 bytes, more than 100"):
+    with pytest.raises(ProtocolViolation, match="a frame of 101 bytes, more than 100"):
         FrameReader(100).feed(b"S1 RAFT {101}\r\n")
 
 

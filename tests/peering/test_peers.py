@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from raftmail.frontends.text.context import FrontEnd
-from raftmail.frontends.text.server import Listener
+from raftmail.frontends.text.context import TextContext
+from raftmail.frontends.text.server import TextListener
 from raftmail.mail.endpoint import split_address
 from raftmail.net import tls
 from raftmail.peering.handshake import Hello
@@ -64,9 +64,9 @@ class Node:
             limits=limits,
             compress=compress,
         )
-        front = FrontEnd(TwinService(), name, cluster, lambda: 0.0)
+        front = TextContext(TwinService(), name, cluster, lambda: 0.0)
         context = tls.server_context(files) if files else None
-        self.listener = Listener(front, peers=self.net, tls=context)
+        self.listener = TextListener(front, peers=self.net, tls=context)
 
     def on_frame(self, peer: str, shard: int, kind: str, payload: Payload) -> None:
         self.events.append(f"{peer} S{shard} {kind} {len(payload)}")

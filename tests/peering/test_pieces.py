@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raftmail.net.lines import ProtocolError
+from raftmail.net.lines import ProtocolViolation
 from raftmail.peering.frames import Frame, FrameReader
 from raftmail.peering.pieces import BEGUN_BYTES_MAX, PIECE, PIECE_BYTES, Cutter, Joiner
 
@@ -106,6 +106,6 @@ def piece(number: int, offset: int, total: int, data: bytes, kind: bytes = b"LON
 )
 def test_pieces_that_do_not_fit_together_end_the_link(pieces: list[bytes]) -> None:
     joiner = Joiner(1000, 3000)
-    with pytest.raises(ProtocolError):
+    with pytest.raises(ProtocolViolation):
         for one in pieces:
             joiner.take(1, one)

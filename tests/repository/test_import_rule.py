@@ -167,7 +167,7 @@ def test_there_are_modules_to_check() -> None:
         ("raftmail.frontends.lmtp.server", "import raftmail.frontends.text.server"),
         ("raftmail.frontends.text.session", "import raftmail.cluster.router"),
         ("raftmail.frontends", "import raftmail.frontends.text"),
-        ("raftmail.admin.operators", "import raftmail.node.node"),
+        ("raftmail.admin.cluster_calls", "import raftmail.node.node"),
         ("raftmail.client", "import raftmail.node"),
         ("raftmail.node.run", "import raftmail_cli"),
         ("raftmail.node.run", "import bench.stats"),

@@ -16,7 +16,7 @@ from raftmail.resync.source import Source
 from raftmail.shard.machine import Machine
 from raftmail.storage.blobs import BlobDamaged, BlobMissing
 from raftmail.storage.check import check
-from raftmail.storage.index import REPLICATED, TABLES, Identity, Index
+from raftmail.storage.index import REPLICATED, TABLES, Index, IndexIdentity
 from raftmail.storage.kv import scan
 from tests.shard.machines import entry_of
 from tests.simulation.kv import MemoryEngine
@@ -87,7 +87,7 @@ class Node:
 
     def open(self) -> None:
         """Open what is on the disk, as after a start."""
-        index = Index(self.engine, Identity(CLUSTER, self.shard, self.name))
+        index = Index(self.engine, IndexIdentity(CLUSTER, self.shard, self.name))
         self.machine = Machine(index)
         self.sink = Sink(index, self.bodies, CLUSTER, self.shard, self.machine.abort, self.limits)
 

@@ -18,7 +18,7 @@ from raftmail.resync.sink import Sink
 from raftmail.shard.machine import Machine
 from raftmail.storage.blobs import BlobStore
 from raftmail.storage.disk import RealDisk
-from raftmail.storage.index import TABLES, Identity, Index
+from raftmail.storage.index import TABLES, Index, IndexIdentity
 from raftmail.storage.kv import LmdbEngine
 from tests.resync.ends import CLUSTER, SMALL, History, Node, Pipe, assert_equal, body_of, resync
 
@@ -156,7 +156,7 @@ def test_a_meter_tells_the_rate_of_late() -> None:
 @contextmanager
 def real(folder: Path, name: str) -> Iterator[tuple[Machine, BlobStore, LmdbEngine]]:
     engine = LmdbEngine(folder / name / "index", TABLES, map_bytes=64 << 20)
-    index = Index(engine, Identity(CLUSTER, 7, name))
+    index = Index(engine, IndexIdentity(CLUSTER, 7, name))
     bodies = BlobStore.open(RealDisk(folder / name), "blobs", index)
     yield Machine(index), bodies, engine
     bodies.close()

@@ -18,16 +18,16 @@ from raftmail.mail.queries import Configuration, GetConfiguration, GetUser, User
 from raftmail.mail.results import Code, Executed, Refused, SaveResult
 from raftmail.mail.smtp_address import Address
 from raftmail.service.backend import Envelope, Recipient, Verdict
-from raftmail.service.delivery import Delivery, Shared
+from raftmail.service.delivery import ExpandedRecipient, MailDelivery
 from tests.cluster.clusters import cluster, put
 
 BODY = b"Subject: x\r\n\r\ny\r\n"
 STATE = put(
     cluster(3),
-    rec.Alias("team@x.org", ("a@x.org", "b@x.org", "gone@x.org")),
-    rec.Alias("boss@x.org", ("boss@x.org", "a@x.org")),
-    rec.Alias("nobody@x.org", ("gone@x.org",)),
-    rec.Domain("y.org", catch_all="team@x.org"),
+    rec.AliasRecord("team@x.org", ("a@x.org", "b@x.org", "gone@x.org")),
+    rec.AliasRecord("boss@x.org", ("boss@x.org", "a@x.org")),
+    rec.AliasRecord("nobody@x.org", ("gone@x.org",)),
+    rec.DomainRecord("y.org", catch_all="team@x.org"),
 )
 
 
@@ -104,7 +104,7 @@ def _send(
     twin: Twin, to: str, *, sender: str = "", body: bytes = BODY, once_s: int = 7 * 86_400
 ) -> tuple[Verdict, list[list[str]]]:
     """The last verdict, and the users of each command that was made."""
-    delivery = Delivery(cast(Router, twin), 1.0, delivered_once_s=once_s)
+    delivery = MailDelivery(cast(Router, twin), 1.0, delivered_once_s=once_s)
     address = _address(to)
     from_ = _address(sender) if sender else None
 
@@ -152,14 +152,14 @@ def test_a_node_that_is_behind_bounces_no_mail_for_an_alias_it_may_not_know_yet(
 def test_users_of_one_shard_get_it_with_one_command() -> None:
     twin = Twin(
         users=("b@x.org", "boss@x.org"),
-        view=put(STATE, rec.Alias("t@x.org", ("b@x.org", "boss@x.org"))),
+        view=put(STATE, rec.AliasRecord("t@x.org", ("b@x.org", "boss@x.org"))),
     )
     verdict, saved = _send(twin, "t@x.org")
     assert verdict.code == 250 and saved == [["b@x.org", "boss@x.org"]]
 
 
 PAIR = ("b@x.org", "boss@x.org")
-IN_ONE_SHARD = put(STATE, rec.Alias("t@x.org", PAIR))
+IN_ONE_SHARD = put(STATE, rec.AliasRecord("t@x.org", PAIR))
 
 
 @pytest.mark.parametrize(("full", "over"), [("b@x.org", ""), ("", "b@x.org")])
@@ -171,7 +171,11 @@ def test_a_user_who_can_take_no_more_is_no_reason_to_bounce_what_others_got(
 
 
 def test_a_user_without_room_keeps_nobody_else_of_an_alias_from_the_mail() -> None:
-    view = put(IN_ONE_SHARD, rec.Quota("boss@x.org", 500), rec.Domain("x.org", quota_bytes=1000))
+    view = put(
+        IN_ONE_SHARD,
+        rec.QuotaRecord("boss@x.org", 500),
+        rec.DomainRecord("x.org", quota_bytes=1000),
+    )
     twin = Twin(users=PAIR, view=view, over="boss@x.org")
     verdict, saved = _send(twin, "t@x.org")
     assert verdict.code == 250
@@ -231,12 +235,12 @@ def test_the_key_of_mail_for_an_alias_is_the_alias_s_for_each_of_its_users() -> 
 def test_who_is_addressed_directly_and_by_an_alias_gets_it_by_either() -> None:
     """So that either can be repeated alone: the key of each stands for it."""
     twin = Twin(users=PAIR, view=IN_ONE_SHARD)
-    delivery = Delivery(cast(Router, twin), 1.0)
+    delivery = MailDelivery(cast(Router, twin), 1.0)
     trace = SimpleNamespace(prefix=lambda address: b"")
     envelope = Envelope(None, "h", "p", False, False, "t", 5.0, cast(Any, trace))
     recipients = [
         Recipient(_address("b@x.org"), Verdict.accepted()),
-        Recipient(_address("t@x.org"), Shared(250, "2.1.5", "Recipient ok", PAIR)),
+        Recipient(_address("t@x.org"), ExpandedRecipient(250, "2.1.5", "Recipient ok", PAIR)),
     ]
     verdicts = asyncio.run(delivery.deliver(envelope, BODY, recipients))
     assert [verdict.code for verdict in verdicts] == [250, 250]
@@ -253,15 +257,15 @@ def test_keys_are_left_out_where_they_are_switched_off() -> None:
 
 
 def test_a_verdict_of_an_alias_carries_its_users() -> None:
-    found = asyncio.run(Delivery(cast(Router, Twin()), 1.0).resolve(_address("team@x.org")))
-    assert isinstance(found, Shared) and found.users == ("a@x.org", "b@x.org")
+    found = asyncio.run(MailDelivery(cast(Router, Twin()), 1.0).resolve(_address("team@x.org")))
+    assert isinstance(found, ExpandedRecipient) and found.users == ("a@x.org", "b@x.org")
 
 
 def _send_to_many(
     twin: Twin, names: list[str], body: bytes = BODY, saving_bytes_max: int = 1 << 20
 ) -> list[int]:
     """The codes of the verdicts."""
-    delivery = Delivery(cast(Router, twin), 10.0, saving_bytes_max)
+    delivery = MailDelivery(cast(Router, twin), 10.0, saving_bytes_max)
     trace = SimpleNamespace(prefix=lambda a: b"" if a is None else b"Delivered-To: x\r\n")
     envelope = Envelope(None, "h", "p", False, False, "t", 5.0, cast(Any, trace))
     recipients = [Recipient(_address(name), Verdict.accepted()) for name in names]

@@ -15,7 +15,7 @@ from raftmail.mail.commands import Save
 from raftmail.mail.failures import Failure, Unavailable
 from raftmail.mail.results import Code, Done, Executed, Refused, SaveResult
 from raftmail.service.backend import Envelope, Recipient, Verdict
-from raftmail.service.delivery import Delivery, Shared
+from raftmail.service.delivery import ExpandedRecipient, MailDelivery
 from tests.service.test_delivery import Twin, _address
 
 SHORT = b"Subject: x\r\n\r\ny\r\n"
@@ -58,7 +58,7 @@ def _refused(code: Code) -> Executed:
 
 def _verdicts(outcome: Executed | Failure, body: bytes, to: Sequence[Verdict]) -> list[Verdict]:
     """What the recipients are told, one for each of `to`."""
-    delivery = Delivery(cast(Router, Answering(outcome=outcome)), 1.0)
+    delivery = MailDelivery(cast(Router, Answering(outcome=outcome)), 1.0)
     names = ("a", "b", "boss")
     recipients = [Recipient(_address(f"{names[i]}@x.org"), one) for i, one in enumerate(to)]
     trace = SimpleNamespace(prefix=lambda address: b"")
@@ -75,7 +75,7 @@ def _verdicts(outcome: Executed | Failure, body: bytes, to: Sequence[Verdict]) -
 
 
 _ALONE = [Verdict.accepted()]
-_ALIAS = [Shared(250, "2.1.5", "Recipient ok", ("a@x.org", "b@x.org"))]
+_ALIAS = [ExpandedRecipient(250, "2.1.5", "Recipient ok", ("a@x.org", "b@x.org"))]
 _TWO = [Verdict.accepted(), Verdict.accepted()]
 WAYS = [
     pytest.param(SHORT, _ALONE, id="short"),

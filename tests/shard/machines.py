@@ -10,13 +10,13 @@ from raftmail.mail.codec import encode_entry, encode_request
 from raftmail.mail.results import Refused, Result
 from raftmail.shard.machine import Machine
 from raftmail.storage.index import REPLICATED, TABLES, Index
-from raftmail.storage.kv import Engine, scan
+from raftmail.storage.kv import KvEngine, scan
 from tests.simulation.kv import MemoryEngine
 
 CLIENT = b"client of tests!"
 
 
-def new_machine(engine: Engine | None = None) -> Machine:
+def new_machine(engine: KvEngine | None = None) -> Machine:
     return Machine(Index(engine or MemoryEngine(TABLES)))
 
 

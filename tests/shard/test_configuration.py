@@ -12,7 +12,7 @@ from raftmail.mail.commands import Configure, PutUser
 from raftmail.shard import configuration
 from raftmail.shard.machine import Machine
 from raftmail.storage.check import check
-from raftmail.storage.config import Config
+from raftmail.storage.config_table import ConfigTable
 from tests.shard.machines import Feeder, new_machine, rows_of
 
 
@@ -81,7 +81,7 @@ def test_who_follows_the_changes_has_what_the_table_has(
 ) -> None:
     machine = new_machine()
     index = machine.index
-    index.config = Config(index.engine.table("config"), tombstones_max=2)
+    index.config = ConfigTable(index.engine.table("config"), tombstones_max=2)
     twin: dict[str, bytes] = {}
     followed: dict[str, bytes] = {}
     since = floor = 0

@@ -24,7 +24,7 @@ from raftmail.shard.machine import Machine
 from raftmail.shard.replica import FrameKind, Replica
 from raftmail.shard.standing import kept, standing_at_start
 from raftmail.storage.blobs import BlobLimits, BlobStore
-from raftmail.storage.index import TABLES, Identity, Index
+from raftmail.storage.index import TABLES, Index, IndexIdentity
 from raftmail.storage.kv import TableDamaged
 from tests.shard.machines import guid_of
 from tests.simulation.disk import SimDisk
@@ -58,7 +58,7 @@ class One:
             create=not self.made,
         )
         self.made = True
-        index = Index(self.engine, Identity("tests", 1, str(self.number)))
+        index = Index(self.engine, IndexIdentity("tests", 1, str(self.number)))
         blobs = BlobStore.open(self.disk, "blobs", index, BlobLimits(free_bytes_min=0))
         self.replica = Replica(1, self.node, Machine(index), blobs, self.limits, cluster="tests")
         at, membership = standing_at_start(index, journal, self.number, self.told)

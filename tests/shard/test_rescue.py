@@ -30,7 +30,7 @@ from raftmail.shard.replica import Replica
 from raftmail.shard.standing import standing_at_start
 from raftmail.storage.blobs import BlobLimits
 from raftmail.storage.disk import DiskFull
-from raftmail.storage.index import TABLES, Identity, Index
+from raftmail.storage.index import TABLES, Index, IndexIdentity
 from tests.shard.machines import body_hash, entry_of, message, save
 from tests.simulation.disk import SimDisk
 from tests.simulation.kv import MemoryEngine
@@ -68,7 +68,7 @@ class Machinery:
         journal = Journal.open(
             self.disk, "journal", JournalIdentity(bytes(16), 1, 1), SMALL, create=not made
         )
-        index = Index(self.engine, Identity("tests", 1, "1"))
+        index = Index(self.engine, IndexIdentity("tests", 1, "1"))
         anew = index_lost or own_lost
         rescue.join(index, journal, anew=anew)
         blobs = rescue.open_bodies(

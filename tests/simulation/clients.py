@@ -11,7 +11,7 @@ from functools import partial
 from hashlib import sha256
 
 from raftmail.mail import commands as c
-from raftmail.mail import delivery
+from raftmail.mail import delivery_key
 from raftmail.mail import queries as q
 from raftmail.mail import results as r
 from raftmail.mail.codec import encode_request
@@ -173,7 +173,7 @@ class Workload:
         # What is put off for good, as a name that is gone may be, is tried anew: no such names.
         is_sure = name in MAILBOXES and len(names) == 1 and is_new
         if is_sure and self.knowledge.guids % DELIVERED_EVERY == 0:
-            key = delivery.delivery_key(USER, "", "sender@example.net", digest)
+            key = delivery_key.delivery_key(USER, "", "sender@example.net", digest)
             message = replace(message, delivery_keys=(key,))
             save = replace(save, messages=(message,), delivered_once_s=DELIVERED_ONCE_S)
         return save, ((digest, body),)

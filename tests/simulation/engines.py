@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Protocol
 
 from raftmail.storage.disk import DiskError, DiskFull
-from raftmail.storage.kv import Engine, LmdbEngine, LmdbReader, Row, Snapshot, Table, Tables, scan
+from raftmail.storage.kv import KvEngine, LmdbEngine, LmdbReader, Row, Snapshot, Table, Tables, scan
 from tests.simulation.disk import PLENTY_BYTES, PowerCut, SimDisk
 from tests.simulation.kv import MemoryEngine
 
 MAP_BYTES = 64 << 20
 
 
-class SimEngine(Engine, Protocol):
+class SimEngine(KvEngine, Protocol):
     """An engine whose commits count as operations of the node's disk, at which the power may go. `fail_put` is raised once, by the
     next put; then the engine is `broken`."""
 

@@ -30,7 +30,7 @@ from raftmail.shard.standing import standing_at_start
 from raftmail.shard.status import Capability
 from raftmail.storage.blobs import BlobDamaged, BlobMissing
 from raftmail.storage.disk import DiskError, DiskFull, SyncFailed
-from raftmail.storage.index import TABLES, Identity, Index
+from raftmail.storage.index import TABLES, Index, IndexIdentity
 from raftmail.storage.kv import Row, TableDamaged, scan
 from raftmail.storage.records import IndexDamaged
 from tests.simulation.disk import PowerCut
@@ -260,7 +260,7 @@ class SimNode:
                 self.world.reached["own tables that were made again"] += 1
             except IndexDamaged:
                 self.lose_index()
-                self.index = Index(self.engine, Identity("simulated", SHARD, str(self.number)))
+                self.index = Index(self.engine, IndexIdentity("simulated", SHARD, str(self.number)))
         anew = self.index_lost or own
         rescue.join(self.index, journal, anew=anew)
         blobs = rescue.open_bodies(disk, self.index, conditions.blobs, journal, anew=anew, look=own)
@@ -302,7 +302,7 @@ class SimNode:
 
     def _open_index(self) -> Index:
         """As `node.kept` does: one that cannot be opened is made anew."""
-        identity = Identity("simulated", SHARD, str(self.number))
+        identity = IndexIdentity("simulated", SHARD, str(self.number))
         try:
             return Index(self.engine, identity)
         except (TableDamaged, IndexDamaged):

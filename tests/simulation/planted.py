@@ -12,7 +12,7 @@ from raftmail.consensus import journal as journals
 from raftmail.consensus.group import Group
 from raftmail.consensus.journal import Journal
 from raftmail.consensus.segments import SyncJob as JournalSync
-from raftmail.mail import delivery
+from raftmail.mail import delivery_key
 from raftmail.mail.codec import decode_request
 from raftmail.mail.commands import Save
 from raftmail.resync import pull
@@ -26,14 +26,14 @@ from raftmail.shard.requests import Requests, Waiting
 from raftmail.shard.save import SaveCommand
 from raftmail.shard.state import State
 from raftmail.shard.store import StoreCommand
-from raftmail.storage.blobfiles import SyncJob as BlobSync
+from raftmail.storage.blobfiles import BlobSyncJob as BlobSync
 from raftmail.storage.blobs import BlobStore
 from raftmail.storage.clients import Clients
 from raftmail.storage.delivered import Delivered
 from raftmail.storage.index import Index
 from raftmail.storage.messages import Messages
 from raftmail.storage.reclaim import Reclaimer
-from raftmail.storage.records import FIXED, Mailbox
+from raftmail.storage.records import FIXED, MailboxRecord
 from tests.consensus.planted import FAULTS as GUARDS
 from tests.consensus.planting import Edit, Fault, planted
 from tests.simulation import node as simulated
@@ -289,7 +289,7 @@ FAULTS: dict[str, Fault] = {
     "deliveries-by-sender": _fault(
         "the key of a delivery leaves the message out",
         (
-            delivery,
+            delivery_key,
             "delivery_key",
             "_LENGTH.pack(len(body_digest)) + body_digest",
             'b""',
@@ -322,7 +322,7 @@ def give_uids(index: Index, batch: Sequence[Waiting]) -> None:
                     _given[message.guid, mailbox.number] = uid
 
 
-def given_uid(mailbox: Mailbox, fixed: bytes) -> int:
+def given_uid(mailbox: MailboxRecord, fixed: bytes) -> int:
     """The UID that came with the entry."""
     return _given.get((FIXED.unpack(fixed)[2], mailbox.number), mailbox.uidnext)
 

@@ -12,7 +12,7 @@ from raftmail.consensus.membership import Membership
 from raftmail.mail import commands as c
 from raftmail.mail import queries as q
 from raftmail.storage.check import check as fsck
-from raftmail_chaos.checker import Problem, examine
+from raftmail_chaos.checker import BrokenRule, examine
 from raftmail_chaos.history import Fate, History
 from tests.simulation.clients import (
     EVERYTHING,
@@ -235,7 +235,7 @@ class Simulation:
         return "; ".join(told)
 
 
-def _told(problems: Sequence[Problem]) -> str:
+def _told(problems: Sequence[BrokenRule]) -> str:
     return "history: " + "\n".join(map(str, problems[:5]))
 
 

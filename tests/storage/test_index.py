@@ -12,7 +12,7 @@ from raftmail.shard.machine import OutOfOrder
 from raftmail.storage import messages
 from raftmail.storage.check import check
 from raftmail.storage.disk import DiskError, DiskFull
-from raftmail.storage.index import TABLES, Identity, Index, IndexFailed
+from raftmail.storage.index import TABLES, Index, IndexFailed, IndexIdentity
 from raftmail.storage.mailboxes import name_key
 from raftmail.storage.records import IndexDamaged, seal_packed
 from tests.shard.machines import Feeder, body_hash, message, new_machine, save
@@ -21,10 +21,10 @@ from tests.simulation.kv import MemoryEngine
 
 def test_an_index_opens_only_as_whose_it_is() -> None:
     engine = MemoryEngine(TABLES)
-    Index(engine, Identity("c", 1, "n1")).commit()
-    assert Index(engine).identity == Identity("c", 1, "n1")
+    Index(engine, IndexIdentity("c", 1, "n1")).commit()
+    assert Index(engine).identity == IndexIdentity("c", 1, "n1")
     with pytest.raises(IndexFailed, match="n2"):
-        Index(engine, Identity("c", 1, "n2"))
+        Index(engine, IndexIdentity("c", 1, "n2"))
 
 
 def test_an_index_of_another_format_is_refused() -> None:

@@ -21,7 +21,7 @@ from raftmail.storage.records import (
     MESSAGE_KEY,
     NUMBER,
     IndexDamaged,
-    Mailbox,
+    MailboxRecord,
     seal,
     seal_packed,
     unseal_packed,
@@ -58,7 +58,7 @@ def _mailbox_with(engine: MemoryEngine, **fields: object) -> None:
     table = engine.table("mailboxes")
     record = table.get(key)
     assert record is not None
-    mailbox = Mailbox.unpacked(unseal_packed("mailboxes", key, record))
+    mailbox = MailboxRecord.unpacked(unseal_packed("mailboxes", key, record))
     for name, value in fields.items():
         setattr(mailbox, name, value)
     table.put(key, seal_packed(key, mailbox.packed()))

@@ -8,16 +8,16 @@ from pathlib import Path
 import pytest
 
 from raftmail.mail.uidset import UidSet
-from raftmail.storage.index import TABLES, Identity, Index
+from raftmail.storage.index import TABLES, Index, IndexIdentity
 from raftmail.storage.kv import LmdbEngine
-from raftmail.storage.records import IndexDamaged, Mailbox
+from raftmail.storage.records import IndexDamaged, MailboxRecord
 
 FIXED_BYTES = 64
 MESSAGES = 9
 KEY = bytes(32)
 
 
-def _mailbox(index: Index) -> Mailbox:
+def _mailbox(index: Index) -> MailboxRecord:
     found = index.mailboxes.named("b@x.org", "INBOX")
     assert found is not None
     return found
@@ -78,7 +78,7 @@ LOOKS = [
 
 
 def _make(folder: Path) -> None:
-    index = Index(LmdbEngine(folder, TABLES), Identity("c", 1, "1"))
+    index = Index(LmdbEngine(folder, TABLES), IndexIdentity("c", 1, "1"))
     for number, user in enumerate(["a@x.org", "b@x.org", "c@x.org"]):
         mailbox = index.new_mailbox(user, "INBOX", bytes(16), number + 1, "")
         index.mailboxes.add(mailbox)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from raftmail.storage import blobformat as bf
 from raftmail.storage.blobs import BlobDamaged, BlobError, BlobLimits, BlobMissing, BlobStore
 from raftmail.storage.clients import Clients
-from raftmail.storage.config import check_row
+from raftmail.storage.config_table import check_row
 from raftmail.storage.index import TABLES, Index
 from raftmail.storage.kv import LmdbEngine
 from raftmail.storage.lmdbcheck import FILE, check_pages
@@ -24,9 +24,9 @@ from raftmail.storage.mailboxes import read_mailbox, read_text
 from raftmail.storage.records import (
     MESSAGE_KEY,
     NUMBER,
-    Client,
+    ClientRecord,
     IndexDamaged,
-    Mailbox,
+    MailboxRecord,
     seal,
     seal_packed,
     unpack_message,
@@ -38,9 +38,9 @@ from tests.simulation.kv import MemoryEngine
 
 SEEDS = st.integers(0, 1 << 32)
 KEY = NUMBER.pack(7)
-MAILBOX = Mailbox(7, "ann@x.org", "INBOX", b"g" * 16, 3, "")
+MAILBOX = MailboxRecord(7, "ann@x.org", "INBOX", b"g" * 16, 3, "")
 MAILBOX.add_keywords(("$Later",))
-CLIENT = Client()
+CLIENT = ClientRecord()
 CLIENT.results = {4: (3, "BAD", "no"), 5: (1, (2, 3))}
 CLIENT.heavy = {5: 2}
 
@@ -176,8 +176,8 @@ def test_a_body_that_does_not_have_its_hash_is_none_and_no_length_is_believed(
     # A frame that says of itself that it has 2^60 bytes (RFC 8878, section 3.1.1.1).
     lying = b"\x28\xb5\x2f\xfd\xe0" + (1 << 60).to_bytes(8, "little") + b"\x01\x00\x00"
     for body in (stored, huge, lying, altered(huge, len(stored))):
-        place = bf.Place(3, 32, len(body))
-        header = bf.Header(place, b"d" * 32, raw, crc32(body), bf.ZSTD if zstd else 0)
+        place = bf.BlobPlace(3, 32, len(body))
+        header = bf.BlobHeader(place, b"d" * 32, raw, crc32(body), bf.ZSTD if zstd else 0)
         with bounded_memory():
             assert bf.decode_body(header, body) is None
 

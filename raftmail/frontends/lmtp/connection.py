@@ -34,7 +34,7 @@ LOG: Final = logging.getLogger("raftmail.lmtp")
 _TRY_LATER: Final = Verdict.try_later()
 
 
-class Shared:
+class LmtpContext:
     """What the connections of one server share. Used on one event loop only."""
 
     def __init__(
@@ -53,7 +53,7 @@ class Shared:
         self.budget = ReadBudget(config.buffered_bytes_max, config.read_bytes_max)
         # One buffer for all: bytes are copied out of it before anything else can be read.
         self.read_view = memoryview(bytearray(config.read_bytes_max))
-        self.connections: set[Connection] = set()
+        self.connections: set[LmtpConnection] = set()
         self.no_connections = asyncio.Event()
         self.no_connections.set()
         # Tasks that were cancelled and have not ended: the loop alone would not keep them alive.
@@ -71,7 +71,7 @@ class Shared:
         return f"{self._id_prefix}.{self._id_count:x}"
 
 
-class Connection(asyncio.BufferedProtocol):
+class LmtpConnection(asyncio.BufferedProtocol):
     """One client.
 
     Invariants: `_waiting` is set exactly while the session waits for the backend, and `_task` while
@@ -82,7 +82,7 @@ class Connection(asyncio.BufferedProtocol):
     _transport: asyncio.Transport
     _session: LmtpSession
 
-    def __init__(self, shared: Shared, entry: Pass) -> None:
+    def __init__(self, shared: LmtpContext, entry: Pass) -> None:
         self._shared = shared
         self._entry = entry
         self._known = False

@@ -32,8 +32,8 @@ from raftmail.frontends.lmtp.events import (
     TlsRequested,
     TurnOver,
 )
-from raftmail.frontends.lmtp.states import TRANSITIONS, State
-from raftmail.frontends.lmtp.text import Body, TextDecoder
+from raftmail.frontends.lmtp.states import TRANSITIONS, LmtpState
+from raftmail.frontends.lmtp.text import MessageText, TextDecoder
 from raftmail.mail.smtp_address import Address
 from raftmail.net.web import is_no_command
 from raftmail.service.backend import Recipient, Verdict
@@ -91,7 +91,7 @@ class LmtpSession:
         output at once."""
         self._config = config
         self._peer = peer
-        self._state = State.GREETED
+        self._state = LmtpState.GREETED
         self._pending: Event | None = None
         self._draining = False
         self._tls = False
@@ -118,13 +118,13 @@ class LmtpSession:
         self._utf8 = False
         self._recipients: list[Recipient] = []
         self._decoder: TextDecoder | None = None
-        self._body: Body | None = None
+        self._body: MessageText | None = None
         self._delivering_bytes = 0
 
     # -- what the caller may ask -------------------------------------------------------------
 
     @property
-    def state(self) -> State:
+    def state(self) -> LmtpState:
         """Where the connection is."""
         return self._state
 
@@ -178,7 +178,7 @@ class LmtpSession:
     def receive_data(self, data: bytes, now: float) -> Event | None:
         """Take bytes from the client. They are dropped when the session is closed or waits for a
         handshake: commands sent ahead of the handshake are an attacker's (CVE-2011-0411)."""
-        if self._state is State.CLOSED or self._state is State.SECURING:
+        if self._state is LmtpState.CLOSED or self._state is LmtpState.SECURING:
             return None
         at = self._at
         if at < len(self._input):
@@ -254,7 +254,7 @@ class LmtpSession:
 
     def close(self, reply: bytes) -> Event | None:
         """Close with this reply now, whatever runs."""
-        return None if self._state is State.CLOSED else self._hang_up(reply)
+        return None if self._state is LmtpState.CLOSED else self._hang_up(reply)
 
     def postpone(self, paused_s: float) -> None:
         """Move the deadline by a time in which the client was not read from."""
@@ -274,7 +274,7 @@ class LmtpSession:
         output = self._output
         reply_bytes_max = self._config.reply_bytes_max
         while True:
-            if self._draining and self._state <= State.READY and self._chunk is None:
+            if self._draining and self._state <= LmtpState.READY and self._chunk is None:
                 return self._hang_up(replies.STOPPING)
             if self._at == len(self._input):
                 return None
@@ -282,7 +282,7 @@ class LmtpSession:
                 self._pending = OutputFull()
             elif self._steps <= 0:
                 self._pending = TurnOver()
-            elif self._state is State.TEXT:
+            elif self._state is LmtpState.TEXT:
                 self._read_text(now)
             elif self._chunk is not None:
                 self._read_chunk(self._chunk, now)
@@ -375,7 +375,7 @@ class LmtpSession:
         elif self._body.is_over:
             # RFC 3030 section 2: after a refused BDAT only RSET makes sense.
             self._output += replies.TOO_LARGE
-            self._end_transaction(State.READY)
+            self._end_transaction(LmtpState.READY)
         else:
             self._state = TRANSITIONS[self._state]["BDAT"]
             self._output += b"250 2.0.0 %d bytes taken\r\n" % chunk.size_bytes
@@ -420,7 +420,7 @@ class LmtpSession:
             self._pending = RecipientOffered(address)
 
     def _data(self, argument: bytes, _now: float) -> None:
-        if self._state is State.SENDER:
+        if self._state is LmtpState.SENDER:
             raise CommandError(replies.NO_RECIPIENTS)
         state = self._next("DATA")
         if argument:
@@ -439,12 +439,12 @@ class LmtpSession:
         self._chunk = chunk
         self._chunk_left = chunk.size_bytes
         self._chunk_refusal = None
-        if self._state is State.SENDER:
+        if self._state is LmtpState.SENDER:
             self._chunk_refusal = replies.NO_RECIPIENTS
         elif "BDAT" not in TRANSITIONS[self._state]:
             self._chunk_refusal = replies.BAD_SEQUENCE
         elif self._body is None:
-            self._body = Body(self._config.message_bytes_max)
+            self._body = MessageText(self._config.message_bytes_max)
         self._read_chunk(chunk, now)
 
     def _rset(self, argument: bytes, _now: float) -> None:
@@ -515,13 +515,13 @@ class LmtpSession:
 
     # -- steps that several of them share ----------------------------------------------------
 
-    def _next(self, what: str) -> State:
+    def _next(self, what: str) -> LmtpState:
         state = TRANSITIONS[self._state].get(what)
         if state is None:
             raise CommandError(replies.BAD_SEQUENCE)
         return state
 
-    def _end_message(self, body: Body, what: str) -> None:
+    def _end_message(self, body: MessageText, what: str) -> None:
         self._state = TRANSITIONS[self._state][what]
         self._body = None
         if body.is_over:
@@ -539,7 +539,7 @@ class LmtpSession:
             self._peer,
         )
 
-    def _end_transaction(self, state: State) -> None:
+    def _end_transaction(self, state: LmtpState) -> None:
         self._state = state
         self._begun = None
         self._sender = None
@@ -564,7 +564,7 @@ class LmtpSession:
         self._input = b""
         self._at = self._searched = 0
         self._chunk = None
-        self._end_transaction(State.CLOSED)
+        self._end_transaction(LmtpState.CLOSED)
         self._pending = Closed()
         return self._pending
 

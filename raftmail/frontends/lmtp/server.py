@@ -12,7 +12,7 @@ from typing import Final
 
 from raftmail.frontends.lmtp import replies
 from raftmail.frontends.lmtp.config import ServerConfig
-from raftmail.frontends.lmtp.connection import LOG, Connection, Shared
+from raftmail.frontends.lmtp.connection import LOG, LmtpConnection, LmtpContext
 from raftmail.net.door import Door, listening_sockets
 from raftmail.net.gate import Descriptors, Gate, GateLimits
 from raftmail.service.backend import DeliveryBackend
@@ -58,7 +58,7 @@ class LmtpServer:
         gives seconds since 1970, for Received and the arrival date of messages. `descriptors` are the process's."""
         session_config = replace(config.session, starttls=tls is not None)
         self._loop = asyncio.get_running_loop()
-        self._shared = Shared(backend, config, session_config, tls, wall_clock)
+        self._shared = LmtpContext(backend, config, session_config, tls, wall_clock)
         self._gate = Gate(_gate_limits(config), descriptors or Descriptors())
         self._doors: list[Door] = []
         self._socket_files: list[tuple[str, int]] = []
@@ -160,7 +160,7 @@ class LmtpServer:
             Door(
                 sock,
                 self._gate,
-                lambda entry: Connection(self._shared, entry),
+                lambda entry: LmtpConnection(self._shared, entry),
                 full=replies.TOO_MANY_CONNECTIONS,
             )
         )

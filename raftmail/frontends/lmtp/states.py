@@ -5,7 +5,7 @@ from enum import IntEnum
 from typing import Final
 
 
-class State(IntEnum):
+class LmtpState(IntEnum):
     """Where a connection is."""
 
     GREETED = 0
@@ -28,45 +28,45 @@ class State(IntEnum):
     """Nothing more is read."""
 
 
-TRANSITIONS: Final[Mapping[State, Mapping[str, State]]] = {
-    State.GREETED: {
-        "LHLO": State.READY,
-        "RSET": State.GREETED,
+TRANSITIONS: Final[Mapping[LmtpState, Mapping[str, LmtpState]]] = {
+    LmtpState.GREETED: {
+        "LHLO": LmtpState.READY,
+        "RSET": LmtpState.GREETED,
     },
-    State.READY: {
-        "LHLO": State.READY,
-        "RSET": State.READY,
-        "STARTTLS": State.SECURING,
-        "MAIL": State.SENDER,
+    LmtpState.READY: {
+        "LHLO": LmtpState.READY,
+        "RSET": LmtpState.READY,
+        "STARTTLS": LmtpState.SECURING,
+        "MAIL": LmtpState.SENDER,
     },
-    State.SENDER: {
-        "LHLO": State.READY,
-        "RSET": State.READY,
-        "RCPT": State.RECIPIENTS,
+    LmtpState.SENDER: {
+        "LHLO": LmtpState.READY,
+        "RSET": LmtpState.READY,
+        "RCPT": LmtpState.RECIPIENTS,
     },
-    State.RECIPIENTS: {
-        "LHLO": State.READY,
-        "RSET": State.READY,
-        "RCPT": State.RECIPIENTS,
-        "DATA": State.TEXT,
-        "BDAT": State.CHUNKS,
-        "BDAT LAST": State.DELIVERING,
+    LmtpState.RECIPIENTS: {
+        "LHLO": LmtpState.READY,
+        "RSET": LmtpState.READY,
+        "RCPT": LmtpState.RECIPIENTS,
+        "DATA": LmtpState.TEXT,
+        "BDAT": LmtpState.CHUNKS,
+        "BDAT LAST": LmtpState.DELIVERING,
     },
-    State.TEXT: {
-        "end of text": State.DELIVERING,
+    LmtpState.TEXT: {
+        "end of text": LmtpState.DELIVERING,
     },
-    State.CHUNKS: {
-        "LHLO": State.READY,
-        "RSET": State.READY,
-        "BDAT": State.CHUNKS,
-        "BDAT LAST": State.DELIVERING,
+    LmtpState.CHUNKS: {
+        "LHLO": LmtpState.READY,
+        "RSET": LmtpState.READY,
+        "BDAT": LmtpState.CHUNKS,
+        "BDAT LAST": LmtpState.DELIVERING,
     },
-    State.DELIVERING: {
-        "verdicts": State.READY,
+    LmtpState.DELIVERING: {
+        "verdicts": LmtpState.READY,
     },
-    State.SECURING: {
-        "handshake": State.GREETED,
+    LmtpState.SECURING: {
+        "handshake": LmtpState.GREETED,
     },
-    State.CLOSED: {},
+    LmtpState.CLOSED: {},
 }
 """The state after each command that is accepted, and after what is not a command."""

@@ -11,7 +11,7 @@ _END: Final = b"\r\n.\r\n"
 _DOT: Final = b"\r\n."
 
 
-class Body:
+class MessageText:
     """The bytes of one message as they arrive, up to a limit.
 
     When `bytes_max` is passed, what was kept is dropped, `is_over` is set and the rest is only
@@ -67,7 +67,7 @@ class TextDecoder:
     __slots__ = ("_at_start", "_held", "body")
 
     def __init__(self, bytes_max: int) -> None:
-        self.body = Body(bytes_max)
+        self.body = MessageText(bytes_max)
         # The text follows the CRLF of the DATA command: a dot in its first line is after a CRLF,
         # too. Held as if it had come with the text, and taken off the first piece.
         self._held = b"\r\n"

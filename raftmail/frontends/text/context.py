@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from raftmail.frontends.text.users import Users
+from raftmail.frontends.text.users import KnownUsers
 from raftmail.mail.budget import Budget
-from raftmail.net.limits import Limits
+from raftmail.net.limits import ConnectionLimits
 from raftmail.service.service import Service
 
 _HASHES_AT_ONCE = 2
@@ -16,7 +16,7 @@ _BODIES_AT_ONCE = 32
 
 
 @dataclass(slots=True, repr=False)
-class FrontEnd:
+class TextContext:
     """The node as its clients see it."""
 
     service: Service
@@ -26,10 +26,10 @@ class FrontEnd:
     """Unix time, for UIDVALIDITY and for messages that come without a date."""
     token: str | None = None
     """What AUTH TOKEN must say. Without one, only trusted connections are served."""
-    limits: Limits = field(default_factory=Limits)
+    limits: ConnectionLimits = field(default_factory=ConnectionLimits)
     invitation: Callable[[str], bytes | None] | None = None
     """The sealed bundle of an invitation, by its id."""
-    users: Users | None = None
+    users: KnownUsers | None = None
     """Who is a user, for what makes something for one; without it everybody is."""
     budget: Budget = field(init=False)
     hashing: asyncio.Semaphore = field(init=False)

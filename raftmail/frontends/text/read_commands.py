@@ -11,9 +11,9 @@ from functools import partial
 from typing import Any
 
 from raftmail.frontends.text import requests
-from raftmail.frontends.text.context import FrontEnd
-from raftmail.frontends.text.requests import Mailbox, Mailboxes, Refusal
-from raftmail.frontends.text.responses import Channel, Desk
+from raftmail.frontends.text.context import TextContext
+from raftmail.frontends.text.requests import MailboxNumber, MailboxNumbers, RequestRefused
+from raftmail.frontends.text.responses import Channel, ResponseWriter
 from raftmail.frontends.text.values import (
     format_mailbox_info,
     format_message_info,
@@ -80,15 +80,21 @@ class Introductions:
         return number
 
 
-class Reads:
+class ReadCommands:
     """Of one session. What has untagged lines goes one at a time (`_listing`), so that all of them
     up to the tagged line belong to it. Bodies go a few at a time, each counted in the budget until
     the client has read enough."""
 
-    def __init__(self, front: FrontEnd, desk: Desk, channel: Channel, mailboxes: Mailboxes) -> None:
+    def __init__(
+        self,
+        front: TextContext,
+        writer: ResponseWriter,
+        channel: Channel,
+        mailboxes: MailboxNumbers,
+    ) -> None:
         self._front = front
         self._service = front.service
-        self._desk = desk
+        self._writer = writer
         self._channel = channel
         self._mailboxes = mailboxes
         self.deadline_s = front.limits.deadline_default_s
@@ -110,24 +116,24 @@ class Reads:
         }
 
     def _start(self, tag: bytes, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        self._desk.begin()
+        self._writer.begin()
         self._channel.spawn(self._finish(tag, work))
 
     async def _finish(self, tag: bytes, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        desk = self._desk
+        writer = self._writer
         try:
             await work()
-        except Refusal as refusal:
-            desk.no(tag, refusal)
+        except RequestRefused as refusal:
+            writer.no(tag, refusal)
         except Unavailable as unavailable:
-            desk.retry(tag, unavailable.failure)
+            writer.retry(tag, unavailable.failure)
         except ValueError as error:
-            desk.bad(tag, str(error))
+            writer.bad(tag, str(error))
         except Exception as error:
             tell(_log, "a read failed", error)
-            desk.retry(tag, Failure("the node failed over this; its log says how"))
+            writer.retry(tag, Failure("the node failed over this; its log says how"))
         finally:
-            desk.finish()
+            writer.finish()
 
     async def _ask(self, query: Query, deadline_s: float) -> Answer:
         validate_query(query)
@@ -151,13 +157,13 @@ class Reads:
             for what in _STATE
             if what in line.named
         }
-        mailbox = Mailbox(owner, requests.name_of(name), self._service.shard_of(owner))
+        mailbox = MailboxNumber(owner, requests.name_of(name), self._service.shard_of(owner))
         deadline_s = self._deadline(line)
         self._mailboxes.bind(number, mailbox)
         self._start(tag, partial(self._meet, tag, mailbox, expected, deadline_s))
 
     async def _meet(
-        self, tag: bytes, mailbox: Mailbox, expected: dict[bytes, int], deadline_s: float
+        self, tag: bytes, mailbox: MailboxNumber, expected: dict[bytes, int], deadline_s: float
     ) -> None:
         info = await self._ask(GetMailbox(mailbox.user, mailbox.ref), deadline_s)
         if not isinstance(info, MailboxInfo):
@@ -176,7 +182,7 @@ class Reads:
             answer += b" same=no differs=" + b",".join(differs)
         elif expected:
             answer += b" same=yes"
-        self._desk.ok(tag, b"%b number=%d" % (answer, info.number))
+        self._writer.ok(tag, b"%b number=%d" % (answer, info.number))
 
     def _list_mailboxes(self, tag: bytes, line: Line) -> None:
         (user,) = requests.words_of(line, "MAILBOXES user", 1)
@@ -191,7 +197,7 @@ class Reads:
             for info in infos:
                 assert isinstance(info, MailboxInfo)
                 self._introductions.introduce(info, always=True)
-            self._desk.ok(tag, b" count=%d" % len(infos))
+            self._writer.ok(tag, b" count=%d" % len(infos))
 
     def _list_subscriptions(self, tag: bytes, line: Line) -> None:
         (user,) = requests.words_of(line, "SUBSCRIPTIONS user", 1)
@@ -207,7 +213,7 @@ class Reads:
             for name in names:
                 assert isinstance(name, str)
                 self._channel.write(b"* %b %b\r\n" % (what, quote(name.encode())))
-            self._desk.ok(tag, b" count=%d" % len(names))
+            self._writer.ok(tag, b" count=%d" % len(names))
 
     # Messages
 
@@ -236,7 +242,9 @@ class Reads:
                 query = replace(query, limit=min(_PAGE_MESSAGES, count_max - count))
                 page = await self._ask(query, deadline_s)
                 if not isinstance(page, MessagePage):
-                    raise Refusal(Code.NONEXISTENT, f"{query.user} has no mailbox {query.mailbox}")
+                    raise RequestRefused(
+                        Code.NONEXISTENT, f"{query.user} has no mailbox {query.mailbox}"
+                    )
                 first = first or page.mailbox
                 number = self._introductions.introduce(page.mailbox)
                 fresh = [message for message in page.messages if message.uid > last]
@@ -249,7 +257,7 @@ class Reads:
                     rest = query.uids - UidSet.from_ranges([(1, last)])
                     query = replace(query, uids=rest)
             assert first is not None
-            self._desk.ok(
+            self._writer.ok(
                 tag,
                 b" mailbox=%d count=%d uidvalidity=%d uidnext=%d messages=%d highestmodseq=%d%b"
                 % (
@@ -270,15 +278,15 @@ class Reads:
         self._start(tag, partial(self._tell_vanished, tag, mailbox, modseq, self._deadline(line)))
 
     async def _tell_vanished(
-        self, tag: bytes, mailbox: Mailbox, since: int, deadline_s: float
+        self, tag: bytes, mailbox: MailboxNumber, since: int, deadline_s: float
     ) -> None:
         uids = await self._ask(FetchVanished(mailbox.user, mailbox.ref, since), deadline_s)
         if not isinstance(uids, UidSet):
             raise _no_such(mailbox)
-        self._desk.ok(tag, b" uids=" + format_uids(uids))
+        self._writer.ok(tag, b" uids=" + format_uids(uids))
 
-    async def _ask_whether_there_is(self, mailbox: Mailbox, deadline_s: float) -> None:
-        """Raises `Refusal` when a mailbox does not exist."""
+    async def _ask_whether_there_is(self, mailbox: MailboxNumber, deadline_s: float) -> None:
+        """Raises `RequestRefused` when a mailbox does not exist."""
         info = await self._ask(GetMailbox(mailbox.user, mailbox.ref), deadline_s)
         if not isinstance(info, MailboxInfo):
             raise _no_such(mailbox)
@@ -289,21 +297,23 @@ class Reads:
         one = requests.integer("uid", uid, 1, 2**32 - 2)
         self._start(tag, partial(self._tell_body, tag, mailbox, one, self._deadline(line)))
 
-    async def _tell_body(self, tag: bytes, mailbox: Mailbox, uid: int, deadline_s: float) -> None:
+    async def _tell_body(
+        self, tag: bytes, mailbox: MailboxNumber, uid: int, deadline_s: float
+    ) -> None:
         async with self._fetching:
             await self._channel.drained()
             async with self._front.fetching:
                 body = await self._ask(FetchBody(mailbox.user, mailbox.ref, uid), deadline_s)
                 if not isinstance(body, bytes):
                     await self._ask_whether_there_is(mailbox, deadline_s)
-                    raise Refusal(
+                    raise RequestRefused(
                         Code.NONEXISTENT,
                         f"{mailbox.name} of {mailbox.user} has no message with UID {uid}",
                     )
                 if not self._front.budget.take(len(body)):
                     raise Unavailable(Failure("the node holds as many messages as it may"))
             try:
-                self._desk.ok(tag, b" {%d}\r\n%b" % (len(body), body))
+                self._writer.ok(tag, b" {%d}\r\n%b" % (len(body), body))
                 await self._channel.drained()
             finally:
                 self._front.budget.give(len(body))
@@ -326,8 +336,8 @@ class Reads:
 
     async def _tell_user(self, tag: bytes, query: GetUser, deadline_s: float) -> None:
         if await self._ask(query, deadline_s) is None:
-            raise Refusal(Code.UNKNOWNUSER, f"there is no user {query.address}")
-        self._desk.ok(tag, b" address=" + quote(query.address.encode()))
+            raise RequestRefused(Code.UNKNOWNUSER, f"there is no user {query.address}")
+        self._writer.ok(tag, b" address=" + quote(query.address.encode()))
 
     def admin(self, tag: bytes, line: Line) -> None:
         """ADMIN: whatever the node offers, with named arguments and a JSON literal for an
@@ -350,8 +360,8 @@ class Reads:
             answer = json.dumps(found).encode()
         except TypeError:
             raise ValueError(f"what {what!r} answers is for nodes alone") from None
-        self._desk.ok(tag, b" {%d}\r\n%b" % (len(answer), answer))
+        self._writer.ok(tag, b" {%d}\r\n%b" % (len(answer), answer))
 
 
-def _no_such(mailbox: Mailbox) -> Refusal:
-    return Refusal(Code.NONEXISTENT, f"{mailbox.user} has no mailbox {mailbox.name}")
+def _no_such(mailbox: MailboxNumber) -> RequestRefused:
+    return RequestRefused(Code.NONEXISTENT, f"{mailbox.user} has no mailbox {mailbox.name}")

@@ -1,6 +1,6 @@
 """What the lines of a client ask for: from words to commands, without I/O.
 
-Two errors: `ValueError` for a line that makes no sense (answered BAD), `Refusal` for one that makes
+Two errors: `ValueError` for a line that makes no sense (answered BAD), `RequestRefused` for one that makes
 sense and cannot be done (answered NO). Neither has an effect.
 """
 
@@ -32,7 +32,7 @@ _MAILBOX_NUMBER = re.compile(rb"[1-9][0-9]{0,9}")
 _DEADLINE = re.compile(rb"[0-9]{1,6}(\.[0-9]{1,6})?")
 
 
-class Refusal(Exception):
+class RequestRefused(Exception):
     """The request is understood and cannot be done."""
 
     def __init__(self, code: Code, text: str) -> None:
@@ -42,7 +42,7 @@ class Refusal(Exception):
 
 
 @final
-class Mailbox:
+class MailboxNumber:
     """What a mailbox number of the client stands for.
 
     At first its name; as soon as the server knows it, the shard-local number, so that neither
@@ -64,43 +64,45 @@ class Mailbox:
 
 
 @dataclass(slots=True, repr=False)
-class Mailboxes:
+class MailboxNumbers:
     """The numbers that a client has introduced. Invariant: no more than `count_max` of them."""
 
     count_max: int
-    by_number: dict[bytes, Mailbox]
+    by_number: dict[bytes, MailboxNumber]
 
-    def bind(self, number: bytes, mailbox: Mailbox) -> None:
-        """Introduce, or let a number stand for something else. Raises ValueError, `Refusal`."""
+    def bind(self, number: bytes, mailbox: MailboxNumber) -> None:
+        """Introduce, or let a number stand for something else. Raises ValueError, `RequestRefused`."""
         if _MAILBOX_NUMBER.fullmatch(number) is None:
             raise ValueError("a mailbox number is from 1 to 9999999999, without leading zeros")
         if number not in self.by_number and len(self.by_number) >= self.count_max:
-            raise Refusal(Code.LIMIT, f"a session has at most {self.count_max} mailbox numbers")
+            raise RequestRefused(
+                Code.LIMIT, f"a session has at most {self.count_max} mailbox numbers"
+            )
         self.by_number[number] = mailbox
 
-    def get(self, number: bytes) -> Mailbox:
-        """Raises `Refusal`."""
+    def get(self, number: bytes) -> MailboxNumber:
+        """Raises `RequestRefused`."""
         mailbox = self.by_number.get(number)
         if mailbox is None:
             shown = number[:20].decode("ascii", "replace")
-            raise Refusal(
+            raise RequestRefused(
                 Code.NONEXISTENT, f"mailbox number {shown} was not introduced (MAILBOX) here"
             )
         return mailbox
 
-    def several(self, numbers: bytes) -> list[Mailbox]:
-        """Of `1,2,3`, all in one shard. Raises `Refusal`."""
+    def several(self, numbers: bytes) -> list[MailboxNumber]:
+        """Of `1,2,3`, all in one shard. Raises `RequestRefused`."""
         mailboxes = [self.get(number) for number in numbers.split(b",")]
         same_shard(*mailboxes)
         return mailboxes
 
 
-def same_shard(*mailboxes: Mailbox) -> int:
-    """The shard that holds them all. Raises `Refusal` when they are in several."""
+def same_shard(*mailboxes: MailboxNumber) -> int:
+    """The shard that holds them all. Raises `RequestRefused` when they are in several."""
     shard = mailboxes[0].shard
     for mailbox in mailboxes:
         if mailbox.shard != shard:
-            raise Refusal(
+            raise RequestRefused(
                 Code.CANNOT,
                 f"{mailboxes[0].user} is in shard {shard}, {mailbox.user} in shard"
                 f" {mailbox.shard}: one command changes one shard",
@@ -190,9 +192,11 @@ def words_of(line: Line, usage: str, low: int, high: int | None = None) -> list[
 # Commands
 
 
-def store(arguments: Sequence[bytes], unchanged_since: bytes | None, mailboxes: Mailboxes) -> Store:
+def store(
+    arguments: Sequence[bytes], unchanged_since: bytes | None, mailboxes: MailboxNumbers
+) -> Store:
     """Of `mailbox uids +FLAGS flags`; also without flags, for FLAGS. Raises ValueError,
-    `Refusal`."""
+    `RequestRefused`."""
     if not 3 <= len(arguments) <= 4:
         raise ValueError(
             "usage: STORE mailbox uids +FLAGS|-FLAGS|FLAGS flag,flag [unchangedsince=]"
@@ -213,8 +217,8 @@ def store(arguments: Sequence[bytes], unchanged_since: bytes | None, mailboxes: 
     )
 
 
-def copy(line: Line, mailboxes: Mailboxes, seed: int, *, move: bool) -> tuple[int, int, Copy]:
-    """Of `source uids target [guids=]`, with the source's shard and the target's. Raises ValueError, `Refusal`."""
+def copy(line: Line, mailboxes: MailboxNumbers, seed: int, *, move: bool) -> tuple[int, int, Copy]:
+    """Of `source uids target [guids=]`, with the source's shard and the target's. Raises ValueError, `RequestRefused`."""
     name = "MOVE" if move else "COPY"
     source, uids, target = words_of(line, f"{name} mailbox uids mailbox [guids=]", 3)
     a, b = mailboxes.get(source), mailboxes.get(target)
@@ -224,8 +228,8 @@ def copy(line: Line, mailboxes: Mailboxes, seed: int, *, move: bool) -> tuple[in
     return a.shard, b.shard, command
 
 
-def expunge(line: Line, mailboxes: Mailboxes) -> tuple[int, Expunge]:
-    """Of `mailbox uids [deleted]`, with the shard. Raises ValueError, `Refusal`."""
+def expunge(line: Line, mailboxes: MailboxNumbers) -> tuple[int, Expunge]:
+    """Of `mailbox uids [deleted]`, with the shard. Raises ValueError, `RequestRefused`."""
     usage = "EXPUNGE mailbox uids [deleted]"
     number, uids, *rest = words_of(line, usage, 2, 3)
     if rest and rest[0].upper() != b"DELETED":
@@ -238,15 +242,15 @@ def expunge(line: Line, mailboxes: Mailboxes) -> tuple[int, Expunge]:
 class Draft:
     """A message to be saved, as the client sent it; what it left to the server is None."""
 
-    mailboxes: tuple[Mailbox, ...]
+    mailboxes: tuple[MailboxNumber, ...]
     flags: tuple[str, ...]
     received_us: int | None
     guid: bytes | None
     body: bytes
 
 
-def save(line: Line, mailboxes: Mailboxes) -> tuple[Draft, ...]:
-    """Of SAVE, `mailbox,… [flags= date= guid=] body`. Raises ValueError, `Refusal`."""
+def save(line: Line, mailboxes: MailboxNumbers) -> tuple[Draft, ...]:
+    """Of SAVE, `mailbox,… [flags= date= guid=] body`. Raises ValueError, `RequestRefused`."""
     arguments = line.words
     if len(arguments) != 4:
         raise ValueError("usage: SAVE mailbox[,mailbox] [flags= date= guid=] {bytes}")
@@ -266,8 +270,8 @@ def save(line: Line, mailboxes: Mailboxes) -> tuple[Draft, ...]:
     )
 
 
-def msave(line: Line, mailboxes: Mailboxes) -> tuple[Draft, ...]:
-    """Of MSAVE, five words for each message. Raises ValueError, `Refusal`."""
+def msave(line: Line, mailboxes: MailboxNumbers) -> tuple[Draft, ...]:
+    """Of MSAVE, five words for each message. Raises ValueError, `RequestRefused`."""
     arguments = line.words[2:]
     if not arguments or len(arguments) % 5:
         raise ValueError("usage: MSAVE (mailbox[,mailbox] flags|- date|- guid|- {bytes})...")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from raftmail.frontends.text.requests import Refusal
+from raftmail.frontends.text.requests import RequestRefused
 from raftmail.mail.budget import Budget
 from raftmail.mail.failures import Failure
 from raftmail.net.lines import Line, quote_text
@@ -41,7 +41,7 @@ class Channel(Protocol):
 
 
 @dataclass(slots=True, repr=False)
-class Desk:
+class ResponseWriter:
     """Invariants:
     1. `outstanding` commands have begun and have no answer yet.
     2. `held_bytes` are taken from the budget for literals, `working_bytes` of them by outstanding
@@ -94,7 +94,7 @@ class Desk:
     def ok(self, tag: bytes, rest: bytes = b"") -> None:
         self._send(b"%b OK%b\r\n" % (tag, rest))
 
-    def no(self, tag: bytes, refusal: Refusal) -> None:
+    def no(self, tag: bytes, refusal: RequestRefused) -> None:
         self._send(b"%b NO %b %b\r\n" % (tag, refusal.code.encode(), quote_text(refusal.text)))
 
     def bad(self, tag: bytes, text: str) -> None:

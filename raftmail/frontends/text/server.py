@@ -12,8 +12,8 @@ import zlib
 from collections.abc import Coroutine
 from typing import Any, Protocol, cast
 
-from raftmail.frontends.text.context import FrontEnd
-from raftmail.frontends.text.session import Session
+from raftmail.frontends.text.context import TextContext
+from raftmail.frontends.text.session import TextSession
 from raftmail.net.door import Door, Pass, is_loopback, listening_sockets
 from raftmail.net.errors import contained, start_task, tell
 from raftmail.net.gate import Descriptors, Gate, GateLimits
@@ -36,8 +36,8 @@ class PeerAcceptor(Protocol):
         transport a link or closes it."""
 
 
-class Connection(asyncio.Protocol):
-    """One accepted connection: bytes in and out, compression, and back-pressure, of one `Session`.
+class TextConnection(asyncio.Protocol):
+    """One accepted connection: bytes in and out, compression, and back-pressure, of one `TextSession`.
 
     Invariants:
     1. While the session is blocked nothing is read, so what is held is bounded by the session's
@@ -45,7 +45,7 @@ class Connection(asyncio.Protocol):
     2. Answers of one turn of the loop leave in one write.
     3. In one turn of the loop a bounded piece of what came is inflated and looked at."""
 
-    def __init__(self, listener: Listener, entry: Pass) -> None:
+    def __init__(self, listener: TextListener, entry: Pass) -> None:
         self._listener = listener
         self._entry = entry
         self._known = False
@@ -54,7 +54,7 @@ class Connection(asyncio.Protocol):
         self._front = listener.front
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport
-        self._session: Session
+        self._session: TextSession
         self._out: list[bytes] = []
         self._flushing = False
         self._reading = True
@@ -81,7 +81,7 @@ class Connection(asyncio.Protocol):
         limits = self._front.limits
         transport.set_write_buffer_limits(high=limits.output_bytes_max)
         trusted = self._listener.trust_loopback and is_loopback(transport)
-        self._session = Session(self._front, self, trusted=trusted)
+        self._session = TextSession(self._front, self, trusted=trusted)
         self._listener.keep(self)
         refused = self._entry.admit()
         if refused:
@@ -298,14 +298,14 @@ class Connection(asyncio.Protocol):
             self.hang_up()
 
 
-class Listener:
+class TextListener:
     """Accepts clients, and peers for `peers`, on any number of addresses.
 
     Invariant: its connections are bounded by the gate, except those that have become links."""
 
     def __init__(
         self,
-        front: FrontEnd,
+        front: TextContext,
         *,
         peers: PeerAcceptor | None = None,
         tls: ssl.SSLContext | None = None,
@@ -327,8 +327,8 @@ class Listener:
             descriptors or Descriptors(),
         )
         self._doors: list[Door] = []
-        self._connections: set[Connection] = set()
-        self._to_flush: list[Connection] = []
+        self._connections: set[TextConnection] = set()
+        self._to_flush: list[TextConnection] = []
         self._sweeping: asyncio.TimerHandle | None = None
 
     async def listen(self, host: str, port: int, *, shared: bool = False) -> tuple[str, int]:
@@ -340,7 +340,7 @@ class Listener:
             Door(
                 sock,
                 self.gate,
-                lambda entry: Connection(self, entry),
+                lambda entry: TextConnection(self, entry),
                 tls=lambda: self.tls,
                 handshake_s=self.front.limits.handshake_s,
                 full=b"" if self.tls else b'* BYE "too many connections: try again later"\r\n',
@@ -375,11 +375,11 @@ class Listener:
             limits.connections_max, limits.address_connections_max, limits.strangers_max
         )
 
-    def keep(self, connection: Connection) -> None:
+    def keep(self, connection: TextConnection) -> None:
         """It is served from now on."""
         self._connections.add(connection)
 
-    def flush_soon(self, connection: Connection) -> None:
+    def flush_soon(self, connection: TextConnection) -> None:
         """Have a connection flushed at the end of this turn of the loop, with the others that ask for it."""
         if not self._to_flush:
             asyncio.get_running_loop().call_soon(self._flush_all)
@@ -390,7 +390,7 @@ class Listener:
         for connection in waiting:
             connection.flush()
 
-    def forget(self, connection: Connection) -> None:
+    def forget(self, connection: TextConnection) -> None:
         """It has ended, or is a client no longer."""
         self._connections.discard(connection)
 

@@ -1,6 +1,6 @@
 """The server's side of a client connection: from bytes to commands, and who may give them.
 
-No sockets: `server.Connection` feeds what it receives, and is the session's `Channel`.
+No sockets: `server.TextConnection` feeds what it receives, and is the session's `Channel`.
 """
 
 from __future__ import annotations
@@ -8,13 +8,13 @@ from __future__ import annotations
 import hmac
 
 from raftmail.frontends.text import requests
-from raftmail.frontends.text.context import FrontEnd
-from raftmail.frontends.text.read_commands import Reads
-from raftmail.frontends.text.requests import Mailboxes, Refusal
-from raftmail.frontends.text.responses import Channel, Desk
-from raftmail.frontends.text.write_commands import Commands, Writes
+from raftmail.frontends.text.context import TextContext
+from raftmail.frontends.text.read_commands import ReadCommands
+from raftmail.frontends.text.requests import MailboxNumbers, RequestRefused
+from raftmail.frontends.text.responses import Channel, ResponseWriter
+from raftmail.frontends.text.write_commands import Commands, WriteCommands
 from raftmail.mail.results import Code
-from raftmail.net.lines import BadLine, Item, Line, LineReader, ProtocolError, quote, quote_text
+from raftmail.net.lines import BadLine, Item, Line, LineReader, ProtocolViolation, quote, quote_text
 from raftmail.net.web import is_web_line
 
 VERSION = 1
@@ -30,7 +30,7 @@ _TURN_PIECES = 2
 _WEB = "this port is not for the web"
 
 
-class Session:
+class TextSession:
     """One client.
 
     Invariants:
@@ -41,13 +41,13 @@ class Session:
     4. One turn of the loop takes at most `_TURN_PIECES` pieces and `_TURN_COMMANDS` commands.
     5. A connection that begins as the web does has no command executed."""
 
-    def __init__(self, front: FrontEnd, channel: Channel, *, trusted: bool) -> None:
+    def __init__(self, front: TextContext, channel: Channel, *, trusted: bool) -> None:
         self._front = front
         self._channel = channel
         limits = self._limits = front.limits
         self.authenticated = trusted
         """The other side may do everything."""
-        self._desk = Desk(channel.write, channel.resume_soon, front.budget)
+        self._writer = ResponseWriter(channel.write, channel.resume_soon, front.budget)
         reader_limits = limits.reader if trusted else limits.before_auth
         self._reader = LineReader(reader_limits, self._admit)
         self._unread: list[bytes] = []
@@ -63,9 +63,9 @@ class Session:
         self._refused = 0
         self._compressed = False
         self._leaving = b""  # the tag of LOGOUT, which the answers of other commands go before
-        mailboxes = Mailboxes(limits.mailbox_numbers_max, {})
-        self._writes = Writes(front, self._desk, channel, mailboxes)
-        self._reads = Reads(front, self._desk, channel, mailboxes)
+        mailboxes = MailboxNumbers(limits.mailbox_numbers_max, {})
+        self._writes = WriteCommands(front, self._writer, channel, mailboxes)
+        self._reads = ReadCommands(front, self._writer, channel, mailboxes)
         self._users = {**self._writes.user_commands, **self._reads.user_commands}
         self._open_commands: Commands = {
             b"HELLO": (self._hello, frozenset((b"client", b"deadline"))),
@@ -83,12 +83,12 @@ class Session:
     @property
     def outstanding(self) -> int:
         """Commands that have begun and have no answer yet."""
-        return self._desk.outstanding
+        return self._writer.outstanding
 
     @property
     def ended(self) -> bool:
         """It takes and answers nothing more."""
-        return self._desk.ended
+        return self._writer.ended
 
     @property
     def blocked(self) -> bool:
@@ -131,7 +131,7 @@ class Session:
 
     def end(self) -> None:
         """The connection is gone."""
-        self._desk.end()
+        self._writer.end()
         self._items = []
         self._unread = []
         self._unread_at = 0
@@ -139,13 +139,13 @@ class Session:
 
     def run(self) -> None:
         """Begin what was received, until all of it is begun or has to wait."""
-        desk = self._desk
+        writer = self._writer
         channel = self._channel
         store = self._writes.store
         outstanding_max = self._limits.outstanding_commands_max
         pieces = _TURN_PIECES
         left = _TURN_COMMANDS
-        while not desk.ended:
+        while not writer.ended:
             if self._leaving:
                 self._leave()
                 return
@@ -155,8 +155,8 @@ class Session:
                 self._items = items = self._read()
                 self._next = at = 0
                 if not items:
-                    if desk.ended or self._reader.waiting or not self._unread:
-                        desk.waiting = self._reader.waiting
+                    if writer.ended or self._reader.waiting or not self._unread:
+                        writer.waiting = self._reader.waiting
                         return
                     if not pieces:
                         channel.resume_soon()
@@ -167,22 +167,22 @@ class Session:
             left -= stop - at
             for position in range(at, stop):
                 item = items[position]
-                if desk.outstanding >= outstanding_max or channel.congested:
+                if writer.outstanding >= outstanding_max or channel.congested:
                     self._next = position
-                    desk.waiting = True
+                    writer.waiting = True
                     return
                 if type(item) is list and len(item) > 5 and item[1] == b"STORE" and store(item):
                     continue
                 self._next = position + 1
                 self._dispatch(item)
-                if desk.ended:
+                if writer.ended:
                     return
                 if self._leaving:
                     self._leave()
                     return
             self._next = stop
             if stop == len(items) and self._reader.is_empty and not self._unread:
-                desk.waiting = False
+                writer.waiting = False
                 return
             if not left:
                 channel.resume_soon()
@@ -215,8 +215,8 @@ class Session:
             else:
                 item = self._reader.take_one()
                 items = [] if item is None else [item]
-        except ProtocolError as error:
-            self._desk.bad(b"*", str(error))
+        except ProtocolViolation as error:
+            self._writer.bad(b"*", str(error))
             self._bye("what follows cannot be understood")
             return []
         if items:
@@ -224,11 +224,11 @@ class Session:
         return items
 
     def _admit(self, count: int, first: bool) -> str | None:
-        desk = self._desk
+        writer = self._writer
         held_max = self._limits.connection_buffered_bytes_max
-        if first and desk.held_bytes and desk.held_bytes + count > held_max:
+        if first and writer.held_bytes and writer.held_bytes + count > held_max:
             return None
-        if desk.take(count):
+        if writer.take(count):
             return ""
         return "the node holds as many messages in memory as it may: try again"
 
@@ -237,7 +237,7 @@ class Session:
             self._bye(_WEB)
             return
         if isinstance(item, BadLine):
-            self._desk.give_back(item.literal_bytes)
+            self._writer.give_back(item.literal_bytes)
             if item.busy:
                 self._channel.write(b"%b RETRY %b\r\n" % (item.tag, quote_text(item.text)))
             else:
@@ -255,14 +255,14 @@ class Session:
                 raise ValueError("after the tag stands a command")
             self._perform(tag, line)
             self._proven = True
-        except Refusal as refusal:
-            self._desk.no(tag, refusal)
+        except RequestRefused as refusal:
+            self._writer.no(tag, refusal)
             self._note_refused()
         except ValueError as error:
             self._bad(tag, str(error))
         finally:
             # A handler that keeps the literals until its command is done sets this to 0.
-            self._desk.give_back(line.literal_bytes)
+            self._writer.give_back(line.literal_bytes)
 
     def _perform(self, tag: bytes, line: Line) -> None:
         name = line.words[1].upper()
@@ -274,7 +274,7 @@ class Session:
         found = self._open_commands.get(name)
         if found is None:
             if not self.authenticated:
-                raise Refusal(Code.CANNOT, "say who you are first: AUTH TOKEN <token>")
+                raise RequestRefused(Code.CANNOT, "say who you are first: AUTH TOKEN <token>")
             if name == b"ADMIN":
                 self._reads.admin(tag, line)
                 return
@@ -293,11 +293,11 @@ class Session:
         handler(tag, line)
 
     def _bad(self, tag: bytes, text: str) -> None:
-        self._desk.bad(tag, text)
+        self._writer.bad(tag, text)
         self._bad_lines += 1
         limits = self._limits
         most = limits.bad_lines_max if self._proven else limits.first_bad_lines_max
-        if self._bad_lines >= most and not self._desk.ended:
+        if self._bad_lines >= most and not self._writer.ended:
             self._bye(f"{self._bad_lines} lines that make no sense")
 
     def _note_refused(self) -> None:
@@ -305,7 +305,7 @@ class Session:
         if self.authenticated:
             return
         self._refused += 1
-        if self._refused >= self._limits.refused_before_auth_max and not self._desk.ended:
+        if self._refused >= self._limits.refused_before_auth_max and not self._writer.ended:
             self._bye("say who you are first")
 
     def _bye(self, text: str) -> None:
@@ -320,7 +320,7 @@ class Session:
             line, "HELLO 1 [client=<32 hexadecimal digits> deadline=]", 1
         )
         if requests.integer("version", version) != VERSION:
-            raise Refusal(Code.CANNOT, f"this node speaks version {VERSION}")
+            raise RequestRefused(Code.CANNOT, f"this node speaks version {VERSION}")
         client = line.named.get(b"client")
         if client is not None:
             self._writes.use_client(requests.client_of(client))
@@ -334,7 +334,7 @@ class Session:
             quote(self._front.cluster.encode()),
             b"yes" if self.authenticated else b"no",
         )
-        self._desk.ok(tag, answer)
+        self._writer.ok(tag, answer)
 
     def _auth(self, tag: bytes, line: Line) -> None:
         kind, token = requests.words_of(line, "AUTH TOKEN <token>", 2)
@@ -342,12 +342,12 @@ class Session:
             raise ValueError("usage: AUTH TOKEN <token>")
         expected = self._front.token
         if expected is None or not hmac.compare_digest(token, expected.encode()):
-            self._desk.no(tag, Refusal(Code.CANNOT, "that is not the token"))
+            self._writer.no(tag, RequestRefused(Code.CANNOT, "that is not the token"))
             self._failed()
             return
         self.authenticated = True
         self._reader.limits = self._limits.reader
-        self._desk.ok(tag)
+        self._writer.ok(tag)
 
     def _failed(self) -> None:
         self._failed_auths += 1
@@ -360,38 +360,40 @@ class Session:
         ask = self._front.invitation
         sealed = None if ask is None else ask(requests.text("id", invite))
         if sealed is None:
-            self._desk.no(tag, Refusal(Code.NONEXISTENT, "there is no such invitation here"))
+            self._writer.no(
+                tag, RequestRefused(Code.NONEXISTENT, "there is no such invitation here")
+            )
             self._failed()
             return
-        self._desk.ok(tag, b" {%d}\r\n%b" % (len(sealed), sealed))
+        self._writer.ok(tag, b" {%d}\r\n%b" % (len(sealed), sealed))
 
     def _logout(self, tag: bytes, line: Line) -> None:
         requests.words_of(line, "LOGOUT", 0)
         self._leaving = tag
 
     def _leave(self) -> None:
-        if self._desk.outstanding:
-            self._desk.waiting = True
+        if self._writer.outstanding:
+            self._writer.waiting = True
             return
-        self._desk.ok(self._leaving)
+        self._writer.ok(self._leaving)
         self._bye("you said LOGOUT")
 
     def _noop(self, tag: bytes, line: Line) -> None:
         requests.words_of(line, "NOOP", 0)
-        self._desk.ok(tag)
+        self._writer.ok(tag)
 
     def _compress(self, tag: bytes, line: Line) -> None:
         (method,) = requests.words_of(line, "COMPRESS DEFLATE", 1)
         if method.upper() != b"DEFLATE":
-            raise Refusal(Code.CANNOT, "DEFLATE is the only compression here")
+            raise RequestRefused(Code.CANNOT, "DEFLATE is the only compression here")
         if self._compressed:
-            raise Refusal(Code.CANNOT, "compressed already")
+            raise RequestRefused(Code.CANNOT, "compressed already")
         if self._next < len(self._items) or self._reader.unread_bytes or self._unread:
-            self._desk.bad(tag, "after COMPRESS nothing is sent before its answer")
+            self._writer.bad(tag, "after COMPRESS nothing is sent before its answer")
             self._bye("what follows cannot be understood")
             return
         self._compressed = True
-        self._desk.ok(tag)
+        self._writer.ok(tag)
         self._channel.compress()
 
 

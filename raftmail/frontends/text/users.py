@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from raftmail.frontends.text.requests import Refusal
+from raftmail.frontends.text.requests import RequestRefused
 from raftmail.mail.queries import GetUser
 from raftmail.mail.results import Code
 from raftmail.service.service import Service
@@ -19,7 +19,7 @@ KNOWN_MAX = 50_000
 
 
 @dataclass(slots=True, repr=False)
-class Users:
+class KnownUsers:
     """Of a node's sessions. Users live in the root shard, and their mailboxes in others: so this is asked here, and not when a command
     is applied."""
 
@@ -35,12 +35,12 @@ class Users:
         self._until.pop(user, None)
 
     async def check(self, users: Iterable[str], deadline_s: float) -> None:
-        """Raises `Refusal` for one who is no user, `Unavailable`."""
+        """Raises `RequestRefused` for one who is no user, `Unavailable`."""
         for user in dict.fromkeys(users):
             if self.is_known(user):
                 continue
             if await self.service.query(GetUser(user), deadline_s=deadline_s) is None:
-                raise Refusal(Code.UNKNOWNUSER, f"there is no user {user}")
+                raise RequestRefused(Code.UNKNOWNUSER, f"there is no user {user}")
             if len(self._until) >= KNOWN_MAX:
                 self._until.clear()
             self._until[user] = asyncio.get_running_loop().time() + KNOWN_S

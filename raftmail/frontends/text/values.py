@@ -1,7 +1,7 @@
 """Values of the mail room as they stand on the wire, both directions: the server writes what the
 client library reads.
 
-Readers raise `net.lines.ProtocolError` for what they cannot understand. docs/protocol.md lists the
+Readers raise `net.lines.ProtocolViolation` for what they cannot understand. docs/protocol.md lists the
 fields.
 """
 
@@ -29,7 +29,7 @@ from raftmail.mail.results import (
     StoreResult,
 )
 from raftmail.mail.uidset import TEXT_CHARS_MAX, UidSet
-from raftmail.net.lines import Line, ProtocolError, quote, quote_text
+from raftmail.net.lines import Line, ProtocolViolation, quote, quote_text
 
 CODES = frozenset(code.value for code in Code)
 
@@ -251,7 +251,7 @@ def read_expunge(named: Named) -> ExpungeResult:
 def read_executed(line: Line, read: Callable[[Named], Result]) -> Executed:
     """Of an answer OK or NO to a write; `read` makes the result of its named fields.
 
-    Raises `ProtocolError`."""
+    Raises `ProtocolViolation`."""
     named = line.named
     try:
         result = read(named) if line.words[1] == b"OK" else read_refused(line)
@@ -262,7 +262,7 @@ def read_executed(line: Line, read: Callable[[Named], Result]) -> Executed:
             named.get(b"master", b"").decode(),
         )
     except (KeyError, ValueError, IndexError) as error:
-        raise ProtocolError(f"an answer that makes no sense ({error!r}): {line}") from None
+        raise ProtocolViolation(f"an answer that makes no sense ({error!r}): {line}") from None
 
 
 def read_refused(line: Line) -> Refused:
@@ -297,7 +297,7 @@ def format_mailbox_info(number: int, info: MailboxInfo) -> bytes:
 
 
 def read_mailbox_info(line: Line) -> tuple[int, MailboxInfo]:
-    """The server's number and what it stands for. Raises `ProtocolError`."""
+    """The server's number and what it stands for. Raises `ProtocolViolation`."""
     try:
         _, _, number, user, name, uidvalidity, uidnext, messages = line.words
         named = line.named
@@ -317,7 +317,7 @@ def read_mailbox_info(line: Line) -> tuple[int, MailboxInfo]:
             bytes.fromhex(named[b"digest"].decode()),
         )
     except (KeyError, ValueError) as error:
-        raise ProtocolError(f"a mailbox that makes no sense ({error!r}): {line}") from None
+        raise ProtocolViolation(f"a mailbox that makes no sense ({error!r}): {line}") from None
 
 
 def format_message_info(number: int, info: MessageInfo) -> bytes:
@@ -338,7 +338,7 @@ def format_message_info(number: int, info: MessageInfo) -> bytes:
 
 
 def read_message_info(line: Line) -> tuple[int, MessageInfo]:
-    """The server's number of the mailbox and the message. Raises `ProtocolError`."""
+    """The server's number of the mailbox and the message. Raises `ProtocolViolation`."""
     try:
         _, _, number, uid = line.words
         named = line.named
@@ -353,4 +353,4 @@ def read_message_info(line: Line) -> tuple[int, MessageInfo]:
             named.get(b"summary", b""),
         )
     except (KeyError, ValueError) as error:
-        raise ProtocolError(f"a message that makes no sense ({error!r}): {line}") from None
+        raise ProtocolViolation(f"a message that makes no sense ({error!r}): {line}") from None

@@ -11,10 +11,10 @@ from functools import partial
 from typing import TypeAlias
 
 from raftmail.frontends.text import requests
-from raftmail.frontends.text.context import FrontEnd
+from raftmail.frontends.text.context import TextContext
 from raftmail.frontends.text.passwords import hash_password
-from raftmail.frontends.text.requests import Draft, Mailboxes, Refusal
-from raftmail.frontends.text.responses import Channel, Desk
+from raftmail.frontends.text.requests import Draft, MailboxNumbers, RequestRefused
+from raftmail.frontends.text.responses import Channel, ResponseWriter
 from raftmail.frontends.text.sequence import SequenceWindow
 from raftmail.frontends.text.values import format_executed, read_flags, read_uids
 from raftmail.mail.codec import encode_request
@@ -52,14 +52,20 @@ ROOT_SHARD = 0
 _WITH_SEQUENCE = frozenset((b"seq", b"floor", b"deadline"))
 
 
-class Writes:
+class WriteCommands:
     """Of one session. Invariant: a number taken from `_window` is released when its command has an
     answer, so the floor passes over no command that may still be applied for the first time."""
 
-    def __init__(self, front: FrontEnd, desk: Desk, channel: Channel, mailboxes: Mailboxes) -> None:
+    def __init__(
+        self,
+        front: TextContext,
+        writer: ResponseWriter,
+        channel: Channel,
+        mailboxes: MailboxNumbers,
+    ) -> None:
         self._front = front
         self._submit = front.service.submit
-        self._desk = desk
+        self._writer = writer
         self._channel = channel
         self._mailboxes = mailboxes
         self._by_number = mailboxes.by_number
@@ -142,7 +148,7 @@ class Writes:
             own = seq = self._window.take()
             floor = self._window.floor
         command = Store(mailbox.user, mailbox.ref, uids, mode, flags, since)
-        self._desk.outstanding += 1
+        self._writer.outstanding += 1
         self._submit(
             mailbox.shard,
             encode_request(client, seq, floor, command),
@@ -156,20 +162,20 @@ class Writes:
         """A command has its outcome; perhaps long after the session has ended."""
         if own:
             self._window.release(own)
-        desk = self._desk
-        if not desk.ended:
+        writer = self._writer
+        if not writer.ended:
             if isinstance(outcome, Executed):
-                desk.write(b"%b %b\r\n" % (tag, format_executed(outcome)))
+                writer.write(b"%b %b\r\n" % (tag, format_executed(outcome)))
             else:
-                desk.retry(tag, outcome)
-        desk.finish(literal_bytes)
+                writer.retry(tag, outcome)
+        writer.finish(literal_bytes)
 
     # Sequence numbers
 
     def _stamp(self, line: Line) -> tuple[bytes, int, int, int]:
         """Client, sequence number, floor, and the number once more if it is the session's own.
 
-        Raises ValueError, `Refusal`."""
+        Raises ValueError, `RequestRefused`."""
         named = line.named
         given = named.get(b"seq")
         floor = named.get(b"floor")
@@ -187,7 +193,7 @@ class Writes:
                 raise ValueError("floor is below seq")
             self._client_floor = max(self._client_floor, number)
         if seq <= self._client_floor:
-            raise Refusal(
+            raise RequestRefused(
                 Code.STALE, f"sequence number {seq} is not above the floor {self._client_floor}"
             )
         return self._client, seq, self._client_floor, 0
@@ -199,18 +205,18 @@ class Writes:
         return requests.seconds(given, self._front.limits.deadline_max_s)
 
     def _run(self, tag: bytes, line: Line, shard: int, command: Command) -> None:
-        """Have a command applied that brings no bodies. Raises ValueError, `Refusal`."""
+        """Have a command applied that brings no bodies. Raises ValueError, `RequestRefused`."""
         validate(command)
         deadline_s = self._deadline(line)
         client, seq, floor, own = self._stamp(line)
-        self._desk.begin()
+        self._writer.begin()
         done = partial(self._done, tag, own, 0)
         self._submit(shard, encode_request(client, seq, floor, command), (), deadline_s, done)
 
     def _run_for(
         self, tag: bytes, line: Line, owners: tuple[str, ...], shard: int, command: Command
     ) -> None:
-        """`_run` of what makes something for users, once they are known to be there. Raises ValueError, `Refusal`."""
+        """`_run` of what makes something for users, once they are known to be there. Raises ValueError, `RequestRefused`."""
         users = self._front.users
         if users is None or all(map(users.is_known, owners)):
             self._run(tag, line, shard, command)
@@ -218,7 +224,7 @@ class Writes:
         validate(command)
         deadline_s = self._deadline(line)
         stamp = self._stamp(line)
-        self._desk.begin()
+        self._writer.begin()
         self._channel.spawn(self._run_later(tag, owners, shard, command, stamp, deadline_s))
 
     async def _run_later(
@@ -239,14 +245,14 @@ class Writes:
         self, tag: bytes, own: int, literal_bytes: int, owners: tuple[str, ...], deadline_s: float
     ) -> bool:
         """Whether somebody may get something; False: the command has its answer."""
-        outcome: Failure | Refusal | None = Failure("the session ended")
+        outcome: Failure | RequestRefused | None = Failure("the session ended")
         try:
             if self._front.users is not None:
                 await self._front.users.check(owners, deadline_s)
             outcome = None
         except Unavailable as e:
             outcome = e.failure
-        except Refusal as e:
+        except RequestRefused as e:
             outcome = e
         finally:
             if isinstance(outcome, Failure):
@@ -254,8 +260,8 @@ class Writes:
             elif outcome is not None:
                 if own:
                     self._window.release(own)
-                self._desk.no(tag, outcome)
-                self._desk.finish(literal_bytes)
+                self._writer.no(tag, outcome)
+                self._writer.finish(literal_bytes)
         return outcome is None
 
     # Messages
@@ -275,7 +281,7 @@ class Writes:
         validate(command)
         deadline_s = self._deadline(line)
         stamp = self._stamp(line)
-        self._desk.begin()
+        self._writer.begin()
         self._channel.spawn(self._cross(tag, command, stamp, deadline_s))
 
     async def _cross(
@@ -308,7 +314,7 @@ class Writes:
         deadline_s = self._deadline(line)
         stamp = self._stamp(line)
         literal_bytes, line.literal_bytes = line.literal_bytes, 0
-        self._desk.begin(literal_bytes)
+        self._writer.begin(literal_bytes)
         users = self._front.users
         # A mailbox that has a number is there; one by name may be an INBOX that is to be made.
         named = {m.user for draft in drafts for m in draft.mailboxes if type(m.ref) is str}
@@ -367,10 +373,10 @@ class Writes:
                 validate(save)
             request = encode_request(client, seq, floor, save)
         except ValueError as error:
-            self._desk.bad(tag, str(error))
+            self._writer.bad(tag, str(error))
             if own:
                 self._window.release(own)
-            self._desk.finish(literal_bytes)
+            self._writer.finish(literal_bytes)
             return
         done = partial(self._done, tag, own, literal_bytes)
         self._submit(drafts[0].mailboxes[0].shard, request, made[1], deadline_s, done)
@@ -425,7 +431,7 @@ class Writes:
         address = requests.user_of(user) if replace else requests.new_user_of(user)
         deadline_s = self._deadline(line)
         stamp = self._stamp(line)
-        self._desk.begin()
+        self._writer.begin()
         self._channel.spawn(self._hash_and_put(tag, address, password, replace, stamp, deadline_s))
 
     async def _hash_and_put(
@@ -448,12 +454,12 @@ class Writes:
                 await self._make_inbox(address, deadline_s)
         except (ValueError, Unavailable) as error:
             if isinstance(error, Unavailable):
-                self._desk.retry(tag, error.failure)
+                self._writer.retry(tag, error.failure)
             else:
-                self._desk.bad(tag, str(error))
+                self._writer.bad(tag, str(error))
             if own:
                 self._window.release(own)
-            self._desk.finish()
+            self._writer.finish()
             return
         self._submit(ROOT_SHARD, request, (), deadline_s, partial(self._done, tag, own, 0))
 

@@ -13,17 +13,17 @@ from raftmail.frontends.lmtp.events import (
     TlsRequested,
 )
 from raftmail.frontends.lmtp.protocol import LmtpSession
-from raftmail.frontends.lmtp.states import TRANSITIONS, State
+from raftmail.frontends.lmtp.states import TRANSITIONS, LmtpState
 from raftmail.service.backend import Verdict
 
 CONFIG = LmtpConfig(starttls=True)
 OK = Verdict.accepted()
-PREFIXES: dict[State, list[bytes]] = {
-    State.GREETED: [],
-    State.READY: [b"LHLO x"],
-    State.SENDER: [b"LHLO x", b"MAIL FROM:<>"],
-    State.RECIPIENTS: [b"LHLO x", b"MAIL FROM:<>", b"RCPT TO:<a@x>"],
-    State.CHUNKS: [b"LHLO x", b"MAIL FROM:<>", b"RCPT TO:<a@x>", b"BDAT 0"],
+PREFIXES: dict[LmtpState, list[bytes]] = {
+    LmtpState.GREETED: [],
+    LmtpState.READY: [b"LHLO x"],
+    LmtpState.SENDER: [b"LHLO x", b"MAIL FROM:<>"],
+    LmtpState.RECIPIENTS: [b"LHLO x", b"MAIL FROM:<>", b"RCPT TO:<a@x>"],
+    LmtpState.CHUNKS: [b"LHLO x", b"MAIL FROM:<>", b"RCPT TO:<a@x>", b"BDAT 0"],
 }
 COMMANDS = {
     "LHLO": b"LHLO x",
@@ -37,7 +37,7 @@ COMMANDS = {
 }
 
 
-def session_at(state: State, config: LmtpConfig = CONFIG) -> LmtpSession:
+def session_at(state: LmtpState, config: LmtpConfig = CONFIG) -> LmtpSession:
     session = LmtpSession(config, "local", 0.0)
     for line in PREFIXES[state]:
         say(session, line)
@@ -54,7 +54,7 @@ def say(session: LmtpSession, line: bytes) -> bytes:
 
 @pytest.mark.parametrize("state", PREFIXES)
 @pytest.mark.parametrize("what", COMMANDS)
-def test_a_command_leads_where_the_table_says_or_gets_503(state: State, what: str) -> None:
+def test_a_command_leads_where_the_table_says_or_gets_503(state: LmtpState, what: str) -> None:
     session = session_at(state)
     reply = say(session, COMMANDS[what])
     after = TRANSITIONS[state].get(what)
@@ -66,28 +66,28 @@ def test_a_command_leads_where_the_table_says_or_gets_503(state: State, what: st
 @pytest.mark.parametrize(
     ("line", "code"), [(b"NOOP", b"250"), (b"HELP", b"214"), (b"VRFY x", b"252")]
 )
-def test_a_question_changes_no_state(state: State, line: bytes, code: bytes) -> None:
+def test_a_question_changes_no_state(state: LmtpState, line: bytes, code: bytes) -> None:
     session = session_at(state)
     assert say(session, line).startswith(code)
     assert session.state is state
 
 
 @pytest.mark.parametrize("state", PREFIXES)
-def test_quit_ends_every_state(state: State) -> None:
+def test_quit_ends_every_state(state: LmtpState) -> None:
     session = session_at(state)
     assert say(session, b"QUIT").startswith(b"221 ")
-    assert session.state is State.CLOSED
+    assert session.state is LmtpState.CLOSED
     assert isinstance(session.pending, Closed)
 
 
 def test_the_table_leads_to_every_state_and_out_of_all_but_the_last() -> None:
     reached = {after for row in TRANSITIONS.values() for after in row.values()}
-    assert reached | {State.CLOSED} == set(State) == set(TRANSITIONS)
-    assert [state for state, row in TRANSITIONS.items() if not row] == [State.CLOSED]
+    assert reached | {LmtpState.CLOSED} == set(LmtpState) == set(TRANSITIONS)
+    assert [state for state, row in TRANSITIONS.items() if not row] == [LmtpState.CLOSED]
 
 
 def test_input_waits_while_a_recipient_is_not_answered() -> None:
-    session = session_at(State.SENDER)
+    session = session_at(LmtpState.SENDER)
     session.take_output()
     first = session.receive_data(b"RCPT TO:<a@x>\r\nRCPT TO:<b@x>\r\n", 0.0)
     assert isinstance(first, RecipientOffered) and first.address.local == "a"
@@ -103,7 +103,7 @@ def test_input_waits_while_a_recipient_is_not_answered() -> None:
 
 
 def test_a_message_counts_as_held_until_it_is_answered() -> None:
-    session = session_at(State.RECIPIENTS)
+    session = session_at(LmtpState.RECIPIENTS)
     session.receive_data(b"DATA\r\n12345", 0.0)
     assert session.buffered_bytes == 5
     event = session.receive_data(b"6789\r\n.\r\nNOOP\r\n", 0.0)
@@ -115,7 +115,7 @@ def test_a_message_counts_as_held_until_it_is_answered() -> None:
 
 @pytest.mark.parametrize("begin", [b"DATA\r\n", b"BDAT 100000 LAST\r\n"])
 def test_a_message_over_the_limit_is_not_held(begin: bytes) -> None:
-    session = session_at(State.RECIPIENTS, LmtpConfig(message_bytes_max=1000))
+    session = session_at(LmtpState.RECIPIENTS, LmtpConfig(message_bytes_max=1000))
     session.receive_data(begin, 0.0)
     highest = 0
     for _ in range(1000):
@@ -131,7 +131,7 @@ def test_an_endless_line_is_not_held() -> None:
     session = LmtpSession(config, "local", 0.0)
     highest = 0
     sent = 0
-    while session.state is not State.CLOSED:
+    while session.state is not LmtpState.CLOSED:
         session.receive_data(b"x" * 100, 0.0)
         sent += 100
         highest = max(highest, session.buffered_bytes)
@@ -153,7 +153,7 @@ def test_replies_wait_for_the_caller_when_there_are_many() -> None:
 
 
 def test_an_answer_nobody_asked_for_is_an_error() -> None:
-    session = session_at(State.RECIPIENTS)
+    session = session_at(LmtpState.RECIPIENTS)
     with pytest.raises(RuntimeError):
         session.answer_recipient(OK, 0.0)
     with pytest.raises(RuntimeError):
@@ -165,14 +165,14 @@ def test_an_answer_nobody_asked_for_is_an_error() -> None:
 
 
 def test_a_wrong_number_of_verdicts_is_an_error() -> None:
-    session = session_at(State.RECIPIENTS)
+    session = session_at(LmtpState.RECIPIENTS)
     session.receive_data(b"DATA\r\n.\r\n", 0.0)
     with pytest.raises(ValueError, match="2 verdicts for 1"):
         session.complete([OK, OK], 0.0)
 
 
 def test_bytes_before_the_handshake_is_done_are_dropped() -> None:
-    session = session_at(State.READY)
+    session = session_at(LmtpState.READY)
     assert isinstance(session.receive_data(b"STARTTLS\r\nNOOP\r\n", 0.0), TlsRequested)
     session.receive_data(b"NOOP\r\n", 0.0)
     session.take_output()
@@ -182,14 +182,14 @@ def test_bytes_before_the_handshake_is_done_are_dropped() -> None:
 
 
 def test_time_in_which_nobody_read_does_not_count() -> None:
-    session = session_at(State.SENDER)
+    session = session_at(LmtpState.SENDER)
     deadline = session.deadline
     session.postpone(5.0)
     assert session.deadline == deadline + 5.0
 
 
 def test_the_deadline_passes_once() -> None:
-    session = session_at(State.READY)
+    session = session_at(LmtpState.READY)
     assert session.expire(session.deadline - 0.001) is None
     assert isinstance(session.expire(session.deadline), Closed)
     assert session.deadline == math.inf

@@ -5,7 +5,7 @@ import itertools
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from raftmail.frontends.lmtp.text import Body, TextDecoder
+from raftmail.frontends.lmtp.text import MessageText, TextDecoder
 
 PIECES = st.lists(
     st.sampled_from([b"\r\n", b".", b"\r", b"\n", b"a", b"..", b"\r\n.", b"\r\n.\r\n", b"\0"]),
@@ -54,7 +54,7 @@ def test_stuffed_text_comes_back(message: bytes) -> None:
 
 
 def test_a_body_over_its_limit_holds_nothing() -> None:
-    body = Body(10)
+    body = MessageText(10)
     body.add(b"12345")
     body.add(b"67890")
     assert (body.held_bytes, body.is_over) == (10, False)
@@ -64,7 +64,7 @@ def test_a_body_over_its_limit_holds_nothing() -> None:
 
 
 def test_a_body_in_one_piece_is_not_copied() -> None:
-    body = Body(10)
+    body = MessageText(10)
     piece = b"12345"
     body.add(piece)
     assert body.take() is piece

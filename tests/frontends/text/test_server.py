@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from raftmail.frontends.text.context import FrontEnd
-from raftmail.frontends.text.server import Connection, Listener
+from raftmail.frontends.text.context import TextContext
+from raftmail.frontends.text.server import TextConnection, TextListener
 from raftmail.net import tls
-from raftmail.net.limits import Limits
+from raftmail.net.limits import ConnectionLimits
 from tests.frontends.text.twin_service import TwinService
 from tests.net.certificates import Certificates
 
@@ -22,15 +22,15 @@ from tests.net.certificates import Certificates
 @contextlib.asynccontextmanager
 async def serving(
     twin: TwinService | None = None,
-    limits: Limits | None = None,
+    limits: ConnectionLimits | None = None,
     *,
     trust: bool = True,
     context: ssl.SSLContext | None = None,
-) -> AsyncIterator[tuple[Listener, int]]:
-    front = FrontEnd(
-        twin or TwinService(), "n1", "test", lambda: 1000.0, "secret", limits or Limits()
+) -> AsyncIterator[tuple[TextListener, int]]:
+    front = TextContext(
+        twin or TwinService(), "n1", "test", lambda: 1000.0, "secret", limits or ConnectionLimits()
     )
-    listener = Listener(front, trust_loopback=trust, tls=context)
+    listener = TextListener(front, trust_loopback=trust, tls=context)
     _, port = await listener.listen("127.0.0.1", 0)
     try:
         yield listener, port
@@ -49,7 +49,7 @@ async def dialled(
         writer.transport.abort()
 
 
-def only_connection(listener: Listener) -> Connection:
+def only_connection(listener: TextListener) -> TextConnection:
     (connection,) = listener._connections
     return connection
 
@@ -122,7 +122,7 @@ def test_a_compressed_flood_is_inflated_no_further_than_its_commands_are_answere
     async def run() -> None:
         twin = TwinService()
         twin.hold = True
-        limits = Limits(outstanding_commands_max=10)
+        limits = ConnectionLimits(outstanding_commands_max=10)
         async with serving(twin, limits) as (listener, port), dialled(port) as (reader, writer):
             await reader.readline()
             writer.write(b"a COMPRESS DEFLATE\r\n")
@@ -142,7 +142,7 @@ def test_a_compressed_flood_is_inflated_no_further_than_its_commands_are_answere
 
 def test_connections_over_the_limit_are_told_and_closed() -> None:
     async def run() -> None:
-        async with serving(limits=Limits(connections_max=1)) as (listener, port):
+        async with serving(limits=ConnectionLimits(connections_max=1)) as (listener, port):
             async with dialled(port) as (reader, _):
                 await reader.readline()
                 async with dialled(port) as (second, _):
@@ -203,7 +203,7 @@ def test_an_outstanding_command_keeps_a_silent_connection_open() -> None:
 def test_a_slow_reader_stops_being_read_and_is_cut_off() -> None:
     async def run() -> None:
         twin = TwinService()
-        limits = Limits(output_bytes_max=64 * 1024)
+        limits = ConnectionLimits(output_bytes_max=64 * 1024)
         async with serving(twin, limits) as (listener, port), dialled(port) as (reader, writer):
             await reader.readline()
             writer.write(b"a CREATE ann x\r\nb MAILBOX 1 ann x\r\n")

@@ -13,11 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raftmail.frontends.text.context import FrontEnd
+from raftmail.frontends.text.context import TextContext
 from raftmail.frontends.text.passwords import hash_password, verify_password
-from raftmail.frontends.text.session import Session
+from raftmail.frontends.text.session import TextSession
 from raftmail.mail.failures import Failure
-from raftmail.net.limits import Limits, ReaderLimits
+from raftmail.net.limits import ConnectionLimits, ReaderLimits
 from raftmail.net.lines import Line
 from tests.frontends.text.twin_service import TwinService
 
@@ -37,7 +37,7 @@ class TestChannel:
         self.hung_up = False
         self.compressed = False
         self.peer: tuple[Line, bytes] | None = None
-        self.session: Session
+        self.session: TextSession
 
     def write(self, data: bytes) -> None:
         self.written.append(data)
@@ -75,11 +75,11 @@ class TestChannel:
 
 
 def open_session(
-    twin: TwinService, *, trusted: bool = True, limits: Limits | None = None
-) -> tuple[Session, TestChannel]:
-    front = FrontEnd(twin, "n1", "test", lambda: 1000.0, "secret", limits or Limits())
+    twin: TwinService, *, trusted: bool = True, limits: ConnectionLimits | None = None
+) -> tuple[TextSession, TestChannel]:
+    front = TextContext(twin, "n1", "test", lambda: 1000.0, "secret", limits or ConnectionLimits())
     channel = TestChannel()
-    session = channel.session = Session(front, channel, trusted=trusted)
+    session = channel.session = TextSession(front, channel, trusted=trusted)
     return session, channel
 
 
@@ -119,7 +119,7 @@ def test_a_conversation_goes_as_it_is_written(path: Path) -> None:
 def test_outstanding_commands_stop_at_their_limit_and_go_on_when_answered() -> None:
     async def run() -> None:
         twin = TwinService()
-        session, channel = open_session(twin, limits=Limits(outstanding_commands_max=3))
+        session, channel = open_session(twin, limits=ConnectionLimits(outstanding_commands_max=3))
         session.receive(b"a CREATE ann x\r\nb MAILBOX 1 ann x\r\n")
         await channel.quiet()
         twin.hold = True
@@ -159,7 +159,7 @@ def test_a_congested_output_stops_commands_and_listings() -> None:
 def test_literals_of_a_connection_wait_for_those_before_them() -> None:
     async def run() -> None:
         twin = TwinService()
-        limits = Limits(connection_buffered_bytes_max=1500)
+        limits = ConnectionLimits(connection_buffered_bytes_max=1500)
         session, channel = open_session(twin, limits=limits)
         session.receive(b"a CREATE ann x\r\nb MAILBOX 1 ann x\r\n")
         await channel.quiet()
@@ -170,7 +170,7 @@ def test_literals_of_a_connection_wait_for_those_before_them() -> None:
         await asyncio.sleep(0)
         assert (len(twin.held), session.blocked) == (1, False)
         twin.release()
-        assert session._desk.held_bytes == 0
+        assert session._writer.held_bytes == 0
 
     asyncio.run(run())
 
@@ -178,11 +178,11 @@ def test_literals_of_a_connection_wait_for_those_before_them() -> None:
 def test_literals_over_the_total_are_answered_retry_without_effect() -> None:
     async def run() -> None:
         twin = TwinService()
-        limits = Limits(total_buffered_bytes_max=1500)
-        front = FrontEnd(twin, "n1", "test", lambda: 0.0, None, limits)
+        limits = ConnectionLimits(total_buffered_bytes_max=1500)
+        front = TextContext(twin, "n1", "test", lambda: 0.0, None, limits)
         channels = [TestChannel(), TestChannel()]
         for channel in channels:
-            channel.session = Session(front, channel, trusted=True)
+            channel.session = TextSession(front, channel, trusted=True)
             channel.session.receive(b"a CREATE ann x\r\nb MAILBOX 1 ann x\r\n")
             await channel.quiet()
             channel.take()
@@ -205,16 +205,16 @@ def test_half_a_literal_is_given_back_when_the_connection_ends() -> None:
     async def run() -> None:
         session, _ = open_session(TwinService())
         session.receive(b"s SAVE 1 {1000}\r\nxxx")
-        assert session._desk.budget.used_bytes == 1000
+        assert session._writer.budget.used_bytes == 1000
         session.end()
-        assert session._desk.budget.used_bytes == 0
+        assert session._writer.budget.used_bytes == 0
 
     asyncio.run(run())
 
 
 def test_a_line_too_long_is_said_and_ends_the_connection() -> None:
     async def run() -> None:
-        limits = Limits(reader=ReaderLimits(line_bytes_max=50))
+        limits = ConnectionLimits(reader=ReaderLimits(line_bytes_max=50))
         session, channel = open_session(TwinService(), limits=limits)
         session.receive(b"t1 NOOP\r\n" + b"x" * 60)
         assert channel.hung_up
@@ -323,7 +323,7 @@ def test_a_large_message_is_read_in_an_executor_and_saved_all_the_same() -> None
         await channel.quiet()
         assert b"s OK saved=" in channel.take()
         assert list(twin.bodies.values()) == [body]
-        assert session._desk.budget.used_bytes == 0
+        assert session._writer.budget.used_bytes == 0
 
     asyncio.run(run())
 
@@ -377,7 +377,7 @@ def test_whatever_is_sent_the_session_answers_or_hangs_up_and_never_raises(
         await channel.quiet()
         assert session.outstanding == 0
         session.end()
-        assert session._desk.budget.used_bytes == 0
+        assert session._writer.budget.used_bytes == 0
 
     asyncio.run(run())
 

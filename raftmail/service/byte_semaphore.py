@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 
-class Room:
+class ByteSemaphore:
     """Invariants: the holders have at most `bytes_max` bytes together, or there is one holder; who came first is served first."""
 
     def __init__(self, bytes_max: int) -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raftmail.cluster import crossing as x
+from raftmail.cluster import cross_shard_copy as x
 from raftmail.mail import commands as c
 from raftmail.mail import queries as q
 from raftmail.mail import results as r

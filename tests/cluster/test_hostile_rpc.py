@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raftmail.cluster import calls
+from raftmail.cluster import rpc
 
 SCALARS = st.one_of(
     st.none(),
@@ -30,11 +30,11 @@ VALUES: st.SearchStrategy[Any] = st.recursive(
     max_leaves=24,
 )
 DECODERS: list[Callable[[bytes], Any]] = [
-    calls.decode_calls,
-    calls.decode_call,
-    calls.decode_answers,
-    calls.decode_answer,
-    calls.decode_revision,
+    rpc.decode_calls,
+    rpc.decode_call,
+    rpc.decode_answers,
+    rpc.decode_answer,
+    rpc.decode_revision,
 ]
 HOSTILE = [
     b"",
@@ -53,7 +53,7 @@ HOSTILE = [
 @pytest.mark.parametrize("decode", DECODERS)
 @pytest.mark.parametrize("data", HOSTILE)
 def test_hostile_bytes_are_refused(decode: Callable[[bytes], Any], data: bytes) -> None:
-    with pytest.raises(calls.BadCall):
+    with pytest.raises(rpc.BadCall):
         decode(data)
 
 
@@ -61,7 +61,7 @@ def test_hostile_bytes_are_refused(decode: Callable[[bytes], Any], data: bytes) 
 def test_any_bytes_are_decoded_or_refused(decode: Callable[[bytes], Any], data: bytes) -> None:
     try:
         decode(data)
-    except calls.BadCall:
+    except rpc.BadCall:
         pass
 
 
@@ -71,5 +71,5 @@ def test_any_values_are_decoded_or_refused(
 ) -> None:
     try:
         decode(msgpack.packb(value, use_bin_type=True) + rest)
-    except calls.BadCall:
+    except rpc.BadCall:
         pass

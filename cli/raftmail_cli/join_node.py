@@ -8,7 +8,7 @@ from pathlib import Path
 from raftmail.admin.invitation import BadInvitation, Token
 from raftmail.client import ClientError, Refused, TryAgain
 from raftmail.client.invitation import fetch_invitation
-from raftmail.node import joining
+from raftmail.node import join
 from raftmail.node.config import Config, ConfigError, load
 from raftmail.node.folder import FolderError
 from raftmail_cli.errors import CliError, TryLater
@@ -21,28 +21,28 @@ _KNOWN_S = 6.0
 """By then every node that answers has heard of an invitation."""
 
 
-def join(settings: Settings, text: str, folder: Path, deadline_s: float) -> JSON:
+def join_node(settings: Settings, text: str, folder: Path, deadline_s: float) -> JSON:
     """Make the folder of the invited node, and have the cluster take it in. Raises `CliError`; of a node that is not taken in,
     nothing is left."""
     deadline = time.monotonic() + deadline_s
     existed = folder.exists()
     try:
         token = Token.decode(text)
-        begun = joining.begun_by(folder)
+        begun = join.begun_by(folder)
         if begun != token.invite:
             if begun:
                 raise CliError(
                     f"{folder}: was begun with another token; name a folder that is new or empty"
                 )
-            joining.make_folder(folder, token.invite, token.open(_fetch(token, deadline)))
+            join.make_folder(folder, token.invite, token.open(_fetch(token, deadline)))
         config = load(folder)
         answer = _tell(settings, token, config, deadline, again=bool(begun))
     except (BadInvitation, FolderError, ConfigError) as error:
         raise CliError(str(error)) from None
     except _NotTaken as error:
-        joining.clear_folder(folder, existed=existed)
+        join.clear_folder(folder, existed=existed)
         raise CliError(str(error)) from None
-    joining.finish(folder)
+    join.finish(folder)
     return {"name": config.node.name, "folder": folder, "revision": answer["revision"]}
 
 
@@ -90,7 +90,7 @@ def _tell(
         "peer": config.listen.peer,
         "client": config.listen.client,
         "lmtp": config.listen.lmtp,
-        **joining.place_of(config.folder),
+        **join.place_of(config.folder),
     }
     while True:
         for address, _ in token.addresses:

@@ -26,7 +26,7 @@ HOLD_S = 600.0
 
 
 @dataclass(slots=True, repr=False)
-class Observing:
+class GroupReports:
     """The answering side, on every node."""
 
     router: Router
@@ -163,7 +163,7 @@ def read_shards(node: str, answer: Any) -> dict[int, ObservedShard]:
 
 
 @dataclass(slots=True, repr=False)
-class Hearing:
+class LastHeard:
     """When each node was last heard of."""
 
     began: float

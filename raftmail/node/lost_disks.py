@@ -21,28 +21,28 @@ FOLDER = "lost"
 
 
 @dataclass(frozen=True, slots=True)
-class Lost:
+class LostDisk:
     """A replica that was set aside: its id, and why."""
 
     replica: int
     why: str
 
 
-def read_lost(data: Path) -> dict[int, Lost]:
+def read_lost(data: Path) -> dict[int, LostDisk]:
     """What was set aside, by shard. Raises ValueError when the file cannot be read: a replica might be opened that must not be."""
     path = data / FILE
     if not path.exists():
         return {}
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-        return {int(s): Lost(int(one["replica"]), str(one["why"])) for s, one in value.items()}
+        return {int(s): LostDisk(int(one["replica"]), str(one["why"])) for s, one in value.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
         raise ValueError(
             f"{path}: cannot be read ({e}); restore it, or replace the node's disk"
         ) from None
 
 
-def write_lost(data: Path, lost: Mapping[int, Lost]) -> None:
+def write_lost(data: Path, lost: Mapping[int, LostDisk]) -> None:
     """Note, durably, what was set aside."""
     value = {str(s): {"replica": lost[s].replica, "why": lost[s].why} for s in sorted(lost)}
     write_json(data, FILE, value)
@@ -59,6 +59,6 @@ def move_aside(data: Path, shard: int, replica: int) -> None:
         RealDisk(data).sync_folder("shards")
 
 
-def status_of(lost: Lost) -> dict[str, object]:
+def status_of(lost: LostDisk) -> dict[str, object]:
     """What status shows of one, in place of what it shows of a replica that is open."""
     return {"replica": lost.replica, "state": "disk went back", "why": lost.why}

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from raftmail.client import Client, ClientError, ProtocolError, TryAgain, engine
-from raftmail.frontends.text.server import Listener
+from raftmail.client import Client, ClientError, ProtocolError, TryAgain, dispatcher
+from raftmail.frontends.text.server import TextListener
 from raftmail.mail.failures import Failure
 from raftmail.net import tls
 from tests.client.flaky_server import TOKEN, Node
@@ -71,7 +71,7 @@ def test_another_server_is_told_by_what_it_says(
 def test_a_server_that_says_nothing_is_told(
     mine: Certificates, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine, "_CONNECT_S", 0.2)
+    monkeypatch.setattr(dispatcher, "_CONNECT_S", 0.2)
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while await reader.read(1000):
@@ -101,7 +101,7 @@ def test_a_closed_port_and_a_name_that_nobody_has_are_told(
 @asynccontextmanager
 async def node(files: tls.TlsFiles) -> AsyncIterator[tuple[Node, str]]:
     twin = Node(TwinService())
-    listener = Listener(twin.front, tls=tls.server_context(files))
+    listener = TextListener(twin.front, tls=tls.server_context(files))
     _, port = await listener.listen("127.0.0.1", 0)
     try:
         yield twin, f"127.0.0.1:{port}"

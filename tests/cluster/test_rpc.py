@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raftmail.cluster import calls as c
-from raftmail.cluster.calls import BadCall, CallKind, FrameKind
+from raftmail.cluster import rpc as c
+from raftmail.cluster.rpc import BadCall, CallKind, RpcFrameKind
 
 DIGEST = bytes(32)
 
@@ -25,7 +25,7 @@ def read_calls(frames: list[c.Frame]) -> list[c.Item]:
     found: list[c.Item] = []
     for kind, parts in frames:
         payload = memoryview(b"".join(parts))
-        if kind is FrameKind.CALLS:
+        if kind is RpcFrameKind.CALLS:
             assert len(payload) <= c.FRAME_BYTES_MAX
             calls = c.decode_calls(payload)
         else:
@@ -66,7 +66,7 @@ def test_an_answer_that_cannot_be_encoded_is_a_failure_and_keeps_no_other_from_l
     ]
     answers = []
     for kind, parts in c.answer_frames(items):
-        assert kind is FrameKind.ANSWERS
+        assert kind is RpcFrameKind.ANSWERS
         answers += c.decode_answers(b"".join(parts))
     assert [(number, status) for number, status, _ in answers] == [
         (1, "failed"), (2, "ok"), (3, "failed"),
@@ -76,7 +76,7 @@ def test_an_answer_that_cannot_be_encoded_is_a_failure_and_keeps_no_other_from_l
 @pytest.mark.parametrize("value", [bytes(3_000_000), "x" * 300_000, {"key": ["y" * 100_000]}])
 def test_a_long_answer_has_a_frame_of_its_own(value: Any) -> None:
     ((kind, parts),) = c.answer_frames([[7, "ok", value]])
-    assert kind is FrameKind.ANSWER
+    assert kind is RpcFrameKind.ANSWER
     assert c.decode_answer(memoryview(b"".join(parts))) == (7, "ok", value)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from raftmail.node.diskwatch import CALM_S, HANG_S, RECENT, SLOW_S, DiskWatch
+from raftmail.node.disk_watch import CALM_S, HANG_S, RECENT, SLOW_S, DiskWatch
 
 
 class _Clock:

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from raftmail.cluster import changes, rules
 from raftmail.cluster import records as rec
 from raftmail.cluster import steps as s
-from raftmail.cluster.changes import Refused
+from raftmail.cluster.changes import ChangeDenied
+from raftmail.cluster.controller import next_steps
 from raftmail.cluster.moves import counts, missing, plan
-from raftmail.cluster.operator import next_steps
 from raftmail.consensus.membership import Membership
 from tests.cluster.cluster_twin import Twin
 from tests.cluster.clusters import cluster, put
@@ -62,7 +62,7 @@ def test_a_drained_node_ends_empty_and_adds_come_before_removals() -> None:
         assert kinds == ["AddLearner", "Promote", "RemoveReplica"]
     twin.assert_as_recorded()
     assert not any(shard.on("n01") for shard in twin.state.every_shard.values())
-    operation = twin.state.find(rec.Operation, "drain-n01")
+    operation = twin.state.find(rec.OperationRecord, "drain-n01")
     assert operation is not None and operation.state == "done"
     assert twin.change(changes.remove(twin.state, "n01", NOW))
 
@@ -77,7 +77,9 @@ def test_masters_leave_a_drained_node_first() -> None:
         n
         for n, shard in twin.state.every_shard.items()
         if any(
-            x for x in steps if isinstance(x, s.Configure) and f"shard/{n}" in dict(x.change.puts)
+            x
+            for x in steps
+            if isinstance(x, s.WriteRecords) and f"shard/{n}" in dict(x.change.puts)
         )
     }
 
@@ -105,9 +107,9 @@ def test_a_dead_node_that_is_removed_by_force_is_replaced_everywhere() -> None:
     assert _moves(_run(twin))["AddLearner"] == 0, (
         "a node may come back: only an operator gives it up"
     )
-    with pytest.raises(Refused, match="still holds"):
+    with pytest.raises(ChangeDenied, match="still holds"):
         changes.remove(twin.state, "n03", NOW)
-    with pytest.raises(Refused, match="is alive"):
+    with pytest.raises(ChangeDenied, match="is alive"):
         changes.remove(twin.state, "n03", NOW, force=True, alive=True)
     assert changes.at_risk(twin.state, "n03", set(twin.state.nodes) - {"n03"}) == []
     assert twin.change(changes.remove(twin.state, "n03", NOW, force=True, alive=False))
@@ -136,7 +138,7 @@ def test_a_joiner_that_dies_for_long_is_given_up_for_another() -> None:
     assert twin.change(changes.move_shard(twin.state, 1, source, target))
     twin.kill(target)
     assert _moves(_run(twin))["AddLearner"] == 0
-    done = _run(twin, silent_s=s.Limits().give_up_s)
+    done = _run(twin, silent_s=s.StepLimits().give_up_s)
     twin.assert_as_recorded()
     assert not twin.state.every_shard[1].on(target) and len(twin.state.every_shard[1].nodes) == 3
     assert all(step.id != 4 for step in done if isinstance(step, s.AddLearner))
@@ -152,9 +154,9 @@ def test_a_lost_disk_is_replaced_though_its_node_was_away_for_long(added: bool) 
     for step in next_steps(twin.state, twin.observe(), NOW) if added else []:
         twin.carry_out(step)
     twin.kill("n01")
-    seen = twin.observe(silent_s=s.Limits().give_up_s)
+    seen = twin.observe(silent_s=s.StepLimits().give_up_s)
     for step in next_steps(twin.state, seen, NOW):
-        if isinstance(step, s.Configure):
+        if isinstance(step, s.WriteRecords):
             twin.carry_out(step)
     twin.revive("n01")
     _run(twin)
@@ -166,7 +168,7 @@ def test_a_lost_disk_is_replaced_though_its_node_was_away_for_long(added: bool) 
 def test_a_dead_node_that_only_was_to_get_replicas_is_removed_at_once(added: bool) -> None:
     twin = Twin(cluster(3, shards=1))
     _run(twin)
-    twin.state = put(twin.state, rec.Node("new", "h:1"))
+    twin.state = put(twin.state, rec.NodeRecord("new", "h:1"))
     for step in next_steps(twin.state, twin.observe(), NOW):
         twin.carry_out(step)
     if added:
@@ -175,20 +177,20 @@ def test_a_dead_node_that_only_was_to_get_replicas_is_removed_at_once(added: boo
         )
         twin.carry_out(step)
     assert [r.state for r in twin.state.every_shard[0].on("new")] == [rec.ReplicaState.JOINING]
-    with pytest.raises(Refused, match="new still holds shard 0"):
+    with pytest.raises(ChangeDenied, match="new still holds shard 0"):
         changes.remove(twin.state, "new", NOW, alive=True)
     twin.kill("new")
     assert twin.change(changes.remove(twin.state, "new", NOW, alive=False))
     _run(twin)
     twin.assert_as_recorded()
     assert not twin.state.every_shard[0].on("new")
-    assert all(o.state != "running" for o in twin.state.table(rec.Operation).values())
+    assert all(o.state != "running" for o in twin.state.table(rec.OperationRecord).values())
 
 
 def test_a_rebalance_fills_a_new_node_and_ends() -> None:
     twin = Twin(cluster(5, shards=30))
     _run(twin)
-    twin.state = put(twin.state, rec.Node("new", "h:1"))
+    twin.state = put(twin.state, rec.NodeRecord("new", "h:1"))
     _run(twin)
     assert counts(twin.state)["new"] == 0, "nothing moves for balance without an operator"
     assert twin.change(changes.rebalance(twin.state, NOW))
@@ -196,7 +198,7 @@ def test_a_rebalance_fills_a_new_node_and_ends() -> None:
     twin.assert_as_recorded()
     held = counts(twin.state)
     assert 14 <= held["new"] <= 15 and max(held.values()) <= 17
-    with pytest.raises(Refused, match="evenly already"):
+    with pytest.raises(ChangeDenied, match="evenly already"):
         changes.rebalance(twin.state, NOW)
 
 
@@ -204,7 +206,7 @@ def test_moves_at_once_are_bounded() -> None:
     twin = Twin(cluster(8, shards=60))
     _run(twin)
     twin.change(changes.drain(twin.state, "n01", NOW))
-    limits = s.Limits(moves_max=5, moves_per_node_max=2)
+    limits = s.StepLimits(moves_max=5, moves_per_node_max=2)
     for _ in range(4):
         for step in next_steps(twin.state, twin.observe(), NOW, limits):
             twin.carry_out(step)
@@ -290,7 +292,7 @@ def _one_shard(
     """The steps for shard 1 whose record has replica ids in some states (1 to 6 are on n00 to n05), and whose group has voters."""
     state = cluster(6, shards=1)
     made = tuple(
-        rec.Replica(id, f"n{id - 1:02}", rec.ReplicaState(to)) for id, to in replicas.items()
+        rec.ReplicaRecord(id, f"n{id - 1:02}", rec.ReplicaState(to)) for id, to in replicas.items()
     )
     shard = replace(state.every_shard[1], replicas=made, next_id=9, founding=False)
     state = put(state, shard)
@@ -328,11 +330,11 @@ def test_a_lost_disk_is_out_of_its_group_before_the_new_one_is_a_voter() -> None
 def test_a_voter_that_was_taken_out_by_a_late_step_is_written_down_as_gone() -> None:
     record = {1: "voter", 2: "voter", 3: "voter"}
     (step,) = _one_shard(record, {2: "n01", 3: "n02"}, {2, 3})
-    assert isinstance(step, s.Configure)
+    assert isinstance(step, s.WriteRecords)
     ((key, value),) = step.change.puts
     assert value is not None
     shard = rec.decode(key, value)
-    assert isinstance(shard, rec.Shard) and [r.id for r in shard.replicas] == [2, 3]
+    assert isinstance(shard, rec.ShardRecord) and [r.id for r in shard.replicas] == [2, 3]
 
 
 def test_nothing_is_done_to_a_group_whose_membership_is_changing() -> None:
@@ -395,9 +397,9 @@ def _act(twin: Twin, kind: str, rng: random.Random, late: list[s.Step]) -> None:
             twin.change(changes.remove(state, node, NOW))
     elif kind == "join":
         name = f"x{len(state.every_node)}"
-        invite = rec.Invite(name, name, f"{name}:1", NOW + 60, "sealed")
+        invite = rec.InviteRecord(name, name, f"{name}:1", NOW + 60, "sealed")
         twin.change(changes.invite(state, invite, NOW))
-        joined = rec.Node(name, f"{name}:1", zone=rng.choice(["", "z0", "z1"]))
+        joined = rec.NodeRecord(name, f"{name}:1", zone=rng.choice(["", "z0", "z1"]))
         twin.change(changes.join(twin.state, name, joined, NOW))
     elif kind == "move":
         number = rng.choice(list(state.shards))
@@ -433,7 +435,7 @@ def test_whatever_happens_no_step_costs_safety_and_it_ends_as_planned(
     for kind in kinds:
         try:
             _act(twin, kind, rng, late)
-        except Refused:
+        except ChangeDenied:
             pass
     for step in late:
         twin.carry_out(step)
@@ -447,4 +449,4 @@ def test_whatever_happens_no_step_costs_safety_and_it_ends_as_planned(
     for shard in twin.state.every_shard.values():
         for name in shard.nodes:
             assert twin.state.every_node[name].state is rec.NodeState.ACTIVE
-    assert all(o.state != "running" for o in twin.state.table(rec.Operation).values())
+    assert all(o.state != "running" for o in twin.state.table(rec.OperationRecord).values())

@@ -11,11 +11,17 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
-from raftmail.admin.desk import ConfigSource, Desk
+from raftmail.admin.config_writer import ConfigSource, ConfigWriter
 from raftmail.cluster import changes
-from raftmail.cluster.changes import Change, Refused
+from raftmail.cluster.changes import Change, ChangeDenied
 from raftmail.cluster.moves import plan
-from raftmail.cluster.records import Invite, Node, Operation, ReplicaState, Shard
+from raftmail.cluster.records import (
+    InviteRecord,
+    NodeRecord,
+    OperationRecord,
+    ReplicaState,
+    ShardRecord,
+)
 from raftmail.cluster.router import Router
 from raftmail.cluster.state import ClusterState
 from raftmail.mail.admin import JSON
@@ -28,7 +34,7 @@ _INVITE = re.compile(r"[0-9a-f]{32}")
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?(\.[2-9])?")
 
 
-class Look(NamedTuple):
+class ShardReport(NamedTuple):
     """What the nodes say of a shard."""
 
     bytes: int
@@ -36,15 +42,15 @@ class Look(NamedTuple):
 
 
 @dataclass(slots=True, repr=False)
-class Operators:
+class ClusterCalls:
     """`is_alive` tells whether a node answers, through whichever other; `looks` asks all nodes; `waits` asks the root's master what it
     waits for."""
 
     router: Router
-    following: ConfigSource
-    desk: Desk
+    config_source: ConfigSource
+    writer: ConfigWriter
     is_alive: Callable[[str], Awaitable[bool]]
-    looks: Callable[[ClusterState], Awaitable[Mapping[int, Look]]]
+    looks: Callable[[ClusterState], Awaitable[Mapping[int, ShardReport]]]
     waits: Callable[[float], Awaitable[Mapping[str, str]]]
 
     @property
@@ -74,14 +80,14 @@ class Operators:
         }
 
     async def _newest(self, deadline: float) -> ClusterState:
-        return await self.following.newest(deadline - self.router.clock())
+        return await self.config_source.newest(deadline - self.router.clock())
 
     async def _make(
         self, decide: Callable[[ClusterState, int], Change], deadline: float
     ) -> ClusterState:
         try:
-            return await self.desk.change(decide, deadline)
-        except Refused as e:
+            return await self.writer.change(decide, deadline)
+        except ChangeDenied as e:
             raise ValueError(str(e)) from None
 
     # -- nodes ---------------------------------------------------------------------------------------
@@ -111,7 +117,7 @@ class Operators:
             risk = changes.at_risk(state, node.name, alive)
         operations = [
             operation_row(state, operation)
-            for operation in state.table(Operation).values()
+            for operation in state.table(OperationRecord).values()
             if operation.subject == node.name
         ]
         mine = [shard for shard in state.every_shard.values() if shard.on(node.name)]
@@ -125,7 +131,7 @@ class Operators:
 
     async def _invite(self, arguments: Arguments, deadline: float) -> JSON:
         name = _node_name(arguments)
-        invitation = Invite(
+        invitation = InviteRecord(
             _required(arguments, "id", _INVITE, "32 hexadecimal digits"),
             name,
             _required(arguments, "peer"),
@@ -137,9 +143,9 @@ class Operators:
 
     async def _invitations(self, arguments: Arguments, deadline: float) -> JSON:
         state = await self._newest(deadline)
-        now = int(self.desk.wall())
+        now = int(self.writer.wall())
         rows = []
-        for one in state.table(Invite).values():
+        for one in state.table(InviteRecord).values():
             status = "used" if one.used else "expired" if one.expires_s <= now else "open"
             row = {"id": one.id, "name": one.name, "peer": one.peer, "expires_s": one.expires_s}
             rows.append({**row, "state": status})
@@ -152,7 +158,7 @@ class Operators:
 
     async def _join(self, arguments: Arguments, deadline: float) -> JSON:
         invite = _required(arguments, "id", _INVITE, "32 hexadecimal digits")
-        node = Node(
+        node = NodeRecord(
             _node_name(arguments),
             _required(arguments, "peer"),
             arguments.get("client", ""),
@@ -234,14 +240,14 @@ class Operators:
     async def _shard(self, arguments: Arguments, deadline: float) -> JSON:
         state = await self._newest(deadline)
         number = _whole_number(arguments, "shard")
-        shard = state.find(Shard, number)
+        shard = state.find(ShardRecord, number)
         if shard is None:
             raise ValueError(f"there is no shard {number} (0 to {state.shards[-1]})")
         looks = await self.looks(state)
         waits = await self._waits_for([shard], deadline)
         return {**_shard_row(shard, looks.get(number)), "waits_for": waits}
 
-    async def _waits_for(self, shards: Iterable[Shard], deadline: float) -> list[str]:
+    async def _waits_for(self, shards: Iterable[ShardRecord], deadline: float) -> list[str]:
         """What replicas of these shards that come or go wait for, in words, each once."""
         moving = [
             (shard.number, replica.id)
@@ -287,7 +293,7 @@ class Operators:
 
     async def _operations(self, arguments: Arguments, deadline: float) -> JSON:
         state = await self._newest(deadline)
-        found = sorted(state.table(Operation).values(), key=lambda o: (o.began_s, o.id))
+        found = sorted(state.table(OperationRecord).values(), key=lambda o: (o.began_s, o.id))
         moving: list[dict[str, Any]] = [
             {"shard": s.number, "id": r.id, "node": r.node, "state": r.state.value}
             for s in state.every_shard.values()
@@ -328,7 +334,7 @@ class Operators:
         return {"key": key, "written": known}
 
 
-def _shard_row(shard: Shard, look: Look | None) -> dict[str, Any]:
+def _shard_row(shard: ShardRecord, look: ShardReport | None) -> dict[str, Any]:
     return {
         "shard": shard.number,
         "pool": shard.pool,
@@ -340,7 +346,7 @@ def _shard_row(shard: Shard, look: Look | None) -> dict[str, Any]:
     }
 
 
-def node_row(state: ClusterState, node: Node) -> dict[str, Any]:
+def node_row(state: ClusterState, node: NodeRecord) -> dict[str, Any]:
     """A node as operators see it."""
     held = [r for shard in state.every_shard.values() for r in shard.on(node.name)]
     return {
@@ -353,7 +359,7 @@ def node_row(state: ClusterState, node: Node) -> dict[str, Any]:
     }
 
 
-def operation_row(state: ClusterState, operation: Operation) -> dict[str, Any]:
+def operation_row(state: ClusterState, operation: OperationRecord) -> dict[str, Any]:
     """An operation, with how many replicas are left to deal with."""
     replicas = [r for shard in state.every_shard.values() for r in shard.replicas]
     if operation.kind in ("drain", "remove"):
@@ -368,8 +374,8 @@ def operation_row(state: ClusterState, operation: Operation) -> dict[str, Any]:
     return {**asdict(operation), "left": left if operation.state == "running" else 0}
 
 
-def _known(state: ClusterState, name: str) -> Node:
-    node = state.find(Node, name)
+def _known(state: ClusterState, name: str) -> NodeRecord:
+    node = state.find(NodeRecord, name)
     if node is None:
         raise ValueError(f"there is no node {name!r}; there are {', '.join(state.nodes)}")
     return node

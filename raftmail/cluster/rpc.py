@@ -33,7 +33,7 @@ _ARRAY_HEAD_BYTES: Final = 3
 Item: TypeAlias = list[Any]
 """A call or an answer, as it is encoded."""
 Part: TypeAlias = bytes | memoryview
-Frame: TypeAlias = "tuple[FrameKind, Sequence[Part]]"
+Frame: TypeAlias = "tuple[RpcFrameKind, Sequence[Part]]"
 
 
 class BadCall(Exception):
@@ -47,7 +47,7 @@ class CallKind(IntEnum):
     ADMIN = 4  # what, {key: value}
 
 
-class FrameKind(StrEnum):
+class RpcFrameKind(StrEnum):
     """Frames between routers; `shard.replica.FrameKind` has those between replicas."""
 
     CALLS = "CALLS"
@@ -59,12 +59,12 @@ class FrameKind(StrEnum):
     STATE = "STATE"  # the revision of the cluster's state that the sender knows, 8 bytes
 
 
-BULK: Final = (FrameKind.CALL, FrameKind.ANSWER)
+BULK: Final = (RpcFrameKind.CALL, RpcFrameKind.ANSWER)
 """Frames that others may overtake."""
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class RpcCall:
     """`number` is the asking node's; `relay_to` names the node to pass the call on to ("" is: answer it yourself)."""
 
     number: int
@@ -107,35 +107,35 @@ def encode(items: list[Item]) -> bytes:
 
 def call_frames(items: Iterable[Item]) -> Iterator[Frame]:
     """The frames of some calls. Raises ValueError for one that cannot be encoded."""
-    batch = _Batch(FrameKind.CALLS)
+    batch = _Batch(RpcFrameKind.CALLS)
     for item in items:
         if size_of(item[1], item[5]) < LONG_BYTES_MIN:
             packed = pack(item)
             if len(packed) < LONG_BYTES_MIN:
                 yield from batch.add(packed)
             else:
-                yield FrameKind.CALL, _long(item, ())
+                yield RpcFrameKind.CALL, _long(item, ())
         elif item[1] == CallKind.SUBMIT:
             request, blobs = item[5]
             lengths = [[digest, len(body)] for digest, body in blobs]
-            yield FrameKind.CALL, _long([*item[:5], [request, lengths]], [b[1] for b in blobs])
+            yield RpcFrameKind.CALL, _long([*item[:5], [request, lengths]], [b[1] for b in blobs])
         else:
-            yield FrameKind.CALL, _long(item, ())
+            yield RpcFrameKind.CALL, _long(item, ())
     yield from batch.rest()
 
 
 def answer_frames(items: Iterable[Item]) -> Iterator[Frame]:
     """The frames of some answers, made as they are asked for. One that cannot be encoded becomes a failure that says so."""
-    batch = _Batch(FrameKind.ANSWERS)
+    batch = _Batch(RpcFrameKind.ANSWERS)
     for item in items:
         value = item[2]
         if isinstance(value, bytes | memoryview) and len(value) >= LONG_BYTES_MIN:
-            yield FrameKind.ANSWER, _long([item[0], item[1], len(value)], [value], is_bytes=True)
+            yield RpcFrameKind.ANSWER, _long([item[0], item[1], len(value)], [value], is_bytes=True)
             continue
         try:
             packed = pack(item)
             if len(packed) >= LONG_BYTES_MIN:
-                yield FrameKind.ANSWER, _long(item, ())
+                yield RpcFrameKind.ANSWER, _long(item, ())
                 continue
         except ValueError as e:
             why = [f"the answer cannot be sent: {e}", False, False, True]
@@ -154,7 +154,7 @@ def _long(head: Item, bodies: Sequence[Part], *, is_bytes: bool = False) -> Sequ
 class _Batch:
     """Gathers what goes in one frame."""
 
-    def __init__(self, kind: FrameKind) -> None:
+    def __init__(self, kind: RpcFrameKind) -> None:
         self._kind = kind
         self._items: list[bytes] = []
         self._bytes = 0
@@ -195,12 +195,12 @@ def _unpack_list(data: bytes | memoryview) -> list[Any]:
     return items
 
 
-def decode_calls(data: bytes | memoryview) -> list[Call]:
+def decode_calls(data: bytes | memoryview) -> list[RpcCall]:
     """The calls of a CALLS frame. Raises `BadCall`."""
     return [_read_call(item, bytes) for item in _unpack_list(data)]
 
 
-def decode_call(data: bytes | memoryview) -> Call:
+def decode_call(data: bytes | memoryview) -> RpcCall:
     """The call of a CALL frame; its bodies are parts of `data`. Raises `BadCall`."""
     head, _, rest = _split(data)
     call = _read_call(head, int)
@@ -234,7 +234,7 @@ def _split(data: bytes | memoryview) -> tuple[Any, bool, memoryview]:
     return pair[0], pair[1], whole[start + length :]
 
 
-def _read_call(item: Any, body: type) -> Call:
+def _read_call(item: Any, body: type) -> RpcCall:
     """A call whose bodies are given as this type."""
     if type(item) is not list or tuple(map(type, item)) != _CALL_SHAPE:
         raise BadCall("a call of the wrong shape")
@@ -248,7 +248,7 @@ def _read_call(item: Any, body: type) -> Call:
         for blob in item[5][1]:
             if type(blob) is not list or tuple(map(type, blob)) != (bytes, body):
                 raise BadCall("SUBMIT: a body of the wrong shape")
-    return Call(item[0], kind, item[2], item[3], item[4], item[5])
+    return RpcCall(item[0], kind, item[2], item[3], item[4], item[5])
 
 
 def decode_answers(data: bytes | memoryview) -> list[tuple[int, str, Any]]:

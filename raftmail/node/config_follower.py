@@ -14,10 +14,9 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from raftmail.cluster.calls import CallKind
-from raftmail.cluster.records import Node as NodeRecord
-from raftmail.cluster.records import NodeState
+from raftmail.cluster.records import NodeRecord, NodeState
 from raftmail.cluster.router import Router
+from raftmail.cluster.rpc import CallKind
 from raftmail.cluster.state import BadState, ClusterState, genesis
 from raftmail.cluster.view import ROOT_SHARD
 from raftmail.mail.codec import decode_answer, encode_query
@@ -89,7 +88,7 @@ def save_state(data: Path, state: ClusterState) -> None:
 
 
 @dataclass(slots=True, repr=False)
-class Following:
+class ConfigFollower:
     """Keeps `state` new. `changed` is called with every new state, on the event loop; `tell` sends a revision to a node.
 
     Invariant: the revision of `state` never goes back."""

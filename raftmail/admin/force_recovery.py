@@ -13,10 +13,10 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from raftmail.admin.desk import ConfigSource, Desk
+from raftmail.admin.config_writer import ConfigSource, ConfigWriter
 from raftmail.cluster import changes
-from raftmail.cluster.changes import Refused
-from raftmail.cluster.records import Shard
+from raftmail.cluster.changes import ChangeDenied
+from raftmail.cluster.records import ShardRecord
 from raftmail.cluster.router import Router
 from raftmail.consensus.membership import Membership
 from raftmail.mail.admin import JSON
@@ -33,12 +33,12 @@ POLL_S = 0.2
 
 
 @dataclass(slots=True, repr=False)
-class Recovering:
+class ForceRecovery:
     """`force(shard, next_id)` makes this node's replica the only voter of its group; `is_up` tells whether there is a link to a node."""
 
     router: Router
-    following: ConfigSource
-    desk: Desk
+    config_source: ConfigSource
+    writer: ConfigWriter
     force: Callable[[int, int], Awaitable[None]]
     is_up: Callable[[str], bool]
 
@@ -93,8 +93,8 @@ class Recovering:
 
     async def _look(self, number: int) -> dict[str, Any]:
         """What is left of a shard. Raises ValueError when there is no such shard, or nothing is left."""
-        state = self.following.state
-        shard = state.find(Shard, number)
+        state = self.config_source.state
+        shard = state.find(ShardRecord, number)
         if shard is None:
             raise ValueError(f"there is no shard {number}")
         answers = await self._ask_all(state.nodes, number, ASK_S)
@@ -177,16 +177,16 @@ class Recovering:
                 f"{_place(better)}, and lacks no more bodies. Go on with that one"
             )
         if not alone:
-            next_id = self.following.state.every_shard[number].next_id
+            next_id = self.config_source.state.every_shard[number].next_id
             extra = {"id": str(kept), "next_id": str(next_id)}
             await self._tell(nodes[kept], "recover-here", number, extra)
         await self._wait_for_master(number, nodes[kept], deadline)
         voters = [int(id) for id in look["voters"]]
         try:
-            await self.desk.change(
+            await self.writer.change(
                 lambda state, now: changes.recover(state, number, kept, voters, now, by), deadline
             )
-        except Refused as e:
+        except ChangeDenied as e:
             raise ValueError(str(e)) from None
         return look
 

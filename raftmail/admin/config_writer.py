@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from raftmail.cluster.changes import Change, Refused
+from raftmail.cluster.changes import Change, ChangeDenied
 from raftmail.cluster.router import Router
 from raftmail.cluster.state import ClusterState
 from raftmail.mail import results
@@ -30,11 +30,11 @@ class ConfigSource(Protocol):
 
 
 @dataclass(slots=True, repr=False)
-class Desk:
+class ConfigWriter:
     """`wall` is Unix time."""
 
     router: Router
-    following: ConfigSource
+    config_source: ConfigSource
     wall: Callable[[], float]
 
     async def change(
@@ -42,20 +42,20 @@ class Desk:
     ) -> ClusterState:
         """Have a change made, deciding anew as often as somebody else was faster. Returns the state in which it is made.
 
-        Raises `changes.Refused` with the reason, ValueError for what no record can be, `Unavailable`."""
+        Raises `changes.ChangeDenied` with the reason, ValueError for what no record can be, `Unavailable`."""
         router = self.router
         while True:
-            state = await self.following.newest(deadline - router.clock())
+            state = await self.config_source.newest(deadline - router.clock())
             change = decide(state, int(self.wall()))
             executed = await router.execute(change.command, deadline_s=deadline - router.clock())
             result = executed.result
             if isinstance(result, Configured):
                 made = replace(state.with_puts(change.puts), revision=result.revision)
                 # Who asks this node next shall see it.
-                await self.following.reached(result.revision, deadline - router.clock())
+                await self.config_source.reached(result.revision, deadline - router.clock())
                 return made
             if not isinstance(result, results.Refused) or result.code is not Code.CONFLICT:
-                raise Refused(getattr(result, "text", "the root answers something else"))
+                raise ChangeDenied(getattr(result, "text", "the root answers something else"))
             if router.clock() + RETRY_S >= deadline:
                 raise Unavailable(Failure("others change the cluster all the time: try again"))
             await asyncio.sleep(RETRY_S)

@@ -1,6 +1,6 @@
 """What the root's master does for the cluster: it writes down what the cluster begins with, and carries out what operators asked for.
 
-Each round it looks at all nodes and has `cluster.operator.next_steps` say what to do now. It keeps nothing that matters: whoever leads the
+Each round it looks at all nodes and has `controller.next_steps` say what to do now. It keeps nothing that matters: whoever leads the
 root next begins with what the root's records and the groups say. A step that fails is decided anew in the next round.
 """
 
@@ -13,21 +13,21 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from raftmail.cluster.operator import next_steps
-from raftmail.cluster.records import Replica, ReplicaState, Rule, RuleState, Shard
+from raftmail.cluster.controller import next_steps
+from raftmail.cluster.records import ReplicaRecord, ReplicaState, RuleRecord, RuleState, ShardRecord
 from raftmail.cluster.router import Router
 from raftmail.cluster.rules import FORGOTTEN_S, to_pin, waits_for
 from raftmail.cluster.state import ClusterState, genesis_command
 from raftmail.cluster.steps import (
     AddLearner,
-    Configure,
-    Limits,
     Observed,
     ObservedShard,
     Promote,
     RemoveReplica,
     Step,
+    StepLimits,
     Transfer,
+    WriteRecords,
 )
 from raftmail.cluster.view import ROOT_SHARD
 from raftmail.mail.admin import JSON
@@ -35,8 +35,8 @@ from raftmail.mail.failures import Unavailable
 from raftmail.mail.queries import ListUsers
 from raftmail.mail.results import Refused
 from raftmail.net.errors import start_task, tell
-from raftmail.node.following import Following
-from raftmail.node.observing import Hearing, read_shards
+from raftmail.node.config_follower import ConfigFollower
+from raftmail.node.group_reports import LastHeard, read_shards
 
 logger = logging.getLogger(__name__)
 
@@ -54,16 +54,16 @@ Here = Callable[[str, Mapping[str, str], float], Awaitable[JSON]]
 
 
 @dataclass(slots=True, repr=False)
-class Operating:
+class ControllerLoop:
     """Works while this node leads the root, one round at a time. `here` answers administrative calls for this node itself."""
 
     loop: asyncio.AbstractEventLoop
     router: Router
-    following: Following
+    config_source: ConfigFollower
     here: Here
     observed: Observed | None = None
     """What the last round saw; None while this node does not lead the root."""
-    _hearing: Hearing | None = None
+    _hearing: LastHeard | None = None
     _task: asyncio.Task[None] | None = None
     _next: float = 0.0
     _calm: bool = False
@@ -103,7 +103,7 @@ class Operating:
             if not revision:
                 await self._write_genesis()
                 return
-            state = await self.following.newest(OBSERVE_S)
+            state = await self.config_source.newest(OBSERVE_S)
         except Unavailable as e:
             logger.info("the root's master goes on later: %s", e)
             return
@@ -121,7 +121,7 @@ class Operating:
 
     async def _write_genesis(self) -> None:
         """The first records of a new cluster. Refused when somebody else has written them meanwhile."""
-        command = genesis_command(self.following.state)
+        command = genesis_command(self.config_source.state)
         executed = await self.router.execute(command, deadline_s=GENESIS_S)
         if not isinstance(executed.result, Refused):
             logger.info("wrote down what the cluster begins with, %d records", len(command.puts))
@@ -131,7 +131,7 @@ class Operating:
     def waits(self) -> dict[str, str]:
         """What each replica that comes or goes (`SHARD ID`), and each rule that is being changed (`rule DOMAIN`), waits for, as the last
         round saw it; nothing when this node does not lead the root."""
-        observed, state = self.observed, self.following.state
+        observed, state = self.observed, self.config_source.state
         if observed is None:
             return {}
         waits = {
@@ -140,7 +140,7 @@ class Operating:
             for replica in shard.replicas
             if replica.state is not ReplicaState.VOTER
         }
-        for rule in state.table(Rule).values():
+        for rule in state.table(RuleRecord).values():
             if rule.state is RuleState.PINNING:
                 waits[f"rule {rule.domain}"] = "its users are being pinned to where their mail is"
             elif rule.state is RuleState.SPREADING:
@@ -154,7 +154,7 @@ class Operating:
 
     async def _observe(self, state: ClusterState) -> Observed:
         if self._hearing is None:
-            self._hearing = Hearing(self.loop.time(), {})
+            self._hearing = LastHeard(self.loop.time(), {})
         hearing = self._hearing  # when this node leads no more, it is let go of meanwhile
         nodes = state.nodes
         answers = await asyncio.gather(*[self._ask(node) for node in nodes])
@@ -203,7 +203,7 @@ class Operating:
 
     async def _carry_out(self, step: Step, observed: Observed) -> None:
         try:
-            if isinstance(step, Configure):
+            if isinstance(step, WriteRecords):
                 await self._configure(step)
             else:
                 await self._have_done(step, observed)
@@ -213,7 +213,7 @@ class Operating:
                 self._said[what] = str(e)
                 logger.info("%s: not yet: %s", what, e)
 
-    async def _configure(self, step: Configure) -> None:
+    async def _configure(self, step: WriteRecords) -> None:
         executed = await self.router.execute(step.change.command, deadline_s=STEP_S)
         if not isinstance(executed.result, Refused):
             logger.info("%s", step.why or "wrote down a change of the cluster")
@@ -259,7 +259,7 @@ def _silence(observed: Observed, node: str, patience_s: float) -> str:
     return f"silent for {found.silent_s:.0f} s; not waited for in {left_s:.0f} s, or when it is removed"
 
 
-def _replica_waits_for(shard: Shard, replica: Replica, observed: Observed) -> str:
+def _replica_waits_for(shard: ShardRecord, replica: ReplicaRecord, observed: Observed) -> str:
     seen = observed.shards.get(shard.number)
     if seen is None:
         return "the shard has no master: a majority of its replicas does not answer"
@@ -268,7 +268,7 @@ def _replica_waits_for(shard: Shard, replica: Replica, observed: Observed) -> st
             return ""
         return "it goes when all that stay are voters, and enough of them are whole"
     if not observed.alive(replica.node) and replica.id not in seen.membership.voters:
-        return f"{replica.node} ({_silence(observed, replica.node, Limits().give_up_s)})"
+        return f"{replica.node} ({_silence(observed, replica.node, StepLimits().give_up_s)})"
     if replica.id in seen.membership.learners and replica.id not in seen.whole:
         return "it is being filled"
     return ""

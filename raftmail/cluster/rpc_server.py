@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
 
-from raftmail.cluster.calls import LONG_BYTES_MIN, Call, CallKind, Part, answer_frames
-from raftmail.cluster.view import ROOT_SHARD, View
+from raftmail.cluster.rpc import LONG_BYTES_MIN, CallKind, Part, RpcCall, answer_frames
+from raftmail.cluster.view import ROOT_SHARD, ClusterView
 from raftmail.mail.admin import JSON
 from raftmail.mail.budget import Budget
 from raftmail.mail.codec import CodecError, decode_query, encode_answer, encode_result
@@ -37,7 +37,7 @@ BODIES_AT_ONCE = 2
 _BUSY = "the node has as many bytes of requests in memory as it may"
 
 
-class Links(Protocol):
+class NodeLinks(Protocol):
     """The links to the other nodes, and the way to have a replica's work done soon."""
 
     def send(self, node: str, shard: int, kind: str, parts: Sequence[Part]) -> bool:
@@ -66,8 +66,8 @@ class Routing(Protocol):
 
     node: str
     replicas: Mapping[int, Replica]
-    view: View
-    links: Links
+    view: ClusterView
+    links: NodeLinks
     answer_admin: Callable[[str, Mapping[str, str], float], Awaitable[JSON]] | None
 
     @property
@@ -84,7 +84,7 @@ class Routing(Protocol):
 
 
 @dataclass(slots=True, repr=False)
-class CallServer:
+class RpcServer:
     """Answers the calls of other nodes, and passes on those that are for a third."""
 
     router: Routing
@@ -94,7 +94,7 @@ class CallServer:
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
     _reading: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(BODIES_AT_ONCE))
 
-    def serve(self, node: str, call: Call) -> None:
+    def serve(self, node: str, call: RpcCall) -> None:
         """A call of another node."""
         deadline_s = call.deadline_ms / 1000
         if call.relay_to:
@@ -109,7 +109,7 @@ class CallServer:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    def _serve_submit(self, node: str, call: Call, until: float) -> None:
+    def _serve_submit(self, node: str, call: RpcCall, until: float) -> None:
         replica = self.router.replicas.get(call.shard)
         if replica is None or not replica.group.accepts:
             self._moved(node, call.number, self.router.leader_of(call.shard) or "")
@@ -127,7 +127,7 @@ class CallServer:
         hashed.add_done_callback(partial(self._hashed, node, call, size, until))
 
     def _hashed(
-        self, node: str, call: Call, size: int, until: float, found: asyncio.Future[bool]
+        self, node: str, call: RpcCall, size: int, until: float, found: asyncio.Future[bool]
     ) -> None:
         if found.cancelled():
             self.budget.give(size)  # the loop ends
@@ -135,7 +135,7 @@ class CallServer:
             intact = found.exception() is None and found.result()
             self._submit(node, call, size, until, intact=intact)
 
-    def _submit(self, node: str, call: Call, size: int, until: float, *, intact: bool) -> None:
+    def _submit(self, node: str, call: RpcCall, size: int, until: float, *, intact: bool) -> None:
         """Give a call whose bodies were looked at to the replica."""
         number = call.number
         replica = self.router.replicas.get(call.shard)
@@ -160,7 +160,7 @@ class CallServer:
         else:
             self._reply_failure(node, number, outcome)
 
-    def _serve_barrier(self, node: str, call: Call) -> None:
+    def _serve_barrier(self, node: str, call: RpcCall) -> None:
         replica = self.router.replicas.get(call.shard)
         if replica is None or not replica.group.is_leader:
             self._moved(node, call.number, self.router.leader_of(call.shard) or "")
@@ -175,7 +175,7 @@ class CallServer:
         replica.barrier(self.router.clock(), done)
         self.router.links.wake(call.shard)
 
-    async def _serve_slowly(self, node: str, call: Call, deadline_s: float) -> None:
+    async def _serve_slowly(self, node: str, call: RpcCall, deadline_s: float) -> None:
         try:
             if call.kind is CallKind.QUERY:
                 query = decode_query(call.data[0])
@@ -216,7 +216,7 @@ class CallServer:
             self._reply(node, number, "ok", body)
             await asyncio.sleep(0)  # the answers of this turn leave, or find no room
 
-    def _pass_on(self, node: str, call: Call, deadline_s: float) -> None:
+    def _pass_on(self, node: str, call: RpcCall, deadline_s: float) -> None:
         """Relay a call to the node that it names, under a number of this node's own."""
         goal = call.relay_to
         if not self.router.links.is_up(goal):

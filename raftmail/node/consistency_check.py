@@ -41,7 +41,7 @@ Handler = Callable[[Mapping[str, str], float], Awaitable[JSON]]
 
 
 @dataclass(slots=True, repr=False)
-class Verifying:
+class ConsistencyCheck:
     """Calls "verify" (digests), "verify-start" and "verify-result" (deep), and what nodes ask each other for them. `found` has the last
     comparison of each shard that was made here."""
 

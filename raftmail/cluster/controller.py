@@ -8,14 +8,14 @@ A replica that moves goes through these states, one change at a time for each gr
 
 | record | group | step |
 |---|---|---|
-| – | – | `Configure`: a new id, joining; the replica that it is for is leaving |
+| – | – | `WriteRecords`: a new id, joining; the replica that it is for is leaving |
 | joining | – | `AddLearner` |
 | joining | learner, not whole | wait: it is being filled |
 | joining | learner, whole | `Promote` |
-| joining | voter | `Configure`: it is a voter |
+| joining | voter | `WriteRecords`: it is a voter |
 | leaving | voter, master | `Transfer` |
 | leaving | voter | `RemoveReplica`, when all who stay are voters |
-| leaving | – | `Configure`: it is dropped, and its node deletes it |
+| leaving | – | `WriteRecords`: it is dropped, and its node deletes it |
 
 So that no step costs safety: (1) replicas are added before others are removed, but for those that are lost for ever while all others are
 whole: as long as they are voters, a voter more would need one more of the living for every majority, and the loss of the new one could
@@ -30,39 +30,39 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 
-from raftmail.cluster import masters, rules
+from raftmail.cluster import leader_balancing, rules
 from raftmail.cluster.changes import Change, change_of, moved
 from raftmail.cluster.moves import Move, allowed, planned, wanted
 from raftmail.cluster.records import (
-    Node,
+    NodeRecord,
     NodeState,
-    Operation,
-    Replica,
+    OperationRecord,
+    ReplicaRecord,
     ReplicaState,
-    Shard,
+    ShardRecord,
     key_for,
 )
 from raftmail.cluster.state import ClusterState
 from raftmail.cluster.steps import (
     AddLearner,
-    Configure,
-    Limits,
-    Members,
     Observed,
     ObservedShard,
     Promote,
     RemoveReplica,
     Seen,
     Step,
+    StepLimits,
     Transfer,
+    WriteRecords,
 )
+from raftmail.consensus.membership import Membership
 
-_LIMITS = Limits()
+_LIMITS = StepLimits()
 _JOINING, _VOTER, _LEAVING = ReplicaState.JOINING, ReplicaState.VOTER, ReplicaState.LEAVING
 
 
 def next_steps(
-    state: ClusterState, observed: Observed, now_s: float, limits: Limits = _LIMITS
+    state: ClusterState, observed: Observed, now_s: float, limits: StepLimits = _LIMITS
 ) -> list[Step]:
     """What to do now: at most one step for a shard's group or record, within `limits`. Empty when everything is as it should be, or has to
     be waited for."""
@@ -78,18 +78,18 @@ def next_steps(
             busy.add(shard.number)
             steps.append(step)
     steps += _begin(state, observed, busy, limits)
-    steps += masters.transfers(state, observed, busy, limits)
+    steps += leader_balancing.transfers(state, observed, busy, limits)
     steps += _operations(state)
-    steps += [Configure(change, why) for change, why in rules.next_changes(state, observed)]
+    steps += [WriteRecords(change, why) for change, why in rules.next_changes(state, observed)]
     return _bounded(steps, limits)
 
 
-def _bounded(steps: list[Step], limits: Limits) -> list[Step]:
+def _bounded(steps: list[Step], limits: StepLimits) -> list[Step]:
     configures = 0
     kept = []
     for step in steps:
-        configures += isinstance(step, Configure)
-        if not isinstance(step, Configure) or configures <= limits.configures_max:
+        configures += isinstance(step, WriteRecords)
+        if not isinstance(step, WriteRecords) or configures <= limits.configures_max:
             kept.append(step)
     return kept
 
@@ -98,18 +98,22 @@ def _bounded(steps: list[Step], limits: Limits) -> list[Step]:
 
 
 def _for_shard(
-    state: ClusterState, observed: Observed, shard: Shard, seen: ObservedShard, limits: Limits
+    state: ClusterState,
+    observed: Observed,
+    shard: ShardRecord,
+    seen: ObservedShard,
+    limits: StepLimits,
 ) -> Step | None:
     told = _as_seen(shard, seen)
     told = _given_up(told, seen, observed, limits)
     if told != shard:
-        return Configure(
+        return WriteRecords(
             change_of(state, [told]), f"shard {shard.number}: written down as the group is"
         )
     return _shrink(state, shard, seen) or _grow(observed, shard, seen)
 
 
-def _as_seen(shard: Shard, seen: ObservedShard) -> Shard:
+def _as_seen(shard: ShardRecord, seen: ObservedShard) -> ShardRecord:
     """The record, brought up to what the group has."""
     group = seen.membership
     replicas = []
@@ -136,7 +140,7 @@ def _as_seen(shard: Shard, seen: ObservedShard) -> Shard:
     )
 
 
-def _tells_of_a_loss(shard: Shard, replica: Replica, group: Members) -> bool:
+def _tells_of_a_loss(shard: ShardRecord, replica: ReplicaRecord, group: Membership) -> bool:
     """Whether the record of a replica that will not join is all that tells that an older one, in whose place it was to come, is lost
     (`_is_lost`). It stays until that one is out of the group: who does not know of the loss waits for a disk that never comes back."""
     return any(
@@ -145,10 +149,12 @@ def _tells_of_a_loss(shard: Shard, replica: Replica, group: Members) -> bool:
     )
 
 
-def _given_up(shard: Shard, seen: ObservedShard, observed: Observed, limits: Limits) -> Shard:
+def _given_up(
+    shard: ShardRecord, seen: ObservedShard, observed: Observed, limits: StepLimits
+) -> ShardRecord:
     """The record with replicas leaving that will never have joined, because their nodes are gone."""
 
-    def hopeless(replica: Replica) -> bool:
+    def hopeless(replica: ReplicaRecord) -> bool:
         node = observed.nodes.get(replica.node)
         silent = node is not None and not node.alive and node.silent_s >= limits.give_up_s
         return replica.state is _JOINING and replica.id not in seen.membership.voters and silent
@@ -163,7 +169,7 @@ def _seen(seen: ObservedShard) -> Seen:
     return tuple(sorted(seen.membership.voters)), tuple(sorted(seen.membership.learners))
 
 
-def _shrink(state: ClusterState, shard: Shard, seen: ObservedShard) -> Step | None:
+def _shrink(state: ClusterState, shard: ShardRecord, seen: ObservedShard) -> Step | None:
     """Take out one replica that is leaving, or that no record has."""
     group = seen.membership
     staying = {replica.id: replica for replica in shard.staying}
@@ -177,13 +183,13 @@ def _shrink(state: ClusterState, shard: Shard, seen: ObservedShard) -> Step | No
             continue
         if id != seen.master_id:
             return RemoveReplica(shard.number, id, _seen(seen))
-        heir = masters.heir(state, shard, seen)
+        heir = leader_balancing.heir(state, shard, seen)
         if heir:
             return Transfer(shard.number, heir, f"{seen.master} leaves it")
     return None
 
 
-def _may_go(state: ClusterState, shard: Shard, seen: ObservedShard, id: int) -> bool:
+def _may_go(state: ClusterState, shard: ShardRecord, seen: ObservedShard, id: int) -> bool:
     """Whether a voter can be taken out without cost to safety; see the head of this module."""
     voters = seen.membership.voters
     if _is_lost(state, shard, id) and seen.whole >= voters.keys() - {id} != set():
@@ -202,19 +208,19 @@ def _may_go(state: ClusterState, shard: Shard, seen: ObservedShard, id: int) -> 
     return id not in seen.whole or len(whole) > wanted(state, shard) // 2
 
 
-def _is_lost(state: ClusterState, shard: Shard, id: int) -> bool:
+def _is_lost(state: ClusterState, shard: ShardRecord, id: int) -> bool:
     """Whether a replica that is leaving is known to be lost for ever: its node was removed, or has got another in its place."""
     for replica in shard.replicas:
         if replica.id == id and replica.state is _LEAVING:
             node = state.every_node.get(replica.node)
-            if node is None and key_for(Node, replica.node) in state.unreadable:
+            if node is None and key_for(NodeRecord, replica.node) in state.unreadable:
                 return False
             removed = node is None or node.state is NodeState.REMOVED
             return removed or any(other.id > id for other in shard.on(replica.node))
     return False
 
 
-def _grow(observed: Observed, shard: Shard, seen: ObservedShard) -> Step | None:
+def _grow(observed: Observed, shard: ShardRecord, seen: ObservedShard) -> Step | None:
     """Promote a learner that is whole, or add one that is to join."""
     group = seen.membership
     joining = sorted((r for r in shard.replicas if r.state is _JOINING), key=lambda r: r.id)
@@ -237,7 +243,7 @@ def _grow(observed: Observed, shard: Shard, seen: ObservedShard) -> Step | None:
 
 
 def _begin(
-    state: ClusterState, observed: Observed, busy: set[int], limits: Limits
+    state: ClusterState, observed: Observed, busy: set[int], limits: StepLimits
 ) -> Iterator[Step]:
     """Write down the moves that may begin now."""
     filling: Counter[str] = Counter()
@@ -251,7 +257,7 @@ def _begin(
             filling.update({replica.node for replica in moving})
     if under_way >= limits.moves_max:
         return
-    rebalance = state.find(Operation, "rebalance")
+    rebalance = state.find(OperationRecord, "rebalance")
     balance = rebalance is not None and rebalance.state == "running"
     dead = frozenset(name for name in state.nodes if not observed.alive(name))
     found = passed_over = 0
@@ -271,7 +277,7 @@ def _begin(
         if move.target and shard.on(move.target):
             if (back := _back(shard, seen, move)) is not None:
                 busy.add(move.shard)
-                yield Configure(_decided(state, back, move.target), str(move))
+                yield WriteRecords(_decided(state, back, move.target), str(move))
             continue
         if move.target:
             ends = {end for end in (move.target, move.source) if observed.alive(end)}
@@ -283,12 +289,12 @@ def _begin(
             under_way += 1
         busy.add(move.shard)
         changed = moved(shard, move.source_id, move.target, seen.membership.next_id)
-        yield Configure(_decided(state, changed, move.target), str(move))
+        yield WriteRecords(_decided(state, changed, move.target), str(move))
     if rebalance is not None and balance and not found and not _unsettled(state):
-        yield Configure(change_of(state, [replace(rebalance, state="done")]), "rebalanced")
+        yield WriteRecords(change_of(state, [replace(rebalance, state="done")]), "rebalanced")
 
 
-def _back(shard: Shard, seen: ObservedShard, move: Move) -> Shard | None:
+def _back(shard: ShardRecord, seen: ObservedShard, move: Move) -> ShardRecord | None:
     """The record with a replica staying that was to leave the target; None: it is no good any more, and has to be gone first."""
     mine = [
         r for r in shard.on(move.target) if r.id in seen.whole and r.id in seen.membership.voters
@@ -299,7 +305,7 @@ def _back(shard: Shard, seen: ObservedShard, move: Move) -> Shard | None:
     return moved(replace(shard, replicas=kept), move.source_id, "")
 
 
-def _decided(state: ClusterState, shard: Shard, target: str) -> Change:
+def _decided(state: ClusterState, shard: ShardRecord, target: str) -> Change:
     """The record of a move that begins; it counts on the target to stay, or on the shard alone."""
     return change_of(state, [shard], by=[f"node/{target}"] if target else [])
 
@@ -312,14 +318,14 @@ def _unsettled(state: ClusterState) -> bool:
 
 
 def _operations(state: ClusterState) -> Iterator[Step]:
-    running = [o for o in state.table(Operation).values() if o.state == "running"]
+    running = [o for o in state.table(OperationRecord).values() if o.state == "running"]
     if not running:
         return
     held = {r.node for shard in state.every_shard.values() for r in shard.replicas}
     for operation in running:
         name = operation.subject
         if operation.kind in ("drain", "remove"):
-            node = state.find(Node, name)
+            node = state.find(NodeRecord, name)
             done = name not in held and node is not None and node.state is not NodeState.ACTIVE
         elif operation.kind == "replace":
             done = all(r.state is _VOTER for s in state.every_shard.values() for r in s.on(name))
@@ -327,4 +333,4 @@ def _operations(state: ClusterState) -> Iterator[Step]:
             continue
         if done:
             change = change_of(state, [replace(operation, state="done")])
-            yield Configure(change, f"{operation.kind} of {name} is done")
+            yield WriteRecords(change, f"{operation.kind} of {name} is done")

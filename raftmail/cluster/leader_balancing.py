@@ -12,14 +12,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 
-from raftmail.cluster.records import ROOT_SHARD, Node, NodeState, ReplicaState, Shard
+from raftmail.cluster.records import ROOT_SHARD, NodeRecord, NodeState, ReplicaState, ShardRecord
 from raftmail.cluster.state import ClusterState
-from raftmail.cluster.steps import Limits, Observed, ObservedShard, Transfer
+from raftmail.cluster.steps import Observed, ObservedShard, StepLimits, Transfer
 
 NEAR_CLIENTS = "near-clients"
 BALANCED = "balanced"
 ZONE = "zone:"
-"""What `Shard.master` can be; a zone's name follows the last."""
+"""What `ShardRecord.master` can be; a zone's name follows the last."""
 
 COMMANDS_MIN = 200
 """With fewer commands, nothing is said about where clients are."""
@@ -29,13 +29,13 @@ _GAP_PERCENT = 10
 
 
 def check_preference(master: str) -> str:
-    """What `Shard.master` can be. Raises ValueError."""
+    """What `ShardRecord.master` can be. Raises ValueError."""
     if master in (BALANCED, NEAR_CLIENTS) or (master.startswith(ZONE) and len(master) > len(ZONE)):
         return master
     raise ValueError(f"master: {BALANCED}, {NEAR_CLIENTS} or {ZONE}NAME, not {master!r}")
 
 
-def candidates(state: ClusterState, shard: Shard, seen: ObservedShard) -> list[Node]:
+def candidates(state: ClusterState, shard: ShardRecord, seen: ObservedShard) -> list[NodeRecord]:
     """The nodes that can lead a shard at once: they stay, and their replica is whole and says that it may
     lead (`shard.status`). The master is among them if it stays and may lead. Cordoned ones are among them
     only where no other can."""
@@ -43,10 +43,10 @@ def candidates(state: ClusterState, shard: Shard, seen: ObservedShard) -> list[N
     return [node for node in found if not node.cordoned] or found
 
 
-def _able(state: ClusterState, shard: Shard, seen: ObservedShard) -> list[Node]:
+def _able(state: ClusterState, shard: ShardRecord, seen: ObservedShard) -> list[NodeRecord]:
     found = []
     for replica in shard.replicas:
-        node = state.find(Node, replica.node)
+        node = state.find(NodeRecord, replica.node)
         if (
             replica.state is ReplicaState.VOTER
             and replica.id in seen.whole
@@ -59,7 +59,7 @@ def _able(state: ClusterState, shard: Shard, seen: ObservedShard) -> list[Node]:
     return found
 
 
-def heir(state: ClusterState, shard: Shard, seen: ObservedShard) -> str:
+def heir(state: ClusterState, shard: ShardRecord, seen: ObservedShard) -> str:
     """The node that should lead when the master leaves; "" when none can."""
     able = [node for node in _able(state, shard, seen) if node.name != seen.master]
     others = [node for node in able if not node.cordoned] or able
@@ -67,7 +67,7 @@ def heir(state: ClusterState, shard: Shard, seen: ObservedShard) -> str:
     return min((node.name for node in preferred), default="")
 
 
-def _preferred(shard: Shard, nodes: list[Node]) -> list[Node]:
+def _preferred(shard: ShardRecord, nodes: list[NodeRecord]) -> list[NodeRecord]:
     """Those in the zone that the shard prefers; () when it prefers none."""
     if not shard.master.startswith(ZONE):
         return []
@@ -75,7 +75,7 @@ def _preferred(shard: Shard, nodes: list[Node]) -> list[Node]:
 
 
 def transfers(
-    state: ClusterState, observed: Observed, busy: set[int], limits: Limits
+    state: ClusterState, observed: Observed, busy: set[int], limits: StepLimits
 ) -> Iterator[Transfer]:
     """The masters to move now, of shards that are not `busy`."""
     return _Round(state, observed, busy, limits).run()
@@ -85,7 +85,7 @@ class _Round:
     """`leads` counts the mail shards that each node leads; `_from` and `_to` are the nodes that a master was moved from and to."""
 
     def __init__(
-        self, state: ClusterState, observed: Observed, busy: set[int], limits: Limits
+        self, state: ClusterState, observed: Observed, busy: set[int], limits: StepLimits
     ) -> None:
         self._state = state
         self._observed = observed
@@ -125,7 +125,7 @@ class _Round:
                     self._note(shard, seen.master, target)
                     yield Transfer(shard.number, target, why)
 
-    def _note(self, shard: Shard, source: str, target: str) -> None:
+    def _note(self, shard: ShardRecord, source: str, target: str) -> None:
         self._left -= 1
         self._from.add(source)
         self._to.add(target)
@@ -133,17 +133,17 @@ class _Round:
             self._leads[source] -= 1
             self._leads[target] += 1
 
-    def _ratio(self, node: Node, more: int = 0) -> int:
+    def _ratio(self, node: NodeRecord, more: int = 0) -> int:
         return (self._leads[node.name] + more) * 1_000_000 // max(1, node.capacity)
 
-    def _least(self, nodes: list[Node]) -> Node:
+    def _least(self, nodes: list[NodeRecord]) -> NodeRecord:
         return min(nodes, key=lambda node: (self._ratio(node), node.name))
 
-    def _away(self, shard: Shard, seen: ObservedShard) -> tuple[str, str]:
+    def _away(self, shard: ShardRecord, seen: ObservedShard) -> tuple[str, str]:
         fit = candidates(self._state, shard, seen)
         if not fit or any(node.name == seen.master for node in fit):
             return "", ""
-        node = self._state.find(Node, seen.master)
+        node = self._state.find(NodeRecord, seen.master)
         target = self._least(_preferred(shard, fit) or fit)
         if node is not None and node.state is NodeState.ACTIVE and not _leaves(shard, seen):
             if node.cordoned and not target.cordoned:
@@ -151,7 +151,7 @@ class _Round:
             return "", ""  # it is only not known to be whole at the moment
         return target.name, f"{seen.master} is emptied"
 
-    def _by_preference(self, shard: Shard, seen: ObservedShard) -> tuple[str, str]:
+    def _by_preference(self, shard: ShardRecord, seen: ObservedShard) -> tuple[str, str]:
         if seen.held:
             return "", ""
         fit = candidates(self._state, shard, seen)
@@ -163,12 +163,12 @@ class _Round:
         return self._least(best).name, f"it is preferred in {shard.master}"
 
     def _near(
-        self, seen: ObservedShard, fit: list[Node], commands: Mapping[str, int]
+        self, seen: ObservedShard, fit: list[NodeRecord], commands: Mapping[str, int]
     ) -> tuple[str, str]:
         if sum(commands.values()) < COMMANDS_MIN:
             return "", ""
 
-        def nearness(node: Node) -> int:
+        def nearness(node: NodeRecord) -> int:
             own = commands.get(node.name, 0)
             zone = sum(
                 count
@@ -184,10 +184,10 @@ class _Round:
         return best.name, "most of its commands come from there"
 
     def _zone(self, name: str) -> str:
-        node = self._state.find(Node, name)
+        node = self._state.find(NodeRecord, name)
         return "" if node is None else node.zone
 
-    def _by_load(self, shard: Shard, seen: ObservedShard) -> tuple[str, str]:
+    def _by_load(self, shard: ShardRecord, seen: ObservedShard) -> tuple[str, str]:
         if seen.held or shard.number == ROOT_SHARD or shard.master == NEAR_CLIENTS:
             return "", ""
         fit = candidates(self._state, shard, seen)
@@ -206,5 +206,5 @@ class _Round:
         return best.name, f"{now.name} leads more than {best.name}"
 
 
-def _leaves(shard: Shard, seen: ObservedShard) -> bool:
+def _leaves(shard: ShardRecord, seen: ObservedShard) -> bool:
     return any(r.id == seen.master_id and r.state is ReplicaState.LEAVING for r in shard.replicas)

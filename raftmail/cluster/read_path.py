@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from raftmail.cluster.calls import CallKind
-from raftmail.cluster.server import Links
+from raftmail.cluster.rpc import CallKind
+from raftmail.cluster.rpc_server import NodeLinks
 from raftmail.cluster.view import ROOT_SHARD
 from raftmail.mail.codec import decode_answer, encode_query
 from raftmail.mail.failures import Failure, Unavailable
@@ -33,7 +33,7 @@ class Calling(Protocol):
 
     node: str
     replicas: Mapping[int, Replica]
-    links: Links
+    links: NodeLinks
 
     @property
     def clock(self) -> Callable[[], float]: ...
@@ -60,7 +60,7 @@ class Calling(Protocol):
 
 
 @dataclass(slots=True, repr=False)
-class Reads:
+class ReadPath:
     """The reads of a router. Invariant: of each shard at most one barrier is under way; it serves all that were asked for before it."""
 
     router: Calling

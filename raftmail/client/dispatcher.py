@@ -14,17 +14,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from raftmail.client.calls import Call, Key, Listing, ReadAnswer, ReadResult
-from raftmail.client.connection import Connection
+from raftmail.client.calls import ClientCall, ClientListing, Key, ReadAnswer, ReadResult
+from raftmail.client.connection import ClientConnection
 from raftmail.client.errors import ClientError, ProtocolError, Refused, TryAgain
-from raftmail.client.looking import is_foreign, look
+from raftmail.client.probe import is_foreign, look
 from raftmail.frontends.text.sequence import SequenceWindow
 from raftmail.frontends.text.values import read_refused
 from raftmail.mail.addresses import named
 from raftmail.mail.endpoint import dialled
 from raftmail.mail.names import mailbox_name
 from raftmail.mail.results import Code, Executed
-from raftmail.net import lines as codec
+from raftmail.net import lines
 from raftmail.net.lines import Line
 from raftmail.net.tls import Authority, explain
 from raftmail.net.token import check_token
@@ -41,7 +41,7 @@ _NODE_DEADLINE_MAX_S = 10.0
 _REASONS_MAX = 5
 
 
-class Engine:
+class Dispatcher:
     """Invariants:
     1. At most one connection is used; calls are sent on it in the order they were made, and again
        in that order on the next one.
@@ -74,12 +74,12 @@ class Engine:
         self._token = None if token is None else check_token(token, "the client's token")
         self._compress = compress
         self._at = 0
-        self._calls: dict[bytes, Call] = {}
+        self._calls: dict[bytes, ClientCall] = {}
         self._paused: set[bytes] = set()
         self._tags = 0
         self._numbers: dict[Key, int] = {}
         self._numbers_max = 4096
-        self._connection: Connection | None = None
+        self._connection: ClientConnection | None = None
         self._connecting: asyncio.Task[None] | None = None
         self._sweeping: asyncio.TimerHandle | None = None
         self._earliest = float("inf")
@@ -136,7 +136,7 @@ class Engine:
         self._tags += 1
         tag = b"c%d" % self._tags
         seq = self._window.take()
-        call = Call(
+        call = ClientCall(
             tag,
             b"%b %b seq=%d%b\r\n" % (tag, body, seq, tail),
             loop.create_future(),
@@ -167,7 +167,7 @@ class Engine:
         loop = asyncio.get_running_loop()
         self._tags += 1
         tag = b"c%d" % self._tags
-        call = Call(
+        call = ClientCall(
             tag,
             b"%b %b\r\n" % (tag, body),
             loop.create_future(),
@@ -180,7 +180,7 @@ class Engine:
         self._begin(call)
         return call.future
 
-    def _begin(self, call: Call) -> None:
+    def _begin(self, call: ClientCall) -> None:
         if self._closed:
             self._end(call, error=TryAgain("the client is closed"))
             return
@@ -201,7 +201,7 @@ class Engine:
     def _floor(self) -> int:
         return self._window.floor
 
-    def _end(self, call: Call, value: Any = None, error: ClientError | None = None) -> None:
+    def _end(self, call: ClientCall, value: Any = None, error: ClientError | None = None) -> None:
         self._calls.pop(call.tag, None)
         self._paused.discard(call.tag)
         if call.seq:
@@ -215,7 +215,7 @@ class Engine:
 
     # Answers
 
-    def answered(self, call: Call, words: list[bytes] | Line, listing: Listing) -> None:
+    def answered(self, call: ClientCall, words: list[bytes] | Line, listing: ClientListing) -> None:
         """See `connection.Owner`."""
         try:
             if type(words) is list and words[1] == b"OK" and call.result is not None:
@@ -232,11 +232,11 @@ class Engine:
             else:
                 text = b" ".join(line.words[2:]).decode("utf-8", "replace")
                 self._end(call, error=ProtocolError(text))
-        except (ValueError, KeyError, IndexError, codec.ProtocolError) as error:
+        except (ValueError, KeyError, IndexError, lines.ProtocolViolation) as error:
             shown = f"an answer that makes no sense: {str(words)[:300]}"
             self._end(call, error=ProtocolError(f"{shown} ({error!r})"))
 
-    def _refused(self, call: Call, line: Line) -> None:
+    def _refused(self, call: ClientCall, line: Line) -> None:
         refused = read_refused(line)
         if refused.code is Code.NONEXISTENT and self._connection is not None:
             # The name may stand for another mailbox by now: introduce it again the next time.
@@ -244,7 +244,7 @@ class Engine:
                 self._connection.bound.pop(number, None)
         self._end(call, error=Refused(refused.code, refused.text))
 
-    def _retry(self, call: Call, line: Line) -> None:
+    def _retry(self, call: ClientCall, line: Line) -> None:
         text = line.words[2].decode("utf-8", "replace") if len(line.words) > 2 else "try again"
         unknown = line.named.get(b"outcome") == b"unknown"
         full = line.named.get(b"full") == b"yes"
@@ -270,7 +270,7 @@ class Engine:
 
     # Connections
 
-    def lost(self, connection: Connection, reason: str) -> None:
+    def lost(self, connection: ClientConnection, reason: str) -> None:
         """See `connection.Owner`."""
         if connection is not self._connection:
             return
@@ -340,7 +340,7 @@ class Engine:
 
     async def _connect_once(self) -> None:
         address, host, port = self._addresses[self._at % len(self._addresses)]
-        connection = Connection(self, address)
+        connection = ClientConnection(self, address)
         node_deadline_s = min(max(self.timeout_s / 3, _NODE_DEADLINE_MIN_S), _NODE_DEADLINE_MAX_S)
         try:
             async with asyncio.timeout(_CONNECT_S):
@@ -388,7 +388,7 @@ class Engine:
         else:
             self._sweeping = None
 
-    def _give_up(self, call: Call) -> None:
+    def _give_up(self, call: ClientCall) -> None:
         connection = self._connection
         if connection is not None:
             connection.give_up(call)
@@ -404,7 +404,7 @@ class Engine:
             return self._reason
         return "; ".join(list(self._unreached.values())[:_REASONS_MAX])
 
-    def _check_silence(self, connection: Connection, now: float) -> None:
+    def _check_silence(self, connection: ClientConnection, now: float) -> None:
         """A node that is asked and says nothing at all may be gone without a trace."""
         if not connection.pending:
             return

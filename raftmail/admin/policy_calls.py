@@ -8,11 +8,18 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from raftmail.admin.desk import ConfigSource, Desk
+from raftmail.admin.config_writer import ConfigSource, ConfigWriter
 from raftmail.cluster import rules
-from raftmail.cluster.changes import Change, Refused
-from raftmail.cluster.masters import BALANCED
-from raftmail.cluster.records import Alias, Domain, Pool, Quota, Rule, RuleState
+from raftmail.cluster.changes import Change, ChangeDenied
+from raftmail.cluster.leader_balancing import BALANCED
+from raftmail.cluster.records import (
+    AliasRecord,
+    DomainRecord,
+    PoolRecord,
+    QuotaRecord,
+    RuleRecord,
+    RuleState,
+)
 from raftmail.cluster.router import Router
 from raftmail.cluster.state import ClusterState
 from raftmail.mail.addresses import account, alias_address, spellings
@@ -33,14 +40,14 @@ USERS_MAX = 200
 
 
 @dataclass(slots=True, repr=False)
-class Policies:
+class PolicyCalls:
     """Every change is made, or refused with the reason (ValueError), before the call returns."""
 
     router: Router
-    following: ConfigSource
-    desk: Desk
+    config_source: ConfigSource
+    writer: ConfigWriter
     waits: Callable[[float], Awaitable[Mapping[str, str]]]
-    """What the root's master waits for; see `Operating.waits`."""
+    """What the root's master waits for; see `ControllerLoop.waits`."""
 
     @property
     def handlers(self) -> dict[str, Handler]:
@@ -62,21 +69,21 @@ class Policies:
         }
 
     async def _newest(self, deadline: float) -> ClusterState:
-        return await self.following.newest(deadline - self.router.clock())
+        return await self.config_source.newest(deadline - self.router.clock())
 
     async def _make(
         self, decide: Callable[[ClusterState], Change], deadline: float
     ) -> ClusterState:
         try:
-            return await self.desk.change(lambda state, _: decide(state), deadline)
-        except Refused as e:
+            return await self.writer.change(lambda state, _: decide(state), deadline)
+        except ChangeDenied as e:
             raise ValueError(str(e)) from None
 
     # -- rules ---------------------------------------------------------------------------------------
 
     async def _rules(self, arguments: Arguments, deadline: float) -> JSON:
         state = await self._newest(deadline)
-        found = list(state.table(Rule).values())
+        found = list(state.table(RuleRecord).values())
         changing = any(one.state is not RuleState.ACTIVE for one in found)
         waits = await self.waits(deadline) if changing else {}
         return {
@@ -89,7 +96,7 @@ class Policies:
                 }
                 for one in found
             ],
-            "pools": [pool_row(one) for one in state.table(Pool).values()],
+            "pools": [pool_row(one) for one in state.table(PoolRecord).values()],
         }
 
     async def _set_rule(self, arguments: Arguments, deadline: float) -> JSON:
@@ -124,7 +131,7 @@ class Policies:
 
     async def _domains(self, arguments: Arguments, deadline: float) -> JSON:
         state = await self._newest(deadline)
-        found = sorted(state.table(Domain).values(), key=lambda one: one.name)
+        found = sorted(state.table(DomainRecord).values(), key=lambda one: one.name)
         return {"domains": [_domain_row(one) for one in found]}
 
     async def _set_domain(self, arguments: Arguments, deadline: float) -> JSON:
@@ -138,7 +145,7 @@ class Policies:
             lambda s: rules.set_domain(s, name, catch_all, quota_bytes), deadline
         )
         name = rules.domain_of(state, name)
-        return _domain_row(state.find(Domain, name) or Domain(name))
+        return _domain_row(state.find(DomainRecord, name) or DomainRecord(name))
 
     async def _remove_domain(self, arguments: Arguments, deadline: float) -> JSON:
         name = arguments.get("name", "")
@@ -195,7 +202,7 @@ class Policies:
             "address": address,
             "shard": state.shard_of(address),
             "quota_bytes": state.quota_of(address),
-            "own_quota": state.find(Quota, address) is not None,
+            "own_quota": state.find(QuotaRecord, address) is not None,
             "used_bytes": None if usage is None else usage.size_bytes,
             "messages": None if usage is None else usage.messages,
         }
@@ -206,7 +213,7 @@ class Policies:
         domain, after = arguments.get("domain", ""), arguments.get("after", "")
         found = [
             {"address": one.address, "to": list(one.to)}
-            for one in sorted(state.table(Alias).values(), key=lambda one: one.address)
+            for one in sorted(state.table(AliasRecord).values(), key=lambda one: one.address)
             if one.address > after and (not domain or one.address.endswith("@" + domain))
         ]
         return {"aliases": found[:ALIASES_MAX], "more": len(found) > ALIASES_MAX}
@@ -232,7 +239,7 @@ class Policies:
         unknown = []
         found: dict[str, None] = {}
         for text in to:
-            alias = next((one for one in spellings(text) if state.find(Alias, one)), "")
+            alias = next((one for one in spellings(text) if state.find(AliasRecord, one)), "")
             name, is_user = (alias, True) if alias else await self._there(text, deadline)
             found[name] = None
             if not is_user:
@@ -251,7 +258,7 @@ class Policies:
         return {"address": address}
 
 
-def _domain_row(domain: Domain) -> dict[str, Any]:
+def _domain_row(domain: DomainRecord) -> dict[str, Any]:
     return {
         "name": domain.name,
         "catch_all": domain.catch_all,
@@ -259,7 +266,7 @@ def _domain_row(domain: Domain) -> dict[str, Any]:
     }
 
 
-def pool_row(pool: Pool) -> dict[str, Any]:
+def pool_row(pool: PoolRecord) -> dict[str, Any]:
     """A pool as calls show it."""
     return {
         "name": pool.name,
@@ -273,8 +280,8 @@ def pool_row(pool: Pool) -> dict[str, Any]:
 
 
 def _rule_row(state: ClusterState, domain: str) -> dict[str, Any]:
-    rule = state.find(Rule, rules.domain_of(state, domain))
-    pool = None if rule is None else state.find(Pool, rule.pool)
+    rule = state.find(RuleRecord, rules.domain_of(state, domain))
+    pool = None if rule is None else state.find(PoolRecord, rule.pool)
     return {
         "domain": domain,
         "state": "" if rule is None else rule.state.value,

@@ -35,7 +35,7 @@ _BY_REVISION = b"r"
 _ORDER = Struct(">cQH")
 
 
-class Config:
+class ConfigTable:
     """Reads and writes the rows; keeps nothing in memory, for a resync writes them too."""
 
     def __init__(self, table: Table, tombstones_max: int = TOMBSTONES_MAX) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from raftmail.net.tls import TlsError
 from raftmail.node.config import ConfigError
-from raftmail.node.ending import explain, is_foreseen
+from raftmail.node.exit_message import explain, is_foreseen
 from raftmail.storage.disk import DiskError, DiskFull, SyncFailed
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 
-from raftmail.service.room import Room
+from raftmail.service.byte_semaphore import ByteSemaphore
 
 
 def test_who_came_first_is_served_first_and_one_alone_always_is() -> None:
     async def run() -> list[str]:
-        room = Room(10)
+        room = ByteSemaphore(10)
         told: list[str] = []
 
         async def work(name: str, size: int) -> None:
@@ -29,7 +29,7 @@ def test_who_came_first_is_served_first_and_one_alone_always_is() -> None:
 
 def test_who_gives_up_while_it_waits_keeps_nobody_waiting() -> None:
     async def run() -> None:
-        room = Room(10)
+        room = ByteSemaphore(10)
         inside = asyncio.Event()
         leave = asyncio.Event()
         done = []
