@@ -27,7 +27,8 @@ from raftmail.mail.codec import CodecError, entry_blobs
 from raftmail.node.config import CONFIG_FILE, WORKERS_MAX, ConfigError, load
 from raftmail.node.file_watch import FILES
 from raftmail.node.folder import FORMAT, holds_none, read_json
-from raftmail.node.kept import DAMAGED_MAX, Orders, order
+from raftmail.node.kept import DAMAGED_MAX, order
+from raftmail.shard.opening import Repairs
 from raftmail.shard.replica import MARK
 from raftmail.storage import blobformat
 from raftmail.storage.blobcheck import CHECKPOINT, POSITION, load_sealed
@@ -82,7 +83,7 @@ class Examined:
     bodies: int
     log_bytes: int
     problems: tuple[FolderProblem, ...]
-    orders: Orders
+    orders: Repairs
     """What the next start can repair of it."""
 
     @property
@@ -199,7 +200,7 @@ def fsck(
             for shard in shards_of(data):
                 one = _examine(data, shard, cluster, progress)
                 found.append(one)
-                if repair and one.orders:
+                if repair and one.orders != Repairs():
                     order(_shard_disk(data, shard), one.orders)
     return found
 
@@ -464,15 +465,15 @@ class _Replica:
             if applied < index <= self.last_index and digest not in self.held:
                 self.tell("bodies", f"entry {index} has the body {digest.hex()}, which is missing")
 
-    def orders(self) -> Orders:
+    def orders(self) -> Repairs:
         """What has to be done about what was found."""
         parts = {problem.part for problem in self.problems}
         lost = "index" in parts and not self.index_is_read
-        return Orders(
+        return Repairs(
             rebuild="fsck could not read it" if lost else "",
             compare="index" in parts and not lost,
             bodies="bodies" in parts,
-            damaged=tuple(digest.hex() for digest in self.bad[:DAMAGED_MAX]),
+            damaged=tuple(self.bad[:DAMAGED_MAX]),
         )
 
 

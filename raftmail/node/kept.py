@@ -1,34 +1,28 @@
 """Opening what a replica keeps beside its journal, also when it was damaged or lost.
 
-The index that cannot be used is set aside (`index.damaged`, one of them is kept) and made anew;
-`shard.rescue` tells what follows from that. What was ordered while the replica was closed (by
+`shard.opening` opens a replica, and knows the order. Here is where a node keeps the index, and what it
+notes about its condition. The index that cannot be used is set aside (`index.damaged`, one of them is
+kept) and made anew; `shard.rescue` tells what follows from that. What was ordered while the replica was closed (by
 `raftmail fsck --repair`, or by the node itself when it met damage) stands in `repair.json`.
 """
 
 from __future__ import annotations
 
 import errno
-import logging
 import os
 import re
 import shutil
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from zlib import crc32
 
-from raftmail.consensus.journal import Journal
 from raftmail.consensus.membership import BadMembership, Membership
 from raftmail.node.folder import read_json, write_json
-from raftmail.resync.state import Suspects
-from raftmail.shard import rescue
-from raftmail.shard.recovery import finish_jump
-from raftmail.storage.blobs import BlobLimits, BlobStore
+from raftmail.shard.opening import Repairs
 from raftmail.storage.disk import DiskError, RealDisk
-from raftmail.storage.index import TABLES, Index, IndexDamaged, IndexFailed, IndexIdentity
-from raftmail.storage.kv import LmdbEngine, TableDamaged
+from raftmail.storage.index import TABLES, Index, IndexIdentity
+from raftmail.storage.kv import LmdbEngine
 from raftmail.storage.lmdbcheck import FILE, check_pages
-
-logger = logging.getLogger(__name__)
 
 INDEX = "index"
 SET_ASIDE = "index.damaged"
@@ -40,32 +34,7 @@ DAMAGED_MAX = 10_000
 """Damaged bodies that are named in an order; the scrub finds the others."""
 
 
-@dataclass(frozen=True, slots=True)
-class Orders:
-    """What the next opening has to repair. `rebuild`: why the index has to be made anew; "": it has not. `own`: the same of the tables
-    that are this replica's own. `compare`: compare every
-    record with another replica's. `bodies`: look for every body; `damaged` are hashes (hexadecimal) of some that are not good."""
-
-    rebuild: str = ""
-    own: str = ""
-    compare: bool = False
-    bodies: bool = False
-    damaged: tuple[str, ...] = ()
-
-    def __bool__(self) -> bool:
-        return bool(self.rebuild or self.own or self.compare or self.bodies or self.damaged)
-
-
-@dataclass(frozen=True, slots=True)
-class Kept:
-    """What was opened."""
-
-    engine: LmdbEngine
-    index: Index
-    blobs: BlobStore
-
-
-def order(disk: RealDisk, orders: Orders) -> None:
+def order(disk: RealDisk, orders: Repairs) -> None:
     """Have the next opening repair a replica. Durable when it returns."""
     before = read_orders(disk)
     value = {
@@ -73,114 +42,86 @@ def order(disk: RealDisk, orders: Orders) -> None:
         "own": before.own or orders.own,
         "compare": before.compare or orders.compare,
         "bodies": before.bodies or orders.bodies,
-        "damaged": sorted({*before.damaged, *orders.damaged})[:DAMAGED_MAX],
+        "damaged": sorted({digest.hex() for digest in before.damaged + orders.damaged})[
+            :DAMAGED_MAX
+        ],
     }
     write_json(disk.root, ORDERS, value)
 
 
-def read_orders(disk: RealDisk) -> Orders:
+def read_orders(disk: RealDisk) -> Repairs:
     """Those that cannot be read are: compare and look at everything."""
     path = disk.root / ORDERS
     if not path.exists():
-        return Orders()
+        return Repairs()
     try:
         value = read_json(path)
         damaged = tuple(str(digest) for digest in value["damaged"])
         if not all(map(_DIGEST.fullmatch, damaged)):
             raise ValueError("a hash is none")
-        return Orders(
+        return Repairs(
             str(value["rebuild"]),
             str(value.get("own", "")),
-            bool(value["compare"]),
-            bool(value["bodies"]),
-            damaged,
+            compare=bool(value["compare"]),
+            bodies=bool(value["bodies"]),
+            damaged=tuple(map(bytes.fromhex, damaged)),
         )
     except (OSError, ValueError, KeyError, TypeError):
-        return Orders(compare=True, bodies=True)
+        return Repairs(compare=True, bodies=True)
 
 
-def open_kept(
-    disk: RealDisk, identity: IndexIdentity, journal: Journal, limits: BlobLimits, *, made: bool
-) -> Kept:
-    """Open index and bodies of a replica; `made`: it is not a new one. Raises `DiskError`, `IndexFailed` when the index is another
-    replica's, and `IndexDamaged` and `TableDamaged` for damage that is met only now (`repair_of`)."""
-    orders = read_orders(disk)
-    closed = _was_closed(disk.root)
-    lost = orders.rebuild or (_trouble(disk.root, closed=closed) if made else "")
-    if not lost:
+class IndexFolder:
+    """The index of one replica in its folder (`shard.opening.IndexKeeper`). `is_new`: the replica is made now."""
+
+    def __init__(self, disk: RealDisk, identity: IndexIdentity, *, is_new: bool) -> None:
+        self.engine: LmdbEngine
+        self._disk = disk
+        self._identity = identity
+        self._is_new = is_new
+        self._index: Index | None = None
+
+    @property
+    def index(self) -> Index:
+        """What `open` opened."""
+        assert self._index is not None
+        return self._index
+
+    def repairs(self) -> Repairs:
+        """What was ordered while the replica was closed, and what can be told of an index that was not closed in order."""
+        orders = read_orders(self._disk)
+        if self._is_new:
+            return orders
+        closed = _was_closed(self._disk.root)
+        rebuild = orders.rebuild or _trouble(self._disk.root, closed=closed)
+        return replace(orders, rebuild=rebuild, check_own=orders != Repairs() or not closed)
+
+    def open(self) -> Index:
+        self.engine = LmdbEngine(self._disk.root / INDEX, TABLES)
         try:
-            engine, index = _open_index(disk, identity)
-        except IndexFailed:
+            self._index = Index(self.engine, self._identity)
+        except BaseException:
+            self.engine.close()
             raise
-        except (TableDamaged, IndexDamaged) as e:
-            lost = str(e)
-    if lost:
-        logger.error(
-            "shard %d: the index cannot be used: %s. It is made anew, from the log and other replicas",
-            identity.shard,
-            lost,
-        )
-        _set_aside(disk)
-        engine, index = _open_index(disk, identity)
-    try:
-        (disk.root / CLOSED).unlink(missing_ok=True)
-        own = "" if lost else orders.own
-        if made and not lost and not own and (orders or not closed):
-            own = rescue.own_damage(index)
-        if own:
-            logger.error(
-                "shard %d: %s. What is this replica's own is made again, from its files",
-                identity.shard,
-                own,
-            )
-            rescue.forget_own_tables(index)
-        blobs = _open_bodies(disk, index, limits, journal, orders, anew=bool(lost or own), own=own)
-        finish_jump(index, journal)
-    except BaseException:
-        engine.close()
-        raise
-    if orders:
-        (disk.root / ORDERS).unlink(missing_ok=True)
-        disk.sync_folder("")
-    return Kept(engine, index, blobs)
+        (self._disk.root / CLOSED).unlink(missing_ok=True)
+        return self._index
 
+    def set_aside(self) -> None:
+        self.close()
+        folder, aside = self._disk.root / INDEX, self._disk.root / SET_ASIDE
+        if folder.exists():
+            shutil.rmtree(aside, ignore_errors=True)
+            os.rename(folder, aside)
+            self._disk.sync_folder("")
 
-def _open_bodies(
-    disk: RealDisk,
-    index: Index,
-    limits: BlobLimits,
-    journal: Journal,
-    orders: Orders,
-    *,
-    anew: bool,
-    own: str,
-) -> BlobStore:
-    rescue.join(index, journal, anew=anew)
-    if orders.compare:
-        suspects = Suspects.read(index)
-        suspects.everything = True
-        suspects.write(index)
-        index.commit(sync=True)
-    return rescue.open_bodies(
-        disk,
-        index,
-        limits,
-        journal,
-        anew=anew,
-        look=orders.bodies or bool(own),
-        suspect=[bytes.fromhex(digest) for digest in orders.damaged],
-    )
+    def repaired(self) -> None:
+        if (self._disk.root / ORDERS).exists():
+            (self._disk.root / ORDERS).unlink()
+            self._disk.sync_folder("")
 
-
-def repair_of(damage: IndexDamaged | TableDamaged, tried: Orders) -> Orders:
-    """What the next opening has to do about damage that was met, when `tried` did not help."""
-    if isinstance(damage, IndexDamaged):
-        own = damage.is_local and damage.table != "meta"
-        if own and not tried.own:
-            return Orders(own=str(damage))
-        if not own and damage.table != "meta" and not tried.compare:
-            return Orders(compare=True)
-    return Orders(rebuild=str(damage))
+    def close(self) -> None:
+        index, self._index = self._index, None
+        if index is not None:
+            index.close()
 
 
 def made_with(disk: RealDisk, told: Membership, *, made: bool) -> tuple[Membership, bool]:
@@ -229,20 +170,3 @@ def _trouble(root: Path, *, closed: bool) -> str:
         if e.errno in (errno.EIO, errno.EUCLEAN, errno.EBADMSG, errno.EISDIR):
             return f"{path}: cannot be read: {e.strerror}"
         raise DiskError(f"{path}: cannot be read: {e.strerror}") from None
-
-
-def _open_index(disk: RealDisk, identity: IndexIdentity) -> tuple[LmdbEngine, Index]:
-    engine = LmdbEngine(disk.root / INDEX, TABLES)
-    try:
-        return engine, Index(engine, identity)
-    except BaseException:
-        engine.close()
-        raise
-
-
-def _set_aside(disk: RealDisk) -> None:
-    folder, aside = disk.root / INDEX, disk.root / SET_ASIDE
-    if folder.exists():
-        shutil.rmtree(aside, ignore_errors=True)
-        os.rename(folder, aside)
-        disk.sync_folder("")

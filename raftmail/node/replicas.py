@@ -1,27 +1,24 @@
-"""Opening a replica from its folder: index, blobs, journal, state machine and group, in the order that recovery needs."""
+"""Opening a replica from its folder (`shard.opening`), by what the configuration says, and again when damage is met on the way."""
 
 from __future__ import annotations
 
 import logging
-import random
-from contextlib import ExitStack
 from dataclasses import dataclass
 
-from raftmail.consensus.group import Group, Timing
+from raftmail.consensus.group import Timing
 from raftmail.consensus.journal import Identity as JournalIdentity
 from raftmail.consensus.journal import Journal, JournalLimits
 from raftmail.consensus.membership import Membership
 from raftmail.node.budget import BODY_BYTES_HIGHEST, limits_of
 from raftmail.node.config import Config
 from raftmail.node.folder import DataFolder
-from raftmail.node.kept import Orders, made_with, open_kept, order, repair_of
+from raftmail.node.kept import IndexFolder, made_with, order
 from raftmail.resync.scrub import ScrubLimits
+from raftmail.shard import opening
 from raftmail.shard.compaction import LogLimits
-from raftmail.shard.machine import Machine
 from raftmail.shard.memory import Memory
+from raftmail.shard.opening import Repairs, ReplicaSpec
 from raftmail.shard.replica import Limits, Replica
-from raftmail.shard.rescue import keep_to
-from raftmail.shard.standing import standing_at_start
 from raftmail.storage.blobs import BlobLimits
 from raftmail.storage.index import Index, IndexIdentity
 from raftmail.storage.kv import LmdbEngine, TableDamaged
@@ -43,14 +40,22 @@ def _log_limits(config: Config) -> LogLimits:
     return LogLimits(config.log.bytes_max, config.log.entries_max, float(config.log.age_s))
 
 
+def _journal_limits(config: Config) -> JournalLimits:
+    return JournalLimits(segment_bytes_max=_log_limits(config).segment_bytes)
+
+
+def _identity(config: Config, shard: int, replica_id: int) -> JournalIdentity:
+    return JournalIdentity(bytes.fromhex(config.cluster.id), shard, replica_id)
+
+
 def open_journal(config: Config, folder: DataFolder, shard: int, replica_id: int) -> Journal:
-    """Open a replica's journal; one that `folder` does not know is made. Raises `JournalError`, `DiskError`."""
+    """Open the journal of a replica that `folder` knows. Raises `JournalError`, `DiskError`."""
     return Journal.open(
         folder.shard_disk(shard),
         "journal",
-        JournalIdentity(bytes.fromhex(config.cluster.id), shard, replica_id),
-        JournalLimits(segment_bytes_max=_log_limits(config).segment_bytes),
-        create=shard not in folder.made,
+        _identity(config, shard, replica_id),
+        _journal_limits(config),
+        create=False,
     )
 
 
@@ -67,77 +72,43 @@ def open_replica(
     the way is repaired, by more and more: its own tables, a comparison with other replicas, an index made anew. Raises the rooms'
     errors of damage, each naming the file and what to do; then nothing is open."""
     disk = folder.shard_disk(shard)
-    tried = Orders()
+    is_new = shard not in folder.made
+    told, is_founding = made_with(disk, told, made=not is_new)
+    spec = ReplicaSpec(
+        _identity(config, shard, replica_id),
+        config.node.name,
+        config.cluster.id,
+        told,
+        is_new=is_new,
+        is_founding=is_founding,
+        is_doubtful=folder.is_copy,
+        journal=_journal_limits(config),
+        blobs=BlobLimits(
+            free_bytes_min=config.mail.disk_reserve_bytes, body_bytes_max=BODY_BYTES_HIGHEST
+        ),
+        limits=_limits(config),
+        timing=_timing(config),
+    )
+    tried = Repairs()
     while True:
+        keeper = IndexFolder(
+            disk, IndexIdentity(config.cluster.id, shard, str(replica_id)), is_new=is_new
+        )
         try:
-            return _open_once(config, folder, shard, replica_id, told, now, memory)
+            replica = opening.open_replica(disk, keeper, spec, now, memory)
         except (IndexDamaged, TableDamaged) as e:
             if tried.rebuild:
                 raise
-            orders = repair_of(e, tried)
+            repairs = opening.repair_of(e, tried)
             logger.error("shard %d: %s; the replica is opened again, to repair it", shard, e)
-            order(disk, orders)
-            tried = Orders(
-                tried.rebuild or orders.rebuild,
-                tried.own or orders.own,
-                tried.compare or orders.compare,
+            order(disk, repairs)
+            tried = Repairs(
+                tried.rebuild or repairs.rebuild,
+                tried.own or repairs.own,
+                compare=tried.compare or repairs.compare,
             )
-
-
-def _open_once(
-    config: Config,
-    folder: DataFolder,
-    shard: int,
-    replica_id: int,
-    told: Membership,
-    now: float,
-    memory: Memory,
-) -> Opened:
-    disk = folder.shard_disk(shard)
-    with ExitStack() as opened:
-        journal = open_journal(config, folder, shard, replica_id)
-        opened.callback(journal.abandon)
-        kept = open_kept(
-            disk,
-            IndexIdentity(config.cluster.id, shard, str(replica_id)),
-            journal,
-            BlobLimits(
-                free_bytes_min=config.mail.disk_reserve_bytes, body_bytes_max=BODY_BYTES_HIGHEST
-            ),
-            made=shard in folder.made,
-        )
-        opened.callback(kept.engine.close)
-        opened.callback(kept.blobs.abandon)
-        index = kept.index
-        machine = Machine(index)
-        replica = Replica(
-            shard,
-            config.node.name,
-            machine,
-            kept.blobs,
-            _limits(config),
-            cluster=config.cluster.id,
-            keep_to=keep_to(index),
-            memory=memory,
-        )
-        told, first = made_with(disk, told, made=shard in folder.made)
-        at, membership = standing_at_start(index, journal, replica_id, told, first=first)
-        group = Group(
-            shard,
-            replica_id,
-            membership,
-            journal,
-            replica,
-            max(machine.applied_index, journal.begins_at),
-            random.Random(),
-            now,
-            _timing(config),
-            membership_index=at,
-            doubtful=folder.is_copy,
-        )
-        replica.start(group)
-        opened.pop_all()
-    return Opened(replica, index, kept.engine)
+        else:
+            return Opened(replica, keeper.index, keeper.engine)
 
 
 def _limits(config: Config) -> Limits:

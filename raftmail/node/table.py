@@ -22,13 +22,14 @@ from raftmail.net.errors import start_task
 from raftmail.node.budget import LONG_BODIES_AT_ONCE, memory_of_replicas
 from raftmail.node.config import Config
 from raftmail.node.folder import DataFolder
-from raftmail.node.kept import Orders, note_closed, order, repair_of
+from raftmail.node.kept import note_closed, order
 from raftmail.node.reconcile import first_membership
 from raftmail.node.replicas import Opened, open_journal, open_replica
 from raftmail.node.runner import Runner
 from raftmail.node.turns import Turns
 from raftmail.shard.frames import FrameKind
 from raftmail.shard.memory import Memory
+from raftmail.shard.opening import Repairs, repair_of
 from raftmail.shard.replica import SAY_BAD_S, Frame, Replica
 from raftmail.storage.blobs import BlobsDamaged
 from raftmail.storage.disk import DiskError, DiskFull, LaterRelease, SyncFailed
@@ -96,7 +97,7 @@ class Table:
     _long_executor: ThreadPoolExecutor = field(init=False)
     _say_bad_at: float = -1e18
     _slow: bool = False
-    _tried: dict[int, tuple[float, Orders]] = field(default_factory=dict)
+    _tried: dict[int, tuple[float, Repairs]] = field(default_factory=dict)
     _closing: set[int] = field(default_factory=set)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
@@ -295,12 +296,12 @@ class Table:
             order(self.folder.shard_disk(shard), self._repair_of(shard, error))
             self._begin(shard, self._open_anew(shard))
 
-    def _repair_of(self, shard: int, error: TableDamaged | IndexDamaged) -> Orders:
+    def _repair_of(self, shard: int, error: TableDamaged | IndexDamaged) -> Repairs:
         """What the next opening shall repair: more than the last, when that was a moment ago and did not help."""
         now = self.loop.time()
-        at, tried = self._tried.get(shard, (-REPAIR_HELPED_S, Orders()))
+        at, tried = self._tried.get(shard, (-REPAIR_HELPED_S, Repairs()))
         if now - at >= REPAIR_HELPED_S:
-            tried = Orders()
+            tried = Repairs()
         orders = repair_of(error, tried)
         self._tried[shard] = (now, orders)
         return orders

@@ -11,14 +11,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from raftmail.consensus.group import Group
-from raftmail.consensus.journal import Journal
 from raftmail.resync.desk import Desk
-from raftmail.resync.state import forget_jump, pending_jump
+from raftmail.resync.state import forget_jump
+from raftmail.shard.events import Jumped, Restated
 from raftmail.shard.limits import Limits
 from raftmail.shard.machine import Machine
 from raftmail.shard.standing import kept
 from raftmail.storage.blobs import BlobStore
-from raftmail.storage.index import Index
 from raftmail.storage.records import IndexDamaged
 
 logger = logging.getLogger(__name__)
@@ -44,17 +43,6 @@ SCRUB_S = 0.05
 
 ROOM_BYTES = 4 << 20
 """How much of a resync may be queued for a node in one step."""
-
-
-def finish_jump(index: Index, journal: Journal) -> None:
-    """At start: a crash between the end of a resync and the jump of the log left the index ahead of it, or at an entry that the
-    log has of another term. The log is begun anew where the index stands; nothing that it had was needed any more."""
-    pending = pending_jump(index)
-    if pending is None or index.applied_index != pending[0] or pending[0] < journal.begins_at:
-        return
-    at, term = pending
-    if at > journal.last_index or journal.term_of(at) != term:
-        journal.reset(at, term)
 
 
 @dataclass(slots=True, repr=False)
@@ -193,20 +181,23 @@ class Recovery:
             self.has_more = False  # the rate holds it back: the next tick goes on
         return desk.take_frames()
 
-    def settle(self, group: Group, sync_bodies: Callable[[], None]) -> bool:
-        """When the records have become whole, let the group jump to where they stand; True then. `sync_bodies` has the blob store hold on
-        the disk what the journal kept: the jump may forget it, and some of it may be on no disk yet."""
+    def settle(self, group: Group, sync_bodies: Callable[[], None]) -> Jumped | Restated | None:
+        """When the records have become complete, let the group jump to where they stand. Returns what came of it. `sync_bodies` has the
+        blob store hold on the disk what the journal kept: the jump may forget it, and some of it may be on no disk yet."""
         finished = self.desk.take_finished()
         if finished is None:
-            return False
+            return None
         index, term = finished
         self.damaged = group.paused = False
         standing = kept(self.machine.index) or (0, group.membership)
         sync_bodies()
+        settled: Jumped | Restated
         if group.lacks(index, term):
             group.jump(index, term, standing)
+            settled = Jumped(index)
         else:
             group.restate(standing)
+            settled = Restated(group.applied_index)
         forget_jump(self.machine.index)
         logger.info("shard %d: this replica is whole up to entry %d", self.shard, index)
-        return True
+        return settled

@@ -36,6 +36,16 @@ from raftmail.resync.missing import body_size
 from raftmail.resync.sink import Progress
 from raftmail.shard.bodies import DIGEST_BYTES, BadBodies, Bodies
 from raftmail.shard.compaction import Compaction
+from raftmail.shard.events import (
+    Applied,
+    Applying,
+    IndexCommitted,
+    LogTrimmed,
+    NotApplied,
+    Observer,
+    ReplicaEvent,
+    WentBack,
+)
 from raftmail.shard.frames import DEEP_MARK, MARK, Frame, FrameKind
 from raftmail.shard.limits import Counters, Limits
 from raftmail.shard.machine import Machine
@@ -116,7 +126,8 @@ class ApplyWaiters:
 
 @dataclass(slots=True, repr=False)
 class Replica:
-    """One shard's replica on this node. Others are known by their nodes' names. `keep_to` is that of `rescue`."""
+    """One shard's replica on this node. Others are known by their nodes' names. `keep_to` is that of `rescue`;
+    `observer` hears of `events`."""
 
     shard: int
     node: str
@@ -128,6 +139,7 @@ class Replica:
     keep_to: int = 0
     memory: Memory = field(default_factory=Memory)
     """Shared by the replicas of a node."""
+    observer: Observer | None = None
     counters: Counters = field(default_factory=Counters)
     marks: Marks = field(init=False)
     group: Group = field(init=False)
@@ -523,7 +535,9 @@ class Replica:
         if self._broken is not None:
             return
         group = self.group
-        if not self.bodies.syncing and self.recovery.settle(group, self.bodies.sync_now):
+        settled = None if self.bodies.syncing else self.recovery.settle(group, self.bodies.sync_now)
+        if settled is not None:
+            self._tell(settled)
             self.bodies.unpin_to(group.applied_index)
             self._lacks_bodies = True
             self._index_dirty_since = now
@@ -749,6 +763,19 @@ class Replica:
     # -- the state machine's side (consensus.group.Applier) ----------------------------------------------
 
     def apply(self, index: int, term: int, payload: bytes) -> None:
+        observer = self.observer
+        if observer is None:
+            self._apply(index, term, payload)
+            return
+        observer(Applying(index))
+        try:
+            self._apply(index, term, payload)
+        except BaseException:
+            observer(NotApplied(index))
+            raise
+        observer(Applied(index, term, payload))
+
+    def _apply(self, index: int, term: int, payload: bytes) -> None:
         if self._index_dirty_since is None:
             self._index_dirty_since = self._now
         if payload[:1] == MARK:
@@ -921,6 +948,7 @@ class Replica:
         self.machine.abort()
         self.bodies.reload()
         self.group.rewind_applied(self.machine.applied_index)
+        self._tell(WentBack(self.group.applied_index))
         self._pin_log()  # before a step of the reclaiming
         self._check_withheld()
         self._index_dirty_since = None
@@ -986,6 +1014,7 @@ class Replica:
             desk.committed()
             self._index_dirty_since = None
             self.counters.index_commits += 1
+            self._tell(IndexCommitted(self.machine.index.committed_index))
             self._trim_log()
 
     def _commit(self, now: float, *, sync: bool) -> bool:
@@ -1010,8 +1039,16 @@ class Replica:
     def _trim_log(self) -> None:
         """Keep what the limits allow of the log, for followers that were away; what the index has not on disk stays in any case."""
         self._trimmed_at = self._now
+        journal = self.group.journal
         if not self.group.keeps_log:
-            self.compaction.step(self._now, self.group.journal, self.machine.durable_index)
+            first_index = journal.first_index
+            self.compaction.step(self._now, journal, self.machine.durable_index)
+            if journal.first_index > first_index:
+                self._tell(LogTrimmed(journal.first_index))
+
+    def _tell(self, event: ReplicaEvent) -> None:
+        if self.observer is not None:
+            self.observer(event)
 
     def _collect(self) -> None:
         group = self.group

@@ -48,7 +48,7 @@ def _config(root: Path) -> Config:
 
 def _orders(root: Path) -> None:
     orders = kept.read_orders(RealDisk(root))
-    assert all(len(bytes.fromhex(digest)) == 32 for digest in orders.damaged)
+    assert all(len(digest) == 32 for digest in orders.damaged)
 
 
 def _made(root: Path) -> None:

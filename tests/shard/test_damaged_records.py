@@ -203,8 +203,6 @@ def test_the_tables_of_a_replicas_own_are_made_again_from_its_files(table: str) 
     index = replica.machine.index
     assert f"table {table!r} is damaged" in rescue.own_damage(index)
     replica.abandon()
-    rescue.forget_own_tables(index)
-    index.commit()
     replica = machinery.open(own_lost=True)
     assert not rescue.own_damage(replica.machine.index)
     for _ in range(20):

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import random
 
 import pytest
 
 from raftmail.consensus.change import ChangeRefused
-from raftmail.consensus.group import Group
-from raftmail.consensus.journal import Identity as JournalIdentity
-from raftmail.consensus.journal import Journal, JournalLimits
+from raftmail.consensus.journal import JournalLimits
 from raftmail.consensus.membership import Membership
 from raftmail.mail import commands as c
 from raftmail.mail.codec import encode_request
@@ -20,13 +17,12 @@ from raftmail.resync.frames import Encoder, Link, kind_of
 from raftmail.resync.requests import ANSWER, Hello, Kind, encode_hello
 from raftmail.shard.compaction import LogLimits
 from raftmail.shard.limits import Limits
-from raftmail.shard.machine import Machine
 from raftmail.shard.replica import FrameKind, Replica
 from raftmail.shard.standing import kept, standing_at_start
-from raftmail.storage.blobs import BlobLimits, BlobStore
-from raftmail.storage.index import TABLES, Index, IndexIdentity
+from raftmail.storage.index import TABLES, Index
 from raftmail.storage.kv import TableDamaged
 from tests.shard.machines import guid_of
+from tests.shard.opened import MemoryIndex, open_on
 from tests.simulation.disk import SimDisk
 from tests.simulation.kv import MemoryEngine
 
@@ -45,35 +41,24 @@ class One:
         self.told = told
         self.limits = limits
         self.disk = SimDisk()
-        self.engine = MemoryEngine(TABLES)
+        self.index = MemoryIndex(number)
         self.made = False
         self.replica: Replica
 
     def start(self, now: float) -> None:
-        journal = Journal.open(
+        self.replica = open_on(
             self.disk,
-            "journal",
-            JournalIdentity(bytes(16), 1, self.number),
-            SMALL,
-            create=not self.made,
+            self.index,
+            self.number,
+            self.node,
+            self.told,
+            now,
+            is_new=not self.made,
+            is_founding=False,
+            limits=self.limits,
+            journal=SMALL,
         )
         self.made = True
-        index = Index(self.engine, IndexIdentity("tests", 1, str(self.number)))
-        blobs = BlobStore.open(self.disk, "blobs", index, BlobLimits(free_bytes_min=0))
-        self.replica = Replica(1, self.node, Machine(index), blobs, self.limits, cluster="tests")
-        at, membership = standing_at_start(index, journal, self.number, self.told)
-        group = Group(
-            1,
-            self.number,
-            membership,
-            journal,
-            self.replica,
-            index.applied_index,
-            random.Random(self.number),
-            now,
-            membership_index=at,
-        )
-        self.replica.start(group)
 
 
 class Shard:

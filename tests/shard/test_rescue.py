@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import logging
-import random
 from collections.abc import Iterable
 
 import pytest
 
 from raftmail.consensus import messages as m
 from raftmail.consensus.engine import REGULAR
-from raftmail.consensus.group import Group
 from raftmail.consensus.journal import Identity as JournalIdentity
 from raftmail.consensus.journal import Journal, JournalLimits
 from raftmail.consensus.membership import Membership
@@ -21,17 +19,17 @@ from raftmail.mail.results import Executed
 from raftmail.resync.frames import Decoder, Link, session_of
 from raftmail.resync.requests import Hello, Kind, decode_hello
 from raftmail.resync.state import Mark
-from raftmail.shard import rescue
 from raftmail.shard.bodies import BodyLimits
+from raftmail.shard.events import Observer
 from raftmail.shard.frames import FrameKind
 from raftmail.shard.limits import Limits
-from raftmail.shard.machine import Machine
+from raftmail.shard.opening import Repairs
 from raftmail.shard.replica import Replica
-from raftmail.shard.standing import standing_at_start
 from raftmail.storage.blobs import BlobLimits
 from raftmail.storage.disk import DiskFull
-from raftmail.storage.index import TABLES, Index, IndexIdentity
+from raftmail.storage.index import TABLES
 from tests.shard.machines import body_hash, entry_of, message, save
+from tests.shard.opened import MemoryIndex, open_on
 from tests.simulation.disk import SimDisk
 from tests.simulation.kv import MemoryEngine
 
@@ -51,9 +49,14 @@ class Machinery:
 
     def __init__(self, members: int = 1) -> None:
         self.disk = SimDisk()
-        self.engine = MemoryEngine(TABLES)
+        self.index = MemoryIndex(1)
+        self.observer: Observer | None = None
         self.now = 0.0
         self.replica = self.open(made=False, members=members)
+
+    @property
+    def engine(self) -> MemoryEngine:
+        return self.index.engine
 
     def open(
         self,
@@ -61,38 +64,27 @@ class Machinery:
         made: bool = True,
         index_lost: bool = False,
         own_lost: bool = False,
+        ordered: bool = False,
         members: int = 1,
     ) -> Replica:
-        if index_lost:
-            self.engine = MemoryEngine(TABLES)
-        journal = Journal.open(
-            self.disk, "journal", JournalIdentity(bytes(16), 1, 1), SMALL, create=not made
-        )
-        index = Index(self.engine, IndexIdentity("tests", 1, "1"))
-        anew = index_lost or own_lost
-        rescue.join(index, journal, anew=anew)
-        blobs = rescue.open_bodies(
-            self.disk, index, self.blob_limits, journal, anew=anew, look=own_lost
-        )
-        nodes = {number: f"n{number}" for number in range(1, members + 1)}
-        self.replica = replica = Replica(
-            1, "n1", Machine(index), blobs, IN_THE_STORE_ALONE, keep_to=rescue.keep_to(index)
-        )
-        at, membership = standing_at_start(
-            index, journal, 1, Membership.founding(nodes), first=True
-        )
-        replica.start(
-            Group(
-                1,
-                1,
-                membership,
-                journal,
-                replica,
-                max(index.applied_index, journal.begins_at),
-                random.Random(1),
-                self.now,
-                membership_index=at,
+        """`ordered`: the index says what is to be repaired."""
+        if not ordered:
+            self.index.ordered = Repairs(
+                rebuild="lost" if index_lost else "", own="lost" if own_lost else ""
             )
+        self.replica = replica = open_on(
+            self.disk,
+            self.index,
+            1,
+            "n1",
+            Membership.founding({number: f"n{number}" for number in range(1, members + 1)}),
+            self.now,
+            is_new=not made,
+            is_founding=True,
+            limits=IN_THE_STORE_ALONE,
+            journal=SMALL,
+            blobs=self.blob_limits,
+            observer=self.observer,
         )
         proof = replica.group.proof
         proof.may_follow = proof.may_vote = True  # as if the others had told what it promised
@@ -366,7 +358,7 @@ def test_what_a_source_must_have_at_least_outlives_a_restart_in_the_middle_of_th
             only_asks = kind == FrameKind.RAFT and m.is_of_start(b"".join(parts))
             assert only_asks or kind != FrameKind.RAFT, "it takes no part"
             if kind == FrameKind.SYNC:
-                decoder = Decoder(Link("", 1, "n1"), session_of(parts[0]), 1 << 20)
+                decoder = Decoder(Link("tests", 1, "n1"), session_of(parts[0]), 1 << 20)
                 message_ = decoder.feed(parts[0])
                 assert message_ is not None and message_[0] == Kind.HELLO
                 hellos.append(decode_hello(message_[1]))

@@ -15,18 +15,28 @@ from dataclasses import dataclass
 from raftmail.consensus.beats import unpack
 from raftmail.consensus.group import Group, JournalBehind
 from raftmail.consensus.journal import Identity as JournalIdentity
-from raftmail.consensus.journal import Journal, JournalDamaged
+from raftmail.consensus.journal import JournalDamaged
 from raftmail.consensus.membership import Membership
 from raftmail.consensus.messages import Kind, decode
 from raftmail.mail.commands import Blob
 from raftmail.mail.failures import Failure
 from raftmail.mail.queries import FetchBody, Query
 from raftmail.mail.results import Executed
-from raftmail.shard import rescue
-from raftmail.shard.machine import Machine
-from raftmail.shard.recovery import finish_jump
-from raftmail.shard.replica import FrameKind
-from raftmail.shard.standing import standing_at_start
+from raftmail.shard.events import (
+    Applied,
+    Applying,
+    IndexCommitted,
+    Jumped,
+    LogOpened,
+    LogTrimmed,
+    NotApplied,
+    OwnTablesForgotten,
+    ReplicaEvent,
+    Restated,
+    WentBack,
+)
+from raftmail.shard.opening import Repairs, ReplicaSpec, open_replica
+from raftmail.shard.replica import FrameKind, Replica
 from raftmail.shard.status import Capability
 from raftmail.storage.blobs import BlobDamaged, BlobMissing
 from raftmail.storage.disk import DiskError, DiskFull, SyncFailed
@@ -39,7 +49,7 @@ from tests.simulation.network import Network, Payload
 from tests.simulation.nodedisk import NodeDisk
 from tests.simulation.rot import log_before_rot, log_of
 from tests.simulation.swarm import Conditions
-from tests.simulation.watched import Watched, WatchedGroup, Watcher
+from tests.simulation.watched import Watcher
 from tests.simulation.world import Event, World
 
 SHARD = 1
@@ -87,9 +97,9 @@ class SimNode:
         self.number = number
         self.name = name
         self.told = told
-        self._make_engine = LmdbSimEngine if on_lmdb else MemorySimEngine
+        self.make_engine = LmdbSimEngine if on_lmdb else MemorySimEngine
         self._new_disk()
-        self.replica: Watched
+        self.replica: Replica
         self.group: Group
         self.index: Index
         self.conditions = conditions
@@ -104,6 +114,7 @@ class SimNode:
         """Whether there is, or was, a replica with a group."""
         self.life = 0
         self.paused = False
+        self._log_before_rot: object = None
         self._backlog: list[Event] = []
         self._turn_due = False
         self._busy = False
@@ -113,7 +124,7 @@ class SimNode:
 
     def _new_disk(self) -> None:
         self.disk = NodeDisk(self.world.rng.getrandbits(32), self.world.reached)
-        self.engine: SimEngine = self._make_engine(TABLES, self.disk)
+        self.engine: SimEngine = self.make_engine(TABLES, self.disk)
         self._made = False
         self._rotten: dict[tuple[str, bytes], bytes] = {}
         self._written: dict[bytes, bytes] = {}
@@ -245,69 +256,75 @@ class SimNode:
         self._tick(self.life)
 
     def _open(self) -> None:
-        disk, conditions = self.disk, self.conditions
+        conditions = self.conditions
         identity = JournalIdentity(CLUSTER_ID, SHARD, self.number)
-        log = log_before_rot(disk, identity, conditions.journal) if disk.has_rot else None
-        journal = Journal.open(disk, "journal", identity, conditions.journal, create=not self._made)
-        if log is not None and log_of(journal) != log:
-            raise Broken(f"{self.name} starts from a rotten journal as if nothing were wrong")
-        self.index = self._open_index()
-        own = False
-        if not self.index_lost and (self.own_damaged or rescue.own_damage(self.index)):
-            try:
-                rescue.forget_own_tables(self.index)
-                own = True
-                self.world.reached["own tables that were made again"] += 1
-            except IndexDamaged:
-                self.lose_index()
-                self.index = Index(self.engine, IndexIdentity("simulated", SHARD, str(self.number)))
-        anew = self.index_lost or own
-        rescue.join(self.index, journal, anew=anew)
-        blobs = rescue.open_bodies(disk, self.index, conditions.blobs, journal, anew=anew, look=own)
-        finish_jump(self.index, journal)
-        self.index_lost = self.own_damaged = False
-        machine = Machine(self.index)
-        sessions = random.Random(self.world.rng.getrandbits(32))
-        replica = Watched(
-            SHARD,
-            self.name,
-            machine,
-            blobs,
-            conditions.limits,
-            cluster="simulated",
-            new_session=lambda: sessions.getrandbits(63),
-            keep_to=rescue.keep_to(self.index),
+        self._log_before_rot = (
+            log_before_rot(self.disk, identity, conditions.journal) if self.disk.has_rot else None
         )
-        replica.owner = self
-        at, membership = standing_at_start(self.index, journal, self.number, self.told, first=True)
-        group = WatchedGroup(
-            SHARD,
-            self.number,
-            membership,
-            journal,
-            replica,
-            max(machine.applied_index, journal.begins_at),
-            random.Random(self.world.rng.getrandbits(32)),
+        keeper = _IndexKeeper(self)
+        replica = open_replica(
+            self.disk,
+            keeper,
+            ReplicaSpec(
+                identity,
+                self.name,
+                "simulated",
+                self.told,
+                is_new=not self._made,
+                is_founding=True,
+                is_doubtful=self.doubtful,
+                journal=conditions.journal,
+                blobs=conditions.blobs,
+                limits=conditions.limits,
+                timing=conditions.timing,
+                flow=conditions.flow,
+            ),
             self.now,
-            conditions.timing,
-            conditions.flow,
-            membership_index=at,
-            doubtful=self.doubtful,
+            observer=self._happened,
+            make_rng=lambda: random.Random(self.world.rng.getrandbits(32)),
         )
-        group.owner = self
-        replica.start(group)
-        self.replica, self.group = replica, group
+        self.replica, self.group, self.index = replica, replica.group, keeper.index
         self.opened = self._made = True
         self.watcher.started(self)
 
-    def _open_index(self) -> Index:
-        """As `node.kept` does: one that cannot be opened is made anew."""
-        identity = IndexIdentity("simulated", SHARD, str(self.number))
-        try:
-            return Index(self.engine, identity)
-        except (TableDamaged, IndexDamaged):
-            self.lose_index()
-            return Index(self.engine, identity)
+    def _happened(self, event: ReplicaEvent) -> None:
+        """Tell the judge what the replica does, and have some of it go wrong."""
+        reached = self.world.reached
+        match event:
+            case Applying():
+                if self.fail_apply is not None:
+                    self.engine.fail_put = self.fail_apply
+            case Applied(index, term, payload):
+                self._end_apply()
+                self.watcher.applied(self, index, term, payload)
+            case NotApplied():
+                self._end_apply()
+            case WentBack(index) | Restated(index):
+                self.watcher.stands_at(self, index)
+            case Jumped(index):
+                reached["jumps of the log"] += 1
+                self.watcher.stands_at(self, index)
+            case IndexCommitted():
+                reached["commits of the index"] += 1
+            case LogTrimmed():
+                reached["trims of the log"] += 1
+            case OwnTablesForgotten():
+                reached["own tables that were made again"] += 1
+            case LogOpened(journal):
+                log = self._log_before_rot
+                if log is not None and log_of(journal) != log:
+                    raise Broken(
+                        f"{self.name} starts from a rotten journal as if nothing were wrong"
+                    )
+
+    def _end_apply(self) -> None:
+        """The first put of an apply fails, when that was asked for; when there was none, one of the next apply that makes any."""
+        if self.fail_apply is None:
+            return
+        if self.engine.fail_put is None:
+            self.fail_apply = None
+            self.world.reached["applies that found no space"] += 1
+        self.engine.fail_put = None
 
     def kill(self) -> None:
         """SIGKILL: what was written stays."""
@@ -317,7 +334,7 @@ class SimNode:
     def lose_index(self) -> None:
         """The index cannot be opened any more; journal and bodies can."""
         self.engine.close()
-        self.engine = self._make_engine(TABLES, self.disk)
+        self.engine = self.make_engine(TABLES, self.disk)
         self.index_lost = True
         self.world.reached["lost indices"] += 1
 
@@ -670,3 +687,34 @@ class SimNode:
                     self.group.transfer(self.now, number)
 
         self.orders(work)
+
+
+class _IndexKeeper:
+    """The index of a simulated node's replica (`shard.opening.IndexKeeper`), whose engine stays when the replica goes."""
+
+    def __init__(self, node: SimNode) -> None:
+        self._node = node
+        self.index: Index
+
+    def repairs(self) -> Repairs:
+        node = self._node
+        return Repairs(
+            rebuild="lost" if node.index_lost else "",
+            own="damaged" if node.own_damaged else "",
+            check_own=True,
+        )
+
+    def open(self) -> Index:
+        node = self._node
+        self.index = Index(node.engine, IndexIdentity("simulated", SHARD, str(node.number)))
+        return self.index
+
+    def set_aside(self) -> None:
+        if not self._node.index_lost:
+            self._node.lose_index()
+
+    def repaired(self) -> None:
+        self._node.index_lost = self._node.own_damaged = False
+
+    def close(self) -> None:
+        """What was not committed is lost with the process."""

@@ -20,6 +20,7 @@ from raftmail.resync.desk import Desk
 from raftmail.resync.records import RecordsJob
 from raftmail.resync.sink import Sink
 from raftmail.resync.writer import Writer
+from raftmail.shard import opening
 from raftmail.shard.machine import Machine
 from raftmail.shard.replica import Replica
 from raftmail.shard.requests import Requests, Waiting
@@ -36,7 +37,6 @@ from raftmail.storage.reclaim import Reclaimer
 from raftmail.storage.records import FIXED, MailboxRecord
 from tests.consensus.planted import FAULTS as GUARDS
 from tests.consensus.planting import Edit, Fault, planted
-from tests.simulation import node as simulated
 from tests.simulation.kv import MemoryEngine
 from tests.simulation.node import SimNode
 from tests.simulation.run import simulate
@@ -248,7 +248,7 @@ FAULTS: dict[str, Fault] = {
     ),
     "jump-unfinished": _fault(
         "a crash between the end of a resync and the jump of the log is not mended at the start",
-        (simulated, "finish_jump", "journal.reset(at, term)", "pass"),
+        (opening, "finish_jump", "journal.reset(at, term)", "pass"),
     ),
     "jump-keeps-log": _fault(
         "a jump keeps a log that does not have the state's entry",

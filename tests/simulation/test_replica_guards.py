@@ -15,7 +15,7 @@ from raftmail.mail.codec import encode_request
 from raftmail.mail.failures import Failure
 from raftmail.resync.state import write_jump
 from raftmail.shard.frames import FrameKind
-from raftmail.shard.recovery import finish_jump
+from raftmail.shard.opening import finish_jump
 from raftmail.storage.index import TABLES, Index
 from tests.consensus.journal_twin import SMALL
 from tests.simulation.disk import SimDisk
