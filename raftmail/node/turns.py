@@ -75,7 +75,7 @@ class Turns:
     def _run(self) -> None:
         due, self._due = self._due, {}
         # While a slow disk syncs, what came in goes to the followers already.
-        meanwhile = [runner for runner in due if runner.syncs]
+        meanwhile = [runner for runner in due if runner.driver.syncs]
         self._each(meanwhile, Runner.step)
         begun, sent = self._each([runner for runner in due if runner.begin()], Runner.step)
         self._then(self._sync, begun, sent=sent)
@@ -114,7 +114,7 @@ class Turns:
         jobs: list[tuple[Runner, Job]] = []
 
         def begin(runner: Runner) -> bool:
-            jobs.extend((runner, job) for job in runner.begin_sync())
+            jobs.extend((runner, job) for job in runner.driver.begin_sync())
             return False
 
         begun, _ = self._each(runners, begin)
@@ -122,7 +122,7 @@ class Turns:
         if jobs and self.sync_s < INLINE_SYNC_S and expected_s < INLINE_TURN_S:
             self._made(_make(jobs, self.loop.time, self.disk))
             jobs = []
-        self._synced([runner for runner in begun if not runner.syncs])
+        self._synced([runner for runner in begun if not runner.driver.syncs])
         threads = min(len(jobs), SYNC_THREADS_MAX, 1 + int(expected_s / INLINE_SYNC_S))
         for at in range(threads):
             part = jobs[at::threads]
@@ -138,11 +138,11 @@ class Turns:
         self.sync_s += 0.05 * (min(took_s / len(results), 0.1) - self.sync_s)
         ready = []
         for runner, error in results:
-            runner.syncs -= 1
+            is_last = runner.driver.job_done()
             runner.replica.counters.sync_ms = self.sync_s * 1000
             if error is not None:
                 runner.fail(error)
-            elif not runner.syncs:
+            elif is_last:
                 ready.append(runner)
         return ready
 

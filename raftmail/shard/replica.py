@@ -1,8 +1,7 @@
 """A replica of one shard: Raft group, state machine, blob store, and the requests that wait for them.
 
-Stepped, never threaded: whoever drives it (`node.runner`, or the simulator) feeds `submit`, `receive` and `tick`, then runs
-`step`, the jobs of `begin_sync`, `end_sync`, and `advance`, and now and then the job of `bodies.begin_sync`; frames for other
-nodes come out of `take_frames`.
+Stepped, never threaded: whoever drives it feeds `submit`, `receive` and `tick`, and takes it through its turns (`driver`); frames for
+other nodes come out of `take_frames`.
 
 Invariants:
 
@@ -92,6 +91,16 @@ CHORES_S = 1.0
 
 
 WhenApplied: TypeAlias = Callable[[bool], None]
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class BackgroundJob:
+    """Disk work beside the turns: `run` in any thread, and then `end` where the replica is stepped. `is_long_body`: it takes memory of
+    a long body's length."""
+
+    run: Callable[[], None]
+    end: Callable[[], None]
+    is_long_body: bool = False
 
 
 @dataclass(slots=True, repr=False)
@@ -528,6 +537,16 @@ class Replica:
         self.group.end_sync(now, self._journal_job)
         self._blob_job = self._journal_job = None
         self._collect()
+
+    def begin_background(self, now: float) -> list[BackgroundJob]:
+        """Disk work that nobody waits for, after `advance`. It may run in other threads for as long as it takes."""
+        bodies = self.bodies
+        jobs = []
+        if (sync := bodies.begin_sync(now)) is not None:
+            jobs.append(BackgroundJob(sync, bodies.end_sync))
+        if (store := bodies.begin_long()) is not None:
+            jobs.append(BackgroundJob(store, bodies.end_long, is_long_body=True))
+        return jobs
 
     def advance(self, now: float) -> None:
         """Commit, apply and answer what the syncs and acknowledgements so far allow. Not while a sync runs."""

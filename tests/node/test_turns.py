@@ -27,11 +27,9 @@ class _Replica:
         self.slow = slow
         self.let_go = threading.Event()
         self.error: Exception | None = None
+        self.background_error: Exception | None = None
         self.frames: list[Any] = []
         self.counters = SimpleNamespace(sync_ms=0.0)
-        self.bodies = SimpleNamespace(
-            begin_sync=lambda now: None, end_sync=None, begin_long=lambda: None, end_long=None
-        )
         self.group = SimpleNamespace(term=1, leader=None)
         self.tick_at = 0.0
 
@@ -58,6 +56,11 @@ class _Replica:
 
     def advance(self, now: float) -> None:
         self.log.append(("advance", self.shard))
+
+    def begin_background(self, now: float) -> list[Any]:
+        if self.background_error is not None:
+            raise self.background_error
+        return []
 
     def next_deadline(self, now: float) -> float:
         self.log.append(("asked", self.shard))
@@ -253,10 +256,7 @@ def test_a_replica_whose_bodies_cannot_go_to_the_store_fails_and_does_not_stand_
         node = _Node(executor, 2)
         error = OSError("a read-only file system")
 
-        def begin_sync(now: float) -> None:
-            raise error
-
-        node.replicas[1].bodies.begin_sync = begin_sync
+        node.replicas[1].background_error = error
         node.foreseen = node.fatal
         for runner in node.runners.values():
             runner.wake()

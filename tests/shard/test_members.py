@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import pytest
 
@@ -16,8 +18,9 @@ from raftmail.mail.results import Executed
 from raftmail.resync.frames import Encoder, Link, kind_of
 from raftmail.resync.requests import ANSWER, Hello, Kind, encode_hello
 from raftmail.shard.compaction import LogLimits
+from raftmail.shard.driver import Driver
 from raftmail.shard.limits import Limits
-from raftmail.shard.replica import FrameKind, Replica
+from raftmail.shard.replica import BackgroundJob, Frame, FrameKind, Replica
 from raftmail.shard.standing import kept, standing_at_start
 from raftmail.storage.index import TABLES, Index
 from raftmail.storage.kv import TableDamaged
@@ -43,9 +46,11 @@ class One:
         self.disk = SimDisk()
         self.index = MemoryIndex(number)
         self.made = False
+        self.held: list[BackgroundJob] = []
         self.replica: Replica
+        self.driver: Driver
 
-    def start(self, now: float) -> None:
+    def start(self, now: float, carry: Callable[[list[Frame]], None]) -> None:
         self.replica = open_on(
             self.disk,
             self.index,
@@ -58,6 +63,7 @@ class One:
             limits=self.limits,
             journal=SMALL,
         )
+        self.driver = Driver(self.replica, carry)
         self.made = True
 
 
@@ -78,10 +84,15 @@ class Shard:
         self.until(lambda: self.master is not None)
 
     def begin(self, number: int, node: str, told: Membership) -> One:
-        one = self.all[number] = One(number, node, told, self.limits)
-        one.start(self.now)
-        self.link(one)
+        one = One(number, node, told, self.limits)
+        self.start(one)
         return one
+
+    def start(self, one: One) -> None:
+        """Open a replica, again or for the first time."""
+        self.all[one.number] = one
+        one.start(self.now, partial(self.carry, one))
+        self.link(one)
 
     def link(self, one: One) -> None:
         for other in self.all.values():
@@ -109,26 +120,30 @@ class Shard:
     def turn(self) -> None:
         self.now += TURN_S
         for one in list(self.all.values()):
-            replica = one.replica
-            replica.tick(self.now)
-            replica.step(self.now)
-            self.carry(one)
-            for job in replica.begin_sync():
-                job()
-            replica.end_sync(self.now)
-            self.carry(one)
-            replica.advance(self.now)
-            background = replica.bodies.begin_sync(self.now)
-            if background is not None:
-                background()
-                if one.number not in self.slow:
-                    replica.bodies.end_sync()
-            self.carry(one)
+            if not any(self.holds_back(one, job) for job in one.held):
+                self.release(one)
+            one.driver.turn(self.now, partial(self.in_background, one))
 
-    def carry(self, one: One) -> None:
-        for node, kind, parts in one.replica.take_frames():
+    def holds_back(self, one: One, job: BackgroundJob) -> bool:
+        """Whether a job of a replica does not get done for now."""
+        return one.number in self.slow and not job.is_long_body
+
+    def in_background(self, one: One, job: BackgroundJob) -> None:
+        one.held.append(job)
+        if not self.holds_back(one, job):
+            self.release(one)
+
+    def release(self, one: One) -> None:
+        """Get done with what was held back."""
+        held, one.held = one.held, []
+        for job in held:
+            job.run()
+            one.driver.end_background(job)
+
+    def carry(self, one: One, frames: Sequence[Frame]) -> None:
+        for node, kind, parts in frames:
             self.frames.append((one.node, node, kind))
-            for other in self.all.values():
+            for other in list(self.all.values()):
                 if other.node == node:
                     other.replica.receive(self.now, one.node, kind, b"".join(parts))
 
@@ -233,7 +248,6 @@ def test_what_a_resync_brought_is_not_applied_again_while_bodies_are_synced() ->
         shard.save(f"while it waits {n} " + "." * 20)
     assert replica.recovery.frozen and replica.group.applied_index == stood
     shard.slow.clear()
-    replica.bodies.end_sync()
     shard.until(lambda: replica.group.applied_index == shard.leader().group.applied_index, 2000)
     assert len(shard.digests()) == 1
 
@@ -252,9 +266,7 @@ def test_the_log_is_not_trimmed_while_a_change_is_not_committed() -> None:
         shard.turn()
     assert master.group.keeps_log and master.group.journal.first_index == 1
     for one in others:
-        shard.all[one.number] = one
-        one.start(shard.now)
-        shard.link(one)
+        shard.start(one)
     shard.until(lambda: not master.group.keeps_log)
     shard.until(lambda: master.group.journal.first_index > 10)
 
@@ -277,9 +289,7 @@ def test_a_membership_outlives_restarts_and_the_log_that_brought_it() -> None:
     shard.until(lambda: len(shard.digests()) == 1)
     for number in (1, 2, 3, 4):
         one = shard.end(number)
-        shard.all[number] = one
-        one.start(shard.now)
-        shard.link(one)
+        shard.start(one)
         assert one.replica.membership == one.replica.committed_membership == before
         shard.leader()
     shard.save("afterwards")
@@ -406,9 +416,10 @@ def test_a_replica_with_bodies_in_the_journal_alone_asks_to_be_ticked_when_they_
     shard = Shard()
     shard.slow = set(shard.all)  # the store's sync does not end, and the next one has to wait
     shard.save("x")
-    replica = next(one for one in shard.all.values() if one is not shard.master).replica
+    one = next(one for one in shard.all.values() if one is not shard.master)
+    replica = one.replica
     shard.until(lambda: replica.bodies.syncing)
-    replica.bodies.end_sync()
+    shard.release(one)
     shard.save("y")
     assert replica.blobs.dirty() and not replica.bodies.syncing
     replica._chores_at = replica.recovery.desk.scrub.behind_at = 1e9

@@ -20,6 +20,7 @@ from raftmail.resync.frames import Decoder, Link, session_of
 from raftmail.resync.requests import Hello, Kind, decode_hello
 from raftmail.resync.state import Mark
 from raftmail.shard.bodies import BodyLimits
+from raftmail.shard.driver import Driver
 from raftmail.shard.events import Observer
 from raftmail.shard.frames import FrameKind
 from raftmail.shard.limits import Limits
@@ -86,23 +87,14 @@ class Machinery:
             blobs=self.blob_limits,
             observer=self.observer,
         )
+        self.driver = Driver(replica, lambda frames: None)
         proof = replica.group.proof
         proof.may_follow = proof.may_vote = True  # as if the others had told what it promised
         return replica
 
     def turn(self, seconds: float = 0.05) -> None:
         self.now += seconds
-        self.replica.tick(self.now)
-        self.replica.step(self.now)
-        for job in self.replica.begin_sync():
-            job()
-        self.replica.end_sync(self.now)
-        self.replica.advance(self.now)
-        background = self.replica.bodies.begin_sync(self.now)
-        if background is not None:
-            background()
-            self.replica.bodies.end_sync()
-        self.replica.take_frames()
+        self.driver.turn(self.now)
 
     def save(self, texts: Iterable[str]) -> None:
         while not self.replica.group.accepts:

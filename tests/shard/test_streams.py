@@ -15,8 +15,9 @@ from raftmail.mail.results import Executed
 from raftmail.shard.bodies import BodyLimits
 from raftmail.shard.frames import FrameKind
 from raftmail.shard.memory import Memory
+from raftmail.shard.replica import BackgroundJob
 from tests.shard.machines import guid_of
-from tests.shard.test_members import Shard
+from tests.shard.test_members import One, Shard
 
 LONG_BYTES = 5000
 
@@ -34,14 +35,8 @@ class Streaming(Shard):
             one.replica.memory.sending_bytes_max = sending_bytes_max
         self.followers = [one for one in self.all.values() if one is not self.master]
 
-    def turn(self) -> None:
-        super().turn()
-        for one in self.all.values():
-            bodies = one.replica.bodies
-            if one.number not in self.stuck and (job := bodies.begin_long()) is not None:
-                job()
-                bodies.end_long()
-                self.carry(one)
+    def holds_back(self, one: One, job: BackgroundJob) -> bool:
+        return job.is_long_body and one.number in self.stuck
 
     def submit(self, text: str, size: int, until: float = math.inf) -> list[Executed | Failure]:
         self.seq += 1

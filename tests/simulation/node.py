@@ -1,5 +1,5 @@
 """A node of the simulated cluster: the real journal, blob store, index, state machine, replica and group of one shard, on a simulated disk,
-driven as `raftmail.node.runner` drives them.
+driven as a node drives them (`raftmail.shard.driver`).
 
 A crash is one of two: the process is killed (what was written stays, synced or not), or the power goes (`disk.SimDisk`). After a failed
 sync the machine is restarted, since a kernel may show as written what is not on the disk.
@@ -22,6 +22,7 @@ from raftmail.mail.commands import Blob
 from raftmail.mail.failures import Failure
 from raftmail.mail.queries import FetchBody, Query
 from raftmail.mail.results import Executed
+from raftmail.shard.driver import Driver
 from raftmail.shard.events import (
     Applied,
     Applying,
@@ -36,7 +37,7 @@ from raftmail.shard.events import (
     WentBack,
 )
 from raftmail.shard.opening import Repairs, ReplicaSpec, open_replica
-from raftmail.shard.replica import FrameKind, Replica
+from raftmail.shard.replica import BackgroundJob, Frame, FrameKind, Replica
 from raftmail.shard.status import Capability
 from raftmail.storage.blobs import BlobDamaged, BlobMissing
 from raftmail.storage.disk import DiskError, DiskFull, SyncFailed
@@ -101,6 +102,7 @@ class SimNode:
         self._new_disk()
         self.replica: Replica
         self.group: Group
+        self.driver: Driver
         self.index: Index
         self.conditions = conditions
         self.traps: list[Trap] = []
@@ -117,10 +119,6 @@ class SimNode:
         self._log_before_rot: object = None
         self._backlog: list[Event] = []
         self._turn_due = False
-        self._busy = False
-        self._again = False
-        self._next_tick: float | None = None
-        """None: the replica is to be asked."""
 
     def _new_disk(self) -> None:
         self.disk = NodeDisk(self.world.rng.getrandbits(32), self.world.reached)
@@ -247,8 +245,7 @@ class SimNode:
             self._stop(e)
             return
         self.running = True
-        self._turn_due = self._busy = self._again = False
-        self._next_tick = None
+        self._turn_due = False
         self.world.log(
             f"{self.name} up, applied {self.group.applied_index}, log to {self.group.last_index}"
         )
@@ -284,6 +281,7 @@ class SimNode:
             make_rng=lambda: random.Random(self.world.rng.getrandbits(32)),
         )
         self.replica, self.group, self.index = replica, replica.group, keeper.index
+        self.driver = Driver(replica, self._flush)
         self.opened = self._made = True
         self.watcher.started(self)
 
@@ -494,7 +492,7 @@ class SimNode:
                     receive(now, peer, kind, content)
                     heard = True
                     loud = loud or kind != FrameKind.RAFT
-            self._send_beats()
+            self._send_beats(self.replica.take_beats())
             if loud:
                 self._wake()
             elif heard:
@@ -506,35 +504,27 @@ class SimNode:
 
     def _heard(self) -> None:
         """Something that may leave the replica nothing to do."""
-        if self.replica.needs_turn:
+        if self.driver.heard():
             self._wake()
-        else:
-            self._next_tick = None
 
     # -- the runner's loop
 
     def _tick(self, life: int) -> None:
         if self.life != life:
             return
-        # Only when the replica says so: a tick that it needs, and does not ask for, has to be missed here as well.
-        if not self.paused:
-            if self._next_tick is None:
-                self._next_tick = self.replica.next_deadline(self.now)
-            if self.now >= self._next_tick:
-                self._guard(self._tick_now)
+        if not self.paused and self.driver.tick_is_due(self.now):
+            self._guard(self._tick_now)
         self.world.after(TICK_S, lambda: self._tick(life))
 
     def _tick_now(self) -> None:
-        self._next_tick = self.replica.tick(self.now)
-        self._send_beats()
+        self._send_beats(self.driver.tick(self.now))
         if self.replica.needs_turn:
             self._wake()
 
-    def _send_beats(self) -> None:
+    def _send_beats(self, beats: Sequence[tuple[str, bytes]]) -> None:
         """Beats wait for no turn."""
-        if self.group.has_beats:
-            for target, beat in self.replica.take_beats():
-                self.network.send(self.name, target, [(FrameKind.BEATS, beat)])
+        for target, beat in beats:
+            self.network.send(self.name, target, [(FrameKind.BEATS, beat)])
 
     def _wake(self) -> None:
         if not self._turn_due:
@@ -543,28 +533,21 @@ class SimNode:
 
     def _turn(self) -> None:
         self._turn_due = False
-        replica = self.replica
-        replica.step(self.now)
-        self._flush()
-        if self._busy:
-            self._again = True
+        self.driver.step(self.now)
+        if not self.driver.begin():
             return
-        self._busy = True
-        jobs = replica.begin_sync()
+        jobs = self.driver.begin_sync()
         if not jobs:
             self._synced()
             return
         world = self.world
         world.rng.shuffle(jobs)
-        left = len(jobs)
 
         def end(job: Callable[[], None], early: bool) -> Callable[[], None]:
             def run() -> None:
-                nonlocal left
                 if not early:
                     job()
-                left -= 1
-                if not left:
+                if self.driver.job_done():
                     self._synced()
 
             return run
@@ -577,48 +560,33 @@ class SimNode:
 
     def _synced(self) -> None:
         """Acknowledgements leave before anything is applied; what comes in meanwhile is taken first."""
-        self.replica.end_sync(self.now)
-        if self._flush():
+        if self.driver.end_sync(self.now):
             self._later(self.turn_s, self._advance)
         else:
             self._advance()
 
     def _advance(self) -> None:
-        self.replica.advance(self.now)
-        self._next_tick = None
-        self._flush()
-        self._begin_background()
-        self._busy = False
-        if self._again or self.replica.has_work:
-            self._again = False
+        self.driver.advance(self.now)
+        for job in self.driver.begin_background(self.now):
+            self._run_beside(job)
+        if self.driver.end():
             self._wake()
 
-    def _begin_background(self) -> None:
+    def _run_beside(self, job: BackgroundJob) -> None:
         """Bodies go to the disk while turns go on."""
-        bodies = self.replica.bodies
-        self._run_beside(bodies.begin_sync(self.now), bodies.end_sync)
-        self._run_beside(bodies.begin_long(), bodies.end_long)
-
-    def _run_beside(self, job: Callable[[], None] | None, done: Callable[[], None]) -> None:
-        if job is None:
-            return
 
         def end() -> None:
             if not early:
-                job()
-            done()
-            self._heard()
+                job.run()
+            if self.driver.end_background(job):
+                self._wake()
 
         early = self.world.chance(0.3)
         if early:
-            job()
+            job.run()
         self._later(self.world.between(*self.sync_s) * 10, end)
 
-    def _flush(self) -> bool:
-        """Send the replica's frames; whether there were any."""
-        frames = self.replica.take_frames()
-        if not frames:
-            return False
+    def _flush(self, frames: Sequence[Frame]) -> None:
         batches: dict[str, list[Payload]] = {}
         for target, kind, parts in frames:
             content = b"".join(parts)
@@ -627,7 +595,6 @@ class SimNode:
             batches.setdefault(target, []).append((kind, content))
         for target, sent in batches.items():
             self.network.send(self.name, target, sent)
-        return True
 
     # -- requests
 
@@ -640,7 +607,7 @@ class SimNode:
 
         def work() -> None:
             self.replica.submit(self.now, request, blobs, done)
-            if self.replica.request_needs_turn:
+            if self.driver.submitted():
                 self._wake()
 
         self._now_or_later(work)
