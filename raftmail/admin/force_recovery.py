@@ -59,25 +59,23 @@ class ForceRecovery:
         replica = self.router.own(_number(arguments, "shard"))
         if replica is None:
             return {}
-        group = replica.group
-        last = group.last_index
         return {
-            "id": group.self_id,
-            "members": group.membership.encode().hex(),
-            "last_index": last,
-            "last_term": group.journal.term_of(last),
-            "applied_index": group.applied_index,
+            "id": replica.replica_id,
+            "members": replica.membership.encode().hex(),
+            "last_index": replica.last_index,
+            "last_term": replica.last_term,
+            "applied_index": replica.applied_index,
             "lacks_bodies": replica.lacks_bodies() or not replica.may(Capability.READ),
-            "leads": group.is_leader,
-            "hears_master": group.elections.hears_leader(self.router.clock()),
+            "leads": replica.is_leader,
+            "hears_master": replica.hears_leader(self.router.clock()),
         }
 
     async def _recover_here(self, arguments: Arguments, deadline: float) -> JSON:
         shard, id = _number(arguments, "shard"), _number(arguments, "id")
         replica = self.router.own(shard)
-        if replica is None or replica.group.self_id != id:
+        if replica is None or replica.replica_id != id:
             raise ValueError(f"{self.router.node} has no replica {id} of shard {shard}")
-        if replica.group.elections.hears_leader(self.router.clock()):
+        if replica.hears_leader(self.router.clock()):
             raise ValueError(f"shard {shard} has a master: there is nothing to recover")
         if not replica.may(Capability.READ):
             raise ValueError(

@@ -121,16 +121,14 @@ class ReadPath:
         replica = router.replicas.get(shard)
         if replica is None:
             return await self._answer_elsewhere(shard, query, deadline)
-        if replica.group.applied_index < index and not await self._applied(
-            replica, index, deadline
-        ):
+        if replica.applied_index < index and not await self._applied(replica, index, deadline):
             return await self._answer_elsewhere(shard, query, deadline)
         if not replica.may(Capability.READ) or router.replicas.get(shard) is not replica:
             return await self._answer_elsewhere(shard, query, deadline)
         try:
             if not isinstance(query, FetchBody):
-                return replica.machine.query(query)
-            digest = replica.machine.body_of(query)
+                return replica.query(query)
+            digest = replica.body_of(query)
         except IndexDamaged as e:
             replica.index_damaged(e)
             router.links.wake(shard)
@@ -168,7 +166,7 @@ class ReadPath:
         try:
             return await asyncio.wait_for(future, max(0.0, patience_s))
         except TimeoutError:
-            replica.waits.forget(applied)
+            replica.stop_waiting(applied)
             return False
 
     async def _answer_elsewhere(self, shard: int, query: Query, deadline: float) -> Answer:

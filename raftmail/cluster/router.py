@@ -165,7 +165,7 @@ class Router:
         done: Done,
     ) -> None:
         replica = self.replicas.get(shard)
-        if replica is not None and replica.group.accepts and len(self._direct) < PENDING_MAX:
+        if replica is not None and replica.accepts and len(self._direct) < PENDING_MAX:
             now = self.clock()
             direct = _Direct(self, shard, now + deadline_s, request, blobs, done)
             if not self.budget.take(direct.size_bytes):
@@ -416,7 +416,7 @@ class Router:
         with suppress(Unavailable):
             await self.call(CallKind.BARRIER, shard, deadline_s, ())
             own = self.own(shard)
-            if own is not None and own.group.is_leader:
+            if own is not None and own.is_leader:
                 return self.node
             return self._hints.get(shard) or self.leader_of(shard)
         return None
@@ -560,7 +560,7 @@ class Router:
             return
         now = self.clock()
         if pending.kind is CallKind.SUBMIT:
-            if not replica.group.accepts:
+            if not replica.accepts:
                 return
             pending.sent_to = self.node
             pending.sent_at = now

@@ -111,7 +111,7 @@ class RpcServer:
 
     def _serve_submit(self, node: str, call: RpcCall, until: float) -> None:
         replica = self.router.replicas.get(call.shard)
-        if replica is None or not replica.group.accepts:
+        if replica is None or not replica.accepts:
             self._moved(node, call.number, self.router.leader_of(call.shard) or "")
             return
         size = call.size_bytes
@@ -162,7 +162,7 @@ class RpcServer:
 
     def _serve_barrier(self, node: str, call: RpcCall) -> None:
         replica = self.router.replicas.get(call.shard)
-        if replica is None or not replica.group.is_leader:
+        if replica is None or not replica.is_leader:
             self._moved(node, call.number, self.router.leader_of(call.shard) or "")
             return
 

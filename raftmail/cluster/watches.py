@@ -134,7 +134,7 @@ class Watches:
             for user, (replica, hear) in list(users.items()):
                 if self.router.replicas.get(replica.shard) is not replica:
                     del users[user]
-                    replica.watchers.remove(user, hear)
+                    replica.unwatch(user, hear)
                     self._note(node, Missed(user))
 
     def _find_source(self, watched: _Watched) -> None:
@@ -145,7 +145,7 @@ class Watches:
                 return
             self._leave_source(watched)
             watched.replica = own
-            own.watchers.add(watched.user, watched.tell)
+            own.watch(watched.user, watched.tell)
         elif watched.node and router.links.is_up(watched.node):
             return
         else:
@@ -160,7 +160,7 @@ class Watches:
 
     def _leave_source(self, watched: _Watched) -> None:
         if watched.replica is not None:
-            watched.replica.watchers.remove(watched.user, watched.tell)
+            watched.replica.unwatch(watched.user, watched.tell)
             watched.replica = None
         if watched.node:
             self._send(watched.node, RpcFrameKind.WATCH, [watched.shard, [], [watched.user]])
@@ -191,7 +191,7 @@ class Watches:
         for user in ended:
             found = users.pop(user, None)
             if found is not None:
-                found[0].watchers.remove(user, found[1])
+                found[0].unwatch(user, found[1])
         replica = self.router.own(shard)
         for user in begun:
             if replica is None:
@@ -199,12 +199,12 @@ class Watches:
             elif user not in users and len(users) < USERS_PER_NODE_MAX:
                 hear = _Forward(self, node)
                 users[user] = (replica, hear)
-                replica.watchers.add(user, hear)
+                replica.watch(user, hear)
 
     def disconnected(self, node: str) -> None:
         """The link to a node is gone: nothing is told to it, or heard from it, any more."""
         for user, (replica, hear) in self._remote.pop(node, {}).items():
-            replica.watchers.remove(user, hear)
+            replica.unwatch(user, hear)
         self._out.pop(node, None)
         for watched in self._users.values():
             if watched.node == node:

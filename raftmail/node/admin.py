@@ -38,7 +38,7 @@ from raftmail.node.resync_calls import ResyncCalls, care_status
 from raftmail.node.table import Aside
 from raftmail.peering.peers import address_problem
 from raftmail.shard.replica import Replica
-from raftmail.shard.status import Capability, Condition, conditions_of, describe
+from raftmail.shard.status import Capability, conditions_of
 
 PEER_ANSWER_S = 2.0
 RELAYED_ANSWER_S = 0.5
@@ -246,7 +246,7 @@ class Admin:
         found += [
             f"shard {shard}: an append was refused: {one[1]}"
             for shard, opened in self.opened.items()
-            if (one := opened.replica.group.contradiction) is not None
+            if (one := opened.replica.contradiction) is not None
             and self.clock() < one[0] + CONTRADICTED_S
         ]
         return found[:ALARMS_MAX]
@@ -366,7 +366,7 @@ class Admin:
         if node not in targets:
             raise ValueError(f"node: {node!r} has no replica of shard {shard}")
         try:
-            replica.group.transfer(self.clock(), targets[node])
+            replica.transfer(self.clock(), targets[node])
         except NotLeader:
             raise Unavailable(Failure(f"this node does not lead shard {shard}")) from None
         self.router.links.wake(shard)
@@ -393,39 +393,25 @@ def _row_of(answer: Any, shard: int) -> dict[str, Any]:
     return {"state": "unreachable"} if why is None else {"state": "cannot be opened", "why": why}
 
 
-def _state(replica: Replica) -> str:
-    proof = replica.group.proof
-    if proof.lost:
-        return "disk went back"
-    if not proof.may_follow:
-        return "asks the others"
-    state = describe(replica.conditions)
-    if state == "ok" and not replica.recovery.desk.whole:
-        return Condition.LACKS_BODIES.text  # not for long enough to mind
-    return state
-
-
 def _replica_status(opened: Opened, now: float) -> dict[str, Any]:
     replica = opened.replica
-    group = replica.group
-    journal = group.journal
-    if group.is_leader:
+    if replica.is_leader:
         role = "master"
     else:
-        role = "replica" if group.elections.hears_leader(now) else "electing"
+        role = "replica" if replica.hears_leader(now) else "electing"
     counters = replica.counters
     return {
-        "replica": group.self_id,
+        "replica": replica.replica_id,
         "role": role,
-        "term": group.term,
-        "commit_index": group.commit_index,
-        "applied_index": group.applied_index,
-        "last_index": group.last_index,
-        "log_bytes": journal.total_bytes,
+        "term": replica.term,
+        "commit_index": replica.commit_index,
+        "applied_index": replica.applied_index,
+        "last_index": replica.last_index,
+        "log_bytes": replica.log_bytes,
         "index_bytes": opened.engine.used_bytes(),
-        "blob_bytes": replica.blobs.total_bytes,
-        "deliveries_known": len(replica.machine.index.delivered),
-        "state": _state(replica),
+        "blob_bytes": replica.body_bytes,
+        "deliveries_known": replica.deliveries_known,
+        "state": replica.state_text,
         "conditions": [condition.text for condition in conditions_of(replica.conditions)],
         "may_lead": replica.may(Capability.LEAD),
         **care_status(replica, now),

@@ -167,11 +167,11 @@ class ConfigFollower:
         if replica is None or not replica.may(Capability.READ):
             return False
         try:
-            revision = replica.machine.index.config.revision
+            revision = replica.config_revision
             if revision > self.state.revision:
                 state = self.state
                 while state.revision < revision or not state.whole:
-                    answer = replica.machine.query(state.question)
+                    answer = replica.query(state.question)
                     assert isinstance(answer, Configuration)
                     state = state.apply(answer)
                 self.take(state)
@@ -179,9 +179,7 @@ class ConfigFollower:
             replica.index_damaged(e)
             return False
         # A replica that was away may lag behind what was kept, and one that hears no master behind everybody: others are asked then.
-        group = replica.group
-        hears = group.is_leader or group.elections.hears_leader(self.loop.time())
-        return hears and revision >= self.state.revision
+        return replica.hears_leader(self.loop.time()) and revision >= self.state.revision
 
     def _fetch_soon(self, source: str) -> None:
         self._source = source

@@ -139,10 +139,10 @@ class ConsistencyCheck:
 
     async def _digest_here(self, arguments: Mapping[str, str], deadline: float) -> JSON:
         replica, index = self._replica(arguments), _number(arguments, "index")
-        digest = replica.marks.digests.get(index)
+        digest = replica.checkpoint_digest(index)
         if digest is not None:
             return {"digest": digest.hex()}
-        return {"digest": None, "error": f"has applied {replica.group.applied_index} of {index}"}
+        return {"digest": None, "error": f"has applied {replica.applied_index} of {index}"}
 
     # -- deep ------------------------------------------------------------------------------------------
 
@@ -227,9 +227,9 @@ class ConsistencyCheck:
 
     async def _deep_here(self, arguments: Mapping[str, str], deadline: float) -> JSON:
         replica, index = self._replica(arguments), _number(arguments, "index")
-        deep = replica.marks.deep
-        if deep is None or deep.index != index or deep.closed:
-            failed = deep.failed if deep is not None and deep.index == index else ""
+        deep = replica.deep_reading(index)
+        if deep is None or deep.closed:
+            failed = "" if deep is None else deep.failed
             return {"reading": False, "digest": b"", "failed": failed}
         result = deep.result(self.clock())
         digest = b"" if result is None else result.encode()
@@ -298,8 +298,8 @@ class ConsistencyCheck:
 
     async def _listing_here(self, arguments: Mapping[str, str], deadline: float) -> JSON:
         replica, index = self._replica(arguments), _number(arguments, "index")
-        deep = replica.marks.deep
-        if deep is None or deep.index != index or deep.closed:
+        deep = replica.deep_reading(index)
+        if deep is None or deep.closed:
             raise ValueError(f"index: no deep reading at {index} is under way")
         number, uid = _number(arguments, "mailbox"), _number(arguments, "uid")
         return {"listing": deep.listing(self.clock(), number, uid).encode()}
@@ -311,7 +311,7 @@ class ConsistencyCheck:
         if not self.period_s or (self._routine is not None and not self._routine.done()):
             return
         for shard, opened in self.opened.items():
-            if not opened.replica.group.is_leader:
+            if not opened.replica.is_leader:
                 self._due.pop(shard, None)
             elif now >= self._due.setdefault(shard, now + self.period_s):
                 self._due[shard] = now + self.period_s

@@ -72,11 +72,11 @@ class ControllerLoop:
     def tick(self, now: float) -> None:
         """Begin a round when it is time to."""
         root = self.router.replicas.get(ROOT_SHARD)
-        if root is None or not root.group.accepts:
+        if root is None or not root.accepts:
             self._hearing = self.observed = None
             return
         if self._task is None and now >= self._next:
-            work = self._round(root.machine.index.config.revision)
+            work = self._round(root.config_revision)
             self._task = start_task(self.loop, work, self._failed)
             self._task.add_done_callback(self._done)
 

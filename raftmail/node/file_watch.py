@@ -60,12 +60,11 @@ class FileWatch:
         if now < self._read_at or shard != following:
             return ""
         self._read_at, self._read_shard = now + READ_S, shard
-        return self.opened[shard].replica.group.journal.check_next()
+        return self.opened[shard].replica.check_log()
 
     def _look(self, shard: int, opened: Opened, changed: str) -> None:
         wrong = look(self.shards / str(shard), opened)
-        journal = opened.replica.group.journal
-        logs = [text for text in wrong if text.startswith(tuple(journal.file_lengths()))]
+        logs = [text for text in wrong if text.startswith(tuple(opened.replica.log_file_lengths()))]
         if changed and not logs:
             wrong.append(changed)
             logs.append(changed)
@@ -76,7 +75,7 @@ class FileWatch:
                 if text not in before:
                     logger.error("shard %d: somebody was at its files: %s", shard, text)
             if wrong:
-                opened.replica.recovery.desk.scrub.again()
+                opened.replica.scrub_again()
         if logs:
             self.mend(shard, logs[0])
             self._due[shard] = 0.0  # what is told is to be true again soon
@@ -85,8 +84,7 @@ class FileWatch:
 def look(root: Path, opened: Opened) -> list[str]:
     """What is wrong with the files of an open replica."""
     wrong = []
-    expected = dict(opened.replica.group.journal.file_lengths())
-    expected |= opened.replica.blobs.file_lengths()
+    expected = opened.replica.file_lengths()
     expected[f"{INDEX}/{FILE}"] = 1
     for name, length in sorted(expected.items()):
         try:

@@ -9,13 +9,11 @@ from typing import Any
 
 from raftmail.cluster.router import Router
 from raftmail.cluster.steps import ObservedNode, ObservedShard, Seen
-from raftmail.consensus.change import CAUGHT_UP_ENTRIES
 from raftmail.consensus.group import ChangeRefused, NotLeader
 from raftmail.consensus.membership import Membership
 from raftmail.mail.admin import JSON
 from raftmail.mail.failures import Failure, Unavailable
 from raftmail.shard.replica import Replica
-from raftmail.shard.status import Capability
 from raftmail.storage.disk import DiskFull
 
 PROOF_S = 1.0
@@ -44,7 +42,7 @@ class GroupReports:
 
     async def observe_here(self, arguments: Mapping[str, str], deadline: float) -> JSON:
         """The revision that this node follows, and what it knows of the groups that it leads."""
-        led = [r for r in self.router.replicas.values() if r.group.is_leader]
+        led = [r for r in self.router.replicas.values() if r.is_leader]
         proved = await asyncio.gather(*[self._leads(replica) for replica in led])
         return {
             "revision": self.router.view.revision,
@@ -52,7 +50,7 @@ class GroupReports:
                 str(replica.shard): _of_group(replica)
                 | {"held": self.clock() < self._held.get(replica.shard, 0.0)}
                 for replica, leads in zip(led, proved, strict=True)
-                if leads and replica.group.is_leader
+                if leads and replica.is_leader
             },
             "commands": {
                 str(shard): dict(counts) for shard, counts in self.router.commands.items()
@@ -114,34 +112,15 @@ def _ids(text: str) -> tuple[int, ...]:
 
 
 def _of_group(replica: Replica) -> dict[str, Any]:
-    group = replica.group
+    committed = replica.committed_membership
     return {
-        "id": group.self_id,
-        "membership": group.committed_membership.encode(),
-        "changing": group.membership != group.committed_membership,
-        "whole": sorted(_whole(replica)),
-        "able": sorted(_able(replica)),
-        "bytes": replica.blobs.total_bytes,
+        "id": replica.replica_id,
+        "membership": committed.encode(),
+        "changing": replica.membership != committed,
+        "whole": sorted(replica.complete_members()),
+        "able": sorted(replica.able_members()),
+        "bytes": replica.body_bytes,
     }
-
-
-def _whole(replica: Replica) -> set[int]:
-    """The replicas, the own among them, that answer and lack nothing but perhaps what came a moment ago."""
-    group = replica.group
-    whole = set() if replica.lacks_bodies() else {group.self_id}
-    for other, matched in group.progress().items():
-        followers = group.followers
-        near = group.last_index - matched <= CAUGHT_UP_ENTRIES
-        if near and followers.is_connected(other) and followers.is_whole(other):
-            whole.add(other)
-    return whole
-
-
-def _able(replica: Replica) -> set[int]:
-    """The replicas, the own among them, that say that they may lead."""
-    group = replica.group
-    able = {group.self_id} if replica.may(Capability.LEAD) else set()
-    return able | {other for other in group.progress() if group.followers.is_able(other)}
 
 
 def read_shards(node: str, answer: Any) -> dict[int, ObservedShard]:

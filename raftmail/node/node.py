@@ -372,14 +372,12 @@ class Node:
         """Give the shards that this node leads to others, so that nobody has to wait for an election."""
         deadline = self.loop.time() + HAND_OVER_S
         replicas = {} if self._table is None else self._table.replicas
-        led = [replica for replica in replicas.values() if replica.group.is_leader]
+        led = [replica for replica in replicas.values() if replica.is_leader]
         for replica in led:
-            successor = replica.group.best_successor()
-            if successor is not None:
-                replica.group.transfer(self.loop.time(), successor)
+            if replica.hand_over(self.loop.time()):
                 self.wake(replica.shard)
         while self.loop.time() < deadline and any(  # noqa: ASYNC110  the group has no event for it
-            r.group.is_leader and r.group.best_successor() is not None for r in led
+            replica.can_hand_over for replica in led
         ):
             await asyncio.sleep(TICK_S)
 
@@ -463,7 +461,7 @@ class Node:
         assert self._folder is not None and self._table is not None
         opened = self._table.replicas
         if opened.keys() == self._folder.made.keys() and all(
-            replica.group.is_settled for replica in opened.values()
+            replica.has_lost_nothing for replica in opened.values()
         ):
             self._folder.is_copy = False
             try:

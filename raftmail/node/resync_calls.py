@@ -18,6 +18,7 @@ from raftmail.cluster.router import Router
 from raftmail.mail.admin import JSON
 from raftmail.mail.failures import Unavailable
 from raftmail.node.replicas import Opened
+from raftmail.resync.status import ScrubStatus
 from raftmail.shard.replica import Replica
 from raftmail.shard.status import Capability
 from raftmail.storage.records import IndexDamaged
@@ -90,7 +91,7 @@ class ResyncCalls:
                     replica = self.opened[shard].replica
                     user, mailbox = arguments.get("user", ""), arguments.get("mailbox", "")
                     numbers = _numbers(replica, user, mailbox)
-                    replica.recovery.desk.order(numbers, full=full, only=only)
+                    replica.order_resync(numbers, full=full, only=only)
                     self.router.links.wake(shard)
                     started.append({"shard": shard, "mailboxes": len(numbers), "full": full})
         return {"node": self.node, "started": started}
@@ -112,11 +113,10 @@ class ResyncCalls:
     async def _why_not(self, shard: int) -> str:
         """Why the replica of a shard here must not be resynced by order now; "": it may be."""
         replica = self.opened[shard].replica
-        group = replica.group
         voters = replica.membership.voters
-        if group.self_id not in voters or not replica.is_whole:
+        if replica.replica_id not in voters or not replica.is_whole:
             return ""  # it is none of those that a majority can be made of as it is
-        others = sorted(node for id_, node in voters.items() if id_ != group.self_id)
+        others = sorted(node for id_, node in voters.items() if id_ != replica.replica_id)
         told = await asyncio.gather(*[self._not_whole(node, shard) for node in others])
         lacking = [f"{node} {why}" for node, why in zip(others, told, strict=True) if why]
         whole, needed = len(others) - len(lacking), len(voters) // 2 + 1
@@ -142,23 +142,7 @@ class ResyncCalls:
             return {"not_whole": "has no replica that is open"}
         if opened.replica.shard in self._ordering:
             return {"not_whole": "is ordered to be resynced, too"}
-        return {"not_whole": under_way(opened.replica)}
-
-
-def under_way(replica: Replica) -> str:
-    """What keeps a replica from being whole, as the end of a sentence that begins with its node; "": it is whole."""
-    if replica.is_whole:
-        return ""
-    desk = replica.recovery.desk
-    sink = desk.sink
-    missing = desk.missing.total()[0]
-    if desk.holds and sink.active:
-        return f"is being resynced from {sink.link.peer}"
-    if desk.holds:
-        return "is half resynced and waits for a source"
-    if desk.needs_records:
-        return "is to be resynced, and has not begun yet"
-    return f"lacks {missing} bodies" if missing else "is being repaired"
+        return {"not_whole": opened.replica.why_incomplete}
 
 
 def _numbers(replica: Replica, user: str, name: str) -> list[int]:
@@ -170,7 +154,7 @@ def _numbers(replica: Replica, user: str, name: str) -> list[int]:
             f"shard: the replica of shard {replica.shard} is being resynced, and cannot tell the mailboxes of {user}"
         )
     try:
-        found = [m.number for m in replica.machine.index.mailboxes.of(user) if name in ("", m.name)]
+        found = replica.mailbox_numbers(user, name)
     except IndexDamaged as e:
         raise ValueError(f"shard: {e}; start it for the whole shard") from None
     if not found:
@@ -182,24 +166,20 @@ def _numbers(replica: Replica, user: str, name: str) -> list[int]:
 
 def care_status(replica: Replica, now: float) -> dict[str, Any]:
     """The part of a replica's status that tells how whole it is."""
-    desk = replica.recovery.desk
-    sink = desk.sink
-    progress = sink.progress(now)
-    missing, missing_bytes = desk.missing.total()
+    found = replica.resync_status(now)
     status: dict[str, Any] = {
         "whole": replica.is_whole,
-        "missing_bodies": missing,
-        "missing_bytes": missing_bytes,
-        "lost_bodies": len(desk.lost()),
+        "missing_bodies": found.missing_bodies,
+        "missing_bytes": found.missing_bytes,
+        "lost_bodies": found.lost_bodies,
         "lost": [
             {"user": h.user, "mailbox": h.mailbox, "uid": h.uid, "body": h.digest.hex()}
-            for h in desk.lost_report.holders[:HOLDERS_SHOWN]
+            for h in found.holders_of_lost[:HOLDERS_SHOWN]
         ],
-        "serving": [{"node": node, "sent_bytes": sent} for node, sent in desk.served()],
-        "scrub": _scrub_status(replica, now),
+        "serving": [{"node": node, "sent_bytes": sent} for node, sent in found.served],
+        "scrub": _scrub_status(found.scrub),
     }
-    if sink.last is not None:
-        last = sink.last
+    if (last := found.last) is not None:
         status["last_resync"] = {
             "peer": last.peer,
             "records_s": None if last.records_s is None else round(last.records_s, 3),
@@ -207,7 +187,8 @@ def care_status(replica: Replica, now: float) -> dict[str, Any]:
             "received_bytes": last.received_bytes,
             "sent_bytes": last.sent_bytes,
         }
-    if sink.active or sink.error is not None or desk.needs_records:
+    if found.is_wanted:
+        progress = found.progress
         status["resync"] = {
             "phase": progress.phase.value,
             "peer": progress.peer,
@@ -222,24 +203,23 @@ def care_status(replica: Replica, now: float) -> dict[str, Any]:
             "received_bytes": progress.received_bytes,
             "rate_bytes_s": round(progress.rate_bytes_s),
             "eta_s": None if progress.eta_s is None else round(progress.eta_s, 1),
-            "error": None if sink.error is None else str(sink.error),
-            "retry_s": round(max(0.0, sink.retry_at - now), 1) if sink.error else None,
+            "error": found.error,
+            "retry_s": None if found.retry_s is None else round(found.retry_s, 1),
         }
     return status
 
 
-def _scrub_status(replica: Replica, now: float) -> dict[str, Any]:
-    scrub = replica.recovery.desk.scrub
+def _scrub_status(scrub: ScrubStatus) -> dict[str, Any]:
     return {
         "rounds": scrub.rounds,
-        "table": scrub.progress(),
+        "table": scrub.table,
         "read_bytes": scrub.read_bytes,
         "round_s": round(scrub.round_s, 1),
-        "late": scrub.is_late(now),
-        "rate_bytes_s": scrub.limits.rate_bytes_s,
+        "late": scrub.is_late,
+        "rate_bytes_s": scrub.rate_bytes_s,
         "needed_bytes_s": scrub.needed_bytes_s,
         "findings": [
             {"user": f.user, "mailbox": f.mailbox, "uid": f.uid, "what": f.text}
-            for f in list(scrub.findings)[-FINDINGS_SHOWN:]
+            for f in scrub.findings[-FINDINGS_SHOWN:]
         ],
     }

@@ -176,8 +176,7 @@ class Runner:
             self._note_role()
 
     def _note_role(self) -> None:
-        group = self.replica.group
-        role = (group.term, group.leader)
+        role = (self.replica.term, self.replica.leader)
         if role != self._role:
             self._role = role
             self.role_changed(self.replica.shard)

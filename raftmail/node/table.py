@@ -225,8 +225,8 @@ class Table:
                 runner.fail(TableDamaged("a record is damaged, and the log has all"))
             beats += runner.tick(now)
         for shard, replica in list(self.replicas.items()):
-            if replica.group.proof.lost and shard not in self._closing:
-                self._begin(shard, self._lose(shard, replica.group.proof.lost))
+            if replica.lost_disk and shard not in self._closing:
+                self._begin(shard, self._lose(shard, replica.lost_disk))
         self._send_beats(beats)
 
     def take_beats(self, node: str, payload: bytes) -> None:
@@ -333,7 +333,7 @@ class Table:
             await runner.idle()
             opened.replica.abandon()
             opened.index.close()
-            self._lost(shard, opened.replica.group.self_id, why)
+            self._lost(shard, opened.replica.replica_id, why)
         finally:
             self._closing.discard(shard)
 
@@ -358,13 +358,13 @@ class Table:
             opened.index.close()
         finally:
             self._closing.discard(shard)
-        group = opened.replica.group
+        replica_id, membership = opened.replica.replica_id, opened.replica.membership
         try:
-            self.opened[shard] = self._open(shard, group.self_id, group.membership)
+            self.opened[shard] = self._open(shard, replica_id, membership)
         except SyncFailed:
             raise
         except CANNOT_BE_OPENED as e:
-            self._set_aside(shard, group.self_id, group.membership, e)
+            self._set_aside(shard, replica_id, membership, e)
         else:
             self._start(shard)
 
@@ -381,7 +381,7 @@ class Table:
             logger.error(
                 "shard %d: some of the log is lost here; this replica takes no part until a resync has brought it to entry %d",
                 shard,
-                replica.group.journal.begins_at,
+                replica.log_begins_at,
             )
         return True
 
@@ -389,8 +389,7 @@ class Table:
         """Make a replica the only voter of its group (`consensus.forcing`): it is closed, its log gets the entry, and it is opened
         again. Raises ValueError, and the rooms' errors of the disk."""
         opened = self.opened[shard]
-        group = opened.replica.group
-        replica_id, before = group.self_id, group.membership
+        replica_id, before = opened.replica.replica_id, opened.replica.membership
         await self.close(shard)
         self._closing.add(shard)
         try:

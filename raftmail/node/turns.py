@@ -139,7 +139,7 @@ class Turns:
         ready = []
         for runner, error in results:
             is_last = runner.driver.job_done()
-            runner.replica.counters.sync_ms = self.sync_s * 1000
+            runner.replica.note_sync(self.sync_s * 1000)
             if error is not None:
                 runner.fail(error)
             elif is_last:

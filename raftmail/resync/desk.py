@@ -19,6 +19,7 @@ from raftmail.resync.scrub import Scrub, ScrubLimits
 from raftmail.resync.sink import Phase, Sink
 from raftmail.resync.source import Bodies, Source
 from raftmail.resync.state import Suspects
+from raftmail.resync.status import ResyncStatus, ScrubStatus
 from raftmail.storage.disk import DiskFull
 from raftmail.storage.index import Index
 from raftmail.storage.kv import TableDamaged
@@ -135,6 +136,46 @@ class Desk:
     def served(self) -> list[tuple[str, int]]:
         """The nodes that are being brought back from here, and how many bytes each was sent."""
         return [(peer, one.sent_bytes) for peer, one in self._sources.items() if not one.closed]
+
+    def why_incomplete(self) -> str:
+        """What keeps records or bodies from being complete, as the end of a sentence that begins with the node."""
+        sink = self.sink
+        if sink.holds and sink.active:
+            return f"is being resynced from {sink.link.peer}"
+        if sink.holds:
+            return "is half resynced and waits for a source"
+        if self.needs_records:
+            return "is to be resynced, and has not begun yet"
+        missing = self.missing.total()[0]
+        return f"lacks {missing} bodies" if missing else "is being repaired"
+
+    def status(self, now: float) -> ResyncStatus:
+        """What is told to operators."""
+        sink, scrub = self.sink, self.scrub
+        missing_bodies, missing_bytes = self.missing.total()
+        failed = sink.error is not None
+        return ResyncStatus(
+            missing_bodies,
+            missing_bytes,
+            len(self.lost()),
+            self.lost_report.holders,
+            self.served(),
+            ScrubStatus(
+                scrub.rounds,
+                scrub.progress(),
+                scrub.read_bytes,
+                scrub.round_s,
+                scrub.is_late(now),
+                scrub.limits.rate_bytes_s,
+                scrub.needed_bytes_s,
+                tuple(scrub.findings),
+            ),
+            sink.last,
+            is_wanted=sink.active or failed or self.needs_records,
+            progress=sink.progress(now),
+            error=str(sink.error) if failed else None,
+            retry_s=max(0.0, sink.retry_at - now) if failed else None,
+        )
 
     # -- orders ---------------------------------------------------------------------------------
 

@@ -129,7 +129,7 @@ class MailDelivery:
             return _found(user, detail) if known else None
         if not root.may(Capability.READ):
             return None
-        if len(names) > 1 and not root.group.elections.hears_leader(self.router.clock()):
+        if len(names) > 1 and not root.hears_leader(self.router.clock()):
             return None  # whom the first name is of may be younger than what is known here
         for user, detail in names:
             if tuple(view.delivered_to(user)) != (user,):
@@ -140,15 +140,14 @@ class MailDelivery:
 
     def _is_rooted(self, root: Replica, user: str) -> bool:
         """Whether the own replica of the root knows a user; False also where it cannot tell."""
-        machine = root.machine
         view = self.router.view
-        if self._rooted_at != machine.applied_index or self._rooted_view is not view:
-            self._rooted_at = machine.applied_index
+        if self._rooted_at != root.applied_index or self._rooted_view is not view:
+            self._rooted_at = root.applied_index
             self._rooted_view = view
             self._rooted.clear()
         if user not in self._rooted:
             try:
-                if machine.query(GetUser(user)) is None:
+                if root.query(GetUser(user)) is None:
                     return False
             except IndexDamaged as e:
                 root.index_damaged(e)

@@ -18,9 +18,12 @@ import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TypeAlias
+from operator import attrgetter
+from typing import Any, ClassVar, TypeAlias
 
+from raftmail.consensus.appends import Diverged
 from raftmail.consensus.beats import Beat, unpack
+from raftmail.consensus.change import CAUGHT_UP_ENTRIES
 from raftmail.consensus.engine import REGULAR
 from raftmail.consensus.fitness import Fitness
 from raftmail.consensus.group import Group, NotLeader
@@ -31,10 +34,12 @@ from raftmail.consensus.messages import BadMessage, is_of_start
 from raftmail.mail.codec import encode_entry
 from raftmail.mail.commands import Blob
 from raftmail.mail.failures import Failure
+from raftmail.mail.queries import Answer, FetchBody, Query
 from raftmail.resync.missing import body_size
-from raftmail.resync.sink import Progress
+from raftmail.resync.status import ResyncStatus
 from raftmail.shard.bodies import DIGEST_BYTES, BadBodies, Bodies
 from raftmail.shard.compaction import Compaction
+from raftmail.shard.deep import DeepReading
 from raftmail.shard.events import (
     Applied,
     Applying,
@@ -62,7 +67,7 @@ from raftmail.shard.status import (
     fitness_under,
 )
 from raftmail.shard.streams import Streams
-from raftmail.shard.watchers import Watchers
+from raftmail.shard.watchers import Hear, Watchers
 from raftmail.storage.blobs import BlobDamaged, BlobMissing, BlobStore, BlobSyncJob
 from raftmail.storage.disk import DiskFull
 from raftmail.storage.kv import TableDamaged
@@ -71,6 +76,12 @@ from raftmail.storage.records import IndexDamaged
 __all__ = ["MARK", "Counters", "Done", "Frame", "FrameKind", "Limits", "Replica"]
 
 logger = logging.getLogger(__name__)
+
+
+def _read(path: str) -> Any:
+    """A property that needs no call in Python: routers and schedulers read these all the time."""
+    return property(attrgetter(path))
+
 
 _REMOVED, _RESYNCING, _DAMAGED, _WITHHOLDING, _LACKS_BODIES, _SUSPECT, _DISK_FULL, _DISK_SLOW = map(
     int, Condition
@@ -240,6 +251,20 @@ class Replica:
 
     # -- what is known --------------------------------------------------------------------------------
 
+    replica_id: ClassVar[int] = _read("group.self_id")
+    term: ClassVar[int] = _read("group.term")
+    is_leader: ClassVar[bool] = _read("group.is_leader")
+    accepts: ClassVar[bool] = _read("group.accepts")
+    """Whether requests are taken: it leads, and is not handing the leader's place over."""
+    applied_index: ClassVar[int] = _read("group.applied_index")
+    commit_index: ClassVar[int] = _read("group.commit_index")
+    last_index: ClassVar[int] = _read("group.last_index")
+
+    @property
+    def leader(self) -> int | None:
+        """The replica that leads the shard, as far as is known here."""
+        return self.group.leader
+
     @property
     def leader_node(self) -> str | None:
         """The node that leads the shard, as far as is known here."""
@@ -261,9 +286,83 @@ class Replica:
         """Whether this replica is known to be no member any more, and for ever."""
         return self.group.removed
 
+    @property
+    def last_term(self) -> int:
+        """The term of the newest entry of the log."""
+        return self.group.journal.term_of(self.group.last_index)
+
+    @property
+    def log_begins_at(self) -> int:
+        """The entry after which the log begins; 0: it has the first."""
+        return self.group.journal.begins_at
+
+    @property
+    def log_bytes(self) -> int:
+        """Space that the log's files take."""
+        return self.group.journal.total_bytes
+
+    @property
+    def body_bytes(self) -> int:
+        """Space that the files of bodies take."""
+        return self.blobs.total_bytes
+
+    @property
+    def deliveries_known(self) -> int:
+        """How many deliveries are remembered, so that none is made twice (P9)."""
+        return len(self.machine.index.delivered)
+
+    @property
+    def config_revision(self) -> int:
+        """Of the root: the newest revision of the cluster's records. Raises `IndexDamaged`."""
+        return self.machine.index.config.revision
+
+    def hears_leader(self, now: float) -> bool:
+        """Whether this replica leads, or has heard from who does within the longest election timeout."""
+        return self.group.elections.hears_leader(now)
+
+    @property
+    def has_lost_nothing(self) -> bool:
+        """Whether it is known that the disk has all that this replica ever promised (G13)."""
+        return self.group.is_settled
+
+    @property
+    def lost_disk(self) -> str:
+        """Why the disk is known to have lost what this replica promised (G13): it must not take part any more. "": it has not."""
+        return self.group.proof.lost
+
+    @property
+    def contradiction(self) -> tuple[float, Diverged] | None:
+        """See `Group.contradiction`."""
+        return self.group.contradiction
+
     def progress(self) -> dict[int, int]:
         """Of a leader: up to where each other member's disk holds the log."""
         return self.group.progress()
+
+    def complete_members(self) -> set[int]:
+        """Of a leader: the replicas, its own among them, that answer and lack nothing but perhaps what came a moment ago."""
+        group = self.group
+        followers = group.followers
+        complete = set() if self.lacks_bodies() else {group.self_id}
+        for other, matched in group.progress().items():
+            near = group.last_index - matched <= CAUGHT_UP_ENTRIES
+            if near and followers.is_connected(other) and followers.is_whole(other):
+                complete.add(other)
+        return complete
+
+    def able_members(self) -> set[int]:
+        """Of a leader: the replicas, its own among them, that say that they may lead."""
+        group = self.group
+        able = {group.self_id} if self.may(Capability.LEAD) else set()
+        return able | {other for other in group.progress() if group.followers.is_able(other)}
+
+    def log_file_lengths(self) -> dict[str, int]:
+        """The files of the log that must be there, with the bytes that each has at least."""
+        return dict(self.group.journal.file_lengths())
+
+    def file_lengths(self) -> dict[str, int]:
+        """The files of log and bodies that must be there, with the bytes that each has at least."""
+        return self.log_file_lengths() | self.blobs.file_lengths()
 
     @property
     def is_whole(self) -> bool:
@@ -308,13 +407,40 @@ class Replica:
         """Whether nothing keeps this replica from something; see `status.CAPABILITIES`."""
         return bool(allowed(self.conditions) & capability)
 
+    @property
+    def state_text(self) -> str:
+        """What operators read of this replica, in a few words; "ok": nothing keeps it from anything."""
+        proof = self.group.proof
+        if proof.lost:
+            return "disk went back"
+        if not proof.may_follow:
+            return "asks the others"
+        conditions = self.conditions
+        if not conditions and not self.recovery.desk.whole:
+            return Condition.LACKS_BODIES.text  # not for long enough to mind
+        return describe(conditions)
+
     def fitness(self) -> Fitness:
         """How fit this replica is to lead (`consensus.applier.Applier`)."""
         return fitness_under(self.conditions)
 
-    def resync_progress(self, now: float) -> Progress:
-        """How far a resync is."""
-        return self.recovery.desk.sink.progress(now)
+    def resync_status(self, now: float) -> ResyncStatus:
+        """What resyncs and the scrub have done and are at, and what is missing."""
+        return self.recovery.desk.status(now)
+
+    @property
+    def why_incomplete(self) -> str:
+        """What keeps this replica from being `is_whole`, as the end of a sentence that begins with its node; "": nothing."""
+        return "" if self.is_whole else self.recovery.desk.why_incomplete()
+
+    def checkpoint_digest(self, index: int) -> bytes | None:
+        """The digest of the state at a mark of the log; None: it has not come here, or is one of long ago."""
+        return self.marks.digests.get(index)
+
+    def deep_reading(self, index: int) -> DeepReading | None:
+        """The reading that began at a deep mark; None: none did, or a later one has."""
+        deep = self.marks.deep
+        return deep if deep is not None and deep.index == index else None
 
     def next_deadline(self, now: float) -> float:
         """When to `tick` again at the latest, if nothing comes in before. A replica that nothing happens in has little to do between
@@ -433,6 +559,40 @@ class Replica:
             f"until there is space {taken}"
         )
 
+    def transfer(self, now: float, target: int) -> None:
+        """Of a leader: hand the leader's place to a voter. Raises as `Group.transfer`."""
+        self.group.transfer(now, target)
+
+    def hand_over(self, now: float) -> bool:
+        """Of a leader: hand the leader's place to the best successor, if there is one."""
+        successor = self.group.best_successor()
+        if successor is not None:
+            self.group.transfer(now, successor)
+        return successor is not None
+
+    @property
+    def can_hand_over(self) -> bool:
+        """Whether it leads, and another replica could."""
+        return self.group.is_leader and self.group.best_successor() is not None
+
+    def order_resync(
+        self, mailboxes: Sequence[int] = (), *, full: bool = False, only: Sequence[str] = ()
+    ) -> None:
+        """An operator wants records compared with another replica's: see `resync.desk.Desk.order`."""
+        self.recovery.desk.order(mailboxes, full=full, only=only)
+
+    def scrub_again(self) -> None:
+        """Have the scrub begin a round now: somebody was at the files."""
+        self.recovery.desk.scrub.again()
+
+    def check_log(self) -> str:
+        """Read the next segment of the log, and tell what was done to its file since it was written; "": nothing."""
+        return self.group.journal.check_next()
+
+    def note_sync(self, sync_ms: float) -> None:
+        """Whoever runs the jobs of syncs tells what one takes, on average."""
+        self.counters.sync_ms = sync_ms
+
     def barrier(self, now: float, done: Callable[[int | None], None]) -> None:
         """A read barrier (P5): `done` gets the index that must be applied before reading, or None."""
         self.group.barrier(now, done)
@@ -450,6 +610,31 @@ class Replica:
             done(True)
         else:
             self.waits.add(index, done)
+
+    def stop_waiting(self, done: WhenApplied) -> None:
+        """Whoever asked `when_applied` gave up; `done` is not called."""
+        self.waits.forget(done)
+
+    def watch(self, user: str, hear: Hear) -> None:
+        """Tell `hear` of every change to a user's mail from now on (see `watchers`). Again does nothing."""
+        self.watchers.add(user, hear)
+
+    def unwatch(self, user: str, hear: Hear) -> None:
+        """Harmless for one that does not watch."""
+        self.watchers.remove(user, hear)
+
+    def query(self, query: Query) -> Answer:
+        """Answer from the state as it is here; only while this replica may `READ`. Raises `IndexDamaged`, `TableDamaged`: tell
+        `index_damaged` or `index_broken`, and ask another node."""
+        return self.machine.query(query)
+
+    def body_of(self, query: FetchBody) -> bytes | None:
+        """The hash of a message's body; None: there is no such message. Raises as `query`."""
+        return self.machine.body_of(query)
+
+    def mailbox_numbers(self, user: str, name: str = "") -> list[int]:
+        """The mailboxes of a user, or the one with this name. Raises `IndexDamaged`."""
+        return [m.number for m in self.machine.index.mailboxes.of(user) if name in ("", m.name)]
 
     def body(self, digest: bytes) -> bytes:
         """A message's bytes. Raises BlobMissing or BlobDamaged, having asked the other replicas for it, and noted that it is missing."""

@@ -61,18 +61,17 @@ class Replica:
     def __init__(self, all_: Replicas, name: str) -> None:
         self.all, self.name, self.shard = all_, name, 1
         self.membership = SimpleNamespace(voters=all_.voters)
-        self.group = SimpleNamespace(self_id=all_.names.index(name) + 1)
-        sink = SimpleNamespace(active=True, link=SimpleNamespace(peer="n9"))
-        missing = SimpleNamespace(total=lambda: (0, 0))
-        desk = SimpleNamespace(order=self._order, sink=sink, missing=missing, needs_records=True)
-        desk.holds = True
-        self.recovery = SimpleNamespace(desk=desk)
+        self.replica_id = all_.names.index(name) + 1
 
     @property
     def is_whole(self) -> bool:
         return self.name not in self.all.half
 
-    def _order(self, numbers: list[int], **_: object) -> None:
+    @property
+    def why_incomplete(self) -> str:
+        return "" if self.is_whole else "is being resynced from n9"
+
+    def order_resync(self, numbers: list[int], **_: object) -> None:
         self.all.half.add(self.name)
 
 

@@ -6,7 +6,6 @@ import asyncio
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from types import SimpleNamespace
 from typing import Any, cast
 
 from raftmail.node.runner import Runner
@@ -29,8 +28,7 @@ class _Replica:
         self.error: Exception | None = None
         self.background_error: Exception | None = None
         self.frames: list[Any] = []
-        self.counters = SimpleNamespace(sync_ms=0.0)
-        self.group = SimpleNamespace(term=1, leader=None)
+        self.term, self.leader = 1, None
         self.tick_at = 0.0
 
     def step(self, now: float) -> None:
@@ -56,6 +54,8 @@ class _Replica:
 
     def advance(self, now: float) -> None:
         self.log.append(("advance", self.shard))
+
+    def note_sync(self, sync_ms: float) -> None: ...
 
     def begin_background(self, now: float) -> list[Any]:
         if self.background_error is not None:
