@@ -24,7 +24,6 @@ from raftmail.frontends.lmtp.config import LmtpConfig, ServerConfig
 from raftmail.frontends.lmtp.server import LmtpServer
 from raftmail.frontends.text.context import TextContext
 from raftmail.frontends.text.server import TextListener
-from raftmail.frontends.text.users import KnownUsers
 from raftmail.mail.endpoint import split_address
 from raftmail.mail.failures import Unavailable
 from raftmail.net.errors import start_task
@@ -50,6 +49,7 @@ from raftmail.peering.handshake import HelloRefused, Older
 from raftmail.peering.peers import PeerNet
 from raftmail.peering.starts import PeerStarts
 from raftmail.resync.desk import turn_away
+from raftmail.service.accounts import KnownUsers
 from raftmail.service.delivery import MailDelivery
 from raftmail.shard.replica import Frame
 from raftmail.shard.replica import FrameKind as ShardFrame

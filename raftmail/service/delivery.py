@@ -22,8 +22,8 @@ from raftmail.mail.queries import Configuration, GetConfiguration, GetUser
 from raftmail.mail.results import Code, Executed, Refused, SaveResult
 from raftmail.mail.smtp_address import Address
 from raftmail.mail.summary import encode_summary, summarise
-from raftmail.service.backend import Envelope, Recipient, Verdict
 from raftmail.service.byte_semaphore import ByteSemaphore
+from raftmail.service.verdicts import Envelope, Recipient, Verdict
 from raftmail.shard.replica import Replica
 from raftmail.shard.status import Capability
 from raftmail.storage.records import IndexDamaged

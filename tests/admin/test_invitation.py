@@ -14,7 +14,7 @@ from raftmail.client.invitation import fetch_invitation
 from raftmail.frontends.text.context import TextContext
 from raftmail.frontends.text.server import TextListener
 from raftmail.net import tls
-from tests.frontends.text.twin_service import TwinService
+from tests.frontends.twin_service import TwinService
 from tests.net.certificates import Certificates
 
 CA = "-----BEGIN CERTIFICATE-----\nof the cluster\n"

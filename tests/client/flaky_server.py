@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from raftmail.frontends.text.context import TextContext
 from raftmail.frontends.text.server import TextListener
 from raftmail.net.limits import ConnectionLimits
-from tests.frontends.text.twin_service import TwinService
+from tests.frontends.twin_service import TwinService
 
 TOKEN = 32 * "5e"
 

@@ -37,7 +37,7 @@ from raftmail.mail.summary import decode_summary
 from raftmail.mail.uidset import UidSet
 from raftmail.net import tls
 from tests.client.flaky_server import TOKEN, Node, run_with
-from tests.frontends.text.twin_service import TwinService
+from tests.frontends.twin_service import TwinService
 from tests.net.certificates import Certificates
 
 

@@ -10,7 +10,7 @@ from raftmail.client import Client, TryAgain
 from raftmail.mail import queries as q
 from raftmail.mail.uidset import UidSet
 from tests.client.flaky_server import Node, run_with
-from tests.frontends.text.twin_service import TwinService
+from tests.frontends.twin_service import TwinService
 
 ALL = UidSet.parse("1:*")
 

@@ -15,7 +15,7 @@ from raftmail.frontends.text.server import TextListener
 from raftmail.mail.failures import Failure
 from raftmail.net import tls
 from tests.client.flaky_server import TOKEN, Node
-from tests.frontends.text.twin_service import TwinService
+from tests.frontends.twin_service import TwinService
 from tests.net.certificates import Certificates
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]

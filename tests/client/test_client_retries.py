@@ -11,7 +11,7 @@ from raftmail.mail.commands import StoreMode
 from raftmail.mail.failures import Failure
 from raftmail.mail.results import MailboxResult, SaveResult
 from tests.client.flaky_server import Node, drop_after_executing, run_with
-from tests.frontends.text.twin_service import TwinService
+from tests.frontends.twin_service import TwinService
 
 
 def test_a_write_whose_answer_is_lost_is_sent_again_and_has_one_effect() -> None:

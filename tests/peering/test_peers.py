@@ -19,7 +19,7 @@ from raftmail.net import tls
 from raftmail.peering.handshake import Hello
 from raftmail.peering.link import LinkLimits, Payload
 from raftmail.peering.peers import PeerNet
-from tests.frontends.text.twin_service import TwinService
+from tests.frontends.twin_service import TwinService
 from tests.net.certificates import Certificates
 
 FAST = LinkLimits(backoff_min_s=0.01, backoff_max_s=0.05)

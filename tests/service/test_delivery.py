@@ -17,8 +17,8 @@ from raftmail.mail.failures import Failure, Unavailable
 from raftmail.mail.queries import Configuration, GetConfiguration, GetUser, UserInfo
 from raftmail.mail.results import Code, Executed, Refused, SaveResult
 from raftmail.mail.smtp_address import Address
-from raftmail.service.backend import Envelope, Recipient, Verdict
 from raftmail.service.delivery import ExpandedRecipient, MailDelivery
+from raftmail.service.verdicts import Envelope, Recipient, Verdict
 from tests.cluster.clusters import cluster, put
 
 BODY = b"Subject: x\r\n\r\ny\r\n"

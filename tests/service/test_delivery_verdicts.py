@@ -14,8 +14,8 @@ from raftmail.cluster.router import Router
 from raftmail.mail.commands import Save
 from raftmail.mail.failures import Failure, Unavailable
 from raftmail.mail.results import Code, Done, Executed, Refused, SaveResult
-from raftmail.service.backend import Envelope, Recipient, Verdict
 from raftmail.service.delivery import ExpandedRecipient, MailDelivery
+from raftmail.service.verdicts import Envelope, Recipient, Verdict
 from tests.service.test_delivery import Twin, _address
 
 SHORT = b"Subject: x\r\n\r\ny\r\n"

@@ -12,7 +12,6 @@ from functools import partial
 from typing import Final, cast
 
 from raftmail.frontends.lmtp import replies
-from raftmail.frontends.lmtp.budget import ReadBudget
 from raftmail.frontends.lmtp.config import LmtpConfig, ServerConfig
 from raftmail.frontends.lmtp.events import (
     Closed,
@@ -25,9 +24,10 @@ from raftmail.frontends.lmtp.events import (
 )
 from raftmail.frontends.lmtp.protocol import LmtpSession
 from raftmail.mail.trace_fields import make_trace, with_keyword
+from raftmail.net.budget import ReadBudget
 from raftmail.net.door import Pass
 from raftmail.net.errors import contained, describe, start_task, tell
-from raftmail.service.backend import DeliveryBackend, Envelope, Verdict
+from raftmail.service.verdicts import DeliveryBackend, Envelope, Verdict
 
 LOG: Final = logging.getLogger("raftmail.lmtp")
 

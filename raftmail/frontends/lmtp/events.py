@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from raftmail.mail.smtp_address import Address
-from raftmail.service.backend import Recipient
+from raftmail.service.verdicts import Recipient
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,7 +36,7 @@ from raftmail.frontends.lmtp.states import TRANSITIONS, LmtpState
 from raftmail.frontends.lmtp.text import MessageText, TextDecoder
 from raftmail.mail.smtp_address import Address
 from raftmail.net.web import is_no_command
-from raftmail.service.backend import Recipient, Verdict
+from raftmail.service.verdicts import Recipient, Verdict
 
 
 class LmtpSession:

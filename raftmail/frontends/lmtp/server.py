@@ -15,7 +15,7 @@ from raftmail.frontends.lmtp.config import ServerConfig
 from raftmail.frontends.lmtp.connection import LOG, LmtpConnection, LmtpContext
 from raftmail.net.door import Door, listening_sockets
 from raftmail.net.gate import Descriptors, Gate, GateLimits
-from raftmail.service.backend import DeliveryBackend
+from raftmail.service.verdicts import DeliveryBackend
 
 _SWEEP_S_MAX: Final = 1.0
 

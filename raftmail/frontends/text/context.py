@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from raftmail.frontends.text.users import KnownUsers
 from raftmail.mail.budget import Budget
 from raftmail.net.limits import ConnectionLimits
+from raftmail.service.accounts import KnownUsers
 from raftmail.service.service import Service
 
 _HASHES_AT_ONCE = 2

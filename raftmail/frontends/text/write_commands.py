@@ -12,7 +12,6 @@ from typing import TypeAlias
 
 from raftmail.frontends.text import requests
 from raftmail.frontends.text.context import TextContext
-from raftmail.frontends.text.passwords import hash_password
 from raftmail.frontends.text.requests import Draft, MailboxNumbers, RequestRefused
 from raftmail.frontends.text.responses import Channel, ResponseWriter
 from raftmail.frontends.text.sequence import SequenceWindow
@@ -39,6 +38,7 @@ from raftmail.mail.names import INBOX
 from raftmail.mail.results import Code, Executed
 from raftmail.mail.summary import encode_summary, summarise
 from raftmail.net.lines import Line
+from raftmail.service.passwords import hash_password
 
 Handler: TypeAlias = Callable[[bytes, Line], None]
 Commands: TypeAlias = Mapping[bytes, tuple[Handler, frozenset[bytes]]]

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from raftmail.frontends.lmtp.config import LmtpConfig, ServerConfig
 from raftmail.frontends.lmtp.server import LmtpServer
 from raftmail.mail.smtp_address import Address
-from raftmail.service.backend import Envelope, Recipient, Verdict
+from raftmail.service.verdicts import Envelope, Recipient, Verdict
 
 PATIENCE_S = 30.0
 Client = Callable[[LmtpServer, int, "Store"], Awaitable[None]]

@@ -14,7 +14,7 @@ from raftmail.frontends.lmtp.events import (
 )
 from raftmail.frontends.lmtp.protocol import LmtpSession
 from raftmail.frontends.lmtp.states import TRANSITIONS, LmtpState
-from raftmail.service.backend import Verdict
+from raftmail.service.verdicts import Verdict
 
 CONFIG = LmtpConfig(starttls=True)
 OK = Verdict.accepted()

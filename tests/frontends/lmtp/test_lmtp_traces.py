@@ -30,7 +30,7 @@ from raftmail.frontends.lmtp.events import (
     TlsRequested,
 )
 from raftmail.frontends.lmtp.protocol import LmtpSession
-from raftmail.service.backend import Recipient, Verdict
+from raftmail.service.verdicts import Recipient, Verdict
 
 FILES = sorted((Path(__file__).parent / "traces").glob("*.txt"))
 Cut = Callable[[bytes], Iterator[bytes]]

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from raftmail.frontends.lmtp.config import LmtpConfig
 from raftmail.frontends.lmtp.events import Closed, OutputFull, RecipientOffered, TurnOver
 from raftmail.frontends.lmtp.protocol import LmtpSession
-from raftmail.service.backend import Verdict
+from raftmail.service.verdicts import Verdict
 
 LHLO = b"LHLO mx.example\r\n"
 

@@ -16,7 +16,7 @@ from raftmail.net.lines import Line, LineReader, ProtocolViolation
 from raftmail.peering import handshake
 from raftmail.peering.handshake import HelloRefused
 from tests.frontends.text.test_session import open_session
-from tests.frontends.text.twin_service import TwinService
+from tests.frontends.twin_service import TwinService
 
 NASTY = st.one_of(
     st.binary(max_size=30),

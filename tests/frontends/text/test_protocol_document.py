@@ -12,7 +12,7 @@ import pytest
 from raftmail.mail.results import Code
 from raftmail.net.limits import ConnectionLimits
 from tests.frontends.text.test_session import open_session
-from tests.frontends.text.twin_service import TwinService
+from tests.frontends.twin_service import TwinService
 
 DOCUMENT = (Path(__file__).parents[3] / "docs" / "protocol.md").read_text()
 

@@ -15,7 +15,7 @@ from raftmail.frontends.text.context import TextContext
 from raftmail.frontends.text.server import TextConnection, TextListener
 from raftmail.net import tls
 from raftmail.net.limits import ConnectionLimits
-from tests.frontends.text.twin_service import TwinService
+from tests.frontends.twin_service import TwinService
 from tests.net.certificates import Certificates
 
 

@@ -14,12 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raftmail.frontends.text.context import TextContext
-from raftmail.frontends.text.passwords import hash_password, verify_password
 from raftmail.frontends.text.session import TextSession
 from raftmail.mail.failures import Failure
 from raftmail.net.limits import ConnectionLimits, ReaderLimits
 from raftmail.net.lines import Line
-from tests.frontends.text.twin_service import TwinService
+from raftmail.service.passwords import hash_password, verify_password
+from tests.frontends.twin_service import TwinService
 
 TRACES = sorted((Path(__file__).parent / "traces").glob("session_*.txt"))
 CLIENT = b"c" * 32

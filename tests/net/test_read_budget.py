@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from raftmail.frontends.lmtp.budget import ReadBudget
+from raftmail.net.budget import ReadBudget
 
 
 class Fake:
