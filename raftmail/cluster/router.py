@@ -27,6 +27,7 @@ from typing import Any
 
 from raftmail.cluster import cross_shard_copy
 from raftmail.cluster import rpc as c
+from raftmail.cluster.own_root import OwnRoot
 from raftmail.cluster.read_path import ReadPath
 from raftmail.cluster.rpc import LONG_BYTES_MIN, CallKind, RpcFrameKind
 from raftmail.cluster.rpc_server import BYTES_MAX, PENDING_MAX, NodeLinks, RpcServer
@@ -111,7 +112,9 @@ class _Direct:
 
 @dataclass(slots=True, repr=False)
 class Router:
-    """`service.service.Service` for this node. `replicas` maps shards to the replicas that this node has now; they come and go.
+    """Commands, reads and watches of this node's front ends (`service.service`).
+
+    `replicas` maps shards to the replicas that this node has now; they come and go.
     `view` is the newest that is known of the cluster (`follow` replaces it)."""
 
     node: str
@@ -139,6 +142,7 @@ class Router:
     service: RpcServer = field(init=False)
     reads: ReadPath = field(init=False)
     watches: Watches = field(init=False)
+    root: OwnRoot = field(init=False)
     _rotation: int = 0
     _halve_at: float = 0.0
     _say_bad_at: float = -1e18
@@ -147,6 +151,7 @@ class Router:
         self.service = RpcServer(self)
         self.reads = ReadPath(self)
         self.watches = Watches(self)
+        self.root = OwnRoot(self)
 
     # -- Service ---------------------------------------------------------------------------------
 

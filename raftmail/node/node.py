@@ -49,7 +49,8 @@ from raftmail.peering.handshake import HelloRefused, Older
 from raftmail.peering.peers import PeerNet
 from raftmail.peering.starts import PeerStarts
 from raftmail.resync.desk import turn_away
-from raftmail.service.accounts import KnownUsers
+from raftmail.service.accounts import UserAccounts
+from raftmail.service.cluster_service import ClusterService
 from raftmail.service.delivery import MailDelivery
 from raftmail.shard.replica import Frame
 from raftmail.shard.replica import FrameKind as ShardFrame
@@ -100,6 +101,7 @@ class Node:
     _lost: set[int] = field(default_factory=set)
     _asking_for_replicas: bool = False
     _front: TextContext | None = None
+    _service: ClusterService | None = None
     _context: ssl.SSLContext | None = None
     _measure_at: float = 0.0
     _descriptors: Descriptors = field(default_factory=Descriptors)
@@ -203,15 +205,23 @@ class Node:
         config = self.config
         self._context, dialling = self._contexts()
         token = _read_token(config)
-        self._front = front = TextContext(
+        self._service = service = ClusterService(
             router,
+            UserAccounts(router, token),
+            MailDelivery(
+                router,
+                float(config.mail.deadline_s),
+                delivered_once_s=config.mail.delivered_once_s,
+                saving_bytes_max=pool_of(config).long_bytes_max,
+            ),
+        )
+        self._front = front = TextContext(
+            service,
             config.node.name,
             config.cluster.id,
             self.wall,
-            token,
             self._limits.clients,
             self._invitation,
-            KnownUsers(router),
         )
         self._net = net = PeerNet(
             config.node.name,
@@ -247,9 +257,8 @@ class Node:
             front, tls=self._context, descriptors=self._descriptors
         )
         await self._listen_on(listen.client, clients, shared=self._is_shared)
-        assert self._router is not None
         if listen.lmtp or listen.lmtp_socket:
-            await self._listen_lmtp(self._router)
+            await self._listen_lmtp()
 
     async def _listen_on(
         self, address: str, listener: TextListener, *, shared: bool = False
@@ -262,16 +271,11 @@ class Node:
                 f"{self.config.path}: cannot listen on {address}: {e.strerror or e}"
             ) from None
 
-    async def _listen_lmtp(self, router: Router) -> None:
+    async def _listen_lmtp(self) -> None:
         config = self.config
-        mail = config.mail
+        assert self._service is not None
         self._lmtp = lmtp = LmtpServer(
-            MailDelivery(
-                router,
-                float(mail.deadline_s),
-                delivered_once_s=mail.delivered_once_s,
-                saving_bytes_max=pool_of(config).long_bytes_max,
-            ),
+            self._service,
             _lmtp_config(config),
             wall_clock=self.wall,
             tls=self._context,
@@ -326,8 +330,9 @@ class Node:
     def _take_over(self, server: ssl.SSLContext, dialling: ssl.SSLContext, token: str) -> None:
         mail = self.config.mail
         self._context = server
+        if self._service is not None:
+            self._service.accounts.token = token
         if self._front is not None:
-            self._front.token = token
             self._front.limits = replace(
                 self._front.limits,
                 connections_max=mail.client_connections_max,

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from raftmail.cluster.router import Router
-from raftmail.cluster.view import ROOT_SHARD, ClusterView
+from raftmail.cluster.view import ClusterView
 from raftmail.mail.addresses import recipients
 from raftmail.mail.commands import Blob, NewMessage, Save, Target
 from raftmail.mail.delivery_key import delivery_key
@@ -24,9 +24,6 @@ from raftmail.mail.smtp_address import Address
 from raftmail.mail.summary import encode_summary, summarise
 from raftmail.service.byte_semaphore import ByteSemaphore
 from raftmail.service.verdicts import Envelope, Recipient, Verdict
-from raftmail.shard.replica import Replica
-from raftmail.shard.status import Capability
-from raftmail.storage.records import IndexDamaged
 
 LOG = logging.getLogger(__name__)
 
@@ -91,7 +88,7 @@ class _Mail:
 
 @dataclass(slots=True, repr=False)
 class MailDelivery:
-    """`backend.DeliveryBackend` over the cluster. What takes longer than `deadline_s` gets 451.
+    """`service.Delivery` over the cluster. What takes longer than `deadline_s` gets 451.
 
     A delivery that the client repeats has its first result for `delivered_once_s` at least (P9); 0 switches that off."""
 
@@ -104,10 +101,6 @@ class MailDelivery:
     """Long messages with their trace fields before them, each once."""
     _known: dict[str, float] = field(default_factory=dict)
     """Users whom the root knew, as told to a node that has no replica of it, and until when that is believed."""
-    _rooted: set[str] = field(default_factory=set)
-    _rooted_at: int = 0
-    _rooted_view: ClusterView | None = None
-    """Users without an alias whom the own replica of the root knew when it had applied this entry, with this view; both change seldom."""
 
     def __post_init__(self) -> None:
         self._room = ByteSemaphore(self.saving_bytes_max)
@@ -120,43 +113,23 @@ class MailDelivery:
         if not names:
             return _UNKNOWN
         view = self.router.view
-        root = self.router.replicas.get(ROOT_SHARD)
-        if root is None:
+        root = self.router.root
+        if not root.is_here:
             user, detail = names[0]
             if tuple(view.delivered_to(user)) != (user,):
                 return None  # an alias
             known = self._known.get(user, 0.0) > self.router.clock()
             return _found(user, detail) if known else None
-        if not root.may(Capability.READ):
+        if not root.can_be_read:
             return None
-        if len(names) > 1 and not root.hears_leader(self.router.clock()):
+        if len(names) > 1 and not root.hears_leader:
             return None  # whom the first name is of may be younger than what is known here
         for user, detail in names:
             if tuple(view.delivered_to(user)) != (user,):
                 return None
-            if self._is_rooted(root, user):
+            if root.knows(user):
                 return _found(user, detail)
         return None
-
-    def _is_rooted(self, root: Replica, user: str) -> bool:
-        """Whether the own replica of the root knows a user; False also where it cannot tell."""
-        view = self.router.view
-        if self._rooted_at != root.applied_index or self._rooted_view is not view:
-            self._rooted_at = root.applied_index
-            self._rooted_view = view
-            self._rooted.clear()
-        if user not in self._rooted:
-            try:
-                if root.query(GetUser(user)) is None:
-                    return False
-            except IndexDamaged as e:
-                root.index_damaged(e)
-                self.router.links.wake(ROOT_SHARD)
-                return False  # another node is asked
-            if len(self._rooted) >= KNOWN_MAX:
-                self._rooted.clear()
-            self._rooted.add(user)
-        return True
 
     async def resolve(self, address: Address) -> Verdict:
         """The verdict carries the users that the mail goes to, where that is not the recipient alone."""

@@ -15,6 +15,9 @@ _SALT_BYTES = 16
 _HASH_BYTES = 32
 _MEMORY_BYTES_MAX = 64 * 1024 * 1024
 
+NO_PASSWORD = f"scrypt${_N}${_R}${_P}${'0' * 32}${'0' * 64}"
+"""A hash of no password, which takes as long as any other to find out."""
+
 
 def hash_password(password: bytes, salt: bytes | None = None) -> str:
     """The hash of a password. Raises ValueError when it is empty or longer than

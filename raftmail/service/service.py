@@ -1,30 +1,51 @@
-"""What a front end asks of its node: the seam between the protocols (text, LMTP) and the cluster.
+"""The front door: what every front end asks of its node, and all that it may ask.
 
-Implemented by `raftmail.cluster.router`; protocol tests put a small twin in its place.
+`raftmail.service.cluster_service` implements it over the cluster; tests of front ends put a twin in
+memory in its place. The parts have names of their own, so that a front end says which of them it
+uses: LMTP needs `Delivery` alone.
+
+All calls are made on the event loop. Deadlines are seconds from now.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from raftmail.mail.admin import ADMIN_S, JSON
-from raftmail.mail.changes import Change
-from raftmail.mail.commands import Blob, Command, Copy
+from raftmail.mail.commands import Blob, Command, Copy, Save
 from raftmail.mail.failures import Failure
 from raftmail.mail.queries import Answer, Query
 from raftmail.mail.results import Executed
+from raftmail.mail.smtp_address import Address
+from raftmail.service.verdicts import Envelope, Recipient, Verdict
+from raftmail.service.watching import Watch
 
 
-class Watch(Protocol):
-    """A session's interest in a user's mail."""
+class UnknownUser(Exception):
+    """There is no such user."""
 
-    def close(self) -> None:
-        """Hear nothing more. May be called twice."""
+    def __init__(self, user: str) -> None:
+        super().__init__(f"there is no user {user}")
+        self.user = user
 
 
-class Service(Protocol):
-    """All calls are made on the event loop; deadlines are seconds from now."""
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who speaks, once they have shown it: a user, or the holder of the cluster's token, who may do
+    everything."""
+
+    user: str = ""
+
+    @property
+    def may_do_everything(self) -> bool:
+        """Whether it is the holder of the token."""
+        return not self.user
+
+
+class Commands(Protocol):
+    """Changes of mail and users."""
 
     def submit(
         self,
@@ -34,34 +55,124 @@ class Service(Protocol):
         deadline_s: float,
         done: Callable[[Executed | Failure], None],
     ) -> None:
-        """Have an encoded request (`codec.encode_request`) applied; `done` is called exactly once, possibly at once.
-        The hot path: no task, no coroutine."""
+        """Have an encoded request (`codec.encode_request`) applied; `done` is called exactly once,
+        possibly at once. The hot path: no task, no coroutine."""
 
     async def execute(
         self, command: Command, *, blobs: Sequence[Blob] = (), deadline_s: float
     ) -> Executed:
         """Have a command applied under the node's own client id. Raises `Unavailable`."""
 
+    def execute_soon(
+        self,
+        command: Save,
+        blobs: Sequence[Blob],
+        deadline_s: float,
+        done: Callable[[Executed | Failure], None],
+    ) -> None:
+        """`execute` without a task; `done` is called exactly once, possibly at once."""
+
     async def cross(
         self, client: bytes, seq: int, floor: int, command: Copy, *, deadline_s: float
     ) -> Executed:
-        """Have messages copied or moved to a mailbox in another shard, under a client id and number as in a request.
-        Raises `Unavailable`."""
-
-    async def query(self, query: Query, *, deadline_s: float) -> Answer:
-        """Read, behind a barrier (P5). Raises `Unavailable`."""
-
-    def watch(self, user: str, hear: Callable[[Change], None]) -> Watch:
-        """Have `hear` called with every change to a user's mail from now on, first of all with
-        `Missed` where it is not heard from the beginning. It must not raise, nor block."""
+        """Have messages copied or moved to a mailbox in another shard, under a client id and number
+        as in a request. Raises `Unavailable`."""
 
     def shard_of(self, user: str) -> int:
         """The shard that holds a user's mail. Users themselves are in shard 0."""
 
     def quota_of(self, user: str) -> int:
-        """How many bytes all messages of a user may have together, as commands that add some must say; 0: there is no limit."""
+        """How many bytes all messages of a user may have together, as commands that add some must
+        say; 0: there is no limit."""
+
+
+class Reads(Protocol):
+    """What there is, and what becomes of it."""
+
+    async def query(self, query: Query, *, deadline_s: float) -> Answer:
+        """Read, behind a barrier (P5). Raises `Unavailable`."""
+
+    def watch(self, user: str, wake: Callable[[], None]) -> Watch:
+        """Note every change to a user's mail from now on, for `Watch.take`. `wake` is called when
+        there is something to take after there was nothing; it must not raise, nor block."""
+
+
+class Accounts(Protocol):
+    """Who is a user, and who says so rightly."""
+
+    def authenticate(self, token: bytes) -> Principal | None:
+        """Who shows the cluster's token; None when it is not the token."""
+
+    async def authenticate_user(
+        self, user: str, password: bytes, *, deadline_s: float
+    ) -> Principal | None:
+        """A user by address and password; None, after as long, also when there is no such user.
+        Raises `Unavailable`."""
+
+    async def hash_password(self, password: bytes) -> str:
+        """What is kept of a password. Raises ValueError when it is empty or too long."""
+
+    def is_known_user(self, user: str) -> bool:
+        """Whether a user was there a moment ago; False also when nobody has asked."""
+
+    async def check_users(self, users: Iterable[str], *, deadline_s: float) -> None:
+        """See that all of them are there. Raises `UnknownUser`, `Unavailable`."""
+
+    def forget_user(self, user: str) -> None:
+        """A user is being removed: ask again."""
+
+
+class Delivery(Protocol):
+    """Mail that comes in.
+
+    Whoever calls bounds the time: the methods that wait may be cancelled, and end then. They may
+    raise what nobody foresaw: the recipient, or all recipients of the message, are to come again. A
+    message may have been delivered after all (P9 sees to it that a repeat does no harm).
+    """
+
+    def resolve_now(self, address: Address) -> Verdict | None:
+        """The verdict of `resolve` where it is known without waiting (the usual case, which then
+        costs no task); None to be asked again by `resolve`."""
+
+    async def resolve(self, address: Address) -> Verdict:
+        """Say whether mail for this address is taken. Called once for every recipient, in order,
+        unless
+        `resolve_now` said it."""
+
+    def deliver_soon(
+        self,
+        envelope: Envelope,
+        body: bytes,
+        recipients: Sequence[Recipient],
+        done: Callable[[Sequence[Verdict]], None],
+    ) -> bool:
+        """`deliver` without a task, where that is possible (the usual case): `done` is called once
+        with the verdicts, perhaps at once. False, and nothing was begun: `deliver` is to do it.
+
+        What was begun is not cancelled; an answer that comes too late is dropped."""
+
+    async def deliver(
+        self, envelope: Envelope, body: bytes, recipients: Sequence[Recipient]
+    ) -> Sequence[Verdict]:
+        """Store the message; one verdict for each recipient, in the order of `recipients`.
+
+        `body` is what the client sent, without dot-stuffing and without trace fields:
+        `envelope.trace.prefix(recipient.address)` goes before it. Bare CR, bare LF and NUL in it
+        are as they were sent. The same address may stand in `recipients` more than once, and then
+        has as many verdicts (RFC 2033 section 4.2). A positive verdict is a promise: the message
+        is on stable storage on a majority of replicas.
+        """
+
+
+class Operators(Protocol):
+    """What operators ask of the node."""
 
     async def admin(
         self, what: str, arguments: Mapping[str, str], deadline_s: float = ADMIN_S
     ) -> JSON:
-        """Operators' calls: "status", "transfer", "verify", "log". Raises `Unavailable`, or ValueError for bad arguments."""
+        """Operators' calls: "status", "transfer", "verify", "log". Raises `Unavailable`, or
+        ValueError for bad arguments."""
+
+
+class Service(Commands, Reads, Accounts, Delivery, Operators, Protocol):
+    """The whole front door."""

@@ -1,9 +1,8 @@
-"""What the LMTP server asks of the mail store behind it, and what the store answers."""
+"""What is known of a message that comes in, and what is said of it to each recipient."""
 
 import re
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Protocol, Self
+from typing import Final, Self
 
 from raftmail.mail.smtp_address import Address
 from raftmail.mail.trace_fields import Trace
@@ -87,7 +86,7 @@ class Verdict:
 class Recipient:
     """An accepted recipient, with the verdict that accepted it.
 
-    A backend that looked something up in `resolve` and wants it again in `deliver` can return a
+    A service that looked something up in `resolve` and wants it again in `deliver` can return a
     subclass of Verdict that carries it.
     """
 
@@ -113,45 +112,3 @@ class Envelope:
     transaction_id: str
     received_unix_s: float
     trace: Trace
-
-
-class DeliveryBackend(Protocol):
-    """The mail store, as an LMTP server sees it.
-
-    The methods may raise: the recipient, or all recipients of the message, then get 451 4.3.0 and
-    the exception is logged. Those that wait are cancelled when they take longer than the server's
-    `backend_timeout_s` and must then end; 451 has been sent, so the client will come again with a
-    message that may have been delivered after all.
-    """
-
-    def resolve_now(self, address: Address) -> Verdict | None:
-        """The verdict of `resolve` where it is known without waiting (the usual case, which then
-        costs no task); None to be asked again by `resolve`."""
-
-    async def resolve(self, address: Address) -> Verdict:
-        """Say whether mail for this address is taken. Called once for every RCPT, in order, unless
-        `resolve_now` said it."""
-
-    def deliver_soon(
-        self,
-        envelope: Envelope,
-        body: bytes,
-        recipients: Sequence[Recipient],
-        done: Callable[[Sequence[Verdict]], None],
-    ) -> bool:
-        """`deliver` without a task, where that is possible (the usual case): `done` is called once
-        with the verdicts, perhaps at once. False, and nothing was begun: `deliver` is to do it.
-
-        What was begun is not cancelled; an answer that comes too late is dropped."""
-
-    async def deliver(
-        self, envelope: Envelope, body: bytes, recipients: Sequence[Recipient]
-    ) -> Sequence[Verdict]:
-        """Store the message; one verdict for each recipient, in the order of `recipients`.
-
-        `body` is what the client sent, without dot-stuffing and without trace fields:
-        `envelope.trace.prefix(recipient.address)` goes before it. Bare CR, bare LF and NUL in it
-        are as they were sent. The same address may stand in `recipients` more than once, and then
-        has as many verdicts (RFC 2033 section 4.2). A positive verdict is a promise: the message
-        is on stable storage on a majority of replicas.
-        """

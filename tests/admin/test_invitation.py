@@ -73,7 +73,7 @@ def test_a_new_machine_fetches_its_bundle_without_the_clients_token(
 ) -> None:
     async def run() -> None:
         sealed = bytes(range(256)) * 12
-        front = TextContext(TwinService(), "n1", "test", lambda: 0.0, "secret")
+        front = TextContext(TwinService("secret"), "n1", "test", lambda: 0.0)
         front.invitation = {"ab": sealed}.get
         context = (
             tls.server_context(Certificates(tmp_path / "ca", "test").files("n1"))

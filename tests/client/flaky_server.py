@@ -21,9 +21,8 @@ class Node:
     ) -> None:
         self.twin = twin
         self.port = 0
-        self.front = TextContext(
-            twin, name, "test", lambda: 1000.0, TOKEN, limits or ConnectionLimits()
-        )
+        twin.token = TOKEN
+        self.front = TextContext(twin, name, "test", lambda: 1000.0, limits or ConnectionLimits())
         self.trust = True
         self._listener: TextListener | None = None
 

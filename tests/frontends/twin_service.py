@@ -1,20 +1,28 @@
-"""A node in dictionaries, for tests of protocols: obvious, in memory, one copy of everything."""
+"""`Service` in dictionaries, for tests of front ends: obvious, in memory, one copy of everything."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, NoReturn
+from hashlib import sha256
+from typing import Any
 
 from raftmail.mail import commands as c
 from raftmail.mail import queries as q
 from raftmail.mail import results as r
-from raftmail.mail.changes import Change
+from raftmail.mail.changes import MailboxChanged, MailboxesChanged
 from raftmail.mail.codec import decode_request
 from raftmail.mail.commands import Blob
 from raftmail.mail.failures import Failure, Unavailable
+from raftmail.mail.names import INBOX
+from raftmail.mail.smtp_address import Address
+from raftmail.mail.summary import encode_summary, summarise
 from raftmail.mail.uidset import UidSet
+from raftmail.service.passwords import hash_password, verify_password
+from raftmail.service.service import Principal, Service, UnknownUser
+from raftmail.service.verdicts import Envelope, Recipient, Verdict
+from raftmail.service.watching import Watch
 
 
 @dataclass
@@ -64,9 +72,12 @@ class TwinService:
     """Users whose address begins with "far" are in shard 2, all others in shard 1.
 
     `hold` keeps outcomes of `submit` back until `release`; `failures` are given instead of
-    executing, one each."""
+    executing, one each. Everybody is a user, unless `strict`: then those who were put are."""
 
-    def __init__(self) -> None:
+    def __init__(self, token: str | None = None, *, strict: bool = False) -> None:
+        self.token = token
+        self.strict = strict
+        self.watches: list[tuple[str, Watch]] = []
         self.boxes: dict[int, Box] = {}
         self.users: dict[str, str] = {}
         self.subscriptions: set[tuple[str, str]] = set()
@@ -136,14 +147,94 @@ class TwinService:
             raise Unavailable(self.failures.pop(0))
         return self._query(query)
 
-    def watch(self, user: str, hear: Callable[[Change], None]) -> NoReturn:
-        raise NotImplementedError("no call of the text protocol")
+    def execute_soon(
+        self,
+        command: c.Save,
+        blobs: Sequence[Blob],
+        deadline_s: float,
+        done: Callable[[r.Executed | Failure], None],
+    ) -> None:
+        self.bodies.update(blobs)
+        done(r.Executed(self._execute(command), 1, 0, "n1"))
+
+    def watch(self, user: str, wake: Callable[[], None]) -> Watch:
+        watch = Watch(wake)
+        self.watches.append((user, watch))
+        return watch
 
     def shard_of(self, user: str) -> int:
         return 2 if user.startswith("far") else 1
 
     def quota_of(self, user: str) -> int:
         return 1000 if user.startswith("small") else 0
+
+    # Accounts
+
+    def authenticate(self, token: bytes) -> Principal | None:
+        return Principal() if self.token is not None and token == self.token.encode() else None
+
+    async def authenticate_user(
+        self, user: str, password: bytes, *, deadline_s: float
+    ) -> Principal | None:
+        known = self.users.get(user)
+        if known is None or not verify_password(password, known):
+            return None
+        return Principal(user)
+
+    async def hash_password(self, password: bytes) -> str:
+        return hash_password(password)
+
+    def is_known_user(self, user: str) -> bool:
+        return not self.strict
+
+    async def check_users(self, users: Iterable[str], *, deadline_s: float) -> None:
+        for user in users:
+            if self.strict and user not in self.users:
+                raise UnknownUser(user)
+
+    def forget_user(self, user: str) -> None:
+        pass
+
+    # Delivery
+
+    def resolve_now(self, address: Address) -> Verdict | None:
+        if self.strict and str(address) not in self.users:
+            return Verdict.unknown_user()
+        return Verdict.accepted()
+
+    async def resolve(self, address: Address) -> Verdict:
+        raise AssertionError("resolve_now always knows")
+
+    def deliver_soon(
+        self,
+        envelope: Envelope,
+        body: bytes,
+        recipients: Sequence[Recipient],
+        done: Callable[[Sequence[Verdict]], None],
+    ) -> bool:
+        return False
+
+    async def deliver(
+        self, envelope: Envelope, body: bytes, recipients: Sequence[Recipient]
+    ) -> Sequence[Verdict]:
+        for recipient in recipients:
+            message = envelope.trace.prefix(recipient.address) + body
+            digest = sha256(message).digest()
+            self.bodies[digest] = message
+            user, at = str(recipient.address), int(envelope.received_unix_s)
+            new = c.NewMessage(
+                (c.Target(user, INBOX),),
+                digest,
+                len(message),
+                digest[:16],
+                at * 1_000_000,
+                (),
+                encode_summary(summarise(message)),
+            )
+            self._execute(c.Save(user, (new,), at))
+        return [Verdict.delivered()] * len(recipients)
+
+    # Operators
 
     async def admin(self, what: str, arguments: Mapping[str, str], deadline_s: float = 10.0) -> Any:
         if what == "fail":
@@ -169,6 +260,34 @@ class TwinService:
         return box
 
     def _execute(self, command: c.Command) -> r.Result:
+        before = {number: box.info() for number, box in self.boxes.items()}
+        result = self._apply(command)
+        for user, watch in self.watches:
+            self._tell(user, watch, before)
+        return result
+
+    def _tell(self, user: str, watch: Watch, before: Mapping[int, q.MailboxInfo]) -> None:
+        after = {number: box.info() for number, box in self.boxes.items()}
+        names = [
+            {(number, info.name) for number, info in infos.items() if info.user == user}
+            for infos in (before, after)
+        ]
+        if names[0] != names[1]:
+            watch.hear(MailboxesChanged(user))
+        for number, info in after.items():
+            if info.user == user and number in before and before[number] != info:
+                watch.hear(
+                    MailboxChanged(
+                        user,
+                        number,
+                        info.uidvalidity,
+                        info.uidnext,
+                        info.highestmodseq,
+                        info.messages,
+                    )
+                )
+
+    def _apply(self, command: c.Command) -> r.Result:
         match command:
             case c.CreateMailbox(user, name, seed, guid, special):
                 if self.find(user, name):
@@ -328,3 +447,7 @@ class TwinService:
                 ]
                 page = tuple(found_all[: query.limit])
                 return q.MessagePage(box.info(), page, len(found_all) > query.limit)
+
+
+_WHOLE: Service = TwinService()
+"""mypy sees here that the twin has all of the front door."""

@@ -23,7 +23,14 @@ _BELOW_CLUSTER = (
     "raftmail.shard",
 )
 
-_FRONT_END = ("raftmail.mail", "raftmail.net", "raftmail.service")
+_FRONT_END = (
+    "raftmail.mail",
+    "raftmail.net",
+    "raftmail.service.service",
+    "raftmail.service.verdicts",
+    "raftmail.service.watching",
+)
+"""Of the service its protocol and values; what implements it stands on the cluster."""
 
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "raftmail.mail": (),
@@ -33,7 +40,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "raftmail.shard": _BELOW_CLUSTER[:-1],
     "raftmail.net": (),
     "raftmail.cluster": (*_BELOW_CLUSTER, "raftmail.net.errors"),
-    "raftmail.service": (*_BELOW_CLUSTER, "raftmail.cluster", "raftmail.net.errors"),
+    "raftmail.service": ("raftmail.mail", "raftmail.cluster", "raftmail.net.errors"),
     "raftmail.peering": ("raftmail.mail", "raftmail.net"),
     "raftmail.frontends": (),
     "raftmail.frontends.text": _FRONT_END,
@@ -166,6 +173,11 @@ def test_there_are_modules_to_check() -> None:
         ("raftmail.peering.link", "import raftmail.cluster.router"),
         ("raftmail.frontends.lmtp.server", "import raftmail.frontends.text.server"),
         ("raftmail.frontends.text.session", "import raftmail.cluster.router"),
+        ("raftmail.frontends.text.session", "import raftmail.service.accounts"),
+        ("raftmail.frontends.lmtp.connection", "from raftmail.service import delivery"),
+        ("raftmail.frontends.lmtp.connection", "import raftmail.shard.replica"),
+        ("raftmail.frontends.lmtp.server", "from raftmail.node.config import Config"),
+        ("raftmail.service.delivery", "from raftmail.shard.replica import Replica"),
         ("raftmail.frontends", "import raftmail.frontends.text"),
         ("raftmail.admin.cluster_calls", "import raftmail.node.node"),
         ("raftmail.client", "import raftmail.node"),

@@ -43,7 +43,7 @@ class Twin:
     refused: str = ""
     behind: int = 0
     saved: list[Save] = field(default_factory=list)
-    replicas: dict[int, Any] = field(default_factory=dict)
+    root: Any = field(default_factory=lambda: SimpleNamespace(is_here=False))
     bodies: list[int] = field(default_factory=list)
     busy: int = 0
     busiest: int = 0

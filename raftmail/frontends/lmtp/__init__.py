@@ -1,6 +1,6 @@
 """LMTP (RFC 2033): how mail transfer agents hand their mail to raftmail.
 
-`node/` starts a `server.LmtpServer` with a `service.backend.DeliveryBackend`. Inside:
+`node/` starts a `server.LmtpServer` with a `service.service.Delivery`. Inside:
 
 * `protocol` is the state machine of one connection. It has no sockets, clock or tasks: it is given
   bytes and times, and hands out events and bytes. `states` is its table, `events` what it asks

@@ -27,7 +27,8 @@ from raftmail.mail.trace_fields import make_trace, with_keyword
 from raftmail.net.budget import ReadBudget
 from raftmail.net.door import Pass
 from raftmail.net.errors import contained, describe, start_task, tell
-from raftmail.service.verdicts import DeliveryBackend, Envelope, Verdict
+from raftmail.service.service import Delivery
+from raftmail.service.verdicts import Envelope, Verdict
 
 LOG: Final = logging.getLogger("raftmail.lmtp")
 
@@ -39,13 +40,13 @@ class LmtpContext:
 
     def __init__(
         self,
-        backend: DeliveryBackend,
+        service: Delivery,
         config: ServerConfig,
         session_config: LmtpConfig,
         tls: ssl.SSLContext | None,
         wall_clock: Callable[[], float],
     ) -> None:
-        self.backend = backend
+        self.service = service
         self.config = config
         self.session_config = session_config
         self.tls = tls
@@ -298,14 +299,14 @@ class LmtpConnection(asyncio.BufferedProtocol):
     def _resolve_now(self, event: Event) -> Verdict | None:
         assert type(event) is RecipientOffered
         try:
-            return self._shared.backend.resolve_now(event.address)
+            return self._shared.service.resolve_now(event.address)
         except Exception as error:
             self._backend_failed(error, self._serial)
             return _TRY_LATER
 
     async def _resolve(self, event: RecipientOffered, serial: int) -> Verdict:
         try:
-            verdict = await self._shared.backend.resolve(event.address)
+            verdict = await self._shared.service.resolve(event.address)
             if not isinstance(verdict, Verdict):
                 raise TypeError(f"resolve() returned {verdict!r}, not a Verdict")
         except (Exception, asyncio.CancelledError) as error:
@@ -319,7 +320,7 @@ class LmtpConnection(asyncio.BufferedProtocol):
         recipients = event.recipients
         done = partial(self._delivered, serial)
         try:
-            begun = self._shared.backend.deliver_soon(
+            begun = self._shared.service.deliver_soon(
                 self._envelope(event), event.body, recipients, done
             )
         except Exception as error:
@@ -374,7 +375,7 @@ class LmtpConnection(asyncio.BufferedProtocol):
         shared = self._shared
         envelope = self._envelope(event)
         try:
-            verdicts = await shared.backend.deliver(envelope, event.body, event.recipients)
+            verdicts = await shared.service.deliver(envelope, event.body, event.recipients)
             if len(verdicts) != len(event.recipients):
                 raise ValueError(
                     f"deliver() gave {len(verdicts)} verdicts, not {len(event.recipients)}"

@@ -15,7 +15,7 @@ from raftmail.frontends.lmtp.config import ServerConfig
 from raftmail.frontends.lmtp.connection import LOG, LmtpConnection, LmtpContext
 from raftmail.net.door import Door, listening_sockets
 from raftmail.net.gate import Descriptors, Gate, GateLimits
-from raftmail.service.verdicts import DeliveryBackend
+from raftmail.service.service import Delivery
 
 _SWEEP_S_MAX: Final = 1.0
 
@@ -47,7 +47,7 @@ class LmtpServer:
 
     def __init__(
         self,
-        backend: DeliveryBackend,
+        service: Delivery,
         config: ServerConfig,
         *,
         wall_clock: Callable[[], float],
@@ -58,7 +58,7 @@ class LmtpServer:
         gives seconds since 1970, for Received and the arrival date of messages. `descriptors` are the process's."""
         session_config = replace(config.session, starttls=tls is not None)
         self._loop = asyncio.get_running_loop()
-        self._shared = LmtpContext(backend, config, session_config, tls, wall_clock)
+        self._shared = LmtpContext(service, config, session_config, tls, wall_clock)
         self._gate = Gate(_gate_limits(config), descriptors or Descriptors())
         self._doors: list[Door] = []
         self._socket_files: list[tuple[str, int]] = []

@@ -8,10 +8,8 @@ from dataclasses import dataclass, field
 
 from raftmail.mail.budget import Budget
 from raftmail.net.limits import ConnectionLimits
-from raftmail.service.accounts import KnownUsers
 from raftmail.service.service import Service
 
-_HASHES_AT_ONCE = 2
 _BODIES_AT_ONCE = 32
 
 
@@ -24,20 +22,13 @@ class TextContext:
     cluster: str
     wall_s: Callable[[], float]
     """Unix time, for UIDVALIDITY and for messages that come without a date."""
-    token: str | None = None
-    """What AUTH TOKEN must say. Without one, only trusted connections are served."""
     limits: ConnectionLimits = field(default_factory=ConnectionLimits)
     invitation: Callable[[str], bytes | None] | None = None
     """The sealed bundle of an invitation, by its id."""
-    users: KnownUsers | None = None
-    """Who is a user, for what makes something for one; without it everybody is."""
     budget: Budget = field(init=False)
-    hashing: asyncio.Semaphore = field(init=False)
-    """Passwords being hashed, each in a thread of its own with 16 MiB."""
     fetching: asyncio.Semaphore = field(init=False)
     """Bodies being read, which are in memory before anyone knows their size."""
 
     def __post_init__(self) -> None:
         self.budget = Budget(self.limits.total_buffered_bytes_max)
-        self.hashing = asyncio.Semaphore(_HASHES_AT_ONCE)
         self.fetching = asyncio.Semaphore(_BODIES_AT_ONCE)

@@ -5,8 +5,6 @@ No sockets: `server.TextConnection` feeds what it receives, and is the session's
 
 from __future__ import annotations
 
-import hmac
-
 from raftmail.frontends.text import requests
 from raftmail.frontends.text.context import TextContext
 from raftmail.frontends.text.read_commands import ReadCommands
@@ -340,8 +338,7 @@ class TextSession:
         kind, token = requests.words_of(line, "AUTH TOKEN <token>", 2)
         if kind.upper() != b"TOKEN":
             raise ValueError("usage: AUTH TOKEN <token>")
-        expected = self._front.token
-        if expected is None or not hmac.compare_digest(token, expected.encode()):
+        if self._front.service.authenticate(token) is None:
             self._writer.no(tag, RequestRefused(Code.CANNOT, "that is not the token"))
             self._failed()
             return

@@ -38,7 +38,7 @@ from raftmail.mail.names import INBOX
 from raftmail.mail.results import Code, Executed
 from raftmail.mail.summary import encode_summary, summarise
 from raftmail.net.lines import Line
-from raftmail.service.passwords import hash_password
+from raftmail.service.service import UnknownUser
 
 Handler: TypeAlias = Callable[[bytes, Line], None]
 Commands: TypeAlias = Mapping[bytes, tuple[Handler, frozenset[bytes]]]
@@ -64,6 +64,7 @@ class WriteCommands:
         mailboxes: MailboxNumbers,
     ) -> None:
         self._front = front
+        self._service = front.service
         self._submit = front.service.submit
         self._writer = writer
         self._channel = channel
@@ -217,8 +218,7 @@ class WriteCommands:
         self, tag: bytes, line: Line, owners: tuple[str, ...], shard: int, command: Command
     ) -> None:
         """`_run` of what makes something for users, once they are known to be there. Raises ValueError, `RequestRefused`."""
-        users = self._front.users
-        if users is None or all(map(users.is_known, owners)):
+        if all(map(self._service.is_known_user, owners)):
             self._run(tag, line, shard, command)
             return
         validate(command)
@@ -247,13 +247,12 @@ class WriteCommands:
         """Whether somebody may get something; False: the command has its answer."""
         outcome: Failure | RequestRefused | None = Failure("the session ended")
         try:
-            if self._front.users is not None:
-                await self._front.users.check(owners, deadline_s)
+            await self._service.check_users(owners, deadline_s=deadline_s)
             outcome = None
         except Unavailable as e:
             outcome = e.failure
-        except RequestRefused as e:
-            outcome = e
+        except UnknownUser as e:
+            outcome = RequestRefused(Code.UNKNOWNUSER, str(e))
         finally:
             if isinstance(outcome, Failure):
                 self._done(tag, own, literal_bytes, outcome)
@@ -273,7 +272,7 @@ class WriteCommands:
 
     def _copy(self, tag: bytes, line: Line, *, move: bool) -> None:
         shard, target, command = requests.copy(line, self._mailboxes, self._seed(), move=move)
-        if quota_bytes := self._front.service.quota_of(command.target.user):
+        if quota_bytes := self._service.quota_of(command.target.user):
             command = replace(command, quota_bytes=quota_bytes)
         if shard == target:
             self._run_for(tag, line, (command.target.user,), shard, command)
@@ -292,9 +291,7 @@ class WriteCommands:
             return
         outcome: Executed | Failure = Failure("the session ended", unknown=True)
         try:
-            outcome = await self._front.service.cross(
-                client, seq, floor, command, deadline_s=deadline_s
-            )
+            outcome = await self._service.cross(client, seq, floor, command, deadline_s=deadline_s)
         except Unavailable as e:
             outcome = e.failure
         finally:
@@ -315,10 +312,9 @@ class WriteCommands:
         stamp = self._stamp(line)
         literal_bytes, line.literal_bytes = line.literal_bytes, 0
         self._writer.begin(literal_bytes)
-        users = self._front.users
         # A mailbox that has a number is there; one by name may be an INBOX that is to be made.
         named = {m.user for draft in drafts for m in draft.mailboxes if type(m.ref) is str}
-        if named and users is not None and not all(map(users.is_known, named)):
+        if named and not all(map(self._service.is_known_user, named)):
             owners = tuple(sorted(named))
             work = self._save_for(tag, drafts, stamp, deadline_s, literal_bytes, owners)
             self._channel.spawn(work)
@@ -383,7 +379,7 @@ class WriteCommands:
 
     def _limited(self, drafts: tuple[Draft, ...], save: Save) -> Save:
         """The command with the quotas of those who get something."""
-        quota_of = self._front.service.quota_of
+        quota_of = self._service.quota_of
         owners = {mailbox.user for draft in drafts for mailbox in draft.mailboxes}
         quotas = tuple((owner, limit) for owner in sorted(owners) if (limit := quota_of(owner)))
         return replace(save, quotas=quotas) if quotas else save
@@ -399,26 +395,26 @@ class WriteCommands:
         special = requests.text("special", line.named.get(b"special", b""))
         guid = os.urandom(16)
         command = CreateMailbox(owner, requests.name_of(name), self._seed(), guid, special)
-        self._run_for(tag, line, (owner,), self._front.service.shard_of(owner), command)
+        self._run_for(tag, line, (owner,), self._service.shard_of(owner), command)
 
     def _delete(self, tag: bytes, line: Line) -> None:
         user, name = requests.words_of(line, "DELETE user name", 2)
         owner = requests.user_of(user)
         command = DeleteMailbox(owner, requests.name_of(name))
-        self._run(tag, line, self._front.service.shard_of(owner), command)
+        self._run(tag, line, self._service.shard_of(owner), command)
 
     def _rename(self, tag: bytes, line: Line) -> None:
         user, old, new = requests.words_of(line, "RENAME user name newname", 3)
         owner = requests.user_of(user)
         names = requests.name_of(old), requests.name_of(new)
         command = RenameMailbox(owner, *names, self._seed(), os.urandom(16))
-        self._run_for(tag, line, (owner,), self._front.service.shard_of(owner), command)
+        self._run_for(tag, line, (owner,), self._service.shard_of(owner), command)
 
     def _subscribe(self, tag: bytes, line: Line, *, subscribed: bool) -> None:
         user, name = requests.words_of(line, "SUBSCRIBE user name", 2)
         owner = requests.user_of(user)
         command = Subscribe(owner, requests.name_of(name), subscribed)
-        shard = self._front.service.shard_of(owner)
+        shard = self._service.shard_of(owner)
         if subscribed:
             self._run_for(tag, line, (owner,), shard, command)
         else:
@@ -444,10 +440,8 @@ class WriteCommands:
         deadline_s: float,
     ) -> None:
         client, seq, floor, own = stamp
-        loop = asyncio.get_running_loop()
         try:
-            async with self._front.hashing:
-                hashed = await loop.run_in_executor(None, hash_password, password)
+            hashed = await self._service.hash_password(password)
             command = PutUser(address, hashed, replace)
             request = encode_request(client, seq, floor, command)
             if not replace:
@@ -468,19 +462,18 @@ class WriteCommands:
 
         Raises `Unavailable`."""
         command = CreateMailbox(user, INBOX, int(self._front.wall_s()), os.urandom(16))
-        await self._front.service.execute(command, deadline_s=deadline_s)
+        await self._service.execute(command, deadline_s=deadline_s)
 
     def _remove_user(self, tag: bytes, line: Line) -> None:
         _, user = requests.words_of(line, "USER REMOVE address", 2)
         address = requests.user_of(user)
-        if self._front.users is not None:
-            self._front.users.forget(address)
+        self._service.forget_user(address)
         self._run(tag, line, ROOT_SHARD, RemoveUser(address))
 
     def _purge_user(self, tag: bytes, line: Line) -> None:
         _, user = requests.words_of(line, "USER PURGE address", 2)
         owner = requests.user_of(user)
-        self._run(tag, line, self._front.service.shard_of(owner), PurgeUser(owner))
+        self._run(tag, line, self._service.shard_of(owner), PurgeUser(owner))
 
 
 def make_save(drafts: tuple[Draft, ...], now_s: float) -> tuple[Save, list[Blob]]:

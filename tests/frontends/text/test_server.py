@@ -28,7 +28,7 @@ async def serving(
     context: ssl.SSLContext | None = None,
 ) -> AsyncIterator[tuple[TextListener, int]]:
     front = TextContext(
-        twin or TwinService(), "n1", "test", lambda: 1000.0, "secret", limits or ConnectionLimits()
+        twin or TwinService("secret"), "n1", "test", lambda: 1000.0, limits or ConnectionLimits()
     )
     listener = TextListener(front, trust_loopback=trust, tls=context)
     _, port = await listener.listen("127.0.0.1", 0)

@@ -77,7 +77,8 @@ class TestChannel:
 def open_session(
     twin: TwinService, *, trusted: bool = True, limits: ConnectionLimits | None = None
 ) -> tuple[TextSession, TestChannel]:
-    front = TextContext(twin, "n1", "test", lambda: 1000.0, "secret", limits or ConnectionLimits())
+    twin.token = "secret"
+    front = TextContext(twin, "n1", "test", lambda: 1000.0, limits or ConnectionLimits())
     channel = TestChannel()
     session = channel.session = TextSession(front, channel, trusted=trusted)
     return session, channel
@@ -179,7 +180,7 @@ def test_literals_over_the_total_are_answered_retry_without_effect() -> None:
     async def run() -> None:
         twin = TwinService()
         limits = ConnectionLimits(total_buffered_bytes_max=1500)
-        front = TextContext(twin, "n1", "test", lambda: 0.0, None, limits)
+        front = TextContext(twin, "n1", "test", lambda: 0.0, limits)
         channels = [TestChannel(), TestChannel()]
         for channel in channels:
             channel.session = TextSession(front, channel, trusted=True)
