@@ -8,4 +8,4 @@ ADMIN_S = 10.0
 """How long an operator's call may take where its caller does not say."""
 
 JSON: TypeAlias = Any
-"""What a call answers, as it is put into JSON."""
+"""What a call answers, as it is put into JSON; between nodes there may be bytes in it."""

@@ -45,9 +45,12 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "raftmail.frontends": (),
     "raftmail.frontends.text": _FRONT_END,
     "raftmail.frontends.lmtp": _FRONT_END,
+    # Values and their forms alone: clients, commands and chaos import it.
+    "raftmail.admin.api": ("raftmail.mail",),
     # The authority's key and certificates are those of connections: hence `net.tls`.
     "raftmail.admin": (
         *_BELOW_CLUSTER,
+        "raftmail.admin.api",
         "raftmail.cluster",
         "raftmail.net.errors",
         "raftmail.net.tls",
@@ -55,6 +58,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     # The client reads the protocol's lines and values as the server writes them.
     "raftmail.client": (
         "raftmail.mail",
+        "raftmail.admin.api",
         "raftmail.net",
         "raftmail.frontends.text.sequence",
         "raftmail.frontends.text.values",
@@ -69,7 +73,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "raftmail.node",
         "raftmail_chaos",
     ),
-    "raftmail_chaos": ("raftmail.client", "raftmail.mail"),
+    "raftmail_chaos": ("raftmail.client", "raftmail.mail", "raftmail.admin.api"),
 }
 """Room to what it may import of this project, besides itself. All may import the bare package
 `raftmail`, which holds nothing but its docstring and version."""
@@ -181,6 +185,9 @@ def test_there_are_modules_to_check() -> None:
         ("raftmail.frontends", "import raftmail.frontends.text"),
         ("raftmail.admin.cluster_calls", "import raftmail.node.node"),
         ("raftmail.client", "import raftmail.node"),
+        ("raftmail.client", "import raftmail.admin.cluster_calls"),
+        ("raftmail.admin.api.status", "import raftmail.cluster.state"),
+        ("raftmail_chaos.runner", "import raftmail.admin.cluster_calls"),
         ("raftmail.node.run", "import raftmail_cli"),
         ("raftmail.node.run", "import bench.stats"),
         ("raftmail_cli.main", "from raftmail.storage import index"),
