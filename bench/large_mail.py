@@ -44,8 +44,8 @@ BEFORE_S = 10.0
 MIDDLE_S = 2.0
 """After the last byte of the message was sent, the node that leads is stopped or killed."""
 STOPPED_S = 10.0
-REPLIES_S = 90.0
-AGAIN_S = 180.0
+REPLIES_S = 330.0
+AGAIN_S = 400.0
 WAITS_MAX = 2.0
 """How much longer than before the median of the others may wait."""
 

@@ -80,7 +80,8 @@ def chaos() -> None:
 @click.option(
     "--mass-mib",
     type=click.IntRange(0),
-    help="MiB of messages of up to 40 MiB and for up to 50 recipients in the whole run, each counted for every recipient and try; "
+    help="MiB of messages of up to 40 MiB and for up to 50 recipients in the whole run, "
+    "each counted for every recipient (eight at most) and try; "
     "0 is none  [default: 2 for each second, at most 4096]",
 )
 @click.option("--seed", type=click.IntRange(0), help="Repeat the choices of a run, not its timing.")

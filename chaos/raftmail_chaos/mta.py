@@ -1,8 +1,8 @@
 """Large messages, and messages for many recipients, as a mail transfer agent hands them over: what was not answered with 250 is given
 again, the same bytes, through any node, until it is taken.
 
-What all of them together may weigh is set before: bytes times recipients, every try counted. So the disks of a run of any length
-are known to be large enough, and the load ends by itself.
+What all of them together may weigh is set before: bytes times recipients (eight at most), every try counted.
+So the disks of a run of any length are known to be large enough, and the load ends by itself.
 """
 
 from __future__ import annotations
@@ -24,7 +24,10 @@ RECIPIENTS_MAX = 50
 
 _AT_ONCE = 3
 """Transactions that are under way at the same time."""
-_TIMEOUT_S = 90.0
+_TIMEOUT_S = 330.0
+"""A node may take as long as this for a message that goes to many shards."""
+_SHARDS_ABOUT = 8
+"""A message for more recipients than this weighs no more: it is stored once in each shard."""
 _PAUSE_S = (0.3, 3.0)
 """Between two tries of one message."""
 _LOOK_S = 0.2
@@ -42,8 +45,9 @@ class _Kind:
 
 _LARGE = _Kind(0.15, (8 << 20, MESSAGE_BYTES_MAX), (1, 3))
 _CROWDED = _Kind(0.60, (1 << 10, 64 << 10), (_MANY_FROM, RECIPIENTS_MAX))
-_BOTH = _Kind(0.25, (256 << 10, 2 << 20), (_MANY_FROM, RECIPIENTS_MAX))
-_KINDS = (_LARGE, _CROWDED, _BOTH)
+_BOTH = _Kind(0.23, (256 << 10, 2 << 20), (_MANY_FROM, RECIPIENTS_MAX))
+_HUGE = _Kind(0.02, (MESSAGE_BYTES_MAX, MESSAGE_BYTES_MAX), (RECIPIENTS_MAX, RECIPIENTS_MAX))
+_KINDS = (_LARGE, _CROWDED, _BOTH, _HUGE)
 _FIRST = ((MESSAGE_BYTES_MAX, 2), (16 << 10, RECIPIENTS_MAX))
 """Size and recipients of the first message of each load process, so that the shortest run has both."""
 
@@ -143,7 +147,7 @@ class Mta:
         """Try until every recipient has it, or was refused for good."""
         while True:
             mass.tries += 1
-            self.spent_bytes += len(mass.body) * len(mass.waiting)
+            self.spent_bytes += len(mass.body) * min(len(mass.waiting), _SHARDS_ABOUT)
             self._take(mass, await self._try(rng.choice(self.nodes()), mass))
             if not mass.waiting:
                 del self._open[mass.token]

@@ -51,7 +51,7 @@ from raftmail.peering.starts import PeerStarts
 from raftmail.resync.desk import turn_away
 from raftmail.service.accounts import UserAccounts
 from raftmail.service.cluster_service import ClusterService
-from raftmail.service.delivery import MailDelivery
+from raftmail.service.delivery import LONGER_S_MAX, MailDelivery
 from raftmail.shard.replica import Frame
 from raftmail.shard.replica import FrameKind as ShardFrame
 
@@ -710,7 +710,7 @@ def _lmtp_config(config: Config) -> ServerConfig:
         connections_max=mail.lmtp_connections_max,
         address_connections_max=mail.address_connections_max,
         buffered_bytes_max=limits_of(config).pool_bytes,
-        backend_timeout_s=mail.deadline_s + 10.0,
+        backend_timeout_s=mail.deadline_s + LONGER_S_MAX + 10.0,
     )
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from raftmail.consensus.beats import Beat
+from raftmail.node.pace import Pace
 from raftmail.shard.driver import Driver
 from raftmail.shard.replica import BackgroundJob, Frame, Replica
 
@@ -149,7 +150,10 @@ class Runner:
     def end(self) -> None:
         """Have the background jobs run, and end the turn."""
         for job in self.driver.begin_background(self.loop.time()):
-            executor = self.long_executor if job.is_long_body else None
+            executor = None
+            if job.long_body is not None:
+                job.long_body.rest = Pace().rest
+                executor = self.long_executor
             done = self.loop.run_in_executor(executor or self.executor, job.run)
             done.add_done_callback(partial(self._background_done, job))
         due = self.driver.end()

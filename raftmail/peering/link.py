@@ -42,8 +42,13 @@ _NO_HEADER = -15
 _PREFIXES_MAX = 4096
 _AHEAD_BYTES: Final = 256 * KIB
 """Pieces wait while the transport has more than this to send."""
-_TURN_BYTES: Final = 512 * KIB
+_TURN_BYTES: Final = 128 * KIB
 """Of pieces, encrypted and written in one turn of the loop."""
+_REST_TURNS: Final = 4.0
+"""After a turn with pieces, no pieces for so many times as long as the turn took: what others wait for comes first."""
+_REST_S_MAX: Final = 0.1
+_RECEIVE_BYTES: Final = 256 * KIB
+"""What the system takes before we have read it. More would be ahead of all that the peer sends next."""
 _NOT_SENT_BYTES: Final = 128 * KIB
 """What the system takes before it was sent: what is behind it cannot be overtaken any more."""
 _TCP_NOTSENT_LOWAT: Final = getattr(socket, "TCP_NOTSENT_LOWAT", 25)
@@ -112,6 +117,8 @@ class PeerLink(asyncio.Protocol):
         self._queued_bytes = 0
         self._full = False  # the transport has enough to send
         self._flushing = False
+        self._resting = False  # no pieces for a while
+        self._turn_began = 0.0  # the last one in which pieces were written
         self._prefixes: dict[tuple[int, str], bytes] = {}
         self._heard = self._sent = self._ticked = self._loop.time()
         self.closed = False
@@ -119,6 +126,7 @@ class PeerLink(asyncio.Protocol):
         connection = transport.get_extra_info("socket")
         if connection is not None and connection.family in (socket.AF_INET, socket.AF_INET6):
             connection.setsockopt(socket.IPPROTO_TCP, _TCP_NOTSENT_LOWAT, _NOT_SENT_BYTES)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BYTES)
 
     def send(self, shard: int, kind: str, payload: bytes | Sequence[Payload]) -> bool:
         """Queue a frame, whose payload may be given in pieces. False when the link has ended or
@@ -332,13 +340,29 @@ class PeerLink(asyncio.Protocol):
             self._out = []
             self._write(out)
         cutter = self._cutter
+        if not cutter or self._resting or self._is_full() or self.closed:
+            return
+        self._resting = True
+        self._turn_began = self._loop.time()
         left_bytes = _TURN_BYTES
         while cutter and left_bytes > 0 and not self._is_full() and not self.closed:
             before_bytes = cutter.waiting_bytes
             self._write(cutter.take())
             left_bytes -= before_bytes - cutter.waiting_bytes
-        if cutter and not self._is_full():
-            self._flush_later()
+        if cutter:
+            self._loop.call_soon(self._rest)
+        else:
+            self._resting = False
+
+    def _rest(self) -> None:
+        """In the turn of the loop behind one with pieces, when its clock tells how long that took."""
+        took_s = self._loop.time() - self._turn_began
+        self._loop.call_later(min(took_s * _REST_TURNS, _REST_S_MAX), self._rested)
+
+    @contained
+    def _rested(self) -> None:
+        self._resting = False
+        self.flush()
 
     def _is_full(self) -> bool:
         return self._full or self._transport.get_write_buffer_size() > _AHEAD_BYTES

@@ -7,6 +7,7 @@ on for each link. Pieces of one long frame come in the order of their offsets.
 
 from __future__ import annotations
 
+import mmap
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -131,7 +132,8 @@ class _Begun:
     shard: int
     kind: str
     total: int
-    payload: bytearray
+    payload: mmap.mmap
+    """Memory of the system's, which nobody has to fill with zeros before."""
     got: int = 0
 
 
@@ -178,5 +180,5 @@ class Joiner:
             raise ProtocolViolation(f"frames of more than {self._bytes_max} bytes have begun")
         self._begun_bytes += total
         # The system gives the memory when it is written to, a piece at a time.
-        long = self._begun[number] = _Begun(shard, kind.decode(), total, bytearray(total))
+        long = self._begun[number] = _Begun(shard, kind.decode(), total, mmap.mmap(-1, total))
         return long

@@ -7,7 +7,7 @@ import hashlib
 import logging
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 from raftmail.cluster.router import Router
@@ -33,6 +33,10 @@ _INLINE_BYTES_MAX = 256 << 10
 SAVING_BYTES_MAX = 128 << 20
 """Messages that are being saved with `deliver`, counted once for each shard that they go to; one message always may."""
 
+_LONG_BYTES_PER_S = 4 << 20
+"""A message that is saved in many shards may take longer: bodies go slowly, so that others need not wait."""
+LONGER_S_MAX = 240.0
+"""With `deadline_s`, within the ten minutes that a client waits at least (RFC 5321 section 4.5.3.2.6)."""
 _COMMAND_BYTES = 64 << 10
 _LATE = Failure("not all recipients could be served in time")
 
@@ -219,7 +223,11 @@ class MailDelivery:
             joined = _joined(prefix, body)
         mail = _Mail(envelope, *joined, deadline)
         places = [_places_of(mail, recipient) for recipient in recipients]
-        saved = await self._save_all(mail, self._groups(places))
+        groups = self._groups(places)
+        if size > _INLINE_BYTES_MAX:
+            longer_s = min(size * len(groups) / _LONG_BYTES_PER_S, LONGER_S_MAX)
+            mail = replace(mail, deadline=deadline + longer_s)
+        saved = await self._save_all(mail, groups)
         return [
             _of_recipient(recipient, [(place[0].user, saved[place]) for place in own])
             for recipient, own in zip(recipients, places, strict=True)

@@ -71,6 +71,7 @@ from raftmail.shard.watchers import Hear, Watchers
 from raftmail.storage.blobs import BlobDamaged, BlobMissing, BlobStore, BlobSyncJob
 from raftmail.storage.disk import DiskFull
 from raftmail.storage.kv import TableDamaged
+from raftmail.storage.longbody import LongBody
 from raftmail.storage.records import IndexDamaged
 
 __all__ = ["MARK", "Counters", "Done", "Frame", "FrameKind", "Limits", "Replica"]
@@ -106,12 +107,12 @@ WhenApplied: TypeAlias = Callable[[bool], None]
 
 @dataclass(frozen=True, slots=True, repr=False)
 class BackgroundJob:
-    """Disk work beside the turns: `run` in any thread, and then `end` where the replica is stepped. `is_long_body`: it takes memory of
-    a long body's length."""
+    """Disk work beside the turns: `run` in any thread, and then `end` where the replica is stepped. `long_body` is what it stores, if it
+    takes memory of a long body's length."""
 
     run: Callable[[], None]
     end: Callable[[], None]
-    is_long_body: bool = False
+    long_body: LongBody | None = None
 
 
 @dataclass(slots=True, repr=False)
@@ -730,7 +731,7 @@ class Replica:
         if (sync := bodies.begin_sync(now)) is not None:
             jobs.append(BackgroundJob(sync, bodies.end_sync))
         if (store := bodies.begin_long()) is not None:
-            jobs.append(BackgroundJob(store, bodies.end_long, is_long_body=True))
+            jobs.append(BackgroundJob(store.run, bodies.end_long, store))
         return jobs
 
     def advance(self, now: float) -> None:

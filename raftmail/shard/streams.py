@@ -14,13 +14,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from raftmail.mail.failures import Failure
 from raftmail.shard.memory import Memory
 from raftmail.shard.requests import Waiting
 
 _LATE = Failure("the other replicas did not take the body in time")
+
+
+_SLOWEST_BYTES_PER_S: Final = 1 << 20
+"""Of links and disks that other work keeps busy: what takes longer is given up."""
 
 
 @dataclass(slots=True, repr=False)
@@ -58,8 +62,9 @@ class Streams:
         self, now: float, request: Waiting, bodies: Mapping[bytes, Any], here: Iterable[bytes]
     ) -> None:
         """Take a request with its long bodies. `here` are those that are yet to be stored by this replica."""
-        asked_until = min(request.until, now + self.patience_s)
-        until = asked_until + self.patience_s
+        patience_s = self.patience_s + _slowly_s(sum(len(body) for body in bodies.values() if body))
+        asked_until = min(request.until, now + patience_s)
+        until = asked_until + patience_s
         self._streams.append(_Stream(request, bodies, set(here), asked_until, until))
 
     def to_send(self, now: float, nodes: Sequence[str]) -> list[tuple[str, bytes, Any]]:
@@ -86,9 +91,13 @@ class Streams:
         return True
 
     def is_sending(self, now: float, node: str, digest: bytes) -> bool:
-        """Whether a body is on its way to a node. After `lost_s` it is not believed any more: a link may have had no room for it."""
+        """Whether a body is on its way to a node. After `lost_s`, and longer for a long one, it is not
+        believed any more: a link may have had no room for it."""
         sent = self._sending.get(node, {}).get(digest)
-        return sent is not None and now < sent[1] + self.lost_s
+        return sent is not None and not self._is_lost(now, *sent)
+
+    def _is_lost(self, now: float, size: int, at: float) -> bool:
+        return now >= at + self.lost_s + _slowly_s(size)
 
     def _end_sending(self, node: str, digest: bytes) -> None:
         size, _ = self._sending[node].pop(digest)
@@ -97,7 +106,7 @@ class Streams:
     def forget_lost(self, now: float) -> None:
         """What was not acknowledged for too long keeps nothing else from being sent."""
         for node, sending in self._sending.items():
-            for digest in [d for d, (_, at) in sending.items() if now >= at + self.lost_s]:
+            for digest in [d for d, sent in sending.items() if self._is_lost(now, *sent)]:
                 self._end_sending(node, digest)
 
     def stored(self, digest: bytes) -> None:
@@ -153,3 +162,7 @@ class Streams:
         for node, sending in self._sending.items():
             for digest in list(sending):
                 self._end_sending(node, digest)
+
+
+def _slowly_s(size_bytes: int) -> float:
+    return size_bytes / _SLOWEST_BYTES_PER_S

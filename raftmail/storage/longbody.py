@@ -3,6 +3,7 @@ may be called in another thread while the store goes on."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final
@@ -21,7 +22,12 @@ from raftmail.storage.blobformat import (
 )
 from raftmail.storage.disk import Disk, DiskFull, File
 
-_WRITE_BYTES: Final = 1 << 20
+_PART_BYTES: Final = 1 << 20
+"""Hashed, compressed, or written and synced at once."""
+
+
+def _no_rest() -> None:
+    """Go on at once."""
 
 
 @dataclass(slots=True, repr=False)
@@ -40,18 +46,15 @@ class LongBody:
     saved_percent_min: int
     place: BlobPlace | None = None
     full: DiskFull | None = None
+    rest: Callable[[], None] = _no_rest
+    """Called after each MiB: it may wait, so that other work on the same disk and cores goes on."""
 
     def run(self) -> None:
-        """Verify, compress, write and sync. Raises `SyncFailed`, after which the store must not be used."""
-        if sha256(self.body).digest() != self.digest:
+        """Verify, compress, write and sync, a MiB at a time. Raises `SyncFailed`, after which the store must
+        not be used."""
+        if not self._is_of_digest():
             return
-        stored, flags = self.body, 0
-        level = self.compress_level
-        compressed = ZstdCompressor(
-            level=level, write_checksum=False, write_content_size=True
-        ).compress(self.body)
-        if len(compressed) * 100 <= len(self.body) * (100 - self.saved_percent_min):
-            stored, flags = compressed, ZSTD
+        stored, flags = self._compressed()
         place = BlobPlace(self.sequence, SEGMENT_HEADER_BYTES, len(stored))
         name = segment_name(self.folder, self.sequence)
         try:
@@ -70,7 +73,30 @@ class LongBody:
         self.disk.sync_folder(self.folder)
         self.place = place
 
+    def _is_of_digest(self) -> bool:
+        sha = sha256()
+        for part in _parts(self.body):
+            sha.update(part)
+            self.rest()
+        return sha.digest() == self.digest
+
+    def _compressed(self) -> tuple[bytes | memoryview, int]:
+        """What is written, and its flags: the body as it is where compressing saves too little."""
+        size = len(self.body)
+        compressor = ZstdCompressor(
+            level=self.compress_level, write_checksum=False, write_content_size=True
+        ).compressobj(size=size)
+        pieces = []
+        for part in _parts(self.body):
+            pieces.append(compressor.compress(part))
+            self.rest()
+        pieces.append(compressor.flush())
+        if sum(map(len, pieces)) * 100 > size * (100 - self.saved_percent_min):
+            return self.body, 0
+        return b"".join(pieces), ZSTD
+
     def _write(self, file: File, stored: bytes | memoryview, flags: int) -> None:
+        """Each part is synced: a sync of another file waits for all that this one has not written yet."""
         at = SEGMENT_HEADER_BYTES
         head = encode_header(
             self.digest,
@@ -82,6 +108,13 @@ class LongBody:
         )
         file.write(0, encode_segment_header(self.sequence) + head)
         at += len(head)
-        view = memoryview(stored)
-        for start in range(0, len(view), _WRITE_BYTES):
-            file.write(at + start, view[start : start + _WRITE_BYTES])
+        for part in _parts(stored):
+            file.write(at, part)
+            file.sync()
+            at += len(part)
+            self.rest()
+
+
+def _parts(data: bytes | memoryview) -> list[memoryview]:
+    view = memoryview(data)
+    return [view[at : at + _PART_BYTES] for at in range(0, len(view), _PART_BYTES)]

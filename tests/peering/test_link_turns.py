@@ -17,6 +17,21 @@ class Transport:
     def __init__(self) -> None:
         self.reading = True
         self.aborted = False
+        self.written: list[bytes] = []
+
+        self.more = asyncio.Event()
+
+    def write(self, data: bytes) -> None:
+        self.written.append(data)
+        self.more.set()
+
+    async def has_written(self, size_bytes: int) -> None:
+        while sum(map(len, self.written)) < size_bytes:
+            self.more.clear()
+            await self.more.wait()
+
+    def get_write_buffer_size(self) -> int:
+        return 0
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None: ...
 
@@ -84,5 +99,32 @@ def test_a_frame_that_cannot_be_handled_ends_the_link_and_no_other_is_handed_out
         link.data_received(b"S1 RAFT {1}\r\nx" * 3)
         await asyncio.sleep(0)
         assert (len(got), lost, transport.aborted) == (1, ["a frame could not be handled"], True)
+
+    asyncio.run(run())
+
+
+def test_long_frames_rest_between_turns_and_others_do_not_wait_for_that() -> None:
+    async def run() -> None:
+        transport = Transport()
+        link = PeerLink(
+            "b",
+            cast(asyncio.Transport, transport),
+            LinkLimits(),
+            lambda peer, shard, kind, payload: None,
+            lambda link, reason: None,
+            compress=False,
+        )
+        assert link.send_bulk(1, "BODY", [bytes(1 << 20)])
+        link.flush()
+        first = sum(map(len, transport.written))
+        assert 0 < first < 1 << 18  # a part of it, in this turn
+        link.flush()
+        link.flush()
+        assert sum(map(len, transport.written)) == first  # no more before it has rested
+        link.send(1, "RAFT", b"short")
+        link.flush()
+        assert transport.written[-1] == b"S1 RAFT {5}\r\nshort"
+        async with asyncio.timeout(60):
+            await transport.has_written(1 << 20)
 
     asyncio.run(run())

@@ -11,7 +11,17 @@ from raftmail.shard.replica import Replica
 from tests.repository.source_tree import Module, is_within, make_module, shipped_modules
 
 VALUES = frozenset(
-    ["shard", "node", "limits", "cluster", "new_session", "keep_to", "observer", "counters", "disk_slow"]
+    [
+        "shard",
+        "node",
+        "limits",
+        "cluster",
+        "new_session",
+        "keep_to",
+        "observer",
+        "counters",
+        "disk_slow",
+    ]
 )
 """Fields of a replica that are values, and may be read."""
 

@@ -318,6 +318,13 @@ def test_who_cannot_be_served_within_the_deadline_is_told_to_come_again() -> Non
     assert codes == [250] * 3 + [451] * 5
 
 
+def test_a_long_message_for_many_shards_may_take_longer_in_proportion() -> None:
+    twin = Twin(shards=8, takes_s=4.0)
+    body = b"x" * (12 << 20)
+    codes = _send_to_many(twin, [f"u{n}@x.org" for n in range(8)], body, saving_bytes_max=1)
+    assert codes == [250] * 8
+
+
 def test_short_mail_does_not_wait_for_the_room_that_long_mail_takes() -> None:
     twin = Twin(shards=8)
     names = [f"u{n}@x.org" for n in range(8)]

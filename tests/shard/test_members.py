@@ -126,7 +126,7 @@ class Shard:
 
     def holds_back(self, one: One, job: BackgroundJob) -> bool:
         """Whether a job of a replica does not get done for now."""
-        return one.number in self.slow and not job.is_long_body
+        return one.number in self.slow and job.long_body is None
 
     def in_background(self, one: One, job: BackgroundJob) -> None:
         one.held.append(job)

@@ -36,7 +36,7 @@ class Streaming(Shard):
         self.followers = [one for one in self.all.values() if one is not self.master]
 
     def holds_back(self, one: One, job: BackgroundJob) -> bool:
-        return job.is_long_body and one.number in self.stuck
+        return job.long_body is not None and one.number in self.stuck
 
     def submit(self, text: str, size: int, until: float = math.inf) -> list[Executed | Failure]:
         self.seq += 1

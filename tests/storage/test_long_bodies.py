@@ -117,3 +117,20 @@ def test_a_disk_without_space_is_told_and_leaves_nothing_behind() -> None:
 def test_a_body_above_the_limit_is_refused() -> None:
     with pytest.raises(BlobTooLarge):
         Store().store.begin_long(bytes(32), bytes(50_001))
+
+
+def test_a_long_body_is_worked_at_a_mib_at_a_time_and_synced_as_it_is_written() -> None:
+    kept = Store()
+    data = random.Random(1).randbytes((3 << 20) + 1)
+    kept.store = BlobStore.open(
+        kept.disk, "long", kept.index, BlobLimits(free_bytes_min=0, body_bytes_max=1 << 23)
+    )
+    job = kept.store.begin_long(kept.body(data), data)
+    syncs: list[int] = []
+    job.rest = lambda: syncs.append(kept.disk.syncs)
+    job.run()
+    assert kept.store.end_long(job) and kept.store.get(job.digest) == data
+    before = syncs[0]
+    hashed, compressed, written = syncs[:4], syncs[4:8], syncs[8:]
+    assert hashed == compressed == [before] * 4
+    assert written == [before + n for n in (1, 2, 3, 4)]

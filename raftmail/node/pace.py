@@ -1,0 +1,25 @@
+"""How fast work goes that may wait, in threads beside the turns."""
+
+from __future__ import annotations
+
+import time
+from typing import Final
+
+_REST_TIMES: Final = 4.0
+"""The others get so many times what a part of the work took."""
+_REST_S_MAX: Final = 0.2
+
+
+class Pace:
+    """Of one job. The slower its parts are, since others need the disk and the cores too, the longer it rests."""
+
+    __slots__ = ("_since",)
+
+    def __init__(self) -> None:
+        self._since = time.monotonic()
+
+    def rest(self) -> None:
+        """Sleep: a part of the job is done."""
+        took_s = time.monotonic() - self._since
+        time.sleep(min(took_s * _REST_TIMES, _REST_S_MAX))
+        self._since = time.monotonic()
