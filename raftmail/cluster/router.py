@@ -394,12 +394,6 @@ class Router:
                 del self._hints[shard]
         self._dispatch_all([p for p in self._pending.values() if not p.sent_to])
 
-    def replica_closed(self, shard: int) -> None:
-        """This node's replica of a shard is gone: what waited for it goes to the others."""
-        for pending in list(self._pending.values()):
-            if pending.shard == shard and pending.sent_to == self.node:
-                pending.sent_to = ""
-
     def try_elsewhere(self, direct: _Direct) -> None:
         """A request came back from the own replica without a result: send it to whoever leads now, under the same client id."""
         data = (direct.request, direct.blobs)

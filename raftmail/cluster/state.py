@@ -204,11 +204,6 @@ class ClusterState:
                 return int(domain.quota_bytes)
         return 0
 
-    def may_add_users(self, domain: str) -> bool:
-        """Whether users can be made in a domain now: not while its rule is being changed."""
-        rule = self.find(RuleRecord, domain)
-        return rule is None or rule.state is RuleState.ACTIVE
-
     def delivered_to(self, address: str) -> tuple[str, ...]:
         """The addresses that mail for an address goes to, aliases followed, each once; the address itself when it is no alias."""
         aliases = self.table(AliasRecord)

@@ -27,7 +27,7 @@ class Diverged(Exception):
     a replica id used twice): the append is refused, and an operator must look."""
 
 
-class Verdict(NamedTuple):
+class AppendVerdict(NamedTuple):
     """What to do with an append.
 
     `verified`: up to this index the log equals the leader's. `keep`: how many entries at the front of the append are
@@ -40,19 +40,19 @@ class Verdict(NamedTuple):
 
 def judge(
     log: Log, commit_index: int, prev_index: int, prev_term: int, terms: Sequence[int]
-) -> Verdict:
+) -> AppendVerdict:
     """Compare an append with the log (Raft paper, section 5.3). Raises `Diverged`.
 
     Everything up to `commit_index` is known to be the same in every log, so entries at or below it are never compared with
     a trimmed log, and never cut."""
     last = log.last_index
     if prev_index > last:
-        return Verdict(0, 0, ask=commit_index + 1)
+        return AppendVerdict(0, 0, ask=commit_index + 1)
     first = log.first_index
     if prev_index >= first and log.term_of(prev_index) != prev_term:
         if prev_index <= commit_index:
             raise _diverged(prev_index, log.term_of(prev_index), prev_term, commit_index)
-        return Verdict(0, 0, ask=commit_index + 1)
+        return AppendVerdict(0, 0, ask=commit_index + 1)
     keep = 0
     index = prev_index
     for term in terms:
@@ -64,7 +64,7 @@ def judge(
                 raise _diverged(index, log.term_of(index), term, commit_index)
             break
         keep += 1
-    return Verdict(prev_index + keep, keep)
+    return AppendVerdict(prev_index + keep, keep)
 
 
 def _diverged(index: int, own: int, theirs: int, commit_index: int) -> Diverged:

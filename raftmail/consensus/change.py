@@ -8,15 +8,34 @@ that come with the few entries that it still lacks. So the log keeps those until
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final, Protocol
 
+from raftmail.consensus.engine import Engine
+from raftmail.consensus.followers import Followers
+from raftmail.consensus.journal import Journal
+from raftmail.consensus.members import Members
 from raftmail.consensus.membership import Membership
-
-if TYPE_CHECKING:
-    from raftmail.consensus.group import Group
 
 CAUGHT_UP_ENTRIES: Final = 64
 """How many of the newest entries a replica may still lack that is counted as having everything."""
+
+
+class ChangingGroup(Protocol):
+    """What a change is decided by; see `group.Group`."""
+
+    self_id: int
+    members: Members
+    followers: Followers
+    engine: Engine
+    journal: Journal
+
+    @property
+    def accepts(self) -> bool: ...
+    @property
+    def commit_index(self) -> int: ...
+    @property
+    def last_index(self) -> int: ...
+    def match_index(self, replica: int) -> int: ...
 
 
 class ChangeRefused(Exception):
@@ -27,7 +46,7 @@ class ChangeRefused(Exception):
         return str(self)
 
 
-def check_change(group: Group, new: Membership, lacks_bodies: bool) -> None:
+def check_change(group: ChangingGroup, new: Membership, lacks_bodies: bool) -> None:
     """Raises `ChangeRefused` unless this replica may have `new` follow the membership that is in force. `lacks_bodies`: of its own."""
     if not group.accepts:
         raise ChangeRefused("this replica does not lead, or is handing mastership over")
@@ -54,7 +73,7 @@ def check_change(group: Group, new: Membership, lacks_bodies: bool) -> None:
         _check_who_stays(group, new, lacks_bodies)
 
 
-def _check_who_stays(group: Group, new: Membership, lacks_bodies: bool) -> None:
+def _check_who_stays(group: ChangingGroup, new: Membership, lacks_bodies: bool) -> None:
     reasons = {replica: _lacks(group, replica) for replica in new.voters}
     reasons[group.self_id] = "lacks bodies" if lacks_bodies else ""
     lacking = [f"replica {replica} {why}" for replica, why in reasons.items() if why]
@@ -62,7 +81,7 @@ def _check_who_stays(group: Group, new: Membership, lacks_bodies: bool) -> None:
         raise ChangeRefused(f"no majority of those that stay has everything: {', '.join(lacking)}")
 
 
-def _lacks(group: Group, replica: int) -> str:
+def _lacks(group: ChangingGroup, replica: int) -> str:
     """Why another replica does not count as one that has everything; "": it does."""
     followers = group.followers
     if replica not in followers or not followers.is_connected(replica):

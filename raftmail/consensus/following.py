@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 
-from raftmail.consensus.appends import Diverged, Verdict, judge
+from raftmail.consensus.appends import AppendVerdict, Diverged, judge
 from raftmail.consensus.applier import Applier
 from raftmail.consensus.election import Elections, Send
 from raftmail.consensus.engine import REGULAR, Engine
@@ -62,7 +62,7 @@ class Following:
         self.contradiction: tuple[float, Diverged] | None = None
         self._say_again_at = -1e18
 
-    def judged(self, now: float, message: Message) -> Verdict | None:
+    def judged(self, now: float, message: Message) -> AppendVerdict | None:
         """What an append means for the own log. None: it contradicts what is committed here, and is of no meaning at all. Its sender
         broke the rules of Raft, or this replica did; whoever is right, what is committed here stays, and nothing is acknowledged."""
         _, _, prev_index, prev_term, terms, _ = message.fields
@@ -81,7 +81,7 @@ class Following:
             self.refused += 1
             return None
 
-    def on_append(self, now: float, message: Message, size: int, verdict: Verdict) -> None:
+    def on_append(self, now: float, message: Message, size: int, verdict: AppendVerdict) -> None:
         """Take an append of the term's leader, as it was `judged`. Raises `BadMessage`, DiskFull."""
         if not self._follows(now, message):
             return
@@ -184,7 +184,9 @@ class Following:
         )  # fmt: skip
         return False
 
-    def _admit(self, now: float, message: Message, size: int, verdict: Verdict) -> Sequence[bytes]:
+    def _admit(
+        self, now: float, message: Message, size: int, verdict: AppendVerdict
+    ) -> Sequence[bytes]:
         """The new entries up to the first whose blobs are not here; the append waits if there is one."""
         commands: list[bytes] = message.fields[5]
         new = commands[verdict.keep :] if verdict.keep else commands

@@ -77,10 +77,6 @@ class Membership:
     def __contains__(self, replica: object) -> bool:
         return replica in self.voters or replica in self.learners
 
-    def ids_of(self, node: str) -> list[int]:
-        """The replicas of a node, oldest first."""
-        return sorted(replica for replica, name in self.nodes.items() if name == node)
-
     def __str__(self) -> str:
         """As an operator reads it: `voters 1=n1 2=n2 3=n3, learners 4=n4`."""
         text = "voters " + " ".join(f"{i}={name}" for i, name in self.voters.items())
@@ -89,19 +85,6 @@ class Membership:
         return text
 
     # -- what comes after it -------------------------------------------------------------------------
-
-    def with_learner(self, node: str, replica: int | None = None) -> tuple[Membership, int]:
-        """With a new replica on `node`, and its id: the next, or `replica`, which whoever gives out ids chose. Raises ValueError when
-        one is joining there already, for an id that may have been used, and for too many."""
-        joining = [learner for learner, name in self.learners.items() if name == node]
-        if joining:
-            raise ValueError(f"replica {joining[0]} on {node} is joining already; remove it first")
-        new = self.next_id if replica is None else replica
-        if new < self.next_id:
-            raise ValueError(f"the id {new} was used before; the next is {self.next_id}")
-        if new > ID_MAX:
-            raise ValueError("the ids of replicas are used up")
-        return replace(self, learners={**self.learners, new: node}, next_id=new + 1), new
 
     def promoted(self, replica: int) -> Membership:
         """With a learner made a voter. Raises ValueError when it is none."""

@@ -58,7 +58,6 @@ __all__ = [
     "head_is_good",
     "inspect_request",
     "open_entry",
-    "request_header",
     "validate",
     "validate_query",
 ]
@@ -201,35 +200,6 @@ def command_of(raw: Raw) -> c.Command:
     except TypeError:  # whose text depends on Python's version, and results are compared
         raise CodecError(f"{reader.name}: a field of the wrong type") from None
     return command
-
-
-def request_header(request: bytes) -> tuple[bytes, int]:
-    """Client and sequence number, without decoding the rest. Raises `CodecError`."""
-    at = 1
-    try:
-        if request[0] == 0xDC:
-            at = 3
-        elif request[0] & 0xF0 != 0x90:
-            raise CodecError("a request is an array")
-        if request[at] != 0xC4 or request[at + 1] != CLIENT_BYTES:
-            raise CodecError("a request begins with a client id of 16 bytes")
-        at += 2 + CLIENT_BYTES
-        first = request[at]
-        if first < 0x80:
-            seq = first
-        else:
-            width = _UINT_WIDTH.get(first, 0)
-            seq = int.from_bytes(request[at + 1 : at + 1 + width], "big")
-            if not width or len(request) < at + 1 + width:
-                raise CodecError("a request has its sequence number after the client id")
-    except IndexError:
-        raise CodecError("a request that is cut off") from None
-    if not 1 <= seq <= NUMBER_MAX:
-        raise CodecError(f"{seq} is no sequence number")
-    return request[at - CLIENT_BYTES : at], seq
-
-
-_UINT_WIDTH = {0xCC: 1, 0xCD: 2, 0xCE: 4, 0xCF: 8}
 
 
 def inspect_request(request: bytes) -> tuple[bytes, int, int, tuple[bytes, ...]]:

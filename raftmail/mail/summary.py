@@ -30,9 +30,6 @@ SUMMARY_BYTES_MAX: Final = 64 * 1024
 HEADERS_BYTES_MAX: Final = 16 * 1024
 """Bytes of cached header fields; a field that would exceed it is left out."""
 
-RECIPIENTS_BYTES_MIN: Final = 16 * 1024
-"""Rendered bytes of To, Cc and Bcc that always have room; more if other things are short."""
-
 _VERSION = 1
 _PARTS_VERSION = b"\x01"
 _HEAD = Struct("<BBQQIIII")

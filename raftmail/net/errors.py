@@ -7,7 +7,6 @@ the default handler of an event loop renders callbacks and what they belong to, 
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
 import os
 import ssl
@@ -23,9 +22,6 @@ TRACEBACK = "RAFTMAIL_TRACEBACK"
 
 TEXT_CHARS_MAX = 300
 """Of an error's own text in a line of the log."""
-
-NO_DESCRIPTORS = frozenset((errno.EMFILE, errno.ENFILE))
-"""Nothing is wrong with what was to be opened: the process, or the machine, has too much open."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -88,15 +84,6 @@ def tell(
     """Log an error in one line, with the traceback where `TRACEBACK` asks for it."""
     wanted = error if TRACEBACK in os.environ else None
     logger.log(level, "%s: %s", what, describe(error), exc_info=wanted)
-
-
-def is_lack_of_descriptors(error: BaseException | None) -> bool:
-    """Whether an error, or what it came of, says that nothing more can be opened just now."""
-    while error is not None:
-        if isinstance(error, OSError) and error.errno in NO_DESCRIPTORS:
-            return True
-        error = error.__cause__
-    return False
 
 
 class LoopErrors:

@@ -30,7 +30,6 @@ POLL_S = 0.2
 SHARD_S = 10.0
 """How long a shard's replicas may take to apply a mark."""
 
-DEEP_S = 24 * 3600.0
 AGAIN_S = 60.0
 """After a difference was found, when it is looked whether it is mended."""
 

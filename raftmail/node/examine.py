@@ -31,12 +31,12 @@ from raftmail.node.kept import DAMAGED_MAX, order
 from raftmail.shard.opening import Repairs
 from raftmail.shard.replica import MARK
 from raftmail.storage import blobformat
-from raftmail.storage.blobcheck import CHECKPOINT, POSITION, load_sealed
 from raftmail.storage.check import PROBLEMS_MAX, check
 from raftmail.storage.disk import DiskError, RealDisk, read_what_can_be
 from raftmail.storage.index import TABLES, IndexDamaged
 from raftmail.storage.kv import LmdbReader, Tables, scan
 from raftmail.storage.lmdbcheck import check_pages
+from raftmail.storage.place_table import CHECKPOINT, POSITION, load_sealed
 from raftmail.storage.records import unseal, unseal_packed
 
 SHARDS = "shards"

@@ -44,7 +44,7 @@ from raftmail.node.reconcile import Plan, plan
 from raftmail.node.reload import CHANGEABLE, changed_keys, load_again
 from raftmail.node.runner import Runner
 from raftmail.node.starts import note_older, read_peers, settle, write_peers
-from raftmail.node.table import Table
+from raftmail.node.table import ReplicaTable
 from raftmail.peering.handshake import HelloRefused, Older
 from raftmail.peering.peers import PeerNet
 from raftmail.peering.starts import PeerStarts
@@ -80,7 +80,7 @@ class Node:
     fatal: Callable[[BaseException], None]
     wall: Callable[[], float]
     _folder: DataFolder | None = None
-    _table: Table | None = None
+    _table: ReplicaTable | None = None
     _net: PeerNet | None = None
     _listeners: list[TextListener] = field(default_factory=list)
     _lmtp: LmtpServer | None = None
@@ -112,7 +112,7 @@ class Node:
         loop = self.loop
         share_out(config, self._descriptors)
         self._folder = folder = DataFolder.claim(config)
-        self._table = table = Table(
+        self._table = table = ReplicaTable(
             config,
             folder,
             loop,

@@ -18,7 +18,7 @@ from raftmail.shard import opening
 from raftmail.shard.compaction import LogLimits
 from raftmail.shard.memory import Memory
 from raftmail.shard.opening import Repairs, ReplicaSpec
-from raftmail.shard.replica import Limits, Replica
+from raftmail.shard.replica import Replica, ReplicaLimits
 from raftmail.storage.blobs import BlobLimits
 from raftmail.storage.index import Index, IndexIdentity
 from raftmail.storage.kv import LmdbEngine, TableDamaged
@@ -111,9 +111,9 @@ def open_replica(
             return Opened(replica, keeper.index, keeper.engine)
 
 
-def _limits(config: Config) -> Limits:
+def _limits(config: Config) -> ReplicaLimits:
     sizes = limits_of(config)
-    return Limits(
+    return ReplicaLimits(
         log=_log_limits(config),
         stream_s=float(config.mail.deadline_s),
         resync=sizes.resync,

@@ -66,7 +66,7 @@ class Aside:
 
 
 @dataclass(slots=True, repr=False)
-class Table:
+class ReplicaTable:
     """See the module's docstring.
 
     Invariants:

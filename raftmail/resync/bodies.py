@@ -10,11 +10,11 @@ from functools import partial
 from hashlib import sha256
 
 from raftmail.resync import requests as r
-from raftmail.resync.limits import Limits
+from raftmail.resync.limits import ResyncLimits
 from raftmail.resync.missing import AWAITED_US, Missing
-from raftmail.resync.requests import HASHES_MAX, Kind
-from raftmail.resync.source import Bodies
-from raftmail.resync.survey import BLOCKED, WORKED, NotAsAsked, Request, Task
+from raftmail.resync.requests import HASHES_MAX, RequestKind
+from raftmail.resync.source import BodySource
+from raftmail.resync.survey import BLOCKED, WORKED, NotAsAsked, SurveyRequest, Task
 from raftmail.storage.blobs import BlobError
 from raftmail.storage.index import Index
 
@@ -32,10 +32,10 @@ class BodyFetch:
     def __init__(
         self,
         index: Index,
-        bodies: Bodies,
+        bodies: BodySource,
         missing: Missing,
         unavailable: set[bytes],
-        limits: Limits,
+        limits: ResyncLimits,
     ) -> None:
         self.received_bytes = 0
         self._index = index
@@ -111,8 +111,8 @@ class BodyFetch:
                 continue
             yield WORKED
             hashes = [digest for digest, _ in batch]
-            answer: tuple[bytes | None, ...] = yield Request(
-                Kind.BODIES,
+            answer: tuple[bytes | None, ...] = yield SurveyRequest(
+                RequestKind.BODIES,
                 r.encode_hashes(hashes),
                 partial(r.decode_bodies, most=len(batch)),
             )

@@ -11,13 +11,13 @@ from collections.abc import Callable, Sequence
 
 from raftmail.resync.frames import Encoder, Link, kind_of, session_of
 from raftmail.resync.holders import LostReport
-from raftmail.resync.limits import Limits, ResyncError
+from raftmail.resync.limits import ResyncError, ResyncLimits
 from raftmail.resync.missing import AWAITED_US, body_size
 from raftmail.resync.pace import TokenBucket
-from raftmail.resync.requests import ANSWER, Kind, encode_refusal
+from raftmail.resync.requests import ANSWER, RequestKind, encode_refusal
 from raftmail.resync.scrub import Scrub, ScrubLimits
-from raftmail.resync.sink import Phase, Sink
-from raftmail.resync.source import Bodies, Source
+from raftmail.resync.sink import Sink, SinkPhase
+from raftmail.resync.source import BodySource, Source
 from raftmail.resync.state import Suspects
 from raftmail.resync.status import ResyncStatus, ScrubStatus
 from raftmail.storage.disk import DiskFull
@@ -40,7 +40,7 @@ def turn_away(cluster: str, shard: int, peer: str, frame: bytes, why: str) -> by
     if kind_of(frame) >= ANSWER:
         return None
     encoder = Encoder(Link(cluster, shard, peer), session_of(frame))
-    return encoder.aside(ANSWER + Kind.REFUSED, encode_refusal(why, elsewhere=True))
+    return encoder.aside(ANSWER + RequestKind.REFUSED, encode_refusal(why, elsewhere=True))
 
 
 class Desk:
@@ -50,17 +50,17 @@ class Desk:
     def __init__(
         self,
         index: Index,
-        bodies: Bodies,
+        bodies: BodySource,
         cluster: str,
         shard: int,
         reopen: Callable[[], None],
         new_session: Callable[[], int],
-        limits: Limits | None = None,
+        limits: ResyncLimits | None = None,
         scrub_limits: ScrubLimits | None = None,
     ) -> None:
         """`reopen` is `Machine.abort`; `new_session` gives numbers below 2^64 that do not come
         again."""
-        self.limits = limits = limits or Limits()
+        self.limits = limits = limits or ResyncLimits()
         self.sink = Sink(index, bodies, cluster, shard, reopen, limits)
         self.missing = self.sink.missing
         self.scrub = Scrub(index, bodies, self.missing, self.sink.suspect, scrub_limits)
@@ -253,7 +253,7 @@ class Desk:
             return
         self._give_up_lost(replicas)
         peer = self._next_peer(self._sources_of(connected))
-        if peer is None or (sink.phase == Phase.WAITING and now < sink.retry_at):
+        if peer is None or (sink.phase == SinkPhase.WAITING and now < sink.retry_at):
             return
         self._last_peer = peer
         self._tried.add(peer)
@@ -335,12 +335,12 @@ class Desk:
                 self.refused_frames += 1
             return
         source = self._sources.get(peer)
-        if kind == Kind.HELLO and (source is None or source.session != session_of(frame)):
+        if kind == RequestKind.HELLO and (source is None or source.session != session_of(frame)):
             if source is not None:
                 source.close()
             source = self._open_source(now, peer, session_of(frame))
         if source is None or source.closed or source.session != session_of(frame):
-            if kind != Kind.HELLO:
+            if kind != RequestKind.HELLO:
                 self.turn_away(peer, frame, "it knows of no such session")
             return
         try:

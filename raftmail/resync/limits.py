@@ -18,7 +18,7 @@ class ResyncError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class ResyncLimits:
     """P7. Times in seconds."""
 
     rate_bytes_s: int = 0

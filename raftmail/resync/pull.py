@@ -21,8 +21,8 @@ from raftmail.mail.packing import Raw, unpack
 from raftmail.mail.uidset import STAR, UID_MAX, UidSet
 from raftmail.resync import requests as r
 from raftmail.resync.ranges import Range, digest_of, number_range
-from raftmail.resync.requests import Kind
-from raftmail.resync.survey import WORKED, NotAsAsked, Request, Step, Task, fetch, survey
+from raftmail.resync.requests import RequestKind
+from raftmail.resync.survey import WORKED, NotAsAsked, Step, SurveyRequest, Task, fetch, survey
 from raftmail.resync.writer import Writer, fields_of
 from raftmail.storage.kv import PAGE_ROWS, Row, Table, scan
 from raftmail.storage.messages import read_uids
@@ -126,7 +126,7 @@ class MailboxPull:
         unknown_from = at.uidnext
         while True:
             payload = r.encode_changes(r.Changes(target.number, modseq, uid, unknown_from))
-            answer: r.Changed = yield Request(Kind.CHANGES, payload, r.decode_changed)
+            answer: r.Changed = yield SurveyRequest(RequestKind.CHANGES, payload, r.decode_changed)
             if not answer.bodies:
                 if answer.more:
                     raise NotAsAsked("an answer of changes does not get on")
@@ -184,7 +184,9 @@ class MailboxPull:
         after = 0
         while True:
             payload = r.encode_expunges(r.Expunges(number, since, digest, after))
-            answer: r.ExpungeRows = yield Request(Kind.EXPUNGES, payload, r.decode_expunge_rows)
+            answer: r.ExpungeRows = yield SurveyRequest(
+                RequestKind.EXPUNGES, payload, r.decode_expunge_rows
+            )
             if answer.more and not answer.rows:
                 raise NotAsAsked("an answer of expunges does not get on")
             if not after:
@@ -270,8 +272,8 @@ class MailboxPull:
         while unknown:
             asked = tuple(unknown[: r.UIDS_MAX])
             payload = r.encode_summaries(r.Summaries(self._target.number, asked))
-            parts: tuple[bytes, ...] = yield Request(
-                Kind.SUMMARIES, payload, partial(_parts, most=len(asked))
+            parts: tuple[bytes, ...] = yield SurveyRequest(
+                RequestKind.SUMMARIES, payload, partial(_parts, most=len(asked))
             )
             summaries.update(zip(unknown, parts, strict=False))
             unknown = unknown[len(parts) :]

@@ -8,14 +8,23 @@ from functools import partial
 
 from raftmail.mail.packing import CodecError
 from raftmail.resync import requests as r
-from raftmail.resync.limits import Limits
+from raftmail.resync.limits import ResyncLimits
 from raftmail.resync.missing import Missing
 from raftmail.resync.pull import MailboxPull, drop_mailbox
 from raftmail.resync.ranges import DIGEST_BYTES, Range
-from raftmail.resync.requests import Kind
-from raftmail.resync.source import SMALL, Bodies, ShardDigest
+from raftmail.resync.requests import RequestKind
+from raftmail.resync.source import SMALL, BodySource, ShardDigest
 from raftmail.resync.state import Mark, Suspects
-from raftmail.resync.survey import BLOCKED, WORKED, NotAsAsked, Request, Step, Task, fetch, survey
+from raftmail.resync.survey import (
+    BLOCKED,
+    WORKED,
+    NotAsAsked,
+    Step,
+    SurveyRequest,
+    Task,
+    fetch,
+    survey,
+)
 from raftmail.resync.writer import Writer
 from raftmail.storage import delivered
 from raftmail.storage.config_table import check_row
@@ -45,10 +54,10 @@ class RecordsJob:
     def __init__(
         self,
         index: Index,
-        bodies: Bodies,
+        bodies: BodySource,
         missing: Missing,
         suspects: Suspects,
-        limits: Limits,
+        limits: ResyncLimits,
     ) -> None:
         self.writer = Writer(index, bodies, missing)
         self.queue: deque[Task] = deque()
@@ -182,7 +191,7 @@ class RecordsJob:
                 yield from fetch("blobrefs", found, partial(self._take_rows, "blobrefs"))
         if suspects.names or suspects.everything:
             yield from self._name_again()
-        theirs: bytes = yield Request(Kind.DIGEST, b"", bytes)
+        theirs: bytes = yield SurveyRequest(RequestKind.DIGEST, b"", bytes)
         if len(theirs) != DIGEST_BYTES:
             raise NotAsAsked("a digest of the shard was expected")
         state = (

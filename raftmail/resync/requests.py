@@ -32,7 +32,7 @@ _U64 = 2**64 - 1
 _INDEX_MAX = 2**62
 
 
-class Kind(IntEnum):
+class RequestKind(IntEnum):
     """What a sink asks for. `REFUSED` is an answer to any of them, and ends the session. It and `PROBE`,
     which asks nothing but a sign of life, have no place in the order of requests and answers."""
 
@@ -51,7 +51,7 @@ class Kind(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Hello:
+class ResyncHello:
     """Begins a session. `records`: it is not for bodies alone. A source that is not ahead of
     `applied_index` is of use only to a sink that says so (`equal_serves`)."""
 
@@ -236,13 +236,13 @@ def _rows(value: Any) -> tuple[Row, ...]:
     return rows
 
 
-def encode_hello(x: Hello) -> bytes:
+def encode_hello(x: ResyncHello) -> bytes:
     return pack((x.applied_index, x.records, x.equal_serves))
 
 
-def decode_hello(data: bytes) -> Hello:
+def decode_hello(data: bytes) -> ResyncHello:
     raw = _array(data, 3, "a greeting")
-    return Hello(_int(raw[0]), _bool(raw[1]), _bool(raw[2]))
+    return ResyncHello(_int(raw[0]), _bool(raw[1]), _bool(raw[2]))
 
 
 def encode_accepted(x: Accepted) -> bytes:

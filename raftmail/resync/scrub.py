@@ -21,7 +21,7 @@ from zlib import crc32
 from raftmail.mail.packing import CodecError
 from raftmail.resync.missing import AWAITED_US, Missing
 from raftmail.resync.pace import Schedule, TokenBucket
-from raftmail.resync.source import Bodies
+from raftmail.resync.source import BodySource
 from raftmail.resync.state import read_local, write_local
 from raftmail.storage import delivered
 from raftmail.storage.blobformat import unpack_place
@@ -101,7 +101,7 @@ class Scrub:
     def __init__(
         self,
         index: Index,
-        bodies: Bodies,
+        bodies: BodySource,
         missing: Missing,
         suspect: Callable[[IndexDamaged], bool],
         limits: ScrubLimits | None = None,

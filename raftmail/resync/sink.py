@@ -22,26 +22,26 @@ from raftmail.mail.packing import CodecError
 from raftmail.resync import requests as r
 from raftmail.resync.bodies import BodyFetch
 from raftmail.resync.frames import Decoder, Encoder, Link, session_of
-from raftmail.resync.limits import Limits, ResyncError
+from raftmail.resync.limits import ResyncError, ResyncLimits
 from raftmail.resync.missing import Missing
 from raftmail.resync.pace import Backoff, Meter
 from raftmail.resync.records import DigestDiffers, RecordsJob
-from raftmail.resync.requests import ANSWER, Kind
-from raftmail.resync.source import Bodies
+from raftmail.resync.requests import ANSWER, RequestKind
+from raftmail.resync.source import BodySource
 from raftmail.resync.state import Mark, Suspects, write_jump
-from raftmail.resync.survey import BLOCKED, Pause, Request, Task
+from raftmail.resync.survey import BLOCKED, Pause, SurveyRequest, Task
 from raftmail.storage.disk import DiskError, SyncFailed
 from raftmail.storage.index import Index
 from raftmail.storage.kv import TableDamaged
 from raftmail.storage.records import IndexDamaged, seal_packed
 
-_ASIDE = frozenset((ANSWER + Kind.REFUSED, ANSWER + Kind.PROBE))
+_ASIDE = frozenset((ANSWER + RequestKind.REFUSED, ANSWER + RequestKind.PROBE))
 
 _ADVANCE_ROWS = 512
 """What one turn of a task takes of a step's rows, at least."""
 
 
-class Phase(StrEnum):
+class SinkPhase(StrEnum):
     """What a sink does."""
 
     IDLE = "idle"
@@ -53,14 +53,14 @@ class Phase(StrEnum):
     WAITING = "waiting"
 
 
-_AT_REST = (Phase.IDLE, Phase.WAITING)
+_AT_REST = (SinkPhase.IDLE, SinkPhase.WAITING)
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
     """For status. Totals are what is known so far; bytes are those that came in."""
 
-    phase: Phase
+    phase: SinkPhase
     peer: str
     target_index: int
     mailboxes_done: int
@@ -76,7 +76,7 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
+class ResyncDone:
     """A session that ended well: seconds until the records were whole (None: it was for bodies
     alone) and in all, and bytes either way."""
 
@@ -96,7 +96,7 @@ class _Running:
 
 @dataclass(slots=True, repr=False)
 class _Asked:
-    request: Request
+    request: SurveyRequest
     running: _Running
 
 
@@ -107,21 +107,21 @@ class Sink:
     def __init__(
         self,
         index: Index,
-        bodies: Bodies,
+        bodies: BodySource,
         cluster: str,
         shard: int,
         reopen: Callable[[], None],
-        limits: Limits | None = None,
+        limits: ResyncLimits | None = None,
     ) -> None:
         """`reopen` makes the state machine forget the open transaction and whatever it holds of
         the index in memory (`Machine.abort`)."""
-        self.limits = limits = limits or Limits()
+        self.limits = limits = limits or ResyncLimits()
         self.missing = Missing(index)
         self.mark = Mark.read(index)
-        self.phase = Phase.IDLE
+        self.phase = SinkPhase.IDLE
         self.link = Link(cluster, shard, "nobody")
         self.error: ResyncError | None = None
-        self.last: Done | None = None
+        self.last: ResyncDone | None = None
         self.retry_at = 0.0
         self.dirty = False
         self.records_done = 0
@@ -215,9 +215,9 @@ class Sink:
         self._frames.clear()
         if records:
             self._job = RecordsJob(index, self._bodies, self.missing, suspects, self.limits)
-        self.phase = Phase.GREETING
+        self.phase = SinkPhase.GREETING
         stands_at = max(index.applied_index, at_least) if records else 0
-        hello = r.Hello(stands_at, records, equal_serves)
+        hello = r.ResyncHello(stands_at, records, equal_serves)
         self._tasks.append(_Running(self._greet(hello)))
 
     def receive(self, now: float, frame: bytes) -> None:
@@ -254,7 +254,7 @@ class Sink:
             return False
         if now - self._told > limits.probe_s:
             self._told = now
-            self._frames.append(self._encoder.aside(Kind.PROBE, b""))
+            self._frames.append(self._encoder.aside(RequestKind.PROBE, b""))
         try:
             asked = len(self._frames)
             more = self._run_tasks(now)
@@ -361,16 +361,16 @@ class Sink:
             self._fetch.received_bytes,
             self._received_bytes if self.active else 0,
             rate,
-            bytes_left / rate if rate > 0 and self.phase == Phase.BODIES else None,
+            bytes_left / rate if rate > 0 and self.phase == SinkPhase.BODIES else None,
         )
 
     # -- answers --------------------------------------------------------------------------------
 
     def _take(self, kind: int, payload: bytes) -> None:
-        if kind == ANSWER + Kind.REFUSED:
+        if kind == ANSWER + RequestKind.REFUSED:
             why, elsewhere = r.decode_refusal(payload)
             raise self.link.error(why, elsewhere=elsewhere)
-        if kind == ANSWER + Kind.PROBE:
+        if kind == ANSWER + RequestKind.PROBE:
             return
         if not self._asked or kind != ANSWER + self._asked[0].request.kind:
             raise self.link.error(f"an answer of kind {kind} to what was not asked")
@@ -442,8 +442,10 @@ class Sink:
 
     # -- phases ---------------------------------------------------------------------------------
 
-    def _greet(self, hello: r.Hello) -> Task:
-        accepted: r.Accepted = yield Request(Kind.HELLO, r.encode_hello(hello), r.decode_accepted)
+    def _greet(self, hello: r.ResyncHello) -> Task:
+        accepted: r.Accepted = yield SurveyRequest(
+            RequestKind.HELLO, r.encode_hello(hello), r.decode_accepted
+        )
         if hello.records and (
             accepted.applied_index < hello.applied_index
             or (accepted.applied_index == hello.applied_index and not hello.equal_serves)
@@ -458,11 +460,11 @@ class Sink:
         job, accepted = self._job, self._accepted
         if accepted is None:
             raise CodecError("a session without a greeting")
-        if self.phase == Phase.BODIES:
-            self._frames.extend(self._encoder.frames(Kind.BYE, b""))
-            self.phase = Phase.IDLE
+        if self.phase == SinkPhase.BODIES:
+            self._frames.extend(self._encoder.frames(RequestKind.BYE, b""))
+            self.phase = SinkPhase.IDLE
             self._backoff.succeeded()
-            self.last = Done(
+            self.last = ResyncDone(
                 self.link.peer,
                 self._records_s,
                 now - self._began,
@@ -473,15 +475,15 @@ class Sink:
         if not self._records or job is None:
             self._begin_bodies([])
             return
-        if self.phase == Phase.GREETING:
-            self.phase = Phase.SURVEY
+        if self.phase == SinkPhase.GREETING:
+            self.phase = SinkPhase.SURVEY
             tasks = job.survey(accepted)
-        elif self.phase == Phase.SURVEY:
-            self.phase = Phase.RECORDS
+        elif self.phase == SinkPhase.SURVEY:
+            self.phase = SinkPhase.RECORDS
             job.begin(self._mark_now())
             tasks = job.records(accepted)
-        elif self.phase == Phase.RECORDS:
-            self.phase = Phase.VERIFY
+        elif self.phase == SinkPhase.RECORDS:
+            self.phase = SinkPhase.VERIFY
             tasks = [job.verify(accepted)]
         else:
             self._finish(job, accepted)
@@ -513,7 +515,7 @@ class Sink:
         self._begin_bodies([_release()])
 
     def _begin_bodies(self, first: list[Task]) -> None:
-        self.phase = Phase.BODIES
+        self.phase = SinkPhase.BODIES
         self._tasks = [_Running(task) for task in [*first, *self._fetch.begin()]]
 
     def _fail(self, now: float, error: ResyncError) -> None:
@@ -526,9 +528,9 @@ class Sink:
         self._clear(now)
         self._frames.clear()
         self.error = error
-        self.phase = Phase.WAITING
+        self.phase = SinkPhase.WAITING
         self.retry_at = self._backoff.failed(now)
 
 
 def _release() -> Task:
-    yield Request(Kind.RELEASE, b"", bytes)
+    yield SurveyRequest(RequestKind.RELEASE, b"", bytes)

@@ -15,10 +15,10 @@ from raftmail.mail.packing import CodecError
 from raftmail.mail.uidset import STAR
 from raftmail.resync import requests as r
 from raftmail.resync.frames import Decoder, Encoder, Link
-from raftmail.resync.limits import Limits, ResyncError
+from raftmail.resync.limits import ResyncError, ResyncLimits
 from raftmail.resync.pace import TokenBucket
 from raftmail.resync.ranges import cut, digest_of, rows_in
-from raftmail.resync.requests import ANSWER, Kind
+from raftmail.resync.requests import ANSWER, RequestKind
 from raftmail.storage.blobs import BlobDamaged, BlobMissing
 from raftmail.storage.disk import DiskError
 from raftmail.storage.index import Index, digested, membership_in
@@ -41,10 +41,10 @@ COMPARED = ("mailboxes", *SMALL, "messages", "blobrefs")
 """Tables that can be asked for by ranges."""
 
 _REQUEST_BYTES_MAX = 1 << 20
-_ASIDE = frozenset((Kind.PROBE,))
+_ASIDE = frozenset((RequestKind.PROBE,))
 
 
-class Bodies(Protocol):
+class BodySource(Protocol):
     """The blob store, as a resync sees it."""
 
     @property
@@ -96,13 +96,13 @@ class Source:
     def __init__(
         self,
         index: Index,
-        bodies: Bodies,
+        bodies: BodySource,
         link: Link,
         session: int,
         bucket: TokenBucket,
         unfit: Callable[[], str],
         now: float,
-        limits: Limits | None = None,
+        limits: ResyncLimits | None = None,
     ) -> None:
         """`unfit` tells why this replica is no source of records; "": it is."""
         self.link = link
@@ -112,7 +112,7 @@ class Source:
         self.damaged: list[bytes] = []
         self._index = index
         self._bodies = bodies
-        self._limits = limits or Limits()
+        self._limits = limits or ResyncLimits()
         self._unfit = unfit
         self._bucket = bucket
         self._decoder = Decoder(link, session, _REQUEST_BYTES_MAX, _ASIDE)
@@ -137,12 +137,12 @@ class Source:
             message = self._decoder.feed(frame)
             if message is None:
                 return
-            if message[0] == Kind.PROBE:
-                self._frames.append(self._encoder.aside(ANSWER + Kind.PROBE, b""))
+            if message[0] == RequestKind.PROBE:
+                self._frames.append(self._encoder.aside(ANSWER + RequestKind.PROBE, b""))
                 return
             if len(self._waiting) >= self._limits.requests_max:
                 raise self.link.error(f"more than {self._limits.requests_max} requests wait")
-            if (message[0] == Kind.HELLO) == self._greeted:
+            if (message[0] == RequestKind.HELLO) == self._greeted:
                 raise self.link.error("a session begins with one greeting")
             self._greeted = True
             self._waiting.append(message)
@@ -183,7 +183,7 @@ class Source:
     def refuse(self, why: str, *, elsewhere: bool = True) -> None:
         """Tell the sink why there can be no session (any more), and whether another source may do; end it."""
         payload = r.encode_refusal(why, elsewhere=elsewhere)
-        self._frames.append(self._encoder.aside(ANSWER + Kind.REFUSED, payload))
+        self._frames.append(self._encoder.aside(ANSWER + RequestKind.REFUSED, payload))
         self.close()
 
     @property
@@ -219,41 +219,41 @@ class Source:
             return self._limits.step_bytes // 4
         self._waiting.popleft()
         self._sending = self._encoder.frames(ANSWER + kind, answer)
-        if kind == Kind.BYE:
+        if kind == RequestKind.BYE:
             self._frames.extend(self._sending)
             self.close()
         return len(answer) // 8
 
     def _answer(self, kind: int, payload: bytes) -> bytes | None:
-        if kind == Kind.HELLO:
+        if kind == RequestKind.HELLO:
             return self._hello(r.decode_hello(payload))
-        if kind == Kind.BODIES:
+        if kind == RequestKind.BODIES:
             return self._give_bodies(r.decode_hashes(payload))
-        if kind == Kind.BYE:
+        if kind == RequestKind.BYE:
             return b""
         tables = self._snapshot
         if tables is None:
             raise CodecError("records are asked for in a session without a snapshot")
-        if kind == Kind.CUT:
+        if kind == RequestKind.CUT:
             return self._cut(tables, r.decode_cut(payload))
-        if kind == Kind.ROWS:
+        if kind == RequestKind.ROWS:
             return self._rows(tables, r.decode_fetch(payload))
-        if kind == Kind.EXPUNGES:
+        if kind == RequestKind.EXPUNGES:
             return self._expunges(tables, r.decode_expunges(payload))
-        if kind == Kind.CHANGES:
+        if kind == RequestKind.CHANGES:
             return self._changes(tables, r.decode_changes(payload))
-        if kind == Kind.SUMMARIES:
+        if kind == RequestKind.SUMMARIES:
             return self._summaries(tables, r.decode_summaries(payload))
-        if kind == Kind.DIGEST:
+        if kind == RequestKind.DIGEST:
             if self._digest is None:
                 self._digest = ShardDigest(tables, self._state)
             return self._digest.step(self._limits.step_rows)
-        if kind == Kind.RELEASE:
+        if kind == RequestKind.RELEASE:
             self._release()
             return b""
         raise CodecError(f"{kind} is no kind of request")
 
-    def _hello(self, hello: r.Hello) -> bytes:
+    def _hello(self, hello: r.ResyncHello) -> bytes:
         if not hello.records:
             return r.encode_accepted(r.Accepted(0, 0, 1, 0, 0, 0))
         why = self._unfit()

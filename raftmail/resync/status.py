@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from raftmail.resync.holders import Holder
 from raftmail.resync.scrub import Finding
-from raftmail.resync.sink import Done, Progress
+from raftmail.resync.sink import Progress, ResyncDone
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class ResyncStatus:
     holders_of_lost: Sequence[Holder]
     served: Sequence[tuple[str, int]]
     scrub: ScrubStatus
-    last: Done | None
+    last: ResyncDone | None
     is_wanted: bool
     progress: Progress
     error: str | None

@@ -1,6 +1,6 @@
 """Finding and fetching what differs in a table, by digests over ever smaller ranges of its rows.
 
-The functions are tasks: generators that yield a `Request` and are given its answer, or yield
+The functions are tasks: generators that yield a `SurveyRequest` and are given its answer, or yield
 `WORKED` after a bounded piece of work on their own.
 """
 
@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 from raftmail.mail.packing import CodecError
 from raftmail.resync import requests as r
 from raftmail.resync.ranges import Range, differing, joined
-from raftmail.resync.requests import RANGES_MAX, Kind
+from raftmail.resync.requests import RANGES_MAX, RequestKind
 from raftmail.storage.kv import Row, Table
 
 LEVELS = (256, 16, 1)
@@ -25,10 +25,10 @@ _RANGES_HELD_MAX = 20_000
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Request:
+class SurveyRequest:
     """What to ask the source."""
 
-    kind: Kind
+    kind: RequestKind
     payload: bytes
     decode: Callable[[bytes], Any]
     weight_bytes: int = 0
@@ -44,8 +44,8 @@ class Pause(Enum):
 
 WORKED, BLOCKED = Pause.WORKED, Pause.BLOCKED
 
-Task: TypeAlias = Generator[Request | Pause, Any, None]
-Step: TypeAlias = Generator[Request | Pause, Any, Any]
+Task: TypeAlias = Generator[SurveyRequest | Pause, Any, None]
+Step: TypeAlias = Generator[SurveyRequest | Pause, Any, Any]
 
 
 class NotAsAsked(CodecError):
@@ -83,7 +83,7 @@ def _look(
     todo = list(ranges)
     while todo:
         payload = r.encode_cut(r.Cut(name, rows, tuple(todo)))
-        answer: r.Pieces = yield Request(Kind.CUT, payload, r.decode_pieces)
+        answer: r.Pieces = yield SurveyRequest(RequestKind.CUT, payload, r.decode_pieces)
         _check_rest(todo, answer.whole, answer.at)
         by_range: dict[int, list[tuple[bytes, bytes]]] = {}
         for number, end, digest in answer.pieces:
@@ -136,7 +136,7 @@ def fetch(
         todo = list(ranges[first : first + RANGES_MAX])
         while todo:
             payload = r.encode_fetch(r.Fetch(name, tuple(todo)))
-            answer: r.Rows = yield Request(Kind.ROWS, payload, r.decode_rows)
+            answer: r.Rows = yield SurveyRequest(RequestKind.ROWS, payload, r.decode_rows)
             _check_rest(todo, answer.whole, answer.at)
             covered = todo[: answer.whole]
             if answer.at:

@@ -14,7 +14,7 @@ from zlib import crc32
 from raftmail.mail.flags import SEEN
 from raftmail.mail.packing import Raw
 from raftmail.resync.missing import Missing
-from raftmail.resync.source import Bodies
+from raftmail.resync.source import BodySource
 from raftmail.resync.state import Suspects
 from raftmail.storage.index import Index
 from raftmail.storage.kv import Row
@@ -42,7 +42,7 @@ class Writer:
     """`rows` and `bytes` count what was written since the last commit. `recount`: the table of
     blobrefs cannot be trusted to follow from what is written, and has to be compared."""
 
-    def __init__(self, index: Index, bodies: Bodies, missing: Missing) -> None:
+    def __init__(self, index: Index, bodies: BodySource, missing: Missing) -> None:
         self.index = index
         self.missing = missing
         self.rows = 0

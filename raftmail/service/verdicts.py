@@ -76,11 +76,6 @@ class Verdict:
         """The disk is nearly full (RFC 3463 X.3.1); the client comes again."""
         return cls(452, "4.3.1", text)
 
-    @classmethod
-    def over_quota(cls, text: str = "Mailbox is full") -> Self:
-        """This user's mailbox takes no more (RFC 3463 X.2.2); the client comes again."""
-        return cls(452, "4.2.2", text)
-
 
 @dataclass(frozen=True, slots=True)
 class Recipient:

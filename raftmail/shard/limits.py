@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from raftmail.resync.limits import Limits as ResyncLimits
+from raftmail.resync.limits import ResyncLimits as ResyncLimits
 from raftmail.resync.scrub import ScrubLimits
 from raftmail.shard.bodies import BodyLimits
 from raftmail.shard.compaction import LogLimits
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class ReplicaLimits:
     """P7: what may wait here, and how much becomes one entry."""
 
     waiting_requests_max: int = 65536

@@ -30,7 +30,7 @@ from raftmail.consensus.timing import Timing
 from raftmail.resync.state import Suspects, pending_jump
 from raftmail.shard import rescue
 from raftmail.shard.events import LogOpened, Observer, OwnTablesForgotten
-from raftmail.shard.limits import Limits
+from raftmail.shard.limits import ReplicaLimits
 from raftmail.shard.machine import Machine
 from raftmail.shard.memory import Memory
 from raftmail.shard.replica import Replica
@@ -107,7 +107,7 @@ class ReplicaSpec:
     is_doubtful: bool = False
     journal: JournalLimits = field(default_factory=JournalLimits)
     blobs: BlobLimits = field(default_factory=BlobLimits)
-    limits: Limits = field(default_factory=Limits)
+    limits: ReplicaLimits = field(default_factory=ReplicaLimits)
     timing: Timing = field(default_factory=Timing)
     flow: Flow = field(default_factory=Flow)
 

@@ -14,7 +14,7 @@ from raftmail.consensus.group import Group
 from raftmail.resync.desk import Desk
 from raftmail.resync.state import forget_jump
 from raftmail.shard.events import Jumped, Restated
-from raftmail.shard.limits import Limits
+from raftmail.shard.limits import ReplicaLimits
 from raftmail.shard.machine import Machine
 from raftmail.shard.standing import kept
 from raftmail.storage.blobs import BlobStore
@@ -79,7 +79,7 @@ class Recovery:
         cluster: str,
         machine: Machine,
         blobs: BlobStore,
-        limits: Limits,
+        limits: ReplicaLimits,
         new_session: Callable[[], int],
     ) -> Recovery:
         """That of a replica."""

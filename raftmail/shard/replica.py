@@ -51,7 +51,7 @@ from raftmail.shard.events import (
     WentBack,
 )
 from raftmail.shard.frames import DEEP_MARK, MARK, Frame, FrameKind
-from raftmail.shard.limits import Counters, Limits
+from raftmail.shard.limits import Counters, ReplicaLimits
 from raftmail.shard.machine import Machine
 from raftmail.shard.marks import Marks
 from raftmail.shard.memory import Memory
@@ -74,7 +74,7 @@ from raftmail.storage.kv import TableDamaged
 from raftmail.storage.longbody import LongBody
 from raftmail.storage.records import IndexDamaged
 
-__all__ = ["MARK", "Counters", "Done", "Frame", "FrameKind", "Limits", "Replica"]
+__all__ = ["MARK", "Counters", "Done", "Frame", "FrameKind", "Replica", "ReplicaLimits"]
 
 logger = logging.getLogger(__name__)
 
@@ -154,7 +154,7 @@ class Replica:
     node: str
     machine: Machine
     blobs: BlobStore
-    limits: Limits = field(default_factory=Limits)
+    limits: ReplicaLimits = field(default_factory=ReplicaLimits)
     cluster: str = ""
     new_session: Callable[[], int] = field(default=partial(secrets.randbits, 63))
     keep_to: int = 0

@@ -4,7 +4,7 @@ Invariants:
 
 1. A request's callback is called exactly once: with its result when it was applied here, or with a `Failure`.
 2. A request whose twin (same client and sequence number) is on its way waits for the twin's result instead of being proposed.
-3. No entry is longer than `Limits.entry_bytes_max`, but for one that holds a single longer request.
+3. No entry is longer than `ReplicaLimits.entry_bytes_max`, but for one that holds a single longer request.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from raftmail.mail.codec_results import result_of
 from raftmail.mail.commands import Blob
 from raftmail.mail.failures import Failure
 from raftmail.mail.results import Code, Executed, Refused, Result
-from raftmail.shard.limits import Counters, Limits
+from raftmail.shard.limits import Counters, ReplicaLimits
 from raftmail.storage.disk import DiskFull
 
 logger = logging.getLogger(__name__)
@@ -56,7 +56,7 @@ class Requests:
     """`known` gives the result of a request that was applied before; `store` puts a request's bodies into the store (raising
     `BlobsUnknown`, DiskFull); `master` names the node that leads."""
 
-    limits: Limits
+    limits: ReplicaLimits
     counters: Counters
     known: Callable[[bytes, int], Result | None]
     store: Callable[[Waiting], None]

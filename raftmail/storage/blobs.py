@@ -16,22 +16,13 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable
 from hashlib import sha256
-from typing import Final, Protocol
+from typing import Final
 from zlib import crc32
 
 from zstandard import ZstdCompressor
 
-from raftmail.storage.blobcheck import (
-    CHECKPOINT,
-    POSITION,
-    BlobProblem,
-    check_segments,
-    load_sealed,
-    record_sealed,
-    stored_digests,
-)
 from raftmail.storage.blobfiles import BlobLimits, BlobSegmentFiles, BlobSyncJob, Position
 from raftmail.storage.blobformat import (
     HEADER_BYTES,
@@ -52,21 +43,24 @@ from raftmail.storage.blobformat import (
 )
 from raftmail.storage.disk import Disk, ReadFailed
 from raftmail.storage.longbody import LongBody
+from raftmail.storage.place_table import (
+    CHECKPOINT,
+    POSITION,
+    PlaceTable,
+    load_sealed,
+    record_sealed,
+)
 from raftmail.storage.reclaim import Reclaimer, ReclaimProgress
 
 __all__ = [
     "BlobDamaged",
     "BlobLimits",
     "BlobMissing",
-    "BlobProblem",
     "BlobStore",
     "BlobSyncJob",
     "BlobTooLarge",
     "BlobsDamaged",
-    "PlaceTable",
     "ReclaimProgress",
-    "check_segments",
-    "stored_digests",
 ]
 
 SECOND_RESERVE_BYTES_MAX = 128 << 20
@@ -115,22 +109,6 @@ class BlobsDamaged(BlobError):
         self.file = file
         self.offset = offset
         self.what = what
-
-
-class PlaceTable(Protocol):
-    """Where the store keeps the places of bodies and a little of its own: tables of the index.
-
-    What is put is seen at once, and durable with the index's transaction.
-    """
-
-    def get_place(self, digest: bytes) -> bytes | None: ...
-    def put_places(self, places: Sequence[tuple[bytes, bytes]]) -> None: ...
-    def delete_place(self, digest: bytes) -> None: ...
-    def get_local(self, key: bytes) -> bytes | None: ...
-    def put_local(self, key: bytes, value: bytes) -> None: ...
-
-    def commit_durable(self) -> None:
-        """Commit the index's transaction, on stable storage."""
 
 
 class BlobStore:
@@ -534,11 +512,7 @@ class BlobStore:
 
     def note_dead(self, digest: bytes) -> None:
         """The last message with this body is gone. A hint: `reclaim` asks again before it acts."""
-        self._reclaimer.note(self.place_of(digest), dead=True)
-
-    def note_live(self, digest: bytes) -> None:
-        """A body that no message had has one again. A hint, as `note_dead` is."""
-        self._reclaimer.note(self.place_of(digest), dead=False)
+        self._reclaimer.note_dead(self.place_of(digest))
 
     def reclaim(self, references: Callable[[bytes], int], budget_bytes: int) -> ReclaimProgress:
         """Take one step towards giving back the space of bodies that nothing needs any more.

@@ -9,7 +9,7 @@ Segments are emptied one at a time, in steps:
 3. *Remove* the file. A crash before that leaves a file that the index does not know; `open`
    removes it.
 
-Which segments are worth it is known from hints (`note`), which are cheap and may be wrong, and from
+Which segments are worth it is known from hints (`note_dead`), which are cheap and may be wrong, and from
 counting: while nothing is to be emptied, each step counts a part of the next segment.
 """
 
@@ -17,10 +17,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import Final, Protocol
 
-from raftmail.storage.blobcheck import record_sealed
-from raftmail.storage.blobfiles import BlobSegmentFiles, Position
+from raftmail.storage.blobfiles import BlobLimits, BlobSegmentFiles, Position
 from raftmail.storage.blobformat import (
     HEADER_BYTES,
     SEGMENT_HEADER_BYTES,
@@ -29,9 +28,7 @@ from raftmail.storage.blobformat import (
     walk,
 )
 from raftmail.storage.disk import File
-
-if TYPE_CHECKING:
-    from raftmail.storage.blobs import BlobStore, PlaceTable
+from raftmail.storage.place_table import PlaceTable, record_sealed
 
 _LOOK_COST_BYTES: Final = 1024
 """What looking at one record without reading its body takes of a step's budget."""
@@ -66,10 +63,25 @@ class _Walk:
     copied_to: Position = (0, 0)
 
 
+class EmptiedStore(Protocol):
+    """What emptying a segment needs of the store; see `blobs.BlobStore`."""
+
+    limits: BlobLimits
+
+    def place_of(self, digest: bytes) -> BlobPlace | None: ...
+    def current_place(self, digest: bytes) -> BlobPlace | None: ...
+    def read(self, digest: bytes, place: BlobPlace) -> bytes | None: ...
+    def mark_damaged(self, digest: bytes, place: BlobPlace) -> None: ...
+    def move(self, digest: bytes, body: bytes) -> BlobPlace: ...
+    def forget(self, digest: bytes) -> None: ...
+    def is_pinned(self, digest: bytes) -> bool: ...
+    def place_pending(self) -> object: ...
+
+
 class Reclaimer:
     """The state of emptying, between the steps."""
 
-    def __init__(self, store: BlobStore, files: BlobSegmentFiles, places: PlaceTable) -> None:
+    def __init__(self, store: EmptiedStore, files: BlobSegmentFiles, places: PlaceTable) -> None:
         self._store = store
         self._files = files
         self._places = places
@@ -91,13 +103,11 @@ class Reclaimer:
         """How much of all segments is known not to be needed."""
         return sum(self._dead.values())
 
-    def note(self, place: BlobPlace | None, *, dead: bool) -> None:
-        """A body at a place is not needed any more, or is again."""
-        if place is None:
-            return
-        length = HEADER_BYTES + place.stored_bytes
-        known = self._dead.get(place.sequence, 0)
-        self._dead[place.sequence] = max(known + (length if dead else -length), 0)
+    def note_dead(self, place: BlobPlace | None) -> None:
+        """A body at a place is not needed any more. A hint, which may be wrong."""
+        if place is not None:
+            length = HEADER_BYTES + place.stored_bytes
+            self._dead[place.sequence] = self._dead.get(place.sequence, 0) + length
 
     def step(self, references: Callable[[bytes], int], budget_bytes: int) -> ReclaimProgress:
         """See `BlobStore.reclaim`."""

@@ -48,3 +48,9 @@ def carried_out(state: ClusterState, moves: Iterable[Move]) -> ClusterState:
 
 def zones_of(state: ClusterState, names: Sequence[str]) -> list[str]:
     return [state.every_node[name].zone for name in names]
+
+
+def may_add_users(state: ClusterState, domain: str) -> bool:
+    """Whether users can be made in a domain now: not while its rule is being changed."""
+    rule = state.find(rec.RuleRecord, domain)
+    return rule is None or rule.state is rec.RuleState.ACTIVE

@@ -20,6 +20,7 @@ from raftmail.cluster.moves import counts, missing, plan
 from raftmail.consensus.membership import Membership
 from tests.cluster.cluster_twin import Twin
 from tests.cluster.clusters import cluster, put
+from tests.consensus.memberships import ids_of
 
 NOW = 1_000_000
 
@@ -127,7 +128,7 @@ def test_a_lost_disk_comes_back_under_new_ids() -> None:
     _run(twin)
     twin.assert_as_recorded()
     for group in twin.groups.values():
-        assert group.membership.ids_of("n01") == [4]
+        assert ids_of(group.membership, "n01") == [4]
 
 
 def test_a_joiner_that_dies_for_long_is_given_up_for_another() -> None:

@@ -16,6 +16,7 @@ from raftmail.consensus.fitness import Fitness
 from raftmail.consensus.group import Flow, Group, Timing
 from raftmail.consensus.journal import Identity, Journal, JournalLimits
 from raftmail.consensus.membership import KIND, Membership
+from tests.consensus.memberships import with_learner
 from tests.simulation.disk import SimDisk
 
 GROUP = 7
@@ -179,7 +180,7 @@ class Cluster:
     def add_learner(self, leader: int, node: str = "") -> int:
         """Have a replica join as a learner, and its entry committed. Returns its id."""
         membership = self.group(leader).membership
-        membership, replica = membership.with_learner(node or f"n{membership.next_id}")
+        membership, replica = with_learner(membership, node or f"n{membership.next_id}")
         self.group(leader).change(self.now, membership)
         self.collect(leader)
         self.settle()

@@ -124,8 +124,8 @@ FAULTS: dict[str, Fault] = {
         (
             following,
             "judge",
-            "return Verdict(0, 0, ask=commit_index + 1)\n    keep",
-            "return Verdict(0, 0, ask=prev_index)\n    keep",
+            "return AppendVerdict(0, 0, ask=commit_index + 1)\n    keep",
+            "return AppendVerdict(0, 0, ask=prev_index)\n    keep",
         ),
     ),
     "no-probing": _fault(

@@ -8,6 +8,7 @@ from raftmail.consensus import messages as m
 from raftmail.consensus.change import CAUGHT_UP_ENTRIES, ChangeRefused
 from raftmail.consensus.membership import KIND, Membership
 from tests.consensus.cluster import Cluster
+from tests.consensus.memberships import with_learner as joined_by
 from tests.consensus.planted import FAULTS
 from tests.consensus.planting import Claim, claims_of, fails_with, finds
 
@@ -291,9 +292,9 @@ def refused(c: Cluster, membership: Membership, leader: int = 1) -> str:
 @fails_with("change-while-pending")
 def test_a_second_change_waits_until_the_first_is_committed() -> None:
     c = elected()
-    joined, _ = c.group(1).membership.with_learner("n4")
+    joined, _ = joined_by(c.group(1).membership, "n4")
     index = c.change(1, joined)
-    more, _ = joined.with_learner("n5")
+    more, _ = joined_by(joined, "n5")
     assert refused(c, more) == f"the change at entry {index} is not committed yet"
     c.settle()
     c.change(1, more)
@@ -314,7 +315,7 @@ def test_a_new_leader_changes_nothing_before_an_entry_of_its_own_is_committed() 
     c.sync(3)
     c.deliver(3, 2)
     assert c.group(2).is_leader
-    joined, _ = c.group(2).membership.with_learner("n4")
+    joined, _ = joined_by(c.group(2).membership, "n4")
     assert refused(c, joined, 2) == "no entry of this master's own term is committed yet"
     c.settle()
     c.change(2, joined)
@@ -440,7 +441,7 @@ def test_a_voter_stays_while_one_of_those_that_would_be_left_needs_a_resync() ->
 
 def test_a_replica_that_does_not_lead_changes_nothing() -> None:
     c = elected()
-    joined, _ = c.group(1).membership.with_learner("n4")
+    joined, _ = joined_by(c.group(1).membership, "n4")
     assert "does not lead" in refused(c, joined, 2)
     c.cut(1, 3)
     c.propose(1, b"x")

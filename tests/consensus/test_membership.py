@@ -13,6 +13,7 @@ from raftmail.consensus.membership import (
     BadMembership,
     Membership,
 )
+from tests.consensus.memberships import ids_of, with_learner
 
 THREE = Membership.founding({1: "n1", 2: "n2", 3: "n3"})
 
@@ -86,7 +87,7 @@ def test_what_no_group_can_have_is_refused(
 
 
 def test_a_replica_joins_as_a_learner_becomes_a_voter_and_goes() -> None:
-    joined, replica = THREE.with_learner("n4")
+    joined, replica = with_learner(THREE, "n4")
     assert replica == 4
     assert joined == Membership(THREE.voters, {4: "n4"}, 5)
     promoted = joined.promoted(4)
@@ -95,23 +96,23 @@ def test_a_replica_joins_as_a_learner_becomes_a_voter_and_goes() -> None:
 
 
 def test_an_id_is_never_given_twice() -> None:
-    joined, replica = THREE.with_learner("n4")
-    _, next_replica = joined.without(replica).with_learner("n4")
+    joined, replica = with_learner(THREE, "n4")
+    _, next_replica = with_learner(joined.without(replica), "n4")
     assert next_replica == replica + 1
 
 
 def test_an_id_may_be_chosen_by_who_gives_them_out() -> None:
-    joined, replica = THREE.with_learner("n4", 9)
+    joined, replica = with_learner(THREE, "n4", 9)
     assert (replica, joined.learners, joined.next_id) == (9, {9: "n4"}, 10)
     with pytest.raises(ValueError, match="the id 3 was used before; the next is 4"):
-        THREE.with_learner("n4", 3)
+        with_learner(THREE, "n4", 3)
 
 
 def test_a_node_may_have_an_old_replica_and_a_joining_one() -> None:
-    joined, _ = THREE.with_learner("n2")
-    assert joined.ids_of("n2") == [2, 4]
+    joined, _ = with_learner(THREE, "n2")
+    assert ids_of(joined, "n2") == [2, 4]
     with pytest.raises(ValueError, match="replica 4 on n2 is joining already"):
-        joined.with_learner("n2")
+        with_learner(joined, "n2")
 
 
 def test_steps_that_make_no_sense_say_why() -> None:
@@ -124,11 +125,11 @@ def test_steps_that_make_no_sense_say_why() -> None:
     with pytest.raises(ValueError, match="last voter"):
         Membership.founding({1: "n1"}).without(1)
     with pytest.raises(ValueError, match="used up"):
-        Membership({1: "n1"}, {}, ID_MAX + 1).with_learner("n2")
+        with_learner(Membership({1: "n1"}, {}, ID_MAX + 1), "n2")
 
 
 def test_the_steps_follow_each_other() -> None:
-    joined, _ = THREE.with_learner("n4")
+    joined, _ = with_learner(THREE, "n4")
     promoted = joined.promoted(4)
     for before, after in [(THREE, joined), (joined, promoted), (promoted, promoted.without(2))]:
         before.check_successor(after)
@@ -156,4 +157,4 @@ def test_an_id_that_was_used_is_refused() -> None:
 
 
 def test_it_is_told_as_an_operator_reads_it() -> None:
-    assert str(THREE.with_learner("n4")[0]) == "voters 1=n1 2=n2 3=n3, learners 4=n4"
+    assert str(with_learner(THREE, "n4")[0]) == "voters 1=n1 2=n2 3=n3, learners 4=n4"

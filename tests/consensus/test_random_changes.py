@@ -22,6 +22,7 @@ from raftmail.consensus.change import ChangeRefused
 from raftmail.consensus.group import Flow, NotLeader
 from raftmail.consensus.membership import Membership
 from tests.consensus.cluster import Cluster
+from tests.consensus.memberships import with_learner
 from tests.consensus.planted import FAULTS
 from tests.consensus.planting import planted
 
@@ -160,7 +161,7 @@ class Walk:
             replica = max([*c.nodes, now.next_id - 1]) + 1
             used = {c[n].name for n in c.nodes if n not in self.gone} | {*now.learners.values()}
             free = [c[n].name for n in sorted(self.gone) if c[n].name not in used]
-            steps += [now.with_learner(rng.choice([f"n{replica}", *free]), replica)[0]] * 3
+            steps += [with_learner(now, rng.choice([f"n{replica}", *free]), replica)[0]] * 3
         try:
             c.change(leader, rng.choice(steps))
         except ChangeRefused:

@@ -31,7 +31,6 @@ from raftmail.mail.codec import (
     entry_blobs,
     inspect_request,
     open_entry,
-    request_header,
     request_of,
     validate,
     validate_query,
@@ -63,7 +62,6 @@ def test_a_request_is_read_as_it_was_written(
     validate(command)
     request = encode_request(CLIENT, seq, floor, command)
     assert decode_request(request) == Request(CLIENT, seq, floor, command)
-    assert request_header(request) == (CLIENT, seq)
     client, seq_, _, blobs = inspect_request(request)
     assert (client, seq_) == (CLIENT, seq)
     if isinstance(command, c.Save | c.CopyIn):
@@ -105,7 +103,6 @@ _DECODERS: list[Callable[[bytes], Any]] = [
     decode_answer,
     open_entry,
     entry_blobs,
-    request_header,
     inspect_request,
 ]
 

@@ -15,7 +15,6 @@ from raftmail.net.errors import (
     LoopErrors,
     contained,
     describe,
-    is_lack_of_descriptors,
     start_task,
     tell,
 )
@@ -153,14 +152,3 @@ def test_a_traceback_is_written_only_where_it_is_asked_for(
     tell(logger, "it failed", ValueError("a\nb"))
     assert caplog.messages == ["it failed: ValueError: a b"] * 2
     assert [bool(record.exc_info) for record in caplog.records] == [False, True]
-
-
-def test_a_lack_of_descriptors_is_seen_through_what_came_of_it() -> None:
-    try:
-        try:
-            raise OSError(24, "Too many open files")
-        except OSError as error:
-            raise ValueError("no log") from error
-    except ValueError as error:
-        assert is_lack_of_descriptors(error)
-    assert not is_lack_of_descriptors(OSError(5, "Input/output error"))

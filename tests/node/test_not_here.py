@@ -7,7 +7,7 @@ from typing import Any
 
 from raftmail.node.node import Node
 from raftmail.resync.frames import Encoder, Link
-from raftmail.resync.requests import Hello, Kind, encode_hello
+from raftmail.resync.requests import RequestKind, ResyncHello, encode_hello
 from raftmail.resync.sink import Sink
 from raftmail.shard.frames import FrameKind
 from tests.resync.ends import Node as Replica
@@ -45,7 +45,7 @@ def test_a_sink_in_the_middle_of_a_session_hears_it_at_once() -> None:
     sink.take_frames()
     sent: list[tuple[str, int, str, Any]] = []
     encoder = Encoder(Link(CLUSTER, 7, "n2"), 5)
-    for frame in encoder.frames(Kind.CUT, encode_hello(Hello(1, True, True))):
+    for frame in encoder.frames(RequestKind.CUT, encode_hello(ResyncHello(1, True, True))):
         Node._on_frame(_node(sent), "n2", 7, FrameKind.SYNC, frame)
     ((*_, (answer,)),) = sent
     sink.receive(3.0, answer)

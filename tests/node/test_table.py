@@ -13,7 +13,7 @@ import pytest
 from raftmail.node.bootstrap import NodePlan, make_cluster
 from raftmail.node.config import load
 from raftmail.node.kept import CLOSED, read_orders
-from raftmail.node.table import Table
+from raftmail.node.table import ReplicaTable
 from raftmail.storage.disk import DiskError, RealDisk
 from raftmail.storage.kv import TableDamaged
 from raftmail.storage.records import IndexDamaged
@@ -51,7 +51,7 @@ def test_a_replica_whose_index_cannot_be_committed_is_closed_and_repaired_at_the
     async def run() -> list[str]:
         log: list[str] = []
         unused = cast(Any, None)
-        table = Table(
+        table = ReplicaTable(
             load(make_cluster(tmp_path / "c", [_N1], shards=1, now=datetime.now(UTC)).folders[0]),
             cast(Any, SimpleNamespace(shard_disk=lambda shard: disk)),
             asyncio.get_running_loop(),

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from raftmail.mail import commands as c
 from raftmail.mail.uidset import UidSet
 from raftmail.resync.frames import Link, session_of
-from raftmail.resync.limits import Limits
+from raftmail.resync.limits import ResyncLimits
 from raftmail.resync.pace import TokenBucket
-from raftmail.resync.sink import Phase, Sink
+from raftmail.resync.sink import Sink, SinkPhase
 from raftmail.resync.source import Source
 from raftmail.shard.machine import Machine
 from raftmail.storage.blobs import BlobDamaged, BlobMissing
@@ -22,7 +22,7 @@ from tests.shard.machines import entry_of
 from tests.simulation.kv import MemoryEngine
 
 CLUSTER = "cluster of tests"
-SMALL = Limits(
+SMALL = ResyncLimits(
     answer_bytes=600,
     answer_rows_max=7,
     body_request_bytes=300,
@@ -77,7 +77,7 @@ class Node:
     """A replica without Raft: machine, bodies, sink."""
 
     name: str
-    limits: Limits = SMALL
+    limits: ResyncLimits = SMALL
     shard: int = 7
     engine: MemoryEngine = field(default_factory=lambda: MemoryEngine(TABLES))
     bodies: BodyTwin = field(default_factory=BodyTwin)
@@ -243,7 +243,7 @@ def resync(target: Node, giver: Node, session: int = 1, **how: object) -> Pipe:
     pipe = Pipe(target, giver, session, **how)  # type: ignore[arg-type]
     pipe.run()
     assert target.sink.error is None, target.sink.error
-    assert target.sink.phase == Phase.IDLE
+    assert target.sink.phase == SinkPhase.IDLE
     pipe.close()
     return pipe
 

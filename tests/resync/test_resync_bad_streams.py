@@ -13,8 +13,8 @@ from raftmail.mail.packing import CodecError, pack, unpack
 from raftmail.resync import requests as r
 from raftmail.resync.frames import HEAD, Decoder, Encoder, Link
 from raftmail.resync.limits import ResyncError
-from raftmail.resync.requests import ANSWER, Kind
-from raftmail.resync.sink import Phase
+from raftmail.resync.requests import ANSWER, RequestKind
+from raftmail.resync.sink import SinkPhase
 from tests.resync.ends import CLUSTER, Node, Pipe, assert_equal, resync
 from tests.resync.test_resync_resume import frames_needed, pair
 
@@ -64,8 +64,8 @@ BAD: dict[str, tuple[Alter, str]] = {
     "more than announced": (lambda f: [grown(f)], "announced|decompress|longer"),
     "huge": (lambda f: [sealed(f, total=2**32 - 1)], "more than"),
     "unknown flags": (lambda f: [sealed(f, flags=2)], "flags"),
-    "another kind": (lambda f: [sealed(f, kind=ANSWER + Kind.BODIES + 40)], "not asked"),
-    "not asked for": (lambda f: [sealed(f, kind=ANSWER + Kind.SUMMARIES)], "kind"),
+    "another kind": (lambda f: [sealed(f, kind=ANSWER + RequestKind.BODIES + 40)], "not asked"),
+    "not asked for": (lambda f: [sealed(f, kind=ANSWER + RequestKind.SUMMARIES)], "kind"),
 }
 
 
@@ -92,7 +92,7 @@ def test_a_bad_frame_ends_the_session_and_nothing_is_applied(name: str) -> None:
         assert error is not None, f"at {at}"
         assert "shard 7" in str(error) and "giver" in str(error)
         assert any(part in str(error) for part in says.split("|")), str(error)
-        assert target.sink.phase == Phase.WAITING
+        assert target.sink.phase == SinkPhase.WAITING
         if target.sink.mark is None and target.index.applied_index == applied:
             assert target.rows() == before
         resync(target, giver, 2, records=target.index.applied_index == applied)
@@ -125,49 +125,52 @@ def _flip(data: bytes, at: int) -> bytes:
     return data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
 
 
-LIES: dict[str, tuple[Kind, Callable[[bytes], bytes | None]]] = {
-    "a damaged row": (Kind.ROWS, _rows(lambda rows: rows.append((rows.pop()[0], b"rotten")))),
+LIES: dict[str, tuple[RequestKind, Callable[[bytes], bytes | None]]] = {
+    "a damaged row": (
+        RequestKind.ROWS,
+        _rows(lambda rows: rows.append((rows.pop()[0], b"rotten"))),
+    ),
     "a row that was not asked for": (
-        Kind.ROWS,
+        RequestKind.ROWS,
         _rows(lambda rows: rows.insert(0, (b"\0", b""))),
     ),
-    "rows out of order": (Kind.ROWS, _rows(lambda rows: rows.append(rows[0]))),
+    "rows out of order": (RequestKind.ROWS, _rows(lambda rows: rows.append(rows[0]))),
     "more rows to come where there can be none": (
-        Kind.ROWS,
+        RequestKind.ROWS,
         lambda payload: pack((r.decode_rows(payload).rows, 9, b"\xff")),
     ),
     "a changed flag": (
-        Kind.CHANGES,
+        RequestKind.CHANGES,
         _changed(lambda x: r.Changed(x.more, _flip(x.bodies, 12), x.summaries)),
     ),
     "a changed UID": (
-        Kind.CHANGES,
+        RequestKind.CHANGES,
         _changed(lambda x: r.Changed(x.more, b"\xff\xff\xff" + x.bodies[3:], x.summaries)),
     ),
     "a change given twice": (
-        Kind.CHANGES,
+        RequestKind.CHANGES,
         _changed(lambda x: r.Changed(x.more, x.bodies + x.bodies[:93], x.summaries)),
     ),
     "a summary too few": (
-        Kind.CHANGES,
+        RequestKind.CHANGES,
         _changed(lambda x: r.Changed(x.more, x.bodies, x.summaries[1:] or (b"x",))),
     ),
-    "no digests": (Kind.CUT, lambda payload: pack(((), 1, b""))),
-    "an empty digest": (Kind.DIGEST, lambda payload: b""),
-    "another digest": (Kind.DIGEST, lambda payload: _flip(payload, 3)),
+    "no digests": (RequestKind.CUT, lambda payload: pack(((), 1, b""))),
+    "an empty digest": (RequestKind.DIGEST, lambda payload: b""),
+    "another digest": (RequestKind.DIGEST, lambda payload: _flip(payload, 3)),
     "another body": (
-        Kind.BODIES,
+        RequestKind.BODIES,
         lambda payload: pack([b"another"] * len(r.decode_bodies(payload, 1000))),
     ),
     "more bodies than asked for": (
-        Kind.BODIES,
+        RequestKind.BODIES,
         lambda payload: pack([*r.decode_bodies(payload, 1000), *[b""] * 1000]),
     ),
     "an earlier state": (
-        Kind.HELLO,
+        RequestKind.HELLO,
         lambda payload: pack((1, *unpack(payload)[1:])),
     ),
-    "no msgpack": (Kind.EXPUNGES, lambda payload: b"\xc1"),
+    "no msgpack": (RequestKind.EXPUNGES, lambda payload: b"\xc1"),
 }
 
 
@@ -206,7 +209,7 @@ def test_an_answer_that_lies_is_refused_and_an_honest_source_puts_it_right(name:
         assert name == "a changed flag"
     else:
         assert "shard 7" in str(error) and "giver" in str(error)
-        if kind != Kind.BODIES:
+        if kind != RequestKind.BODIES:
             assert target.index.applied_index == applied
         resync(target, giver, 2, records=target.index.applied_index == applied)
     assert_equal(target, giver)
@@ -234,27 +237,27 @@ def test_a_source_that_is_behind_refuses() -> None:
 @pytest.mark.parametrize(
     ("kind", "payload"),
     [
-        (Kind.HELLO, b""),
-        (Kind.HELLO, pack((1, True, 1))),
+        (RequestKind.HELLO, b""),
+        (RequestKind.HELLO, pack((1, True, 1))),
         (99, b""),
-        (Kind.CUT, pack(("places", 5, ((b"", b""),)))),
-        (Kind.CUT, pack(("mailboxes", 0, ((b"", b""),)))),
-        (Kind.ROWS, pack(("meta", ((b"", b""),)))),
-        (Kind.ROWS, pack(("users", ((b"b", b"a"),)))),
-        (Kind.ROWS, pack(("users", ()))),
-        (Kind.CHANGES, pack((2**64 - 1, 0, 0, 0))),
-        (Kind.SUMMARIES, pack((1, (4000,)))),
-        (Kind.BODIES, b"short"),
-        (Kind.EXPUNGES, pack((1, 1, b"x", 0))),
+        (RequestKind.CUT, pack(("places", 5, ((b"", b""),)))),
+        (RequestKind.CUT, pack(("mailboxes", 0, ((b"", b""),)))),
+        (RequestKind.ROWS, pack(("meta", ((b"", b""),)))),
+        (RequestKind.ROWS, pack(("users", ((b"b", b"a"),)))),
+        (RequestKind.ROWS, pack(("users", ()))),
+        (RequestKind.CHANGES, pack((2**64 - 1, 0, 0, 0))),
+        (RequestKind.SUMMARIES, pack((1, (4000,)))),
+        (RequestKind.BODIES, b"short"),
+        (RequestKind.EXPUNGES, pack((1, 1, b"x", 0))),
     ],
 )
 def test_a_bad_request_ends_the_session_of_the_source(kind: int, payload: bytes) -> None:
     giver, _, _ = pair()
     source = giver.source("target", 1, 0.0, None)
     encoder = Encoder(LINK, 1)
-    if kind != Kind.HELLO:
-        hello = r.encode_hello(r.Hello(0, True, False))
-        for frame in encoder.frames(Kind.HELLO, hello):
+    if kind != RequestKind.HELLO:
+        hello = r.encode_hello(r.ResyncHello(0, True, False))
+        for frame in encoder.frames(RequestKind.HELLO, hello):
             source.receive(0.0, frame)
         source.step(0.0, 1 << 20)
     with pytest.raises(ResyncError, match="shard 7"):
@@ -268,10 +271,10 @@ def test_more_requests_than_may_wait_end_the_session() -> None:
     giver, _, _ = pair()
     source = giver.source("target", 1, 0.0, None)
     encoder = Encoder(LINK, 1)
-    hello = r.encode_hello(r.Hello(0, True, False))
+    hello = r.encode_hello(r.ResyncHello(0, True, False))
     with pytest.raises(ResyncError, match="requests wait"):
-        for kind in [Kind.HELLO] + [Kind.DIGEST] * 100:
-            for frame in encoder.frames(kind, hello if kind == Kind.HELLO else b""):
+        for kind in [RequestKind.HELLO] + [RequestKind.DIGEST] * 100:
+            for frame in encoder.frames(kind, hello if kind == RequestKind.HELLO else b""):
                 source.receive(0.0, frame)
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from raftmail.mail import commands as c
 from raftmail.resync.frames import HEAD
-from raftmail.resync.limits import Limits
+from raftmail.resync.limits import ResyncLimits
 from raftmail.resync.pace import Backoff, Meter, TokenBucket
 from raftmail.resync.sink import Sink
 from raftmail.shard.machine import Machine
@@ -22,7 +22,7 @@ from raftmail.storage.index import TABLES, Index, IndexIdentity
 from raftmail.storage.kv import LmdbEngine
 from tests.resync.ends import CLUSTER, SMALL, History, Node, Pipe, assert_equal, body_of, resync
 
-LIMITS = Limits()
+LIMITS = ResyncLimits()
 
 
 def full(mailboxes: int, messages: int) -> History:

@@ -11,10 +11,10 @@ import pytest
 
 from raftmail.resync.desk import Desk
 from raftmail.resync.frames import Encoder, Link, kind_of
-from raftmail.resync.limits import Limits
-from raftmail.resync.requests import ANSWER, Kind
+from raftmail.resync.limits import ResyncLimits
+from raftmail.resync.requests import ANSWER, RequestKind
 from raftmail.resync.scrub import ScrubLimits
-from raftmail.resync.sink import Phase
+from raftmail.resync.sink import SinkPhase
 from raftmail.resync.state import Mark
 from raftmail.storage.records import MESSAGE_KEY
 from tests.resync.ends import CLUSTER, SMALL, Node, assert_equal, body_of
@@ -26,7 +26,7 @@ FAST = ScrubLimits(rate_bytes_s=1 << 30, burst_bytes=1 << 30, step_bytes=1, peri
 class Shard:
     """Replicas with desks, joined by links that can be cut."""
 
-    def __init__(self, *cuts: int | None, limits: Limits = SMALL) -> None:
+    def __init__(self, *cuts: int | None, limits: ResyncLimits = SMALL) -> None:
         log, behind = long_history()
         self.now = 0.0
         self.numbers = count(1)
@@ -191,7 +191,7 @@ def test_a_leader_that_needs_records_gets_its_bodies_all_the_same() -> None:
     shard = Shard(None, 0)
     desk, node = shard.desks["n1"], shard.nodes[1]
     desk.need()
-    while desk.sink.phase != Phase.BODIES:
+    while desk.sink.phase != SinkPhase.BODIES:
         shard.turn()
     shard.cut.add("n1")
     shard.turn()
@@ -220,7 +220,7 @@ def test_where_all_sources_refuse_they_are_asked_again_ever_more_seldom() -> Non
         before = desk.sink.phase
         shard.turn(0.02)
         frozen += desk.holds
-        if desk.sink.phase == Phase.GREETING != before or desk.sink.link.peer != asked[-1][1]:
+        if desk.sink.phase == SinkPhase.GREETING != before or desk.sink.link.peer != asked[-1][1]:
             asked.append((shard.now, desk.sink.link.peer))
     rounds = [at for at, peer in asked if peer == "n0"]
     assert len(asked) == 2 * len(rounds)
@@ -238,11 +238,11 @@ def test_a_request_that_makes_no_sense_is_answered_before_its_session_ends() -> 
     shard = Shard(None, None)
     desk = shard.desks["n0"]
     encoder = Encoder(Link(CLUSTER, 7, "n0"), 5)
-    for kind in (Kind.HELLO, Kind.CUT):
+    for kind in (RequestKind.HELLO, RequestKind.CUT):
         for frame in encoder.frames(kind, b"nonsense"):
             desk.receive(0.0, "n1", frame)
     desk.step(0.0, lambda node: 1 << 20)
-    assert [kind_of(frame) for to, frame in desk.take_frames()] == [ANSWER + Kind.REFUSED]
+    assert [kind_of(frame) for to, frame in desk.take_frames()] == [ANSWER + RequestKind.REFUSED]
     assert not desk.served()
 
 

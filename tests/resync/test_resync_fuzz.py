@@ -13,8 +13,8 @@ import zstandard
 
 from raftmail.resync.frames import HEAD, Encoder, Link
 from raftmail.resync.limits import ResyncError
-from raftmail.resync.requests import ANSWER, Kind, decode_accepted, encode_accepted
-from raftmail.resync.sink import Phase
+from raftmail.resync.requests import ANSWER, RequestKind, decode_accepted, encode_accepted
+from raftmail.resync.sink import SinkPhase
 from tests.fuzzing import altered, bounded_memory
 from tests.resync.ends import CLUSTER, Pipe, assert_equal, resync
 from tests.resync.test_resync_resume import frames_needed, pair
@@ -60,7 +60,7 @@ def test_an_answer_that_was_altered_ends_the_session_or_changes_nothing(empty: b
         if target.sink.error is not None:
             failed += 1
             assert "giver" in str(target.sink.error)
-            assert target.sink.phase == Phase.WAITING
+            assert target.sink.phase == SinkPhase.WAITING
         resync(target, giver, 2, records=target.index.applied_index == applied or target.sink.holds)
         assert_equal(target, giver)
     assert failed > 10
@@ -103,7 +103,7 @@ def test_a_source_that_stands_behind_its_sink_or_no_further_is_none(behind: int)
             part = zstandard.ZstdDecompressor().decompress(part)
         accepted = replace(decode_accepted(part), applied_index=applied - behind)
         return Encoder(Link(CLUSTER, 7, "giver"), 1).frames(
-            ANSWER + Kind.HELLO, encode_accepted(accepted)
+            ANSWER + RequestKind.HELLO, encode_accepted(accepted)
         )
 
     pipe = Pipe(target, giver, alter=change)

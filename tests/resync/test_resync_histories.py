@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raftmail.mail import commands as c
-from raftmail.resync.limits import Limits
+from raftmail.resync.limits import ResyncLimits
 from raftmail.storage.records import IndexDamaged
 from tests.resync.ends import History, Node, assert_equal, resync
 
@@ -95,7 +95,7 @@ def test_a_replica_with_another_history_becomes_the_source(
     mine: list[tuple[object, ...]], theirs: list[tuple[object, ...]]
 ) -> None:
     """It never comes to that; but what is there is compared, not believed."""
-    giver, target = Node("giver", Limits()), Node("target", Limits())
+    giver, target = Node("giver", ResyncLimits()), Node("target", ResyncLimits())
     log = history_of(theirs)
     while len(log) <= len(mine):
         log.save("INBOX", "filler")

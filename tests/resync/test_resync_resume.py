@@ -6,7 +6,7 @@ import hashlib
 
 import pytest
 
-from raftmail.resync.sink import Phase
+from raftmail.resync.sink import SinkPhase
 from raftmail.resync.state import Mark
 from raftmail.storage.disk import DiskFull
 from tests.resync.ends import SMALL, History, Node, Pipe, assert_equal, body_of, resync
@@ -143,7 +143,7 @@ def test_bodies_that_are_there_are_not_fetched() -> None:
 def test_records_are_usable_before_the_bodies_are_there() -> None:
     giver, target, _ = pair(empty=True)
     pipe = Pipe(target, giver)
-    while target.sink.phase != Phase.BODIES:
+    while target.sink.phase != SinkPhase.BODIES:
         pipe.turn()
     assert not target.sink.holds
     assert target.sink.take_finished() == (giver.index.applied_index, 3)
@@ -169,7 +169,7 @@ def test_newest_bodies_come_first_and_awaited_ones_before_all() -> None:
 
     target.bodies.append = noted  # type: ignore[method-assign]
     pipe = Pipe(target, giver)
-    while target.sink.phase != Phase.BODIES:
+    while target.sink.phase != SinkPhase.BODIES:
         pipe.turn()
     awaited = body_of("INBOX3")
     target.sink.want(hashlib.sha256(awaited).digest(), len(awaited))
@@ -192,7 +192,7 @@ def test_a_full_disk_keeps_the_mark_and_is_tried_again() -> None:
     error = target.sink.error
     assert error is not None
     assert "shard 7" in str(error) and "giver" in str(error) and "No space left" in str(error)
-    assert target.sink.phase == Phase.WAITING
+    assert target.sink.phase == SinkPhase.WAITING
     assert target.sink.retry_at > pipe.now
     assert target.sink.holds and Mark.read(target.index) is not None
     resync(target, giver, 2)
@@ -225,7 +225,7 @@ def test_a_source_that_falls_silent_is_given_up() -> None:
         target.sink.step(pipe.now)
     target.sink.step(pipe.now + SMALL.silence_s + 1)
     assert target.sink.error is not None and "not a word" in str(target.sink.error)
-    assert target.sink.phase == Phase.WAITING
+    assert target.sink.phase == SinkPhase.WAITING
 
 
 def test_a_source_that_is_there_and_does_not_answer_is_given_up_later() -> None:
@@ -264,7 +264,7 @@ def test_a_body_that_is_gone_before_it_was_synced_does_not_hold_the_session_up(
     synced: set[bytes] = set()
     target.bodies.durable = lambda digest: digest in synced  # type: ignore[method-assign]
     pipe = Pipe(target, giver)
-    while not target.bodies.bodies or target.sink.phase != Phase.BODIES:
+    while not target.bodies.bodies or target.sink.phase != SinkPhase.BODIES:
         pipe.turn()
     gone = next(iter(target.bodies.bodies))
     if expunged:  # and reclaimed

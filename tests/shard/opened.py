@@ -8,7 +8,7 @@ from raftmail.consensus.journal import Identity as JournalIdentity
 from raftmail.consensus.journal import JournalLimits
 from raftmail.consensus.membership import Membership
 from raftmail.shard.events import Observer
-from raftmail.shard.limits import Limits
+from raftmail.shard.limits import ReplicaLimits
 from raftmail.shard.opening import Repairs, ReplicaSpec, open_replica
 from raftmail.shard.replica import Replica
 from raftmail.storage.blobs import BlobLimits
@@ -57,7 +57,7 @@ def open_on(
     *,
     is_new: bool,
     is_founding: bool,
-    limits: Limits,
+    limits: ReplicaLimits,
     journal: JournalLimits,
     blobs: BlobLimits = NO_RESERVE,
     observer: Observer | None = None,

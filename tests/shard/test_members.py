@@ -16,14 +16,15 @@ from raftmail.mail.codec import encode_request
 from raftmail.mail.failures import Failure
 from raftmail.mail.results import Executed
 from raftmail.resync.frames import Encoder, Link, kind_of
-from raftmail.resync.requests import ANSWER, Hello, Kind, encode_hello
+from raftmail.resync.requests import ANSWER, RequestKind, ResyncHello, encode_hello
 from raftmail.shard.compaction import LogLimits
 from raftmail.shard.driver import Driver
-from raftmail.shard.limits import Limits
+from raftmail.shard.limits import ReplicaLimits
 from raftmail.shard.replica import BackgroundJob, Frame, FrameKind, Replica
 from raftmail.shard.standing import kept, standing_at_start
 from raftmail.storage.index import TABLES, Index
 from raftmail.storage.kv import TableDamaged
+from tests.consensus.memberships import ids_of, with_learner
 from tests.shard.machines import guid_of
 from tests.shard.opened import MemoryIndex, open_on
 from tests.simulation.disk import SimDisk
@@ -38,7 +39,7 @@ TURN_S = 0.05
 class One:
     """A replica on a node of its own, with its disk; `told` is what it was made with."""
 
-    def __init__(self, number: int, node: str, told: Membership, limits: Limits) -> None:
+    def __init__(self, number: int, node: str, told: Membership, limits: ReplicaLimits) -> None:
         self.number = number
         self.node = node
         self.told = told
@@ -72,7 +73,7 @@ class Shard:
 
     def __init__(self, size: int = 3, log_bytes_max: int = 1 << 20) -> None:
         self.now = 100.0
-        self.limits = Limits(log=LogLimits(log_bytes_max, 1 << 20, 1e9))
+        self.limits = ReplicaLimits(log=LogLimits(log_bytes_max, 1 << 20, 1e9))
         self.all: dict[int, One] = {}
         self.seq = 0
         self.frames: list[tuple[str, str, str]] = []
@@ -186,7 +187,7 @@ class Shard:
 
     def add(self, node: str) -> int:
         """A new replica as a learner."""
-        new, number = self.leader().membership.with_learner(node)
+        new, number = with_learner(self.leader().membership, node)
         self.change(new)
         self.begin(number, node, new)
         return number
@@ -260,7 +261,7 @@ def test_the_log_is_not_trimmed_while_a_change_is_not_committed() -> None:
     master = shard.leader()
     shard.until(lambda: master.machine.durable_index > 15)
     others = [shard.end(n) for n, one in list(shard.all.items()) if one is not shard.master]
-    master.change(shard.now, master.membership.with_learner("n4")[0])
+    master.change(shard.now, with_learner(master.membership, "n4")[0])
     master.compaction.limits = LogLimits(bytes_max=1)
     for _ in range(60):
         shard.turn()
@@ -301,7 +302,7 @@ def test_a_lost_disk_comes_back_under_a_new_id() -> None:
     lost = next(n for n, one in shard.all.items() if one is not shard.master)
     node = shard.end(lost).node
     number = shard.add(node)
-    assert shard.leader().membership.ids_of(node) == [lost, number]
+    assert ids_of(shard.leader().membership, node) == [lost, number]
     shard.change(shard.leader().membership.promoted(number))
     shard.change(shard.leader().membership.without(lost))
     shard.save("with the new one")
@@ -337,11 +338,11 @@ def test_a_node_that_holds_no_replica_and_asks_for_a_resync_is_told_that_there_i
     shard.save("x")
     replica = shard.leader()
     encoder = Encoder(Link("", 1, "n9"), 3)
-    for frame in encoder.frames(Kind.HELLO, encode_hello(Hello(0, True, True))):
+    for frame in encoder.frames(RequestKind.HELLO, encode_hello(ResyncHello(0, True, True))):
         replica.receive(shard.now, "n9", FrameKind.SYNC, frame)
     replica.step(shard.now)
     ((_, kind, (answer,)),) = [f for f in replica.take_frames() if f[0] == "n9"]
-    assert (kind, kind_of(answer)) == (FrameKind.SYNC, ANSWER + Kind.REFUSED)
+    assert (kind, kind_of(answer)) == (FrameKind.SYNC, ANSWER + RequestKind.REFUSED)
     assert not replica.recovery.desk.served()
 
 

@@ -13,7 +13,7 @@ from raftmail.mail.codec import encode_request
 from raftmail.mail.codec_results import DONE
 from raftmail.mail.failures import Failure
 from raftmail.mail.results import Done, Executed, Result
-from raftmail.shard.limits import Counters, Limits
+from raftmail.shard.limits import Counters, ReplicaLimits
 from raftmail.shard.requests import BlobsUnknown, Requests, Waiting
 from raftmail.storage.disk import DiskFull
 from tests.shard.machines import body_hash, message, save
@@ -29,11 +29,11 @@ def _request(seq: int, command: c.Command | None = None, client: bytes = CLIENT)
 class Desk:
     """Requests of a master that knows some results, and whose disk may be full."""
 
-    def __init__(self, limits: Limits | None = None) -> None:
+    def __init__(self, limits: ReplicaLimits | None = None) -> None:
         self.known: dict[tuple[bytes, int], Result] = {}
         self.store: Callable[[Waiting], None] = lambda w: None
         self.requests = Requests(
-            limits or Limits(),
+            limits or ReplicaLimits(),
             Counters(),
             lambda client, seq: self.known.get((client, seq)),
             lambda w: self.store(w),
@@ -139,7 +139,7 @@ def test_a_request_for_a_body_that_nobody_sent_fails_alone() -> None:
 
 
 def test_what_waits_is_bounded_in_requests_and_in_bytes_with_bodies() -> None:
-    desk = Desk(Limits(waiting_requests_max=2))
+    desk = Desk(ReplicaLimits(waiting_requests_max=2))
     assert desk.add(1) == [] and desk.add(2) == []
     (refused,) = desk.add(3)
     assert isinstance(refused, Failure) and not refused.unknown
@@ -172,10 +172,10 @@ def test_replicas_of_a_node_share_the_room_for_what_waits_and_give_it_back() -> 
 
 def test_an_entry_is_no_longer_than_the_limit_unless_it_holds_one_request() -> None:
     long = c.PutUser("long@x.org", "h" * 400, False)
-    desk = Desk(Limits(entry_bytes_max=600))
+    desk = Desk(ReplicaLimits(entry_bytes_max=600))
     desk.add(1, long)
     desk.add(2, long)
     assert desk.batch() == [1] and desk.batch() == [2]
-    desk = Desk(Limits(entry_bytes_max=100))
+    desk = Desk(ReplicaLimits(entry_bytes_max=100))
     desk.add(1, long)
     assert desk.batch() == [1]

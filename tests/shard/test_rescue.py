@@ -17,13 +17,13 @@ from raftmail.mail.codec import encode_request
 from raftmail.mail.failures import Failure
 from raftmail.mail.results import Executed
 from raftmail.resync.frames import Decoder, Link, session_of
-from raftmail.resync.requests import Hello, Kind, decode_hello
+from raftmail.resync.requests import RequestKind, ResyncHello, decode_hello
 from raftmail.resync.state import Mark
 from raftmail.shard.bodies import BodyLimits
 from raftmail.shard.driver import Driver
 from raftmail.shard.events import Observer
 from raftmail.shard.frames import FrameKind
-from raftmail.shard.limits import Limits
+from raftmail.shard.limits import ReplicaLimits
 from raftmail.shard.opening import Repairs
 from raftmail.shard.replica import Replica
 from raftmail.storage.blobs import BlobLimits
@@ -39,7 +39,7 @@ SMALL = JournalLimits(
     segment_bytes_max=512, prealloc_bytes_min=256, prealloc_bytes_max=256, reserve_bytes=64
 )
 
-IN_THE_STORE_ALONE = Limits(bodies=BodyLimits(journal_bytes_max=0))
+IN_THE_STORE_ALONE = ReplicaLimits(bodies=BodyLimits(journal_bytes_max=0))
 """No second copy of a body in the journal mends what rots."""
 
 
@@ -341,7 +341,7 @@ def test_what_a_source_must_have_at_least_outlives_a_restart_in_the_middle_of_th
     replica.abandon()
     replica = machinery.open(members=3)
     replica.connected(machinery.now, "n3")
-    hellos: list[Hello] = []
+    hellos: list[ResyncHello] = []
     while not hellos:
         machinery.now += 0.05
         replica.tick(machinery.now)
@@ -352,7 +352,7 @@ def test_what_a_source_must_have_at_least_outlives_a_restart_in_the_middle_of_th
             if kind == FrameKind.SYNC:
                 decoder = Decoder(Link("tests", 1, "n1"), session_of(parts[0]), 1 << 20)
                 message_ = decoder.feed(parts[0])
-                assert message_ is not None and message_[0] == Kind.HELLO
+                assert message_ is not None and message_[0] == RequestKind.HELLO
                 hellos.append(decode_hello(message_[1]))
     assert hellos[0].records and hellos[0].applied_index >= first
 

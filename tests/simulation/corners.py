@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import partial
 
 from raftmail.mail.queries import ListMailboxes
-from raftmail.resync.sink import Phase
+from raftmail.resync.sink import SinkPhase
 from raftmail.storage.disk import DiskFull
 from tests.simulation.clients import USER
 from tests.simulation.disk import PLENTY_BYTES
@@ -28,7 +28,7 @@ def _is_half(node: SimNode) -> bool:
 
 
 def _is_proving(node: SimNode) -> bool:
-    return node.replica.recovery.desk.sink.phase == Phase.VERIFY
+    return node.replica.recovery.desk.sink.phase == SinkPhase.VERIFY
 
 
 def _is_to_jump(node: SimNode) -> bool:

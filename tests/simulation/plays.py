@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Protocol
 
-from raftmail.resync.sink import Phase
+from raftmail.resync.sink import SinkPhase
 from tests.simulation.faults import Injector
 from tests.simulation.node import SimNode
 
@@ -131,4 +131,4 @@ def is_left_behind(node: SimNode, leader: SimNode) -> bool:
 def fetches_bodies(node: SimNode) -> bool:
     """Whether records are whole, and bodies lack."""
     sink = node.replica.recovery.desk.sink
-    return sink.phase == Phase.BODIES and sink.missing.total()[0] > 0
+    return sink.phase == SinkPhase.BODIES and sink.missing.total()[0] > 0

@@ -13,11 +13,11 @@ from dataclasses import dataclass, replace
 
 from raftmail.consensus.group import Flow, Timing
 from raftmail.consensus.journal import JournalLimits
-from raftmail.resync.limits import Limits as ResyncLimits
+from raftmail.resync.limits import ResyncLimits as ResyncLimits
 from raftmail.resync.scrub import ScrubLimits
 from raftmail.shard.bodies import BodyLimits
 from raftmail.shard.compaction import LogLimits
-from raftmail.shard.limits import Limits
+from raftmail.shard.limits import ReplicaLimits
 from raftmail.storage.blobs import BlobLimits
 
 ALONE = (
@@ -95,7 +95,7 @@ class Habits:
 class Conditions:
     """Of one seed. `faults` has the weight of each; one comes every `pace_s` on average."""
 
-    limits: Limits
+    limits: ReplicaLimits
     timing: Timing
     flow: Flow
     journal: JournalLimits
@@ -159,9 +159,9 @@ def any_conditions(rng: random.Random, nodes: int) -> Conditions:
     )
 
 
-def _limits(rng: random.Random) -> Limits:
+def _limits(rng: random.Random) -> ReplicaLimits:
     quick = rng.random() < 0.5
-    return Limits(
+    return ReplicaLimits(
         entry_requests_max=rng.choice((1, 8)),
         entry_bytes_max=4 << 10,
         index_commit_requests_max=rng.choice((1, 8, 24)),

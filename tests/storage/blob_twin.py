@@ -156,7 +156,6 @@ class Driver:
         for token in list(self.pinned)[: self.random.randint(1, 4)]:
             digest = self.pinned.pop(token)
             self.references[digest] = self.references.get(digest, 0) + 1
-            self.store.note_live(digest)
             self.store.unpin(token)
 
     def _expunge(self) -> None:

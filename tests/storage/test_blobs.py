@@ -14,12 +14,11 @@ from raftmail.storage.blobs import (
     BlobsDamaged,
     BlobStore,
     BlobTooLarge,
-    check_segments,
-    stored_digests,
 )
 from raftmail.storage.disk import DiskFull, SyncFailed
 from tests.simulation.disk import SimDisk
 from tests.storage.blob_twin import SMALL, Places, digest_of, sync
+from tests.storage.segments import check_segments, stored_digests
 
 TEXT = b"Dear all, the same words again and again. " * 30
 

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raftmail.storage.blobs import check_segments
 from tests.simulation.disk import PowerCut, SimDisk
 from tests.storage.blob_twin import Driver
+from tests.storage.segments import check_segments
 
 
 def fsck(driver: Driver) -> None:

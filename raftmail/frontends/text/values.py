@@ -31,8 +31,6 @@ from raftmail.mail.results import (
 from raftmail.mail.uidset import TEXT_CHARS_MAX, UidSet
 from raftmail.net.lines import Line, ProtocolViolation, quote, quote_text
 
-CODES = frozenset(code.value for code in Code)
-
 # Flags
 
 _CACHED_FLAGS_BYTES_MAX = 200

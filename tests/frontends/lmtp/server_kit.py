@@ -89,7 +89,7 @@ class Store:
         for recipient in recipients:
             self.messages.append((envelope, body, str(recipient.address)))
         return [
-            Verdict.over_quota()
+            Verdict(452, "4.2.2", "Mailbox is full")
             if user == "full"
             else Verdict.delivered("Stored for " + user.encode("ascii", "replace").decode())
             for user in users

@@ -73,7 +73,7 @@ def resolve(event: RecipientOffered) -> Verdict:
 
 def deliver(recipient: Recipient) -> Verdict:
     if recipient.address.user == "full":
-        return Verdict.over_quota()
+        return Verdict(452, "4.2.2", "Mailbox is full")
     return Verdict.delivered(f"Delivered to {recipient.address.user!a}")
 
 

@@ -1,12 +1,9 @@
-"""What the index records about blob segments, and fsck of the segments against it."""
+"""What is wrong with the segments of a blob store that nobody has open: read without the store."""
 
 from __future__ import annotations
 
-import struct
-from array import array
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Final, Protocol
 
 from raftmail.storage.blobformat import (
     HEADER_BYTES,
@@ -21,54 +18,7 @@ from raftmail.storage.blobformat import (
     walk,
 )
 from raftmail.storage.disk import Disk, File, read_what_can_be
-
-CHECKPOINT: Final = b"blobs/checkpoint"
-"""Key of the position up to which the segments have been entered into the place table."""
-POSITION: Final = struct.Struct("<QQ")
-
-_CHUNK: Final = 256
-_RECLAIMED: Final = (1 << 64) - 1
-
-
-class LocalTable(Protocol):
-    """The part of the place table that keeps a few values of the store's own."""
-
-    def get_local(self, key: bytes) -> bytes | None: ...
-    def put_local(self, key: bytes, value: bytes) -> None: ...
-
-
-def _key(chunk: int) -> bytes:
-    return b"blobs/sealed/%d" % chunk
-
-
-def _chunk(get_local: Callable[[bytes], bytes | None], chunk: int) -> array[int]:
-    found = get_local(_key(chunk))
-    lengths = array("Q", found or bytes(8 * _CHUNK))
-    if len(lengths) != _CHUNK:
-        raise ValueError(f"{_key(chunk).decode()} has {len(found or b'')} bytes")
-    return lengths
-
-
-def load_sealed(
-    get_local: Callable[[bytes], bytes | None], sequence_max: int
-) -> tuple[dict[int, int], set[int]]:
-    """The lengths of sealed segments, and the segments that were emptied, up to `sequence_max`."""
-    sealed: dict[int, int] = {}
-    reclaimed: set[int] = set()
-    for chunk in range(sequence_max // _CHUNK + 1):
-        for at, length in enumerate(_chunk(get_local, chunk)):
-            if length == _RECLAIMED:
-                reclaimed.add(chunk * _CHUNK + at)
-            elif length:
-                sealed[chunk * _CHUNK + at] = length
-    return sealed, reclaimed
-
-
-def record_sealed(table: LocalTable, sequence: int, length: int | None) -> None:
-    """Note that a segment is sealed with this length, or (None) emptied and to be removed."""
-    lengths = _chunk(table.get_local, sequence // _CHUNK)
-    lengths[sequence % _CHUNK] = _RECLAIMED if length is None else length
-    table.put_local(_key(sequence // _CHUNK), lengths.tobytes())
+from raftmail.storage.place_table import CHECKPOINT, POSITION, load_sealed
 
 
 @dataclass(frozen=True, slots=True)
