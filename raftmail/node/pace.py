@@ -10,7 +10,7 @@ _REST_TIMES: Final = 4.0
 _REST_S_MAX: Final = 0.2
 
 
-class Pace:
+class LongBodyPace:
     """Of one job. The slower its parts are, since others need the disk and the cores too, the longer it rests."""
 
     __slots__ = ("_since",)

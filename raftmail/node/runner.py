@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from raftmail.consensus.beats import Beat
-from raftmail.node.pace import Pace
+from raftmail.node.pace import LongBodyPace
 from raftmail.shard.driver import Driver
 from raftmail.shard.replica import BackgroundJob, Frame, Replica
 
@@ -152,7 +152,7 @@ class Runner:
         for job in self.driver.begin_background(self.loop.time()):
             executor = None
             if job.long_body is not None:
-                job.long_body.rest = Pace().rest
+                job.long_body.rest = LongBodyPace().rest
                 executor = self.long_executor
             done = self.loop.run_in_executor(executor or self.executor, job.run)
             done.add_done_callback(partial(self._background_done, job))
