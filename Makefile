@@ -28,7 +28,7 @@ SHELL := /bin/bash
 # The steps of `make test` run in the order written, one at a time, whatever -j says.
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help venv demo test format-check ruff types lint format unit simulate simulate-share chaos-short bench \
+.PHONY: help venv demo test format-check ruff types lint format docs-tables unit simulate simulate-share chaos-short bench \
 	toxiproxy clean
 
 help:
@@ -36,6 +36,7 @@ help:
 	@echo 'make test         formatting, lint, types, tests, a share of the simulator, a short chaos run'
 	@echo 'make lint         formatting, lint and types alone'
 	@echo 'make format       put the code in its format'
+	@echo 'make docs-tables  write the tables of the documents that follow from the code'
 	@echo 'make simulate     SEEDS=20 NODES=3 JOBS=2: whole clusters, each in one process; SEED=7 replays one'
 	@echo 'make bench        measurements'
 	@echo 'make toxiproxy    the proxy that the network faults of the tests go through (needs Go)'
@@ -98,6 +99,10 @@ bench: venv
 format: venv
 	@$(BIN)/ruff check --select I --fix $(CODE)
 	@$(BIN)/ruff format $(CODE)
+
+# tests/repository tells when one is stale.
+docs-tables: venv
+	@$(BIN)/python -m tests.repository.generated
 
 # `go install` names the program after its folder (`server`), hence the folder of its own and the move.
 toxiproxy: venv

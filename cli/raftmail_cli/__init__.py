@@ -1,1 +1,1 @@
-"""The raftmail command: talks to nodes through the client library only."""
+"""The `raftmail` command. It talks to running nodes through the client library only."""

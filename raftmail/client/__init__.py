@@ -1,5 +1,5 @@
-"""The client library: mail and administration of a cluster, over the text protocol, from asyncio
-(`Client`) or not (`SyncClient`).
+"""The client library of the text protocol, for asyncio (`Client`) and for programs without an event
+loop (`SyncClient`).
 
 For the commands, the chaos tests and other programs. Touches sockets; of the project it uses only
 what stands on the wire (`raftmail.net`, `raftmail.frontends.text`) and what mail is (`raftmail.mail`).

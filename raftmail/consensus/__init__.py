@@ -1,4 +1,4 @@
-"""A shard's Raft group: PySyncObj 0.3.17 as the engine, inside guards that make it safe.
+"""A shard's Raft group: PySyncObj 0.3.17, which nothing else imports, inside guards, and the journal.
 
 Called by `shard/`. Touches the disk through the journal, and nothing else: no sockets, no clock, no threads. A `Group` is
 ticked with the time, given messages, and hands out messages; whoever drives it runs the disk sync between the two.

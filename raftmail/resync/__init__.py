@@ -1,5 +1,5 @@
-"""Bringing a replica back: what differs, streamed from one read transaction; the bodies that are
-missing; scrub, and the proof that two replicas are equal.
+"""Bringing a replica back by what differs, and fetching missing bodies; scrub, and the proof that two
+replicas are equal.
 
 `shard/` calls it, through `desk.Desk`. Two ends without sockets or clock: a `source.Source` answers
 requests from a snapshot of an up-to-date replica's index, and a `sink.Sink` asks, compares and

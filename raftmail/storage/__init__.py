@@ -1,4 +1,4 @@
-"""What a replica keeps on disk: the LMDB index, the content-addressed blob store, and the door to the disk.
+"""What a replica keeps on disk: the LMDB index, the blob store, and the only door to the file system.
 
 Called by `shard/` (and `resync/`, `consensus/` for the disk alone). Touches LMDB and files, nothing else: no
 clock, no sockets, no threads of its own.

@@ -1,6 +1,6 @@
 """The simulator, proved: each of these faults is put into the code, and seeds are run until one shows it.
 
-`FAULTS` are those that the simulator has to find; the table in docs/testing.md is what `report` prints.
+`FAULTS` are those that the simulator has to find; docs/testing.md has a table of them.
 """
 
 from __future__ import annotations
