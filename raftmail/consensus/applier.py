@@ -21,6 +21,9 @@ class Applier(Protocol):
     def apply(self, index: int, term: int, payload: bytes) -> None:
         """Apply one committed entry; b"" is a no-op. Any exception stops the process."""
 
+    def may_apply(self) -> bool:
+        """Whether committed entries may be applied now. If not, they wait."""
+
     def holds_blobs(self, payload: bytes, index: int) -> bool:
         """Whether every blob that the entry for `index` names is in the blob store. If so they are kept until that index is
         applied; if not, they are asked for."""

@@ -112,9 +112,8 @@ class Group:
         self._reads = ReadRounds()
         self._transfer: tuple[int, float] | None = None
         self._refused = 0
-        self.paused = False
-        """Set by the shard: nothing is applied, because its state has to be repaired first."""
         self.resync_wanted: tuple[int, int] | None = None
+        """Index and term of a state that the leader offers, because its log does not reach back far enough (`take_resync_wanted`)."""
         clock.now = now
         self.engine = Engine(
             self,
@@ -178,7 +177,7 @@ class Group:
         return self.engine.leader()
 
     @property
-    def may_apply(self) -> bool:
+    def has_to_apply(self) -> bool:
         """Whether an entry is committed, and on the disk here, that is not applied."""
         applied = self.engine.applied_index()
         return applied < self.engine.commit_index() and applied < self.journal.synced_index
@@ -675,6 +674,11 @@ class Group:
         beats, self._out.beats = self._out.beats, []
         return beats
 
+    def take_resync_wanted(self) -> tuple[int, int] | None:
+        """What the leader offered since the last call; None: nothing."""
+        wanted, self.resync_wanted = self.resync_wanted, None
+        return wanted
+
     def begin_sync(self) -> SyncJob | None:
         """The disk work that held-back messages and the commit index wait for; None when there is none, or when it is under
         way already."""
@@ -722,8 +726,6 @@ class Group:
         self._replicate_all(heartbeat=True)
 
     def engine_apply(self) -> None:
-        if self.paused:
-            return
         engine = self.engine
         first = engine.applied_index() + 1
         last = min(
@@ -731,7 +733,7 @@ class Group:
             self.journal.synced_index,  # the index on disk must never be ahead of the journal on disk
             first + self.flow.apply_entries_max - 1,
         )
-        if last < first:
+        if last < first or not self._applier.may_apply():
             return
         apply = self._applier.apply
         for command, index, term in self.entries(first, last):

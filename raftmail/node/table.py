@@ -190,7 +190,7 @@ class ReplicaTable:
 
     def _start(self, shard: int) -> None:
         replica = self.opened[shard].replica
-        replica.disk_slow = self._slow
+        replica.note_disk(is_slow=self._slow)
         self.opened[shard].engine.observer = self.turns.disk
         self.replicas[shard] = replica
         self.runners[shard] = Runner(
@@ -218,7 +218,7 @@ class ReplicaTable:
         if self.turns.disk.look() != self._slow:
             self._slow = not self._slow
             for replica in self.replicas.values():
-                replica.disk_slow = self._slow
+                replica.note_disk(is_slow=self._slow)
         beats: list[tuple[str, bytes]] = []
         for runner in list(self.runners.values()):
             if runner.replica.must_help_itself and not runner.has_failed:

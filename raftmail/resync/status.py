@@ -12,8 +12,8 @@ from raftmail.resync.sink import Progress, ResyncDone
 
 @dataclass(frozen=True, slots=True)
 class ScrubStatus:
-    """`table` is what is read now. `round_s`: what the last whole round took. `needed_bytes_s`: the rate at which a round ends in its
-    period. `findings`: the latest, the newest last."""
+    """`table` is what is read now. `round_s`: what the last whole round took. `needed_bytes_s`: the
+    rate at which a round ends in its period. `findings`: the latest, the newest last."""
 
     rounds: int
     table: str
@@ -27,10 +27,12 @@ class ScrubStatus:
 
 @dataclass(frozen=True, slots=True)
 class ResyncStatus:
-    """`missing_*` are bodies that are fetched, `lost_bodies` those that no replica has, of messages that `holders_of_lost` name. `served`
-    are nodes that are brought back from here, and how many bytes each was sent. `last` is the session that ended well last.
+    """`missing_*` are bodies that are fetched, `lost_bodies` those that no replica has, of messages
+    that `holders_of_lost` name. `served` are nodes that are brought back from here, and how many
+    bytes each was sent. `last` is the session that ended well last.
 
-    `is_wanted`: a session is under way, failed, or is to begin; `progress`, `error` and `retry_s` tell of it."""
+    `is_wanted`: a session is under way, failed, or is to begin; `progress`, `error` and `retry_s`
+    tell of it."""
 
     missing_bodies: int
     missing_bytes: int

@@ -3,16 +3,16 @@
 | phase | what the replica does | what may follow it |
 |---|---|---|
 | `step` | proposes what waits | frames leave, so that other disks work in parallel with the own |
-| `begin_sync` | gives the disk jobs that answers wait for | they run, in other threads or inline, in any order |
-| `end_sync` | releases what they held up, when all have returned | acknowledgements leave before anything is applied |
+| `begin_sync` | gives the jobs that answers wait for | they run, in any threads and order |
+| `end_sync` | releases what they held up | acknowledgements leave before anything is applied |
 | `advance` | commits, applies and answers | frames leave |
-| `begin_background` | gives the disk jobs that nobody waits for | they run beside the turns, for as long as they take |
+| `begin_background` | gives the jobs that nobody waits for | they run beside the turns |
 | `end` | tells whether another turn is due | |
 
-Whoever schedules decides when each phase comes, and on which thread the jobs run: `node.runner` with threads and several replicas at once,
-the simulator by its clock, tests inline (`Driver.turn`). A phase that is left out, or comes twice, is a RuntimeError: else nothing would
-be committed or trimmed, and all would look well.
-"""
+Whoever schedules decides when each phase comes, and on which thread the jobs run: `node.runner`
+with threads and several replicas at once, the simulator by its clock, tests inline (`Driver.turn`).
+A phase that is left out, or comes twice, is a RuntimeError: else nothing would be committed or
+trimmed, and all would look well."""
 
 from __future__ import annotations
 
@@ -44,10 +44,11 @@ class Phase(Enum):
 
 @dataclass(slots=True, eq=False, repr=False)
 class Driver:
-    """Takes one replica through its turns. `send` takes its frames, in order; it is not called without any.
+    """Takes one replica through its turns. `send` takes its frames, in order; it is not called
+    without any.
 
-    Invariants: phases follow each other as the module's docstring tells; one turn is under way at a time; what comes in meanwhile is
-    handled by `step`, or has another turn follow."""
+    Invariants: phases follow each other as the module's docstring tells; one turn is under way at a
+    time; what comes in meanwhile is handled by `step`, or has another turn follow."""
 
     replica: Replica
     send: Callable[[list[Frame]], None]
@@ -65,39 +66,42 @@ class Driver:
         """Whether a turn is under way."""
         return self.phase is not Phase.IDLE
 
-    # -- what comes in: whether a turn is due because of it ------------------------------------------------
+    # -- what comes in: whether a turn is due because of it ----------------------------------------
 
     def submitted(self) -> bool:
-        """The replica was given a request. While an entry is on its way most requests wait for it, and what it is acknowledged by has a
-        turn follow."""
+        """The replica was given a request. While an entry is on its way most requests wait for it,
+        and what it is acknowledged by has a turn follow."""
         return self.replica.request_needs_turn
 
     def received(self, kind: str) -> bool:
-        """The replica took a frame. Of Raft's messages many leave nothing to do, such as the acknowledgement by the second of two
-        followers."""
+        """The replica took a frame. Of Raft's messages many leave nothing to do, such as the
+        acknowledgement by the second of two followers."""
         return kind != FrameKind.RAFT or self.heard()
 
     def heard(self) -> bool:
-        """The replica was told something that may leave it nothing to do, such as that a link is up or down."""
+        """The replica was told something that may leave it nothing to do, such as that a link is up
+        or down."""
         if self.replica.needs_turn:
             return True
         self._next_tick = None  # it may have changed
         return False
 
-    # -- time ----------------------------------------------------------------------------------------
+    # -- time --------------------------------------------------------------------------------------
 
     def tick_is_due(self, now: float) -> bool:
-        """Whether the replica wants to be ticked. Only then it is: a tick that it needs, and does not ask for, is missed."""
+        """Whether the replica wants to be ticked. Only then it is: a tick that it needs, and does
+        not ask for, is missed."""
         if self._next_tick is None:
             self._next_tick = self.replica.next_deadline(now)
         return now >= self._next_tick
 
     def tick(self, now: float) -> list[tuple[str, bytes]]:
-        """Let time pass. Returns beats, which wait for no turn; `Replica.needs_turn` tells whether one is due besides."""
+        """Let time pass. Returns beats, which wait for no turn; `Replica.needs_turn` tells whether
+        one is due besides."""
         self._next_tick = self.replica.tick(now)
         return self.replica.take_beats()
 
-    # -- a turn ----------------------------------------------------------------------------------------
+    # -- a turn ------------------------------------------------------------------------------------
 
     def begin(self) -> bool:
         """Begin a turn. False: one is under way, and another one follows it."""
@@ -108,7 +112,8 @@ class Driver:
         return True
 
     def step(self, now: float) -> bool:
-        """Also while a turn is under way: what came in goes to the followers already. Whether any frames left."""
+        """Also while a turn is under way: what came in goes to the followers already. Whether any
+        frames left."""
         self.replica.step(now)
         return self._carry()
 
@@ -163,12 +168,13 @@ class Driver:
         return again or self.replica.has_work
 
     def abandon(self) -> None:
-        """After an error: the turn that is under way is over, and nothing of it has been acknowledged since."""
+        """After an error: the turn that is under way is over, and nothing of it has been
+        acknowledged since."""
         self.phase = Phase.IDLE
 
     def turn(self, now: float, background: Callable[[BackgroundJob], None] | None = None) -> bool:
-        """A tick and a whole turn at once, with all its jobs run here; or those of `begin_background` by `background`, which ends them.
-        Whether another turn is due at once."""
+        """A tick and a whole turn at once, with all its jobs run here; or those of
+        `begin_background` by `background`, which ends them. Whether another turn is due at once."""
         self.replica.tick(now)
         self.begin()
         self.step(now)

@@ -1,8 +1,9 @@
-"""What a replica tells its observer: everything that somebody outside may want to follow, as values.
+"""What a replica tells its observer: everything that somebody outside may want to follow, as
+values.
 
-A simulator judges by these, and nobody has to subclass a replica, or to patch one, to see what it does. They come while the replica is
-at work, on its thread, in the order in which things happen. Changes of users' mail are told by `watchers` instead, to who asks for a user.
-"""
+A simulator judges by these, and nobody has to subclass a replica, or to patch one, to see what it
+does. They come while the replica is at work, on its thread, in the order in which things happen.
+Changes of users' mail are told by `watchers` instead, to who asks for a user."""
 
 from __future__ import annotations
 
@@ -22,7 +23,8 @@ class LogOpened:
 
 @dataclass(frozen=True, slots=True)
 class OwnTablesForgotten:
-    """At the start: the tables that are this replica's own were damaged, and are made again from its files."""
+    """At the start: the tables that are this replica's own were damaged, and are made again from
+    its files."""
 
     why: str
 
@@ -59,7 +61,8 @@ class WentBack:
 
 @dataclass(frozen=True, slots=True)
 class Jumped:
-    """A resync took the state machine to entry `index`, over entries that were never applied here, and the log followed."""
+    """A resync took the state machine to entry `index`, over entries that were never applied here,
+    and the log followed."""
 
     index: int
 
@@ -73,7 +76,8 @@ class Restated:
 
 @dataclass(frozen=True, slots=True)
 class IndexCommitted:
-    """The index has everything up to entry `index` in its file. It is durable with the next commit."""
+    """The index has everything up to entry `index` in its file. It is durable with the next
+    commit."""
 
     index: int
 
@@ -83,6 +87,15 @@ class LogTrimmed:
     """The log begins with entry `first_index` now."""
 
     first_index: int
+
+
+@dataclass(frozen=True, slots=True)
+class StatusChanged:
+    """The replica came under other conditions (bits of `status.Condition`), as far as its ticks
+    see."""
+
+    before: int
+    after: int
 
 
 ReplicaEvent: TypeAlias = (
@@ -96,6 +109,7 @@ ReplicaEvent: TypeAlias = (
     | Restated
     | IndexCommitted
     | LogTrimmed
+    | StatusChanged
 )
 
 Observer: TypeAlias = Callable[[ReplicaEvent], None]

@@ -1,16 +1,21 @@
 """Opening a replica from what it keeps. The order stands here, and nowhere else:
 
-1. **The journal.** Everything that was promised to others is in it, so nothing is believed before it is read.
-2. **The index.** One that cannot be used is set aside and made anew; its own tables are made again when they alone are damaged.
-3. **The rescue** (`rescue.join`). Where the log goes on behind what the index has, a resync has to come first.
+1. **The journal.** Everything that was promised to others is in it, so nothing is believed before
+   it is read.
+2. **The index.** One that cannot be used is set aside and made anew; its own tables are made again
+   when they alone are damaged.
+3. **The rescue** (`rescue.join`). Where the log goes on behind what the index has, a resync has to
+   come first.
 4. **The bodies.** What the journal alone kept is put into the store, and what is missing is noted.
-5. **A jump that was not finished** (`finish_jump`). From here on log and index stand at the same entry, or the log goes on.
-6. **The machine and the replica**, which knows up to where no body may be given up (`rescue.keep_to`).
+5. **A jump that was not finished** (`finish_jump`). From here on log and index stand at the same
+   entry, or the log goes on.
+6. **The machine and the replica**, which knows up to where no body may be given up
+   (`rescue.keep_to`).
 7. **The membership** that the replica stands at, which the index knows, or is told once.
 8. **The group**, which calls the replica back, and `Replica.start`, which pins what the log names.
 
-Whoever opens a replica (a node, the simulator, a test) says where its parts are kept, and what is to be repaired.
-"""
+Whoever opens a replica (a node, the simulator, a test) says where its parts are kept, and what is
+to be repaired."""
 
 from __future__ import annotations
 
@@ -48,9 +53,10 @@ logger = logging.getLogger(__name__)
 class Repairs:
     """What an opening has to repair.
 
-    `rebuild`: why the index has to be made anew; "": it has not. `own`: the same of the tables that are this replica's own, which
-    `check_own` has read for damage. `compare`: compare every record with another replica's. `bodies`: look for every body; `damaged`
-    are hashes of some that are not good."""
+    `rebuild`: why the index has to be made anew; "": it has not. `own`: the same of the tables that
+    are this replica's own, which `check_own` has read for damage. `compare`: compare every record
+    with another replica's. `bodies`: look for every body; `damaged` are hashes of some that are not
+    good."""
 
     rebuild: str = ""
     own: str = ""
@@ -78,11 +84,12 @@ class IndexKeeper(Protocol):
         """What this opening has to repair."""
 
     def open(self) -> Index:
-        """Open the index; one that is not there is made. Raises `IndexFailed` for another replica's, and `TableDamaged` and
-        `IndexDamaged` for one that cannot be used."""
+        """Open the index; one that is not there is made. Raises `IndexFailed` for another
+        replica's, and `TableDamaged` and `IndexDamaged` for one that cannot be used."""
 
     def set_aside(self) -> None:
-        """Put what cannot be used out of the way, closing it, so that the next `open` makes a new one. Raises `DiskError`."""
+        """Put what cannot be used out of the way, closing it, so that the next `open` makes a new
+        one. Raises `DiskError`."""
 
     def repaired(self) -> None:
         """What had to be repaired is repaired, and on the disk."""
@@ -95,8 +102,9 @@ class IndexKeeper(Protocol):
 class ReplicaSpec:
     """Which replica is opened, and how it is to work.
 
-    `cluster` is the name that resyncs go by. `told` is what a new replica is told of its group, and `is_founding` that this is what the
-    replica was made with. `is_new`: there is nothing on the disk yet. `is_doubtful`: the disk may be an old copy (guard G13)."""
+    `cluster` is the name that resyncs go by. `told` is what a new replica is told of its group, and
+    `is_founding` that this is what the replica was made with. `is_new`: there is nothing on the
+    disk yet. `is_doubtful`: the disk may be an old copy (guard G13)."""
 
     identity: Identity
     node: str
@@ -123,8 +131,9 @@ def open_replica(
 ) -> Replica:
     """Open a replica; one that is new is made. `disk` has its journal and bodies.
 
-    Raises `JournalError`, `JournalBehind`, `DiskError`, `IndexFailed`, and `IndexDamaged` and `TableDamaged` for damage that is met only
-    after the index was opened (see `repair_of`). Then nothing is open."""
+    Raises `JournalError`, `JournalBehind`, `DiskError`, `IndexFailed`, and `IndexDamaged` and
+    `TableDamaged` for damage that is met only after the index was opened (see `repair_of`). Then
+    nothing is open."""
     with ExitStack() as opened:
         journal = Journal.open(disk, "journal", spec.identity, spec.journal, create=spec.is_new)
         opened.callback(journal.abandon)
@@ -222,7 +231,8 @@ def _open_state(
 
 
 def _open_index(keeper: IndexKeeper, spec: ReplicaSpec, lost: str) -> tuple[Index, str]:
-    """The index, and why it is a new one; "": it is not. `lost`: why the one that is there cannot be used."""
+    """The index, and why it is a new one; "": it is not. `lost`: why the one that is there cannot
+    be used."""
     if not lost:
         try:
             return keeper.open(), ""
@@ -240,8 +250,9 @@ def _open_index(keeper: IndexKeeper, spec: ReplicaSpec, lost: str) -> tuple[Inde
 
 
 def finish_jump(index: Index, journal: Journal) -> None:
-    """A crash between the end of a resync and the jump of the log left the index ahead of it, or at an entry that the log has of another
-    term. The log is begun anew where the index stands; nothing that it had was needed any more."""
+    """A crash between the end of a resync and the jump of the log left the index ahead of it, or at
+    an entry that the log has of another term. The log is begun anew where the index stands; nothing
+    that it had was needed any more."""
     pending = pending_jump(index)
     if pending is None or index.applied_index != pending[0] or pending[0] < journal.begins_at:
         return

@@ -1,8 +1,8 @@
 """Bringing this replica back, and helping others: the desk of `resync`, tied to the Raft group.
 
 While records are being exchanged the replica is frozen: it takes no Raft messages, applies, serves
-and votes for nothing, because its index is no one's state. A leader hands its mastership over first.
-"""
+and votes for nothing, because its index is no one's state. A leader hands its mastership over
+first."""
 
 from __future__ import annotations
 
@@ -58,7 +58,8 @@ class Recovery:
     """Records are to be compared, as far as was seen at the last look."""
 
     _offered: int = 0
-    """The state that the leader offered when its log did not reach back far enough; 0: none is waited for."""
+    """The state that the leader offered when its log did not reach back far enough; 0: none is
+    waited for."""
 
     has_more: bool = False
     """A step ended with something left to do at once."""
@@ -97,9 +98,9 @@ class Recovery:
 
     @property
     def frozen(self) -> bool:
-        """Nothing may be applied, served, voted for or acknowledged now. Also from when the records are whole until the group has
-        jumped to where they stand: meanwhile the group would apply, from a log that is trimmed by what the records hold, what they hold
-        already."""
+        """Nothing may be applied, served, voted for or acknowledged now. Also from when the records
+        are whole until the group has jumped to where they stand: meanwhile the group would apply,
+        from a log that is trimmed by what the records hold, what they hold already."""
         return self.desk.sink.frozen
 
     def is_whole(self, group: Group) -> bool:
@@ -109,11 +110,11 @@ class Recovery:
             return False
         return desk.whole and not desk.needs_records
 
-    def index_damaged(self, group: Group, damage: IndexDamaged) -> None:
+    def index_damaged(self, damage: IndexDamaged) -> None:
         """A record of the index cannot be verified: have it fetched from another replica."""
         logger.error("shard %d: %s; it is fetched from another replica", self.shard, damage)
         self.desk.damaged(damage)
-        self.damaged = group.paused = True
+        self.damaged = True
 
     def tick(self, now: float, group: Group) -> None:
         """Begin what is to be begun."""
@@ -122,13 +123,14 @@ class Recovery:
             return
         self._looked_at = now
         self._note_writes(now)
-        if group.resync_wanted is not None:
-            self._offered = group.resync_wanted[1]
-            group.resync_wanted = None
+        wanted = group.take_resync_wanted()
+        if wanted is not None:
+            self._offered = wanted[1]
             if not desk.needs_records:
                 desk.need()
         elif self._offered and group.applied_index >= self._offered and not desk.holds:
-            # Another leader's log did reach back. No source would be ahead, and missing bodies would wait for one.
+            # Another leader's log did reach back. No source would be ahead, and missing bodies
+            # would wait for one.
             self._offered = 0
             desk.need_no_more()
         self.suspect = desk.needs_records
@@ -141,7 +143,8 @@ class Recovery:
         leader = None if group.leader is None else group.node_of(group.leader)
         if self._others_by != (group.links_changed, leader):
             self._others_by = (group.links_changed, leader)
-            # A leader that this log does not name yet, because the membership changed behind it, may be the only source there is.
+            # A leader that this log does not name yet, because the membership changed behind it,
+            # may be the only source there is.
             named = {*group.membership.nodes.values(), *([leader] if leader else ())}
             others = sorted(named - {self.node})
             # Others before the master, whose load should stay even.
@@ -151,7 +154,8 @@ class Recovery:
         return self._kept_others
 
     def sync_may_wait(self, now: float, group: Group) -> bool:
-        """Whether the bodies to be synced are those of a resync alone, and few: many syncs would take longer than the rest of it."""
+        """Whether the bodies to be synced are those of a resync alone, and few: many syncs would
+        take longer than the rest of it."""
         few = 0 < self.desk.unsynced_bytes < SYNC_BYTES and now - self._synced_at < SYNC_S
         if few and not group.has_held_messages and not group.journal.dirty:
             return True
@@ -169,7 +173,8 @@ class Recovery:
         return now - self._writes_at < WRITES_S
 
     def step(self, now: float, connected: Callable[[str], bool]) -> Sequence[tuple[str, bytes]]:
-        """A bounded piece of work; frames to send. Without a resync there is only the scrub, which takes its turn now and then."""
+        """A bounded piece of work; frames to send. Without a resync there is only the scrub, which
+        takes its turn now and then."""
         if not self.desk.busy:
             if now < self._scrub_at:
                 return ()
@@ -182,13 +187,14 @@ class Recovery:
         return desk.take_frames()
 
     def settle(self, group: Group, sync_bodies: Callable[[], None]) -> Jumped | Restated | None:
-        """When the records have become complete, let the group jump to where they stand. Returns what came of it. `sync_bodies` has the
-        blob store hold on the disk what the journal kept: the jump may forget it, and some of it may be on no disk yet."""
+        """When the records have become complete, let the group jump to where they stand. Returns
+        what came of it. `sync_bodies` has the blob store hold on the disk what the journal kept:
+        the jump may forget it, and some of it may be on no disk yet."""
         finished = self.desk.take_finished()
         if finished is None:
             return None
         index, term = finished
-        self.damaged = group.paused = False
+        self.damaged = False
         standing = kept(self.machine.index) or (0, group.membership)
         sync_bodies()
         settled: Jumped | Restated

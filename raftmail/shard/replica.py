@@ -1,14 +1,15 @@
-"""A replica of one shard: Raft group, state machine, blob store, and the requests that wait for them.
+"""A replica of one shard: Raft group, state machine, blob store, and the requests that wait for
+them.
 
-Stepped, never threaded: whoever drives it feeds `submit`, `receive` and `tick`, and takes it through its turns (`driver`); frames for
-other nodes come out of `take_frames`.
+Stepped, never threaded: whoever drives it feeds `submit`, `receive` and `tick`, and takes it
+through its turns (`driver`); frames for other nodes come out of `take_frames`.
 
 Invariants:
 
-1. An entry is proposed only when every body that it names is in the blob store, and acknowledged by a follower only when it
-   holds them too; they stay pinned until the entry is applied (P1).
-2. The index commits only what the journal on disk holds; the journal is trimmed only up to what the index has on disk.
-"""
+1. An entry is proposed only when every body that it names is in the blob store, and acknowledged by
+   a follower only when it holds them too; they stay pinned until the entry is applied (P1).
+2. The index commits only what the journal on disk holds; the journal is trimmed only up to what the
+   index has on disk."""
 
 from __future__ import annotations
 
@@ -48,6 +49,7 @@ from raftmail.shard.events import (
     NotApplied,
     Observer,
     ReplicaEvent,
+    StatusChanged,
     WentBack,
 )
 from raftmail.shard.frames import DEEP_MARK, MARK, Frame, FrameKind
@@ -59,10 +61,10 @@ from raftmail.shard.recovery import Recovery
 from raftmail.shard.requests import BlobsUnknown, Done, Requests, Waiting
 from raftmail.shard.rescue import mend_journal
 from raftmail.shard.status import (
+    ALLOWED,
     LACKING_GRACE_S,
     Capability,
     Condition,
-    allowed,
     describe,
     fitness_under,
 )
@@ -84,9 +86,19 @@ def _read(path: str) -> Any:
     return property(attrgetter(path))
 
 
-_REMOVED, _RESYNCING, _DAMAGED, _WITHHOLDING, _LACKS_BODIES, _SUSPECT, _DISK_FULL, _DISK_SLOW = map(
-    int, Condition
-)
+(
+    _LOST_DISK,
+    _PROVING,
+    _REMOVED,
+    _FAILED,
+    _RESYNCING,
+    _DAMAGED,
+    _WITHHOLDING,
+    _LACKS_BODIES,
+    _SUSPECT,
+    _DISK_FULL,
+    _DISK_SLOW,
+) = map(int, Condition)
 
 _FROM_STRANGERS = (FrameKind.BLOB, FrameKind.BODY, FrameKind.BEATS)
 
@@ -107,8 +119,8 @@ WhenApplied: TypeAlias = Callable[[bool], None]
 
 @dataclass(frozen=True, slots=True, repr=False)
 class BackgroundJob:
-    """Disk work beside the turns: `run` in any thread, and then `end` where the replica is stepped. `long_body` is what it stores, if it
-    takes memory of a long body's length."""
+    """Disk work beside the turns: `run` in any thread, and then `end` where the replica is stepped.
+    `is_long_body`: it takes memory of a long body's length."""
 
     run: Callable[[], None]
     end: Callable[[], None]
@@ -117,7 +129,8 @@ class BackgroundJob:
 
 @dataclass(slots=True, repr=False)
 class ApplyWaiters:
-    """Those who wait for an entry to be applied. Each is called once: `True` when it is so far, `False` when it is given up."""
+    """Those who wait for an entry to be applied. Each is called once: `True` when it is so far,
+    `False` when it is given up."""
 
     _waiting: list[tuple[int, WhenApplied]] = field(default_factory=list)
 
@@ -147,8 +160,8 @@ class ApplyWaiters:
 
 @dataclass(slots=True, repr=False)
 class Replica:
-    """One shard's replica on this node. Others are known by their nodes' names. `keep_to` is that of `rescue`;
-    `observer` hears of `events`."""
+    """One shard's replica on this node. Others are known by their nodes' names. `keep_to` is that
+    of `rescue`; `observer` hears of `events`."""
 
     shard: int
     node: str
@@ -172,15 +185,14 @@ class Replica:
     watchers: Watchers = field(init=False)
     waits: ApplyWaiters = field(default_factory=ApplyWaiters)
     disk_full: bool = False
-    disk_slow: bool = False
-    """Set by whoever drives the replica, and measures what syncs take."""
+    _is_disk_slow: bool = False
 
     _full_at: float = 0.0
     _make_way_at: float = 0.0
     _trimmed_at: float = 0.0
     _linked: tuple[str, ...] = ()
     _linked_by: int = -1
-    _broken: TableDamaged | IndexDamaged | None = None
+    _failure: TableDamaged | IndexDamaged | None = None
     _frames: list[Frame] = field(default_factory=list)
     _index_dirty_since: float | None = None
     _index_retry_at: float = 0.0
@@ -230,8 +242,9 @@ class Replica:
         )
 
     def start(self, group: Group) -> None:
-        """Take the group, which calls back into this object while it is made, and pin what its log names. What never was acknowledged is
-        cut off, for it must not be now. What may have been (up to `keep_to`, see `rescue`) is withheld until its bodies have come."""
+        """Take the group, which calls back into this object while it is made, and pin what its log
+        names. What never was acknowledged is cut off, for it must not be now. What may have been
+        (up to `keep_to`, see `rescue`) is withheld until its bodies have come."""
         self.group = group
         self.marks.begun_at = group.last_index
         self.bodies.journal = group.journal
@@ -250,7 +263,7 @@ class Replica:
                 len(self.bodies.withheld),
             )
 
-    # -- what is known --------------------------------------------------------------------------------
+    # -- what is known -----------------------------------------------------------------------------
 
     replica_id: ClassVar[int] = _read("group.self_id")
     term: ClassVar[int] = _read("group.term")
@@ -318,7 +331,8 @@ class Replica:
         return self.machine.index.config.revision
 
     def hears_leader(self, now: float) -> bool:
-        """Whether this replica leads, or has heard from who does within the longest election timeout."""
+        """Whether this replica leads, or has heard from who does within the longest election
+        timeout."""
         return self.group.elections.hears_leader(now)
 
     @property
@@ -328,7 +342,8 @@ class Replica:
 
     @property
     def lost_disk(self) -> str:
-        """Why the disk is known to have lost what this replica promised (G13): it must not take part any more. "": it has not."""
+        """Why the disk is known to have lost what this replica promised (G13): it must not take
+        part any more. "": it has not."""
         return self.group.proof.lost
 
     @property
@@ -341,7 +356,8 @@ class Replica:
         return self.group.progress()
 
     def complete_members(self) -> set[int]:
-        """Of a leader: the replicas, its own among them, that answer and lack nothing but perhaps what came a moment ago."""
+        """Of a leader: the replicas, its own among them, that answer and lack nothing but perhaps
+        what came a moment ago."""
         group = self.group
         followers = group.followers
         complete = set() if self.lacks_bodies() else {group.self_id}
@@ -367,18 +383,25 @@ class Replica:
 
     @property
     def is_whole(self) -> bool:
-        """Whether this replica has all records and bodies of the state that it stands at, so that it may vote with the others, and be a
-        source for them. (How far that state is behind the log, the master's match index tells.) `resync_progress` tells what is left."""
-        return self.recovery.is_whole(self.group)
+        """Whether this replica has all records and bodies of the state that it stands at, so that
+        it may vote with the others, and be a source for them. (How far that state is behind the
+        log, the master's match index tells.) `resync_progress` tells what is left."""
+        return self._failure is None and self.recovery.is_whole(self.group)
 
     @property
     def conditions(self) -> int:
-        """What this replica is under now, as bits of `status.Condition`; 0: nothing keeps it from anything."""
-        recovery = self.recovery
+        """What this replica is under now, as bits of `status.Condition`; 0: nothing keeps it from
+        anything."""
+        group, recovery = self.group, self.recovery
+        proof = group.proof
         bits = 0
+        if not proof.may_follow:
+            bits |= _LOST_DISK if proof.lost else _PROVING
+        if self._failure is not None:
+            bits |= _FAILED
         if recovery.frozen:
             bits |= _RESYNCING
-        if recovery.damaged or recovery.machine.index.failed:
+        if recovery.damaged or self.machine.index.failed:
             bits |= _DAMAGED
         if recovery.suspect:
             bits |= _SUSPECT
@@ -389,33 +412,36 @@ class Replica:
             bits |= _LACKS_BODIES
         if self.disk_full:
             bits |= _DISK_FULL
-        if self.disk_slow:
+        if self._is_disk_slow:
             bits |= _DISK_SLOW
-        group = self.group
         may_be_gone = group.elections.removed or group.members.is_stranger(group.self_id)
         if may_be_gone and group.removed:
             bits |= _REMOVED
         return bits
 
     @property
+    def takes_part(self) -> bool:
+        """`may(TAKE_PART)`, by the two conditions alone that deny it: every frame and every beat
+        asks."""
+        return self._failure is None and not self.recovery.frozen
+
+    @property
     def must_help_itself(self) -> bool:
-        """Whether a record of the index is damaged that no other replica could give, and all that made it is still in the log."""
+        """Whether a record of the index is damaged that no other replica could give, and all that
+        made it is still in the log."""
         group = self.group
-        alone = self.recovery.damaged and len(group.membership.nodes) == 1
+        damaged = self.recovery.damaged or self._failure is not None
+        alone = damaged and len(group.membership.nodes) == 1
         return alone and group.journal.begins_at <= 1
 
     def may(self, capability: Capability) -> bool:
         """Whether nothing keeps this replica from something; see `status.CAPABILITIES`."""
-        return bool(allowed(self.conditions) & capability)
+        return ALLOWED[self.conditions] & capability != 0
 
     @property
     def state_text(self) -> str:
-        """What operators read of this replica, in a few words; "ok": nothing keeps it from anything."""
-        proof = self.group.proof
-        if proof.lost:
-            return "disk went back"
-        if not proof.may_follow:
-            return "asks the others"
+        """What operators read of this replica, in a few words; "ok": nothing keeps it from
+        anything."""
         conditions = self.conditions
         if not conditions and not self.recovery.desk.whole:
             return Condition.LACKS_BODIES.text  # not for long enough to mind
@@ -431,11 +457,13 @@ class Replica:
 
     @property
     def why_incomplete(self) -> str:
-        """What keeps this replica from being `is_whole`, as the end of a sentence that begins with its node; "": nothing."""
+        """What keeps this replica from being `is_whole`, as the end of a sentence that begins with
+        its node; "": nothing."""
         return "" if self.is_whole else self.recovery.desk.why_incomplete()
 
     def checkpoint_digest(self, index: int) -> bytes | None:
-        """The digest of the state at a mark of the log; None: it has not come here, or is one of long ago."""
+        """The digest of the state at a mark of the log; None: it has not come here, or is one of
+        long ago."""
         return self.marks.digests.get(index)
 
     def deep_reading(self, index: int) -> DeepReading | None:
@@ -444,16 +472,17 @@ class Replica:
         return deep if deep is not None and deep.index == index else None
 
     def next_deadline(self, now: float) -> float:
-        """When to `tick` again at the latest, if nothing comes in before. A replica that nothing happens in has little to do between
-        heartbeats, and hardly more between elections that do not come; one that took an entry has to commit its index once, and to put
-        bodies to the disk."""
+        """When to `tick` again at the latest, if nothing comes in before. A replica that nothing
+        happens in has little to do between heartbeats, and hardly more between elections that do
+        not come; one that took an entry has to commit its index once, and to put bodies to the
+        disk."""
         if (
             self.disk_full
             or self.bodies.missing
             or self.group.resync_wanted is not None
             or self.marks.reads
             or self._has_to_do
-            or self.recovery.frozen
+            or not self.takes_part
         ):
             return now
         deadline = min(
@@ -466,13 +495,15 @@ class Replica:
 
     @property
     def needs_turn(self) -> bool:
-        """Whether a tick left anything to send, sync, apply or commit, or a resync is under way (nothing else may wake it)."""
+        """Whether a tick left anything to send, sync, apply or commit, or a resync is under way
+        (nothing else may wake it)."""
         return self.group.has_beats or self._has_to_do
 
     @property
     def request_needs_turn(self) -> bool:
-        """Whether the request that came last leaves anything to do at once. One that joins others that wait changes nothing, unless there
-        are now so many that they are worth an entry beside the one that is on its way."""
+        """Whether the request that came last leaves anything to do at once. One that joins others
+        that wait changes nothing, unless there are now so many that they are worth an entry beside
+        the one that is on its way."""
         requests = self.requests
         limits = self.limits
         waiting = len(requests.waiting)
@@ -499,7 +530,8 @@ class Replica:
 
     @property
     def has_work(self) -> bool:
-        """Whether another step would do something at once: what waits can be proposed, or held messages could go."""
+        """Whether another step would do something at once: what waits can be proposed, or held
+        messages could go."""
         group = self.group
         if self.recovery.has_more:
             return True
@@ -517,11 +549,12 @@ class Replica:
             and self.requests.may_propose(group.entries_in_flight)
         )
 
-    # -- requests ------------------------------------------------------------------------------------
+    # -- requests ----------------------------------------------------------------------------------
 
     def change(self, now: float, new: Membership) -> tuple[int, int]:
-        """Of a leader: have `new` follow the membership that is in force; (term, index) of its entry. It is for good once
-        `committed_membership` says so. Raises `ChangeRefused`, with the reason, and DiskFull."""
+        """Of a leader: have `new` follow the membership that is in force; (term, index) of its
+        entry. It is for good once `committed_membership` says so. Raises `ChangeRefused`, with the
+        reason, and DiskFull."""
         self._now = now
         self._look_for_bodies()
         changed = self.group.change(now, new)
@@ -536,8 +569,9 @@ class Replica:
         done: Done,
         until: float = math.inf,
     ) -> None:
-        """Have a request applied. Only a leader takes it; others fail it at once, with no effect. `until` is when whoever asks gives up:
-        a request whose long bodies a majority does not have then holds no memory any more, and fails some time later."""
+        """Have a request applied. Only a leader takes it; others fail it at once, with no effect.
+        `until` is when whoever asks gives up: a request whose long bodies a majority does not have
+        then holds no memory any more, and fails some time later."""
         self._now = now
         if not self.group.accepts:
             done(Failure("this node does not lead the shard"))
@@ -579,7 +613,8 @@ class Replica:
     def order_resync(
         self, mailboxes: Sequence[int] = (), *, full: bool = False, only: Sequence[str] = ()
     ) -> None:
-        """An operator wants records compared with another replica's: see `resync.desk.Desk.order`."""
+        """An operator wants records compared with another replica's: see
+        `resync.desk.Desk.order`."""
         self.recovery.desk.order(mailboxes, full=full, only=only)
 
     def scrub_again(self) -> None:
@@ -587,19 +622,26 @@ class Replica:
         self.recovery.desk.scrub.again()
 
     def check_log(self) -> str:
-        """Read the next segment of the log, and tell what was done to its file since it was written; "": nothing."""
+        """Read the next segment of the log, and tell what was done to its file since it was
+        written; "": nothing."""
         return self.group.journal.check_next()
+
+    def note_disk(self, *, is_slow: bool) -> None:
+        """Whoever drives the replica, and measures what syncs take, tells what came of it."""
+        self._is_disk_slow = is_slow
 
     def note_sync(self, sync_ms: float) -> None:
         """Whoever runs the jobs of syncs tells what one takes, on average."""
         self.counters.sync_ms = sync_ms
 
     def barrier(self, now: float, done: Callable[[int | None], None]) -> None:
-        """A read barrier (P5): `done` gets the index that must be applied before reading, or None."""
+        """A read barrier (P5): `done` gets the index that must be applied before reading, or
+        None."""
         self.group.barrier(now, done)
 
     def mark(self, *, deep: bool = False) -> int:
-        """Of a leader: put a mark into the log, at which every replica notes its digest. Returns its index; 0: it does not lead."""
+        """Of a leader: put a mark into the log, at which every replica notes its digest. Returns
+        its index; 0: it does not lead."""
         try:
             return self.group.propose(DEEP_MARK if deep else MARK)[1]
         except (NotLeader, DiskFull):
@@ -617,7 +659,8 @@ class Replica:
         self.waits.forget(done)
 
     def watch(self, user: str, hear: Hear) -> None:
-        """Tell `hear` of every change to a user's mail from now on (see `watchers`). Again does nothing."""
+        """Tell `hear` of every change to a user's mail from now on (see `watchers`). Again does
+        nothing."""
         self.watchers.add(user, hear)
 
     def unwatch(self, user: str, hear: Hear) -> None:
@@ -625,8 +668,9 @@ class Replica:
         self.watchers.remove(user, hear)
 
     def query(self, query: Query) -> Answer:
-        """Answer from the state as it is here; only while this replica may `READ`. Raises `IndexDamaged`, `TableDamaged`: tell
-        `index_damaged` or `index_broken`, and ask another node."""
+        """Answer from the state as it is here; only while this replica may `READ`. Raises
+        `IndexDamaged`, `TableDamaged`: tell `index_damaged` or `index_broken`, and ask another
+        node."""
         return self.machine.query(query)
 
     def body_of(self, query: FetchBody) -> bytes | None:
@@ -638,25 +682,26 @@ class Replica:
         return [m.number for m in self.machine.index.mailboxes.of(user) if name in ("", m.name)]
 
     def body(self, digest: bytes) -> bytes:
-        """A message's bytes. Raises BlobMissing or BlobDamaged, having asked the other replicas for it, and noted that it is missing."""
+        """A message's bytes. Raises BlobMissing or BlobDamaged, having asked the other replicas for
+        it, and noted that it is missing."""
         try:
             return self.bodies.read(digest)
         except (BlobMissing, BlobDamaged):
             size = body_size(self.machine.index, digest)
-            if size is not None and not self.recovery.frozen:
+            if size is not None and self.may(Capability.KEEP_INDEX):
                 self.recovery.desk.want(digest, size)
             raise
 
-    # -- stepping ------------------------------------------------------------------------------------
+    # -- stepping ----------------------------------------------------------------------------------
 
     def tick(self, now: float) -> float:
         """Let time pass. Returns `next_deadline`."""
         self._now = now
-        if self._broken is not None:
+        if self._failure is not None:
             self._step_due = True
             return now
         self._look_at_index()
-        if not self.recovery.frozen:
+        if self.takes_part:
             try:
                 self.group.tick(now)
             except (DiskFull, IndexDamaged) as e:
@@ -683,12 +728,12 @@ class Replica:
         return self.next_deadline(now)
 
     def step(self, now: float) -> None:
-        """Propose what waits, and make the frames that may leave before the sync. Raises `TableDamaged` and
-        `IndexDamaged`: abandon the replica."""
+        """Propose what waits, and make the frames that may leave before the sync. Raises
+        `TableDamaged` and `IndexDamaged`: abandon the replica."""
         self._now = now
         self._step_due = False
-        if self._broken is not None:
-            raise self._broken
+        if self._failure is not None:
+            raise self._failure
         if self.streams:
             self.streams.release(now, tuple(self.group.membership.voters.values()), self.node)
             for node, digest, body in self.streams.to_send(now, self._linked_nodes()):
@@ -707,7 +752,8 @@ class Replica:
             self._meet(e)
 
     def begin_sync(self) -> list[Callable[[], None]]:
-        """The disk work that answers wait for; the returned calls may run in other threads, in any order."""
+        """The disk work that answers wait for; the returned calls may run in other threads, in any
+        order."""
         if self.blobs.pressing() and not self.recovery.sync_may_wait(self._now, self.group):
             if self.bodies.syncing:
                 return []  # one at a time; nothing is released before
@@ -725,7 +771,8 @@ class Replica:
         self._collect()
 
     def begin_background(self, now: float) -> list[BackgroundJob]:
-        """Disk work that nobody waits for, after `advance`. It may run in other threads for as long as it takes."""
+        """Disk work that nobody waits for, after `advance`. It may run in other threads for as long
+        as it takes."""
         bodies = self.bodies
         jobs = []
         if (sync := bodies.begin_sync(now)) is not None:
@@ -735,9 +782,10 @@ class Replica:
         return jobs
 
     def advance(self, now: float) -> None:
-        """Commit, apply and answer what the syncs and acknowledgements so far allow. Not while a sync runs."""
+        """Commit, apply and answer what the syncs and acknowledgements so far allow. Not while a
+        sync runs."""
         self._now = now
-        if self._broken is not None:
+        if self._failure is not None:
             return
         group = self.group
         settled = None if self.bodies.syncing else self.recovery.settle(group, self.bodies.sync_now)
@@ -748,7 +796,7 @@ class Replica:
             self._index_dirty_since = now
             self.watchers.missed()
         self._look_at_index()
-        if not self.recovery.frozen:
+        if self.takes_part:
             self._apply_committed(now)
         self._check_role()
         self.waits.release(group.applied_index)
@@ -761,20 +809,20 @@ class Replica:
         group = self.group
         try:
             group.advance(now)
-            while group.may_apply and not group.paused:
+            while group.has_to_apply and self.may_apply():
                 group.advance(now)
         except (DiskFull, IndexDamaged) as e:
             self._meet(e)
 
     def index_broken(self, error: TableDamaged | IndexDamaged) -> None:
-        """The index cannot be used as it is: the next step raises the error, for the replica to be opened anew. Until then it counts as
-        damaged."""
-        self.recovery.damaged = self.group.paused = True
-        self._broken, self._step_due = error, True
+        """The index cannot be used as it is: the next step raises the error, for the replica to be
+        opened anew."""
+        self._failure, self._step_due = error, True
 
     def index_damaged(self, damage: IndexDamaged) -> None:
-        """A record of the index cannot be verified. It is fetched from another replica before anything more is applied; one of this
-        replica's own tables is made again by opening the replica anew."""
+        """A record of the index cannot be verified. It is fetched from another replica before
+        anything more is applied; one of this replica's own tables is made again by opening the
+        replica anew."""
         if damage.is_local:
             self.index_broken(damage)
             return
@@ -783,7 +831,7 @@ class Replica:
         except TableDamaged as e:
             self.index_broken(e)
         else:
-            self.recovery.index_damaged(self.group, damage)
+            self.recovery.index_damaged(damage)
 
     def _linked_nodes(self) -> Sequence[str]:
         """The nodes of other members, learners too, that there are links to."""
@@ -795,7 +843,8 @@ class Replica:
         return self._linked
 
     def _check_space(self, now: float) -> None:
-        """Refuse writes while the disk is nearly full, and take them again when there has been space for a while."""
+        """Refuse writes while the disk is nearly full, and take them again when there has been
+        space for a while."""
         full = self.blobs.nearly_full(now) or not self.group.journal.room()
         if full:
             if not self.disk_full:
@@ -806,12 +855,16 @@ class Replica:
             logger.info("shard %d: there is space again, writes are taken", self.shard)
 
     def _make_way(self, now: float) -> None:
-        """Of a leader that may not lead: hand over to a replica that may, as soon as there is one. Notes in the log what this replica came
-        under, whether it leads or not."""
+        """Of a leader that may not lead: hand over to a replica that may, as soon as there is one.
+        Notes in the log what this replica came under, whether it leads or not."""
         conditions = self.conditions
         if conditions != self._conditions:
-            self._conditions = conditions
-            logger.warning("shard %d: this replica is now: %s", self.shard, describe(conditions))
+            before, self._conditions = self._conditions, conditions
+            self._tell(StatusChanged(before, conditions))
+            if (before ^ conditions) & ~_PROVING:
+                logger.warning(
+                    "shard %d: this replica is now: %s", self.shard, describe(conditions)
+                )
         if now < self._make_way_at or not self.group.accepts or self.may(Capability.LEAD):
             return
         successor = self.group.best_successor()
@@ -826,7 +879,7 @@ class Replica:
             self.group.transfer(now, successor)
 
     def _reclaim(self, now: float) -> None:
-        if self.recovery.frozen or self.group.applied_index < self.keep_to:
+        if self.group.applied_index < self.keep_to or not self.may(Capability.KEEP_INDEX):
             return  # the index does not tell what is needed
         if freed := self.bodies.reclaim(now, self.machine.index.messages.unreferenced):
             logger.info("shard %d: %d bytes of bodies given back", self.shard, freed)
@@ -839,12 +892,13 @@ class Replica:
     def receive(self, now: float, node: str, kind: str, payload: bytes) -> None:
         """Take a frame from another node's replica. Bad ones are counted and dropped.
 
-        A node that is not in the membership may be in one that has not come here yet: its Raft messages are taken (`Group.receive`), and
-        bodies, which prove themselves; the rest once it has sent such a message."""
+        A node that is not in the membership may be in one that has not come here yet: its Raft
+        messages are taken (`Group.receive`), and bodies, which prove themselves; the rest once it
+        has sent such a message."""
         self._now = now
         try:
             if kind == FrameKind.RAFT:
-                if not self.recovery.frozen or is_of_start(payload):
+                if self.takes_part or is_of_start(payload):
                     self.group.receive(now, payload, node)
                     self._check_role()
             elif kind not in _FROM_STRANGERS and not self.group.members.knows_node(node):
@@ -885,16 +939,17 @@ class Replica:
             self._meet(e)
 
     def _not_on_their_way(self, node: str, wanted: bytes) -> bytes:
-        """Of the hashes that a node asks for, those of bodies that are not being sent to it already."""
+        """Of the hashes that a node asks for, those of bodies that are not being sent to it
+        already."""
         hashes = [wanted[at : at + DIGEST_BYTES] for at in range(0, len(wanted), DIGEST_BYTES)]
         sending = self.streams.is_sending
         return b"".join(h for h in hashes if not sending(self._now, node, h))
 
     def receive_beat(self, now: float, node: str, beat: Beat) -> bool:
-        """Take a beat from another node's replica, as `receive` takes frames. True: all that comes of it are other beats, which
-        `take_beats` has at once."""
+        """Take a beat from another node's replica, as `receive` takes frames. True: all that comes
+        of it are other beats, which `take_beats` has at once."""
         self._now = now
-        if self.recovery.frozen:
+        if not self.takes_part:
             return True
         try:
             return self.group.receive_beat(now, beat, node)
@@ -905,7 +960,8 @@ class Replica:
         return False
 
     def _refuse_frame(self, node: str, why: str) -> None:
-        """Count a frame that makes no sense, and tell of it now and then: whoever sends one may send many."""
+        """Count a frame that makes no sense, and tell of it now and then: whoever sends one may
+        send many."""
         self.counters.bad_frames += 1
         if self._now >= self._say_bad_at:
             self._say_bad_at = self._now + SAY_BAD_S
@@ -918,12 +974,14 @@ class Replica:
             )
 
     def take_beats(self) -> list[tuple[str, bytes]]:
-        """Beats that may leave now, with the nodes they are for. Who drives many replicas puts those for one node into one frame, after
-        ticking them and after handing them the beats of a frame; what it does not take leaves with the next turn's frames."""
+        """Beats that may leave now, with the nodes they are for. Who drives many replicas puts
+        those for one node into one frame, after ticking them and after handing them the beats of a
+        frame; what it does not take leaves with the next turn's frames."""
         return self.group.take_beats()
 
     def connected(self, now: float, node: str) -> None:
-        """There is a link to a node, in the membership or not: it may come to be. A replica that starts is told of all that are up."""
+        """There is a link to a node, in the membership or not: it may come to be. A replica that
+        starts is told of all that are up."""
         self._now = now
         self.recovery.desk.disconnected(now, node)  # an older link may have gone without a word
         self.group.connected(now, node)
@@ -935,7 +993,8 @@ class Replica:
         self.recovery.desk.disconnected(now, node)
 
     def mend_journal(self) -> bool:
-        """See `rescue.mend_journal`. Nothing may be under way any more; `abandon` this replica then, and open it anew."""
+        """See `rescue.mend_journal`. Nothing may be under way any more; `abandon` this replica
+        then, and open it anew."""
         if self._blob_job is not None:
             self.blobs.end_sync(self._blob_job)
             self._blob_job = None
@@ -944,7 +1003,7 @@ class Replica:
     def close(self) -> None:
         """Commit the index and close the files. Whatever still waits is failed as unknown."""
         self._let_go("the node stops")
-        if not self.recovery.frozen and self._broken is None:
+        if self.may(Capability.KEEP_INDEX):
             self._commit(self._now, sync=True)
         self.group.journal.close()
         self.blobs.close()
@@ -965,7 +1024,7 @@ class Replica:
         self.recovery.desk.close()
         self.marks.close()
 
-    # -- the state machine's side (consensus.group.Applier) ----------------------------------------------
+    # -- the state machine's side (consensus.group.Applier) ----------------------------------------
 
     def apply(self, index: int, term: int, payload: bytes) -> None:
         observer = self.observer
@@ -999,7 +1058,8 @@ class Replica:
             self.requests.applied(results, index)
 
     def _note_unheld(self, payload: bytes) -> None:
-        """Of an entry that was in the log at the start and is applied now: bodies that are still not here are missing."""
+        """Of an entry that was in the log at the start and is applied now: bodies that are still
+        not here are missing."""
         for digest in self.bodies.take_unheld(payload):
             size = body_size(self.machine.index, digest)
             if size is not None:
@@ -1012,10 +1072,13 @@ class Replica:
         if payload[:1] not in _WITHOUT_BODIES:
             self.bodies.want_all(payload)
 
+    def may_apply(self) -> bool:
+        return self.may(Capability.APPLY)
+
     def lacks_bodies(self) -> bool:
         return self._lacks_bodies
 
-    # -- inside --------------------------------------------------------------------------------------
+    # -- inside ------------------------------------------------------------------------------------
 
     def _propose_waiting(self, now: float) -> None:
         group = self.group
@@ -1046,7 +1109,8 @@ class Replica:
             self._collect()
 
     def _look_for_bodies(self) -> bool:
-        """See whether any body is missing. False: not to be said before a sync, for some are not on the disk; what was said last stands."""
+        """See whether any body is missing. False: not to be said before a sync, for some are not on
+        the disk; what was said last stands."""
         journal = self.group.journal
         if not self.recovery.desk.whole:
             self._lacks_bodies = True
@@ -1074,7 +1138,8 @@ class Replica:
                     self._frames.append((name, FrameKind.BLOB, (digest, body)))
 
     def _go_ahead(self, w: Waiting) -> bool:
-        """Send a request's long bodies to the followers, and have them stored here, before it is proposed. False: it has none."""
+        """Send a request's long bodies to the followers, and have them stored here, before it is
+        proposed. False: it has none."""
         least = self.limits.bodies.long_bytes_min
         named = set(w.hashes)
         long = {h: body for h, body in w.blobs if len(body) >= least and h in named}
@@ -1102,7 +1167,8 @@ class Replica:
         self._step_due = True
 
     def take_long(self, now: float, node: str, payload: bytes | memoryview) -> None:
-        """A long body (hash, bytes) from another replica, which is told when it is on this one's disk. A bad one is counted and dropped."""
+        """A long body (hash, bytes) from another replica, which is told when it is on this one's
+        disk. A bad one is counted and dropped."""
         self._now = now
         digest, body = bytes(payload[:DIGEST_BYTES]), memoryview(payload)[DIGEST_BYTES:]
         if len(digest) < DIGEST_BYTES or len(body) > self.blobs.limits.body_bytes_max:
@@ -1134,12 +1200,14 @@ class Replica:
             requests.fail_waiting(_LOST)
 
     def _look_at_index(self) -> None:
-        """A read or the scrub may have found no space for what was held back: that is lost from the open transaction."""
-        if self.machine.index.failed and not self.recovery.frozen:
+        """A read or the scrub may have found no space for what was held back: that is lost from the
+        open transaction."""
+        if self.machine.index.failed and self.may(Capability.KEEP_INDEX):
             self._note_full(DiskFull(self.machine.index.failed))
 
     def _note_full(self, error: DiskFull) -> None:
-        """Refuse writes until there is space. What the index had not committed may be lost with its transaction: it is applied again."""
+        """Refuse writes until there is space. What the index had not committed may be lost with its
+        transaction: it is applied again."""
         if not self.disk_full:
             logger.error("shard %d: writes are refused until there is space: %s", self.shard, error)
             self.requests.fail_growing(self._full_text())
@@ -1149,7 +1217,8 @@ class Replica:
             self._go_back()
 
     def _go_back(self) -> None:
-        """To the index's last commit: what came after it is applied again. Raises `TableDamaged` when there is no way back."""
+        """To the index's last commit: what came after it is applied again. Raises `TableDamaged`
+        when there is no way back."""
         self.machine.abort()
         self.bodies.reload()
         self.group.rewind_applied(self.machine.applied_index)
@@ -1158,25 +1227,27 @@ class Replica:
         self._check_withheld()
         self._index_dirty_since = None
 
-    # -- which entries are held ------------------------------------------------------------------------
+    # -- which entries are held --------------------------------------------------------------------
 
     def _pin_log(self) -> int:
-        """Pin the bodies of the entries that are to be applied. Returns the first entry that must not be acknowledged, or 0."""
+        """Pin the bodies of the entries that are to be applied. Returns the first entry that must
+        not be acknowledged, or 0."""
         group = self.group
         entries = self._entries_after(group.applied_index)
         return self.bodies.pin_log(entries, group.commit_index, self.keep_to)
 
     def _check_withheld(self) -> bool:
-        """See that entries that lack bodies are acknowledged only when they have them. True while there are any. Who is alone among the
-        voters has nobody to get them from, and goes on without."""
+        """See that entries that lack bodies are acknowledged only when they have them. True while
+        there are any. Who is alone among the voters has nobody to get them from, and goes on
+        without."""
         group = self.group
         first = self.bodies.first_withheld(group.journal, group.applied_index)
         group.withhold(first if group.members.other_voters else 0)
         return first > 0
 
     def _withhold_lost(self) -> None:
-        """Bodies that entries name were found lost. Entries that are committed are on other disks, bodies and all; of others this may be
-        the only copy."""
+        """Bodies that entries name were found lost. Entries that are committed are on other disks,
+        bodies and all; of others this may be the only copy."""
         committed = max(self.group.applied_index, self.group.commit_index)
         self.bodies.withhold_lost(self._entries_after(committed))
         self._check_withheld()
@@ -1192,7 +1263,7 @@ class Replica:
             if command[:1] == REGULAR and command[1:2] not in _WITHOUT_BODIES
         ]
 
-    # -- problems, the index and the log ---------------------------------------------------------------
+    # -- problems, the index and the log -----------------------------------------------------------
 
     def _meet(self, error: DiskFull | IndexDamaged) -> None:
         if isinstance(error, DiskFull):
@@ -1206,7 +1277,7 @@ class Replica:
             self._index_dirty_since = now
         since = self._index_dirty_since
         limits = self.limits
-        if since is None or now < self._index_retry_at or self.recovery.frozen:
+        if since is None or now < self._index_retry_at:
             return
         if (
             self.machine.dirty_requests < limits.index_commit_requests_max
@@ -1214,7 +1285,10 @@ class Replica:
             and now - since < limits.index_commit_s
         ):
             return
-        # Durable with the next commit: the journal keeps what may be lost, and a sync less is made here.
+        if not self.may(Capability.KEEP_INDEX):
+            return
+        # Durable with the next commit: the journal keeps what may be lost, and a sync less is made
+        # here.
         if self._commit(now, sync=False):
             desk.committed()
             self._index_dirty_since = None
@@ -1233,8 +1307,9 @@ class Replica:
         return True
 
     def _look_at_log(self, now: float) -> None:
-        """What is over the limits goes also where nothing comes any more, and the last commit is not made durable by a next one."""
-        if now - self._trimmed_at < self.limits.log_look_s or self.recovery.frozen:
+        """What is over the limits goes also where nothing comes any more, and the last commit is
+        not made durable by a next one."""
+        if now - self._trimmed_at < self.limits.log_look_s or not self.may(Capability.KEEP_INDEX):
             return
         index = self.machine.index
         if index.durable_index < index.committed_index and self._index_dirty_since is None:
@@ -1242,7 +1317,8 @@ class Replica:
         self._trim_log()
 
     def _trim_log(self) -> None:
-        """Keep what the limits allow of the log, for followers that were away; what the index has not on disk stays in any case."""
+        """Keep what the limits allow of the log, for followers that were away; what the index has
+        not on disk stays in any case."""
         self._trimmed_at = self._now
         journal = self.group.journal
         if not self.group.keeps_log:

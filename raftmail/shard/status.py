@@ -1,16 +1,39 @@
-"""What keeps a replica from its work, and what it may do all the same: the one rule, which elections, hand-overs, the balancer, reads and
-status ask.
+"""The status of a replica: what keeps it from its work, and what it may do all the same. This is
+the one rule that elections, hand-overs, the balancer, reads, the apply, the commit of the index and
+operators' status ask.
 
-A replica is under any number of conditions at once. Each follows from a fact that its part of the replica knows; `Replica.conditions` has
-them as a set of bits. `CAPABILITIES` says, for each condition, what the replica may still do. Under several it may do what all allow.
+A replica is under any number of conditions at once. Each follows from a fact that one part of the
+replica owns. `Replica.conditions` is the one function that puts them together, as a set of bits.
+`CAPABILITIES` says, for each condition, what the replica may still do; under several it may do what
+all allow. Its status, for people, is the worst of them (`describe`).
+
+```
+ opened ──▶ PROVING ──▶ (no condition) ──▶ REMOVED, for ever: its node closes it
+               │              │ ▲
+               ▼              │ │ how each is left
+          LOST_DISK,          ├─┤ RESYNCING     the group has jumped to where the records stand
+          for ever:           ├─┤ DAMAGED       a resync has brought the record
+          its node gives      ├─┤ WITHHOLDING   the bodies have come, or are needed no more
+          the disk up         ├─┤ LACKS_BODIES  the bodies have come, or no replica has them
+                              ├─┤ SUSPECT       a resync has compared the records
+                              ├─┤ DISK_FULL     there has been space for a while
+                              ├─┤ DISK_SLOW     syncs are quick again
+                              │
+                              └──▶ FAILED: its node opens it anew, with what is to be repaired
+```
 
 How a leader's place follows from it:
 
-1. A replica that may not `LEAD` hands over at once to one that says that it may, and goes on as well as it can while there is none.
-2. One that may `STAND` but not `LEAD` stands for election only when nobody else was elected for a while (`Elections.tick`).
+1. A replica that may not `LEAD` hands over at once to one that says that it may, and goes on as
+   well as it can while there is none.
+2. One that may `STAND` but not `LEAD` stands for election only when nobody else was elected for a
+   while (`Elections.tick`).
 3. One that may not `STAND` never does.
-4. Followers say with each answer to a heartbeat whether they may lead. Only those are handed the leader's place, by themselves, by an
-   operator, or by the balancer; one that can lead no more by then refuses it.
+4. Followers say with each answer to a heartbeat whether they may lead. Only those are handed the
+   leader's place, by themselves, by an operator, or by the balancer; one that can lead no more by
+   then refuses it.
+
+Bodies that come are taken under every condition: they prove themselves by their hash (P8).
 """
 
 from __future__ import annotations
@@ -22,31 +45,50 @@ from raftmail.consensus.fitness import Fitness
 
 @unique
 class Condition(IntEnum):
-    """What a replica may be under, the worst first; values are bits."""
+    """What a replica may be under, the worst first; values are bits. Each line names the fact that
+    it follows from."""
 
-    REMOVED = 1
-    """Its group goes on without it, for ever."""
+    LOST_DISK = 1
+    """Its disk went back in time, and has lost what it promised (G13, `Proof.lost`)."""
 
-    RESYNCING = 2
-    """Its records are being exchanged with another replica's: its index is no one's state."""
+    PROVING = 2
+    """It started, and the others have yet to say what it promised them (G13,
+    `Proof.may_follow`)."""
 
-    DAMAGED = 4
-    """A record of its index cannot be verified, and has yet to be fetched or made again: nothing is applied or read."""
+    REMOVED = 4
+    """Its group goes on without it, for ever (`Group.removed`). It answers like any other, but
+    nothing of it counts."""
 
-    WITHHOLDING = 8
-    """Its log names bodies that are not here and may be nowhere else: nobody could take its log."""
+    FAILED = 8
+    """Its index cannot be used as it is: the next step raises the error
+    (`Replica.index_broken`)."""
 
-    LACKS_BODIES = 16
-    """Bodies of messages that it has are not here, and have not come within `LACKING_GRACE_S`."""
+    RESYNCING = 16
+    """Its records are being exchanged with another replica's: its index is no one's state
+    (`Sink.frozen`)."""
 
-    SUSPECT = 32
-    """Records of it are to be compared with another replica's, because some were found bad or somebody ordered it."""
+    DAMAGED = 32
+    """A record of its index cannot be verified, and has yet to be fetched or made again: nothing is
+    applied or read (`Recovery.damaged`, `Index.failed`)."""
 
-    DISK_FULL = 64
-    """Its disk has less space than the reserve."""
+    WITHHOLDING = 64
+    """Its log names bodies that are not here and may be nowhere else: nobody could take its log
+    (`Bodies.withheld`)."""
 
-    DISK_SLOW = 128
-    """A sync hangs, or syncs take far longer than they should (`Replica.disk_slow`)."""
+    LACKS_BODIES = 128
+    """Bodies of messages that it has are not here, and have not come within `LACKING_GRACE_S`
+    (`Missing`)."""
+
+    SUSPECT = 256
+    """Records of it are to be compared with another replica's, because some were found bad or
+    somebody ordered it (`Recovery.suspect`)."""
+
+    DISK_FULL = 512
+    """Its disk has less space than the reserve. Only what frees some is taken
+    (`Replica.disk_full`)."""
+
+    DISK_SLOW = 1024
+    """A sync hangs, or syncs take far longer than they should (`Replica.note_disk`)."""
 
     @property
     def text(self) -> str:
@@ -55,7 +97,10 @@ class Condition(IntEnum):
 
 
 _TEXTS = {
+    Condition.LOST_DISK: "disk went back",
+    Condition.PROVING: "asks the others",
     Condition.REMOVED: "removed",
+    Condition.FAILED: "damaged",
     Condition.RESYNCING: "resyncing",
     Condition.DAMAGED: "damaged",
     Condition.WITHHOLDING: "lacks bodies",
@@ -70,50 +115,72 @@ _TEXTS = {
 class Capability(IntEnum):
     """What a replica may do; values are bits."""
 
-    APPLY = 1
-    """Apply committed entries to its index."""
-    READ = 2
-    """Answer reads from its index."""
-    VOTE = 4
-    """Vote for others, and take entries from a leader."""
-    ACKNOWLEDGE = 8
-    """Count as one that has an entry (with `WITHHOLDING`: those before the first that is withheld)."""
-    STAND = 16
+    TAKE_PART = 1
+    """Take part in Raft at all: hear messages and beats, let the time of elections pass, and
+    commit. Without, only what tells others of a start is heard."""
+
+    VOTE = 2
+    """Vote for others, and take entries from a leader. `Proof` asks for `PROVING` and
+    `LOST_DISK`."""
+
+    ACKNOWLEDGE = 4
+    """Count as one that has an entry. With `WITHHOLDING`: those before the first that is withheld
+    (`Group.withhold`)."""
+
+    STAND = 8
     """Stand for election when nobody better does."""
-    LEAD = 32
+
+    LEAD = 16
     """Lead, take over as leader, and stand for election at once."""
-    SOURCE = 64
-    """Give others its records and bodies."""
+
+    APPLY = 32
+    """Apply committed entries to its index."""
+
+    READ = 64
+    """Answer reads from its index."""
+
+    KEEP_INDEX = 128
+    """Commit its index, trim its log, and give space back; note what is missing."""
+
+    SOURCE = 256
+    """Give others its records. `Desk` asks: it knows at once what `LACKS_BODIES` says after a
+    while."""
 
 
-_APPLY, _READ, _VOTE = Capability.APPLY, Capability.READ, Capability.VOTE
-_ACK, _STAND, _SOURCE = Capability.ACKNOWLEDGE, Capability.STAND, Capability.SOURCE
+_PART, _VOTE, _ACK = Capability.TAKE_PART, Capability.VOTE, Capability.ACKNOWLEDGE
+_STAND, _APPLY, _READ = Capability.STAND, Capability.APPLY, Capability.READ
+_KEEP, _SOURCE = Capability.KEEP_INDEX, Capability.SOURCE
+_FOLLOW = _PART | _VOTE | _ACK
 _ALL = sum(Capability)
 
 CAPABILITIES: dict[Condition, int] = {
-    Condition.REMOVED: 0,
+    Condition.LOST_DISK: _PART | _KEEP,
+    Condition.PROVING: _PART | _APPLY | _READ | _KEEP | _SOURCE,
+    Condition.REMOVED: _FOLLOW | _APPLY | _KEEP | _SOURCE,
+    Condition.FAILED: 0,
     Condition.RESYNCING: 0,
-    Condition.DAMAGED: _VOTE | _ACK | _STAND,
-    Condition.WITHHOLDING: _APPLY | _READ | _VOTE | _ACK,
-    Condition.LACKS_BODIES: _APPLY | _READ | _VOTE | _ACK | _STAND,
-    Condition.SUSPECT: _APPLY | _READ | _VOTE | _ACK | _STAND,
-    Condition.DISK_FULL: _APPLY | _READ | _VOTE | _ACK | _STAND | _SOURCE,
-    Condition.DISK_SLOW: _APPLY | _READ | _VOTE | _ACK | _STAND | _SOURCE,
+    Condition.DAMAGED: _FOLLOW | _STAND | _KEEP | _SOURCE,
+    Condition.WITHHOLDING: _FOLLOW | _APPLY | _READ | _KEEP | _SOURCE,
+    Condition.LACKS_BODIES: _FOLLOW | _STAND | _APPLY | _READ | _KEEP,
+    Condition.SUSPECT: _FOLLOW | _STAND | _APPLY | _READ | _KEEP | _SOURCE,
+    Condition.DISK_FULL: _FOLLOW | _STAND | _APPLY | _READ | _KEEP | _SOURCE,
+    Condition.DISK_SLOW: _FOLLOW | _STAND | _APPLY | _READ | _KEEP | _SOURCE,
 }
 """What a replica under a condition may do; under none, everything."""
 
 LACKING_GRACE_S = 2.0
-"""A body that a read or the scrub found damaged is fetched sooner than this, and costs nobody the leader's place."""
+"""A body that a read or the scrub found damaged is fetched sooner than this, and costs nobody the
+leader's place."""
 
 
 def allowed(conditions: int) -> int:
     """The capabilities, as bits, of a replica that is under `conditions`."""
-    return _ALLOWED[conditions]
+    return ALLOWED[conditions]
 
 
 def fitness_under(conditions: int) -> Fitness:
     """What elections make of the conditions."""
-    may = _ALLOWED[conditions]
+    may = ALLOWED[conditions]
     if may & Capability.LEAD:
         return Fitness.ABLE
     return Fitness.LAST_RESORT if may & Capability.STAND else Fitness.UNFIT
@@ -137,4 +204,5 @@ def _allowed(bits: int) -> int:
     return may
 
 
-_ALLOWED = tuple(_allowed(bits) for bits in range(2 * max(Condition)))
+ALLOWED = tuple(_allowed(bits) for bits in range(2 * max(Condition)))
+"""`allowed` of every set of conditions."""

@@ -43,6 +43,9 @@ class ListMachine:
     def want_blobs(self, payload: bytes) -> None:
         self.wanted.append(payload)
 
+    def may_apply(self) -> bool:
+        return True
+
     def lacks_bodies(self) -> bool:
         return self.lacks
 

@@ -218,7 +218,7 @@ class Walk:
         for replica in self.running():
             wanted = self.c.group(replica).resync_wanted
             if wanted is not None and self.c[wanted[0]].alive:
-                self.c.group(replica).resync_wanted = None
+                self.c.group(replica).take_resync_wanted()
                 self.c.resync(replica, wanted[0])
                 self.done["jumped"] += 1
 

@@ -1,4 +1,5 @@
-"""Opening real replicas on a simulated disk, with an index in memory that stays when they are closed."""
+"""Opening real replicas on a simulated disk, with an index in memory that stays when they are
+closed."""
 
 from __future__ import annotations
 
@@ -20,8 +21,9 @@ NO_RESERVE = BlobLimits(free_bytes_min=0)
 
 
 class MemoryIndex:
-    """An index on LMDB's twin (`shard.opening.IndexKeeper`), which survives as a file would. `ordered` is what the next opening repairs;
-    `made_anew` counts the indices that were set aside. `closed`: an opening failed."""
+    """An index on LMDB's twin (`shard.opening.IndexKeeper`), which survives as a file would.
+    `ordered` is what the next opening repairs; `made_anew` counts the indices that were set aside.
+    `closed`: an opening failed."""
 
     def __init__(self, replica_id: int) -> None:
         self.engine = MemoryEngine(TABLES)

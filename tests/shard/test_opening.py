@@ -1,4 +1,5 @@
-"""Opening a replica: what is repaired on the way, what is told, and what is left open when it fails."""
+"""Opening a replica: what is repaired on the way, what is told, and what is left open when it
+fails."""
 
 from __future__ import annotations
 
@@ -15,7 +16,8 @@ from tests.shard.test_rescue import TEXTS, Machinery
 
 
 def closed_with_rot(table: str) -> Machinery:
-    """A replica that has saved `TEXTS`, was closed, and has a bad record in a table of its index."""
+    """A replica that has saved `TEXTS`, was closed, and has a bad record in a table of its
+    index."""
     machinery = Machinery()
     machinery.save(TEXTS)
     machinery.close()

@@ -42,6 +42,7 @@ def test_the_master_is_a_source_also_when_all_that_the_own_log_names_are_gone() 
         leader=9,
         is_leader=False,
         resync_wanted=(9, 68),
+        take_resync_wanted=lambda: (9, 68),
         applied_index=46,
         links_changed=1,
         node_of={9: "n2"}.get,

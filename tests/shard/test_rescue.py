@@ -417,7 +417,7 @@ def test_a_log_that_lost_what_the_index_does_not_have_takes_no_part_until_a_sour
     machinery = Machinery()
     machinery.save(TEXTS[:6])
     replica = machinery.replica
-    replica.group.paused = True
+    replica.recovery.damaged = True
     for number, text in enumerate(TEXTS[6:]):
         request = encode_request(
             b"client of tests?", number + 1, number, c.Save("a", (message(text),), 1000)

@@ -194,7 +194,7 @@ def test_of_three_replicas_two_that_may_not_lead_leave_it_to_the_third_and_it_st
         if condition == "full":
             replica.blobs.limits = replace(replica.blobs.limits, free_bytes_min=2 * PLENTY_BYTES)
         elif condition == "slow":
-            replica.disk_slow = True
+            replica.note_disk(is_slow=True)
         elif condition == "suspect":
             replica.recovery.desk.order(full=True, only=["nobody who is here"])
         else:
