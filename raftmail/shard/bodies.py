@@ -1,14 +1,16 @@
-"""The bodies of a replica: which are missing, asked for, given to others, or needed by no one any more.
+"""The bodies of a replica: which are missing, asked for, given to others, or needed by no one any
+more.
 
 Invariants:
 
-1. An entry is said to be held only when every body that it names is in the store and pinned until the entry is applied, or is known to have
-   lost its last message by an entry that comes later. Where the index was lost, an entry of the log may lack
-   one that it never had: it is kept, and `withheld`.
+1. An entry is said to be held only when every body that it names is in the store and pinned until
+   the entry is applied, or is known to have lost its last message by an entry that comes later.
+   Where the index was lost, an entry of the log may lack one that it never had: it is kept, and
+   `withheld`.
 2. What other replicas send is verified against its hash before it is stored (P8).
-3. A body that is stored and not yet on the disk in the store is in the journal, before every entry that names it; or it is longer than
-   `BodyLimits.journal_bytes_max`, and then the store is synced before any such entry is acknowledged.
-"""
+3. A body that is stored and not yet on the disk in the store is in the journal, before every entry
+   that names it; or it is longer than `BodyLimits.journal_bytes_max`, and then the store is synced
+   before any such entry is acknowledged."""
 
 from __future__ import annotations
 
@@ -17,6 +19,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from enum import Enum, unique
 from typing import TypeAlias
 from zlib import crc32
 
@@ -41,19 +44,55 @@ _NOTE_BYTES = _INDEX_BYTES + DIGEST_BYTES
 _GONE = b"bodies that are gone"
 
 
+@unique
+class BodyState(Enum):
+    """Where a body is that an entry names. It is in one state at a time, the first that holds;
+    `Bodies.state_of` is the one function that tells.
+
+    ```
+              want            asked            came, verified
+     ABSENT ───────▶ TO_ASK ───────▶ ASKED ──────────────────▶ HERE ──▶ ABSENT, when it is
+        ▲               ▲              │ │                      ▲        reclaimed, or found damaged
+        │ nobody waits  │ an entry     │ │ a long one           │
+        │               │ waits        │ └──────▶ ARRIVED ───────┘ stored
+        └───────────────┴──────────────┘
+           no answer came in time              GONE: a source said so, until that entry is applied
+    ```
+
+    Why a body is needed is another matter, and there may be several reasons: an entry is not taken
+    without it (`missing`), was in the log at the start without it (`unheld`), or does not count
+    without it (`withheld`)."""
+
+    HERE = "here"
+    """In the store, which can read it."""
+    GONE = "gone"
+    """Not here, and needed by no message any more once an entry that comes later is applied."""
+    ARRIVED = "arrived"
+    """A long one that came, and waits in memory to be stored."""
+    TO_ASK = "to be asked for"
+    """Not here. The next step asks the leader, or everybody when somebody was asked in vain."""
+    ASKED = "asked for"
+    """Not here. Others were asked, and may still answer."""
+    ABSENT = "absent"
+    """Not here, and nobody is asked."""
+
+
 class BadBodies(Exception):
     """A frame about bodies that cannot be what it says it is."""
 
 
 @dataclass(frozen=True, slots=True)
 class BodyLimits:
-    """How much is asked for and given at once, how long an answer is waited for, and how reclaiming is paced."""
+    """How much is asked for and given at once, how long an answer is waited for, and how reclaiming
+    is paced."""
 
     journal_bytes_max: int = 16 << 10
-    """Bodies up to this length are written to the journal as well, so that one sync makes them and their entry durable; the store follows
-    in the background. Longer ones cost more to write twice than a sync."""
+    """Bodies up to this length are written to the journal as well, so that one sync makes them and
+    their entry durable; the store follows in the background. Longer ones cost more to write twice
+    than a sync."""
     long_bytes_min: int = 2 << 20
-    """Bodies from this length on have a segment of their own, which another thread writes and syncs."""
+    """Bodies from this length on have a segment of their own, which another thread writes and
+    syncs."""
     long_rest_s: float = 60.0
     """So long a long body is kept that no message has yet, for its entry may come."""
     sync_s: float = 0.5
@@ -69,7 +108,8 @@ class BodyLimits:
 
 
 def restore_bodies(journal: Journal, store: BlobStore) -> None:
-    """At start: put into the store, and there on the disk, what the journal alone kept. Raises DiskError."""
+    """At start: put into the store, and there on the disk, what the journal alone kept. Raises
+    DiskError."""
     for digest, body in journal.bodies():
         if not store.has(digest) and hashlib.sha256(body).digest() == digest:
             store.append(digest, body)
@@ -100,8 +140,9 @@ class _Arrival:
 
 @dataclass(slots=True, repr=False)
 class Bodies:
-    """`missing` are bodies that entries of the log wait for; `unheld` those that entries lacked that were in the log at the start;
-    `withheld` are entries that must not be acknowledged before their bodies are on the disk, with their terms and bodies."""
+    """`missing` are bodies that entries of the log wait for; `unheld` those that entries lacked
+    that were in the log at the start; `withheld` are entries that must not be acknowledged before
+    their bodies are on the disk, with their terms and bodies."""
 
     store: BlobStore
     index: Index
@@ -123,7 +164,8 @@ class Bodies:
     _sync_at: float = 0.0
     _job: BlobSyncJob | None = None
     arrived: Budget = field(default_factory=lambda: Budget(160 << 20))
-    """What long bodies from other nodes hold that wait to be stored, here and in the other replicas of the node."""
+    """What long bodies from other nodes hold that wait to be stored, here and in the other replicas
+    of the node."""
     _arrived: deque[_Arrival] = field(default_factory=deque)
     _resting: dict[bytes, float | None] = field(default_factory=dict)
     """Long bodies that were stored lately, and until when they are kept; None: it is to be said."""
@@ -143,8 +185,9 @@ class Bodies:
         }
 
     def add(self, digest: bytes, body: bytes) -> bool:
-        """Store a body that was verified to be the one of `digest`; False: it was there. It is safe when the next sync of the journal
-        is done, and of the store, if that is `pressing`. Raises DiskFull, having stored nothing."""
+        """Store a body that was verified to be the one of `digest`; False: it was there. It is safe
+        when the next sync of the journal is done, and of the store, if that is `pressing`. Raises
+        DiskFull, having stored nothing."""
         store = self.store
         if store.has(digest):
             return False
@@ -156,12 +199,13 @@ class Bodies:
         return True
 
     def store_long(self, digest: bytes, body: bytes | memoryview, done: WhenStored) -> None:
-        """Have a long body of a request stored, on the disk, by the jobs of `begin_long`, which verify it."""
+        """Have a long body of a request stored, on the disk, by the jobs of `begin_long`, which
+        verify it."""
         self._arrived.append(_Arrival(digest, body, done, 0))
 
     def take_long(self, digest: bytes, body: bytes | memoryview, done: WhenStored) -> bool:
-        """As `store_long`, for a body that another node sent. False: there is no room for it. One that waits already, since it was
-        taken for lost and sent again, is told of once."""
+        """As `store_long`, for a body that another node sent. False: there is no room for it. One
+        that waits already, since it was taken for lost and sent again, is told of once."""
         if any(one.digest == digest and one.taken_bytes for one in self._arrived):
             return True
         if not self.arrived.take(len(body)):
@@ -170,14 +214,15 @@ class Bodies:
         return True
 
     def drop_arrived(self) -> None:
-        """The replica is closed: what waits to be stored never will be. Nothing may be under way."""
+        """The replica is closed: what waits to be stored never will be. Nothing may be under
+        way."""
         for arrival in self._arrived:
             self.arrived.give(arrival.taken_bytes)
         self._arrived.clear()
 
-    def begin_long(self) -> LongBody | None:
-        """To be called after each `Replica.advance`: a body to be stored, whose `run` may be called in another
-        thread, for as long as it takes; `end_long` then."""
+    def begin_long(self) -> Callable[[], None] | None:
+        """To be called after each `Replica.advance`: a call that may run in another thread for as
+        long as it takes; `end_long` then."""
         while self._long is None and self._arrived:
             arrival = self._arrived[0]
             if self.store.durable(arrival.digest):
@@ -209,6 +254,18 @@ class Bodies:
             self.want(digest)
         arrival.done(stored)
 
+    def state_of(self, digest: bytes, index: int = 0) -> BodyState:
+        """Where a body is, as far as the entry at `index` is concerned (0: any)."""
+        if self.store.has(digest):
+            return BodyState.HERE
+        if self._gone.get(digest, -1) >= index:
+            return BodyState.GONE
+        if any(arrival.digest == digest for arrival in self._arrived):
+            return BodyState.ARRIVED
+        if digest not in self._asked:
+            return BodyState.ABSENT
+        return BodyState.TO_ASK if self._asked[digest] is None else BodyState.ASKED
+
     @property
     def asking(self) -> bool:
         """Whether bodies are asked for, or to be."""
@@ -219,7 +276,8 @@ class Bodies:
         return self._job is None and now >= self._sync_at and self.store.dirty()
 
     def has_to_do(self, now: float) -> bool:
-        """Whether bodies are asked for, or to be, or wait for a sync of the store that is to begin, here or with the journal's."""
+        """Whether bodies are asked for, or to be, or wait for a sync of the store that is to begin,
+        here or with the journal's."""
         if self._asked or (self._arrived and self._long is None):
             return True
         return self.store.dirty() and (self.store.pressing() or self.wants_sync(now))
@@ -235,8 +293,9 @@ class Bodies:
         return self._job is not None
 
     def begin_sync(self, now: float) -> Callable[[], None] | None:
-        """To be called after each `Replica.advance`. Every `sync_s` it gives a sync, after which the journal need not keep the bodies that
-        are in the store now. Nothing waits for it, so it may run in another thread for as long as it takes; `end_sync` then."""
+        """To be called after each `Replica.advance`. Every `sync_s` it gives a sync, after which
+        the journal need not keep the bodies that are in the store now. Nothing waits for it, so it
+        may run in another thread for as long as it takes; `end_sync` then."""
         if self._job is not None or now < self._sync_at or self.store.pressing():
             return None
         self._sync_at = now + self.limits.sync_s
@@ -266,19 +325,21 @@ class Bodies:
         if not hashes:
             return True
         has = self.store.has
-        missing = [h for h in hashes if not has(h) and self._gone.get(h, 0) < index]
+        missing = [h for h in hashes if not has(h) and not self._is_gone(h, index)]
         if missing:
-            self._want_missing(missing)
+            self._want_missing(missing, index)
             return False
         self.pin(hashes, index)
         return True
 
-    def _want_missing(self, missing: Sequence[bytes]) -> None:
-        """Entries wait for bodies: ask for those that have not arrived yet."""
+    def _is_gone(self, digest: bytes, index: int) -> bool:
+        return self.state_of(digest, index) is BodyState.GONE
+
+    def _want_missing(self, missing: Sequence[bytes], index: int = 0) -> None:
+        """The entry at `index` waits for bodies: ask for those that have not arrived yet."""
         self.missing.update(missing)
-        arrived = {arrival.digest for arrival in self._arrived}
         for digest in missing:
-            if digest not in arrived:
+            if self.state_of(digest, index) is not BodyState.ARRIVED:
                 self.want(digest)
 
     def pin(self, hashes: Iterable[bytes], index: int) -> None:
@@ -299,20 +360,22 @@ class Bodies:
 
     def want_all(self, payload: bytes) -> None:
         """Ask for what an entry lacks that will be looked at later."""
-        has, gone = self.store.has, self._gone
-        self._want_missing([d for d in _named(payload) if not has(d) and d not in gone])
+        settled = (BodyState.HERE, BodyState.GONE)
+        self._want_missing([d for d in _named(payload) if self.state_of(d) not in settled])
 
     def pin_log(
         self, entries: Iterable[tuple[int, int, bytes]], committed: int, keep_to: int
     ) -> int:
-        """At the start: pin what the entries of the log (index, term, payload) name. Returns the first with a body that never was on the
-        disk, or 0.
+        """At the start: pin what the entries of the log (index, term, payload) name. Returns the
+        first with a body that never was on the disk, or 0.
 
-        A loss of power between the syncs of the journal and of the blobs may keep an entry and lose its body. Such an entry was never
-        acknowledged, and must not be now (P1): what follows the last sync is forgotten, and comes again from the leader. Up to `keep_to`
-        (see `rescue`) that cannot be told from an entry that was acknowledged and whose body was lost later: bodies are read to find
-        those that are damaged. Entries that lack some and may have been acknowledged are kept, and withheld until others have given
-        them; of those that are known to be `committed` nobody counts any more who has them."""
+        A loss of power between the syncs of the journal and of the blobs may keep an entry and lose
+        its body. Such an entry was never acknowledged, and must not be now (P1): what follows the
+        last sync is forgotten, and comes again from the leader. Up to `keep_to` (see `rescue`) that
+        cannot be told from an entry that was acknowledged and whose body was lost later: bodies are
+        read to find those that are damaged. Entries that lack some and may have been acknowledged
+        are kept, and withheld until others have given them; of those that are known to be
+        `committed` nobody counts any more who has them."""
         self.withheld.clear()
         kept = max(keep_to, committed)
         for index, term, payload in entries:
@@ -332,7 +395,8 @@ class Bodies:
         return all(map(self.store.durable, _named(payload)))
 
     def withhold_lost(self, entries: Iterable[tuple[int, int, bytes]]) -> None:
-        """Withhold those of some entries (index, term, payload) that name a body that was found lost."""
+        """Withhold those of some entries (index, term, payload) that name a body that was found
+        lost."""
         for index, term, payload in entries:
             if not self.found_lost.isdisjoint(_named(payload)):
                 self.withheld[index] = (term, _named(payload))
@@ -340,19 +404,21 @@ class Bodies:
         self.found_lost.clear()
 
     def first_withheld(self, log: Log, applied_index: int) -> int:
-        """The first entry of the log that must not be acknowledged yet, or 0. Those before it are withheld no more: their bodies have come
-        and are on the disk, or are needed by no message any more, or they were applied or cut off."""
+        """The first entry of the log that must not be acknowledged yet, or 0. Those before it are
+        withheld no more: their bodies have come and are on the disk, or are needed by no message
+        any more, or they were applied or cut off."""
         for index, (term, named) in list(self.withheld.items()):
             stands = applied_index < index <= log.last_index and log.term_of(index) == term
             if stands and not all(
-                self.store.durable(h) or self._gone.get(h, 0) >= index for h in named
+                self.store.durable(h) or self._gone.get(h, -1) >= index for h in named
             ):
                 return index
             del self.withheld[index]
         return 0
 
     def _look(self, payload: bytes) -> None:
-        """Read the bodies that an entry names: those that are damaged count as missing from now on."""
+        """Read the bodies that an entry names: those that are damaged count as missing from now
+        on."""
         for digest in _named(payload):
             try:
                 self.store.get(digest)
@@ -365,10 +431,11 @@ class Bodies:
         return any(d in self.missing and place(d) is None for d in _named(payload))
 
     def take_unheld(self, payload: bytes) -> list[bytes]:
-        """Of the bodies that an entry names, those that were not here at the start, and are not now."""
+        """Of the bodies that an entry names, those that were not here at the start, and are not
+        now."""
         named = self.unheld.intersection(_named(payload))
         self.unheld -= named
-        return [digest for digest in named if not self.store.has(digest)]
+        return [digest for digest in named if self.state_of(digest) is not BodyState.HERE]
 
     def want(self, digest: bytes) -> None:
         """Ask for a body with the next `requests`."""
@@ -389,7 +456,8 @@ class Bodies:
             raise
 
     def tick(self, now: float, applied_index: int, *, waiting: bool) -> None:
-        """Ask again for what did not come. `waiting` tells whether entries still wait for bodies."""
+        """Ask again for what did not come. `waiting` tells whether entries still wait for
+        bodies."""
         if not waiting:
             self.missing.clear()
         if self._gone:
@@ -407,7 +475,8 @@ class Bodies:
         return digest in self.missing or any(digest in named for _, named in self.withheld.values())
 
     def wants(self, now: float, leader: str | None, linked: Sequence[str]) -> list[Frame]:
-        """Frames that ask for bodies: the leader, if there is a link to it; all, for those that did not come."""
+        """Frames that ask for bodies: the leader, if there is a link to it; all, for those that did
+        not come."""
         if not self._asked:
             return []
         fresh = [d for d, asked in self._asked.items() if asked is None]
@@ -427,7 +496,8 @@ class Bodies:
         return frames
 
     def take(self, payload: bytes) -> bool:
-        """Store a body that came: hash, bytes. True when nothing that entries wait for is missing any more.
+        """Store a body that came: hash, bytes. True when nothing that entries wait for is missing
+        any more.
 
         Raises `BadBodies`, DiskFull."""
         digest, body = payload[:DIGEST_BYTES], payload[DIGEST_BYTES:]
@@ -443,8 +513,9 @@ class Bodies:
         return not self.missing
 
     def give(self, node: str, payload: bytes, applied_index: int) -> list[Frame]:
-        """Answer another replica that asks for bodies: with those that are here, and with the names of those that no message has any
-        more at `applied_index`; 0: the index here does not tell. Raises `BadBodies`."""
+        """Answer another replica that asks for bodies: with those that are here, and with the names
+        of those that no message has any more at `applied_index`; 0: the index here does not tell.
+        Raises `BadBodies`."""
         if len(payload) % DIGEST_BYTES or len(payload) > DIGEST_BYTES * self.limits.want_hashes_max:
             raise BadBodies("a request for bodies of the wrong length")
         frames: list[Frame] = []
@@ -475,10 +546,12 @@ class Bodies:
         return frames
 
     def note_gone(self, payload: bytes) -> bool:
-        """No message has these bodies any more once an entry that comes later is applied. Entries up to there need not wait for them:
-        nothing is read here before that entry is applied (P5), and one that names them again brings them along. Returns as `take`.
+        """No message has these bodies any more once an entry that comes later is applied. Entries
+        up to there need not wait for them: nothing is read here before that entry is applied (P5),
+        and one that names them again brings them along. Returns as `take`.
 
-        What is noted is in the index's transaction, which is to be committed before those entries are acknowledged."""
+        What is noted is in the index's transaction, which is to be committed before those entries
+        are acknowledged."""
         if len(payload) < _INDEX_BYTES or (len(payload) - _INDEX_BYTES) % DIGEST_BYTES:
             raise BadBodies("a list of bodies that are gone, of the wrong length")
         index = int.from_bytes(payload[:_INDEX_BYTES], "big")
@@ -493,9 +566,11 @@ class Bodies:
         return not self.missing
 
     def reclaim(self, now: float, unreferenced: list[bytes]) -> int:
-        """One bounded step towards giving back the space of bodies that nothing needs; returns the bytes given back.
+        """One bounded step towards giving back the space of bodies that nothing needs; returns the
+        bytes given back.
 
-        `unreferenced` are bodies that lost their last message since the last step; it is cleared. Raises DiskFull."""
+        `unreferenced` are bodies that lost their last message since the last step; it is cleared.
+        Raises DiskFull."""
         if now < self._reclaim_at or self.store.pressing():
             return 0
         for digest in unreferenced:
@@ -513,7 +588,8 @@ class Bodies:
         return progress.freed_bytes
 
     def _rest(self, now: float) -> None:
-        """Give those long bodies their time that came since the last step, and forget those whose time is over."""
+        """Give those long bodies their time that came since the last step, and forget those whose
+        time is over."""
         for digest, until in list(self._resting.items()):
             if until is None:
                 self._resting[digest] = now + self.limits.long_rest_s
@@ -526,7 +602,8 @@ class Bodies:
 
 
 def _named(payload: bytes) -> Sequence[bytes]:
-    """The bodies that an entry names; none of one that cannot be decoded, and is refused when it is applied."""
+    """The bodies that an entry names; none of one that cannot be decoded, and is refused when it is
+    applied."""
     try:
         return entry_blobs(payload)
     except CodecError:

@@ -9,7 +9,8 @@ from zlib import crc32
 import pytest
 
 from raftmail.consensus.journal import Identity, Journal, JournalLimits
-from raftmail.shard.bodies import BadBodies, Bodies, BodyLimits, restore_bodies
+from raftmail.mail.codec import encode_entry
+from raftmail.shard.bodies import BadBodies, Bodies, BodyLimits, BodyState, restore_bodies
 from raftmail.storage.blobs import BlobLimits, BlobStore
 from raftmail.storage.index import TABLES, Index
 from tests.simulation.disk import SimDisk
@@ -217,3 +218,71 @@ def test_a_body_that_came_after_a_sync_had_begun_is_not_released_with_it() -> No
     assert second in dict(kept.journal.bodies()) and first != second
     kept.lose_power()
     assert len(kept.store.get(second)) == 901
+
+
+def _named_by_an_entry(kept: Kept, body: bytes) -> bytes:
+    """An entry waits for a body that is not here."""
+    digest = sha256(body).digest()
+    assert not kept.bodies.hold(entry_naming(digest), 5)
+    return digest
+
+
+def entry_naming(digest: bytes) -> bytes:
+    return encode_entry([b"a request"], [digest])
+
+
+BODY = b"a body that others have" * 10
+
+
+def test_a_body_is_to_be_asked_for_then_asked_for_and_then_here() -> None:
+    kept = Kept()
+    bodies = kept.bodies
+    assert bodies.state_of(sha256(BODY).digest()) is BodyState.ABSENT
+    digest = _named_by_an_entry(kept, BODY)
+    assert bodies.state_of(digest) is BodyState.TO_ASK
+    assert [node for node, _, _ in bodies.wants(1.0, "n2", ["n2", "n3"])] == ["n2"]
+    assert bodies.state_of(digest) is BodyState.ASKED
+    assert bodies.take(digest + BODY), "nothing is missing any more"
+    assert bodies.state_of(digest) is BodyState.HERE
+    assert bodies.hold(entry_naming(digest), 5)
+
+
+@pytest.mark.parametrize("waits", [True, False])
+def test_a_body_that_does_not_come_is_asked_for_again_of_everybody_while_an_entry_waits(
+    waits: bool,
+) -> None:
+    kept = Kept()
+    bodies = kept.bodies
+    digest = _named_by_an_entry(kept, BODY)
+    bodies.wants(1.0, "n2", ["n2", "n3"])
+    bodies.tick(1.0 + bodies.limits.answer_s + 0.1, 4, waiting=waits)
+    assert bodies.state_of(digest) is (BodyState.TO_ASK if waits else BodyState.ABSENT)
+    bodies.want(digest)
+    assert [node for node, _, _ in bodies.wants(9.0, "n2", ["n2", "n3"])] == ["n2", "n3"]
+
+
+def test_a_body_that_is_gone_keeps_no_entry_waiting_up_to_the_one_that_says_so() -> None:
+    kept = Kept()
+    bodies = kept.bodies
+    digest = _named_by_an_entry(kept, BODY)
+    assert bodies.note_gone((8).to_bytes(8, "big") + digest)
+    assert bodies.state_of(digest) is bodies.state_of(digest, 8) is BodyState.GONE
+    assert bodies.state_of(digest, 9) is BodyState.ABSENT
+    assert bodies.hold(entry_naming(digest), 7) and not bodies.hold(entry_naming(digest), 9)
+    bodies.tick(2.0, 8, waiting=True)
+    assert bodies.state_of(digest) is BodyState.TO_ASK, "entry 9 waits for it"
+
+
+def test_a_long_body_has_arrived_before_it_is_here_and_is_not_asked_for_meanwhile() -> None:
+    kept = Kept()
+    bodies = kept.bodies
+    digest = sha256(BODY).digest()
+    done: list[bool] = []
+    assert bodies.take_long(digest, BODY, done.append)
+    assert bodies.state_of(digest) is BodyState.ARRIVED
+    assert not bodies.hold(entry_naming(digest), 5) and not bodies.asking
+    job = bodies.begin_long()
+    assert job is not None
+    job()
+    bodies.end_long()
+    assert done == [True] and bodies.state_of(digest) is BodyState.HERE
