@@ -96,8 +96,8 @@ class Raftmail:
     Entering waits until every node is up and every shard has a master, and raises BenchError with
     the end of the logs when that does not come about. ``parent`` is the folder to put everything in
     (default: the system's temporary folder) and decides which disk is measured. ``replicas`` is of
-    each shard for mail; ``workers`` are the processes of a node. Leaving stops the nodes and removes
-    the folder; a node that ended by itself meanwhile makes it raise BenchError.
+    each shard for mail; ``workers`` are the processes of a node. Leaving stops the nodes and
+    removes the folder; a node that ended by itself meanwhile makes it raise BenchError.
     """
 
     def __init__(
@@ -169,7 +169,8 @@ class Raftmail:
 
     @property
     def client_addresses(self) -> tuple[str, ...]:
-        """``host:port`` of the text protocol, in the order of ``names``; ``access`` lets clients in."""
+        """``host:port`` of the text protocol, in the order of ``names``; ``access`` lets clients
+        in."""
         return tuple(plan.client for plan in self._by_name.values())
 
     @property
@@ -249,8 +250,8 @@ class Raftmail:
         return [int(count[1]) if count else 0 for count in counts]
 
     def lead_all(self, name: str) -> None:
-        """Have a node lead every shard that it has a replica of. (The root's master, which balances masters, will soon take some away
-        again.) Raises BenchError."""
+        """Have a node lead every shard that it has a replica of. (The root's master, which balances
+        masters, will soon take some away again.) Raises BenchError."""
         shards = self.led_by(name)
         wanted = [
             row["shard"]
@@ -287,7 +288,8 @@ class Raftmail:
         stop_session(self._processes.pop(name))
 
     def raftmail(self, *arguments: str) -> str:
-        """What a command of the command line says to this cluster. Raises BenchError when it fails."""
+        """What a command of the command line says to this cluster. Raises BenchError when it
+        fails."""
         where = str(self.folder / "nodes" / "cluster.json")
         ended = subprocess.run(
             [sys.executable, "-m", "raftmail_cli", "--cluster", where, *arguments],
@@ -326,7 +328,8 @@ class Raftmail:
     # What the nodes cost
 
     def cpu_s(self, name: str | None = None) -> float:
-        """CPU seconds so far of a node, or of all that run; nodes that were killed are not in it."""
+        """CPU seconds so far of a node, or of all that run; nodes that were killed are not in
+        it."""
         names = [name] if name else list(self._processes)
         return sum(session_cpu_s(self._processes[one].pid) for one in names)
 

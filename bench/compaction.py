@@ -1,4 +1,5 @@
-"""How long writes wait for the log to be cut: every step of a compaction, and every sync that removes files."""
+"""How long writes wait for the log to be cut: every step of a compaction, and every sync that
+removes files."""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ from raftmail.storage.disk import RealDisk
 ENTRY_BYTES = 8192
 SYNC_ENTRIES = 64
 STEP_EVERY = 8
-"""Syncs between two looks at the log: a node commits its index, and looks, every half second or more often."""
+"""Syncs between two looks at the log: a node commits its index, and looks, every half second or
+more often."""
 
 BLOCKED_MS_MAX = 50.0
 

@@ -22,7 +22,8 @@ CONNECT_S = 1.0
 ANSWER_S = 20.0
 RETRY_S = 0.02
 PAUSE_S = 0.005
-"""Between an acknowledgement and the next command of a few clients: the load is steady, and the machine not full."""
+"""Between an acknowledgement and the next command of a few clients: the load is steady, and the
+machine not full."""
 
 STALL_S = 0.15
 _WATCH_S = 0.02

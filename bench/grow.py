@@ -1,4 +1,5 @@
-"""Adding a fourth node under load: what clients see while it is invited, joins, and takes its share.
+"""Adding a fourth node under load: what clients see while it is invited, joins, and takes its
+share.
 
 Clients on the first three nodes, half of which STORE and half deliver by LMTP, in mailboxes of all
 16 shards. After a while `raftmail member invite`, `raftmail node join` and `raftmail rebalance
@@ -36,7 +37,8 @@ SETTLE_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Growth:
-    """When the load was measured first, when the node was invited, had joined, and had its share."""
+    """When the load was measured first, when the node was invited, had joined, and had its
+    share."""
 
     from_s: float
     invited_s: float

@@ -1,4 +1,5 @@
-"""What replicas cost that have nothing to do: three nodes, each with a replica of each of 64 shards.
+"""What replicas cost that have nothing to do: three nodes, each with a replica of each of 64
+shards.
 
 Beside a cluster with one shard for mail, in turns, each from a fresh start. Nobody is connected and
 nothing is written; what is left are Raft's heartbeats, the links, and the passing of time.

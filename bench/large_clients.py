@@ -41,8 +41,8 @@ class Timings:
 
 @dataclass(slots=True)
 class SteadyClient:
-    """Asks once in `interval_s`; an answer that comes later than that makes the next one late, and that
-    counts too. Each client has a user of its own, with one message."""
+    """Asks once in `interval_s`; an answer that comes later than that makes the next one late, and
+    that counts too. Each client has a user of its own, with one message."""
 
     addresses: Sequence[str]
     at: int
@@ -94,7 +94,8 @@ class SteadyClient:
         raise NotImplementedError
 
     async def work(self, number: int) -> str:
-        """Ask, and wait for the answer: "", or what it says when it is no good one. Raises as `greet`."""
+        """Ask, and wait for the answer: "", or what it says when it is no good one. Raises as
+        `greet`."""
         raise NotImplementedError
 
     async def line(self) -> bytes:

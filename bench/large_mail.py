@@ -1,10 +1,11 @@
-"""One message of the largest configured size to many recipients, while a hundred other clients work.
+"""One message of the largest configured size to many recipients, while a hundred other clients
+work.
 
-Three nodes at the default configuration, 16 shards; one of them leads most. The message goes through
-that node, and through another one, while it lives, is stopped (SIGSTOP) in the middle, or is killed.
-Every recipient must get 250 or 4xx; those without 250 get the same bytes again, until all have it.
-Then everybody must have it once. What the nodes need of memory is compared with what they say they
-may need, and what the others wait meanwhile with what they waited before.
+Three nodes at the default configuration, 16 shards; one of them leads most. The message goes
+through that node, and through another one, while it lives, is stopped (SIGSTOP) in the middle, or
+is killed. Every recipient must get 250 or 4xx; those without 250 get the same bytes again, until
+all have it. Then everybody must have it once. What the nodes need of memory is compared with what
+they say they may need, and what the others wait meanwhile with what they waited before.
 """
 
 from __future__ import annotations
@@ -72,7 +73,8 @@ CASES = [Case(via, fate) for fate in ("alive", "stopped", "killed") for via in (
 
 @dataclass(slots=True)
 class Sent:
-    """What became of one attempt. Replies are in the order of the recipients; "" where there was none."""
+    """What became of one attempt. Replies are in the order of the recipients; "" where there was
+    none."""
 
     replies: list[str]
     took_s: float
@@ -88,8 +90,8 @@ class Sent:
 
 @dataclass(slots=True)
 class Watcher:
-    """The most memory that processes have, read every 50 ms: what is theirs alone (RssAnon), without
-    the files that they have mapped, which are the system's cache."""
+    """The most memory that processes have, read every 50 ms: what is theirs alone (RssAnon),
+    without the files that they have mapped, which are the system's cache."""
 
     peaks: dict[str, int] = field(default_factory=dict)
     _stopping: threading.Event = field(default_factory=threading.Event)
@@ -223,7 +225,8 @@ class Outcome:
 
 @dataclass(slots=True)
 class Trial:
-    """All cases on one cluster. `delivered` is how often each recipient must have got mail so far."""
+    """All cases on one cluster. `delivered` is how often each recipient must have got mail so
+    far."""
 
     cluster: Raftmail
     recipients: Sequence[str]
@@ -308,7 +311,8 @@ class Trial:
         return await sending
 
     def _send_rest(self, names: Sequence[str], left: Sequence[str], message: bytes) -> int:
-        """The same bytes again, to those who did not get them. Returns how often. Raises BenchError."""
+        """The same bytes again, to those who did not get them. Returns how often. Raises
+        BenchError."""
         until, rounds = time.monotonic() + AGAIN_S, 0
         while left:
             if time.monotonic() > until:
@@ -380,7 +384,8 @@ def report_of(outcomes: Sequence[Outcome], budget: int, what: str) -> BenchRepor
     """The figures of all cases, and what was wanted of them."""
     report = BenchReport("large-mail", [[outcome.row() for outcome in outcomes]])
     report.notes.append(
-        f"{what}, {CLIENTS} other clients, {CLIENTS / INTERVAL_S:.0f} commands a second; peaks are of "
+        f"{what}, {CLIENTS} other clients, {CLIENTS / INTERVAL_S:.0f} commands a second; peaks "
+        f"are of "
         f"memory that is no file's (RssAnon); a node says that it may need {budget >> 20} MiB"
     )
     peak = max(max(outcome.peaks.values()) for outcome in outcomes)

@@ -129,7 +129,8 @@ class _LmtpTally(LoadTally):
     pipelined: bool = False
 
 
-# What a server that is well answers with, in one piece: read at once. Anything else goes line by line.
+# What a server that is well answers with, in one piece: read at once. Anything else goes line by
+# line.
 _GO_AHEAD = re.compile(rb"250 [^\n]*\n250 [^\n]*\n354 [^\n]*\n").fullmatch
 _DELIVERED = re.compile(rb"250 [^\n]*\n").fullmatch
 

@@ -1,4 +1,5 @@
-"""How long shards are without a master when the node is killed (SIGKILL) that leads (nearly) all 64 of them.
+"""How long shards are without a master when the node is killed (SIGKILL) that leads (nearly) all 64
+of them.
 
 Every shard has a user and a client of its own, half of which STORE and half deliver by LMTP; those
 on the killed node go to another one. Masterships are handed to one node, it is killed under load,
@@ -47,8 +48,8 @@ _POLL_S = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Kill:
-    """From the kill until every shard was led again, until the user of every shard had something acknowledged, and until the node was
-    back."""
+    """From the kill until every shard was led again, until the user of every shard had something
+    acknowledged, and until the node was back."""
 
     at_s: float
     led_s: float
@@ -80,7 +81,8 @@ def measure(options: BenchOptions) -> BenchReport:
             raise BenchError("the replicas are not equal")
     report = report_of(ledger, kills)
     report.notes += [
-        f"{ledger.count('STORE')} STOREs and {acknowledged} deliveries acknowledged, none lost; replicas equal",
+        f"{ledger.count('STORE')} STOREs and {acknowledged} deliveries acknowledged, none lost; "
+        f"replicas equal",
         f"failures that clients saw: {dict(ledger.failures)}",
         f"other_cores {cpu.other_cores:.2f}",
     ]
@@ -120,7 +122,8 @@ async def _run(
 
 
 async def _hand_all(cluster: Raftmail, victim: str) -> int:
-    """How many shards it leads then. The root's master takes some away meanwhile, to balance them, and must not be waited for."""
+    """How many shards it leads then. The root's master takes some away meanwhile, to balance them,
+    and must not be waited for."""
     for _ in range(HANDED_MAX):
         await asyncio.to_thread(cluster.lead_all, victim)
         led = len(await asyncio.to_thread(cluster.led_by, victim))
@@ -162,7 +165,8 @@ def _wait_until_led(cluster: Raftmail, victim: str, at_s: float) -> float:
 
 
 def report_of(ledger: FailoverLedger, kills: Sequence[Kill]) -> BenchReport:
-    """Kills during which the measuring process stood still are left out. Raises BenchError when none is left."""
+    """Kills during which the measuring process stood still are left out. Raises BenchError when
+    none is left."""
     quiet = [kill for kill in kills if not ledger.stalled(kill.at_s, kill.recovered_s)]
     if not quiet:
         raise BenchError("the machine stood still during every kill: nothing was measured")

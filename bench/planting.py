@@ -1,7 +1,8 @@
 """Filling the replicas of a stopped cluster with mail, much faster than through the front door.
 
 The mail shard of one node is filled by its own state machine; the others are given copies under
-their own ids. All logs are begun anew behind that, as after a resync, so that the nodes start equal.
+their own ids. All logs are begun anew behind that, as after a resync, so that the nodes start
+equal.
 """
 
 from __future__ import annotations
@@ -79,7 +80,8 @@ def shard_of(cluster: Raftmail, name: str) -> Path:
 
 
 def plant(cluster: Raftmail, user: str, mailboxes: int, messages: int, *, bodies: bool) -> int:
-    """Stop the nodes, give all of them mail of one user, and start them. How many messages there are."""
+    """Stop the nodes, give all of them mail of one user, and start them. How many messages there
+    are."""
     for name in cluster.names:
         cluster.stop(name)
     first, *others = cluster.names

@@ -1,10 +1,11 @@
-"""What it costs to bring a replica back: between real nodes, each a process with its own disk folder.
+"""What it costs to bring a replica back: between real nodes, each a process with its own disk
+folder.
 
 First a shard with many messages: a node is stopped, k messages in m mailboxes change (half are
-flagged, a quarter is expunged, a quarter is new), and the node is started when the log of the others
-does not reach back to it any more. Bytes and time should follow k and m, not the messages that are
-there. Then a node that has lost all mail of a shard takes it whole, with the bodies; once alone, and
-once while clients write to the shard.
+flagged, a quarter is expunged, a quarter is new), and the node is started when the log of the
+others does not reach back to it any more. Bytes and time should follow k and m, not the messages
+that are there. Then a node that has lost all mail of a shard takes it whole, with the bodies; once
+alone, and once while clients write to the shard.
 """
 
 from __future__ import annotations
@@ -92,7 +93,8 @@ def _client(cluster: Raftmail) -> SyncClient:
 
 
 def _change(client: SyncClient, rng: random.Random, count: int, mailboxes: int, used: int) -> int:
-    """`count` messages in so many mailboxes; `used` UIDs of each were changed before. How many of them are new."""
+    """`count` messages in so many mailboxes; `used` UIDs of each were changed before. How many of
+    them are new."""
     each = max(1, count // mailboxes)
     new = each // 4
     for box in rng.sample(range(MAILBOXES), mailboxes):
@@ -110,7 +112,8 @@ def _change(client: SyncClient, rng: random.Random, count: int, mailboxes: int, 
 
 
 def _outrun_log(client: SyncClient) -> None:
-    """Write so much elsewhere that the log holds nothing of what was before: one message of one mailbox."""
+    """Write so much elsewhere that the log holds nothing of what was before: one message of one
+    mailbox."""
     with suppress(Refused):  # it is there from the last time
         client.add_user(NOISE, "x")
     saved = client.save(NOISE, "INBOX", b"Subject: noise\r\n\r\nnoise\r\n")

@@ -1,7 +1,9 @@
-"""What becomes of 30 nodes and 1,000 shards: placement, the failure of a node, five nodes more; and what a million users need.
+"""What becomes of 30 nodes and 1,000 shards: placement, the failure of a node, five nodes more; and
+what a million users need.
 
-A simulation: the real placement and the real controller (`raftmail/cluster`), driven by groups that are only sets of ids and take every
-step at once. No node is started, so the figures hold for any machine, but for the times, which are those of the controller's own work.
+A simulation: the real placement and the real controller (`raftmail/cluster`), driven by groups that
+are only sets of ids and take every step at once. No node is started, so the figures hold for any
+machine, but for the times, which are those of the controller's own work.
 """
 
 from __future__ import annotations
@@ -37,7 +39,8 @@ HEIRS_RATIO = 1.15
 
 
 class Fleet:
-    """A cluster whose groups are sets of ids. `masters` are nodes by shard; `dead` nodes lead nothing and hold nothing that is whole."""
+    """A cluster whose groups are sets of ids. `masters` are nodes by shard; `dead` nodes lead
+    nothing and hold nothing that is whole."""
 
     def __init__(self, nodes: int, shards: int, zones: int, seed: int = 1) -> None:
         self.random = random.Random(seed)
@@ -78,7 +81,8 @@ class Fleet:
         return steps.Observed(seen, alive)
 
     def run(self, limits: steps.StepLimits) -> tuple[int, Counter[str], float]:
-        """Rounds of the controller until nothing is left to do: how many, what steps, and the longest time that it thought."""
+        """Rounds of the controller until nothing is left to do: how many, what steps, and the
+        longest time that it thought."""
         done: Counter[str] = Counter()
         longest_s = 0.0
         for count in range(_ROUNDS_MAX):
@@ -269,7 +273,8 @@ def _controller(shards: int) -> dict[str, Cell]:
 
 @dataclass(frozen=True, slots=True)
 class Million:
-    """What a million users are taken to do and to have; and what a node does, of docs/performance.md and the simulation."""
+    """What a million users are taken to do and to have; and what a node does, of
+    docs/performance.md and the simulation."""
 
     users: int = 1_000_000
     shards: int = SHARDS

@@ -1,4 +1,5 @@
-"""What more shards do for the same users: LMTP and STORE on three nodes with 1, 4, 16 and 64 shards.
+"""What more shards do for the same users: LMTP and STORE on three nodes with 1, 4, 16 and 64
+shards.
 
 Each time the same 64 users, spread evenly over the shards, and the same clients, dealt to all
 nodes. Every shard has a log and files of its own, so entries become smaller and syncs more; in

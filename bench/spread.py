@@ -1,4 +1,5 @@
-"""What the measurements of growth share: users over all shards, and the loads that spread over them."""
+"""What the measurements of growth share: users over all shards, and the loads that spread over
+them."""
 
 from __future__ import annotations
 

@@ -41,10 +41,10 @@ class StorePlan:
     """One run against client addresses ``host:port`` on loopback, to which the
     connections are dealt in turn; times are in seconds.
 
-    The mailbox of each of ``users`` is filled first (`fill`) to ``messages`` messages. STORE changes
-    ``touched`` of them, spread evenly over the mailbox, which must have no gaps in its UIDs. Users
-    are dealt to the connections; where there are fewer users, connections share a mailbox, each with
-    messages of its own."""
+    The mailbox of each of ``users`` is filled first (`fill`) to ``messages`` messages. STORE
+    changes ``touched`` of them, spread evenly over the mailbox, which must have no gaps in its
+    UIDs. Users are dealt to the connections; where there are fewer users, connections share a
+    mailbox, each with messages of its own."""
 
     addresses: tuple[str, ...]
     users: tuple[str, ...]

@@ -1,19 +1,22 @@
 """Whether a history of operations is one that raftmail may have (promises P1 to P5).
 
-Pure: it looks at what clients were told and at nothing else, so that the simulator and runs of real processes share it. `check` gives
-the problems found:
+Pure: it looks at what clients were told and at nothing else, so that the simulator and runs of real
+processes share it. `check` gives the problems found:
 
-- a UID stands for one message only, and never goes backwards; a mailbox's number and UIDVALIDITY never change;
-- every acknowledged SAVE is there, with its body, under its UID, until something removes it; a COPY keeps the GUID;
+- a UID stands for one message only, and never goes backwards; a mailbox's number and UIDVALIDITY
+  never change;
+- every acknowledged SAVE is there, with its body, under its UID, until something removes it; a COPY
+  keeps the GUID;
 - a write whose answer was lost happened at most once, at any later time;
 - what was expunged stays gone;
-- flags and modseqs are what some order of the operations gives, one that keeps to the order in which clients saw them happen;
+- flags and modseqs are what some order of the operations gives, one that keeps to the order in
+  which clients saw them happen;
 - no read goes back behind what was acknowledged before it began;
-- the mailbox that a name stands for is what some order of CREATE, RENAME and DELETE gives, and a name never has one UIDVALIDITY for two
-  mailboxes.
+- the mailbox that a name stands for is what some order of CREATE, RENAME and DELETE gives, and a
+  name never has one UIDVALIDITY for two mailboxes.
 
-Histories may rename and delete mailboxes of names without a separator that they make themselves (see `names`); messages are only saved
-into those, listed, and removed with them.
+Histories may rename and delete mailboxes of names without a separator that they make themselves
+(see `names`); messages are only saved into those, listed, and removed with them.
 """
 
 from __future__ import annotations
@@ -137,7 +140,10 @@ class _Checker:
             self.moved.add(number)
             known = self.stamps.setdefault((user, name, validity), number)
             if known != number:
-                text = f"{validity} of {name} of {user} was that of mailbox {known}, and is that of {number}"
+                text = (
+                    f"{validity} of {name} of {user} was that of mailbox {known}, and is that "
+                    f"of {number}"
+                )
                 self._broken("UIDVALIDITY", text, o)
             return
         known = self.numbers.setdefault((user, _folded(name)), number)
@@ -258,7 +264,8 @@ class _Checker:
     # -- counters that only grow
 
     def _check_counters(self) -> None:
-        """UIDNEXT and HIGHESTMODSEQ over time: (operation, at most before it, at least after it)."""
+        """UIDNEXT and HIGHESTMODSEQ over time: (operation, at most before it, at least after
+        it)."""
         uids: dict[int, list[tuple[Operation, int, int]]] = defaultdict(list)
         modseqs: dict[int, list[tuple[Operation, int, int]]] = defaultdict(list)
         for o in self.operations:

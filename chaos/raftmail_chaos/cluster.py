@@ -1,4 +1,5 @@
-"""The nodes of a run: real processes on 127.0.0.1, or each in a network of its own, started, hurt and ended by pid."""
+"""The nodes of a run: real processes on 127.0.0.1, or each in a network of its own, started, hurt
+and ended by pid."""
 
 from __future__ import annotations
 
@@ -31,16 +32,17 @@ _POLL_S = 0.1
 _INIT_S = 60.0
 _LOG_BYTES = 2000
 _BLOCK = 200
-"""Ports are taken in blocks of so many, below those that the system gives to clients: there a client could be given the port of a node that
-is down."""
+"""Ports are taken in blocks of so many, below those that the system gives to clients: there a
+client could be given the port of a node that is down."""
 
 
 LOOPBACK = "127.0.0.1"
 
 
 class Ports:
-    """Free ports of this machine's, or namespace's, `host`, all from one block, which is nobody else's while this object is there: also
-    not that of a run beside this one while a node is down."""
+    """Free ports of this machine's, or namespace's, `host`, all from one block, which is nobody
+    else's while this object is there: also not that of a run beside this one while a node is
+    down."""
 
     def __init__(self, count: int, host: str = LOOPBACK) -> None:
         """Raises `ChaosError`."""
@@ -161,7 +163,8 @@ class NodeProcess:
             shutil.rmtree(begun)
 
     def start(self, *options: str) -> None:
-        """Start the process; what it says goes to the end of its log. Nothing is done for a node that is gone."""
+        """Start the process; what it says goes to the end of its log. Nothing is done for a node
+        that is gone."""
         if self.is_gone:
             return
         argv = [sys.executable, "-m", "raftmail_cli", "node", *options, str(self.folder)]
@@ -230,7 +233,8 @@ class NodeProcess:
 
 
 _LOG_SECTION = "\n[log]\nbytes_max = 1048576\n"
-"""The shortest log that a node may have, so that logs are cut, and replicas brought back without them, within a run."""
+"""The shortest log that a node may have, so that logs are cut, and replicas brought back without
+them, within a run."""
 
 _LAG_MAX = 16
 """Entries that a replica may not have applied yet that counts as whole."""
@@ -275,8 +279,9 @@ class ChaosCluster:
         disk_bytes: int = 0,
         spares: int = 0,
     ) -> ChaosCluster:
-        """Make the nodes' folders with `raftmail init`, and think of `spares` more nodes. With `networks` each gets a network of its own,
-        with `disk_bytes` a disk of that size. To be furnished before they are started. Raises `ChaosError`."""
+        """Make the nodes' folders with `raftmail init`, and think of `spares` more nodes. With
+        `networks` each gets a network of its own, with `disk_bytes` a disk of that size. To be
+        furnished before they are started. Raises `ChaosError`."""
         all_nodes = []
         for at in range(1, count + spares + 1):
             name = f"n{at}"
@@ -305,7 +310,8 @@ class ChaosCluster:
         return cls(folder, nodes, disk_bytes, count, all_nodes[count:])
 
     def furnish(self, ways: Mapping[tuple[str, str], str]) -> None:
-        """Give the nodes what every node of a run has, beyond what raftmail gives it. Raises `ChaosError`."""
+        """Give the nodes what every node of a run has, beyond what raftmail gives it. Raises
+        `ChaosError`."""
         self.ways = ways
         for node in self.nodes.values():
             self._furnish(node)
@@ -391,8 +397,9 @@ class ChaosCluster:
         return name
 
     def can_lose(self, node: NodeProcess) -> bool:
-        """Whether a majority of the mail shard's replicas is on other nodes and whole, by the last look: else what this node loses, all of
-        it or one body, may be the last copy of mail that was acknowledged by a majority, and no store keeps that."""
+        """Whether a majority of the mail shard's replicas is on other nodes and whole, by the last
+        look: else what this node loses, all of it or one body, may be the last copy of mail that
+        was acknowledged by a majority, and no store keeps that."""
         rows = [
             other.status["shards"].get(str(MAIL_SHARD))
             for other in self.nodes.values()

@@ -1,4 +1,5 @@
-"""`raftmail chaos`: hurting a cluster of real processes, and seeing whether it keeps its promises."""
+"""`raftmail chaos`: hurting a cluster of real processes, and seeing whether it keeps its
+promises."""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
     from raftmail_chaos.runner import ChaosOptions
     from raftmail_chaos.view import RunView
 
-# The rest of the package is imported where it is needed: no other command of `raftmail` needs it, and every node starts with this module.
+# The rest of the package is imported where it is needed: no other command of `raftmail` needs it,
+# and every node starts with this module.
 
 PROFILES = (
     "kill-masters, kill-all, left-behind, pause, partition, bad-network, disk, members, everything"
@@ -109,7 +111,8 @@ def run(
 ) -> None:
     """Run a cluster on this machine under load, hurt it, read everything back, and judge.
 
-    Exit status 1 when a promise was broken, or nobody can tell; everything needed to look into it is then in D.
+    Exit status 1 when a promise was broken, or nobody can tell; everything needed to look into it
+    is then in D.
     """
     from raftmail_chaos import ground, profiles
     from raftmail_chaos.report import to_json, to_text
@@ -211,7 +214,8 @@ def _leave(report: ChaosReport, place: Path, *, named: bool, keep: bool, quiet: 
         click.echo(f"\nReports: {place}/report.html, report.json, report.txt")
         if not report.is_good or keep:
             click.echo(
-                f"Data, logs and histories: {place}; `raftmail chaos check {place}` judges them again"
+                f"Data, logs and histories: {place}; `raftmail chaos check {place}` judges them "
+                f"again"
             )
 
 
@@ -221,7 +225,8 @@ def _leave(report: ChaosReport, place: Path, *, named: bool, keep: bool, quiet: 
 )
 @_output_option
 def check(folder: Path, output: str) -> None:
-    """Judge the histories of a run again; D is its folder. Exit status 1 when a promise was broken."""
+    """Judge the histories of a run again; D is its folder. Exit status 1 when a promise was
+    broken."""
     from raftmail_chaos import judge as judging
 
     history = folder / "history"
@@ -239,7 +244,8 @@ def check(folder: Path, output: str) -> None:
         for finding in verdict.findings:
             click.echo(f"BROKEN {finding.rule} ({finding.user}): {finding.text}")
         click.echo(
-            f"{verdict.operations} operations of {verdict.users} users, {len(verdict.findings)} findings, "
+            f"{verdict.operations} operations of {verdict.users} users, {len(verdict.findings)} "
+            f"findings, "
             f"{len(verdict.undecided)} users and {verdict.passed_over} messages undecided"
         )
     if verdict.findings or verdict.undecided or verdict.passed_over:

@@ -1,7 +1,8 @@
-"""Faults of disks: full, read-only, failing at work, and bits that flip at rest. Each is undone, as those of `faults` are.
+"""Faults of disks: full, read-only, failing at work, and bits that flip at rest. Each is undone, as
+those of `faults` are.
 
-With a disk of its own (`disks`) a node meets what happens on real ones; without, a reserve that the disk does not have and modes of
-files stand in for it.
+With a disk of its own (`disks`) a node meets what happens on real ones; without, a reserve that the
+disk does not have and modes of files stand in for it.
 """
 
 from __future__ import annotations
@@ -86,7 +87,8 @@ async def _full_by_reserve(arena: Arena, node: NodeProcess, for_s: float) -> Non
 
 
 async def read_only_disk(arena: Arena, node: NodeProcess) -> None:
-    """Start a node on a disk that cannot be written to: it must refuse, and say why. Then undo it."""
+    """Start a node on a disk that cannot be written to: it must refuse, and say why. Then undo
+    it."""
     async with node.lock:
         await _stop(arena, node)
         try:
@@ -124,8 +126,9 @@ def _read_only(node: NodeProcess) -> Iterator[None]:
 
 
 async def failing_disk(arena: Arena, node: NodeProcess, for_s: float) -> None:
-    """Let the file system turn itself read-only under a node at work. What was not synced is lost, as in a power cut. The node may end,
-    saying why, or wait; it must not acknowledge. Then the disk is repaired, and the node started anew."""
+    """Let the file system turn itself read-only under a node at work. What was not synced is lost,
+    as in a power cut. The node may end, saying why, or wait; it must not acknowledge. Then the disk
+    is repaired, and the node started anew."""
     disk = node.disk
     assert disk is not None
     async with node.lock:
@@ -159,7 +162,10 @@ def _must_have_said(arena: Arena, node: NodeProcess, offset: int, words: str) ->
     assert node.process is not None
     code = node.process.returncode
     if code not in (_REFUSED, _STOPPED) or "Traceback" in said or words not in said:
-        text = f"node {node.name} does not say what is wrong with its disk; it ended with status {code}: {said[-600:]}"
+        text = (
+            f"node {node.name} does not say what is wrong with its disk; it ended with status "
+            f"{code}: {said[-600:]}"
+        )
         arena.blame("P6", text)
 
 
@@ -170,8 +176,8 @@ async def _stop(arena: Arena, node: NodeProcess) -> None:
 
 
 async def rot_journal(arena: Arena, node: NodeProcess) -> None:
-    """Flip a bit in the older part of a stopped node's journal: the node must set that replica aside
-    and say why. Then undo it."""
+    """Flip a bit in the older part of a stopped node's journal: the node must set that replica
+    aside and say why. Then undo it."""
     async with node.lock:
         node.kill()
         try:
@@ -194,7 +200,8 @@ async def rot_journal(arena: Arena, node: NodeProcess) -> None:
 
 
 async def _must_set_aside(arena: Arena, node: NodeProcess, flip: Flip, log_offset: int) -> None:
-    """The node starts, says which file is damaged, and does not open the replica; its other replicas serve."""
+    """The node starts, says which file is damaged, and does not open the replica; its other
+    replicas serve."""
     deadline = time.monotonic() + _REFUSES_S
     while node.is_running and time.monotonic() < deadline:
         if _names_damage(node.log_since(log_offset), flip):
@@ -214,8 +221,9 @@ def _names_damage(said: str, flip: Flip) -> bool:
 
 
 async def rot_body(arena: Arena, node: NodeProcess) -> None:
-    """Flip a bit in a body of a stopped node, and leave it: the body must be refused, and fetched again from another node. A node that
-    refuses to start has to say why, and gets its bit back. Nothing is done while the body might be the only one."""
+    """Flip a bit in a body of a stopped node, and leave it: the body must be refused, and fetched
+    again from another node. A node that refuses to start has to say why, and gets its bit back.
+    Nothing is done while the body might be the only one."""
     async with node.lock:
         if not arena.cluster.can_lose(node):
             return
@@ -248,9 +256,11 @@ async def rot_body(arena: Arena, node: NodeProcess) -> None:
 
 
 async def rot_index(arena: Arena, node: NodeProcess) -> None:
-    """Flip a bit in a stopped node's index, have `raftmail fsck` look at it, and put the file back: fsck must come to a verdict.
+    """Flip a bit in a stopped node's index, have `raftmail fsck` look at it, and put the file back:
+    fsck must come to a verdict.
 
-    The node is not started on it: LMDB's own pages carry no checksums, and a flip in them is beyond what a reader can notice."""
+    The node is not started on it: LMDB's own pages carry no checksums, and a flip in them is beyond
+    what a reader can notice."""
     async with node.lock:
         await _stop(arena, node)
         try:
@@ -268,7 +278,8 @@ async def rot_index(arena: Arena, node: NodeProcess) -> None:
                     flip.undo()
                     code, said = await fsck(node)
                     if code not in (0, 1) or "Traceback" in said:
-                        arena.blame("P8", f"fsck of {path} with a bit flipped at {flip.offset} ended with "
+                        arena.blame("P8", f"fsck of {path} with a bit flipped at {flip.offset} "
+                                          f"ended with "
                                     f"status {code}: {said[-600:]}")  # fmt: skip
                 finally:
                     os.replace(copy, path)
@@ -331,7 +342,8 @@ class Flip:
 
 
 def _flip(rng: random.Random, files: Sequence[Path], *, older: bool) -> Flip | None:
-    """Turn over a bit where something is written; None when there is nothing. `older` leaves the last two thirds alone."""
+    """Turn over a bit where something is written; None when there is nothing. `older` leaves the
+    last two thirds alone."""
     for path in rng.sample(files, len(files)):
         if not path.exists():
             continue  # the node has no replica of this shard

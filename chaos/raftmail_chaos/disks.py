@@ -1,8 +1,10 @@
-"""A disk for each node: an ext4 file system in a file, mounted in the run's own mount namespace (`ground`).
+"""A disk for each node: an ext4 file system in a file, mounted in the run's own mount namespace
+(`ground`).
 
-Such a disk can really be full, be read-only, and fail at work: then the file system turns itself read-only and forgets what was not
-synced, as one does whose disk reports errors. Outside the run's namespace the mounts are not seen; `bring_home` puts what is on the disks
-where everybody sees it. After a run that was killed the files are still there, for `mount -o loop`.
+Such a disk can really be full, be read-only, and fail at work: then the file system turns itself
+read-only and forgets what was not synced, as one does whose disk reports errors. Outside the run's
+namespace the mounts are not seen; `bring_home` puts what is on the disks where everybody sees it.
+After a run that was killed the files are still there, for `mount -o loop`.
 """
 
 from __future__ import annotations
@@ -109,7 +111,8 @@ class NodeDisk:
         ground.run([ground.program("mount"), "-o", "remount,rw", self.place])
 
     def fail(self) -> None:
-        """Let the kernel find an error in it: it turns itself read-only at once, under whoever writes."""
+        """Let the kernel find an error in it: it turns itself read-only at once, under whoever
+        writes."""
         Path("/sys/fs/ext4", self._device(), "trigger_fs_error").write_text("raftmail chaos")
 
     def _device(self) -> str:
@@ -137,7 +140,8 @@ class NodeDisk:
 
 
 def bring_home(homes: Sequence[Path], *, keep: bool) -> None:
-    """Remove the disks of ended nodes; with `keep`, copy what is on them to where they were mounted. Raises `ChaosError`, OSError."""
+    """Remove the disks of ended nodes; with `keep`, copy what is on them to where they were
+    mounted. Raises `ChaosError`, OSError."""
     for home in homes:
         disk = NodeDisk(home)
         if not os.path.ismount(disk.place):

@@ -1,7 +1,8 @@
-"""Faults of processes and links: each a coroutine that does harm, waits, and undoes it, also when it is cancelled meanwhile.
+"""Faults of processes and links: each a coroutine that does harm, waits, and undoes it, also when
+it is cancelled meanwhile.
 
-A fault that does something to a process holds that node's lock, so that faults of several profiles do not undo each other. Those of disks
-are in `diskfaults`.
+A fault that does something to a process holds that node's lock, so that faults of several profiles
+do not undo each other. Those of disks are in `diskfaults`.
 """
 
 from __future__ import annotations
@@ -43,7 +44,8 @@ class Fault:
 
 @dataclass(slots=True, repr=False)
 class Arena:
-    """What faults act on, and where they are noted. `problems` takes what breaks a promise and no history can show."""
+    """What faults act on, and where they are noted. `problems` takes what breaks a promise and no
+    history can show."""
 
     cluster: ChaosCluster
     links: ProxyLinks | None
@@ -55,7 +57,8 @@ class Arena:
     ended: list[str] = field(default_factory=list)
     """Nodes that ended and were not killed, with status and last words."""
     absence: asyncio.Lock = field(default_factory=asyncio.Lock)
-    """Held by whoever takes a replica away for long: without two of three nothing can go on, and nothing is learnt meanwhile."""
+    """Held by whoever takes a replica away for long: without two of three nothing can go on, and
+    nothing is learnt meanwhile."""
 
     @contextlib.contextmanager
     def noted(self, kind: str, target: str, text: str) -> Iterator[Fault]:
@@ -93,7 +96,8 @@ class Arena:
         return [fault for fault in self.faults if fault.ended is None]
 
     async def find_master(self, timeout_s: float) -> NodeProcess | None:
-        """The node that leads the mail shard now and whose process nobody hurts; None when there is none in time."""
+        """The node that leads the mail shard now and whose process nobody hurts; None when there is
+        none in time."""
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
             name = self.cluster.master(MAIL_SHARD)
@@ -179,7 +183,8 @@ async def partition(
     *,
     refused: bool = False,
 ) -> None:
-    """Cut these ways for a while. With `refused` connections are ended and refused in both directions, else they go silent."""
+    """Cut these ways for a while. With `refused` connections are ended and refused in both
+    directions, else they go silent."""
     links = arena.links
     assert links is not None
     with arena.noted("partition", target, f"{text} for {for_s:.1f} s") as fault:
@@ -198,8 +203,8 @@ async def partition(
 
 @dataclass(frozen=True, slots=True)
 class Weather:
-    """One way in which a network is bad: a toxic, its attributes, and the share of connections that meet it. With `every_s` the toxic
-    is there for a moment only, again and again."""
+    """One way in which a network is bad: a toxic, its attributes, and the share of connections that
+    meet it. With `every_s` the toxic is there for a moment only, again and again."""
 
     text: str
     kind: str
@@ -232,7 +237,8 @@ async def bad_network(arena: Arena, ways: Sequence[Way], weather: Weather, for_s
 
 
 async def lose_packets(arena: Arena, names: Sequence[str], per_mille: int, for_s: float) -> None:
-    """Drop some of the packets that arrive at these nodes or leave them, for a while: those of clients as well."""
+    """Drop some of the packets that arrive at these nodes or leave them, for a while: those of
+    clients as well."""
     networks = arena.networks
     assert networks is not None
     text = f"{per_mille / 10:g} % of all packets lost for {for_s:.1f} s"

@@ -1,8 +1,9 @@
-"""What root can give a run of its own: network namespaces, in which packets can be lost, and file systems that can be full or fail.
+"""What root can give a run of its own: network namespaces, in which packets can be lost, and file
+systems that can be full or fail.
 
-This process goes into a network and a mount namespace without names, and stays there until it ends. Everything that is made inside (other
-namespaces, their devices, rules, mounts, loop devices) goes away with the last process in it, so that nothing is left on the machine,
-however a run ends.
+This process goes into a network and a mount namespace without names, and stays there until it ends.
+Everything that is made inside (other namespaces, their devices, rules, mounts, loop devices) goes
+away with the last process in it, so that nothing is left on the machine, however a run ends.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ _PROBE_BYTES = 8 << 20
 
 @dataclass(frozen=True, slots=True)
 class Ground:
-    """What there is, and `notes`: what there is not although it was wanted, why, and what is done instead."""
+    """What there is, and `notes`: what there is not although it was wanted, why, and what is done
+    instead."""
 
     networks: bool = False
     disks: bool = False
@@ -39,7 +41,8 @@ class NotHere(Exception):
 
 
 def prepare(*, networks: bool, disks: bool) -> Ground:
-    """Go into namespaces of one's own, as far as they are wanted and can be had. From the main thread, once, before any other thread."""
+    """Go into namespaces of one's own, as far as they are wanted and can be had. From the main
+    thread, once, before any other thread."""
     notes: list[str] = []
     if networks:
         networks = _have(_enter_network, "no packets are lost, only held up", notes)
@@ -58,7 +61,8 @@ def _have(enter: Callable[[], None], without: str, notes: list[str]) -> bool:
 
 
 def program(name: str) -> str:
-    """Where a program is; root's PATH may lack the folders of the system's own. Raises `NotHere`."""
+    """Where a program is; root's PATH may lack the folders of the system's own. Raises
+    `NotHere`."""
     found = shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin:/usr/bin:/bin")
     if found is None:
         raise NotHere(f"{name} is not installed")

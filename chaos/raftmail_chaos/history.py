@@ -26,8 +26,8 @@ class Fate(Enum):
 
 @dataclass(slots=True)
 class Operation:
-    """`answer` is a Result of a command or an Answer of a query. Times are seconds of one clock; `returned` is infinite until the
-    operation is answered."""
+    """`answer` is a Result of a command or an Answer of a query. Times are seconds of one clock;
+    `returned` is infinite until the operation is answered."""
 
     number: int
     process: str
@@ -64,7 +64,8 @@ class History:
         operation.answer = answer
         operation.index = index
         stale = isinstance(answer, Refused) and answer.code is Code.STALE
-        # STALE: the result was given to someone else and is forgotten; there may have been an effect.
+        # STALE: the result was given to someone else and is forgotten; there may have been an
+        # effect.
         operation.fate = Fate.LOST if stale else Fate.ANSWERED
 
     @staticmethod

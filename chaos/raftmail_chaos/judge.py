@@ -1,8 +1,8 @@
 """The verdict on a run's histories: `python -m raftmail_chaos.judge FOLDER` prints it as JSON.
 
-Users share nothing, so each user's history is checked by itself. Deliveries over LMTP get the place in it that the final read of their
-mailbox tells: an acknowledged one must be there exactly once, also when it was given
-more than once, the same bytes, because a reply was lost or put it off (P9).
+Users share nothing, so each user's history is checked by itself. Deliveries over LMTP get the place
+in it that the final read of their mailbox tells: an acknowledged one must be there exactly once,
+also when it was given more than once, the same bytes, because a reply was lost or put it off (P9).
 """
 
 from __future__ import annotations
@@ -95,7 +95,8 @@ def judge_user(
     deliveries: Sequence[Delivery],
     tokens: Mapping[int, str],
 ) -> None:
-    """Check one user's history, and count it. `tokens` are those of the messages that were delivered, by UID."""
+    """Check one user's history, and count it. `tokens` are those of the messages that were
+    delivered, by UID."""
     verdict.users += 1
     saves, findings = _as_saves(verdict, user, operations, deliveries, tokens)
     verdict.findings += findings
@@ -184,7 +185,8 @@ def _as_save(at: int, delivery: Delivery, found: q.MessageInfo, info: q.MailboxI
 
 
 def _wrong_bodies(user: str, operations: Iterable[Operation]) -> Iterable[RuleFinding]:
-    """Reads of bodies that are not what the messages' records say. What these say is compared with what was saved by the checker."""
+    """Reads of bodies that are not what the messages' records say. What these say is compared with
+    what was saved by the checker."""
     numbers: dict[str, int] = {}
     bodies: dict[tuple[int, int], Body] = {}
     for o in operations:

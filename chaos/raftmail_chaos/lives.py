@@ -1,13 +1,15 @@
 """One message's life: whether some order of the operations explains everything that was seen of it.
 
-A message is unborn, then there, then gone for ever. While it is there it has flags and a modseq that grows with every change. The
-search goes through the operations in the order of time and keeps the set of all states that the message may be in, each with the
-operations that have taken effect without being answered yet (Lowe, "Testing for linearizability", 2017). A write that was never
+A message is unborn, then there, then gone for ever. While it is there it has flags and a modseq
+that grows with every change. The search goes through the operations in the order of time and keeps
+the set of all states that the message may be in, each with the operations that have taken effect
+without being answered yet (Lowe, "Testing for linearizability", 2017). A write that was never
 answered may take effect at any later time.
 
 Many unanswered writes would make many states, most of which need not be looked at:
 
-- of two states that differ in unanswered writes only, the one from which fewer of them took effect can still do all that the other can;
+- of two states that differ in unanswered writes only, the one from which fewer of them took effect
+  can still do all that the other can;
 - unanswered writes that say the same are one as good as the other: the one asked first goes first;
 - a modseq that is known as a lower bound only can be all that a greater one can;
 - what was answered and changes nothing, a read above all, takes effect as soon as it can.
@@ -74,7 +76,8 @@ class Life:
     absent: list[_Step] = field(default_factory=list)
 
     def add(self, operation: Operation) -> None:
-        """A STORE, EXPUNGE or COPY that names the message, or the DELETE of its mailbox. Its end is open unless it was answered."""
+        """A STORE, EXPUNGE or COPY that names the message, or the DELETE of its mailbox. Its end is
+        open unless it was answered."""
         if operation.fate is Fate.ANSWERED:
             if isinstance(operation.answer, r.Refused):
                 return
@@ -86,7 +89,8 @@ class Life:
         self.steps.append(_Step(operation, False, None, operation.invoked, end))
 
     def see(self, operation: Operation, seen: Seen) -> None:
-        """A read. Of those that saw the same, only the first to end and the last to begin tell anything: a modseq comes once."""
+        """A read. Of those that saw the same, only the first to end and the last to begin tell
+        anything: a modseq comes once."""
         step = _Step(operation, True, seen, operation.invoked, operation.returned)
         if seen is None:
             self.absent.append(step)
@@ -208,7 +212,8 @@ class _Least:
         self._count = 0
 
     def add(self, state: State, taken: Taken) -> bool:
-        """False for one that adds nothing to those before it. Fewest steps first, for the most to be left out."""
+        """False for one that adds nothing to those before it. Fewest steps first, for the most to
+        be left out."""
         there, flags, modseq, exact = state
         lost, reads = taken & self._lost, taken & self._reads
         known = self._kept.setdefault((there, flags, taken - lost - reads), [])
@@ -232,7 +237,8 @@ def _until(
     states: set[tuple[State, Taken]],
     wanted: int,
 ) -> set[tuple[State, Taken]]:
-    """All states that are possible once step `wanted` has taken effect, others before it as they may."""
+    """All states that are possible once step `wanted` has taken effect, others before it as they
+    may."""
     done: set[tuple[State, Taken]] = set()
     least = _Least(steps)
     # By how many steps they took: what a state leads to has taken one more.

@@ -1,4 +1,5 @@
-"""The client's side of LMTP (RFC 2033) as far as the load needs it, and honest about what it does not know."""
+"""The client's side of LMTP (RFC 2033) as far as the load needs it, and honest about what it does
+not know."""
 
 from __future__ import annotations
 
@@ -24,7 +25,8 @@ class LmtpLost(Exception):
 
 
 class MtaReply(NamedTuple):
-    """What decided about one recipient; a code of 0 when no reply came. With `sent` the whole message had gone out before."""
+    """What decided about one recipient; a code of 0 when no reply came. With `sent` the whole
+    message had gone out before."""
 
     code: int
     text: str
@@ -62,7 +64,8 @@ class MtaConnection:
     async def deliver(
         self, sender: str, recipient: str, body: bytes, timeout_s: float
     ) -> tuple[int, str, bool]:
-        """Hand over a message that ends in CRLF: the code and text that decide, and whether it went out. Raises `LmtpLost`."""
+        """Hand over a message that ends in CRLF: the code and text that decide, and whether it went
+        out. Raises `LmtpLost`."""
         (reply,) = await self.deliver_all(sender, (recipient,), body, timeout_s)
         if not reply.code:
             raise LmtpLost(reply.text, sent=reply.sent)
@@ -71,8 +74,8 @@ class MtaConnection:
     async def deliver_all(
         self, sender: str, recipients: Sequence[str], body: bytes, timeout_s: float
     ) -> list[MtaReply]:
-        """Hand over a message that ends in CRLF to many in one transaction: a reply for each. After one without a code the
-        connection is closed."""
+        """Hand over a message that ends in CRLF to many in one transaction: a reply for each. After
+        one without a code the connection is closed."""
         replies = [MtaReply(0, "", False)] * len(recipients)
         taken: list[int] = []
         sent = False

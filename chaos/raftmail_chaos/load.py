@@ -1,8 +1,9 @@
 """One load process: `python -m raftmail_chaos.load PLAN.json`.
 
-Asks at the rate that it was told, whether or not answers come (open loop), over the client library and over LMTP. Every operation goes to
-its user's history. What a live view needs goes to standard output, a JSON line every half second. After SIGTERM it asks nothing more,
-waits for what is under way, and ends.
+Asks at the rate that it was told, whether or not answers come (open loop), over the client library
+and over LMTP. Every operation goes to its user's history. What a live view needs goes to standard
+output, a JSON line every half second. After SIGTERM it asks nothing more, waits for what is under
+way, and ends.
 """
 
 from __future__ import annotations
@@ -54,8 +55,9 @@ _BIRTHS_SHARE = 0.6
 
 @dataclass(frozen=True, slots=True)
 class ChaosLoad:
-    """What a load process does. `rate` is operations a second; addresses are host:port, one for each node; `history` is a folder.
-    With `ca` (a file) the text protocol is spoken over TLS, and begun with `token`."""
+    """What a load process does. `rate` is operations a second; addresses are host:port, one for
+    each node; `history` is a folder. With `ca` (a file) the text protocol is spoken over TLS, and
+    begun with `token`."""
 
     index: int
     seed: int
@@ -69,7 +71,8 @@ class ChaosLoad:
     live: str = ""
     """A file that says which nodes there are now, in place of `clients` and `lmtp`."""
     mass_bytes: int = 0
-    """What large messages and those for many recipients may come to together (see `mta`), within `mass_s` seconds; 0: none are sent."""
+    """What large messages and those for many recipients may come to together (see `mta`), within
+    `mass_s` seconds; 0: none are sent."""
     mass_s: float = 60.0
 
     def save(self, path: Path) -> None:
@@ -83,7 +86,8 @@ class ChaosLoad:
 
 @dataclass(slots=True)
 class Numbers:
-    """What happened since it was last told, and `outstanding` now. `writes` are the acknowledged ones: when, and after how many ms."""
+    """What happened since it was last told, and `outstanding` now. `writes` are the acknowledged
+    ones: when, and after how many ms."""
 
     asked: int = 0
     answered: int = 0
@@ -97,7 +101,8 @@ class Numbers:
 
 @dataclass(slots=True)
 class _Bag:
-    """A user's mail and the connections that ask about it: one for each node, the next node taking over where one fails."""
+    """A user's mail and the connections that ask about it: one for each node, the next node taking
+    over where one fails."""
 
     mail: Mailbag
     clients: list[Client]
@@ -148,7 +153,8 @@ class Worker:
         self._stopping.set()
 
     async def run(self) -> None:
-        """Ask until stopped; then wait for what is under way. What has no answer by then is in the history as lost."""
+        """Ask until stopped; then wait for what is under way. What has no answer by then is in the
+        history as lost."""
         helpers = [asyncio.create_task(self._tell()), asyncio.create_task(self._prepare())]
         if self.plan.mass_bytes:
             self._begin(self._mta.run(self._stopping))
@@ -341,7 +347,8 @@ class Worker:
             self._end(bag, asked, lost=operation.fate is Fate.LOST)
 
     async def _deliver(self, bag: _Bag, asked: Asked) -> None:
-        """Give it to LMTP as a transfer agent does: what is not answered, or put off, again, the same bytes, through any node."""
+        """Give it to LMTP as a transfer agent does: what is not answered, or put off, again, the
+        same bytes, through any node."""
         invoked = time.monotonic()
         delivery = Delivery(asked.token, bag.mail.user, DELIVERIES, invoked, invoked, 0, True)
         sent = False
@@ -450,7 +457,8 @@ def _moving(call: Call | None) -> str | None:
 
 
 async def _send_anew(client: Client, asked: Asked, user: str, name: str) -> Any:
-    """Ask for the mailbox that has this name now: a session goes on with the one that had it when it was first named."""
+    """Ask for the mailbox that has this name now: a session goes on with the one that had it when
+    it was first named."""
     await client.mailbox_state(user, name)
     return await _send(client, asked)
 

@@ -1,7 +1,8 @@
 """What the load knows of the mail of one user, and the operations that it makes up from that.
 
-A user's mail stays small (`BIRTHS_MAX` messages), and is then left alone for a new user's: so the checker can look at every order of the
-operations, and a run of hours costs it no more for each message than one of seconds.
+A user's mail stays small (`BIRTHS_MAX` messages), and is then left alone for a new user's: so the
+checker can look at every order of the operations, and a run of hours costs it no more for each
+message than one of seconds.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from raftmail.mail.uidset import UidSet
 from raftmail_chaos.history import Call
 
 DELIVERIES = "lmtp"
-"""The mailbox that LMTP delivers to: nothing is removed from it, nor are its flags changed, because LMTP tells no UIDs."""
+"""The mailbox that LMTP delivers to: nothing is removed from it, nor are its flags changed, because
+LMTP tells no UIDs."""
 
 DOMAIN = "chaos.test"
 WORKED = ("INBOX", "Work", "Trash")
@@ -65,7 +67,8 @@ Place = tuple[str, int]
 
 
 class MailBag:
-    """Makes messages: of mixed sizes to 4 MiB, most of them small, each with its token in the header."""
+    """Makes messages: of mixed sizes to 4 MiB, most of them small, each with its token in the
+    header."""
 
     def __init__(self, rng: random.Random) -> None:
         self.rng = rng
@@ -104,7 +107,8 @@ class MailBag:
 
 @dataclass(slots=True)
 class Asked:
-    """An operation that was made up. `body` is of a SAVE or a delivery (whose call is None), `places` are the messages it may change."""
+    """An operation that was made up. `body` is of a SAVE or a delivery (whose call is None),
+    `places` are the messages it may change."""
 
     verb: str
     call: Call | None

@@ -1,7 +1,9 @@
-"""Nodes that come, go, and lose their disks while everything else happens, by what operators have: `raftmail member` and `node join`.
+"""Nodes that come, go, and lose their disks while everything else happens, by what operators have:
+`raftmail member` and `node join`.
 
-One thing at a time, and to its end: a node that was drained is removed, one whose data was lost is whole again, before the next begins.
-What the cluster refuses it may refuse. Whatever was begun has to come to its end, at the latest when all faults are over.
+One thing at a time, and to its end: a node that was drained is removed, one whose data was lost is
+whole again, before the next begins. What the cluster refuses it may refuse. Whatever was begun has
+to come to its end, at the latest when all faults are over.
 """
 
 from __future__ import annotations
@@ -58,7 +60,8 @@ async def _join(arena: Arena, node: NodeProcess) -> None:
 
 
 async def leave(arena: Arena, node: NodeProcess, *, change_of_mind: bool) -> None:
-    """Drain a node and remove it; with `change_of_mind`, take it back instead when it is half empty."""
+    """Drain a node and remove it; with `change_of_mind`, take it back instead when it is half
+    empty."""
     name = node.name
     text = "is drained" + (" and taken back" if change_of_mind else ", and removed")
     with arena.noted("members", name, text):
@@ -100,7 +103,8 @@ async def _replace(arena: Arena, node: NodeProcess) -> None:
             node.start("--replace")
             # Before it has noted that it is being replaced it must not be started in any other way.
             await _until_up(arena, node)
-        # However long: a second one that loses its data before the first is whole would be a majority of three.
+        # However long: a second one that loses its data before the first is whole would be a
+        # majority of three.
         while not await _until(arena, _is_settled, node.name):
             arena.tell(f"{node.name} has lost its data, and is not whole yet")
 

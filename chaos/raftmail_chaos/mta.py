@@ -1,8 +1,9 @@
-"""Large messages, and messages for many recipients, as a mail transfer agent hands them over: what was not answered with 250 is given
-again, the same bytes, through any node, until it is taken.
+"""Large messages, and messages for many recipients, as a mail transfer agent hands them over: what
+was not answered with 250 is given again, the same bytes, through any node, until it is taken.
 
-What all of them together may weigh is set before: bytes times recipients (eight at most), every try counted.
-So the disks of a run of any length are known to be large enough, and the load ends by itself.
+What all of them together may weigh is set before: bytes times recipients (eight at most), every
+try counted. So the disks of a run of any length are known to be large enough, and the load ends by
+itself.
 """
 
 from __future__ import annotations
@@ -49,7 +50,8 @@ _BOTH = _Kind(0.23, (256 << 10, 2 << 20), (_MANY_FROM, RECIPIENTS_MAX))
 _HUGE = _Kind(0.02, (MESSAGE_BYTES_MAX, MESSAGE_BYTES_MAX), (RECIPIENTS_MAX, RECIPIENTS_MAX))
 _KINDS = (_LARGE, _CROWDED, _BOTH, _HUGE)
 _FIRST = ((MESSAGE_BYTES_MAX, 2), (16 << 10, RECIPIENTS_MAX))
-"""Size and recipients of the first message of each load process, so that the shortest run has both."""
+"""Size and recipients of the first message of each load process, so that the shortest run has
+both."""
 
 
 _UNTRIED = lmtp.MtaReply(0, "not tried", False)
@@ -80,8 +82,9 @@ def compose(rng: random.Random, token: str, size_bytes: int) -> bytes:
 
 @dataclass(slots=True, repr=False)
 class Mta:
-    """The transfer agent of one load process. `nodes` gives the LMTP addresses that there are now, `make_user` makes a user with the
-    mailbox of deliveries, `took` is told of each message that was taken."""
+    """The transfer agent of one load process. `nodes` gives the LMTP addresses that there are now,
+    `make_user` makes a user with the mailbox of deliveries, `took` is told of each message that was
+    taken."""
 
     index: int
     seed: int
@@ -98,7 +101,8 @@ class Mta:
     _open: dict[str, Mass] = field(default_factory=dict)
 
     async def run(self, stopping: asyncio.Event) -> None:
-        """Hand over until told to stop; then go on with what is under way, for as long as the caller lets it."""
+        """Hand over until told to stop; then go on with what is under way, for as long as the
+        caller lets it."""
         rng = random.Random(self.seed)
         began = time.monotonic()
         tasks: set[asyncio.Task[None]] = set()

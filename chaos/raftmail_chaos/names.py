@@ -1,10 +1,13 @@
-"""Which mailbox each name stood for: whether some order of CREATE, RENAME and DELETE explains everything that was seen of it.
+"""Which mailbox each name stood for: whether some order of CREATE, RENAME and DELETE explains
+everything that was seen of it.
 
-For the names that a history renames or deletes. They begin without a mailbox; whoever names one has to be told, or have asked for,
-nothing that depends on which mailbox that was, except SAVE and the reads whose answers tell its number.
+For the names that a history renames or deletes. They begin without a mailbox; whoever names one has
+to be told, or have asked for, nothing that depends on which mailbox that was, except SAVE and the
+reads whose answers tell its number.
 
-The search is that of `lives`, over maps from names to mailbox numbers. A read takes effect as soon as what it saw is so: that changes
-nothing, and leaves nothing out. The number of a mailbox whose CREATE was not answered is 0, and may be any.
+The search is that of `lives`, over maps from names to mailbox numbers. A read takes effect as soon
+as what it saw is so: that changes nothing, and leaves nothing out. The number of a mailbox whose
+CREATE was not answered is 0, and may be any.
 """
 
 from __future__ import annotations
@@ -53,7 +56,8 @@ class _Step:
 
 
 def check_names(operations: Iterable[Operation], moving: Set[str]) -> Found | None:
-    """What is wrong with one user's names that move: the rule, a text, and the operations that show it. Raises `TooMany`."""
+    """What is wrong with one user's names that move: the rule, a text, and the operations that show
+    it. Raises `TooMany`."""
     steps = [step for o in operations if (step := _step(o, moving)) is not None]
     moments = [(s.operation.invoked, 0, i) for i, s in enumerate(steps)]
     moments += [(s.returned, 1, i) for i, s in enumerate(steps) if s.returned != inf]
@@ -114,7 +118,8 @@ class _Search:
         self.states = {self._with_reads(*state) for state in self.states}
 
     def end(self, i: int) -> None:
-        """Only what may have been once operation `i` has taken effect, others before it as they may."""
+        """Only what may have been once operation `i` has taken effect, others before it as they
+        may."""
         done: set[_State] = set()
         kept: dict[object, list[tuple[Taken, Taken]]] = {}
         count = 0
@@ -145,8 +150,8 @@ class _Search:
     def _adds(
         self, kept: dict[object, list[tuple[Taken, Taken]]], names: Names, taken: Taken
     ) -> bool:
-        """False for a state that can do nothing that one before it cannot: one with the same names from which no more unanswered changes
-        took effect, and no fewer reads."""
+        """False for a state that can do nothing that one before it cannot: one with the same names
+        from which no more unanswered changes took effect, and no fewer reads."""
         known = kept.setdefault((names, taken & self.changes - self.lost), [])
         lost, reads = taken & self.lost, taken & self.reads
         if any(before <= lost and seen >= reads for before, seen in known):

@@ -1,7 +1,9 @@
-"""Each node in a network namespace of its own, all joined by a bridge in the run's (`ground`): there packets can really be lost.
+"""Each node in a network namespace of its own, all joined by a bridge in the run's (`ground`):
+there packets can really be lost.
 
-Toxiproxy, the load and the run itself are in the bridge's namespace; whatever they say to a node, and nodes to each other, goes through
-the node's one device, `eth0`. Namespaces have no names: they are there as long as this process holds them open.
+Toxiproxy, the load and the run itself are in the bridge's namespace; whatever they say to a node,
+and nodes to each other, goes through the node's one device, `eth0`. Namespaces have no names: they
+are there as long as this process holds them open.
 """
 
 from __future__ import annotations
@@ -27,7 +29,8 @@ _COMMAND_S = 30.0
 
 @dataclass(slots=True)
 class Networks:
-    """The bridge, and a namespace for each node that was added. `lost` counts the packets that were dropped."""
+    """The bridge, and a namespace for each node that was added. `lost` counts the packets that were
+    dropped."""
 
     lost: int = 0
     _fds: dict[str, int] = field(default_factory=dict)
@@ -78,7 +81,8 @@ class Networks:
         return f"/proc/{os.getpid()}/fd/{self._fds[name]}"
 
     async def lose(self, names: Sequence[str], per_mille: int) -> None:
-        """Drop this share (below 1000) of the packets that arrive at these nodes, and of those that leave. Raises `ChaosError`."""
+        """Drop this share (below 1000) of the packets that arrive at these nodes, and of those that
+        leave. Raises `ChaosError`."""
         for name in names:
             for chain, (_, device) in _CHAINS.items():
                 dropped = f"{device} eth0 numgen random mod 1000 < {per_mille} counter drop"

@@ -20,13 +20,16 @@ _LANE = 18
 _GAP = 34
 
 _STYLE = """
-body { font: 14px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 1140px; color: #1b2733; background: #fff; }
+body { font: 14px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 1140px; }
+body { color: #1b2733; background: #fff; }
 h1 { font-size: 1.3rem; } h1.good { color: #12724a; } h1.bad { color: #b3261e; }
 pre { background: #f4f6f8; padding: 1rem; overflow-x: auto; white-space: pre-wrap; }
 svg { width: 100%; height: auto; } text { font: 11px system-ui, sans-serif; fill: #4a5965; }
-.axis { stroke: #cfd8df; } .writes { fill: #3b7dd8; } .p50 { stroke: #12724a; fill: none; } .p99 { stroke: #d98014; fill: none; }
+.axis { stroke: #cfd8df; } .writes { fill: #3b7dd8; } .p50 { stroke: #12724a; fill: none; }
+.p99 { stroke: #d98014; fill: none; }
 .master { fill: #12724a; } .up { fill: #cfe5d8; } .down { fill: #f0c4c0; }
-.gap { fill: #b3261e; opacity: .13; } .fault { fill: #b3261e; opacity: .65; } .fault:hover { opacity: 1; }
+.gap { fill: #b3261e; opacity: .13; } .fault { fill: #b3261e; opacity: .65; }
+.fault:hover { opacity: 1; }
 """
 
 
@@ -57,7 +60,8 @@ def _svg(report: ChaosReport, series: Series, faults: Sequence[Fault]) -> str:
     top = _GAP
     plots_end = top + 2 * _PLOT + _GAP
     parts += [
-        f'<rect class=gap x="{x(a):.1f}" y="{top}" width="{x(b) - x(a):.1f}" height="{plots_end - top}">'
+        f'<rect class=gap x="{x(a):.1f}" y="{top}" width="{x(b) - x(a):.1f}" '
+        f'height="{plots_end - top}">'
         f"<title>{b - a:.2f} s without progress</title></rect>"
         for a, b in series.gaps(end)
     ]
@@ -78,15 +82,20 @@ def _svg(report: ChaosReport, series: Series, faults: Sequence[Fault]) -> str:
             if fault.kind == kind:
                 begun, over = x(fault.began), x(fault.ended or end)
                 parts.append(
-                    f'<rect class=fault x="{begun:.1f}" y="{top + 2}" width="{max(over - begun, 1.5):.1f}" '
-                    f'height="{_LANE - 4}"><title>{fault.began - series.began:.1f} s {escape(str(fault))}</title></rect>'
+                    f'<rect class=fault x="{begun:.1f}" y="{top + 2}" '
+                    f'width="{max(over - begun, 1.5):.1f}" '
+                    f'height="{_LANE - 4}"><title>{fault.began - series.began:.1f} s '
+                    f"{escape(str(fault))}</title></rect>"
                 )
         top += _LANE
     for tick in _ticks(span):
         at = x(series.began + tick)
         parts.append(f'<line class=axis x1="{at:.1f}" x2="{at:.1f}" y1="{_GAP}" y2="{top}"/>')
         parts.append(f'<text x="{at:.1f}" y="{top + 14}" text-anchor=middle>{tick:g} s</text>')
-    return f'<svg viewBox="0 0 {_WIDTH} {top + 24}" role=img aria-label=timeline>{"".join(parts)}</svg>'
+    return (
+        f'<svg viewBox="0 0 {_WIDTH} {top + 24}" role=img '
+        f"aria-label=timeline>{''.join(parts)}</svg>"
+    )
 
 
 def _throughput(
@@ -105,7 +114,10 @@ def _throughput(
 
 
 def _latency(stretches: Sequence[Bucket], x: _Place, top: int) -> Iterator[str]:
-    yield f'<text x="{_LEFT}" y="{top - 8}">latency of writes: p50, p99 (logarithmic, 1 ms to 100 s)</text>'
+    yield (
+        f'<text x="{_LEFT}" y="{top - 8}">latency of writes: p50, p99 (logarithmic, 1 ms to 100 '
+        f"s)</text>"
+    )
     yield _frame(top)
     for value in (1, 10, 100, 1000, 10_000):
         at = top + _height(value)
@@ -131,13 +143,17 @@ def _node_lane(series: Series, name: str, end: float, x: _Place, top: int) -> It
             runs.append((look.at, state))
     for (begun, state), (over, _) in zip(runs, [*runs[1:], (end, "")], strict=True):
         yield (
-            f'<rect class={state} x="{x(begun):.1f}" y="{top + 2}" width="{max(x(over) - x(begun), 0.5):.1f}" '
+            f'<rect class={state} x="{x(begun):.1f}" y="{top + 2}" '
+            f'width="{max(x(over) - x(begun), 0.5):.1f}" '
             f'height="{_LANE - 4}"/>'
         )
 
 
 def _frame(top: int) -> str:
-    return f'<line class=axis x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{top + _PLOT}" y2="{top + _PLOT}"/>'
+    return (
+        f'<line class=axis x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{top + _PLOT}" '
+        f'y2="{top + _PLOT}"/>'
+    )
 
 
 def _ticks(span: float) -> list[float]:

@@ -1,4 +1,5 @@
-"""What happens to a cluster, and how often. Profiles combine: each is a coroutine of its own that goes on until it is cancelled."""
+"""What happens to a cluster, and how often. Profiles combine: each is a coroutine of its own that
+goes on until it is cancelled."""
 
 from __future__ import annotations
 
@@ -23,7 +24,8 @@ _LOSS_SHARE = 0.3
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How often: `kill_every_s` for kills of masters, and `stretch` for how much rarer everything is when many profiles combine."""
+    """How often: `kill_every_s` for kills of masters, and `stretch` for how much rarer everything
+    is when many profiles combine."""
 
     kill_every_s: float = 3.0
     stretch: float = 1.0
@@ -83,7 +85,8 @@ async def _kill_all(arena: Arena, pace: Pace) -> None:
 
 
 async def _left_behind(arena: Arena, pace: Pace) -> None:
-    """Long enough for the others to forget what the node lacks: it has to be brought back by what differs."""
+    """Long enough for the others to forget what the node lacks: it has to be brought back by what
+    differs."""
     rng = arena.rng
     while True:
         await asyncio.sleep(rng.uniform(5, 20) * pace.stretch)
@@ -128,8 +131,8 @@ CUTS = ("one node", "the master", "halves", "one-way", "ring")
 def cut_of(
     kind: str, names: Sequence[str], master: str | None, rng: random.Random
 ) -> tuple[str, str, list[Way]]:
-    """Who is cut off, what it is called, and the ways that are cut. `ring`: every node sees its neighbours only, so that three
-    nodes become A–B–C without A–C."""
+    """Who is cut off, what it is called, and the ways that are cut. `ring`: every node sees its
+    neighbours only, so that three nodes become A–B–C without A–C."""
     shuffled = rng.sample(list(names), len(names))
     if kind == "ring":
         n = len(shuffled)
@@ -191,7 +194,8 @@ def weather_of(rng: random.Random) -> Weather:
             "slicer",
             {"average_size": 200, "size_variation": 150, "delay": 500},
         ),
-        # With a timeout the toxic lets nothing through before it resets, and takes as long to remove.
+        # With a timeout the toxic lets nothing through before it resets, and takes as long to
+        # remove.
         Weather(
             f"resets every {reset_ms} ms", "reset_peer", {"timeout": 0}, every_s=reset_ms / 1000
         ),

@@ -1,4 +1,5 @@
-"""After the faults: everything is read back through every node, as operations of the history like any other."""
+"""After the faults: everything is read back through every node, as operations of the history like
+any other."""
 
 from __future__ import annotations
 
@@ -35,7 +36,8 @@ class ReadBack:
     problems: list[str] = field(default_factory=list)
 
     async def run(self, clients: Mapping[str, Client]) -> None:
-        """Read the mail of every user of the histories through every node, and write what was seen beside them."""
+        """Read the mail of every user of the histories through every node, and write what was seen
+        beside them."""
         users = users_of(self.history)
         await asyncio.gather(
             *[

@@ -1,7 +1,7 @@
 """Histories as files: one JSON line for each operation, written when its fate is known.
 
-Dataclasses become objects with their class under `_`, bytes `{"hex": ...}`, UID sets `{"uids": ...}`. Bodies that were read are kept as
-what they are (`Body`), not as bytes.
+Dataclasses become objects with their class under `_`, bytes `{"hex": ...}`, UID sets `{"uids":
+...}`. Bodies that were read are kept as what they are (`Body`), not as bytes.
 """
 
 from __future__ import annotations
@@ -38,8 +38,9 @@ class Body:
 class Delivery:
     """One message given to LMTP, known by a token in its header: LMTP tells neither UID nor GUID.
 
-    `code` is the reply that decided, 0 when none came. With `sent` the message had gone out whole before that. Times are seconds. One that
-    was not acknowledged was given again, the same bytes, up to `tries` times in all; `recipients` had it in one transaction."""
+    `code` is the reply that decided, 0 when none came. With `sent` the message had gone out whole
+    before that. Times are seconds. One that was not acknowledged was given again, the same bytes,
+    up to `tries` times in all; `recipients` had it in one transaction."""
 
     token: str
     user: str
@@ -61,10 +62,12 @@ class Delivery:
 _CLASSES: dict[str, type[Any]] = {
     kind.__name__: kind
     for kind in (
-        c.CreateMailbox, c.DeleteMailbox, c.RenameMailbox, c.Target, c.NewMessage, c.Save, c.Copy, c.Expunge, c.Store,
+        c.CreateMailbox, c.DeleteMailbox, c.RenameMailbox, c.Target, c.NewMessage, c.Save, c.Copy,
+        c.Expunge, c.Store,
         q.ListMailboxes, q.GetMailbox, q.FetchMessages, q.FetchBody,
         q.MailboxInfo, q.MessageInfo, q.MessagePage,
-        r.Refused, r.Done, r.MailboxResult, r.Saved, r.SaveResult, r.CopyResult, r.ExpungeResult, r.StoreResult,
+        r.Refused, r.Done, r.MailboxResult, r.Saved, r.SaveResult, r.CopyResult, r.ExpungeResult,
+        r.StoreResult,
         Body, Delivery,
     )
 }  # fmt: skip
@@ -151,7 +154,8 @@ def read_lines(lines: Iterable[str]) -> Iterator[Operation | Delivery]:
 
 
 def user_folder(history: Path, user: str) -> Path:
-    """Where the history of one user is: users share nothing, and whole runs are too much to hold in memory."""
+    """Where the history of one user is: users share nothing, and whole runs are too much to hold in
+    memory."""
     return history / user.partition("@")[0]
 
 
@@ -161,7 +165,8 @@ def users_of(history: Path) -> list[str]:
 
 
 def read_user(folder: Path) -> Iterator[Operation | Delivery]:
-    """All operations of one user, from every `*.jsonl` of the user's folder. Raises ValueError, OSError."""
+    """All operations of one user, from every `*.jsonl` of the user's folder. Raises ValueError,
+    OSError."""
     for path in sorted(folder.glob("*.jsonl")):
         with open(path, encoding="utf-8") as lines:
             try:

@@ -55,7 +55,8 @@ class Figures:
 
 @dataclass(frozen=True, slots=True)
 class MemoryPeak:
-    """The most that a node had resident, and what it said that it needs at most (0: it did not say). Bytes."""
+    """The most that a node had resident, and what it said that it needs at most (0: it did not
+    say). Bytes."""
 
     peak_bytes: int
     budget_bytes: int
@@ -71,7 +72,8 @@ class MemoryPeak:
 
 @dataclass(frozen=True, slots=True)
 class ChaosReport:
-    """`findings` are broken promises: empty is good. `undecided` says why there is no whole verdict, "" when there is one."""
+    """`findings` are broken promises: empty is good. `undecided` says why there is no whole
+    verdict, "" when there is one."""
 
     profiles: tuple[str, ...]
     nodes: int
@@ -171,24 +173,33 @@ def to_text(report: ChaosReport) -> str:
         f"  faults                  {done}{lost}",
         f"  operations              {f.operations} ({f.outcome_unknown} with unknown outcome, "
         f"{f.without_effect} given up without effect, {f.left_out} left out)",
-        f"  acknowledged            {f.acknowledged_messages} messages, {f.acknowledged_writes} writes "
+        f"  acknowledged            {f.acknowledged_messages} messages, {f.acknowledged_writes} "
+        f"writes "
         f"({f.writes_per_s:.1f}/s, p50 {f.p50_ms:.1f} ms, p99 {f.p99_ms:.0f} ms)",
         f"  read back               {f.read_back} messages through each of {report.nodes} nodes",
-        f"  without progress        {f.gaps} times, median {f.gap_median_s:.2f} s, longest {f.gap_longest_s:.2f} s",
-        f"  from kill to next write median {f.after_kill_median_s:.2f} s, longest {f.after_kill_longest_s:.2f} s "
+        f"  without progress        {f.gaps} times, median {f.gap_median_s:.2f} s, longest "
+        f"{f.gap_longest_s:.2f} s",
+        f"  from kill to next write median {f.after_kill_median_s:.2f} s, longest "
+        f"{f.after_kill_longest_s:.2f} s "
         f"({f.kills} kills)",
-        f"  the disk by itself      takes {f.disk_sync_median_s * 1000:.1f} ms to sync, at worst {f.disk_sync_longest_s:.2f} s",
-        f"  deliveries              up to {f.largest_bytes / (1 << 20):.1f} MiB, up to {f.recipients_most} recipients, "
+        f"  the disk by itself      takes {f.disk_sync_median_s * 1000:.1f} ms to sync, at worst "
+        f"{f.disk_sync_longest_s:.2f} s",
+        f"  deliveries              up to {f.largest_bytes / (1 << 20):.1f} MiB, up to "
+        f"{f.recipients_most} recipients, "
         f"{f.retried} given more than once",
-        f"  memory, at most         {', '.join(f'{name} {used}' for name, used in report.memory.items())}",
-        f"  lost {f.lost}   duplicated {f.duplicated}   DOUBLED {f.doubled}   UIDs changed {f.uids_changed}   "
+        f"  memory, at most         "
+        f"{', '.join(f'{name} {used}' for name, used in report.memory.items())}",
+        f"  lost {f.lost}   duplicated {f.duplicated}   DOUBLED {f.doubled}   UIDs changed "
+        f"{f.uids_changed}   "
         f"ended by themselves {len(report.ended)}",
         "",
     ]
     if f.machine_stalls:
         lines[-1:] = [
-            f"  THE MACHINE OR ITS DISK STOOD STILL {f.machine_stalls} times, at most {f.machine_stall_longest_s:.1f} s: times and rates "
-            f"above tell little; the longest time without progress apart from that was {f.gap_longest_running_s:.2f} s",
+            f"  THE MACHINE OR ITS DISK STOOD STILL {f.machine_stalls} times, at most "
+            f"{f.machine_stall_longest_s:.1f} s: times and rates "
+            f"above tell little; the longest time without progress apart from that was "
+            f"{f.gap_longest_running_s:.2f} s",
             "",
         ]
     lines[-1:-1] = [f"  note                    {note}" for note in report.notes]

@@ -1,6 +1,7 @@
 """One run from start to end: cluster, links, load, faults, and then the reckoning.
 
-Whatever is started here is ended here, by pid, however the run ends; the leash (`leash`) does it when this process is killed.
+Whatever is started here is ended here, by pid, however the run ends; the leash (`leash`) does it
+when this process is killed.
 """
 
 from __future__ import annotations
@@ -53,12 +54,14 @@ _RULE_OF_NODES = "P6"
 _DISK_BYTES = 2 << 30
 _BYTES_FOR_OPERATION = 64 << 10
 _COPIES = 2
-"""Of a large message on one node: while a segment is emptied, or a replica made anew, it is there twice."""
+"""Of a large message on one node: while a segment is emptied, or a replica made anew, it is there
+twice."""
 
 
 @dataclass(frozen=True, slots=True)
 class ChaosOptions:
-    """What is asked for. `rate` is operations a second of all load processes together; `folder` must be new or empty."""
+    """What is asked for. `rate` is operations a second of all load processes together; `folder`
+    must be new or empty."""
 
     nodes: int
     seconds: float
@@ -92,14 +95,16 @@ class ChaosRunner:
     _told: list[str] = field(default_factory=list)
 
     async def run(self) -> ChaosReport:
-        """Raises `ChaosError` when no run can be made, or when it takes far longer than it should."""
+        """Raises `ChaosError` when no run can be made, or when it takes far longer than it
+        should."""
         options = self.options
         try:
             async with asyncio.timeout(2 * options.seconds + _SPARE_S):
                 return await self._run()
         except TimeoutError:
             raise ChaosError(
-                f"the run did not end within {2 * options.seconds + _SPARE_S:.0f} s; see {options.folder}"
+                f"the run did not end within {2 * options.seconds + _SPARE_S:.0f} s; see "
+                f"{options.folder}"
             ) from None
 
     async def _run(self) -> ChaosReport:
@@ -228,18 +233,22 @@ class ChaosRunner:
         return _DISK_BYTES + ordinary + _COPIES * options.mass_bytes
 
     def _check_room(self) -> None:
-        """Raises `ChaosError` when the disk might not hold what large messages come to, on every node."""
+        """Raises `ChaosError` when the disk might not hold what large messages come to, on every
+        node."""
         options = self.options
         needed = options.nodes * _COPIES * options.mass_bytes
         free = shutil.disk_usage(options.folder).free
         if needed > free:
             raise ChaosError(
-                f"{options.mass_bytes >> 20} MiB of large messages may need {needed >> 20} MiB below "
-                f"{options.folder}, and {free >> 20} MiB are free: give --mass-mib less, or --dir elsewhere"
+                f"{options.mass_bytes >> 20} MiB of large messages may need {needed >> 20} MiB "
+                f"below "
+                f"{options.folder}, and {free >> 20} MiB are free: give --mass-mib less, or --dir "
+                f"elsewhere"
             )
 
     async def _prove(self, links: ProxyLinks) -> None:
-        """See that no link between nodes goes around Toxiproxy: faults would not meet it. Raises `ChaosError`."""
+        """See that no link between nodes goes around Toxiproxy: faults would not meet it. Raises
+        `ChaosError`."""
         cluster = self.arena.cluster
         ways = list(links.proxies)
         await links.close(ways)
@@ -254,11 +263,15 @@ class ChaosRunner:
             raise ChaosError(f"the cluster does not come back after its links were cut: {wrong}")
 
     def _find_proxy(self) -> Path | None:
-        """The Toxiproxy server; None when there is none, and none is needed. Raises `ChaosError`."""
+        """The Toxiproxy server; None when there is none, and none is needed. Raises
+        `ChaosError`."""
         needy = [profile.name for profile in self.options.profiles if profile.needs_links]
         program = toxiproxy.find_server()
         if program is None:
-            text = f"{toxiproxy.PROGRAM} is neither on PATH nor beside {sys.executable}: make toxiproxy"
+            text = (
+                f"{toxiproxy.PROGRAM} is neither on PATH nor beside {sys.executable}: make "
+                f"toxiproxy"
+            )
             if needy:
                 raise ChaosError(f"{text}, which {' and '.join(needy)} cannot do without")
             if os.environ.get("CI") == "true":
@@ -296,7 +309,8 @@ class ChaosRunner:
             await asyncio.sleep(_LOOK_S)
 
     async def _probe(self) -> None:
-        """Sync a file of one's own and pause, again and again: what takes too long of that is not the cluster's."""
+        """Sync a file of one's own and pause, again and again: what takes too long of that is not
+        the cluster's."""
         fd = _appending(self.options.folder / "probe")
         try:
             while True:
@@ -404,7 +418,8 @@ class ChaosRunner:
         return readers
 
     async def _python(self, module: str, argument: str, log: str) -> asyncio.subprocess.Process:
-        """A module of this package as a process; its standard error goes to a file of the run's folder."""
+        """A module of this package as a process; its standard error goes to a file of the run's
+        folder."""
         errors = _appending(self.options.folder / log)
         try:
             return await asyncio.create_subprocess_exec(

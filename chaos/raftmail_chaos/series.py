@@ -1,4 +1,5 @@
-"""What happened over time, gathered while it happens: writes, masters, faults, and the gaps between writes."""
+"""What happened over time, gathered while it happens: writes, masters, faults, and the gaps between
+writes."""
 
 from __future__ import annotations
 
@@ -7,7 +8,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 GAP_S = 0.25
-"""Writes that are further apart than this are a time without progress, unless the load is so thin that they are so anyway."""
+"""Writes that are further apart than this are a time without progress, unless the load is so thin
+that they are so anyway."""
 
 STALL_S = 1.0
 """A sync and a pause that take so much longer than they should are a stall of the machine."""
@@ -26,7 +28,8 @@ class ClusterLook:
 
 @dataclass(slots=True)
 class Series:
-    """Times are seconds of the run's clock; `began` and `ended` bound the time in which the load ran."""
+    """Times are seconds of the run's clock; `began` and `ended` bound the time in which the load
+    ran."""
 
     began: float
     rate: float
@@ -34,9 +37,11 @@ class Series:
     writes: list[tuple[float, float]] = field(default_factory=list)
     looks: list[ClusterLook] = field(default_factory=list)
     syncs: list[tuple[float, float]] = field(default_factory=list)
-    """When, and how long in seconds, syncs took that have nothing to do with the nodes, on the same disk."""
+    """When, and how long in seconds, syncs took that have nothing to do with the nodes, on the same
+    disk."""
     stalls: list[tuple[float, float]] = field(default_factory=list)
-    """From, to: times in which the process that watches did not run either, because the machine stood still or was overloaded."""
+    """From, to: times in which the process that watches did not run either, because the machine
+    stood still or was overloaded."""
     asked: int = 0
     answered: int = 0
     messages: int = 0
@@ -46,7 +51,8 @@ class Series:
     outstanding: dict[int, int] = field(default_factory=dict)
 
     def add(self, worker: int, told: dict[str, object]) -> None:
-        """What a load process told. Raises KeyError, TypeError, ValueError for what makes no sense."""
+        """What a load process told. Raises KeyError, TypeError, ValueError for what makes no
+        sense."""
         for name in ("asked", "answered", "messages", "lost", "nothing", "left_out"):
             setattr(self, name, getattr(self, name) + int(str(told[name])))
         self.outstanding[worker] = int(str(told["outstanding"]))
@@ -84,7 +90,8 @@ class Series:
 def apart_from(
     gaps: Iterable[tuple[float, float]], stalls: Sequence[tuple[float, float]]
 ) -> list[tuple[float, float]]:
-    """The gaps during which the machine ran all the time: only they tell something about the cluster."""
+    """The gaps during which the machine ran all the time: only they tell something about the
+    cluster."""
     return [
         (begun, to)
         for begun, to in gaps
@@ -93,7 +100,8 @@ def apart_from(
 
 
 def after(times: Sequence[float], moments: Iterable[float]) -> list[float]:
-    """For each moment, how long until the next of `times` (ascending); those that have none are left out."""
+    """For each moment, how long until the next of `times` (ascending); those that have none are
+    left out."""
     waits = []
     for moment in moments:
         at = bisect_right(times, moment)
@@ -119,7 +127,8 @@ class Bucket:
 
 
 def buckets(series: Series, count_max: int = 600) -> tuple[float, list[Bucket]]:
-    """The writes in stretches of equal length, at least half a second: the length, and the stretches."""
+    """The writes in stretches of equal length, at least half a second: the length, and the
+    stretches."""
     end = series.ended or series.began
     span = max(end - series.began, 0.5)
     width = max(0.5, span / count_max)

@@ -1,7 +1,8 @@
 """The links between nodes, each through a proxy of a real Toxiproxy server that can hurt it.
 
-Node i dials node j at the proxy i→j. Between two nodes only one of the two connections stays, and nobody knows which; so what is to hold
-from i to j is put on the upstream of proxy i→j and on the downstream of proxy j→i.
+Node i dials node j at the proxy i→j. Between two nodes only one of the two connections stays, and
+nobody knows which; so what is to hold from i to j is put on the upstream of proxy i→j and on the
+downstream of proxy j→i.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ from raftmail_chaos.leash import leashed
 PROGRAM = "toxiproxy-server"
 _START_S = 15.0
 _CALL_S = 60.0
-"""To take a toxic away, the server waits until what it holds has gone on to a node that may be paused, or that packets do not reach."""
+"""To take a toxic away, the server waits until what it holds has gone on to a node that may be
+paused, or that packets do not reach."""
 _POLL_S = 0.05
 _VERSION = re.compile(r"version v?([0-9]+)\.([0-9]+)|version git")
 
@@ -47,7 +49,8 @@ def find_server() -> Path | None:
 
 
 def check_version(program: Path) -> str:
-    """What it says of its version. Raises `ChaosError` for one before 2.1, which lacks toxics that are used here."""
+    """What it says of its version. Raises `ChaosError` for one before 2.1, which lacks toxics that
+    are used here."""
     try:
         ran = subprocess.run(
             [program, "-version"], capture_output=True, text=True, timeout=_START_S
@@ -59,7 +62,8 @@ def check_version(program: Path) -> str:
     if found is None:
         first = text.splitlines()[0] if text else "nothing"
         raise ChaosError(
-            f"{program}: does not tell its version (it says {first!r}); Toxiproxy 2 is needed: make toxiproxy"
+            f"{program}: does not tell its version (it says {first!r}); Toxiproxy 2 is needed: "
+            f"make toxiproxy"
         )
     if found[1] and int(found[1]) != 2:
         raise ChaosError(
@@ -139,7 +143,8 @@ class ProxyLinks:
             time.sleep(_POLL_S)
 
     def _probe(self, program: Path) -> None:
-        """See that the server has the newest kind of toxic that is used: those built from source do not tell their version."""
+        """See that the server has the newest kind of toxic that is used: those built from source do
+        not tell their version."""
         from toxiproxy.exceptions import InvalidToxic
 
         proxy = next(iter(self.proxies.values()))
@@ -191,7 +196,8 @@ class ProxyLinks:
                 await self._call(add)
 
     async def close(self, pairs: Iterable[Way]) -> None:
-        """End the connections between these nodes and refuse new ones. Undone by `open`, as often as it was done."""
+        """End the connections between these nodes and refuse new ones. Undone by `open`, as often
+        as it was done."""
         for way in _both(pairs):
             self._closed[way] += 1
             if self._closed[way] == 1:

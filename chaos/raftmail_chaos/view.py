@@ -1,4 +1,5 @@
-"""What a run shows while it goes on: a table that is drawn anew on a terminal, plain lines elsewhere."""
+"""What a run shows while it goes on: a table that is drawn anew on a terminal, plain lines
+elsewhere."""
 
 from __future__ import annotations
 
@@ -39,9 +40,11 @@ class Shown:
     def line(self) -> str:
         latencies = [ms for _, ms in self.writes]
         return (
-            f"master {self.master or 'none'}, {len(self.writes) / self.writes_span_s:.0f} writes/s, "
+            f"master {self.master or 'none'}, {len(self.writes) / self.writes_span_s:.0f} "
+            f"writes/s, "
             f"p50 {percentile(latencies, 0.5):.0f} ms, p99 {percentile(latencies, 0.99):.0f} ms, "
-            f"{self.messages} messages, {self.outstanding} under way, longest gap {self.gap_longest_s:.1f} s, "
+            f"{self.messages} messages, {self.outstanding} under way, longest gap "
+            f"{self.gap_longest_s:.1f} s, "
             f"{self.verdict}"
         )
 
@@ -135,7 +138,8 @@ class Screen:
             table.add_row("faults in force", Text("\n".join(shown.faults) or "none"))
             table.add_row(
                 "writes",
-                f"{len(shown.writes) / shown.writes_span_s:.0f}/s   p50 {percentile(latencies, 0.5):.0f} ms   "
+                f"{len(shown.writes) / shown.writes_span_s:.0f}/s   p50 "
+                f"{percentile(latencies, 0.5):.0f} ms   "
                 f"p99 {percentile(latencies, 0.99):.0f} ms",
             )
             table.add_row(

@@ -1,4 +1,5 @@
-"""Asking before what cannot be undone: on a terminal with what it costs, elsewhere not at all without --yes."""
+"""Asking before what cannot be undone: on a terminal with what it costs, elsewhere not at all
+without --yes."""
 
 from __future__ import annotations
 
@@ -22,12 +23,14 @@ def yes_option(function: F) -> F:
 
 
 def confirm(question: str, *, yes: bool) -> None:
-    """Go on if the operator says so. Raises `CliError` when nobody can be asked, or the answer is no."""
+    """Go on if the operator says so. Raises `CliError` when nobody can be asked, or the answer is
+    no."""
     if yes:
         return
     if not sys.stdin.isatty():
         raise CliError(
-            f"{printable(question)} There is no terminal to ask at: give --yes if you are sure. Nothing was done"
+            f"{printable(question)} There is no terminal to ask at: give --yes if you are sure. "
+            f"Nothing was done"
         )
     if not click.confirm(printable(question), err=True):
         raise CliError("nothing was done")

@@ -35,7 +35,8 @@ def status(settings: Settings, everything: bool, check: bool) -> None:
 
     Of a large cluster, what fits on a screen: troubles, and shards that are not as they should be.
 
-    With --check, exit codes are: 0 all is well, 1 something is wrong and all shards serve, 69 a shard has no master, 75 no node answers.
+    With --check, exit codes are: 0 all is well, 1 something is wrong and all shards serve, 69 a
+    shard has no master, 75 no node answers.
     """
     with settings.connect() as session:
         answer = session.admin("status", {})
@@ -70,7 +71,8 @@ _REPLICA_COLUMNS = (
 
 
 def render_status(console: Console, answer: JSON, *, everything: bool = True) -> None:
-    """A line for each node and each replica, after what is wrong; without `everything`, of a large cluster those that want looking at."""
+    """A line for each node and each replica, after what is wrong; without `everything`, of a large
+    cluster those that want looking at."""
     nodes = answer["nodes"]
     shards = answer["shards"]
     up = sum(bool(node["up"]) for node in nodes)
@@ -124,7 +126,8 @@ def render_status(console: Console, answer: JSON, *, everything: bool = True) ->
 
 
 def _render_large(console: Console, nodes: list[JSON], rows: list[tuple[JSON, JSON]]) -> None:
-    """A line for each node, as long as they fit, and for the replicas that are not as they should be."""
+    """A line for each node, as long as they fit, and for the replicas that are not as they should
+    be."""
     held = Counter(replica["node"] for _, replica in rows)
     led = Counter(shard["master"] for shard, replica in rows if shard["master"] == replica["node"])
     lag: Counter[str] = Counter()
@@ -220,7 +223,10 @@ def transfer(settings: Settings, shard: int, node: str) -> None:
 def _transferred(shard: int, answer: JSON) -> str:
     text = f"Shard {shard} is led by {answer['master']}."
     if held_s := answer.get("hold_s"):
-        text += f" For {duration(held_s)} the cluster leaves it there; `raftmail member cordon` keeps masters away from a node for longer."
+        text += (
+            f" For {duration(held_s)} the cluster leaves it there; `raftmail member cordon` "
+            f"keeps masters away from a node for longer."
+        )
     return text
 
 

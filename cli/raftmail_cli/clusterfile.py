@@ -122,7 +122,8 @@ def save(path: Path, cluster: str, ca: Path, token_file: Path, nodes: Sequence[N
 
 
 def rewrite(path: Path, file: ClusterFile, nodes: Sequence[NodeEntry]) -> None:
-    """Write the file that was read from `path` with other nodes. What is below its folder stays relative to it."""
+    """Write the file that was read from `path` with other nodes. What is below its folder stays
+    relative to it."""
     if path.is_dir():
         path = path / FILE
     folder = path.absolute().parent

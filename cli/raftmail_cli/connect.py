@@ -24,13 +24,15 @@ def connect(where: Where) -> Iterator[CliSession]:
     try:
         if where.ca is None:
             raise CliError(
-                "whom to trust? Nothing is said to a node that does not show a certificate of the cluster: give --ca FILE (the cluster's "
+                "whom to trust? Nothing is said to a node that does not show a certificate of the "
+                "cluster: give --ca FILE (the cluster's "
                 "ca.pem), set RAFTMAIL_CA, or name the cluster.json instead of addresses"
             )
         found = read_authority(where.ca)
         if where.cluster not in ("", found):
             raise CliError(
-                f"{where.ca}: is the authority of cluster {found}, not of {where.cluster}, which cluster.json is for"
+                f"{where.ca}: is the authority of cluster {found}, not of {where.cluster}, which "
+                f"cluster.json is for"
             )
         client = SyncClient(
             where.addresses,
@@ -136,7 +138,8 @@ def _explained(error: ClientError | ValueError) -> CliError:
         return TryLater(text)
     if isinstance(error, Refused) and ("AUTH TOKEN" in error.text or "not the token" in error.text):
         return CliError(
-            f"{error.text}; the cluster's token is wanted: give --token-file FILE, put it in RAFTMAIL_TOKEN, or name the cluster.json"
+            f"{error.text}; the cluster's token is wanted: give --token-file FILE, put it in "
+            f"RAFTMAIL_TOKEN, or name the cluster.json"
         )
     if isinstance(error, Refused):
         return CliError(f"{error.text} ({error.code})")

@@ -1,10 +1,10 @@
 """The mail of the demonstration: who sends what, what was acknowledged, and when.
 
-A sender whose connection breaks after the whole message was sent, but before the reply, cannot
-know whether it was delivered (RFC 2033 and RFC 1047). It sends the same bytes again, to another
-node. Of some messages it throws the reply away on purpose and does the same. However often a message
-was sent, there must be exactly one of it. Every message carries an id of its own in
-`X-Raftmail-Demo`, and the ledger notes which were sent again without the outcome being known.
+A sender whose connection breaks after the whole message was sent, but before the reply, cannot know
+whether it was delivered (RFC 2033 and RFC 1047). It sends the same bytes again, to another node. Of
+some messages it throws the reply away on purpose and does the same. However often a message was
+sent, there must be exactly one of it. Every message carries an id of its own in `X-Raftmail-Demo`,
+and the ledger notes which were sent again without the outcome being known.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""How a command ends when it is not done: one line on stderr, and an exit code that scripts read."""
+"""How a command ends when it is not done: one line on stderr, and an exit code that scripts
+read."""
 
 from __future__ import annotations
 

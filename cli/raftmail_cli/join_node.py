@@ -22,8 +22,8 @@ _KNOWN_S = 6.0
 
 
 def join_node(settings: Settings, text: str, folder: Path, deadline_s: float) -> JSON:
-    """Make the folder of the invited node, and have the cluster take it in. Raises `CliError`; of a node that is not taken in,
-    nothing is left."""
+    """Make the folder of the invited node, and have the cluster take it in. Raises `CliError`; of a
+    node that is not taken in, nothing is left."""
     deadline = time.monotonic() + deadline_s
     existed = folder.exists()
     try:
@@ -71,7 +71,8 @@ def _fetch(token: Token, deadline: float) -> bytes:
         late = time.monotonic() > known_by
         if refusals == len(token.addresses) or (late and refusals and refusals == answers):
             raise CliError(
-                f"{refused}: it was used, withdrawn or has expired; ask for a new one (`raftmail member invite`)"
+                f"{refused}: it was used, withdrawn or has expired; ask for a new one (`raftmail "
+                f"member invite`)"
             )
         if time.monotonic() > deadline:
             raise TryLater(f"the invitation could not be fetched: {said}")
@@ -81,7 +82,8 @@ def _fetch(token: Token, deadline: float) -> bytes:
 def _tell(
     settings: Settings, token: Token, config: Config, deadline: float, *, again: bool
 ) -> JSON:
-    """Have the cluster take the node in. What is asked once more after a lost answer is known for what it is."""
+    """Have the cluster take the node in. What is asked once more after a lost answer is known for
+    what it is."""
     secret = (config.folder / config.tls.token_file).read_text(encoding="ascii").strip()
     ca = config.folder / config.tls.ca
     arguments = {

@@ -69,7 +69,8 @@ class DemoLmtpClient:
     async def deliver(
         self, sender: str, recipient: str, body: bytes, timeout_s: float
     ) -> DemoLmtpReply:
-        """Hand over one message, which ends in CRLF; the reply that decides. Raises `DemoLmtpLost`."""
+        """Hand over one message, which ends in CRLF; the reply that decides. Raises
+        `DemoLmtpLost`."""
         sent = False
         try:
             async with asyncio.timeout(timeout_s):

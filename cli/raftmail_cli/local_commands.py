@@ -47,7 +47,8 @@ def show_log(
     last: int | None,
     all_: bool,
 ) -> None:
-    """Print what was decided, in order, from the log of a node (DIR: its folder), of all its workers.
+    """Print what was decided, in order, from the log of a node (DIR: its folder), of all its
+    workers.
 
     The node may be running. Entries at the end may not be committed yet, and be cut off again.
     """
@@ -295,13 +296,17 @@ def _advice(found: list[Examined], *, repair: bool) -> str:
     parts = {problem.part for one in found for problem in one.problems}
     if "journal" in parts:
         return (
-            "A journal is damaged: the replica has forgotten what it promised. Leave the node stopped, and replace it "
+            "A journal is damaged: the replica has forgotten what it promised. Leave the node "
+            "stopped, and replace it "
             "as one whose disk is lost."
         )
     if parts == {"files"}:
         return "Files were added that belong to nobody. They do no harm; remove them."
     if repair:
-        return "Start the node: it fetches from other replicas what is damaged. `raftmail resync status` shows how far it is."
+        return (
+            "Start the node: it fetches from other replicas what is damaged. `raftmail resync "
+            "status` shows how far it is."
+        )
     return "`raftmail fsck --repair` has the next start of the node fetch it from other replicas."
 
 

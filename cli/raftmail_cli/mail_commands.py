@@ -156,7 +156,8 @@ def show_user(settings: Settings, address: str) -> None:
 @common_options
 @pass_settings
 def set_quota(settings: Settings, address: str, limit: str) -> None:
-    """Limit what a user may keep to SIZE: 2G, 500M, or none; default leaves it to the domain. What is there already stays."""
+    """Limit what a user may keep to SIZE: 2G, 500M, or none; default leaves it to the domain. What
+    is there already stays."""
     row = admin(settings, "quota-set", {"address": address, "bytes": limit})
     show(settings.output, row, lambda console: console.print(usage_table([row])))
 
@@ -515,7 +516,8 @@ def _copy(
     except CliError as error:
         if parts:
             raise type(error)(
-                f"{error}. {done} before that: {plural(len(sources), 'message')}, {sources.format()}"
+                f"{error}. {done} before that: {plural(len(sources), 'message')}, "
+                f"{sources.format()}"
             ) from None
         raise
     text = f"{done} {plural(len(sources), 'message')} to {target}"

@@ -100,7 +100,8 @@ def _exit_code(run: Callable[[], Any]) -> int:
         where = traceback.extract_tb(error.__traceback__)[-1]
         _complain(
             f"a fault in raftmail itself: {type(error).__name__}: {error} "
-            f"({os.path.basename(where.filename)}:{where.lineno}); please report it with the command"
+            f"({os.path.basename(where.filename)}:{where.lineno}); please report it with the "
+            f"command"
         )
         return FAULT
     return code if isinstance(code, int) else 0
@@ -129,8 +130,8 @@ def _complain(text: str) -> None:
 def main() -> None:
     """A replicated mail store.
 
-    Exit codes: 0 done, 1 refused, failed or found wrong, 2 wrong usage, 69 a shard serves nobody (status --check), 70 a fault in raftmail,
-    75 try again later, 130 interrupted.
+    Exit codes: 0 done, 1 refused, failed or found wrong, 2 wrong usage, 69 a shard serves nobody
+    (status --check), 70 a fault in raftmail, 75 try again later, 130 interrupted.
     """
 
 

@@ -80,7 +80,8 @@ def invite(
     hours: float,
     ca_folder: Path | None,
 ) -> None:
-    """Invite a new node. Prints a token; `raftmail node join TOKEN DIR` uses it, once, on the new machine.
+    """Invite a new node. Prints a token; `raftmail node join TOKEN DIR` uses it, once, on the new
+    machine.
 
     Needs the cluster's authority (ca/ca.key), which no node has.
     """
@@ -122,8 +123,8 @@ def invite(
 
 
 def _check_addresses(file: clusterfile.ClusterFile, plan: NodePlan) -> None:
-    """Whether no other node listens where this one is to. Raises `CliError`. (The root knows only the addresses between nodes of those
-    with which the cluster began.)"""
+    """Whether no other node listens where this one is to. Raises `CliError`. (The root knows only
+    the addresses between nodes of those with which the cluster began.)"""
     from raftmail.mail.endpoint import same
 
     for other in file.nodes:
@@ -132,12 +133,14 @@ def _check_addresses(file: clusterfile.ClusterFile, plan: NodePlan) -> None:
         for address in (plan.peer, plan.client, plan.lmtp):
             if other.name != plan.name and address and same(address) in known:
                 raise CliError(
-                    f"the address {address} is that of node {other.name} already ({known[same(address)]})"
+                    f"the address {address} is that of node {other.name} already "
+                    f"({known[same(address)]})"
                 )
 
 
 def _check_reach(file: clusterfile.ClusterFile, plan: NodePlan) -> None:
-    """Whether the others can reach the new node, as far as the addresses tell. Raises `CliError`."""
+    """Whether the others can reach the new node, as far as the addresses tell. Raises
+    `CliError`."""
     from raftmail.mail.endpoint import is_loopback_host, split_address
 
     there = [one for one in file.nodes if one.name != plan.name]
@@ -146,12 +149,14 @@ def _check_reach(file: clusterfile.ClusterFile, plan: NodePlan) -> None:
     if alone and len(inside) < len(there):
         other = next(one for one in there if one not in inside)
         raise CliError(
-            f"{plan.peer} is reached from its own machine alone, and node {other.name} is at {other.peer}; give an address that all "
+            f"{plan.peer} is reached from its own machine alone, and node {other.name} is at "
+            f"{other.peer}; give an address that all "
             "the others can reach"
         )
     if not alone and inside:
         click.echo(
-            f"raftmail: node {inside[0].name} is at {inside[0].peer}, where only its own machine reaches it: {plan.name} can join only "
+            f"raftmail: node {inside[0].name} is at {inside[0].peer}, where only its own machine "
+            f"reaches it: {plan.name} can join only "
             "on that machine",
             err=True,
         )
@@ -162,7 +167,8 @@ def _check_reach(file: clusterfile.ClusterFile, plan: NodePlan) -> None:
 @common_options
 @pass_settings
 def withdraw(settings: Settings, name: str) -> None:
-    """Take back the invitation of a node that has not joined yet: its token is of no use any more."""
+    """Take back the invitation of a node that has not joined yet: its token is of no use any
+    more."""
     with settings.connect() as session:
         found = [
             one
@@ -233,7 +239,8 @@ def _invite(
 
 def _tell_token(console: Console, plan: NodePlan, token: str, hours: float) -> None:
     console.print(
-        f"Node {plan.name} is invited at {plan.peer}, for {duration(hours * 3600)}. On its machine, run"
+        f"Node {plan.name} is invited at {plan.peer}, for {duration(hours * 3600)}. On its "
+        f"machine, run"
     )
     console.print()
     console.out(f"  raftmail node join {token} {plan.name}")
@@ -323,7 +330,8 @@ def _render_member(console: Console, answer: JSON) -> None:
 def drain(settings: Settings, name: str, wait: bool) -> None:
     """Empty a node: its masters go to others, then its replicas are made elsewhere and taken away.
 
-    It goes on without this command; run it again, or `member show`, to look how far it is. `member undrain` takes it back.
+    It goes on without this command; run it again, or `member show`, to look how far it is. `member
+    undrain` takes it back.
     """
     answer = _drain(settings, name, again=wait)
     if wait:
@@ -349,7 +357,8 @@ def _drained(answer: JSON, *, wait: bool) -> str:
     if wait or not answer["replicas"]:
         return f"{name} is empty. `raftmail member remove {name}` takes it out of the cluster."
     return (
-        f"{name} is being drained, {plural(answer['replicas'], 'replica is', 'replicas are')} left. "
+        f"{name} is being drained, {plural(answer['replicas'], 'replica is', 'replicas are')} "
+        f"left. "
         f"`raftmail member drain {name} --wait` watches it."
     )
 
@@ -369,15 +378,22 @@ def undrain(settings: Settings, name: str) -> None:
 @common_options
 @pass_settings
 def cordon(settings: Settings, name: str) -> None:
-    """Give a node no masters and no new replicas, before maintenance. What it leads goes to others at once; its replicas stay.
+    """Give a node no masters and no new replicas, before maintenance. What it leads goes to others
+    at once; its replicas stay.
 
     It stays so, also over restarts, until `member uncordon`. It leads only what no other node can.
     """
     answer = admin(settings, "cordon", {"name": name})
     led = answer["leads"]
-    text = f"{name} is cordoned: it gets no masters and no new replicas until `raftmail member uncordon {name}`."
+    text = (
+        f"{name} is cordoned: it gets no masters and no new replicas until `raftmail member "
+        f"uncordon {name}`."
+    )
     if led:
-        text += f" It hands over what it leads: {plural(len(led), 'shard')}. `raftmail member show {name}` tells what is left."
+        text += (
+            f" It hands over what it leads: {plural(len(led), 'shard')}. `raftmail member "
+            f"show {name}` tells what is left."
+        )
     show(settings.output, answer, lambda console: console.print(printable(text)))
 
 
@@ -400,7 +416,8 @@ def uncordon(settings: Settings, name: str) -> None:
 def remove(settings: Settings, name: str, force: bool, yes: bool) -> None:
     """Take an empty node out of the cluster for ever; drain it first.
 
-    With --force, a dead one: its replicas are made anew from the others. What this puts at risk is shown first.
+    With --force, a dead one: its replicas are made anew from the others. What this puts at risk is
+    shown first.
     """
     arguments = {"name": name, "by": asker()}
     if force:
@@ -439,13 +456,16 @@ def _drop_entry(settings: Settings, name: str) -> None:
 @common_options
 @pass_settings
 def replace(settings: Settings, name: str) -> None:
-    """Say how a node whose disk was lost comes back. Nothing is done from here: the node does it itself."""
+    """Say how a node whose disk was lost comes back. Nothing is done from here: the node does it
+    itself."""
     answer = admin(settings, "node", {"name": name})
     text = (
-        f"On the machine of {name}, with its folder as it is and its data folder empty or moved away, run\n\n"
+        f"On the machine of {name}, with its folder as it is and its data folder empty or moved "
+        f"away, run\n\n"
         f"  raftmail node --replace DIR\n\n"
         f"It gets {plural(answer['replicas'], 'new replica')} from the others. "
-        f"`raftmail member show {name}` tells how far it is. When the folder is lost too, remove the node "
+        f"`raftmail member show {name}` tells how far it is. When the folder is lost too, remove "
+        f"the node "
         f"(`raftmail member remove {name} --force`) and invite another in its place."
     )
     show(settings.output, answer, lambda console: console.print(text))

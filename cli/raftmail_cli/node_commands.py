@@ -32,11 +32,15 @@ if TYPE_CHECKING:
 
 _FOLDER = click.Path(file_okay=False, path_type=Path)
 SHARDS = 16
-"""Of `init`. Enough that five nodes have several each to lead; a replica that rests costs next to nothing."""
+"""Of `init`. Enough that five nodes have several each to lead; a replica that rests costs next to
+nothing."""
 
 REPLICAS = 3
 _READY_S = 60.0
-_TWO_NODES = "two nodes bear the loss of none: a majority of two is both, so they stop twice as often as one. Take three, or one"
+_TWO_NODES = (
+    "two nodes bear the loss of none: a majority of two is both, so they stop twice as "
+    "often as one. Take three, or one"
+)
 _WATCH_S = 0.2
 
 
@@ -189,13 +193,15 @@ def _next_steps(folder: Path, plans: Sequence[NodePlan]) -> str:
     for plan in others:
         host, _ = split_address(plan.peer)
         lines.append(
-            f"  copy {q(str(folder / plan.name))} to {host}, and run there: raftmail node {plan.name}"
+            f"  copy {q(str(folder / plan.name))} to {host}, and run there: raftmail node "
+            f"{plan.name}"
         )
     lines += [
         f"  run here:    raftmail node {q(str(folder / first.name))}",
         f"  then:        raftmail --cluster {q(str(folder / clusterfile.FILE))} status",
         "",
-        f"Every node's folder holds secrets (tls/). Keep {folder / 'ca' / 'ca.key'} where no node is:"
+        f"Every node's folder holds secrets (tls/). Keep {folder / 'ca' / 'ca.key'} where no node "
+        f"is:"
         " who has it can make nodes.",
     ]
     return "\n".join(lines)
@@ -215,8 +221,8 @@ class _NodeGroup(click.Group):
 def node() -> None:
     """Run a node, or have this machine become one.
 
-    `node DIR` runs the node of a folder in the foreground. SIGTERM and SIGINT stop it in order. With --replace, a node whose data disk was
-    lost: it gets new replicas from the others.
+    `node DIR` runs the node of a folder in the foreground. SIGTERM and SIGINT stop it in order.
+    With --replace, a node whose data disk was lost: it gets new replicas from the others.
     """
 
 
@@ -254,7 +260,8 @@ def join_node(
             settings.output,
             made,
             lambda console: console.print(
-                f"{made['name']} has joined. Run it with `raftmail node {shlex.quote(str(folder))}`."
+                f"{made['name']} has joined. Run it with `raftmail node "
+                f"{shlex.quote(str(folder))}`."
             ),
         )
         return
@@ -338,9 +345,9 @@ def _running_already(folder: Path) -> list[str]:
 
 
 class _Asked:
-    """SIGINT and SIGTERM set `stop`, instead of ending this process somewhere between the start of a
-    node and the note that it was started. So does SIGHUP when the terminal is gone from which it was
-    started; without one, it sets `reload`. SIGUSR1 and SIGUSR2 do nothing."""
+    """SIGINT and SIGTERM set `stop`, instead of ending this process somewhere between the start of
+    a node and the note that it was started. So does SIGHUP when the terminal is gone from which it
+    was started; without one, it sets `reload`. SIGUSR1 and SIGUSR2 do nothing."""
 
     def __init__(self) -> None:
         self.stop = False

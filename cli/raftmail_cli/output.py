@@ -50,7 +50,8 @@ def show(output: Format, value: Any, render: Callable[[Console], None]) -> None:
 
 
 def to_json(value: Any) -> Any:
-    """Dataclasses become objects, bytes hexadecimal, UID sets arrays of numbers (their text form where they end with *)."""
+    """Dataclasses become objects, bytes hexadecimal, UID sets arrays of numbers (their text form
+    where they end with *)."""
     if isinstance(value, UidSet):
         return value.format() if "*" in value.format() else list(value)
     if isinstance(value, bytes):

@@ -80,7 +80,8 @@ def set_rule(
     master: str,
     pool: str,
 ) -> None:
-    """Give DOMAIN shards of its own. Users who exist stay where their mail is; the rule is for those who come.
+    """Give DOMAIN shards of its own. Users who exist stay where their mail is; the rule is for
+    those who come.
 
     For some seconds, until all nodes know it, no users of the domain can be added.
     """
@@ -95,7 +96,10 @@ def set_rule(
         "pool": pool,
     }
     answer = admin(settings, "rule-set", {key: value for key, value in arguments.items() if value})
-    text = f"New users of {domain} go to the pool {answer['pool']['name']} ({_nodes_of(answer['pool'])})."
+    text = (
+        f"New users of {domain} go to the pool {answer['pool']['name']} "
+        f"({_nodes_of(answer['pool'])})."
+    )
     show(settings.output, answer, lambda console: console.print(printable(text)))
 
 
@@ -164,12 +168,16 @@ def show_domain(settings: Settings, name: str) -> None:
         "unknown": silent,
     }
     text = (
-        f"{name}: {plural(len(users), 'user')}, {plural(answer['messages'], 'message')}, {size(answer['used_bytes'])}.\n"
+        f"{name}: {plural(len(users), 'user')}, {plural(answer['messages'], 'message')}, "
+        f"{size(answer['used_bytes'])}.\n"
         f"Quota of each user: {quota(answer['quota_bytes'])}.\n"
         f"Catch-all: {answer['catch_all'] or '-'}."
     )
     if silent:
-        text += f"\nWithout {plural(len(silent), 'user')} whose shard does not answer: {', '.join(silent[:3])}"
+        text += (
+            f"\nWithout {plural(len(silent), 'user')} whose shard does not answer: "
+            f"{', '.join(silent[:3])}"
+        )
     show(
         settings.output,
         answer,
@@ -186,8 +194,8 @@ def show_domain(settings: Settings, name: str) -> None:
 @common_options
 @pass_settings
 def set_domain(settings: Settings, name: str, catch_all: str | None, limit: str | None) -> None:
-    """Set what is done with mail for NAME that no user or alias has, and how much each of its users may keep. What is not given
-    stays as it is."""
+    """Set what is done with mail for NAME that no user or alias has, and how much each of its users
+    may keep. What is not given stays as it is."""
     asked = {"name": name}
     if catch_all is not None:
         asked["catch_all"] = catch_all

@@ -33,8 +33,9 @@ from raftmail_cli.errors import CliError
 from raftmail_cli.session import JSON, Opener, Where
 
 SHARDS = 1
-"""On one machine, whose cores all nodes share, more shards only cost: what an entry of a log costs by itself is paid for fewer commands
-each. A cluster of machines begins with more (`raftmail init`), to be spread over those that come later."""
+"""On one machine, whose cores all nodes share, more shards only cost: what an entry of a log costs
+by itself is paid for fewer commands each. A cluster of machines begins with more (`raftmail init`),
+to be spread over those that come later."""
 
 STOP_S = 15.0
 """How long a node may take to stop in order before it is killed."""
@@ -58,8 +59,8 @@ def loopback_cluster(
 ) -> ClusterFile:
     """The cluster of a folder, made if the folder is empty or missing.
 
-    None takes what is there, or else 3 nodes of one worker from port 9000 with one shard. Raises `CliError`,
-    also when what is there differs from what is asked for."""
+    None takes what is there, or else 3 nodes of one worker from port 9000 with one shard. Raises
+    `CliError`, also when what is there differs from what is asked for."""
     folder = folder.absolute()
     plans = _existing(folder, shards)
     if plans:
@@ -77,7 +78,8 @@ def loopback_cluster(
             )
         if any(workers not in (None, plan.workers) for plan in plans):
             raise CliError(
-                f"{folder}: holds nodes of {plans[0].workers} workers, not {workers}; leave --workers "
+                f"{folder}: holds nodes of {plans[0].workers} workers, not {workers}; leave "
+                f"--workers "
                 "out, or change node.workers in each node.toml"
             )
     else:
@@ -304,7 +306,8 @@ def wait_until_ready(
         if time.monotonic() > deadline:
             logs = ", ".join(str(process.log) for process in processes)
             raise CliError(
-                f"the nodes run, but not every shard has a master after {timeout_s:.0f} s; see {logs}"
+                f"the nodes run, but not every shard has a master after {timeout_s:.0f} s; see "
+                f"{logs}"
             )
         time.sleep(_POLL_S)
     return None

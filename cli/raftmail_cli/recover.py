@@ -23,10 +23,11 @@ from raftmail_cli.watching import admin
 @common_options
 @pass_settings
 def recover(settings: Settings, shard: int, keep: int | None, yes: bool) -> None:
-    """Put SHARD on its feet with the best replica that is left, when a majority of them is lost for good.
+    """Put SHARD on its feet with the best replica that is left, when a majority of them is lost for
+    good.
 
-    What only the lost replicas had acknowledged is lost. They must never come back with their old disks. Refused while a majority
-    can be reached.
+    What only the lost replicas had acknowledged is lost. They must never come back with their old
+    disks. Refused while a majority can be reached.
     """
     look = admin(settings, "recover-look", {"shard": str(shard)})
     if look["kept"] is None:
@@ -37,7 +38,8 @@ def recover(settings: Settings, shard: int, keep: int | None, yes: bool) -> None
     _tell(console, look, keep or look["kept"])
     if look["has_majority"] and len(look["voters"]) > 1:
         raise CliError(
-            f"shard {shard} has a majority: {len(look['left'])} of {len(look['voters'])} voters can be reached; it elects a master "
+            f"shard {shard} has a majority: {len(look['left'])} of {len(look['voters'])} voters "
+            f"can be reached; it elects a master "
             "by itself"
         )
     nodes = {row["id"]: row["node"] for row in look["left"]}
@@ -46,7 +48,8 @@ def recover(settings: Settings, shard: int, keep: int | None, yes: bool) -> None
         raise CliError(f"shard {shard}: replica {kept} is none of those that are left")
     if look["silent"]:
         raise CliError(
-            f"shard {shard}: {', '.join(look['silent'])} can be reached, but does not tell what it has; ask again in a moment"
+            f"shard {shard}: {', '.join(look['silent'])} can be reached, but does not tell what "
+            f"it has; ask again in a moment"
         )
     question = f"Go on with replica {kept} on {nodes[kept]} alone, and give up the others for ever?"
     confirm(question, yes=yes)
@@ -99,12 +102,14 @@ def _tell(console: Console, look: JSON, kept: int) -> None:
     for row in left:
         if mine is not None and _newness(row) > _newness(mine):
             console.print(
-                f"\nReplica {row['id']} on {row['node']} has entries that replica {kept} has not: what is in them is lost."
+                f"\nReplica {row['id']} on {row['node']} has entries that replica {kept} has not: "
+                f"what is in them is lost."
             )
     if lost:
         names = ", ".join(f"{id} on {node}" for id, node in look["lost"].items())
         console.print(
-            f"\nLOST: replicas {names}. What they acknowledged after the last entry of the one that goes on is lost with them;"
+            f"\nLOST: replicas {names}. What they acknowledged after the last entry of the one "
+            f"that goes on is lost with them;"
         )
         console.print(
             "nobody can tell whether there was any. They must never come back with their old disks."

@@ -1,4 +1,5 @@
-"""`verify` and `resync`: proving that replicas are equal, and bringing back those that are not whole."""
+"""`verify` and `resync`: proving that replicas are equal, and bringing back those that are not
+whole."""
 
 from __future__ import annotations
 
@@ -83,7 +84,8 @@ def render_verify(console: Console, answer: JSON) -> None:
         console.print("All replicas are equal.")
     else:
         console.print(
-            "NOT all replicas could be shown to be equal. One that differs from a majority is resynced by itself; "
+            "NOT all replicas could be shown to be equal. One that differs from a majority is "
+            "resynced by itself; "
             "`raftmail resync start NODE --full` does it now."
         )
 
@@ -92,7 +94,8 @@ def _difference(shard: int, found: JSON) -> str:
     where = f"{found['user']}/{found['mailbox']}" if found["mailbox"] else ""
     uid = f" UID {found['uid']}" if found["uid"] else ""
     return (
-        f"shard {shard}: {where}{uid}: {found['what']} is {found['here'] or 'missing'} on {found['node']}, "
+        f"shard {shard}: {where}{uid}: {found['what']} is {found['here'] or 'missing'} on "
+        f"{found['node']}, "
         f"{found['there'] or 'missing'} on {found['other']}"
     )
 
@@ -213,7 +216,8 @@ def _render(rows: list[dict[str, Any]], console: Console) -> None:
         for lost in row["lost"]:
             console.print(
                 printable(
-                    f"lost: {lost['user']}/{lost['mailbox']} UID {lost['uid']}: no replica has its body {lost['body']}"
+                    f"lost: {lost['user']}/{lost['mailbox']} UID {lost['uid']}: no replica has "
+                    f"its body {lost['body']}"
                 ),
                 soft_wrap=True,
             )

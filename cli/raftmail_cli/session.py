@@ -19,8 +19,8 @@ JSON = Any
 
 @dataclass(frozen=True, slots=True)
 class Where:
-    """The nodes to ask, and what they must be shown. `addresses` are host:port, tried in order. `cluster` is whose authority `ca` must
-    be ("": anybody's)."""
+    """The nodes to ask, and what they must be shown. `addresses` are host:port, tried in order.
+    `cluster` is whose authority `ca` must be ("": anybody's)."""
 
     addresses: tuple[str, ...]
     ca: Path | None = None

@@ -75,7 +75,8 @@ def _render(console: Console, shards: list[JSON]) -> None:
 def move(settings: Settings, number: int, source: str, target: str, wait: bool, yes: bool) -> None:
     """Move a replica of SHARD from one node to another.
 
-    The new one is filled and votes before the old one goes. To hand over the mastership alone, use `transfer`.
+    The new one is filled and votes before the old one goes. To hand over the mastership alone, use
+    `transfer`.
     """
     if not yes:
         replicas = admin(settings, "shard", {"shard": str(number)})["replicas"]
@@ -89,7 +90,8 @@ def move(settings: Settings, number: int, source: str, target: str, wait: bool, 
     text = (
         f"Shard {number} is on {', '.join(r['node'] for r in answer['replicas'])}."
         if wait
-        else f"Shard {number} moves from {source} to {target}. `raftmail shard show {number}` tells how far it is."
+        else f"Shard {number} moves from {source} to {target}. `raftmail shard show {number}` "
+        f"tells how far it is."
     )
     show(settings.output, answer, lambda console: console.print(text))
 
@@ -109,7 +111,8 @@ def _unsettled(answer: JSON) -> int:
 def rebalance(settings: Settings, dry_run: bool, stop: bool, wait: bool) -> None:
     """Move replicas from full nodes to empty ones, as few as it takes.
 
-    Run it after nodes have joined. It goes on without this command; `rebalance --wait` watches it again.
+    Run it after nodes have joined. It goes on without this command; `rebalance --wait` watches it
+    again.
     """
     if dry_run + stop + wait > 1:
         raise click.UsageError("one of --dry-run, --stop and --wait at a time")
@@ -158,7 +161,8 @@ def _render_moves(console: Console, answer: JSON, *, done: bool) -> None:
 @common_options
 @pass_settings
 def operations(settings: Settings) -> None:
-    """Show what operators have asked for, and which replicas come and go now. Exit status 1 while something is under way."""
+    """Show what operators have asked for, and which replicas come and go now. Exit status 1 while
+    something is under way."""
     answer = admin(settings, "operations", {})
     show(settings.output, answer, lambda console: _render_operations(console, answer))
     if answer["moving"] or any(o["state"] == "running" for o in answer["operations"]):

@@ -67,7 +67,8 @@ def _watch(settings: Settings, console: Console, rates: Rates, interval: float) 
 
 
 def look(status: JSON, rates: Rates, now: float) -> JSON:
-    """What is shown of a status: nodes with what they lead, shards with what is written, the busiest first."""
+    """What is shown of a status: nodes with what they lead, shards with what is written, the
+    busiest first."""
     nodes = {
         node["name"]: {
             "node": node["name"],
@@ -132,7 +133,10 @@ def picture(seen: JSON, lines: int) -> Group:
     """It on a screen of so many lines."""
     writes = sum(node["writes_s"] for node in seen["nodes"])
     up = sum(bool(node["up"]) for node in seen["nodes"])
-    head = f"{up} of {len(seen['nodes'])} nodes up, {len(seen['shards'])} shards, {writes:.0f} writes/s"
+    head = (
+        f"{up} of {len(seen['nodes'])} nodes up, {len(seen['shards'])} shards, {writes:.0f} "
+        f"writes/s"
+    )
     parts: list[object] = [Text(head, style="bold")]
     parts += [
         Text(f"! {printable(one.text)}", style="bold red")

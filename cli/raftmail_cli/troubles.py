@@ -12,8 +12,8 @@ from raftmail_cli.session import JSON
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """`kind` is a word for programs; `serving` is False where mail can be neither read nor saved. `shard` and `node` are None where the
-    trouble has none."""
+    """`kind` is a word for programs; `serving` is False where mail can be neither read nor saved.
+    `shard` and `node` are None where the trouble has none."""
 
     kind: str
     text: str
@@ -48,7 +48,8 @@ def _of_nodes(answer: JSON) -> Iterator[Trouble]:
         if not node["up"]:
             name = node["name"]
             advice = (
-                "start it on its machine (`raftmail node DIR`), and look at its log; if it is gone for ever, "
+                "start it on its machine (`raftmail node DIR`), and look at its log; if it is "
+                "gone for ever, "
                 f"`raftmail member remove {name} --force`"
             )
             yield Trouble("node-down", f"node {name} is down", advice, node=name)
@@ -70,7 +71,8 @@ def _of_shard(shard: JSON) -> Iterator[Trouble]:
         names = ", ".join(verified["differing"])
         yield Trouble(
             "differs",
-            f"shard {number}: the replica on {names} differs from the others (at entry {verified['index']})",
+            f"shard {number}: the replica on {names} differs from the others (at entry "
+            f"{verified['index']})",
             "it is resynced by itself; `raftmail resync status` shows how far it is",
             shard=number,
         )
@@ -105,10 +107,12 @@ def _no_master(shard: JSON) -> Trouble:
 
 
 _ADVICE = {
-    "cannot be opened": "mend what the reason names; it is tried again by itself. Where the file is lost for good, stop the node and run "
+    "cannot be opened": "mend what the reason names; it is tried again by itself. Where the file "
+    "is lost for good, stop the node and run "
     "`raftmail node --replace DIR`",
     "disk full": "make space on its disk",
-    "disk slow": "find what keeps the disk busy, or replace it; `raftmail status` shows what its syncs take",
+    "disk slow": "find what keeps the disk busy, or replace it; `raftmail status` shows what its "
+    "syncs take",
 }
 """What to do about a replica in a state that does not end by itself."""
 
@@ -127,7 +131,10 @@ def _of_replica(number: int, replica: JSON) -> Iterator[Trouble]:
             kind, f"{where}: {state}{why}{_progress(replica)}", advice, True, number, node
         )
     if lost := replica.get("lost_bodies"):
-        text = f"{where}: {plural(lost, 'body is', 'bodies are')} lost, no replica has {'it' if lost == 1 else 'them'}"
+        text = (
+            f"{where}: {plural(lost, 'body is', 'bodies are')} lost, no replica has "
+            f"{'it' if lost == 1 else 'them'}"
+        )
         advice = "`raftmail resync status` lists them; a backup of a node's disk may have them"
         yield Trouble("lost-bodies", text, advice, True, number, node)
     for text in replica.get("files", []):
@@ -146,7 +153,10 @@ def _scrub_notes(scrub: JSON) -> Iterator[tuple[str, str]]:
         )
         yield text, "give scrub.period_s more time, or the node a faster disk"
     if 0 < rate < needed:
-        text = f"scrub.rate_bytes_s = {rate} is too low to read all within scrub.period_s: {needed} are needed, and taken"
+        text = (
+            f"scrub.rate_bytes_s = {rate} is too low to read all within scrub.period_s: "
+            f"{needed} are needed, and taken"
+        )
         yield text, "set scrub.rate_bytes_s higher, or scrub.period_s longer"
 
 

@@ -1,7 +1,7 @@
 """Whether what a file says may be believed: who could have written it.
 
-A `cluster.json` decides to whom the token goes and what programs `raftmail` signals. One that somebody else put into a folder where a
-command happens to be run must have no effect.
+A `cluster.json` decides to whom the token goes and what programs `raftmail` signals. One that
+somebody else put into a folder where a command happens to be run must have no effect.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
 def check_place(path: Path) -> None:
-    """Whether nobody but the user and root can write a file or put another in its place: the file, each symbolic link on the way to
-    it, and the folders that they are in. A path that does not exist is fine. Raises `CliError`."""
+    """Whether nobody but the user and root can write a file or put another in its place: the file,
+    each symbolic link on the way to it, and the folders that they are in. A path that does not
+    exist is fine. Raises `CliError`."""
     seen: set[Path] = set()
     while path not in seen and len(seen) < 40:
         seen.add(path)
@@ -37,7 +38,8 @@ def check_place(path: Path) -> None:
 
 
 def read_file(path: Path) -> bytes:
-    """What is in a file of which `check_place` holds, and which is still the one that was checked. Raises `CliError`, OSError."""
+    """What is in a file of which `check_place` holds, and which is still the one that was checked.
+    Raises `CliError`, OSError."""
     check_place(path)
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     with open(descriptor, "rb") as file:
@@ -67,12 +69,15 @@ def _judge(path: Path, found: os.stat_result, what: str, *, link: bool) -> None:
     me = os.geteuid()
     if found.st_uid not in (me, 0):
         raise CliError(
-            f"{what}{path} belongs to {_name(found.st_uid)}, and you are {_name(me)}: what it says is not believed. If it is yours to "
-            f"use, copy it with what it names to a folder of your own, or give --cluster HOST:PORT with --ca and --token-file"
+            f"{what}{path} belongs to {_name(found.st_uid)}, and you are {_name(me)}: what it "
+            f"says is not believed. If it is yours to "
+            f"use, copy it with what it names to a folder of your own, or give --cluster "
+            f"HOST:PORT with --ca and --token-file"
         )
     if not link and found.st_mode & _OTHERS_WRITE:
         raise CliError(
-            f"{what}{path} can be written by others (mode {stat.S_IMODE(found.st_mode):04o}): what it says is not believed. See that "
+            f"{what}{path} can be written by others (mode {stat.S_IMODE(found.st_mode):04o}): "
+            f"what it says is not believed. See that "
             f"nobody has changed it, then: chmod go-w {path}"
         )
 

@@ -27,7 +27,8 @@ def watch(
     left_of: Callable[[JSON], int],
     title: str,
 ) -> JSON:
-    """Ask `what` again and again until nothing is left, showing how much is. Returns the last answer. Ctrl-C ends the watching alone.
+    """Ask `what` again and again until nothing is left, showing how much is. Returns the last
+    answer. Ctrl-C ends the watching alone.
 
     Raises `CliError`, among them `TryLater` when no node answers for a minute."""
     console = make_console(stderr=True)

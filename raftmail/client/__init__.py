@@ -2,7 +2,8 @@
 loop (`SyncClient`).
 
 For the commands, the chaos tests and other programs. Touches sockets; of the project it uses only
-what stands on the wire (`raftmail.net`, `raftmail.frontends.text`) and what mail is (`raftmail.mail`).
+what stands on the wire (`raftmail.net`, `raftmail.frontends.text`) and what mail is
+(`raftmail.mail`).
 """
 
 from raftmail.client.aio import Client, MailboxState, NewMail

@@ -241,8 +241,9 @@ class Client:
         target_user: str | None = None,
         move: bool = False,
     ) -> AsyncIterator[Executed]:
-        """Copy or move messages, however many: with one command if that can be, else with several. Each has one effect however often
-        it is sent; what was done before an error stays done. Gives `CopyResult`s."""
+        """Copy or move messages, however many: with one command if that can be, else with several.
+        Each has one effect however often it is sent; what was done before an error stays done.
+        Gives `CopyResult`s."""
 
         def some(part: UidSet) -> asyncio.Future[Executed]:
             return self.copy(user, mailbox, part, target, target_user=target_user, move=move)
@@ -254,7 +255,8 @@ class Client:
         except Refused as refused:
             if refused.code is not Code.LIMIT:
                 raise
-        # All are listed first: in a mailbox that is its own target they would come in again at the end.
+        # All are listed first: in a mailbox that is its own target they would come in again at the
+        # end.
         found = [(m.uid, m.size_bytes) async for m in self.messages(user, mailbox, wanted)]
         parts: list[list[int]] = [[]]
         size = 0
@@ -395,7 +397,8 @@ class Client:
     def _rename(
         self, user: str, body: bytes, tail: bytes, timeout_s: float | None
     ) -> asyncio.Future[Executed]:
-        """A change of which mailbox a name stands for: from its answer on, names mean what they mean then."""
+        """A change of which mailbox a name stands for: from its answer on, names mean what they
+        mean then."""
         result = values.read_mailbox_result
         future = self._engine.write(body, result, tail=tail, timeout_s=timeout_s)
         future.add_done_callback(lambda _: self._engine.introduce_anew(user))
@@ -575,7 +578,8 @@ def _names(line: Line, listing: ClientListing) -> tuple[str, ...]:
 async def _halved(
     some: Callable[[UidSet], asyncio.Future[Executed]], uids: UidSet
 ) -> AsyncIterator[Executed]:
-    """Have something done with these messages, with half of them each where all are too many for one command."""
+    """Have something done with these messages, with half of them each where all are too many for
+    one command."""
     try:
         yield await some(uids)
         return

@@ -94,7 +94,8 @@ class ClientConnection(asyncio.Protocol):
     ) -> None:
         """Connect, and get to where calls can be sent. Raises OSError, `ClientError`.
 
-        Nothing is said to a node that is not shown to be of the cluster, and the token is never sent without TLS."""
+        Nothing is said to a node that is not shown to be of the cluster, and the token is never
+        sent without TLS."""
         context = None if authority is None else authority.context
         transport, _ = await self._loop.create_connection(lambda: self, host, port, ssl=context)
         if authority is not None:

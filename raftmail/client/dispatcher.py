@@ -329,7 +329,8 @@ class Dispatcher:
         self._reason = self._unreached[self._addresses[self._at % len(self._addresses)][0]] = text
 
     async def _diagnosed(self, error: OSError | TimeoutError) -> str:
-        """Why the address that is tried now cannot be asked. What answers there is looked at once."""
+        """Why the address that is tried now cannot be asked. What answers there is looked at
+        once."""
         address, host, port = self._addresses[self._at % len(self._addresses)]
         if address in self._looked_at:
             return self._unreached.get(address) or f"{address}: {explain(error)}"

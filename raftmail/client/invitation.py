@@ -1,4 +1,5 @@
-"""Fetching an invitation, before anything of the cluster is known: see `raftmail.admin.invitation` for why that is safe."""
+"""Fetching an invitation, before anything of the cluster is known: see `raftmail.admin.invitation`
+for why that is safe."""
 
 from __future__ import annotations
 
@@ -14,9 +15,11 @@ from raftmail.net.lines import Line, LineReader, quote
 
 
 def fetch_invitation(address: str, invite: str, *, tls: bool, timeout_s: float) -> bytes:
-    """The sealed bundle of an invitation, from one node. Whoever answers is not known: the bundle proves itself when it is opened.
+    """The sealed bundle of an invitation, from one node. Whoever answers is not known: the bundle
+    proves itself when it is opened.
 
-    Raises `Refused` when the node has no such invitation, `TryAgain` when it cannot be reached, `ProtocolError`."""
+    Raises `Refused` when the node has no such invitation, `TryAgain` when it cannot be reached,
+    `ProtocolError`."""
     try:
         plain = socket.create_connection(dialled(address), timeout_s)
         with closing(plain), closing(_secured(plain) if tls else plain) as connection:

@@ -1,4 +1,5 @@
-"""What answers at an address where no node does: one look, for the words that an operator is told."""
+"""What answers at an address where no node does: one look, for the words that an operator is
+told."""
 
 from __future__ import annotations
 
@@ -10,7 +11,10 @@ from raftmail.net.tls import explain
 
 _LISTEN_S = 0.5
 _HEARD_BYTES_MAX = 200
-_HINT = "give the address for clients (`client` in cluster.json, by default the port after that for nodes)"
+_HINT = (
+    "give the address for clients (`client` in cluster.json, by default the port after that "
+    "for nodes)"
+)
 
 
 def is_foreign(error: BaseException) -> bool:
@@ -27,7 +31,10 @@ async def look(host: str, port: int, error: BaseException, waited_s: float) -> s
             reader, writer = await asyncio.open_connection(host, port)
     except (OSError, TimeoutError) as failed:
         if isinstance(failed, TimeoutError):
-            return f"no connection within {waited_s:g} s: the machine is off, or a firewall drops what is sent to it"
+            return (
+                f"no connection within {waited_s:g} s: the machine is off, or a firewall drops "
+                f"what is sent to it"
+            )
         return explain(failed)
     heard = b""
     with suppress(OSError, TimeoutError):
@@ -46,5 +53,8 @@ def _words(heard: bytes, error: BaseException, waited_s: float) -> str:
     if heard:
         return f"no node of raftmail answers there ({shown!r}); {_HINT}"
     if isinstance(error, TimeoutError):
-        return f"the connection is taken, and nothing said for {waited_s:g} s: the node hangs, or it is no node; {_HINT}"
+        return (
+            f"the connection is taken, and nothing said for {waited_s:g} s: the node hangs, or "
+            f"it is no node; {_HINT}"
+        )
     return f"{explain(error)}; {_HINT}"

@@ -2,11 +2,13 @@
 
 Each gives a `Change`, or raises `ChangeDenied` with the reason.
 
-A change is one `Configure`: all of it or nothing. It expects every record that it was decided by to be as it was read, so of two
-operators who decide at once one is refused by the root, reads again, and is then told the reason here.
+A change is one `Configure`: all of it or nothing. It expects every record that it was decided by to
+be as it was read, so of two operators who decide at once one is refused by the root, reads again,
+and is then told the reason here.
 
-A drain, a removal and a rebalance only write down what is wanted. What has to be done for it follows from the records alone
-(`controller.next_steps`), by whoever leads the root; so it can be left, watched, and undone.
+A drain, a removal and a rebalance only write down what is wanted. What has to be done for it
+follows from the records alone (`controller.next_steps`), by whoever leads the root; so it can be
+left, watched, and undone.
 """
 
 from __future__ import annotations
@@ -57,7 +59,8 @@ class Change:
 def change_of(
     state: ClusterState, puts: Iterable[Record], gone: Iterable[str] = (), by: Iterable[str] = ()
 ) -> Change:
-    """A change that writes records and takes others away; it expects those, and the keys `by`, to be as `state` has them."""
+    """A change that writes records and takes others away; it expects those, and the keys `by`, to
+    be as `state` has them."""
     made: dict[str, bytes | None] = {key_of(record): state.encoded(record) for record in puts}
     made.update(dict.fromkeys(gone))
     keys = dict.fromkeys([*made, *by])
@@ -73,7 +76,8 @@ def every_node(state: ClusterState) -> list[str]:
 
 
 def invite(state: ClusterState, invitation: InviteRecord, now_s: int) -> Change:
-    """Prepare for a node. Raises `ChangeDenied`. Invitations that are used or too old are cleared away."""
+    """Prepare for a node. Raises `ChangeDenied`. Invitations that are used or too old are cleared
+    away."""
     if not invitation.name or not invitation.peer:
         raise ChangeDenied(
             "an invitation names the node and the address that the others reach it by"
@@ -96,7 +100,8 @@ def invite(state: ClusterState, invitation: InviteRecord, now_s: int) -> Change:
             raise ChangeDenied(f"there is an invitation {invitation.id} already")
         elif other.name == invitation.name or other.peer == invitation.peer:
             raise ChangeDenied(
-                f"node {other.name} ({other.peer}) is invited already, for {_span(other.expires_s - now_s)} more; let it join, or withdraw "
+                f"node {other.name} ({other.peer}) is invited already, for "
+                f"{_span(other.expires_s - now_s)} more; let it join, or withdraw "
                 f"that invitation (`raftmail member withdraw {other.name}`)"
             )
         else:
@@ -125,7 +130,8 @@ def find_invite(state: ClusterState, invite_id: str, now_s: int) -> InviteRecord
     found = state.find(InviteRecord, invite_id)
     if found is None:
         raise ChangeDenied(
-            f"there is no invitation {invite_id}: it was withdrawn, or has expired; ask for a new one"
+            f"there is no invitation {invite_id}: it was withdrawn, or has expired; ask for a new "
+            f"one"
         )
     if found.used:
         raise ChangeDenied(
@@ -139,12 +145,14 @@ def find_invite(state: ClusterState, invite_id: str, now_s: int) -> InviteRecord
 
 
 def join(state: ClusterState, invite_id: str, node: NodeRecord, now_s: int) -> Change:
-    """Take an invited node in. It holds nothing until shards are moved to it. A node that asks again because it had no answer is taken
-    for what it is (`already_joined`). Raises `ChangeDenied`."""
+    """Take an invited node in. It holds nothing until shards are moved to it. A node that asks
+    again because it had no answer is taken for what it is (`already_joined`). Raises
+    `ChangeDenied`."""
     found = find_invite(state, invite_id, now_s)
     if (node.name, node.peer) != (found.name, found.peer):
         raise ChangeDenied(
-            f"the invitation {invite_id} is for {found.name} at {found.peer}, not for {node.name} at {node.peer}"
+            f"the invitation {invite_id} is for {found.name} at {found.peer}, not for {node.name} "
+            f"at {node.peer}"
         )
     _check_free(state, node.name, [a for a in (node.peer, node.client, node.lmtp) if a])
     joined = replace(node, state=NodeState.ACTIVE, joined_s=now_s)
@@ -169,7 +177,8 @@ def _check_free(state: ClusterState, name: str, addresses: Iterable[str]) -> Non
         if other.name == name:
             if other.state is NodeState.REMOVED:
                 raise ChangeDenied(
-                    f"a node {name} was removed, and its name is not used again; choose another name"
+                    f"a node {name} was removed, and its name is not used again; choose another "
+                    f"name"
                 )
             raise ChangeDenied(f"there is a node {name} already")
         if other.state is NodeState.REMOVED:
@@ -183,8 +192,9 @@ def _check_free(state: ClusterState, name: str, addresses: Iterable[str]) -> Non
 
 
 def drain(state: ClusterState, name: str, now_s: int, by: str = "", via: str = "") -> Change:
-    """Have a node emptied: its masters go first, then its replicas. `via` is the node through which it was asked. Raises `ChangeDenied`
-    when what it holds could not go anywhere, and when somebody else has `via` emptied."""
+    """Have a node emptied: its masters go first, then its replicas. `via` is the node through which
+    it was asked. Raises `ChangeDenied` when what it holds could not go anywhere, and when somebody
+    else has `via` emptied."""
     node = _node(state, name)
     if node.state is NodeState.DRAINING:
         raise ChangeDenied(f"{name} is being drained already{_begun(state, name)}")
@@ -198,7 +208,8 @@ def drain(state: ClusterState, name: str, now_s: int, by: str = "", via: str = "
         and not by_the_same
     ):
         raise ChangeDenied(
-            f"{via}, through which this is asked, is itself being drained{_begun(state, via)}: two operators would empty each other's "
+            f"{via}, through which this is asked, is itself being drained{_begun(state, via)}: "
+            f"two operators would empty each other's "
             f"nodes; undrain {via} first, or ask through another node"
         )
     after = _with(state, replace(node, state=NodeState.DRAINING))
@@ -210,8 +221,8 @@ def drain(state: ClusterState, name: str, now_s: int, by: str = "", via: str = "
 
 
 def undrain(state: ClusterState, name: str) -> Change:
-    """Keep a node after all. What has left stays where it is; what was about to leave stays here, and what was to replace it goes.
-    Raises `ChangeDenied`."""
+    """Keep a node after all. What has left stays where it is; what was about to leave stays here,
+    and what was to replace it goes. Raises `ChangeDenied`."""
     node = _node(state, name)
     if node.state is not NodeState.DRAINING:
         raise ChangeDenied(f"{name} is not being drained")
@@ -227,8 +238,8 @@ def undrain(state: ClusterState, name: str) -> Change:
 
 
 def _kept(shard: ShardRecord, name: str) -> ShardRecord:
-    """The shard with a replica that was to leave a node staying there, and the one that was to replace it leaving; unless enough
-    others have become voters."""
+    """The shard with a replica that was to leave a node staying there, and the one that was to
+    replace it leaving; unless enough others have become voters."""
     voters = [r for r in shard.replicas if r.state is ReplicaState.VOTER]
     going = [r for r in shard.on(name) if r.state is ReplicaState.LEAVING]
     if len(going) != 1 or len(shard.on(name)) != 1 or len(voters) >= shard.replication:
@@ -243,7 +254,8 @@ def _kept(shard: ShardRecord, name: str) -> ShardRecord:
 
 
 def cordon(state: ClusterState, name: str) -> Change:
-    """Have a node get no masters and no new replicas until `uncordon`; what it holds stays. Raises `ChangeDenied`."""
+    """Have a node get no masters and no new replicas until `uncordon`; what it holds stays. Raises
+    `ChangeDenied`."""
     node = _node(state, name)
     if node.cordoned:
         raise ChangeDenied(f"{name} is cordoned already")
@@ -267,9 +279,10 @@ def remove(
     alive: bool = True,
     by: str = "",
 ) -> Change:
-    """Take a node out for ever. Without `force` only one whose replicas count for nothing: an empty one, or a dead one (`alive` says
-    what the others see) to which some were only to come; with it any dead one, whose replicas are then made anew elsewhere. What was to
-    come is given up at once. Raises `ChangeDenied`, saying which shards are at risk."""
+    """Take a node out for ever. Without `force` only one whose replicas count for nothing: an empty
+    one, or a dead one (`alive` says what the others see) to which some were only to come; with it
+    any dead one, whose replicas are then made anew elsewhere. What was to come is given up at once.
+    Raises `ChangeDenied`, saying which shards are at risk."""
     node = state.find(NodeRecord, name)
     if node is None:
         raise ChangeDenied(f"there is no node {name}")
@@ -279,11 +292,13 @@ def remove(
     empty = all(r.state is ReplicaState.JOINING for shard in held for r in shard.on(name))
     if held and not force and (alive or not empty):
         raise ChangeDenied(
-            f"{name} still holds {_listed(held)}; drain it first, or if it is dead and will not come back, remove it by force"
+            f"{name} still holds {_listed(held)}; drain it first, or if it is dead and will not "
+            f"come back, remove it by force"
         )
     if held and alive:
         raise ChangeDenied(
-            f"{name} is alive and holds {_listed(held)}: force is for dead nodes; drain it, or stop it if it is broken"
+            f"{name} is alive and holds {_listed(held)}: force is for dead nodes; drain it, or "
+            f"stop it if it is broken"
         )
     others = [
         n for n in state.every_node.values() if n.name != name and n.state is not NodeState.REMOVED
@@ -297,7 +312,8 @@ def remove(
     ]
     if last:
         raise ChangeDenied(
-            f"{name} has the last replica of {_listed(last)}; what is in there would be lost for ever"
+            f"{name} has the last replica of {_listed(last)}; what is in there would be lost for "
+            f"ever"
         )
     puts: list[Record] = [replace(node, state=NodeState.REMOVED)]
     gone = []
@@ -321,7 +337,8 @@ def remove(
 
 
 def at_risk(state: ClusterState, name: str, alive: Iterable[str]) -> list[str]:
-    """What removing a dead node by force may cost, in words, a line for each shard: those that have no majority among the living."""
+    """What removing a dead node by force may cost, in words, a line for each shard: those that have
+    no majority among the living."""
     living = set(alive)
     lines = []
     for shard in state.every_shard.values():
@@ -330,7 +347,8 @@ def at_risk(state: ClusterState, name: str, alive: Iterable[str]) -> list[str]:
         if any(r.node == name for r in voters) and len(left) * 2 <= len(voters):
             lines.append(
                 f"shard {shard.number}: {len(left)} of {len(voters)} replicas are left"
-                f"{' (' + ', '.join(left) + ')' if left else ''}, which is no majority: it cannot be changed or written until more come "
+                f"{' (' + ', '.join(left) + ')' if left else ''}, which is no majority: it cannot "
+                f"be changed or written until more come "
                 "back, or it is recovered by force"
             )
     return lines
@@ -343,11 +361,13 @@ def replace_disk(
     by: str = "",
     only: Mapping[int, int] | None = None,
 ) -> Change:
-    """A node lost its disk: all its replicas are given up, and new ones under new ids fill themselves from the others. `only`: those of
-    these shards, if they have these ids. Raises `ChangeDenied` when a shard has nothing to be filled from."""
+    """A node lost its disk: all its replicas are given up, and new ones under new ids fill
+    themselves from the others. `only`: those of these shards, if they have these ids. Raises
+    `ChangeDenied` when a shard has nothing to be filled from."""
     if _node(state, name).cordoned:
         raise ChangeDenied(
-            f"{name} is cordoned, and gets no new replicas; `raftmail member uncordon {name}` lifts it"
+            f"{name} is cordoned, and gets no new replicas; `raftmail member uncordon {name}` "
+            f"lifts it"
         )
     puts: list[Record] = []
     for shard in state.every_shard.values():
@@ -358,7 +378,8 @@ def replace_disk(
             continue
         if not any(r.node != name and r.state is ReplicaState.VOTER for r in shard.replicas):
             raise ChangeDenied(
-                f"shard {shard.number} has no replica but that of {name}: there is nothing to fill a new one from; restore its disk"
+                f"shard {shard.number} has no replica but that of {name}: there is nothing to "
+                f"fill a new one from; restore its disk"
             )
         replicas = tuple(
             replace(r, state=ReplicaState.LEAVING) if r in mine else r for r in shard.replicas
@@ -384,19 +405,22 @@ def move_shard(state: ClusterState, number: int, source: str, target: str) -> Ch
         raise ChangeDenied(f"{target} is being drained, and takes nothing")
     if to.cordoned:
         raise ChangeDenied(
-            f"{target} is cordoned, and gets no new replicas; `raftmail member uncordon {target}` lifts it"
+            f"{target} is cordoned, and gets no new replicas; `raftmail member uncordon {target}` "
+            f"lifts it"
         )
     if shard.on(target):
         raise ChangeDenied(f"{target} has a replica of shard {number} already")
     pool = state.pool_of(shard)
     if not pool.allows(to):
         raise ChangeDenied(
-            f"shard {number} belongs to pool {pool.name}, which is for nodes {pool.wanted}; {target} is none"
+            f"shard {number} belongs to pool {pool.name}, which is for nodes {pool.wanted}; "
+            f"{target} is none"
         )
     leaving = [r for r in shard.on(source) if r.state is ReplicaState.VOTER]
     if not leaving:
         raise ChangeDenied(
-            f"{source} has no replica of shard {number} that could move; it is on {', '.join(shard.nodes)}"
+            f"{source} has no replica of shard {number} that could move; it is on "
+            f"{', '.join(shard.nodes)}"
         )
     if any(r.state is not ReplicaState.VOTER for r in shard.replicas):
         raise ChangeDenied(f"shard {number} is being moved already; wait until that is done")
@@ -404,7 +428,8 @@ def move_shard(state: ClusterState, number: int, source: str, target: str) -> Ch
 
 
 def moved(shard: ShardRecord, source_id: int, target: str, next_id: int = 0) -> ShardRecord:
-    """A shard with a new replica joining on `target` ("": none) and one leaving (0: none). `next_id` is at least the new id."""
+    """A shard with a new replica joining on `target` ("": none) and one leaving (0: none).
+    `next_id` is at least the new id."""
     id = max(shard.next_id, next_id)
     replicas = [
         replace(r, state=ReplicaState.LEAVING) if r.id == source_id else r for r in shard.replicas
@@ -416,8 +441,8 @@ def moved(shard: ShardRecord, source_id: int, target: str, next_id: int = 0) -> 
 
 
 def rebalance(state: ClusterState, now_s: int, by: str = "") -> Change:
-    """Have replicas moved from full nodes to empty ones. Raises `ChangeDenied` when there is nothing to move (`moves.plan` with `balance`
-    lists what would be)."""
+    """Have replicas moved from full nodes to empty ones. Raises `ChangeDenied` when there is
+    nothing to move (`moves.plan` with `balance` lists what would be)."""
     running = state.find(OperationRecord, "rebalance")
     if running is not None and running.state == "running":
         raise ChangeDenied(f"a rebalance is under way{_said(running)}")
@@ -437,15 +462,17 @@ def stop_rebalance(state: ClusterState) -> Change:
 def recover(
     state: ClusterState, number: int, kept: int, voters: Iterable[int], now_s: int, by: str
 ) -> Change:
-    """Write down that a shard was put on its feet with one replica (`kept`) of those that its group had: the others are given up, and
-    made anew. To be asked after the group itself was forced. Raises `ChangeDenied`."""
+    """Write down that a shard was put on its feet with one replica (`kept`) of those that its group
+    had: the others are given up, and made anew. To be asked after the group itself was forced.
+    Raises `ChangeDenied`."""
     shard = state.find(ShardRecord, number)
     if shard is None:
         raise ChangeDenied(f"there is no shard {number}")
     mine = [r for r in shard.replicas if r.id == kept]
     if not mine:
         raise ChangeDenied(
-            f"shard {number} has no replica {kept}; it has {', '.join(str(r.id) for r in shard.replicas)}"
+            f"shard {number} has no replica {kept}; it has "
+            f"{', '.join(str(r.id) for r in shard.replicas)}"
         )
     lost = tuple(sorted({*voters} - {kept}))
     next_id = max([shard.next_id, *(id + 1 for id in lost)])
@@ -462,8 +489,8 @@ def recover(
 
 
 def repair_record(state: ClusterState, key: str) -> Change:
-    """Write a record that cannot be read as it was before, or take it away when nothing was known of it. Raises `ChangeDenied` for any
-    other: those have commands of their own."""
+    """Write a record that cannot be read as it was before, or take it away when nothing was known
+    of it. Raises `ChangeDenied` for any other: those have commands of their own."""
     if key not in state.unreadable:
         found = ", ".join(state.unreadable) or "none"
         raise ChangeDenied(f"{key!r} is no record that cannot be read; there are: {found}")
@@ -488,7 +515,8 @@ def _with(state: ClusterState, record: Record) -> ClusterState:
 
 
 def _check_room(before: ClusterState, after: ClusterState, what: str) -> None:
-    """Raises `ChangeDenied` when shards cannot have their replicas after a change, and could before."""
+    """Raises `ChangeDenied` when shards cannot have their replicas after a change, and could
+    before."""
     worse: list[tuple[ShardRecord, str]] = []
     for shard in after.every_shard.values():
         lack = missing(after, shard)

@@ -1,8 +1,10 @@
-"""The controller of the root's master: what to do next, as a pure function of what is wanted and what is seen.
+"""The controller of the root's master: what to do next, as a pure function of what is wanted and
+what is seen.
 
-It keeps nothing between rounds: whoever leads the root calls it again and again, and any step may fail, come late, be done twice
-or be half of what a controller that died had begun. What is under way is read from the records (a replica that is joining or
-leaving) and from the groups' memberships.
+It keeps nothing between rounds: whoever leads the root calls it again and again, and any step may
+fail, come late, be done twice or be half of what a controller that died had begun. What is under
+way is read from the records (a replica that is joining or leaving) and from the groups'
+memberships.
 
 A replica that moves goes through these states, one change at a time for each group:
 
@@ -17,11 +19,12 @@ A replica that moves goes through these states, one change at a time for each gr
 | leaving | voter | `RemoveReplica`, when all who stay are voters |
 | leaving | – | `WriteRecords`: it is dropped, and its node deletes it |
 
-So that no step costs safety: (1) replicas are added before others are removed, but for those that are lost for ever while all others are
-whole: as long as they are voters, a voter more would need one more of the living for every majority, and the loss of the new one could
-stop the group; (2) after each removal of a whole voter the whole ones
-that are left are a majority of the group, and of the replicas that the shard is to have; (3) a step for a group is decided on a
-committed membership, and carried out only while the group still has it.
+So that no step costs safety: (1) replicas are added before others are removed, but for those that
+are lost for ever while all others are whole: as long as they are voters, a voter more would need
+one more of the living for every majority, and the loss of the new one could stop the group; (2)
+after each removal of a whole voter the whole ones that are left are a majority of the group, and of
+the replicas that the shard is to have; (3) a step for a group is decided on a committed membership,
+and carried out only while the group still has it.
 """
 
 from __future__ import annotations
@@ -64,8 +67,8 @@ _JOINING, _VOTER, _LEAVING = ReplicaState.JOINING, ReplicaState.VOTER, ReplicaSt
 def next_steps(
     state: ClusterState, observed: Observed, now_s: float, limits: StepLimits = _LIMITS
 ) -> list[Step]:
-    """What to do now: at most one step for a shard's group or record, within `limits`. Empty when everything is as it should be, or has to
-    be waited for."""
+    """What to do now: at most one step for a shard's group or record, within `limits`. Empty when
+    everything is as it should be, or has to be waited for."""
     steps: list[Step] = []
     busy: set[int] = set()
     for shard in state.every_shard.values():
@@ -141,8 +144,9 @@ def _as_seen(shard: ShardRecord, seen: ObservedShard) -> ShardRecord:
 
 
 def _tells_of_a_loss(shard: ShardRecord, replica: ReplicaRecord, group: Membership) -> bool:
-    """Whether the record of a replica that will not join is all that tells that an older one, in whose place it was to come, is lost
-    (`_is_lost`). It stays until that one is out of the group: who does not know of the loss waits for a disk that never comes back."""
+    """Whether the record of a replica that will not join is all that tells that an older one, in
+    whose place it was to come, is lost (`_is_lost`). It stays until that one is out of the group:
+    who does not know of the loss waits for a disk that never comes back."""
     return any(
         other.state is _LEAVING and other.id < replica.id and other.id in group.voters
         for other in shard.on(replica.node)
@@ -152,7 +156,8 @@ def _tells_of_a_loss(shard: ShardRecord, replica: ReplicaRecord, group: Membersh
 def _given_up(
     shard: ShardRecord, seen: ObservedShard, observed: Observed, limits: StepLimits
 ) -> ShardRecord:
-    """The record with replicas leaving that will never have joined, because their nodes are gone."""
+    """The record with replicas leaving that will never have joined, because their nodes are
+    gone."""
 
     def hopeless(replica: ReplicaRecord) -> bool:
         node = observed.nodes.get(replica.node)
@@ -209,7 +214,8 @@ def _may_go(state: ClusterState, shard: ShardRecord, seen: ObservedShard, id: in
 
 
 def _is_lost(state: ClusterState, shard: ShardRecord, id: int) -> bool:
-    """Whether a replica that is leaving is known to be lost for ever: its node was removed, or has got another in its place."""
+    """Whether a replica that is leaving is known to be lost for ever: its node was removed, or has
+    got another in its place."""
     for replica in shard.replicas:
         if replica.id == id and replica.state is _LEAVING:
             node = state.every_node.get(replica.node)
@@ -295,7 +301,8 @@ def _begin(
 
 
 def _back(shard: ShardRecord, seen: ObservedShard, move: Move) -> ShardRecord | None:
-    """The record with a replica staying that was to leave the target; None: it is no good any more, and has to be gone first."""
+    """The record with a replica staying that was to leave the target; None: it is no good any more,
+    and has to be gone first."""
     mine = [
         r for r in shard.on(move.target) if r.id in seen.whole and r.id in seen.membership.voters
     ]

@@ -1,16 +1,20 @@
-"""COPY and MOVE between shards: one command of a client becomes one command in each of two shards, so that a retry at any point has one
-effect (P3), and nothing is ever lost on the way.
+"""COPY and MOVE between shards: one command of a client becomes one command in each of two shards,
+so that a retry at any point has one effect (P3), and nothing is ever lost on the way.
 
 1. The messages are read in the source's shard.
 2. Bodies that the target's shard lacks are read too; those that it has are not sent.
-3. `CopyIn` saves them in the target's shard, under the client's own id and sequence number. Its result tells which source UIDs it saved,
-   and is what every retry gets, whatever the source holds by then. If the source refuses (no such mailbox, other messages than were meant),
-   the refusal goes the same way: so a retry of a MOVE that is done is not refused because its messages are gone.
-4. For MOVE, `Expunge` takes just those UIDs from the source, under the same id and number, in the source's shard.
+3. `CopyIn` saves them in the target's shard, under the client's own id and sequence number. Its
+   result tells which source UIDs it saved, and is what every retry gets, whatever the source holds
+   by then. If the source refuses (no such mailbox, other messages than were meant), the refusal
+   goes the same way: so a retry of a MOVE that is done is not refused because its messages are
+   gone.
+4. For MOVE, `Expunge` takes just those UIDs from the source, under the same id and number, in the
+   source's shard.
 
-A shard keeps results by client id and number, and of a command between shards each of the two shards sees its own half only; so no
-ids have to be made up. What stops between 3 and 4 leaves a copy more, never a message less; a retry then does 4. Flags that change
-between 1 and 4 stay behind with the source's message.
+A shard keeps results by client id and number, and of a command between shards each of the two
+shards sees its own half only; so no ids have to be made up. What stops between 3 and 4 leaves a
+copy more, never a message less; a retry then does 4. Flags that change between 1 and 4 stay behind
+with the source's message.
 
 `crossing` is the pure part: it yields what it needs and is sent the answers.
 """
@@ -54,7 +58,8 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Do:
-    """A command for the shard of its user, under the client's id and number; sent its result, or, once, None when bodies were lacking."""
+    """A command for the shard of its user, under the client's id and number; sent its result, or,
+    once, None when bodies were lacking."""
 
     command: Command
     blobs: tuple[Blob, ...] = ()
@@ -129,7 +134,8 @@ def _messages(command: Copy) -> Generator[Need, Any, tuple[MessageInfo, ...]]:
         if len(found) > MESSAGES_MAX or (page.more and len(found) == MESSAGES_MAX):
             raise _Refusal(
                 Code.LIMIT,
-                f"{command.user} and {command.target.user} are in different shards, and at most {MESSAGES_MAX} messages go from one to "
+                f"{command.user} and {command.target.user} are in different shards, and at most "
+                f"{MESSAGES_MAX} messages go from one to "
                 "the other at once: name fewer UIDs",
             )
         more = page.more and bool(page.messages)
@@ -148,12 +154,14 @@ def _messages(command: Copy) -> Generator[Need, Any, tuple[MessageInfo, ...]]:
 def _bodies(
     command: Copy, messages: Sequence[MessageInfo], lacking: set[bytes]
 ) -> Generator[Need, Any, tuple[tuple[MessageInfo, ...], dict[bytes, bytes]]]:
-    """The bodies that the target lacks, and the messages without those that vanished meanwhile. Raises `_Refusal`."""
+    """The bodies that the target lacks, and the messages without those that vanished meanwhile.
+    Raises `_Refusal`."""
     sizes = {m.blob: m.size_bytes for m in messages if m.blob in lacking}
     if sum(sizes.values()) > BODIES_BYTES_MAX:
         raise _Refusal(
             Code.LIMIT,
-            f"{sum(sizes.values()) >> 20} MiB of bodies would go to another shard, more than {BODIES_BYTES_MAX >> 20} at once: name "
+            f"{sum(sizes.values()) >> 20} MiB of bodies would go to another shard, more than "
+            f"{BODIES_BYTES_MAX >> 20} at once: name "
             "fewer UIDs",
         )
     kept: list[MessageInfo] = []
@@ -191,8 +199,8 @@ class Calls(Protocol):
 async def carry_out(
     calls: Calls, client: bytes, seq: int, floor: int, command: Copy, deadline_s: float
 ) -> Executed:
-    """Copy or move messages to another shard. Raises `Unavailable`: with an unknown outcome, to be asked again under the same id and
-    number."""
+    """Copy or move messages to another shard. Raises `Unavailable`: with an unknown outcome, to be
+    asked again under the same id and number."""
     deadline = calls.clock() + deadline_s
     steps = crossing(command)
     last = Executed(Refused(Code.CANNOT, ""), calls.shard_of(command.target.user), 0, "")

@@ -1,10 +1,11 @@
 """Where masters should be, and which to move.
 
-In this order: away from nodes that are drained or cordoned and replicas that leave; into the zone that a
-shard prefers; near its clients; to nodes that lead less. Moving a master costs its shard some milliseconds,
-so the last two have hysteresis: clients must come from elsewhere twice as much, and a node must lead clearly
-more than another. None but the first undoes what an operator has just asked for: for a while such a shard is
-held (`ObservedShard.held`). A round moves at most one master from each node and to each.
+In this order: away from nodes that are drained or cordoned and replicas that leave; into the zone
+that a shard prefers; near its clients; to nodes that lead less. Moving a master costs its shard
+some milliseconds, so the last two have hysteresis: clients must come from elsewhere twice as much,
+and a node must lead clearly more than another. None but the first undoes what an operator has just
+asked for: for a while such a shard is held (`ObservedShard.held`). A round moves at most one master
+from each node and to each.
 """
 
 from __future__ import annotations
@@ -36,9 +37,9 @@ def check_preference(master: str) -> str:
 
 
 def candidates(state: ClusterState, shard: ShardRecord, seen: ObservedShard) -> list[NodeRecord]:
-    """The nodes that can lead a shard at once: they stay, and their replica is whole and says that it may
-    lead (`shard.status`). The master is among them if it stays and may lead. Cordoned ones are among them
-    only where no other can."""
+    """The nodes that can lead a shard at once: they stay, and their replica is whole and says that
+    it may lead (`shard.status`). The master is among them if it stays and may lead. Cordoned ones
+    are among them only where no other can."""
     found = _able(state, shard, seen)
     return [node for node in found if not node.cordoned] or found
 
@@ -82,7 +83,8 @@ def transfers(
 
 
 class _Round:
-    """`leads` counts the mail shards that each node leads; `_from` and `_to` are the nodes that a master was moved from and to."""
+    """`leads` counts the mail shards that each node leads; `_from` and `_to` are the nodes that a
+    master was moved from and to."""
 
     def __init__(
         self, state: ClusterState, observed: Observed, busy: set[int], limits: StepLimits

@@ -1,11 +1,14 @@
-"""What has to move, so that replicas are where they should be: the difference between what is written and what it ought to be.
+"""What has to move, so that replicas are where they should be: the difference between what is
+written and what it ought to be.
 
-`plan` gives the moves that must be made: replicas of nodes that are drained, removed, or not allowed by the shard's pool, and
-replicas too few or too many. With `balance` also those that make it better: away from shared zones and hosts, then from full nodes to
-empty ones. When one node is added, only it receives: of n+1 nodes it gets at most its share, and nothing moves between the others.
+`plan` gives the moves that must be made: replicas of nodes that are drained, removed, or not
+allowed by the shard's pool, and replicas too few or too many. With `balance` also those that make
+it better: away from shared zones and hosts, then from full nodes to empty ones. When one node is
+added, only it receives: of n+1 nodes it gets at most its share, and nothing moves between the
+others.
 
-Nothing here looks at what is under way: a replica that is joining counts as there, one that is leaving as gone, so the plan of a state
-in which all planned moves have begun is empty.
+Nothing here looks at what is under way: a replica that is joining counts as there, one that is
+leaving as gone, so the plan of a state in which all planned moves have begun is empty.
 """
 
 from __future__ import annotations
@@ -21,8 +24,8 @@ from raftmail.cluster.state import ClusterState
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """A replica to add on `target` ("": none), and the replica to take away when it is there (0: none). `must` tells moves that
-    have to be from those that only make it better."""
+    """A replica to add on `target` ("": none), and the replica to take away when it is there (0:
+    none). `must` tells moves that have to be from those that only make it better."""
 
     shard: int
     target: str
@@ -42,15 +45,17 @@ class Move:
 def plan(
     state: ClusterState, *, balance: bool = False, avoid: frozenset[str] = frozenset()
 ) -> list[Move]:
-    """The moves, those first that must be. What cannot be placed is left as it is (`missing` tells of it). Nothing moves to the nodes
-    to `avoid`: those that are dead at the moment; nor to those that are cordoned."""
+    """The moves, those first that must be. What cannot be placed is left as it is (`missing` tells
+    of it). Nothing moves to the nodes to `avoid`: those that are dead at the moment; nor to those
+    that are cordoned."""
     return list(planned(state, balance=balance, avoid=avoid))
 
 
 def planned(
     state: ClusterState, *, balance: bool, avoid: frozenset[str] = frozenset()
 ) -> Iterator[Move]:
-    """`plan`, one move after the other, for who can only begin some: those for balance take time to find."""
+    """`plan`, one move after the other, for who can only begin some: those for balance take time to
+    find."""
     if state.is_blind:
         return  # what is seen of the cluster is not all of it
     planner = _Planner(state, avoid)
@@ -87,7 +92,8 @@ def missing(state: ClusterState, shard: ShardRecord) -> str:
 
 
 def wanted(state: ClusterState, shard: ShardRecord) -> int:
-    """How many replicas a shard is to have. The root has as many as there are nodes, up to its replication."""
+    """How many replicas a shard is to have. The root has as many as there are nodes, up to its
+    replication."""
     if shard.number == ROOT_SHARD:
         active = sum(n.state is NodeState.ACTIVE for n in state.every_node.values())
         return max(1, min(shard.replication, active))
@@ -98,8 +104,8 @@ _NOBODY = NodeRecord("", "", state=NodeState.REMOVED)
 
 
 class _Planner:
-    """Holds where replicas will be as moves are decided: node names by replica id. New ones have none yet; they are counted below
-    0, and not moved again."""
+    """Holds where replicas will be as moves are decided: node names by replica id. New ones have
+    none yet; they are counted below 0, and not moved again."""
 
     def __init__(self, state: ClusterState, avoid: frozenset[str]) -> None:
         self._state = state
@@ -126,7 +132,7 @@ class _Planner:
             for replica in shard.staying:
                 self._add(shard.number, replica.id, replica.node)
 
-    # -- what must be --------------------------------------------------------------------------------
+    # -- what must be ------------------------------------------------------------------------------
 
     def needed(self) -> Iterator[Move]:
         for shard in self._shards.values():
@@ -159,7 +165,8 @@ class _Planner:
         return f"{node} is not in the pool"
 
     def _surplus(self, shard: ShardRecord) -> int:
-        """The replica to do without: one that has yet to join, then one that shares a zone or host, then of the fullest node."""
+        """The replica to do without: one that has yet to join, then one that shares a zone or host,
+        then of the fullest node."""
         held = self._held[shard.number]
         joining = {r.id for r in shard.staying if r.state == "joining"}
 
@@ -170,7 +177,7 @@ class _Planner:
 
         return min((id for id in held if id > 0), key=rank)
 
-    # -- what is better ------------------------------------------------------------------------------
+    # -- what is better ----------------------------------------------------------------------------
 
     def spread(self) -> Iterator[Move]:
         """Away from zones and hosts that two replicas share, where that can be."""
@@ -207,7 +214,8 @@ class _Planner:
         return self._move(shard, best[2], target, "farther apart", must=False)
 
     def balance(self) -> Iterator[Move]:
-        """From the fullest node to the emptiest, while that makes the two more alike and nothing else worse."""
+        """From the fullest node to the emptiest, while that makes the two more alike and nothing
+        else worse."""
         active = [
             place
             for place in self._places.values()
@@ -224,8 +232,8 @@ class _Planner:
             if target.name in self._avoid:
                 continue
             for source in full:
-                # The source must stay above what the target becomes, so nothing ever goes back; and what placement
-                # takes for equal is.
+                # The source must stay above what the target becomes, so nothing ever goes back; and
+                # what placement takes for equal is.
                 if load.ratio(source, -1) < load.ratio(target, 1 + SLACK):
                     break
                 if (source.name, target.name) in self._barren:
@@ -263,13 +271,14 @@ class _Planner:
         return self._move(self._shards[best[1]], best[2], target.name, why, must=False)
 
     def _shared(self, shard: int, place: PlacementNode, without: PlacementNode) -> tuple[int, int]:
-        """How many replicas of a shard, but for that on `without`, a place shares its zone and its machine with."""
+        """How many replicas of a shard, but for that on `without`, a place shares its zone and its
+        machine with."""
         return (
             self._zones[shard][place.zone] - (place.zone == without.zone),
             self._machines[shard][place.machine] - (place.machine == without.machine),
         )
 
-    # -- deciding ------------------------------------------------------------------------------------
+    # -- deciding ----------------------------------------------------------------------------------
 
     def _may(self, shard: ShardRecord) -> list[PlacementNode]:
         found = self._allowed.get(shard.pool)

@@ -2,15 +2,19 @@
 
 Each replica goes, in this order of importance,
 
-1. to a zone that has the fewest replicas of the shard, so that they are in different zones when there are enough;
+1. to a zone that has the fewest replicas of the shard, so that they are in different zones when
+   there are enough;
 2. to a machine that has the fewest, so that no two are on one host when there are enough hosts;
 3. to a node that holds little for its capacity (within `SLACK` replicas of the least);
-4. to a node that shares the fewest shards with those already chosen, so that what a node led is spread over all others when it fails;
-5. by rendezvous hashing (the highest hash of shard and node), so that nothing depends on the order of names.
+4. to a node that shares the fewest shards with those already chosen, so that what a node led is
+   spread over all others when it fails;
+5. by rendezvous hashing (the highest hash of shard and node), so that nothing depends on the order
+   of names.
 
-Placements are written down (`Shard.replicas`), not computed again: a hash alone spreads unevenly, and moves more than it must when a node
-comes (docs/scaling.md has figures). `moves` changes what is written as little as it can. Only whole numbers are compared, for every node
-has to come to the same genesis.
+Placements are written down (`Shard.replicas`), not computed again: a hash alone spreads unevenly,
+and moves more than it must when a node comes (docs/scaling.md has figures). `moves` changes what is
+written as little as it can. Only whole numbers are compared, for every node has to come to the same
+genesis.
 """
 
 from __future__ import annotations
@@ -76,7 +80,8 @@ def _pair(a: str, b: str) -> tuple[str, str]:
 def choose(
     shard: int, places: Sequence[PlacementNode], held: Sequence[PlacementNode], load: PlacementLoad
 ) -> PlacementNode | None:
-    """The best node for one replica more of a shard that the nodes `held` have; None when all have one."""
+    """The best node for one replica more of a shard that the nodes `held` have; None when all have
+    one."""
     names = {place.name for place in held}
     free = [place for place in places if place.name not in names]
     if not free:
@@ -104,7 +109,8 @@ def place(
     replication: int,
     load: PlacementLoad | None = None,
 ) -> dict[int, list[str]]:
-    """Nodes for new shards, as many as `replication` says or there are. `load` is what the nodes hold already; it grows."""
+    """Nodes for new shards, as many as `replication` says or there are. `load` is what the nodes
+    hold already; it grows."""
     load = PlacementLoad() if load is None else load
     placed: dict[int, list[str]] = {}
     for shard in shards:
@@ -120,8 +126,8 @@ def place(
 
 
 def apart(places: Sequence[PlacementNode]) -> tuple[int, int]:
-    """How badly nodes share zones and machines: replicas beyond the first in each, squared so that three in one are worse than two
-    pairs. The lower the better."""
+    """How badly nodes share zones and machines: replicas beyond the first in each, squared so that
+    three in one are worse than two pairs. The lower the better."""
     zones = Counter(one.zone for one in places)
     machines = Counter(one.machine for one in places)
     return sum(n * n for n in zones.values()), sum(n * n for n in machines.values())

@@ -1,4 +1,5 @@
-"""Answering queries behind a read barrier (P5): from this node's own replica where it can, from another one where it cannot."""
+"""Answering queries behind a read barrier (P5): from this node's own replica where it can, from
+another one where it cannot."""
 
 from __future__ import annotations
 
@@ -61,7 +62,8 @@ class Calling(Protocol):
 
 @dataclass(slots=True, repr=False)
 class ReadPath:
-    """The reads of a router. Invariant: of each shard at most one barrier is under way; it serves all that were asked for before it."""
+    """The reads of a router. Invariant: of each shard at most one barrier is under way; it serves
+    all that were asked for before it."""
 
     router: Calling
     _waiting: dict[int, list[tuple[float, ReadIndex]]] = field(default_factory=dict)
@@ -170,8 +172,9 @@ class ReadPath:
             return False
 
     async def _answer_elsewhere(self, shard: int, query: Query, deadline: float) -> Answer:
-        """Have the master answer: this node's replica lags behind, is damaged, cannot hear the master at all, or is gone. When this node
-        is the master, its replica is being repaired, or another is about to lead."""
+        """Have the master answer: this node's replica lags behind, is damaged, cannot hear the
+        master at all, or is gone. When this node is the master, its replica is being repaired, or
+        another is about to lead."""
         router = self.router
         while True:
             master = router.leader_of(shard) or ""

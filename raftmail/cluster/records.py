@@ -15,13 +15,13 @@
 | `operation/ID` | `OperationRecord` |
 | `recovered/NUMBER` | `RecoveryRecord` |
 
-JSON objects have a field for each field of the class but the first, which is in the key; a field at its
-default may be missing. Fields that this release does not know are of a later one: they mean nothing
-here, and stay in the record when it is written anew (`encode` with what was read).
+JSON objects have a field for each field of the class but the first, which is in the key; a field at
+its default may be missing. Fields that this release does not know are of a later one: they mean
+nothing here, and stay in the record when it is written anew (`encode` with what was read).
 
-Decoding raises `BadRecord` for a wrong type, and for a value that the code could not work with, such as
-a shard whose replicas share an id. What is written must be better than what can be read: see
-`mail.records`, which is asked before a record is proposed and again when it is applied.
+Decoding raises `BadRecord` for a wrong type, and for a value that the code could not work with,
+such as a shard whose replicas share an id. What is written must be better than what can be read:
+see `mail.records`, which is asked before a record is proposed and again when it is applied.
 """
 
 from __future__ import annotations
@@ -96,9 +96,10 @@ class ClusterRecord:
 
 @dataclass(frozen=True, slots=True)
 class NodeRecord:
-    """A node. `peer`, `client` and `lmtp` are host:port ("" is: not told). `host` is the machine below the zone: workers of one
-    machine share it ("": the node is a machine of its own). `capacity` is its share in comparison to others. A `cordoned` node keeps
-    its replicas, and gets no masters and no new replicas until an operator lifts it."""
+    """A node. `peer`, `client` and `lmtp` are host:port ("" is: not told). `host` is the machine
+    below the zone: workers of one machine share it ("": the node is a machine of its own).
+    `capacity` is its share in comparison to others. A `cordoned` node keeps its replicas, and gets
+    no masters and no new replicas until an operator lifts it."""
 
     name: str
     peer: str
@@ -132,8 +133,9 @@ class ReplicaRecord:
 
 @dataclass(frozen=True, slots=True)
 class ShardRecord:
-    """`next_id` is above every replica id that was ever used. While it is `founding`, its voters may begin with an empty log;
-    later an empty one is a lost disk. `master` is where its master should be: `balanced`, `zone:NAME` or `near-clients`."""
+    """`next_id` is above every replica id that was ever used. While it is `founding`, its voters
+    may begin with an empty log; later an empty one is a lost disk. `master` is where its master
+    should be: `balanced`, `zone:NAME` or `near-clients`."""
 
     number: int
     replicas: tuple[ReplicaRecord, ...]
@@ -162,8 +164,9 @@ class ShardRecord:
 
 @dataclass(frozen=True, slots=True)
 class PoolRecord:
-    """Shards among which users are spread by a hash; fixed once made, for a user must always find the same. `zones`, `labels`
-    and `nodes` say which nodes may hold them: in one of the zones, with all of the labels, one of the nodes (none: any)."""
+    """Shards among which users are spread by a hash; fixed once made, for a user must always find
+    the same. `zones`, `labels` and `nodes` say which nodes may hold them: in one of the zones, with
+    all of the labels, one of the nodes (none: any)."""
 
     name: str
     shards: tuple[int, ...]
@@ -197,7 +200,8 @@ class PoolRecord:
 
 @dataclass(frozen=True, slots=True)
 class RuleRecord:
-    """A domain's new users belong to `pool`. Until the rule is active they belong to `previous` (see `RuleState`)."""
+    """A domain's new users belong to `pool`. Until the rule is active they belong to `previous`
+    (see `RuleState`)."""
 
     domain: str
     pool: str
@@ -207,8 +211,8 @@ class RuleRecord:
 
 @dataclass(frozen=True, slots=True)
 class DomainRecord:
-    """A domain that mail is taken for. `catch_all` gets what no user or alias has ("": nobody); `quota_bytes` is the limit of each
-    of its users who has none of the own (0: none)."""
+    """A domain that mail is taken for. `catch_all` gets what no user or alias has ("": nobody);
+    `quota_bytes` is the limit of each of its users who has none of the own (0: none)."""
 
     name: str
     catch_all: str = ""
@@ -231,7 +235,8 @@ class UserShardRecord:
 
 @dataclass(frozen=True, slots=True)
 class QuotaRecord:
-    """How large all messages of a user may be together; 0: as large as they like, whatever the domain says."""
+    """How large all messages of a user may be together; 0: as large as they like, whatever the
+    domain says."""
 
     address: str
     bytes_max: int
@@ -251,7 +256,8 @@ class InviteRecord:
 
 @dataclass(frozen=True, slots=True)
 class OperationRecord:
-    """What an operator has begun. `by` is who, `via` the node through which; `state` is running, done or undone."""
+    """What an operator has begun. `by` is who, `via` the node through which; `state` is running,
+    done or undone."""
 
     id: str
     kind: str
@@ -264,7 +270,8 @@ class OperationRecord:
 
 @dataclass(frozen=True, slots=True)
 class RecoveryRecord:
-    """A shard that was put on its feet by force, and may have lost what only the lost replicas had."""
+    """A shard that was put on its feet by force, and may have lost what only the lost replicas
+    had."""
 
     shard: int
     at_s: int
@@ -317,8 +324,8 @@ def key_for(kind: type[Any], name: str | int) -> str:
 
 
 def encode(record: Record, before: Mapping[str, Any] | None = None) -> bytes:
-    """The value of a record: JSON in one form, so that equal records are equal bytes. `before` is the JSON that the record is
-    written over: of it, fields stay that this release does not know."""
+    """The value of a record: JSON in one form, so that equal records are equal bytes. `before` is
+    the JSON that the record is written over: of it, fields stay that this release does not know."""
     named = fields(record)[0 if isinstance(record, ClusterRecord) else 1 :]
     made = {f.name: _plain(getattr(record, f.name)) for f in named if not _is_default(record, f)}
     if before:
@@ -350,7 +357,8 @@ def decode(key: str, value: bytes) -> Record | None:
 
 
 def read(key: str, value: bytes) -> tuple[Record | None, Mapping[str, Any]]:
-    """`decode`, and the JSON that was read, when something in it is of a later release (else nothing)."""
+    """`decode`, and the JSON that was read, when something in it is of a later release (else
+    nothing)."""
     prefix, slash, name = key.partition("/")
     kind: type[Any] | None = (
         ClusterRecord if key == "cluster" else _KINDS.get(prefix) if slash else None

@@ -1,15 +1,16 @@
 """Getting a command to the node that leads its shard, and the answer back (P3, P5).
 
-Any node takes any command. If it leads the shard, the command goes into its own replica; if not, to the node that leads, through a
-third node when the direct link is down; while nobody leads, the command waits. All within the caller's deadline. What was sent and not
-answered is sent again under the same client id and sequence number, so that it has one effect.
+Any node takes any command. If it leads the shard, the command goes into its own replica; if not, to
+the node that leads, through a third node when the direct link is down; while nobody leads, the
+command waits. All within the caller's deadline. What was sent and not answered is sent again under
+the same client id and sequence number, so that it has one effect.
 
 Invariants:
 
 1. A callback is called exactly once, at the latest some 50 ms after its deadline.
 2. A call that is relayed is passed on once, to the node that it names: there are no loops.
-3. The calls without an answer hold at most the bytes of `budget`; the next fails at once. They are sent only as fast as the links
-   take them: what a link has no room for waits here.
+3. The calls without an answer hold at most the bytes of `budget`; the next fails at once. They are
+   sent only as fast as the links take them: what a link has no room for waits here.
 """
 
 from __future__ import annotations
@@ -57,7 +58,8 @@ _FULL = Failure("this node has as many requests in memory as it may")
 
 @dataclass(slots=True, eq=False, repr=False)
 class _Pending:
-    """A call of this node's own that has no answer yet. `sent_to` is "" while it waits to be sent (again)."""
+    """A call of this node's own that has no answer yet. `sent_to` is "" while it waits to be sent
+    (again)."""
 
     number: int
     kind: CallKind
@@ -78,8 +80,8 @@ class _Pending:
 
 
 class _Direct:
-    """A request that went straight into the own replica: the usual case, and so without a `_Pending`. When it comes back
-    without a result, it becomes one."""
+    """A request that went straight into the own replica: the usual case, and so without a
+    `_Pending`. When it comes back without a result, it becomes one."""
 
     __slots__ = ("blobs", "deadline", "done", "request", "router", "shard", "size_bytes")
 
@@ -124,9 +126,11 @@ class Router:
     clock: Callable[[], float]
     answer_admin: Callable[[str, Mapping[str, str], float], Awaitable[JSON]] | None = None
     commands: dict[int, Counter[str]] = field(default_factory=dict)
-    """How many writes this node took as a shard's master, by the node to which clients gave them; halved once a minute."""
+    """How many writes this node took as a shard's master, by the node to which clients gave them;
+    halved once a minute."""
     heard_revision: Callable[[str, int], None] | None = None
-    """Called with a node and the revision of the cluster's state that it knows, when that is newer than `view`."""
+    """Called with a node and the revision of the cluster's state that it knows, when that is newer
+    than `view`."""
     client: bytes = field(default_factory=lambda: os.urandom(16))
     budget: Budget = field(default_factory=lambda: Budget(BYTES_MAX))
     """What the calls without an answer hold: those that came in at this node."""
@@ -257,7 +261,7 @@ class Router:
             raise ValueError("this node answers no administrative calls")
         return await self.answer_admin(what, arguments, self.clock() + deadline_s)
 
-    # -- calls of the administration to other nodes ------------------------------------------------------
+    # -- calls of the administration to other nodes ------------------------------------------------
 
     async def ask(
         self, node: str, what: str, arguments: Mapping[str, str], deadline_s: float
@@ -289,7 +293,7 @@ class Router:
             raise Unavailable(outcome)
         return outcome
 
-    # -- driven by the node --------------------------------------------------------------------------
+    # -- driven by the node ------------------------------------------------------------------------
 
     def flush(self) -> None:
         """Send the calls and answers of this turn of the loop."""
@@ -303,7 +307,8 @@ class Router:
         self.watches.flush()
 
     def tick(self) -> None:
-        """Every 20 ms: give up what is over its deadline, send again what should have gone elsewhere."""
+        """Every 20 ms: give up what is over its deadline, send again what should have gone
+        elsewhere."""
         now = self.clock()
         waiting: list[_Pending] = []
         for pending in list(self._pending.values()):
@@ -351,7 +356,8 @@ class Router:
                 logger.warning("from %s: %s", node, e)
 
     def disconnected(self, node: str) -> None:
-        """What was sent over the lost link is sent again, also by those for whom it was passed on."""
+        """What was sent over the lost link is sent again, also by those for whom it was passed
+        on."""
         self.service.disconnected(node)
         self.watches.disconnected(node)
         lost = [p for p in self._pending.values() if p.sent_to and node in (p.sent_to, p.via)]
@@ -395,7 +401,8 @@ class Router:
         self._dispatch_all([p for p in self._pending.values() if not p.sent_to])
 
     def try_elsewhere(self, direct: _Direct) -> None:
-        """A request came back from the own replica without a result: send it to whoever leads now, under the same client id."""
+        """A request came back from the own replica without a result: send it to whoever leads now,
+        under the same client id."""
         data = (direct.request, direct.blobs)
         pending = self._new(CallKind.SUBMIT, direct.shard, 0.0, data, direct.done)
         pending.size_bytes = direct.size_bytes
@@ -409,9 +416,11 @@ class Router:
         return known or self._hints.get(shard)
 
     async def master_of(self, shard: int, deadline_s: float) -> str | None:
-        """The node that leads a shard, and has shown it just now to whoever asked for this node; None when none does in time.
+        """The node that leads a shard, and has shown it just now to whoever asked for this node;
+        None when none does in time.
 
-        What was heard of a master before may be of one that is gone, and a follower may have no link to its own."""
+        What was heard of a master before may be of one that is gone, and a follower may have no
+        link to its own."""
         with suppress(Unavailable):
             await self.call(CallKind.BARRIER, shard, deadline_s, ())
             own = self.own(shard)
@@ -421,17 +430,20 @@ class Router:
         return None
 
     def own(self, shard: int) -> Replica | None:
-        """This node's replica of a shard; None also for one that was taken out of its group and is about to go: it hears nothing."""
+        """This node's replica of a shard; None also for one that was taken out of its group and is
+        about to go: it hears nothing."""
         replica = self.replicas.get(shard)
         return None if replica is None or replica.removed else replica
 
     def next_number(self) -> int:
-        """A number for a call that this node sends, its own or passed on; none of a process before, whose answers may come yet."""
+        """A number for a call that this node sends, its own or passed on; none of a process before,
+        whose answers may come yet."""
         self._number += 1
         return self._number
 
     def may_send(self, node: str, size_bytes: int) -> bool:
-        """Whether the link to a node has room for a call of this size, beside those of this turn of the loop."""
+        """Whether the link to a node has room for a call of this size, beside those of this turn of
+        the loop."""
         long = size_bytes >= LONG_BYTES_MIN
         sent_bytes = self._outbox_bytes.get(_outbox_key(node, long=long), 0)
         return self.links.has_room(node, sent_bytes + size_bytes, long=long)
@@ -443,7 +455,7 @@ class Router:
         self._outbox.setdefault(node, []).append(item)
         self.links.wake(-1)
 
-    # -- own calls -----------------------------------------------------------------------------------
+    # -- own calls ---------------------------------------------------------------------------------
 
     def start(
         self,
@@ -495,7 +507,8 @@ class Router:
         return self.leader_of(pending.shard) or self._guess(pending)
 
     def _guess(self, pending: _Pending) -> str:
-        """While no master is known: another member may know one that this node cannot hear (the link to it is down)."""
+        """While no master is known: another member may know one that this node cannot hear (the
+        link to it is down)."""
         members = [
             m for m in self.view.members(pending.shard) if m != self.node and self.links.is_up(m)
         ]
@@ -506,8 +519,9 @@ class Router:
         return members[self._rotation % len(members)]
 
     def _dispatch_all(self, waiting: Sequence[_Pending]) -> None:
-        """Send calls, in their order. After one for whose shard there is no master, or no room on the way to it, others of the shard
-        are not looked at; short ones do not wait for long ones."""
+        """Send calls, in their order. After one for whose shard there is no master, or no room on
+        the way to it, others of the shard are not looked at; short ones do not wait for long
+        ones."""
         stuck: set[tuple[int, bool]] = set()
         for pending in waiting:
             is_common = not pending.target and pending.kind is not CallKind.QUERY
@@ -543,7 +557,8 @@ class Router:
         pending.attempted = True
         left_ms = max(1, int((pending.deadline - now) * 1000))
         item = [
-            pending.number, int(pending.kind), pending.shard, left_ms, goal if relay else "", pending.data,
+            pending.number, int(pending.kind), pending.shard, left_ms, goal if relay else "",
+            pending.data,
         ]  # fmt: skip
         self.send_call(relay or goal, item, pending.size_bytes)
 
@@ -626,7 +641,10 @@ class Router:
         left = len(members) - len(silent)
         if 2 * left > len(members):
             return f"{text}, and the others have not elected one; ask again in a moment"
-        return f"{text}, and {left} of {len(members)} replicas {'is' if left == 1 else 'are'} no majority"
+        return (
+            f"{text}, and {left} of {len(members)} replicas {'is' if left == 1 else 'are'} no "
+            f"majority"
+        )
 
     def _heard_revision(self, node: str, revision: int) -> None:
         if revision > self.view.revision and self.heard_revision is not None:
@@ -682,7 +700,8 @@ class Router:
             self._send_later(pending)
 
     def _send_later(self, pending: _Pending) -> None:
-        """Have the next tick send it again; a long one only after a moment, or it would be all that the links do."""
+        """Have the next tick send it again; a long one only after a moment, or it would be all that
+        the links do."""
         pending.sent_to = ""
         if pending.size_bytes >= LONG_BYTES_MIN:
             pending.not_before = self.clock() + LONG_PAUSE_S

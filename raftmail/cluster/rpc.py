@@ -1,10 +1,10 @@
 """Calls between nodes: what one asks of another, as frames on the peer link.
 
-Many calls go in one frame (those of one turn of the loop), and so do their answers: CALLS and ANSWERS,
-lists in msgpack, up to `FRAME_BYTES_MAX` and one call. A long call has a frame of its own, and so has a long
-answer: CALL and ANSWER, which other frames may overtake. `length of the head u32`, big-endian, the head in
-msgpack, then the bodies of the call, or the bytes of the answer, as they are: they are never copied to be
-encoded or decoded. All is decoded strictly.
+Many calls go in one frame (those of one turn of the loop), and so do their answers: CALLS and
+ANSWERS, lists in msgpack, up to `FRAME_BYTES_MAX` and one call. A long call has a frame of its own,
+and so has a long answer: CALL and ANSWER, which other frames may overtake. `length of the head
+u32`, big-endian, the head in msgpack, then the bodies of the call, or the bytes of the answer, as
+they are: they are never copied to be encoded or decoded. All is decoded strictly.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ FRAME_BYTES_MAX: Final = 1 << 20
 LONG_BYTES_MIN: Final = 64 << 10
 """A call or answer from this length on has a frame of its own."""
 HEAD_BYTES_MAX: Final = 32 << 20
-"""What of a long call or answer is msgpack: a request without its bodies, or what an operator asked for."""
+"""What of a long call or answer is msgpack: a request without its bodies, or what an operator asked
+for."""
 
 _LENGTH: Final = Struct(">I")
 _ARRAY_HEAD_BYTES: Final = 3
@@ -65,7 +66,8 @@ BULK: Final = (RpcFrameKind.CALL, RpcFrameKind.ANSWER)
 
 @dataclass(frozen=True, slots=True)
 class RpcCall:
-    """`number` is the asking node's; `relay_to` names the node to pass the call on to ("" is: answer it yourself)."""
+    """`number` is the asking node's; `relay_to` names the node to pass the call on to ("" is:
+    answer it yourself)."""
 
     number: int
     kind: CallKind
@@ -125,7 +127,8 @@ def call_frames(items: Iterable[Item]) -> Iterator[Frame]:
 
 
 def answer_frames(items: Iterable[Item]) -> Iterator[Frame]:
-    """The frames of some answers, made as they are asked for. One that cannot be encoded becomes a failure that says so."""
+    """The frames of some answers, made as they are asked for. One that cannot be encoded becomes a
+    failure that says so."""
     batch = _Batch(RpcFrameKind.ANSWERS)
     for item in items:
         value = item[2]
@@ -220,7 +223,8 @@ def decode_call(data: bytes | memoryview) -> RpcCall:
 
 
 def _split(data: bytes | memoryview) -> tuple[Any, bool, memoryview]:
-    """The head of a frame with one call or answer, whether its value is what follows, and what follows."""
+    """The head of a frame with one call or answer, whether its value is what follows, and what
+    follows."""
     whole = memoryview(data)
     start = _LENGTH.size
     if len(whole) < start:
@@ -252,13 +256,15 @@ def _read_call(item: Any, body: type) -> RpcCall:
 
 
 def decode_answers(data: bytes | memoryview) -> list[tuple[int, str, Any]]:
-    """The answers of an ANSWERS frame: (number, status, value) each; status is "ok", "moved" (not here), "failed". The value of "moved"
-    is the node to ask ("": not known), and the revision of the cluster's state by which the sender says so. Raises `BadCall`."""
+    """The answers of an ANSWERS frame: (number, status, value) each; status is "ok", "moved" (not
+    here), "failed". The value of "moved" is the node to ask ("": not known), and the revision of
+    the cluster's state by which the sender says so. Raises `BadCall`."""
     return [_read_answer(item) for item in _unpack_list(data)]
 
 
 def decode_answer(data: bytes | memoryview) -> tuple[int, str, Any]:
-    """The answer of an ANSWER frame, as those of `decode_answers`; a long value is a part of `data`. Raises `BadCall`."""
+    """The answer of an ANSWER frame, as those of `decode_answers`; a long value is a part of
+    `data`. Raises `BadCall`."""
     head, is_bytes, rest = _split(data)
     number, status, value = _read_answer(head)
     if not is_bytes:

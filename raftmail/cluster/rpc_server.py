@@ -2,7 +2,8 @@
 
 Invariants:
 
-1. A call is answered at most once; one that is relayed is passed on once, to the node that it names: there are no loops.
+1. A call is answered at most once; one that is relayed is passed on once, to the node that it
+   names: there are no loops.
 2. What is passed on is bounded by `PENDING_MAX`, and forgotten at its deadline.
 3. The calls that are worked at hold at most the bytes of `budget`; the next is told to come again.
 """
@@ -46,7 +47,8 @@ class NodeLinks(Protocol):
     def is_up(self, node: str) -> bool: ...
 
     def has_room(self, node: str, size_bytes: int, *, long: bool) -> bool:
-        """Whether so many bytes more may be sent to a node now; `long`: in a frame of their own, which others may overtake."""
+        """Whether so many bytes more may be sent to a node now; `long`: in a frame of their own,
+        which others may overtake."""
 
     def wake(self, shard: int) -> None:
         """A replica (or with -1, only the router) has something to do in this turn of the loop."""
@@ -179,7 +181,8 @@ class RpcServer:
         try:
             if call.kind is CallKind.QUERY:
                 query = decode_query(call.data[0])
-                # Whose disk was lost, and who has not heard of the cluster again, has no replica and cannot tell a user's shard.
+                # Whose disk was lost, and who has not heard of the cluster again, has no replica
+                # and cannot tell a user's shard.
                 if (
                     self.router.own(call.shard) is None
                     or self.router.own(self.router.reads.shard_of(query)) is None
@@ -232,7 +235,8 @@ class RpcServer:
         self.router.send_call(goal, item, size)
 
     def pass_back(self, number: int, status: str, value: Any) -> bool:
-        """Give the answer to a call that was passed on to the node that asked; False when it is none."""
+        """Give the answer to a call that was passed on to the node that asked; False when it is
+        none."""
         relayed = self._relayed.pop(number, None)
         if relayed is None:
             return False
@@ -261,7 +265,8 @@ class RpcServer:
                 send(node, ROOT_SHARD, kind, parts)
 
     def _fitting(self, node: str, item: list[Any]) -> list[Any]:
-        """An answer that the link has room for: in the place of a long one, if need be, that the asker shall come again."""
+        """An answer that the link has room for: in the place of a long one, if need be, that the
+        asker shall come again."""
         value = item[2]
         if not isinstance(value, bytes | memoryview) or len(value) < LONG_BYTES_MIN:
             return item

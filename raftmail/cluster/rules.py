@@ -1,14 +1,16 @@
 """Where users' mail is to be: rules and pools, and users' own places; and domains and aliases.
 
-A rule gives a domain a pool: shards of its own on nodes of some zones, labels or names. Mail is never moved by it. When a rule gives a
-domain *another* pool,
+A rule gives a domain a pool: shards of its own on nodes of some zones, labels or names. Mail is
+never moved by it. When a rule gives a domain *another* pool,
 
-1. the rule is `pinning`: the root refuses to make users of the domain; who exists is pinned (`user-shard/`) to where the mail is;
-2. it is `spreading`: new users would hash into the new pool; still none are made, until every node follows the revision that says so;
+1. the rule is `pinning`: the root refuses to make users of the domain; who exists is pinned
+   (`user-shard/`) to where the mail is;
+2. it is `spreading`: new users would hash into the new pool; still none are made, until every node
+   follows the revision that says so;
 3. it is `active`.
 
-So at no moment two nodes disagree on the shard of a user who exists. What a pool asks of its nodes may be changed at any time: its
-users stay in its shards, and their replicas move.
+So at no moment two nodes disagree on the shard of a user who exists. What a pool asks of its nodes
+may be changed at any time: its users stay in its shards, and their replicas move.
 """
 
 from __future__ import annotations
@@ -46,7 +48,8 @@ SHARDS_MAX = 4096
 REPLICATION_MAX = 7
 PINS_PER_CHANGE = 1000
 FORGOTTEN_S = 600.0
-"""A node that is silent for so long is not waited for: it reads the root's state before it serves again."""
+"""A node that is silent for so long is not waited for: it reads the root's state before it serves
+again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +65,9 @@ class Wish:
 
 
 def set_rule(state: ClusterState, domain: str, wish: Wish, pool: str = "") -> Change:
-    """Give a domain a pool: a named one that exists, or one that is made (or changed) as `wish` says, and named after the domain.
-    Raises `ChangeDenied`, saying what is missing, when it cannot be met."""
+    """Give a domain a pool: a named one that exists, or one that is made (or changed) as `wish`
+    says, and named after the domain. Raises `ChangeDenied`, saying what is missing, when it cannot
+    be met."""
     domain = domain_of(state, domain)
     rule = state.find(RuleRecord, domain)
     if rule is not None and rule.state is not RuleState.ACTIVE:
@@ -79,7 +83,8 @@ def set_rule(state: ClusterState, domain: str, wish: Wish, pool: str = "") -> Ch
     found = state.find(PoolRecord, name)
     if pool and found is None:
         raise ChangeDenied(
-            f"there is no pool {pool}; there are {', '.join(sorted(p.name for p in state.table(PoolRecord).values()))}"
+            f"there is no pool {pool}; there are "
+            f"{', '.join(sorted(p.name for p in state.table(PoolRecord).values()))}"
         )
     puts: list[Record] = []
     if not pool:
@@ -93,7 +98,8 @@ def set_rule(state: ClusterState, domain: str, wish: Wish, pool: str = "") -> Ch
 
 
 def remove_rule(state: ClusterState, domain: str) -> Change:
-    """Let new users of a domain go to the main pool again. Who exists stays where the mail is. Raises `ChangeDenied`."""
+    """Let new users of a domain go to the main pool again. Who exists stays where the mail is.
+    Raises `ChangeDenied`."""
     rule = state.find(RuleRecord, domain_of(state, domain))
     if rule is None:
         raise ChangeDenied(f"there is no rule for {domain}")
@@ -159,7 +165,8 @@ def _pool_as_wished(
 
 
 def _fitting(state: ClusterState, pool: PoolRecord) -> list[NodeRecord]:
-    """The nodes that may hold a pool. Raises `ChangeDenied` when they are too few, saying what is missing."""
+    """The nodes that may hold a pool. Raises `ChangeDenied` when they are too few, saying what is
+    missing."""
     active = [node for node in state.every_node.values() if node.is_open]
     for name in pool.nodes:
         node = state.find(NodeRecord, name)
@@ -168,13 +175,15 @@ def _fitting(state: ClusterState, pool: PoolRecord) -> list[NodeRecord]:
             raise ChangeDenied(
                 f"{name} is cordoned, and gets no new replicas; uncordon it first"
                 if cordoned
-                else f"there is no active node {name}; there are {', '.join(n.name for n in active)}"
+                else f"there is no active node {name}; there are "
+                f"{', '.join(n.name for n in active)}"
             )
     for zone in pool.zones:
         if not any(node.zone == zone for node in active):
             zones = sorted({node.zone for node in active if node.zone})
             raise ChangeDenied(
-                f"no active node is in zone {zone}; {'zones are ' + ', '.join(zones) if zones else 'no node has a zone'}"
+                f"no active node is in zone {zone}; "
+                f"{'zones are ' + ', '.join(zones) if zones else 'no node has a zone'}"
             )
     for label in pool.labels:
         if not any(label in node.labels for node in active):
@@ -195,12 +204,12 @@ def _fitting(state: ClusterState, pool: PoolRecord) -> list[NodeRecord]:
     return fitting
 
 
-# -- the steps of a rule that changes ----------------------------------------------------------------
+# -- the steps of a rule that changes --------------------------------------------------------------
 
 
 def to_pin(state: ClusterState) -> list[str]:
-    """The domains whose users must be known for the next step (`Observed.users`): all of them, read from the root behind a barrier
-    after it had this state, for it makes no new ones then."""
+    """The domains whose users must be known for the next step (`Observed.users`): all of them, read
+    from the root behind a barrier after it had this state, for it makes no new ones then."""
     return sorted(
         r.domain for r in state.table(RuleRecord).values() if r.state is RuleState.PINNING
     )
@@ -243,8 +252,8 @@ def _all_follow(state: ClusterState, observed: Observed, rule: RuleRecord) -> bo
 def waits_for(
     state: ClusterState, rule: RuleRecord, nodes: Mapping[str, ObservedNode]
 ) -> list[str]:
-    """The nodes that have yet to follow the change of a rule before it goes on. Not those that were silent for so long that they read
-    the root's state before they serve again."""
+    """The nodes that have yet to follow the change of a rule before it goes on. Not those that were
+    silent for so long that they read the root's state before they serve again."""
     revision = state.revision_of(key_of(rule))
     return [
         name
@@ -258,7 +267,8 @@ def waits_for(
 
 
 def place_user(state: ClusterState, address: str, number: int, *, exists: bool) -> Change:
-    """Have a user's mail in a shard whatever the hash says. Raises `ChangeDenied` for one whose mail is elsewhere already."""
+    """Have a user's mail in a shard whatever the hash says. Raises `ChangeDenied` for one whose
+    mail is elsewhere already."""
     address = _address(address)
     shard = state.find(ShardRecord, number)
     if shard is None or number == ROOT_SHARD:
@@ -266,14 +276,15 @@ def place_user(state: ClusterState, address: str, number: int, *, exists: bool) 
     now = state.shard_of(address)
     if exists and now != number:
         raise ChangeDenied(
-            f"{address} has mail in shard {now}, which would be left behind; a shard is chosen when a user is made"
+            f"{address} has mail in shard {now}, which would be left behind; a shard is chosen "
+            f"when a user is made"
         )
     return change_of(state, [UserShardRecord(address, number)], by=[key_of(shard)])
 
 
 def set_quota(state: ClusterState, address: str, bytes_max: int | None) -> Change:
-    """Limit the size of all messages of a user: 0 is no limit, whatever the domain says, and None leaves it to the domain. Raises
-    `ChangeDenied`."""
+    """Limit the size of all messages of a user: 0 is no limit, whatever the domain says, and None
+    leaves it to the domain. Raises `ChangeDenied`."""
     address = _address(address)
     found = state.find(QuotaRecord, address)
     if found is None if bytes_max is None else found == QuotaRecord(address, bytes_max):
@@ -319,7 +330,8 @@ def remove_domain(state: ClusterState, name: str) -> Change:
 
 
 def set_alias(state: ClusterState, address: str, to: Iterable[str]) -> Change:
-    """Have mail for an address go to others. It may name itself, when it is a user's too. Raises `ChangeDenied`."""
+    """Have mail for an address go to others. It may name itself, when it is a user's too. Raises
+    `ChangeDenied`."""
     address = _alias_address(state, address)
     targets = tuple(dict.fromkeys(_address(one) for one in to))
     if not targets:
@@ -381,7 +393,8 @@ def _alias_address(state: ClusterState, address: str) -> str:
 
 
 def domain_of(state: ClusterState, name: str) -> str:
-    """The form of a domain; one that an earlier release wrote down in another is found under that. Raises `ChangeDenied`."""
+    """The form of a domain; one that an earlier release wrote down in another is found under that.
+    Raises `ChangeDenied`."""
     earlier = name.lower()
     if state.find(DomainRecord, earlier) is not None or state.find(RuleRecord, earlier) is not None:
         return earlier

@@ -1,10 +1,13 @@
-"""What the cluster is: nodes, shards, pools, rules and users' places, as of one revision of the root.
+"""What the cluster is: nodes, shards, pools, rules and users' places, as of one revision of the
+root.
 
-Every node has a `ClusterState`: at first the one that it kept in a file, or `genesis`; then it follows the root, page by page
-(`apply`). It is immutable: a change gives a new one, which shares what did not change.
+Every node has a `ClusterState`: at first the one that it kept in a file, or `genesis`; then it
+follows the root, page by page (`apply`). It is immutable: a change gives a new one, which shares
+what did not change.
 
-A user's shard never changes silently. Who has a `user-shard/` record is there; else the address is hashed among the shards of
-the pool that the domain's rule names, or of the main pool. A pool's shards are fixed once it is made.
+A user's shard never changes silently. Who has a `user-shard/` record is there; else the address is
+hashed among the shards of the pool that the domain's rule names, or of the main pool. A pool's
+shards are fixed once it is made.
 """
 
 from __future__ import annotations
@@ -71,7 +74,8 @@ def hash_of(user: str) -> int:
 
 @dataclass(frozen=True, slots=True)
 class UnreadRecord:
-    """A record that means nothing here: of a kind that this release does not know (`why` is ""), or one that cannot be read."""
+    """A record that means nothing here: of a kind that this release does not know (`why` is ""), or
+    one that cannot be read."""
 
     revision: int
     value: bytes
@@ -82,11 +86,12 @@ class UnreadRecord:
 class ClusterState:
     """A `view.ClusterView`, and everything else that is known.
 
-    A record that cannot be read is passed over: what was known under its key before stays in force, and `kept` has the record
-    with the reason, for status and for whoever mends it.
+    A record that cannot be read is passed over: what was known under its key before stays in force,
+    and `kept` has the record with the reason, for status and for whoever mends it.
 
-    `revision` is that of the root up to which everything is in here; 0 is genesis, before the root had anything. `floor` goes
-    with the next question (`question`). `whole` is False between the pages of an answer: then it must not be used yet."""
+    `revision` is that of the root up to which everything is in here; 0 is genesis, before the root
+    had anything. `floor` goes with the next question (`question`). `whole` is False between the
+    pages of an answer: then it must not be used yet."""
 
     revision: int = 0
     floor: int = 0
@@ -95,7 +100,8 @@ class ClusterState:
     tables: Mapping[type[Any], Mapping[str, Any]] = field(default_factory=dict)
     kept: Mapping[str, UnreadRecord] = field(default_factory=dict)
     unknown: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """The JSON of records with fields of a later release, which stay when the record is written anew (`encoded`)."""
+    """The JSON of records with fields of a later release, which stay when the record is written
+    anew (`encoded`)."""
     fallback: Mapping[type[Any], Mapping[str, Any]] = field(default_factory=dict)
     """Between the pages of an answer that tells everything: what was known before."""
 
@@ -125,12 +131,14 @@ class ClusterState:
 
     @property
     def is_blind(self) -> bool:
-        """Whether a record cannot be read that says where replicas are and may be: then none is moved."""
+        """Whether a record cannot be read that says where replicas are and may be: then none is
+        moved."""
         return any(key.partition("/")[0] in _OF_PLACES for key in self.unreadable)
 
     @property
     def cluster(self) -> ClusterRecord:
-        """What the record says; without one that can be read, what clusters have that say nothing."""
+        """What the record says; without one that can be read, what clusters have that say
+        nothing."""
         found: ClusterRecord = self.table(ClusterRecord).get("cluster") or ClusterRecord("", 3)
         return found
 
@@ -169,7 +177,8 @@ class ClusterState:
     # -- users -------------------------------------------------------------------------------------
 
     def shard_of(self, user: str) -> int:
-        """The shard that holds a user's mail; `NO_SHARD` when the record that says so is not known."""
+        """The shard that holds a user's mail; `NO_SHARD` when the record that says so is not
+        known."""
         pinned = self.tables.get(UserShardRecord)
         if pinned:
             pin = pinned.get(key_for(UserShardRecord, user))
@@ -191,7 +200,8 @@ class ClusterState:
         return pool.shards[hash_of(user) % len(pool.shards)]
 
     def quota_of(self, user: str) -> int:
-        """How many bytes all messages of a user may have together: the own limit, or that of the domain; 0 is none."""
+        """How many bytes all messages of a user may have together: the own limit, or that of the
+        domain; 0 is none."""
         own = self.tables.get(QuotaRecord)
         if own:
             found = own.get(key_for(QuotaRecord, user))
@@ -205,7 +215,8 @@ class ClusterState:
         return 0
 
     def delivered_to(self, address: str) -> tuple[str, ...]:
-        """The addresses that mail for an address goes to, aliases followed, each once; the address itself when it is no alias."""
+        """The addresses that mail for an address goes to, aliases followed, each once; the address
+        itself when it is no alias."""
         aliases = self.table(AliasRecord)
         found: dict[str, None] = {}
         level: tuple[str, ...] = (address,)
@@ -239,7 +250,8 @@ class ClusterState:
         return GetConfiguration(self.revision, self.floor)
 
     def apply(self, answer: Configuration) -> ClusterState:
-        """The state after a page of what changed. A root that has nothing yet leaves it as it is."""
+        """The state after a page of what changed. A root that has nothing yet leaves it as it
+        is."""
         if not answer.revision:
             return self
         begin = ClusterState(fallback=self.fallback or self.tables) if answer.whole else self
@@ -249,7 +261,8 @@ class ClusterState:
         return replace(made, revision=answer.revision, floor=answer.floor, whole=not answer.more)
 
     def with_records(self, records: Iterable[tuple[str, int, bytes | None]]) -> ClusterState:
-        """The state with records written over and taken away; its own revision stays. Raises nothing for what a record may be."""
+        """The state with records written over and taken away; its own revision stays. Raises
+        nothing for what a record may be."""
         revisions = dict(self.revisions)
         kept = dict(self.kept)
         unknown = dict(self.unknown)
@@ -349,8 +362,9 @@ def _count(value: Any) -> int:
 def genesis(
     cluster_id: str, nodes: Iterable[NodeRecord], shards: int, replication: int = 3
 ) -> ClusterState:
-    """What a new cluster begins with: computed from its configuration, alike on every node. `shards` are those for mail,
-    numbered from 1. Replica ids are given in the order of the nodes' names. Raises ValueError when there is no node or shard."""
+    """What a new cluster begins with: computed from its configuration, alike on every node.
+    `shards` are those for mail, numbered from 1. Replica ids are given in the order of the nodes'
+    names. Raises ValueError when there is no node or shard."""
     active = sorted(
         (node for node in nodes if node.state is NodeState.ACTIVE), key=lambda node: node.name
     )
@@ -374,7 +388,8 @@ def genesis(
 def founded(
     number: int, nodes: Iterable[str], replication: int, pool: str, master: str = "balanced"
 ) -> ShardRecord:
-    """A new shard on nodes that all begin with an empty log; replica ids in the order of their names."""
+    """A new shard on nodes that all begin with an empty log; replica ids in the order of their
+    names."""
     replicas = tuple(
         ReplicaRecord(at, node, ReplicaState.VOTER) for at, node in enumerate(sorted(nodes), 1)
     )
@@ -384,7 +399,8 @@ def founded(
 
 
 def genesis_command(state: ClusterState) -> Configure:
-    """The command with which the root's master writes a genesis into a root that has nothing: refused when it has."""
+    """The command with which the root's master writes a genesis into a root that has nothing:
+    refused when it has."""
     puts = tuple(
         (key, encode(record)) for table in state.tables.values() for key, record in table.items()
     )

@@ -1,5 +1,5 @@
-"""What the controller sees (`Observed`) and what it has done (`Step`): values between `controller.next_steps` and the node that carries
-them out."""
+"""What the controller sees (`Observed`) and what it has done (`Step`): values between
+`controller.next_steps` and the node that carries them out."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from raftmail.consensus.membership import Membership
 
 @dataclass(frozen=True, slots=True)
 class ObservedShard:
-    """What a shard's master says of it, after a round that proved that it leads. `membership` is the committed one; `changing` tells
-    of one that is not committed yet. `whole` are the replicas, its own among them, that answer and hold all that was committed a
-    moment ago, bodies too: learners that can be promoted, voters that can be counted on.
-    `able` are those of them that say that they may lead. `held` tells that an operator has had the
-    mastership put there a moment ago."""
+    """What a shard's master says of it, after a round that proved that it leads. `membership` is
+    the committed one; `changing` tells of one that is not committed yet. `whole` are the replicas,
+    its own among them, that answer and hold all that was committed a moment ago, bodies too:
+    learners that can be promoted, voters that can be counted on. `able` are those of them that say
+    that they may lead. `held` tells that an operator has had the mastership put there a moment
+    ago."""
 
     master: str
     master_id: int
@@ -40,8 +41,9 @@ class ObservedNode:
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """`commands` counts, for each shard, the commands of the last minutes by the node that clients gave them to. `users` has all users
-    of the domains whose rule is being changed (`rules.to_pin`)."""
+    """`commands` counts, for each shard, the commands of the last minutes by the node that clients
+    gave them to. `users` has all users of the domains whose rule is being changed
+    (`rules.to_pin`)."""
 
     shards: Mapping[int, ObservedShard]
     nodes: Mapping[str, ObservedNode]
@@ -54,14 +56,14 @@ class Observed:
 
 
 Seen: TypeAlias = tuple[tuple[int, ...], tuple[int, ...]]
-"""The ids of the voters and learners that a step was decided by. It is carried out only while the group has just these, so that
-a step that comes late, or twice, does nothing."""
+"""The ids of the voters and learners that a step was decided by. It is carried out only while the
+group has just these, so that a step that comes late, or twice, does nothing."""
 
 
 @dataclass(frozen=True, slots=True)
 class AddLearner:
-    """Add replica `id` on `node`, which has it open and empty. The membership's `next_id` becomes `id` + 1; ids between were given up
-    before they were used."""
+    """Add replica `id` on `node`, which has it open and empty. The membership's `next_id` becomes
+    `id` + 1; ids between were given up before they were used."""
 
     shard: int
     id: int
@@ -98,7 +100,8 @@ class Transfer:
 
 @dataclass(frozen=True, slots=True)
 class WriteRecords:
-    """Write a change to the root; one that is refused with CONFLICT is forgotten, for the next round decides anew."""
+    """Write a change to the root; one that is refused with CONFLICT is forgotten, for the next
+    round decides anew."""
 
     change: Change
     why: str = ""
@@ -109,7 +112,8 @@ Step: TypeAlias = AddLearner | Promote | RemoveReplica | Transfer | WriteRecords
 
 @dataclass(frozen=True, slots=True)
 class StepLimits:
-    """How much is done at once: replicas filling in all and by node, masters moved and records written in a round."""
+    """How much is done at once: replicas filling in all and by node, masters moved and records
+    written in a round."""
 
     moves_max: int = 16
     moves_per_node_max: int = 2

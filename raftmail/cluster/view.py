@@ -1,4 +1,5 @@
-"""What routing needs to know of the cluster: which nodes there are, and where each shard's replicas and users are."""
+"""What routing needs to know of the cluster: which nodes there are, and where each shard's replicas
+and users are."""
 
 from __future__ import annotations
 

@@ -1,16 +1,21 @@
-"""What is the same address, everywhere: accounts, recipients, aliases, quotas, catch-alls, whoever names them and through which door.
+"""What is the same address, everywhere: accounts, recipients, aliases, quotas, catch-alls, whoever
+names them and through which door.
 
 `account` gives an address its one form:
 
-* the local part in NFC, with A to Z made small. Nothing else is folded: `straße` and `strasse` are two people, and so are names that end
-  in a final sigma or not. Quotes go where they are not needed: `"anna"@x` is `anna@x`;
-* the domain as DNS has it: small letters, A-labels (`xn--…`), so that both spellings of a domain are the same (IDNA 2008, UTS 46).
+* the local part in NFC, with A to Z made small. Nothing else is folded: `straße` and `strasse` are
+  two people, and so are names that end in a final sigma or not. Quotes go where they are not
+  needed: `"anna"@x` is `anna@x`;
+* the domain as DNS has it: small letters, A-labels (`xn--…`), so that both spellings of a domain
+  are the same (IDNA 2008, UTS 46).
 
-It refuses what no delivery can reach, or what cannot be seen: with the reason. This needs Unicode's tables, and so it is done
-before a command is made; `check_new` has fixed rules, and is asked again when the command is applied.
+It refuses what no delivery can reach, or what cannot be seen: with the reason. This needs Unicode's
+tables, and so it is done before a command is made; `check_new` has fixed rules, and is asked again
+when the command is applied.
 
-Users who were made under earlier rules are found as well: `spellings` has their form, too. A recipient stands for the
-first of its `recipients` that exists: the whole address, then what is before the separators, the longest first.
+Users who were made under earlier rules are found as well: `spellings` has their form, too. A
+recipient stands for the first of its `recipients` that exists: the whole address, then what is
+before the separators, the longest first.
 """
 
 from __future__ import annotations
@@ -31,7 +36,8 @@ DETAILS_MAX: Final = 4
 """So many separators of a local part are tried, from the end; and the first."""
 
 POSTMASTER: Final = "postmaster"
-"""The one address without a domain that mail is sent to (RFC 5321 section 4.1.1.3): an alias can have it."""
+"""The one address without a domain that mail is sent to (RFC 5321 section 4.1.1.3): an alias can
+have it."""
 
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"@([^@]*)', re.ASCII | re.DOTALL)
 _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
@@ -44,7 +50,8 @@ def account(text: str) -> str:
         raise ValueError(f"an address of {len(text)} characters is too long")
     if character := unseen(text):
         raise ValueError(
-            f"{quoted(text)}: an address has no spaces and nothing that cannot be seen ({character})"
+            f"{quoted(text)}: an address has no spaces and nothing that cannot be seen "
+            f"({character})"
         )
     local, domain_ = _split(text)
     made = f"{local_form(local)}@{domain(domain_)}" if domain_ is not None else local_form(local)
@@ -60,8 +67,9 @@ def alias_address(text: str) -> str:
 
 
 def spellings(text: str) -> tuple[str, ...]:
-    """The names under which the user of an address may be there, the right one first: after it those that earlier releases gave, which let
-    everything pass. Raises ValueError with the reason when there can be none."""
+    """The names under which the user of an address may be there, the right one first: after it
+    those that earlier releases gave, which let everything pass. Raises ValueError with the reason
+    when there can be none."""
     found: dict[str, None] = {}
     reason: ValueError | None = None
     try:
@@ -78,8 +86,8 @@ def spellings(text: str) -> tuple[str, ...]:
 
 
 def named(text: str) -> str:
-    """The name that a user of an address has who is there: the right one, or for what could not be made today the earlier one. Raises
-    ValueError."""
+    """The name that a user of an address has who is there: the right one, or for what could not be
+    made today the earlier one. Raises ValueError."""
     return spellings(text)[0]
 
 
@@ -96,8 +104,8 @@ def local_form(local: str) -> str:
 
 
 def recipients(local: str, domain_: str, separator: str) -> Iterator[tuple[str, str]]:
-    """The accounts that a recipient may stand for, each with the detail for it (as it was sent): of those that exist the first gets
-    the mail. `local` is without quotes; `separator` "" is none."""
+    """The accounts that a recipient may stand for, each with the detail for it (as it was sent): of
+    those that exist the first gets the mail. `local` is without quotes; `separator` "" is none."""
     domains = _domains(domain_)
     for user, detail in _details(local, separator):
         forms = [local_form(user)]
@@ -124,7 +132,8 @@ def _details(local: str, separator: str) -> list[tuple[str, str]]:
 
 
 def _domains(domain_: str) -> tuple[str, ...]:
-    """The forms of a recipient's domain: the right one, and that of users who were made when domains were not turned into A-labels."""
+    """The forms of a recipient's domain: the right one, and that of users who were made when
+    domains were not turned into A-labels."""
     if not domain_:
         return ("",)
     if domain_.isascii() and "xn--" not in domain_.lower():
@@ -173,16 +182,19 @@ def _domain(text: str) -> str:
 
 
 def _check_letters(address: str) -> None:
-    """Of what is not ASCII: everything is assigned, and of no kind that is not seen. Raises ValueError."""
+    """Of what is not ASCII: everything is assigned, and of no kind that is not seen. Raises
+    ValueError."""
     for character in address:
         kind = unicodedata.category(character)
         if kind[0] in "CZ":
             raise ValueError(
-                f"{quoted(address)}: an address has nothing that cannot be seen ({code_point(character)})"
+                f"{quoted(address)}: an address has nothing that cannot be seen "
+                f"({code_point(character)})"
             )
     if unicodedata.category(address[0])[0] == "M":
         raise ValueError(
-            f"{quoted(address)}: an address does not begin with a mark that belongs to the letter before it"
+            f"{quoted(address)}: an address does not begin with a mark that belongs to the letter "
+            f"before it"
         )
 
 

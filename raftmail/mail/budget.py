@@ -11,7 +11,8 @@ SHORT_BYTES_MAX: Final = 64 << 10
 
 @dataclass(slots=True, repr=False)
 class Budget:
-    """Bytes that all who share it hold in memory. `reserve_bytes` of them are for what is short: long mail never fills all of it.
+    """Bytes that all who share it hold in memory. `reserve_bytes` of them are for what is short:
+    long mail never fills all of it.
 
     Invariant: 0 <= used_bytes <= bytes_max."""
 

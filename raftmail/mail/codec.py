@@ -84,8 +84,9 @@ _HEAD_BYTES = ENTRY_HEAD.size
 ) = range(1, 14)
 
 FREEING = frozenset({DELETE, EXPUNGE, STORE, REMOVE_USER, PURGE_USER, CONFIGURE})
-"""The kinds of requests that a full disk still takes, from a reserve kept for them: what frees space; flags, for a message is marked as
-deleted before it is expunged; and configuration, with which an operator repairs the cluster."""
+"""The kinds of requests that a full disk still takes, from a reserve kept for them: what frees
+space; flags, for a message is marked as deleted before it is expunged; and configuration, with
+which an operator repairs the cluster."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,8 +146,8 @@ def encode_request(client: bytes, seq: int, floor: int, command: c.Command) -> b
 
 _Inspected: TypeAlias = tuple[bytes, int, int, tuple[bytes, ...]]
 _made: list[tuple[bytes, _Inspected]] = [(b"", (b"", 0, 0, ()))]
-"""The request of the hot paths that was encoded last, and what `inspect_request` says of it: a master that makes a request inspects
-it at once."""
+"""The request of the hot paths that was encoded last, and what `inspect_request` says of it: a
+master that makes a request inspects it at once."""
 
 
 def decode_request(request: bytes) -> Request:
@@ -164,8 +165,9 @@ def request_of(raw: Any) -> Request:
 
 
 def check_request(request: bytes, kind: int) -> None:
-    """Refuse before it is proposed what the apply would refuse whatever the state is: a request of the kinds that are seldom. Those
-    of the hot paths are checked by who makes them, and by the apply. Raises `CodecError`."""
+    """Refuse before it is proposed what the apply would refuse whatever the state is: a request of
+    the kinds that are seldom. Those of the hot paths are checked by who makes them, and by the
+    apply. Raises `CodecError`."""
     if kind not in (SAVE, STORE):
         decode_request(request)
 

@@ -1,10 +1,12 @@
 """The commands that change mail: what goes, totally ordered, through a shard's Raft group.
 
-A command holds everything its result depends on besides the shard's state: dates, GUIDs and UIDVALIDITY seeds are
-chosen by the front end that made it, never by the apply, so that every replica comes to the same state.
+A command holds everything its result depends on besides the shard's state: dates, GUIDs and
+UIDVALIDITY seeds are chosen by the front end that made it, never by the apply, so that every
+replica comes to the same state.
 
-A mailbox is named by a `MailboxRef`: its name (str), or its shard-local number (int), which is given once, never
-again, and survives RENAME. A command over many messages is one command: `uids` is a `UidSet`.
+A mailbox is named by a `MailboxRef`: its name (str), or its shard-local number (int), which is
+given once, never again, and survives RENAME. A command over many messages is one command: `uids` is
+a `UidSet`.
 """
 
 from __future__ import annotations
@@ -19,15 +21,16 @@ Blob: TypeAlias = tuple[bytes, bytes]
 """A sha256 and the body that it is of."""
 
 MailboxRef: TypeAlias = str | int
-"""A mailbox by name (RFC 9051 hierarchy with `/`, UTF-8, INBOX in any case) or by shard-local number."""
+"""A mailbox by name (RFC 9051 hierarchy with `/`, UTF-8, INBOX in any case) or by shard-local
+number."""
 
 
 @dataclass(frozen=True, slots=True)
 class CreateMailbox:
     """Make a mailbox and the parents it lacks; refused with ALREADYEXISTS when it is there.
 
-    `uidvalidity_seed` is Unix time in seconds; the mailbox gets it or the next number this shard has not used.
-    `special_use` is "" or one of RFC 6154's attributes (`\\Sent`, ...)."""
+    `uidvalidity_seed` is Unix time in seconds; the mailbox gets it or the next number this shard
+    has not used. `special_use` is "" or one of RFC 6154's attributes (`\\Sent`, ...)."""
 
     user: str
     name: str
@@ -38,7 +41,8 @@ class CreateMailbox:
 
 @dataclass(frozen=True, slots=True)
 class DeleteMailbox:
-    """Remove a mailbox and its messages. INBOX cannot be removed; children stay (RFC 9051 section 6.3.5)."""
+    """Remove a mailbox and its messages. INBOX cannot be removed; children stay (RFC 9051 section
+    6.3.5)."""
 
     user: str
     mailbox: MailboxRef
@@ -46,8 +50,9 @@ class DeleteMailbox:
 
 @dataclass(frozen=True, slots=True)
 class RenameMailbox:
-    """Give a mailbox and everything below it another name. Renaming INBOX moves its messages to a new mailbox and leaves
-    INBOX empty (RFC 9051 section 6.3.6), for which `uidvalidity_seed` and `guid` are."""
+    """Give a mailbox and everything below it another name. Renaming INBOX moves its messages to a
+    new mailbox and leaves INBOX empty (RFC 9051 section 6.3.6), for which `uidvalidity_seed` and
+    `guid` are."""
 
     user: str
     mailbox: MailboxRef
@@ -58,7 +63,8 @@ class RenameMailbox:
 
 @dataclass(frozen=True, slots=True)
 class Subscribe:
-    """Put a name on (or take it off) the user's subscriptions, whether or not the mailbox exists."""
+    """Put a name on (or take it off) the user's subscriptions, whether or not the mailbox
+    exists."""
 
     user: str
     name: str
@@ -67,8 +73,8 @@ class Subscribe:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where a message goes. With `or_inbox`, INBOX is taken when the mailbox does not exist (delivery to user+detail).
-    A missing INBOX is made with the command's `uidvalidity_seed`."""
+    """Where a message goes. With `or_inbox`, INBOX is taken when the mailbox does not exist
+    (delivery to user+detail). A missing INBOX is made with the command's `uidvalidity_seed`."""
 
     user: str
     mailbox: MailboxRef
@@ -79,11 +85,13 @@ class Target:
 class NewMessage:
     """One message to save: body by hash, never inline.
 
-    `blob` is the body's sha256, `size_bytes` its length, `guid` 16 bytes that stay the same on copy, `received_us` the
-    internal date in microseconds since 1970, `summary` the encoded `mail.summary.Summary`.
+    `blob` is the body's sha256, `size_bytes` its length, `guid` 16 bytes that stay the same on
+    copy, `received_us` the internal date in microseconds since 1970, `summary` the encoded
+    `mail.summary.Summary`.
 
-    `delivery_keys` are of deliveries that may be sent again (P9): none, or one of 32 bytes for each target. A target whose user has a
-    message under the same key keeps it, and has its result; only the others are written."""
+    `delivery_keys` are of deliveries that may be sent again (P9): none, or one of 32 bytes for each
+    target. A target whose user has a message under the same key keeps it, and has its result; only
+    the others are written."""
 
     targets: tuple[Target, ...]
     blob: bytes
@@ -99,10 +107,11 @@ class NewMessage:
 class Save:
     """Save messages, all or none (one for APPEND and delivery, several for MULTIAPPEND).
 
-    `quotas` are the limits of those of the targets' users who have one, in bytes of all their messages: the whole is refused
-    (OVERQUOTA) when it would bring one of them above the own limit. What a delivery key tells to be there is not counted again, and "all
-    or none" is of what is not there. `delivered_once_s` tells for how many seconds delivery keys are kept at least; it stands where
-    there are any (see `storage.delivered`)."""
+    `quotas` are the limits of those of the targets' users who have one, in bytes of all their
+    messages: the whole is refused (OVERQUOTA) when it would bring one of them above the own limit.
+    What a delivery key tells to be there is not counted again, and "all or none" is of what is not
+    there. `delivered_once_s` tells for how many seconds delivery keys are kept at least; it stands
+    where there are any (see `storage.delivered`)."""
 
     user: str
     messages: tuple[NewMessage, ...]
@@ -113,11 +122,13 @@ class Save:
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """Copy (or with `move`, move) messages by source UID; no body is moved, GUID and received date stay.
+    """Copy (or with `move`, move) messages by source UID; no body is moved, GUID and received date
+    stay.
 
-    UIDs that do not exist are passed over (RFC 9051 section 6.4.7). `guids`, if not empty, has one GUID for each existing UID of
-    `uids` in ascending order as the caller knows them: a difference refuses the whole command (GUIDMISMATCH). `quota_bytes` is the
-    limit of the target's user (0: none), which a move within the own mailboxes does not meet."""
+    UIDs that do not exist are passed over (RFC 9051 section 6.4.7). `guids`, if not empty, has one
+    GUID for each existing UID of `uids` in ascending order as the caller knows them: a difference
+    refuses the whole command (GUIDMISMATCH). `quota_bytes` is the limit of the target's user (0:
+    none), which a move within the own mailboxes does not meet."""
 
     user: str
     mailbox: MailboxRef
@@ -131,10 +142,12 @@ class Copy:
 
 @dataclass(frozen=True, slots=True)
 class CopyIn:
-    """The half of a `Copy` between shards that its target's shard does (`cluster/cross_shard_copy.py`); the result is a `CopyResult`.
+    """The half of a `Copy` between shards that its target's shard does
+    (`cluster/cross_shard_copy.py`); the result is a `CopyResult`.
 
-    `messages` go to `target`, whose user is `user`; `source_uids` are their UIDs in the source, in the same order. With
-    `refused_code`, the source refuses (for the reason `refused_text`), and so does this: a retry gets what came first."""
+    `messages` go to `target`, whose user is `user`; `source_uids` are their UIDs in the source, in
+    the same order. With `refused_code`, the source refuses (for the reason `refused_text`), and so
+    does this: a retry gets what came first."""
 
     user: str
     messages: tuple[NewMessage, ...]
@@ -166,8 +179,8 @@ class StoreMode(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """Change flags and keywords. `unchanged_since` of -1 means unconditional; otherwise messages with a higher modseq are left
-    alone and returned as rejected (RFC 7162 section 3.1.3)."""
+    """Change flags and keywords. `unchanged_since` of -1 means unconditional; otherwise messages
+    with a higher modseq are left alone and returned as rejected (RFC 7162 section 3.1.3)."""
 
     user: str
     mailbox: MailboxRef
@@ -179,7 +192,8 @@ class Store:
 
 @dataclass(frozen=True, slots=True)
 class PutUser:
-    """Add a user, or with `replace` change the password hash of one that exists. Belongs to the root shard (0)."""
+    """Add a user, or with `replace` change the password hash of one that exists. Belongs to the
+    root shard (0)."""
 
     address: str
     password_hash: str
@@ -188,7 +202,8 @@ class PutUser:
 
 @dataclass(frozen=True, slots=True)
 class RemoveUser:
-    """Forget a user. Belongs to the root shard (0); the mail goes by `PurgeUser` in the user's own shard."""
+    """Forget a user. Belongs to the root shard (0); the mail goes by `PurgeUser` in the user's own
+    shard."""
 
     address: str
 
@@ -204,9 +219,10 @@ class PurgeUser:
 class Configure:
     """Write records of the cluster's configuration, all or none. Belongs to the root shard (0).
 
-    `puts` are keys with their new values (None takes a key away), each key once. Every key of `expected` must have just that
-    revision (0: it is absent), else the whole is refused with CONFLICT: so whoever read a record and decided by it is refused
-    when somebody else was faster."""
+    `puts` are keys with their new values (None takes a key away), each key once. Every key of
+    `expected` must have just that revision (0: it is absent), else the whole is refused with
+    CONFLICT: so whoever read a record and decided by it is refused when somebody else was
+    faster."""
 
     puts: tuple[tuple[str, bytes | None], ...]
     expected: tuple[tuple[str, int], ...] = ()

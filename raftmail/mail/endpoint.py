@@ -1,7 +1,8 @@
 """Addresses of nodes, `host:port`: one parser for whoever writes, reads, dials or listens on one.
 
-It stands in this room because every room may import it. It is strict: what one resolver takes for an address and another does not
-(`127.1`, `::1:9000`, a blank at the end) would be one node to some and none to others.
+It stands in this room because every room may import it. It is strict: what one resolver takes for
+an address and another does not (`127.1`, `::1:9000`, a blank at the end) would be one node to some
+and none to others.
 """
 
 from __future__ import annotations
@@ -43,12 +44,14 @@ def split_address(address: str) -> tuple[str, int]:
 
 
 def dialled(address: str) -> tuple[str, int]:
-    """`split_address` of an address at which a node is reached: it names one machine. Raises ValueError."""
+    """`split_address` of an address at which a node is reached: it names one machine. Raises
+    ValueError."""
     host, port = split_address(address)
     found = _as_ip(host)
     if found is not None and found.is_unspecified:
         raise ValueError(
-            f"{address!r} is an address to listen on, not one at which others reach a node: name the machine"
+            f"{address!r} is an address to listen on, not one at which others reach a node: name "
+            f"the machine"
         )
     if found is not None and (found.is_multicast or str(found) == "255.255.255.255"):
         raise ValueError(f"{address!r} is the address of many machines: name one")
@@ -67,7 +70,8 @@ def is_loopback_host(host: str) -> bool:
 
 
 def same(address: str) -> tuple[str, int]:
-    """What two ways to write one address have in common: `[0::1]:25` and `[::1]:25`, `A:25` and `a:25`. Raises ValueError."""
+    """What two ways to write one address have in common: `[0::1]:25` and `[::1]:25`, `A:25` and
+    `a:25`. Raises ValueError."""
     host, port = split_address(address)
     found = _as_ip(host)
     return (host.lower() if found is None else str(found)), port
@@ -91,7 +95,8 @@ def _checked_v6(host: str, shown: str) -> str:
 
 
 def _v6_advice(address: str) -> str:
-    """How to write what is an IPv6 address without brackets; it cannot be told where the port begins."""
+    """How to write what is an IPv6 address without brackets; it cannot be told where the port
+    begins."""
     host, _, port = address.rpartition(":")
     for whole, rest in ((host, port), (address, "9000")):
         try:
@@ -110,7 +115,8 @@ def _check_host(host: str, shown: str) -> None:
             ipaddress.IPv4Address(host)
         except ValueError:
             raise ValueError(
-                f"{shown} is no address: an IPv4 address has four numbers from 0 to 255, as in 192.0.2.7"
+                f"{shown} is no address: an IPv4 address has four numbers from 0 to 255, as in "
+                f"192.0.2.7"
             ) from None
     elif len(host) > NAME_CHARS_MAX or not all(map(_LABEL.fullmatch, labels)):
         raise ValueError(

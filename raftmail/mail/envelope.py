@@ -84,7 +84,8 @@ def _field(value: bytes | None, bytes_max: int) -> bytes:
 
 @lru_cache(maxsize=_SHORT_KEPT)
 def _short(value: bytes) -> bytes:
-    """Of a value that is far from any limit. A mail store sees the same addresses again and again."""
+    """Of a value that is far from any limit. A mail store sees the same addresses again and
+    again."""
     return addresses(value, SENDERS_BYTES_MAX)
 
 

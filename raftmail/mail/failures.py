@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """No result within the deadline. With `unknown`, the command may still take effect (once): ask again under the same
-    client id and sequence number. `full` tells that disks are nearly full, which waiting does not mend; `final` that asking
-    again is of no use (the request itself is at fault)."""
+    """No result within the deadline. With `unknown`, the command may still take effect (once): ask
+    again under the same client id and sequence number. `full` tells that disks are nearly full,
+    which waiting does not mend; `final` that asking again is of no use (the request itself is at
+    fault)."""
 
     text: str
     unknown: bool = False

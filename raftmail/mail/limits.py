@@ -26,7 +26,8 @@ SAVED_MAX = 10_000
 """Messages times targets of one Save."""
 
 TOUCHED_MAX = 50_000
-"""Messages that one STORE or EXPUNGE looks at. A replica does nothing else meanwhile, so it must not take as long as an election would."""
+"""Messages that one STORE or EXPUNGE looks at. A replica does nothing else meanwhile, so it must
+not take as long as an election would."""
 
 COPIED_MAX = 20_000
 """Messages of one COPY or MOVE, which costs more for each."""

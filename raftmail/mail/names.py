@@ -1,7 +1,8 @@
 """Names: of mailboxes (RFC 9051 section 5.1), their LIST patterns and special uses, and of users.
 
-What is asked when a command is applied has fixed rules: `stored_name`, `check_user_name`, `check_text`, `quoted`. What needs
-Unicode's tables is done before a command is made: `mailbox_name` here, and `addresses`."""
+What is asked when a command is applied has fixed rules: `stored_name`, `check_user_name`,
+`check_text`, `quoted`. What needs Unicode's tables is done before a command is made: `mailbox_name`
+here, and `addresses`."""
 
 from __future__ import annotations
 
@@ -25,8 +26,9 @@ _INVISIBLE = (
     "\\u2800\\u3164\\ud800-\\uf8ff\\ufdd0-\\ufdef\\ufe00-\\ufe0f\\ufeff\\uffa0\\ufff0-\\uffff"
     "\\U00013430-\\U0001345f\\U0001bca0-\\U0001bca3\\U0001d173-\\U0001d17a\\U000e0000-\\U0010ffff"
 )
-"""What is not seen, or changes how other text is shown, as of Unicode 16: soft hyphen, joiners, directions, fillers, variation
-selectors, tags, private use, surrogates and what is no character. The table is part of the state machine: it stays as it is."""
+"""What is not seen, or changes how other text is shown, as of Unicode 16: soft hyphen, joiners,
+directions, fillers, variation selectors, tags, private use, surrogates and what is no character.
+The table is part of the state machine: it stays as it is."""
 
 _NOT_IN_NAMES = re.compile(f"[*%{_CONTROLS}]")
 _NOT_IN_USERS = re.compile(f"[A-Z{_CONTROLS}{_SPACES}]")
@@ -40,21 +42,22 @@ SPECIAL_USES = frozenset(
 
 
 def mailbox_name(name: str) -> str:
-    """The one spelling of a mailbox name that somebody gives: NFC, with INBOX in capitals where it is the first part.
+    """The one spelling of a mailbox name that somebody gives: NFC, with INBOX in capitals where it
+    is the first part.
 
-    For front ends: a command carries the name in this form. Raises ValueError for a name that no mailbox can have; see
-    `stored_name`."""
+    For front ends: a command carries the name in this form. Raises ValueError for a name that no
+    mailbox can have; see `stored_name`."""
     if len(name) > NAME_BYTES_MAX:
         raise ValueError(f"a mailbox name may have {NAME_BYTES_MAX} bytes, not {len(name)}")
     return stored_name(name if name.isascii() else unicodedata.normalize("NFC", name))
 
 
 def stored_name(name: str) -> str:
-    """A mailbox name as a command carries it, with INBOX in capitals where it is the first part. By fixed rules alone, for it is asked
-    when commands are applied.
+    """A mailbox name as a command carries it, with INBOX in capitals where it is the first part. By
+    fixed rules alone, for it is asked when commands are applied.
 
-    Raises ValueError for a name over the limits above, with an empty part, a control character, `*` or `%`, or what UTF-8
-    cannot write."""
+    Raises ValueError for a name over the limits above, with an empty part, a control character, `*`
+    or `%`, or what UTF-8 cannot write."""
     if _utf8_length(name, "mailbox name") > NAME_BYTES_MAX:
         raise ValueError(f"a mailbox name may have {NAME_BYTES_MAX} bytes")
     if not name:
@@ -89,10 +92,12 @@ def parents(name: str) -> list[str]:
 
 
 def check_user_name(address: str) -> None:
-    """Whether a command may name such a user: by fixed rules alone, for it is asked when commands are applied. Who may be made is
-    another question (`addresses.check_new`): users that are there already are named as they are.
+    """Whether a command may name such a user: by fixed rules alone, for it is asked when commands
+    are applied. Who may be made is another question (`addresses.check_new`): users that are there
+    already are named as they are.
 
-    Raises ValueError when it is empty, longer than `USER_BYTES_MAX`, has capitals (A to Z), spaces or control characters."""
+    Raises ValueError when it is empty, longer than `USER_BYTES_MAX`, has capitals (A to Z), spaces
+    or control characters."""
     if _utf8_length(address, "user address") > USER_BYTES_MAX:
         raise ValueError(f"a user address may have {USER_BYTES_MAX} bytes")
     if not address:
@@ -130,14 +135,16 @@ def check_text(text: str) -> None:
 
 
 def unseen(text: str) -> str:
-    """The first character that cannot be seen, or that changes how others are shown, as `U+200B`; "": there is none. Fixed rules."""
+    """The first character that cannot be seen, or that changes how others are shown, as `U+200B`;
+    "": there is none. Fixed rules."""
     wrong = _UNSEEN.search(text)
     return "" if wrong is None else code_point(wrong[0])
 
 
 def quoted(text: object) -> str:
-    """A name in a result: cut to 100 characters, with what cannot be seen as code points. `repr` would do, but depends on Python's
-    tables of Unicode, and results are compared between replicas."""
+    """A name in a result: cut to 100 characters, with what cannot be seen as code points. `repr`
+    would do, but depends on Python's tables of Unicode, and results are compared between
+    replicas."""
     if not isinstance(text, str):
         return f"{text}"
     shown = text if len(text) <= 100 else text[:97] + "..."

@@ -1,5 +1,5 @@
-"""Which accounts may be made: fixed rules, which are asked when the command is applied. `addresses` brings what people give into
-this form."""
+"""Which accounts may be made: fixed rules, which are asked when the command is applied. `addresses`
+brings what people give into this form."""
 
 from __future__ import annotations
 
@@ -34,13 +34,15 @@ def check_new(address: str) -> None:
         raise ValueError(f"{shown}: an address is LOCAL@DOMAIN, and this one has no @")
     if len(local.encode()) > LOCAL_BYTES_MAX:
         raise ValueError(
-            f"{shown}: {len(local.encode())} bytes before the @; at most {LOCAL_BYTES_MAX} can be delivered to"
+            f"{shown}: {len(local.encode())} bytes before the @; at most {LOCAL_BYTES_MAX} can be "
+            f"delivered to"
         )
     if "@" in local:
         raise ValueError(f"{shown}: an address has one @")
     if _LOCAL.fullmatch(local) is None:
         raise ValueError(
-            f"{shown}: before the @ are letters, digits, !#$%&'*+-/=?^_`{{|}}~ and single dots between them; "
+            f"{shown}: before the @ are letters, digits, !#$%&'*+-/=?^_`{{|}}~ and single dots "
+            f"between them; "
             "what would have to be quoted cannot be delivered to"
         )
     if len(domain.encode()) > DOMAIN_BYTES_MAX:
@@ -52,5 +54,6 @@ def check_new(address: str) -> None:
     labels = domain.split(".")
     if _DOMAIN.fullmatch(domain) is None or any(len(label.encode()) > 63 for label in labels):
         raise ValueError(
-            f"{shown}: {quoted(domain)} is no domain: labels of letters, digits and -, with dots between them, each of at most 63 bytes"
+            f"{shown}: {quoted(domain)} is no domain: labels of letters, digits and -, with dots "
+            f"between them, each of at most 63 bytes"
         )

@@ -1,4 +1,5 @@
-"""Reads, and their answers. A query is answered from one replica after a read barrier (P5), in bounded pages."""
+"""Reads, and their answers. A query is answered from one replica after a read barrier (P5), in
+bounded pages."""
 
 from __future__ import annotations
 
@@ -29,8 +30,8 @@ class GetMailbox:
 
 @dataclass(frozen=True, slots=True)
 class FetchMessages:
-    """Messages of a mailbox by UID, ascending, at most `limit`; with `changed_since` only those with a higher modseq.
-    Answer: MessagePage, or None when there is no such mailbox."""
+    """Messages of a mailbox by UID, ascending, at most `limit`; with `changed_since` only those
+    with a higher modseq. Answer: MessagePage, or None when there is no such mailbox."""
 
     user: str
     mailbox: MailboxRef
@@ -60,7 +61,8 @@ class FetchBody:
 
 @dataclass(frozen=True, slots=True)
 class MissingBodies:
-    """Which of these bodies (sha256, at most BODIES_MAX) no message of the user's shard has. Answer: bytes, their hashes joined."""
+    """Which of these bodies (sha256, at most BODIES_MAX) no message of the user's shard has.
+    Answer: bytes, their hashes joined."""
 
     user: str
     hashes: tuple[bytes, ...]
@@ -68,7 +70,8 @@ class MissingBodies:
 
 @dataclass(frozen=True, slots=True)
 class GetUsage:
-    """What all messages of a user are together. Answer: Usage; nothing of a user who has no mailbox."""
+    """What all messages of a user are together. Answer: Usage; nothing of a user who has no
+    mailbox."""
 
     user: str
 
@@ -97,7 +100,8 @@ class GetUser:
 
 @dataclass(frozen=True, slots=True)
 class GetConfiguration:
-    """What of the cluster's configuration changed after revision `since`, a page at a time. Answer: Configuration.
+    """What of the cluster's configuration changed after revision `since`, a page at a time. Answer:
+    Configuration.
 
     `floor` is that of the `Configuration` that the asker last took whole (0: none): see there."""
 
@@ -166,7 +170,8 @@ class UserInfo:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """`size_bytes` is what a quota limits: the messages as they were saved, each mailbox's for itself."""
+    """`size_bytes` is what a quota limits: the messages as they were saved, each mailbox's for
+    itself."""
 
     messages: int
     size_bytes: int
@@ -174,12 +179,12 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """Records of the cluster's configuration in the order of their revisions: (key, revision, value), None for one that was
-    taken away.
+    """Records of the cluster's configuration in the order of their revisions: (key, revision,
+    value), None for one that was taken away.
 
-    With them, the asker has everything up to `revision`; with `more` there are later ones, to be asked for with
-    `since=revision` and `floor=floor`. With `whole`, what was taken away before is not known any more: the asker forgets all
-    that it has, and begins with these."""
+    With them, the asker has everything up to `revision`; with `more` there are later ones, to be
+    asked for with `since=revision` and `floor=floor`. With `whole`, what was taken away before is
+    not known any more: the asker forgets all that it has, and begins with these."""
 
     revision: int
     records: tuple[tuple[str, int, bytes | None], ...]

@@ -1,8 +1,10 @@
-"""What may be written as a record of the cluster's configuration: fixed rules, alike on every node and in every release of Python.
+"""What may be written as a record of the cluster's configuration: fixed rules, alike on every node
+and in every release of Python.
 
-They are asked before a `Configure` is proposed and again when it is applied. What a record means, and what it may be in this very cluster,
-`cluster/records.py`, `cluster/changes.py` and `cluster/rules.py` know. Kinds and fields that are not known here are of a later
-release, and no node of this one looks at them.
+They are asked before a `Configure` is proposed and again when it is applied. What a record means,
+and what it may be in this very cluster, `cluster/records.py`, `cluster/changes.py` and
+`cluster/rules.py` know. Kinds and fields that are not known here are of a later release, and no
+node of this one looks at them.
 """
 
 from __future__ import annotations
@@ -50,7 +52,8 @@ Check = Callable[[Any], None]
 
 
 def check_record(key: str, value: bytes | None) -> None:
-    """Whether a value (None takes the key away) may be written under a key. Raises ValueError with the reason."""
+    """Whether a value (None takes the key away) may be written under a key. Raises ValueError with
+    the reason."""
     kind, slash, name = key.partition("/")
     if key in _NEEDED and value is None:
         raise ValueError(f"{quoted(key)} cannot be taken away: no cluster is without it")
@@ -77,18 +80,21 @@ def check_record(key: str, value: bytes | None) -> None:
 
 
 def host_port(address: str) -> tuple[str, int]:
-    """The host and the port of `host:port` or `[v6]:port`. Raises ValueError that says what is wanted."""
+    """The host and the port of `host:port` or `[v6]:port`. Raises ValueError that says what is
+    wanted."""
     found = _HOST_PORT.fullmatch(address)
     host = address.rpartition(":")[0]
     if found is None or not 0 < int(found[1]) < 65536 or _LABEL.fullmatch(host) is None:
         raise ValueError(
-            f"{quoted(address)} is no address: write HOST:PORT, or [IPV6]:PORT, with a port from 1 to 65535"
+            f"{quoted(address)} is no address: write HOST:PORT, or [IPV6]:PORT, with a port from "
+            f"1 to 65535"
         )
     return host.removeprefix("[").removesuffix("]"), int(found[1])
 
 
 def object_of(value: bytes) -> dict[str, Any]:
-    """The JSON object of a value: in UTF-8, of whole numbers, each name once, not deep. Raises ValueError."""
+    """The JSON object of a value: in UTF-8, of whole numbers, each name once, not deep. Raises
+    ValueError."""
     try:
         text = value.decode()
     except UnicodeDecodeError:

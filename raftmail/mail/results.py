@@ -22,7 +22,8 @@ class Code(StrEnum):
     )
     GUIDMISMATCH = "GUIDMISMATCH"
     UNKNOWNUSER = "UNKNOWNUSER"
-    STALE = "STALE"  # a sequence number at or below the client's floor: the result was already given and forgotten
+    # a sequence number at or below the client's floor: the result was already given and forgotten
+    STALE = "STALE"
     BAD = "BAD"  # the command cannot be decoded, or breaks a rule that the front end should keep
 
 
@@ -72,7 +73,8 @@ class SaveResult:
 
 @dataclass(frozen=True, slots=True)
 class CopyResult:
-    """Source and target UIDs correspond in order. `source_modseq` is 0 unless messages were moved away."""
+    """Source and target UIDs correspond in order. `source_modseq` is 0 unless messages were moved
+    away."""
 
     uidvalidity: int
     target: int
@@ -90,7 +92,8 @@ class ExpungeResult:
 
 @dataclass(frozen=True, slots=True)
 class StoreResult:
-    """`changed` are the UIDs that got the modseq `modseq` (0 when none did); `rejected` changed after UNCHANGEDSINCE."""
+    """`changed` are the UIDs that got the modseq `modseq` (0 when none did); `rejected` changed
+    after UNCHANGEDSINCE."""
 
     changed: UidSet
     rejected: UidSet
@@ -119,7 +122,8 @@ Result: TypeAlias = (
 
 @dataclass(frozen=True, slots=True)
 class Executed:
-    """A result with where it was applied: `index` is the Raft index, `master` the node that leads the shard now."""
+    """A result with where it was applied: `index` is the Raft index, `master` the node that leads
+    the shard now."""
 
     result: Result
     shard: int

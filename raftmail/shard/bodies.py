@@ -220,9 +220,9 @@ class Bodies:
             self.arrived.give(arrival.taken_bytes)
         self._arrived.clear()
 
-    def begin_long(self) -> Callable[[], None] | None:
-        """To be called after each `Replica.advance`: a call that may run in another thread for as
-        long as it takes; `end_long` then."""
+    def begin_long(self) -> LongBody | None:
+        """To be called after each `Replica.advance`: a body to be stored, whose `run` may be called
+        in another thread, for as long as it takes; `end_long` then."""
         while self._long is None and self._arrived:
             arrival = self._arrived[0]
             if self.store.durable(arrival.digest):

@@ -120,7 +120,7 @@ WhenApplied: TypeAlias = Callable[[bool], None]
 @dataclass(frozen=True, slots=True, repr=False)
 class BackgroundJob:
     """Disk work beside the turns: `run` in any thread, and then `end` where the replica is stepped.
-    `is_long_body`: it takes memory of a long body's length."""
+    `long_body` is what it stores, if it takes memory of a long body's length."""
 
     run: Callable[[], None]
     end: Callable[[], None]

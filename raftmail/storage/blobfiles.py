@@ -146,8 +146,8 @@ class BlobSegmentFiles:
         return self.sequence_max
 
     def adopt_synced(self, sequence: int, length: int) -> None:
-        """Take a segment that was written and synced by itself among the sealed ones. What is appended from
-        now on comes behind it."""
+        """Take a segment that was written and synced by itself among the sealed ones. What is
+        appended from now on comes behind it."""
         if self._file is not None and self._sequence < sequence:
             self.seal()
         self.sealed[sequence] = length

@@ -64,7 +64,8 @@ __all__ = [
 ]
 
 SECOND_RESERVE_BYTES_MAX = 128 << 20
-"""However large the reserve is, with so much space what frees some is taken: it needs little itself."""
+"""However large the reserve is, with so much space what frees some is taken: it needs little
+itself."""
 
 _FREE_POLL_S: Final = 1.0
 
@@ -86,7 +87,8 @@ class BlobDamaged(BlobError):
 
     def __init__(self, digest: bytes, file: str, offset: int) -> None:
         super().__init__(
-            f"{file}, offset {offset}: the body {digest.hex()} is damaged; it is to be fetched again "
+            f"{file}, offset {offset}: the body {digest.hex()} is damaged; it is to be fetched "
+            f"again "
             f"from a peer"
         )
         self.digest = digest
@@ -103,7 +105,8 @@ class BlobsDamaged(BlobError):
 
     def __init__(self, file: str, offset: int, what: str) -> None:
         super().__init__(
-            f"{file}, offset {offset}: {what}. Put the file back; or open the store without it, and "
+            f"{file}, offset {offset}: {what}. Put the file back; or open the store without it, "
+            f"and "
             f"have the bodies that were in it fetched again from peers"
         )
         self.file = file
@@ -311,8 +314,8 @@ class BlobStore:
         return True
 
     def begin_long(self, digest: bytes, body: bytes | memoryview) -> LongBody:
-        """Begin to store a body in a segment of its own; `end_long` when `LongBody.run` has returned. One at
-        a time. Raises `BlobTooLarge`."""
+        """Begin to store a body in a segment of its own; `end_long` when `LongBody.run` has
+        returned. One at a time. Raises `BlobTooLarge`."""
         limits = self.limits
         if len(body) > limits.body_bytes_max:
             raise BlobTooLarge(f"a body of {len(body)} bytes; the limit is {limits.body_bytes_max}")
@@ -549,14 +552,15 @@ class BlobStore:
         return len(self._pending)
 
     def has_second_reserve(self) -> bool:
-        """Whether half of the reserve is left, or `SECOND_RESERVE_BYTES_MAX`, from which requests are taken that free space: by what
-        `nearly_full` saw last."""
+        """Whether half of the reserve is left, or `SECOND_RESERVE_BYTES_MAX`, from which requests
+        are taken that free space: by what `nearly_full` saw last."""
         least = min(self.limits.free_bytes_min // 2, SECOND_RESERVE_BYTES_MAX)
         return self._free_bytes >= least
 
     def nearly_full(self, now: float) -> bool:
-        """True when the file system has less than `free_bytes_min` left; asked once a second. When it was so the last time, there must be
-        an eighth more before there is space again, or what is given back would be used up at once."""
+        """True when the file system has less than `free_bytes_min` left; asked once a second. When
+        it was so the last time, there must be an eighth more before there is space again, or what
+        is given back would be used up at once."""
         if now - self._free_polled >= _FREE_POLL_S or now < self._free_polled:
             self._free_polled = now
             self._free_bytes = self._disk.free_bytes()

@@ -297,7 +297,8 @@ class _Checker:
                 self._tell(
                     "blobrefs",
                     key,
-                    f"body {key.hex()} is said to belong to {told} messages, but belongs to {found}",
+                    f"body {key.hex()} is said to belong to {told} messages, but belongs to "
+                    f"{found}",
                 )
         for blob, found in self._bodies.items():
             self._tell("blobrefs", blob, f"body {blob.hex()} of {found} messages is not counted")

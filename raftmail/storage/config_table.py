@@ -1,10 +1,10 @@
 """The table of the cluster's configuration: versioned records, and what changed since a revision.
 
-Only the root shard has any. One counter, the revision, is raised by every change; each record has the
-revision that wrote it. A key that was taken away stays as a record without a value, so that who asks
-what changed is told; there are at most `TOMBSTONES_MAX` of these. When there are more, the oldest are
-forgotten, and the floor rises to the revision of the last one forgotten: who was last told of a
-revision below the floor has to be told everything.
+Only the root shard has any. One counter, the revision, is raised by every change; each record has
+the revision that wrote it. A key that was taken away stays as a record without a value, so that who
+asks what changed is told; there are at most `TOMBSTONES_MAX` of these. When there are more, the
+oldest are forgotten, and the floor rises to the revision of the last one forgotten: who was last
+told of a revision below the floor has to be told everything.
 
 Rows, all sealed:
 

@@ -91,7 +91,8 @@ class Delivered:
         return self._count
 
     def find(self, user: str, key: bytes) -> Place | None:
-        """Where a message went that was delivered to a user under this key. Raises `IndexDamaged`."""
+        """Where a message went that was delivered to a user under this key. Raises
+        `IndexDamaged`."""
         filed = b"%b\0%b" % (user.encode(), key)
         self._asked = user, key, filed
         new = self._new.get(filed)
@@ -221,7 +222,8 @@ class Delivered:
         return list(scan(self._numbers, prefix, after_prefix(prefix)))
 
     def _count_of(self, user: str) -> int:
-        """How many rows a user has; those that are held back are among them, for then it is known."""
+        """How many rows a user has; those that are held back are among them, for then it is
+        known."""
         if len(self._counts) >= _COUNTS_MAX:
             self._counts.clear()
             self.settle()

@@ -27,7 +27,8 @@ from typing import Protocol
 from raftmail.storage.spares import LACKING, SPARES
 
 _UNREADABLE = (errno.EIO, errno.EUCLEAN, errno.EBADMSG, errno.ENODATA, errno.EREMOTEIO)
-"""What reading a bad sector, or one whose checksum does not fit, is answered with by file systems and drivers."""
+"""What reading a bad sector, or one whose checksum does not fit, is answered with by file systems
+and drivers."""
 
 SECTOR_BYTES = 512
 """What a disk loses at least when it cannot read a part."""
@@ -38,15 +39,18 @@ class DiskError(Exception):
 
 
 class DiskFull(DiskError):
-    """No space (ENOSPC, EDQUOT), or no descriptor to be had (EMFILE, ENFILE): writes must be refused until there is again."""
+    """No space (ENOSPC, EDQUOT), or no descriptor to be had (EMFILE, ENFILE): writes must be
+    refused until there is again."""
 
 
 class LaterRelease(DiskError):
-    """Files that a later release wrote. They are whole: nothing of them is repaired, fetched again or set aside."""
+    """Files that a later release wrote. They are whole: nothing of them is repaired, fetched again
+    or set aside."""
 
 
 class ReadFailed(DiskError):
-    """What is stored there cannot be read (EIO): it is treated as damage of the records that it was part of."""
+    """What is stored there cannot be read (EIO): it is treated as damage of the records that it was
+    part of."""
 
 
 class SyncFailed(DiskError):
@@ -59,7 +63,8 @@ class File(Protocol):
     """An open file of positioned reads and writes. Offsets and lengths are bytes, 64 bits."""
 
     def read(self, offset: int, length: int) -> bytes:
-        """Up to `length` bytes from `offset`; shorter only at the end of the file. Raises `ReadFailed`."""
+        """Up to `length` bytes from `offset`; shorter only at the end of the file. Raises
+        `ReadFailed`."""
 
     def write(self, offset: int, data: bytes | bytearray | memoryview) -> None:
         """Write all of `data` at `offset`, extending the file. Raises `DiskFull` or `DiskError`."""

@@ -5,7 +5,8 @@ Tables (all records carry checksums):
 
 | table | key | record |
 |---|---|---|
-| meta | name | format; identity; state: applied index and term, next mailbox number, last UIDVALIDITY; membership, and its index |
+| meta | name | format; identity; membership, and its index; state: applied index and |
+|   |   | term, next mailbox number, last UIDVALIDITY |
 | mailboxes | number | counters, digest, keyword table (`records.MailboxRecord`) |
 | names | user NUL name | mailbox number |
 | subscriptions | user NUL name | the name |
@@ -128,7 +129,8 @@ class Index:
         self._failed = ""
         self.identity = identity
         self._open()
-        # What a process committed last before it was killed may be on the disk in part; a log that is trimmed by it must not outlive it.
+        # What a process committed last before it was killed may be on the disk in part; a log that
+        # is trimmed by it must not outlive it.
         engine.sync()
         self.durable_index = self.committed_index = self.applied_index
 
@@ -171,7 +173,8 @@ class Index:
             found = unseal_packed("meta", b"format", record)
             if found != FORMAT:
                 raise IndexOfLaterRelease(
-                    f"the index has format {found}; this release reads {FORMAT}: start the release that wrote it"
+                    f"the index has format {found}; this release reads {FORMAT}: start the "
+                    f"release that wrote it"
                 )
         record = self._meta.get(b"identity")
         if record is not None:
@@ -191,8 +194,8 @@ class Index:
 
     @property
     def failed(self) -> str:
-        """Why nothing can be applied or committed before an `abort`: what is held back may be lost since an apply failed, or any other
-        change of the open transaction; "" while all is well."""
+        """Why nothing can be applied or committed before an `abort`: what is held back may be lost
+        since an apply failed, or any other change of the open transaction; "" while all is well."""
         return self._failed or self.engine.broken
 
     def fail(self, why: str) -> None:
@@ -230,7 +233,8 @@ class Index:
         self.committed_index = self.applied_index
 
     def abort(self) -> None:
-        """Go back to the last commit. Raises `TableDamaged` when what is read at every opening was damaged since the last one."""
+        """Go back to the last commit. Raises `TableDamaged` when what is read at every opening was
+        damaged since the last one."""
         self.engine.abort()
         self._failed = ""
         try:
@@ -257,10 +261,11 @@ class Index:
         return mailbox
 
     def digest(self) -> bytes:
-        """16 bytes that are equal on replicas with the same applied index, and differ when
-        anything replicated does: the records of mailboxes (each with the digest of its messages),
-        subscriptions, users, configuration and clients, what was delivered (by a digest that is kept
-        up to date), and the counters. Cost is that of the mailboxes and clients, not of the messages."""
+        """16 bytes that are equal on replicas with the same applied index, and differ when anything
+        replicated does: the records of mailboxes (each with the digest of its messages),
+        subscriptions, users, configuration and clients, what was delivered (by a digest that is
+        kept up to date), and the counters. Cost is that of the mailboxes and clients, not of the
+        messages."""
         self.flush()
         total = blake2b(digest_size=16)
         total.update(

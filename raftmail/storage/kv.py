@@ -90,7 +90,8 @@ class KvEngine(Tables, Protocol):
 
     @property
     def broken(self) -> str:
-        """Why the open transaction can only be aborted: a change of it failed, whoever made it; "" while it can go on."""
+        """Why the open transaction can only be aborted: a change of it failed, whoever made it; ""
+        while it can go on."""
 
     def commit(self, sync: bool = True) -> None:
         """End the transaction and begin the next. With `sync` it is durable on return, else after

@@ -3,8 +3,8 @@
 LMDB trusts its pages. One that was cut off ends the process with SIGBUS, one that is not what it
 should be with a failed assertion: nothing that could be caught. So after a process ended without
 saying so, the trees are walked here first, from their roots, page by page: every page says which it
-is, is of the kind that it should be, lies in the file, belongs to one tree only, and has its keys in
-order. No page that is listed as free belongs to a tree: LMDB would write over it. Records have
+is, is of the kind that it should be, lies in the file, belongs to one tree only, and has its keys
+in order. No page that is listed as free belongs to a tree: LMDB would write over it. Records have
 checksums of their own, and are not looked at.
 
 A sector that cannot be read would end the process in the same way, so all is read once with calls
@@ -157,8 +157,8 @@ class _Walk:
     def _tree(
         self, root: int, depth: int, free: list[tuple[int, int]] | None = None
     ) -> Iterator[int]:
-        """Walk a tree; the roots of the tables that its leaves name. Where its records lie is noted in `free`, for that of the free
-        pages, whose keys are numbers of transactions."""
+        """Walk a tree; the roots of the tables that its leaves name. Where its records lie is noted
+        in `free`, for that of the free pages, whose keys are numbers of transactions."""
         if depth > _DEPTH_MAX:
             raise _Damaged(f"the tree is endless at page {root}")
         at, kind, lower, upper = self._page(root)

@@ -1,5 +1,5 @@
-"""Storing one long body, in a segment of its own: all that takes time is done by `LongBody.run`, which
-may be called in another thread while the store goes on."""
+"""Storing one long body, in a segment of its own: all that takes time is done by `LongBody.run`,
+which may be called in another thread while the store goes on."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def _no_rest() -> None:
 class LongBody:
     """A body on its way into the segment `sequence`, which nothing else uses.
 
-    After `run`: `place` tells where it is, on stable storage; without one, `full` tells that there is no
-    space, or the body is not the one of `digest`. The segment is then not there."""
+    After `run`: `place` tells where it is, on stable storage; without one, `full` tells that there
+    is no space, or the body is not the one of `digest`. The segment is then not there."""
 
     disk: Disk
     folder: str
@@ -50,8 +50,8 @@ class LongBody:
     """Called after each MiB: it may wait, so that other work on the same disk and cores goes on."""
 
     def run(self) -> None:
-        """Verify, compress, write and sync, a MiB at a time. Raises `SyncFailed`, after which the store must
-        not be used."""
+        """Verify, compress, write and sync, a MiB at a time. Raises `SyncFailed`, after which the
+        store must not be used."""
         if not self._is_of_digest():
             return
         stored, flags = self._compressed()
@@ -96,7 +96,8 @@ class LongBody:
         return b"".join(pieces), ZSTD
 
     def _write(self, file: File, stored: bytes | memoryview, flags: int) -> None:
-        """Each part is synced: a sync of another file waits for all that this one has not written yet."""
+        """Each part is synced: a sync of another file waits for all that this one has
+        not written yet."""
         at = SEGMENT_HEADER_BYTES
         head = encode_header(
             self.digest,

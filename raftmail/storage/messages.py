@@ -57,8 +57,8 @@ UNREFERENCED_MAX = 100_000
 
 
 class Messages:
-    """Messages by mailbox and UID. Changes counters of the `MailboxRecord` it is given, whose owner has
-    to have it written (`Mailboxes.touch`).
+    """Messages by mailbox and UID. Changes counters of the `MailboxRecord` it is given, whose owner
+    has to have it written (`Mailboxes.touch`).
 
     Changes are held back in `unsettled` (by message key, lists of the fields named above) and
     written together by `settle`: a message that changes ten times is then written once, in the
@@ -76,7 +76,8 @@ class Messages:
         self._new_bytes = 0
         self._new_refs: dict[bytes, list[int]] = {}
         self.unreferenced: list[bytes] = []
-        """Bodies that lost their last message, for whoever gives back their space (and clears this)."""
+        """Bodies that lost their last message, for whoever gives back their space (and clears
+        this)."""
 
     def open(self, mailbox: MailboxRecord, key: bytes, record: bytes) -> list[Any]:
         """The fields of a message that is going to be changed; put them into `unsettled` when they

@@ -9,8 +9,8 @@ Segments are emptied one at a time, in steps:
 3. *Remove* the file. A crash before that leaves a file that the index does not know; `open`
    removes it.
 
-Which segments are worth it is known from hints (`note_dead`), which are cheap and may be wrong, and from
-counting: while nothing is to be emptied, each step counts a part of the next segment.
+Which segments are worth it is known from hints (`note_dead`), which are cheap and may be wrong, and
+from counting: while nothing is to be emptied, each step counts a part of the next segment.
 """
 
 from __future__ import annotations

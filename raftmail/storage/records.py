@@ -62,15 +62,17 @@ class IndexDamaged(DiskError):
 
     @property
     def is_local(self) -> bool:
-        """Whether it is a record of this replica's own, which no other replica has: it is made again from what is on this disk."""
+        """Whether it is a record of this replica's own, which no other replica has: it is made
+        again from what is on this disk."""
         return self.table in LOCAL
 
 
 def check_beside(
     table: Table, start: bytes, last: bytes | None, check: Callable[[bytes, bytes], object]
 ) -> None:
-    """Whether a row that was looked for from `start` on, and not found behind `last` (None: not at all), may be there with a key that
-    rotted. It lies where its own key would: beside the place where the search ended. Raises what `check` raises for such a row."""
+    """Whether a row that was looked for from `start` on, and not found behind `last` (None: not at
+    all), may be there with a key that rotted. It lies where its own key would: beside the place
+    where the search ended. Raises what `check` raises for such a row."""
     beside = table.page(start if last is None else last + b"\0", None, 1)
     before = table.last(b"", start)
     for key, record in beside if before is None else (before, *beside):
@@ -193,8 +195,8 @@ class MailboxRecord:
 
     @staticmethod
     def unpacked(raw: Any) -> MailboxRecord:
-        """Raises ValueError for what `packed` does not give: also for what has a good checksum, for another replica, or another
-        release, may have written it."""
+        """Raises ValueError for what `packed` does not give: also for what has a good checksum, for
+        another replica, or another release, may have written it."""
         if type(raw) is not tuple or tuple(map(type, raw)) != _MAILBOX_TYPES:
             raise ValueError("a mailbox has 15 fields, each of one type")
         if len(raw[11]) != 16 or set(map(type, raw[12])) - {str}:

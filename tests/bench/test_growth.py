@@ -1,4 +1,5 @@
-"""The measurements of clusters that grow: whom they load, and what they make of what was written down."""
+"""The measurements of clusters that grow: whom they load, and what they make of what was written
+down."""
 
 from __future__ import annotations
 

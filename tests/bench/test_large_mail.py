@@ -1,4 +1,5 @@
-"""The load with large mail against a scripted server: what it makes of replies, and of missing ones."""
+"""The load with large mail against a scripted server: what it makes of replies, and of missing
+ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""A node that ends without being killed is never taken for one that was killed, and its memory is known."""
+"""A node that ends without being killed is never taken for one that was killed, and its memory is
+known."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""A real disk that is full in the middle of a resync: the error says where, and the resync ends well when there is space."""
+"""A real disk that is full in the middle of a resync: the error says where, and the resync ends
+well when there is space."""
 
 from __future__ import annotations
 
@@ -16,7 +17,7 @@ import os, sys
 from pathlib import Path
 from raftmail.mail.results import SaveResult
 from raftmail_chaos import ground
-from raftmail_chaos.disks import Disk
+from raftmail_chaos.disks import NodeDisk
 from tests.node.cluster import Cluster, wait_for
 
 on = ground.prepare(networks=False, disks=True)
@@ -27,17 +28,19 @@ if on.notes:
 USER = "a@example.org"
 REFUSED = "No space left on device; tried again in"
 cluster = Cluster(
-    Path(sys.argv[1]), config="\\n[log]\\nentries_max = 16\\n[mail]\\ndisk_reserve_bytes = 1048576\\n"
+    Path(sys.argv[1]),
+    config="\\n[log]\\nentries_max = 16\\n[mail]\\ndisk_reserve_bytes = 1048576\\n",
 )
 home = cluster.folders["n3"]
-disk = Disk(home)
+disk = NodeDisk(home)
 disk.make(96 << 20)
 (disk.place / "data").mkdir()
 (home / "data").symlink_to("disk/data")
 
 def save(client, count, size):
     for number in range(count):
-        body = b"Subject: %d\\r\\n\\r\\n" % number + os.urandom(size // 2).hex().encode() + b"\\r\\n"
+        text = os.urandom(size // 2).hex().encode()
+        body = b"Subject: %d\\r\\n\\r\\n" % number + text + b"\\r\\n"
         result = client.save(USER, "INBOX", body).result
         assert isinstance(result, SaveResult)
         saved[result.saved[0].uid] = body

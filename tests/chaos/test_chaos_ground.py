@@ -1,4 +1,5 @@
-"""What root gives a run of its own: networks that lose packets, disks that are full or fail, and nothing of it left behind."""
+"""What root gives a run of its own: networks that lose packets, disks that are full or fail, and
+nothing of it left behind."""
 
 from __future__ import annotations
 
@@ -19,7 +20,7 @@ _BEGIN = f"""
 import asyncio, errno, os, socket, subprocess, sys
 from pathlib import Path
 from raftmail_chaos import ground
-from raftmail_chaos.disks import Disk, bring_home
+from raftmail_chaos.disks import NodeDisk, bring_home
 from raftmail_chaos.leash import leashed
 from raftmail_chaos.networks import Networks
 
@@ -38,7 +39,7 @@ def fails_with(number, act):
         raise AssertionError("did not fail")
 
 def disk():
-    made = Disk(home)
+    made = NodeDisk(home)
     made.make(64 << 20)
     return made
 """
@@ -211,8 +212,8 @@ def test_a_node_that_has_joined_takes_what_it_has_to_its_new_disk(tmp_path: Path
         tmp_path,
         "disks",
         """
-from raftmail_chaos.cluster import Node
-node = Node("n4", home, "", "", "")
+from raftmail_chaos.cluster import NodeProcess
+node = NodeProcess("n4", home, "", "", "")
 (home / "node.toml").write_text('data = "data"')
 (home / "data").mkdir()
 (home / "data" / "node.json").write_text("joined")

@@ -10,7 +10,8 @@ from pathlib import Path
 _PARENT = """
 import subprocess, sys, time
 from raftmail_chaos.leash import leashed
-child = subprocess.Popen(leashed([sys.executable, "-c", "import time; print('up', flush=True); time.sleep(60)"]), stdout=subprocess.PIPE)
+sleeper = "import time; print('up', flush=True); time.sleep(60)"
+child = subprocess.Popen(leashed([sys.executable, "-c", sleeper]), stdout=subprocess.PIPE)
 child.stdout.readline()
 print(child.pid, flush=True)
 time.sleep(60)

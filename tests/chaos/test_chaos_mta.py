@@ -1,4 +1,5 @@
-"""Large messages and those for many recipients: given again until they are taken, the same bytes, and never more than they may weigh."""
+"""Large messages and those for many recipients: given again until they are taken, the same bytes,
+and never more than they may weigh."""
 
 from __future__ import annotations
 
@@ -20,7 +21,8 @@ PLENTY = 1 << 40
 
 @dataclass
 class Server:
-    """Speaks LMTP, answering recipients of a message by `replies`, one list for each message; "" closes the connection instead."""
+    """Speaks LMTP, answering recipients of a message by `replies`, one list for each message; ""
+    closes the connection instead."""
 
     replies: list[list[str]]
     given: list[tuple[list[str], bytes]] = field(default_factory=list)

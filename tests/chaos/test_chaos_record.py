@@ -31,7 +31,8 @@ NEW = c.NewMessage((TARGET,), b"b" * 32, 300, b"g" * 16, 17, ("\\Seen",))
 CASES: list[tuple[Call, object]] = [
     (c.Save(USER, (NEW,), 0), r.SaveResult((r.Saved(USER, 7, 3, 4, 11),))),
     (c.Copy(USER, "Work", SOME, TARGET, 0, True), r.CopyResult(3, 7, SOME, SOME, 4, 5)),
-    (c.Store(USER, "Work", SOME, c.StoreMode.REMOVE, ("\\Seen",), 9), r.StoreResult(SOME, UidSet(), 4, 4)),
+    (c.Store(USER, "Work", SOME, c.StoreMode.REMOVE, ("\\Seen",), 9), r.StoreResult(SOME, UidSet(),
+                                                                                    4, 4)),
     (c.Expunge(USER, "Work", SOME, True), r.ExpungeResult(SOME, 8)),
     (c.Expunge(USER, "Work", SOME), r.Refused(r.Code.NONEXISTENT, "no such mailbox")),
     (q.FetchMessages(USER, "Work", SOME), q.MessagePage(INFO, (MESSAGE,), False)),

@@ -34,7 +34,8 @@ def _lives(pid: int) -> bool:
 
 
 def _heed_interrupts() -> None:
-    """As in a terminal, also where the tests run in the background of a shell that has it ignore them."""
+    """As in a terminal, also where the tests run in the background of a shell that has it ignore
+    them."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 

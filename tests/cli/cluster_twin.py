@@ -37,7 +37,8 @@ class Box:
 
 @dataclass
 class Twin:
-    """Implements `CliSession`. `failure` is raised by everything; `asked` keeps administrative calls."""
+    """Implements `CliSession`. `failure` is raised by everything; `asked` keeps administrative
+    calls."""
 
     answers: dict[str, Any] = field(default_factory=dict)
     failure: CliError | None = None

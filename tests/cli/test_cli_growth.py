@@ -1,4 +1,5 @@
-"""What operators see of a cluster that changes: nodes, shards, rules, and a large status on one screen."""
+"""What operators see of a cluster that changes: nodes, shards, rules, and a large status on one
+screen."""
 
 from __future__ import annotations
 
@@ -61,7 +62,8 @@ def test_top_shows_what_is_written_and_troubles_first_on_as_many_lines_as_there_
 
 
 NODE = {
-    "name": "n1", "peer": "h:1", "client": "h:2", "lmtp": "", "host": "", "zone": "b", "labels": ["ssd"],
+    "name": "n1", "peer": "h:1", "client": "h:2", "lmtp": "", "host": "", "zone": "b",
+    "labels": ["ssd"],
     "capacity": 100, "state": "draining", "joined_s": 0, "replicas": 2, "joining": 0, "leaving": 1,
 }  # fmt: skip
 

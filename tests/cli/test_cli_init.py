@@ -33,7 +33,8 @@ def three(*hosts: str) -> list[str]:
 def test_every_node_gets_a_folder_that_is_all_it_needs(tmp_path: Path) -> None:
     folder = tmp_path / "new"
     result = init(
-        folder, "--node", "a=mail1.example:7000", "--node", "b=10.0.0.2:7000", "--node", "c=10.0.0.3:7000", "--shards", "3",
+        folder, "--node", "a=mail1.example:7000", "--node", "b=10.0.0.2:7000", "--node",
+        "c=10.0.0.3:7000", "--shards", "3",
         "--client", "b=10.0.0.2:443", "--lmtp", "a=",
     )  # fmt: skip
     assert result.exit_code == 0, result.output

@@ -1,4 +1,5 @@
-"""Commands as processes: bad input of each kind, and output that goes nowhere. Never a traceback."""
+"""Commands as processes: bad input of each kind, and output that goes nowhere. Never a
+traceback."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""A dumb twin of a cluster: groups are sets of ids, a replica is whole or not, and a step takes effect at once or not at all.
+"""A dumb twin of a cluster: groups are sets of ids, a replica is whole or not, and a step takes
+effect at once or not at all.
 
 After every step it looks whether the step cost safety (`Twin.carry_out`)."""
 
@@ -17,7 +18,8 @@ from raftmail.consensus.membership import Membership
 
 @dataclass
 class Group:
-    """`whole` are ids whose replica has everything, `unable` those that may not lead. `used` are all ids that ever were in it."""
+    """`whole` are ids whose replica has everything, `unable` those that may not lead. `used` are
+    all ids that ever were in it."""
 
     membership: Membership
     whole: set[int]

@@ -1,5 +1,5 @@
-"""The controller against a dumb twin of a cluster: whatever fails, comes late or is done twice, no step costs safety, and in the end
-everything is as it was planned."""
+"""The controller against a dumb twin of a cluster: whatever fails, comes late or is done twice, no
+step costs safety, and in the end everything is as it was planned."""
 
 from __future__ import annotations
 
@@ -290,7 +290,8 @@ def test_a_step_that_is_done_again_does_nothing() -> None:
 def _one_shard(
     replicas: dict[int, str], voters: dict[int, str], whole: set[int], next_id: int = 9
 ) -> list[s.Step]:
-    """The steps for shard 1 whose record has replica ids in some states (1 to 6 are on n00 to n05), and whose group has voters."""
+    """The steps for shard 1 whose record has replica ids in some states (1 to 6 are on n00 to n05),
+    and whose group has voters."""
     state = cluster(6, shards=1)
     made = tuple(
         rec.ReplicaRecord(id, f"n{id - 1:02}", rec.ReplicaState(to)) for id, to in replicas.items()
@@ -315,7 +316,8 @@ def test_a_whole_voter_stays_while_the_group_could_not_do_without() -> None:
 
 
 def test_a_lost_disk_is_out_of_its_group_before_the_new_one_is_a_voter() -> None:
-    """With both in, three of four would have to be there, and only three are: one more loss would stop the group for good."""
+    """With both in, three of four would have to be there, and only three are: one more loss would
+    stop the group for good."""
     twin = Twin(cluster(3, shards=4))
     _run(twin)
     twin.lose_disk("n01")
@@ -351,7 +353,8 @@ def test_nothing_is_done_to_a_group_whose_membership_is_changing() -> None:
 # -- histories -------------------------------------------------------------------------------------
 
 _KINDS = """
-    steps steps steps steps fill late drain undrain remove join kill revive move rebalance stop replace pool
+    steps steps steps steps fill late drain undrain remove join kill revive move rebalance stop
+    replace pool
 """
 
 

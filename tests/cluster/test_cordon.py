@@ -1,4 +1,5 @@
-"""Nodes that get no masters and no new replicas until an operator lifts it, and masters that stay where one has put them."""
+"""Nodes that get no masters and no new replicas until an operator lifts it, and masters that stay
+where one has put them."""
 
 from __future__ import annotations
 

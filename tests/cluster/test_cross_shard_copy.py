@@ -1,4 +1,5 @@
-"""COPY and MOVE between shards: one effect whatever fails on the way, nothing lost, and no body sent that is there."""
+"""COPY and MOVE between shards: one effect whatever fails on the way, nothing lost, and no body
+sent that is there."""
 
 from __future__ import annotations
 
@@ -26,8 +27,8 @@ A, B = "a", "far"
 
 
 class Shards:
-    """Two shards without Raft: that of user a, and that of user far. Calls fail as `fates` says: True works, False fails before the
-    effect, None after it."""
+    """Two shards without Raft: that of user a, and that of user far. Calls fail as `fates` says:
+    True works, False fails before the effect, None after it."""
 
     def __init__(self, texts: Sequence[str] = ("one", "two", "three")) -> None:
         self.machines = {1: new_machine(), 2: new_machine()}

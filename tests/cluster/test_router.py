@@ -108,7 +108,8 @@ def _failed(*, full: bool = False, final: bool = False) -> list[Any]:
 
 
 def test_an_answer_to_a_call_of_the_process_before_is_given_to_no_call_of_this_one() -> None:
-    """A master that was paused takes what a node sent before it was killed, and answers over the link to the process that came after."""
+    """A master that was paused takes what a node sent before it was killed, and answers over the
+    link to the process that came after."""
     before, asked = Asked(), Asked()
     for one in (before, asked):
         one.ask(CallKind.BARRIER)

@@ -126,15 +126,18 @@ def test_a_rule_for_nodes_by_name_or_label_or_for_a_pool_that_is_there() -> None
 @pytest.mark.parametrize(
     ("wish", "pool", "reason"),
     [
-        (Wish(zones=("z1",), replicas=4), "", r"4 replicas need .*in zone z1; there are 2 \(n01, n04\): 2 more"),
+        (Wish(zones=("z1",), replicas=4), "", r"4 replicas need .*in zone z1; there are 2 \(n01, "
+                                              r"n04\): 2 more"),
         (Wish(zones=("mars",)), "", "no active node is in zone mars; zones are z0, z1, z2"),
         (Wish(labels=("ssd",)), "", "no active node has the label ssd"),
         (Wish(nodes=("n77",)), "", "no active node n77"),
         (Wish(replicas=9), "", "from 1 to 7"),
         (Wish(shards=0), "", "at least 1"),
         (Wish(shards=5000), "", "at most 4096 in all; there are 8"),
-        (Wish(zones=("z1",), replicas=2, master="zone:z2"), "", "no active node in zone z1 is in zone z2, where the masters"),
-        (Wish(master="zone:mars"), "", "no active node is in zone mars, where the masters are to be"),
+        (Wish(zones=("z1",), replicas=2, master="zone:z2"), "",
+         "no active node in zone z1 is in zone z2, where the masters"),
+        (Wish(master="zone:mars"), "", "no active node is in zone mars, where the masters are to "
+                                       "be"),
         (Wish(master="moon"), "", "balanced, near-clients or zone:NAME"),
         (Wish(), "nope", "there is no pool nope; there are main"),
         (Wish(replicas=2), "main", "not both"),

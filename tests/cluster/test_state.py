@@ -1,4 +1,5 @@
-"""The state of the cluster: genesis, following the root, users' shards, and the copy on the disk."""
+"""The state of the cluster: genesis, following the root, users' shards, and the copy on the
+disk."""
 
 from __future__ import annotations
 
@@ -253,7 +254,8 @@ _records = st.one_of(
     st.builds(
         rec.ShardRecord, st.integers(0, 99),
         st.lists(
-            st.builds(rec.ReplicaRecord, st.integers(1, 9), _names, st.sampled_from(rec.ReplicaState)),
+            st.builds(rec.ReplicaRecord, st.integers(1, 9), _names,
+                      st.sampled_from(rec.ReplicaState)),
             min_size=1, max_size=3, unique_by=lambda replica: replica.id,
         ).map(tuple),
         st.integers(10, 19), st.integers(1, 5), _texts, _texts, st.booleans(),
@@ -263,7 +265,8 @@ _records = st.one_of(
     st.builds(rec.AliasRecord, _names, st.lists(_names, max_size=2).map(tuple)),
     st.builds(rec.ClusterRecord, _texts, st.integers(1, 5)),
     st.builds(rec.InviteRecord, _names, _texts, _texts, st.integers(0, 9), _texts, st.booleans()),
-    st.builds(rec.RecoveryRecord, st.integers(0, 9), st.integers(0, 9), _texts, st.just(1), st.just((2,))),
+    st.builds(rec.RecoveryRecord, st.integers(0, 9), st.integers(0, 9), _texts, st.just(1),
+              st.just((2,))),
 )  # fmt: skip
 
 

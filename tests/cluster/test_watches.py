@@ -21,7 +21,8 @@ SHARD = 1
 
 
 class Net:
-    """Nodes n1 to n3 with replicas, and `far` without one. Frames arrive when `settle` is called."""
+    """Nodes n1 to n3 with replicas, and `far` without one. Frames arrive when `settle` is
+    called."""
 
     def __init__(self) -> None:
         self.shard = Shard()

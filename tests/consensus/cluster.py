@@ -1,4 +1,5 @@
-"""A small cluster of real groups and journals on simulated disks, moved by hand: nothing happens by itself.
+"""A small cluster of real groups and journals on simulated disks, moved by hand: nothing happens by
+itself.
 
 Links keep order and lose what is on its way when they are cut, as TCP does.
 """
@@ -26,7 +27,8 @@ LIMITS = JournalLimits(segment_bytes_max=4096, prealloc_bytes_min=4096, prealloc
 
 @dataclass(slots=True)
 class ListMachine:
-    """A state machine that keeps what it was given; `missing` are payloads whose blobs are not here, `lacks` tells that it lacks others."""
+    """A state machine that keeps what it was given; `missing` are payloads whose blobs are not
+    here, `lacks` tells that it lacks others."""
 
     applied: list[tuple[int, int, bytes]] = field(default_factory=list)
     missing: set[bytes] = field(default_factory=set)
@@ -60,7 +62,8 @@ class ListMachine:
         return [payload for _, _, payload in self.applied if payload and payload[:1] != KIND]
 
     def membership(self, first: tuple[int, Membership]) -> tuple[int, Membership]:
-        """Index and value of the newest that was applied; `first` is what the replica was made with."""
+        """Index and value of the newest that was applied; `first` is what the replica was made
+        with."""
         for index, _, payload in reversed(self.applied):
             if payload[:1] == KIND:
                 return index, Membership.decode(payload[1:])
@@ -137,8 +140,9 @@ class Node:
 
 
 class Cluster:
-    """`size` replicas with ids from 1 on nodes n1, n2 …, all links up. `join` makes others, which have yet to be added to the group. With
-    `asks`, replicas that start take part only when they were told what they promised; else at once."""
+    """`size` replicas with ids from 1 on nodes n1, n2 …, all links up. `join` makes others, which
+    have yet to be added to the group. With `asks`, replicas that start take part only when they
+    were told what they promised; else at once."""
 
     def __init__(
         self,
@@ -165,7 +169,8 @@ class Cluster:
         self.heal()
 
     def join(self, replica: int, membership: Membership) -> None:
-        """Start a replica with an empty log, which was told this membership; its links to all come up."""
+        """Start a replica with an empty log, which was told this membership; its links to all come
+        up."""
         for other in self.ids:
             self.links[other, replica] = deque()
             self.links[replica, other] = deque()
@@ -198,7 +203,8 @@ class Cluster:
         return index
 
     def resync(self, replica: int, source: int) -> None:
-        """What the shard does when a resync is wanted: take the state of another, and have the log jump to it."""
+        """What the shard does when a resync is wanted: take the state of another, and have the log
+        jump to it."""
         mine, other = self.nodes[replica], self.nodes[source]
         index, term, _ = other.machine.applied[-1]
         if index > mine.group.applied_index and not mine.group.is_leader:
@@ -242,7 +248,8 @@ class Cluster:
     # -- moving
 
     def collect(self, replica: int) -> list[m.Message]:
-        """Put what a replica wants to send on the links; what is for a link that is down is lost."""
+        """Put what a replica wants to send on the links; what is for a link that is down is
+        lost."""
         out = []
         for peer, parts in self.group(replica).take_messages():
             data = b"".join(parts)
@@ -324,7 +331,8 @@ class Cluster:
         assert group.is_leader, f"replica {replica} was not elected"
 
     def propose(self, replica: int, *payloads: bytes) -> int:
-        """Put commands into the leader's log and on their way, one append each; returns the last index."""
+        """Put commands into the leader's log and on their way, one append each; returns the last
+        index."""
         group = self.group(replica)
         index = 0
         for payload in payloads:

@@ -1,4 +1,5 @@
-"""The guards, taken out one by one (see `planting`). Each fault is found by a test of this folder; most by the simulator too."""
+"""The guards, taken out one by one (see `planting`). Each fault is found by a test of this folder;
+most by the simulator too."""
 
 from __future__ import annotations
 
@@ -491,7 +492,8 @@ FAULTS: dict[str, Fault] = {
             Group,
             "_start_round",
             "if self._reads.begin(self.commit_index):",
-            "if self._reads.begin(self.commit_index) and (self._reads.confirmed.update(self.voters) or True):\n"
+            "if self._reads.begin(self.commit_index) and "
+            "(self._reads.confirmed.update(self.voters) or True):\n"
             "        self._through(self._reads.take_if_confirmed(self.voters))\n"
             "    elif False:",
         ),
@@ -511,7 +513,8 @@ FAULTS: dict[str, Fault] = {
             ReadRounds,
             "add",
             "self.waiting.append(done)",
-            "(self.in_round.append((self.in_round[0][0], done)) if self.open else self.waiting.append(done))",
+            "(self.in_round.append((self.in_round[0][0], done)) if self.open else "
+            "self.waiting.append(done))",
         ),
     ),
     "read-any-round": _fault(
@@ -523,7 +526,8 @@ FAULTS: dict[str, Fault] = {
         (
             ReadRounds,
             "begin",
-            "self.in_round = [(commit_index, done) for done in self.waiting]\n    self.waiting = []",
+            "self.in_round = [(commit_index, done) for done in self.waiting]\n    self.waiting = "
+            "[]",
             "self.in_round = [(commit_index, self.waiting.pop(0))]",
         ),
     ),

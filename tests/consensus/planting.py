@@ -1,7 +1,7 @@
 """Taking guards out, so that the tests of the guards are themselves proved.
 
-A fault is planted by editing the source text of one function and putting the edited function in its place. A
-fault whose text is no longer there raises: whoever moves a guard takes its fault along.
+A fault is planted by editing the source text of one function and putting the edited function in its
+place. A fault whose text is no longer there raises: whoever moves a guard takes its fault along.
 """
 
 from __future__ import annotations
@@ -18,12 +18,14 @@ import pytest
 
 
 class NotThere(Exception):
-    """The text that the fault replaces is not in the function: it was changed, and the fault must follow."""
+    """The text that the fault replaces is not in the function: it was changed, and the fault must
+    follow."""
 
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """In the function or property `name` of `owner` (a class or a module), replace `old` by `new`, once."""
+    """In the function or property `name` of `owner` (a class or a module), replace `old` by `new`,
+    once."""
 
     owner: Any
     name: str
@@ -39,7 +41,8 @@ class Edit:
         )
         if source.count(self.old) != 1:
             raise NotThere(
-                f"{self.owner.__name__}.{self.name} has {source.count(self.old)} times: {self.old!r}"
+                f"{self.owner.__name__}.{self.name} has {source.count(self.old)} times: "
+                f"{self.old!r}"
             )
         made: dict[str, Any] = {}
         edited = source.replace(self.old, self.new)

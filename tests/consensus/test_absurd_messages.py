@@ -1,4 +1,5 @@
-"""What a peer may say of terms and indexes: nothing that it says ends a replica, or is stored where it cannot be gone on from."""
+"""What a peer may say of terms and indexes: nothing that it says ends a replica, or is stored where
+it cannot be gone on from."""
 
 from __future__ import annotations
 

@@ -83,10 +83,11 @@ def test_a_jump_over_another_history_forgets_it_and_what_was_promised_of_it() ->
     assert c[2].machine.payloads == [X] and answers(c) == [[7, 1]]
 
 
-def test_a_log_that_begins_with_an_entry_which_was_never_committed_goes_on_from_the_one_that_was() -> (
+def test_a_log_that_begins_with_an_entry_that_was_never_committed_goes_on_from_one_that_was() -> (
     None
 ):
-    """As one does that was begun anew at its end, because it could not be read any more: that entry may have come to nothing since."""
+    """As one does that was begun anew at its end, because it could not be read any more: that entry
+    may have come to nothing since."""
     c = follower_with(3)
     c.group(2).jump(5, 3, c.founding)
     assert c.group(2).lacks(5, 4) and not c.group(2).lacks(5, 3)
@@ -184,7 +185,8 @@ def test_nothing_is_sent_again_for_an_acknowledgement_in_order() -> None:
 
 
 def diverged(entries: int, flow: Flow | None = None) -> Cluster:
-    """Replica 1 was cut off as leader with `entries` of its own; 2 leads and has committed as many."""
+    """Replica 1 was cut off as leader with `entries` of its own; 2 leads and has committed as
+    many."""
     c = Cluster(flow=flow)
     c.elect(1)
     c.isolate(1)
@@ -285,7 +287,8 @@ def test_an_append_that_waits_for_blobs_is_taken_up_when_they_come() -> None:
 
 
 def test_the_blobs_of_an_append_that_has_no_room_to_wait_are_asked_for_all_the_same() -> None:
-    """Found by the simulator: a follower that was 280 entries behind took one with each heartbeat."""
+    """Found by the simulator: a follower that was 280 entries behind took one with each
+    heartbeat."""
     c = Cluster(flow=Flow(parked_bytes_max=1))
     c.now += 1
     c[2].machine.missing = {X, Y}

@@ -1,4 +1,5 @@
-"""Beats: what idle groups say instead of empty appends. They promise no more, and are believed no more, than those (G2, G3, G8)."""
+"""Beats: what idle groups say instead of empty appends. They promise no more, and are believed no
+more, than those (G2, G3, G8)."""
 
 from __future__ import annotations
 

@@ -322,7 +322,7 @@ def test_a_new_leader_changes_nothing_before_an_entry_of_its_own_is_committed() 
 
 
 @fails_with("late-wholeness")
-def test_an_answer_that_was_long_on_its_way_says_nothing_of_the_bodies_that_a_follower_has_now() -> (
+def test_an_answer_that_was_long_on_its_way_says_nothing_of_bodies_that_a_follower_has_now() -> (
     None
 ):
     c = elected()
@@ -395,7 +395,8 @@ def test_what_a_learner_said_on_an_older_link_is_not_believed() -> None:
 
 @fails_with("silence-unnoticed")
 def test_a_replica_that_is_silent_on_a_link_that_is_up_does_not_become_a_voter() -> None:
-    """Found by the simulator: the node had lost the learner's disk, was up again with a new replica, and the old one was promoted."""
+    """Found by the simulator: the node had lost the learner's disk, was up again with a new
+    replica, and the old one was promoted."""
     c, learner = with_learner()
     c.run(0.3)
     c[learner].alive = False
@@ -420,8 +421,9 @@ def test_a_voter_stays_while_those_that_would_be_left_lack_something() -> None:
 
 @fails_with("behind-the-log-counts")
 def test_a_voter_stays_while_one_of_those_that_would_be_left_needs_a_resync() -> None:
-    """Found by the simulator: few entries were lacking, and the log did not have them any more. A resync brought them, without their
-    bodies, so that the master alone had those when the other that had acknowledged them was out."""
+    """Found by the simulator: few entries were lacking, and the log did not have them any more. A
+    resync brought them, without their bodies, so that the master alone had those when the other
+    that had acknowledged them was out."""
     c = elected()
     c.isolate(3)
     for _ in range(40):
@@ -481,10 +483,11 @@ def left_with_a_stale_master() -> tuple[Cluster, int, int]:
 
 
 @fails_with("jump-keeps-term")
-def test_a_replica_that_jumps_to_an_entry_of_a_later_term_does_not_follow_the_leader_of_the_one_before() -> (
+def test_a_replica_that_jumps_to_an_entry_of_a_later_term_does_not_follow_an_earlier_leader() -> (
     None
 ):
-    """Found by the simulator: the replica took the old leader's appends, saw that they differ from what is committed, and stopped."""
+    """Found by the simulator: the replica took the old leader's appends, saw that they differ from
+    what is committed, and stopped."""
     c, learner, master = left_with_a_stale_master()
     c.resync(learner, master)
     c.connect(1, learner)

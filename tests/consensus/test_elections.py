@@ -302,7 +302,8 @@ def test_a_removed_guard_is_noticed(claim: Claim) -> None:
 
 
 def test_an_append_that_waits_for_blobs_is_no_sign_of_life_when_it_is_looked_at_again() -> None:
-    """Else a follower that looks at it again and again votes for nobody, for a leader that is long gone."""
+    """Else a follower that looks at it again and again votes for nobody, for a leader that is long
+    gone."""
     c = Cluster()
     c.elect(1)
     c.settle()

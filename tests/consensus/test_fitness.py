@@ -1,4 +1,5 @@
-"""Who may lead (`consensus.fitness`): elections and hand-overs for replicas that are able, a last resort, or unfit."""
+"""Who may lead (`consensus.fitness`): elections and hand-overs for replicas that are able, a last
+resort, or unfit."""
 
 from __future__ import annotations
 
@@ -47,7 +48,8 @@ def test_where_nobody_is_able_a_last_resort_is_elected_after_some_patience() -> 
 
 
 def test_a_last_resort_that_alone_has_everything_is_elected_in_the_end() -> None:
-    """The able one lacks an entry that is committed, and so cannot lead before it has got it from the other."""
+    """The able one lacks an entry that is committed, and so cannot lead before it has got it from
+    the other."""
     c = elected(3, r2=LAST_RESORT)
     c.cut(1, 3)
     c.cut(2, 3)

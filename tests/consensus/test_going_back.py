@@ -1,4 +1,5 @@
-"""A disk that goes back in time: the replica on it asks what it promised, and takes no part with less (guard G13)."""
+"""A disk that goes back in time: the replica on it asks what it promised, and takes no part with
+less (guard G13)."""
 
 from __future__ import annotations
 
@@ -177,7 +178,8 @@ def test_questions_that_are_asked_again_in_the_same_life_take_nothing_for_lost()
 
 
 def test_an_acknowledgement_that_overtakes_the_question_takes_nothing_for_lost() -> None:
-    """The memory of the one that is asked knows lives by questions, so it takes it for an earlier life's."""
+    """The memory of the one that is asked knows lives by questions, so it takes it for an earlier
+    life's."""
     c = three_that_ask()
     stop(c, 2)
     start(c, 2)
@@ -193,7 +195,8 @@ def test_an_acknowledgement_that_overtakes_the_question_takes_nothing_for_lost()
 
 
 def test_who_was_away_while_all_that_it_knew_were_replaced_follows_one_whose_log_is_ahead() -> None:
-    """Replica 4 knows the voters 1 to 4, of which none is left. Replica 5, of which 4 only knows that it learns, needs its vote."""
+    """Replica 4 knows the voters 1 to 4, of which none is left. Replica 5, of which 4 only knows
+    that it learns, needs its vote."""
     members = Members(4, Membership({1: "n1", 2: "n2", 3: "n3", 4: "n4"}, {5: "n5"}, 6), 1)
     proof = Proof(members, (1, 12), 7, started_at=0.0, patience_s=0.4)
     proof.told(5, (0, 0), 1, (1, 49), AHEAD)

@@ -483,7 +483,8 @@ def test_memory_holds_the_newest_commands_only() -> None:
 
 @pytest.mark.parametrize("cached", [True, False])
 def test_entries_from_before_the_log_begins_are_those_from_its_beginning(*, cached: bool) -> None:
-    """As a start asks for them whose index is behind a trimmed log. They once began in the middle, and memberships could be passed over."""
+    """As a start asks for them whose index is behind a trimmed log. They once began in the middle,
+    and memberships could be passed over."""
     journal = begin(SimDisk())
     fill(journal, 100)
     journal.trim(97 if cached else 40)

@@ -1,4 +1,5 @@
-"""Whatever bytes lie in a journal's files: it says that it is damaged, or it is the log that it was, and no length is believed."""
+"""Whatever bytes lie in a journal's files: it says that it is damaged, or it is the log that it
+was, and no length is believed."""
 
 from __future__ import annotations
 
@@ -74,7 +75,8 @@ def _log_of(disk: SimDisk) -> Log:
 @bounded
 @given(seed=SEEDS)
 def test_an_altered_file_of_a_journal_is_told_or_changes_nothing(seed: int) -> None:
-    """Unless the newest file has lost its end, and the mark with it that told of what was there: a file alone cannot tell that."""
+    """Unless the newest file has lost its end, and the mark with it that told of what was there: a
+    file alone cannot tell that."""
     disk = _written()
     rng = random.Random(seed)
     names = disk.listdir("j")
@@ -107,7 +109,8 @@ def test_an_altered_file_of_a_journal_is_told_or_changes_nothing(seed: int) -> N
 def test_a_record_with_a_good_checksum_that_makes_no_sense_is_told(
     kind: int, index: int, term: int, payload: bytes
 ) -> None:
-    """As another release may have written it: never another error than that the journal is damaged."""
+    """As another release may have written it: never another error than that the journal is
+    damaged."""
     disk = _written()
     name = f"j/{disk.listdir('j')[-1]}"
     data = disk.content(name)

@@ -1,4 +1,5 @@
-"""Somebody removes, cuts or changes files of a journal in use: what the process knows is on the disk again, or what is lost is told."""
+"""Somebody removes, cuts or changes files of a journal in use: what the process knows is on the
+disk again, or what is lost is told."""
 
 from __future__ import annotations
 
@@ -172,7 +173,8 @@ def test_the_power_may_go_at_any_operation_of_mending(durable: int, which: int) 
 
 
 class HeaderWatch(SimDisk):
-    """Notes for every write of a segment's header what of that file was on the disk then, and what was written."""
+    """Notes for every write of a segment's header what of that file was on the disk then, and what
+    was written."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,5 @@
-"""Records and headers of a journal with good checksums that contradict each other: all of them are damage, and none is passed over."""
+"""Records and headers of a journal with good checksums that contradict each other: all of them are
+damage, and none is passed over."""
 
 from __future__ import annotations
 

@@ -58,7 +58,10 @@ def test_bytes_that_were_changed_are_no_membership_or_another(
 
 @pytest.mark.parametrize(
     "data",
-    [b"", b"\x01", b"\x02" + THREE.encode()[1:], THREE.encode() + b"\0", THREE.encode()[:-1], b"\x01\xc0"],
+    [
+        b"", b"\x01", b"\x02" + THREE.encode()[1:], THREE.encode() + b"\0", THREE.encode()[:-1],
+        b"\x01\xc0",
+    ],
 )  # fmt: skip
 def test_what_is_no_membership_is_refused(data: bytes) -> None:
     with pytest.raises(BadMembership):

@@ -1,4 +1,5 @@
-"""The table of faults is whole: each can be planted, is taken out again, and is looked for by a test."""
+"""The table of faults is whole: each can be planted, is taken out again, and is looked for by a
+test."""
 
 from __future__ import annotations
 

@@ -1,10 +1,13 @@
-"""Members that come and go at random, under crashes, cuts of links, lost messages, transfers and elections (guard G12).
+"""Members that come and go at random, under crashes, cuts of links, lost messages, transfers and
+elections (guard G12).
 
 A cluster of real groups is moved at random from a seed, and looked at after every move:
 
 1. In a term one replica leads.
-2. What a replica commits at an index is what every other commits there, and nothing that was committed is lost.
-3. The majorities of the newest committed membership and of the one that a leader goes by always meet.
+2. What a replica commits at an index is what every other commits there, and nothing that was
+   committed is lost.
+3. The majorities of the newest committed membership and of the one that a leader goes by always
+   meet.
 4. A replica's machine applies every index once and in order, or jumps ahead.
 
 In the end everything is healed, and all members have to agree.
@@ -39,7 +42,8 @@ def meet(one: Iterable[int], other: Iterable[int]) -> bool:
     a, b = set(one), set(other)
     need_a, need_b = len(a) // 2 + 1, len(b) // 2 + 1
     shared = len(a & b)
-    # The two majorities avoid each other as far as they can: what they take outside of what is shared is free.
+    # The two majorities avoid each other as far as they can: what they take outside of what is
+    # shared is free.
     taken = max(need_a - len(a - b), 0) + max(need_b - len(b - a), 0)
     return taken > shared
 
@@ -181,7 +185,8 @@ class Walk:
             self.lose(replica)
 
     def lose(self, replica: int) -> None:
-        """The disk is gone, if so few were lost that the group lives; the node may come back with a new one, under a new id."""
+        """The disk is gone, if so few were lost that the group lives; the node may come back with a
+        new one, under a new id."""
         gone = {*self.gone, replica}
         known = [self.newest[1], *(self.c.group(n).membership for n in self.c.nodes)]
         if all(2 * len(gone & m.voters.keys()) < len(m.voters) for m in known):

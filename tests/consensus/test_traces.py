@@ -1,7 +1,9 @@
-"""Scripted traces: what replicas say to each other, step by step, as text to be read. A trace's name is its claim.
+"""Scripted traces: what replicas say to each other, step by step, as text to be read. A trace's
+name is its claim.
 
-A line that is not indented is a command to `cluster.Cluster`; the indented lines after it are what came of it: messages that were sent (who
-to whom), and what was asked for. `REWRITE_TRACES=1` writes what comes now into the files, to be read before it is committed.
+A line that is not indented is a command to `cluster.Cluster`; the indented lines after it are what
+came of it: messages that were sent (who to whom), and what was asked for. `REWRITE_TRACES=1` writes
+what comes now into the files, to be read before it is committed.
 """
 
 from __future__ import annotations
@@ -155,8 +157,10 @@ class Player:
             g = node.group
             role = "leads" if g.is_leader else f"follows {g.leader}"
             yield (
-                f"{replica} {role} in term {g.term}, log {g.journal.first_index} to {g.last_index}, on disk to "
-                f"{g.journal.synced_index}, committed to {g.commit_index}, applied {b' '.join(node.machine.payloads[-4:]).decode()[:40]}"
+                f"{replica} {role} in term {g.term}, log {g.journal.first_index} to "
+                f"{g.last_index}, on disk to "
+                f"{g.journal.synced_index}, committed to {g.commit_index}, applied "
+                f"{b' '.join(node.machine.payloads[-4:]).decode()[:40]}"
             )
 
 

@@ -1,4 +1,4 @@
-"""`Service` in dictionaries, for tests of front ends: obvious, in memory, one copy of everything."""
+"""`Service` in dictionaries, for tests of front ends: obvious, in memory, one of everything."""
 
 from __future__ import annotations
 

@@ -35,7 +35,8 @@ _RANDOM = random.SystemRandom()
 
 
 def free_ports(count: int) -> list[int]:
-    """Different ports that nobody listened on a moment ago, and that the kernel gives to no outgoing connection before they are used."""
+    """Different ports that nobody listened on a moment ago, and that the kernel gives to no
+    outgoing connection before they are used."""
     ports: list[int] = []
     with ExitStack() as stack:
         while len(ports) < count:
@@ -189,7 +190,8 @@ class Cluster:
         return client_of(self.made, *[self.clients[n] for n in names or self.clients])
 
     def connection(self, name: str, *, auth: bool = True) -> ssl.SSLSocket:
-        """A connection over TLS to a node's client port, whose greeting was read, and with `auth` also the answer to AUTH."""
+        """A connection over TLS to a node's client port, whose greeting was read, and with `auth`
+        also the answer to AUTH."""
         return connect_to(self.made, self.clients[name], auth=auth)
 
     def status(self, name: str | None = None) -> Any:
@@ -217,7 +219,8 @@ class Cluster:
         return found
 
     def placed_bodies(self, name: str, shard: int = 1) -> int:
-        """How many bodies a node's index has the place of: those are in the blob store, and not in the journal alone."""
+        """How many bodies a node's index has the place of: those are in the blob store, and not in
+        the journal alone."""
         folder = self.folders[name] / "data" / "shards" / str(shard) / "index"
         reader = LmdbReader(folder, ("places",))
         try:

@@ -1,4 +1,5 @@
-"""Three real nodes: any of them takes any command, reads see what was acknowledged, mail comes in by LMTP."""
+"""Three real nodes: any of them takes any command, reads see what was acknowledged, mail comes in
+by LMTP."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Every limit in bytes follows from the configured ones, and what they need together is compared with the machine."""
+"""Every limit in bytes follows from the configured ones, and what they need together is compared
+with the machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Real nodes: what operators order and are told about resyncs, scrub and verification, and what happens without them."""
+"""Real nodes: what operators order and are told about resyncs, scrub and verification, and what
+happens without them."""
 
 from __future__ import annotations
 

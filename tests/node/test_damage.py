@@ -1,4 +1,5 @@
-"""Real nodes whose files were removed, cut short or overwritten: they start, and are whole again by themselves."""
+"""Real nodes whose files were removed, cut short or overwritten: they start, and are whole again by
+themselves."""
 
 from __future__ import annotations
 
@@ -217,7 +218,8 @@ def _overwrite(path: Path) -> None:
 def test_a_running_node_whose_log_somebody_was_at_has_everything_in_it_again(
     tmp_path: Path,
 ) -> None:
-    """Of every node, at once: no other could give it back. Killed after that, they find in their logs what was acknowledged."""
+    """Of every node, at once: no other could give it back. Killed after that, they find in their
+    logs what was acknowledged."""
     with Cluster(tmp_path / "c") as cluster:
         cluster.master(0)
         cluster.master(1)

@@ -1,4 +1,5 @@
-"""The doors of a node process: web requests, floods, signals, and what it says when it cannot start."""
+"""The doors of a node process: web requests, floods, signals, and what it says when it cannot
+start."""
 
 from __future__ import annotations
 

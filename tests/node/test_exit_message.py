@@ -1,4 +1,5 @@
-"""What a node says when it ends or does not start: what is wrong, where, and what to do, in one line."""
+"""What a node says when it ends or does not start: what is wrong, where, and what to do, in one
+line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Real nodes that are killed, stopped and cut off: what was acknowledged stays, and service goes on."""
+"""Real nodes that are killed, stopped and cut off: what was acknowledged stays, and service goes
+on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Whatever stands in the small files of a node's folder: each is read, or refused by the error that its reader declares."""
+"""Whatever stands in the small files of a node's folder: each is read, or refused by the error that
+its reader declares."""
 
 from __future__ import annotations
 
@@ -27,7 +28,8 @@ TRIES = 120
 STRANGE = [
     b"", b"null", b"7", b"[]", b"{}", b'"x"', b"\xff\xfe", b"[" * 100_000, b'{"a":' * 50_000,
     b'{"replicas": [], "crc32": 0}', b'{"replicas": null, "crc32": null}', b'{"damaged": 7}',
-    b'{"format": 1, "cluster": 7, "node": []}', b'{"invite": {}, "place": 7}', b'{"place": {"zone": [[]]}}',
+    b'{"format": 1, "cluster": 7, "node": []}', b'{"invite": {}, "place": 7}',
+    b'{"place": {"zone": [[]]}}',
     b'{"rebuild": 1e999, "compare": 0, "bodies": [], "damaged": "ab"}', b"1e999", b"9" * 5000,
     b'{"format": 1, "cluster": "zz", "node": "n1"}',
 ]  # fmt: skip

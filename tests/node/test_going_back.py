@@ -1,4 +1,5 @@
-"""Real nodes whose data folder goes back in time: nothing that was acknowledged is lost, and they come back under new replica ids."""
+"""Real nodes whose data folder goes back in time: nothing that was acknowledged is lost, and they
+come back under new replica ids."""
 
 from __future__ import annotations
 
@@ -41,7 +42,8 @@ def states(cluster: Cluster, node: str) -> dict[int, str]:
 
 
 def is_new_and_ok(cluster: Cluster, node: str, before: int) -> bool:
-    """Whether a node's replicas are as they should be, and that of shard 1 is another than one with an id up to `before`."""
+    """Whether a node's replicas are as they should be, and that of shard 1 is another than one with
+    an id up to `before`."""
     status = cluster.status() or {"shards": []}
     rows = [r for s in status["shards"] for r in s["replicas"] if r["node"] == node]
     return (
@@ -102,7 +104,8 @@ def test_with_an_older_data_folder_and_a_node_away_no_acknowledged_mail_is_lost(
 
 
 def test_a_node_folder_that_is_older_as_a_whole_waits_for_who_can_tell(tmp_path: Path) -> None:
-    """Nothing on the machine tells that it went back, and who knows is away: what looks like a copy does not take part."""
+    """Nothing on the machine tells that it went back, and who knows is away: what looks like a copy
+    does not take part."""
     with Cluster(tmp_path / "c") as cluster:
         begin(cluster)
         given = [save(cluster)]

@@ -1,4 +1,5 @@
-"""A cluster whose nodes come and go while mail arrives: nothing that was acknowledged is lost, and whoever must not take part does not."""
+"""A cluster whose nodes come and go while mail arrives: nothing that was acknowledged is lost, and
+whoever must not take part does not."""
 
 from __future__ import annotations
 
@@ -97,7 +98,8 @@ def test_nodes_join_and_are_drained_removed_and_replaced_while_mail_arrives(
             assert refused.exit_code == 1
             assert "still holds" in refused.output
 
-            # The root's master is killed as soon as the drain has begun; whoever leads next goes on.
+            # The root's master is killed as soon as the drain has begun; whoever leads next goes
+            # on.
             cluster.ask("member", "drain", "n1")
             killed = _root_master(cluster)
             cluster.kill(killed)

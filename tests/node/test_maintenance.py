@@ -1,4 +1,5 @@
-"""What an operator does before maintenance, with real nodes: cordons, transfers, and what is said without a majority."""
+"""What an operator does before maintenance, with real nodes: cordons, transfers, and what is said
+without a majority."""
 
 from __future__ import annotations
 

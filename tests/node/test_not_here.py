@@ -1,4 +1,5 @@
-"""A node answers a sink for whose shard it has no open replica: it shall not wait for anything from here."""
+"""A node answers a sink for whose shard it has no open replica: it shall not wait for anything from
+here."""
 
 from __future__ import annotations
 

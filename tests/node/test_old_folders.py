@@ -1,4 +1,5 @@
-"""Data folders that other releases have written: of earlier ones the node goes on, of later ones it says so and does not start."""
+"""Data folders that other releases have written: of earlier ones the node goes on, of later ones it
+says so and does not start."""
 
 from __future__ import annotations
 
@@ -21,8 +22,9 @@ BODY = b"Subject: kept\r\n\r\nbody\r\n"
 
 
 def _as_before_memberships(folder: Path) -> None:
-    """What a node's data was when replicas were numbered by the nodes' names, and the root knew users alone: no membership in an index,
-    no configuration in the root, no file that lists the replicas, and no copy of the cluster's state."""
+    """What a node's data was when replicas were numbered by the nodes' names, and the root knew
+    users alone: no membership in an index, no configuration in the root, no file that lists the
+    replicas, and no copy of the cluster's state."""
     data = folder / "data"
     (data / "replicas.json").unlink()
     (data / "cluster.json").unlink()

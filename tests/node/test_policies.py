@@ -1,4 +1,5 @@
-"""Real nodes: a rule gives a domain shards of its own and moves nobody; aliases and catch-alls get their mail."""
+"""Real nodes: a rule gives a domain shards of its own and moves nobody; aliases and catch-alls get
+their mail."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Real nodes: a quota is set by an operator, and enforced by the shard that holds the user, whoever asks for what."""
+"""Real nodes: a quota is set by an operator, and enforced by the shard that holds the user, whoever
+asks for what."""
 
 from __future__ import annotations
 
@@ -32,7 +33,8 @@ def test_a_user_over_quota_gets_no_more_mail_and_everybody_else_does(tmp_path: P
             row = client.admin("quota-set", address=full, bytes="4000")
             assert (row["quota_bytes"], row["used_bytes"]) == (4000, len(MESSAGE))
 
-            # SAVE, COPY within the shard and from another one are refused; what is there can be moved.
+            # SAVE, COPY within the shard and from another one are refused; what is there can be
+            # moved.
             refused: list[Callable[[], object]] = [
                 lambda: client.save(full, "INBOX", MESSAGE),
                 lambda: client.copy(full, "INBOX", ALL, "x"),

@@ -1,4 +1,5 @@
-"""Which replicas a node runs: never one with an empty log that may have voted, never one that was taken out of its group."""
+"""Which replicas a node runs: never one with an empty log that may have voted, never one that was
+taken out of its group."""
 
 from __future__ import annotations
 

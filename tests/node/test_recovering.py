@@ -1,4 +1,5 @@
-"""A cluster that lost the majority of its replicas for good goes on with what is left, when an operator says so."""
+"""A cluster that lost the majority of its replicas for good goes on with what is left, when an
+operator says so."""
 
 from __future__ import annotations
 
@@ -71,7 +72,8 @@ def test_what_one_of_three_replicas_has_is_recovered_from_it_alone(tmp_path: Pat
 
 
 def test_the_best_of_those_that_are_left_is_kept_and_no_other(tmp_path: Path) -> None:
-    """Five replicas. One falls behind, then three are lost: the one that has everything goes on, and the other is refused."""
+    """Five replicas. One falls behind, then three are lost: the one that has everything goes on,
+    and the other is refused."""
     with Cluster(tmp_path / "c", nodes=5, shards=1, replicas=5) as cluster:
         cluster.master(0)
         cluster.master(1)

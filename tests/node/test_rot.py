@@ -1,4 +1,5 @@
-"""Real nodes whose index rots, while they run and while they are stopped: mail goes on, and all is repaired."""
+"""Real nodes whose index rots, while they run and while they are stopped: mail goes on, and all is
+repaired."""
 
 from __future__ import annotations
 

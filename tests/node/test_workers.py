@@ -57,7 +57,8 @@ class Node:
         return self.process
 
     def status(self) -> Any:
-        """What is said of the cluster; None while nothing answers, or a worker or master is missing."""
+        """What is said of the cluster; None while nothing answers, or a worker or master is
+        missing."""
         try:
             with client_of(self.made, self.address) as client:
                 found = client.admin("status")
@@ -119,7 +120,8 @@ def test_replicas_are_spread_over_the_workers_and_one_that_is_killed_is_started_
 
 
 def _looks_at_all_workers(folder: Path) -> None:
-    """`fsck` and `log show` of the node's folder, or of its configuration, cover the data of each worker."""
+    """`fsck` and `log show` of the node's folder, or of its configuration, cover the data of each
+    worker."""
     for named in (folder, folder / "node.toml"):
         found = _json("fsck", str(named))
         assert {Path(one["data"]).name for one in found} == {"data", "data.2"}

@@ -1,4 +1,5 @@
-"""Of processes that call themselves the same node, the one goes on that descends from the last start that a peer remembers."""
+"""Of processes that call themselves the same node, the one goes on that descends from the last
+start that a peer remembers."""
 
 from __future__ import annotations
 
@@ -80,7 +81,8 @@ def test_of_two_that_run_the_second_is_refused_by_a_line_with_both_addresses() -
 
 
 def test_a_copy_of_a_running_folder_is_refused_while_that_one_runs() -> None:
-    """Its start follows the last one, as that of a process that was killed does; but it listens elsewhere."""
+    """Its start follows the last one, as that of a process that was killed does; but it listens
+    elsewhere."""
     peer = Peer()
     peer.meet(start(2, "a", "b"))
     with pytest.raises(Twin, match="the one at there:1 goes on, the one at copy:1 is refused"):

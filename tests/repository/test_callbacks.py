@@ -1,4 +1,5 @@
-"""Where errors of callbacks end (docs/adr/0001-what-ends-what.md): rules that the sources are read for."""
+"""Where errors of callbacks end (docs/adr/0001-what-ends-what.md): rules that the sources are read
+for."""
 
 from __future__ import annotations
 
@@ -34,7 +35,8 @@ def _in_a_node(module: Module) -> bool:
 
 
 def uncontained(module: Module) -> list[str]:
-    """Methods of protocols that the loop calls, and in which an error would not end the connection alone."""
+    """Methods of protocols that the loop calls, and in which an error would not end the connection
+    alone."""
     found = []
     for node in ast.walk(ast.parse(module.text)):
         if not isinstance(node, ast.ClassDef):

@@ -187,7 +187,8 @@ def test_a_source_that_was_opened_anew_in_the_middle_is_replaced_within_seconds(
 
 
 def test_a_leader_that_needs_records_gets_its_bodies_all_the_same() -> None:
-    """Else it would be no source for those who can take over only when they got records from it, and each would wait for the other."""
+    """Else it would be no source for those who can take over only when they got records from it,
+    and each would wait for the other."""
     shard = Shard(None, 0)
     desk, node = shard.desks["n1"], shard.nodes[1]
     desk.need()
@@ -504,7 +505,8 @@ def test_a_resync_by_order_is_made_also_where_nothing_differs_and_with_good_sour
 
 
 def _with_two_that_are_damaged_alike() -> Shard:
-    """Five replicas; n1 and n2 lack the same message, and n1 is ordered to take everything from the others."""
+    """Five replicas; n1 and n2 lack the same message, and n1 is ordered to take everything from the
+    others."""
     shard = Shard(None, None, None, None, None)
     key = MESSAGE_KEY.pack(1, 3)
     for number in (1, 2):

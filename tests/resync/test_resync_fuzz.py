@@ -1,4 +1,5 @@
-"""Messages of a resync that are nearly right, in frames whose checksums fit: the session fails by name, or what came is what was sent."""
+"""Messages of a resync that are nearly right, in frames whose checksums fit: the session fails by
+name, or what came is what was sent."""
 
 from __future__ import annotations
 

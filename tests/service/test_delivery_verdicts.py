@@ -1,4 +1,5 @@
-"""No refusal of a save is ever a 250: whatever the reason, in every way that a delivery can take."""
+"""No refusal of a save is ever a 250: whatever the reason, in every way that a delivery can
+take."""
 
 from __future__ import annotations
 

@@ -283,6 +283,6 @@ def test_a_long_body_has_arrived_before_it_is_here_and_is_not_asked_for_meanwhil
     assert not bodies.hold(entry_naming(digest), 5) and not bodies.asking
     job = bodies.begin_long()
     assert job is not None
-    job()
+    job.run()
     bodies.end_long()
     assert done == [True] and bodies.state_of(digest) is BodyState.HERE

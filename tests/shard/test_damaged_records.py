@@ -1,4 +1,5 @@
-"""A record of the index that rots under a running replica: what comes across it asks others for it, and nothing stops."""
+"""A record of the index that rots under a running replica: what comes across it asks others for it,
+and nothing stops."""
 
 from __future__ import annotations
 
@@ -34,7 +35,8 @@ def rot(engine: MemoryEngine, table: str) -> bytes:
 
 
 def do(machinery: Machinery, seq: int, command: c.Command) -> None:
-    """Have the client whose command number `seq` this is, and whose earlier ones are answered, ask for something more."""
+    """Have the client whose command number `seq` this is, and whose earlier ones are answered, ask
+    for something more."""
     request = encode_request(b"client of tests!", seq, seq - 1, command)
     machinery.replica.submit(machinery.now, request, [], lambda answer: None)
     for _ in range(100):
@@ -139,7 +141,8 @@ def test_a_damaged_count_of_messages_is_fetched_when_the_scrub_has_it_written() 
 
 
 def test_bodies_of_entries_that_are_to_be_applied_again_are_pinned_when_damage_is_found() -> None:
-    """The index went back to before it knew them: without a pin, nothing would tell that they are needed."""
+    """The index went back to before it knew them: without a pin, nothing would tell that they are
+    needed."""
     machinery = Machinery()
     machinery.save(TEXTS[:4])
     replica = machinery.replica
@@ -174,7 +177,8 @@ def test_a_replica_whose_index_has_to_be_given_up_says_so_with_its_next_step() -
 
 
 def test_what_is_to_be_compared_outlives_an_abort() -> None:
-    """Else a replica that found no space goes on asking for records, and nobody would know of which."""
+    """Else a replica that found no space goes on asking for records, and nobody would know of
+    which."""
     machinery = Machinery()
     machinery.save(TEXTS[:4])
     replica = machinery.replica

@@ -1,4 +1,5 @@
-"""A disk with less space than the reserve: mail is refused, and what frees space is taken (`codec.FREEING`)."""
+"""A disk with less space than the reserve: mail is refused, and what frees space is taken
+(`codec.FREEING`)."""
 
 from __future__ import annotations
 

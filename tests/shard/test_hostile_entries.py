@@ -1,5 +1,5 @@
-"""No entry can stop a shard (P10), and none means something else on another machine: whatever was committed, applying it gives a result,
-the same by the same rules everywhere."""
+"""No entry can stop a shard (P10), and none means something else on another machine: whatever was
+committed, applying it gives a result, the same by the same rules everywhere."""
 
 from __future__ import annotations
 

@@ -500,7 +500,8 @@ def test_a_save_over_quota_is_refused_whole() -> None:
 
 
 def test_a_refusal_over_quota_is_given_again_when_there_is_room() -> None:
-    """P3: whoever sends the same request again gets the same answer; whoever wants the mail saved makes a new one."""
+    """P3: whoever sends the same request again gets the same answer; whoever wants the mail saved
+    makes a new one."""
     machine = new_machine()
     machine.apply(1, 1, entry_of((CLIENT, 1, 0, _limited(1, message("12")))))
     ((*_, result),) = machine.apply(2, 1, entry_of((CLIENT, 1, 0, _limited(99, message("12")))))
@@ -546,7 +547,8 @@ def test_quotas_that_are_none_are_bad(quotas: object) -> None:
 def test_after_a_failed_apply_nothing_is_applied_committed_or_read_before_an_abort(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Half an entry may stand in the open transaction: only the last commit is a state of the log."""
+    """Half an entry may stand in the open transaction: only the last commit is a state of the
+    log."""
     machine = new_machine()
     machine.apply(1, 1, b"")
     machine.commit()

@@ -144,7 +144,8 @@ _BEGINNING: list[c.Command] = [
     c.CreateMailbox("a", "x/y", 5, bytes(16)),
     *(
         c.Save("a", (c.NewMessage(
-            (c.Target("a", name),), body_hash(text), len(text), guid_of(text), 1, flags, text.encode()
+            (c.Target("a", name),), body_hash(text), len(text), guid_of(text), 1, flags,
+            text.encode()
         ),), 5)
         for name, text, flags in (
             ("INBOX", "one", ("k1", "\\Seen")),

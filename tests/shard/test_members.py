@@ -1,4 +1,5 @@
-"""Replicas that join and go: real replicas of one shard in one process, whose frames are handed over at once (guard G12)."""
+"""Replicas that join and go: real replicas of one shard in one process, whose frames are handed
+over at once (guard G12)."""
 
 from __future__ import annotations
 
@@ -172,7 +173,8 @@ class Shard:
         assert isinstance(answers[0], Executed), answers
 
     def change(self, new: Membership) -> None:
-        """Have the master change the membership, as soon as it may, and wait until it is committed."""
+        """Have the master change the membership, as soon as it may, and wait until it is
+        committed."""
         why = ""
         for _ in range(200):
             try:
@@ -230,8 +232,9 @@ def test_a_learner_beyond_the_log_is_resynced_and_knows_the_membership() -> None
 
 
 def test_what_a_resync_brought_is_not_applied_again_while_bodies_are_synced() -> None:
-    """Found by the simulator: between the end of the records' exchange and the jump of the log, which waits for the sync, entries that the
-    records held already were applied from a log that had been trimmed by what the records held."""
+    """Found by the simulator: between the end of the records' exchange and the jump of the log,
+    which waits for the sync, entries that the records held already were applied from a log that had
+    been trimmed by what the records held."""
     shard = Shard(log_bytes_max=16 << 10)
     shard.save("first")
     number = next(n for n, one in shard.all.items() if one is not shard.master)
@@ -254,7 +257,8 @@ def test_what_a_resync_brought_is_not_applied_again_while_bodies_are_synced() ->
 
 
 def test_the_log_is_not_trimmed_while_a_change_is_not_committed() -> None:
-    """Who was counted as having everything, but for a few entries of the log, would get those by a resync, which brings no bodies."""
+    """Who was counted as having everything, but for a few entries of the log, would get those by a
+    resync, which brings no bodies."""
     shard = Shard()
     for n in range(20):
         shard.save(f"before {n}")
@@ -411,7 +415,7 @@ def test_a_replica_that_took_an_entry_asks_to_be_ticked_when_its_index_is_to_be_
     assert replica.counters.index_commits == before + 1
 
 
-def test_a_replica_with_bodies_in_the_journal_alone_asks_to_be_ticked_when_they_go_to_the_store() -> (
+def test_a_replica_with_bodies_in_the_journal_alone_asks_for_a_tick_when_they_go_to_the_store() -> (
     None
 ):
     shard = Shard()
@@ -469,7 +473,8 @@ def test_a_resync_that_ended_while_bodies_were_synced_gets_a_turn_when_that_is_d
 
 
 def test_a_replica_says_that_it_has_all_bodies_only_when_they_are_on_its_disk() -> None:
-    """A body that came ahead of its entry may be named by records that a resync brings, and then no entry brings a sync to it."""
+    """A body that came ahead of its entry may be named by records that a resync brings, and then no
+    entry brings a sync to it."""
     shard = Shard()
     shard.save("x")
     shard.until(lambda: not any(one.replica.lacks_bodies() for one in shard.all.values()))

@@ -57,7 +57,8 @@ def test_the_master_is_a_source_also_when_all_that_the_own_log_names_are_gone() 
 def test_records_that_came_to_an_entry_which_the_log_does_not_have_make_it_jump(
     lacks: bool,
 ) -> None:
-    """The log may begin at that very index, with an entry of another term that was never committed."""
+    """The log may begin at that very index, with an entry of another term that was never
+    committed."""
     desk = SimpleNamespace(take_finished=lambda: (30, 16))
     recovery = Recovery(1, cast(Desk, desk), new_machine(), "n1")
     done: list[object] = []

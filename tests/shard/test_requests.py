@@ -1,4 +1,5 @@
-"""What waits at a master: each request once in the log, each caller answered once, and never more than the limits say."""
+"""What waits at a master: each request once in the log, each caller answered once, and never more
+than the limits say."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""A replica whose index is lost promises nothing that its journal does not have, and forgets nothing that it has."""
+"""A replica whose index is lost promises nothing that its journal does not have, and forgets
+nothing that it has."""
 
 from __future__ import annotations
 
@@ -44,7 +45,8 @@ IN_THE_STORE_ALONE = ReplicaLimits(bodies=BodyLimits(journal_bytes_max=0))
 
 
 class Machinery:
-    """A replica, alone in its group or not, on a disk and an index that stay when it is opened again."""
+    """A replica, alone in its group or not, on a disk and an index that stay when it is opened
+    again."""
 
     blob_limits = BlobLimits(free_bytes_min=0)
 
@@ -186,7 +188,8 @@ def follower_with_an_entry(text: str) -> Machinery:
 
 
 def test_an_entry_whose_body_may_never_have_been_here_is_acknowledged_only_with_it() -> None:
-    """Index and body go at once: whether the entry was acknowledged before nobody can tell, so it is kept, and does not count."""
+    """Index and body go at once: whether the entry was acknowledged before nobody can tell, so it
+    is kept, and does not count."""
     text = "a text that a loss of power takes"
     machinery = follower_with_an_entry(text)
     machinery.rot(text)
@@ -224,7 +227,8 @@ def test_an_entry_whose_body_was_in_a_segment_that_is_gone_is_acknowledged_only_
 
 
 def test_an_entry_whose_body_is_found_damaged_when_it_is_asked_for_counts_no_more() -> None:
-    """Else a master would go on to lead with an entry that nobody can take from it, and nothing would ever be committed again."""
+    """Else a master would go on to lead with an entry that nobody can take from it, and nothing
+    would ever be committed again."""
     text = "a text that rots before others have it"
     machinery = follower_with_an_entry(text)
     replica = machinery.open(members=3)
@@ -244,8 +248,9 @@ def test_an_entry_whose_body_is_found_damaged_when_it_is_asked_for_counts_no_mor
 def test_a_committed_entry_is_not_cut_off_for_a_body_that_rotted_before_its_place_was_known() -> (
     None
 ):
-    """The body lies behind what the index has on the disk, where a loss of power may have torn things; but the log says that more than this
-    replica had it. It may be one of two that have the entry, and the other may be away."""
+    """The body lies behind what the index has on the disk, where a loss of power may have torn
+    things; but the log says that more than this replica had it. It may be one of two that have the
+    entry, and the other may be away."""
     machinery = Machinery()
     machinery.save(TEXTS)
     last = machinery.replica.group.last_index
@@ -263,7 +268,8 @@ def test_a_committed_entry_is_not_cut_off_for_a_body_that_rotted_before_its_plac
 
 
 def withholding(text: str) -> Machinery:
-    """One of three replicas, which lost its index and the body of its last entry, and asked for it when nobody was there."""
+    """One of three replicas, which lost its index and the body of its last entry, and asked for it
+    when nobody was there."""
     machinery = follower_with_an_entry(text)
     machinery.rot(text)
     machinery.open(index_lost=True, members=3)
@@ -394,7 +400,8 @@ def test_an_index_that_was_put_back_from_an_old_copy_takes_no_part_either() -> N
 
 
 def test_a_disk_that_fills_up_before_the_resync_lets_it_come_from_no_older_source() -> None:
-    """The replica would forget what it acknowledged, between where that source stands and where its log begins."""
+    """The replica would forget what it acknowledged, between where that source stands and where its
+    log begins."""
     machinery = Machinery()
     machinery.save(TEXTS)
     machinery.trim()
@@ -449,7 +456,8 @@ def test_a_log_that_lost_what_the_index_does_not_have_takes_no_part_until_a_sour
 def test_a_disk_that_fills_up_is_told_once_and_once_that_there_is_space_again(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """The free space that is known may be a second old, and some writes still fit: yet the operator is not told in turns."""
+    """The free space that is known may be a second old, and some writes still fit: yet the operator
+    is not told in turns."""
 
     def told(words: str) -> int:
         return sum(words in record.getMessage() for record in caplog.records)
@@ -527,7 +535,8 @@ def test_a_body_that_the_master_does_not_send_is_asked_of_all() -> None:
 def test_a_log_whose_files_are_gone_is_written_anew_also_when_the_index_cannot_be_committed(
     tables: tuple[str, ...],
 ) -> None:
-    """Both are on a disk that is a bad one. What the log holds counts, whatever becomes of the index."""
+    """Both are on a disk that is a bad one. What the log holds counts, whatever becomes of the
+    index."""
     machinery = Machinery()
     machinery.save(TEXTS[:4])
     replica = machinery.replica

@@ -3,7 +3,7 @@
 python -m tests.simulation --seeds 100              seeds 0 to 99
 python -m tests.simulation --seed 17                one seed again, telling what happens
 python -m tests.simulation --seconds-budget 60      as many new seeds as fit into a minute
-python -m tests.simulation --planted                with each guard taken out: after how many seeds it is found
+python -m tests.simulation --planted                after how many seeds each fault is found
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from tests.simulation.run import simulate
 
 
 def start_of_today() -> int:
-    """Where new seeds begin: another place every second of every day, printed so that a run can be repeated."""
+    """Where new seeds begin: another place every second of every day, printed so that a run can be
+    repeated."""
     now = datetime.now(UTC)
     seconds = now.hour * 3600 + now.minute * 60 + now.second
     return (now.toordinal() * 86_400 + seconds) * 1000

@@ -1,5 +1,5 @@
-"""Clients of the simulated cluster: they write and read, retry under the same client id and sequence number, give up, and move to
-another node. What they saw goes into a history.
+"""Clients of the simulated cluster: they write and read, retry under the same client id and
+sequence number, give up, and move to another node. What they saw goes into a history.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ from tests.simulation.world import Event, World
 USER = "user@example.org"
 MAILBOXES = ("INBOX", "Work", "Trash")
 MOVED = ("Drafts", "Letters", "Old")
-"""Names that are made, renamed and deleted all the time, where a seed does so. Mail is saved under them and listed."""
+"""Names that are made, renamed and deleted all the time, where a seed does so. Mail is saved under
+them and listed."""
 CHANGES_OPEN_MAX = 6
 """Changes of names whose outcome is open. Nobody can look at all orders of many."""
 QUICK_S = 0.2
@@ -38,9 +39,11 @@ FLAGS = ("\\Seen", "\\Flagged", "\\Deleted", "$Later")
 EVERYTHING = UidSet.from_ranges([(1, (1 << 32) - 1)])
 SEED = 1_700_000_000
 DELIVERED_EVERY = 3
-"""One message of so many is a delivery, as LMTP makes it: repeated under other client ids, the same bytes (P9)."""
+"""One message of so many is a delivery, as LMTP makes it: repeated under other client ids, the same
+bytes (P9)."""
 REPEATED_S = (1.0, 9.0, 30.0)
-"""When it is given once more after its outcome was told or given up, as by an agent that never heard of it."""
+"""When it is given once more after its outcome was told or given up, as by an agent that never
+heard of it."""
 DELIVERED_ONCE_S = 7 * 86_400
 _CHANGES = (c.CreateMailbox, c.RenameMailbox, c.DeleteMailbox)
 
@@ -211,7 +214,8 @@ class Crowd:
             self._ask(node, *self.workload.save())
 
     def come_again(self, node: SimNode, gone: Callable[[], None]) -> None:
-        """A message is saved and removed; then `gone` is called, and another with the same body is saved."""
+        """A message is saved and removed; then `gone` is called, and another with the same body is
+        saved."""
         first, blobs = self.workload.save()
         again = self.workload.again(first)
         left = len(first.messages[0].targets)
@@ -279,7 +283,8 @@ class Crowd:
 
 
 class Client:
-    """One operation at a time. A write that is given up ends the client id, because the sequence number stays unanswered."""
+    """One operation at a time. A write that is given up ends the client id, because the sequence
+    number stays unanswered."""
 
     def __init__(
         self,
@@ -373,14 +378,16 @@ class Client:
         self.world.after(self.rng.uniform(*self.habits.impatience_s), expire)
 
     def _request(self, call: c.Command) -> bytes:
-        """Under the client id and number of the operation; of a delivery, which has none, under others each time."""
+        """Under the client id and number of the operation; of a delivery, which has none, under
+        others each time."""
         if isinstance(call, c.Save) and call.delivered_once_s:
             self._deliveries += 1
             return encode_request(f"{self.name}d{self._deliveries}".encode().rjust(16), 1, 0, call)
         return encode_request(self._id, self._seq, self._seq - 1, call)
 
     def _repeat(self, operation: Operation) -> None:
-        """Give a delivery again, later, when it may have been moved or expunged, and replicas may have come back or been made anew."""
+        """Give a delivery again, later, when it may have been moved or expunged, and replicas may
+        have come back or been made anew."""
         call, blobs = operation.call, self._blobs
         if not isinstance(call, c.Save) or not call.delivered_once_s:
             return
@@ -431,7 +438,8 @@ class Client:
         return done
 
     def _read(self, attempt: int, operation: Operation, node: SimNode) -> None:
-        """As `cluster.router` does: the barrier at the master, the read at the node that was asked or at the master."""
+        """As `cluster.router` does: the barrier at the master, the read at the node that was asked
+        or at the master."""
         leader = node.replica.leader_node
         if leader is None:
             self._hear(attempt, operation, None)
@@ -460,7 +468,8 @@ class Client:
         self.world.after(self.rng.uniform(0.0002, 0.002), then)
 
     def _hear(self, attempt: int, operation: Operation, answer: object) -> None:
-        """An answer came: Executed, the answer of a read in a tuple, a `Failure`, or None for "not here, nothing happened"."""
+        """An answer came: Executed, the answer of a read in a tuple, a `Failure`, or None for "not
+        here, nothing happened"."""
         if self.operation is not operation or not self.busy:
             return
         if isinstance(answer, r.Executed):

@@ -1,8 +1,9 @@
 """Faults that wait for their moment, or lead up to one.
 
-What strikes at random times seldom hits what lasts for milliseconds: the time between the end of a resync and the jump of the log, two
-changes of members that a parted master makes in a row (`odds`), a body that the log needs while its segment is given back. Each fault of
-these modules goes there. Some are traps (`node.Trap`), others little plays (`plays`).
+What strikes at random times seldom hits what lasts for milliseconds: the time between the end of a
+resync and the jump of the log, two changes of members that a parted master makes in a row (`odds`),
+a body that the log needs while its segment is given back. Each fault of these modules goes there.
+Some are traps (`node.Trap`), others little plays (`plays`).
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ def _mailboxes_done(node: SimNode) -> int:
 
 
 _MOMENTS = (_is_half, _is_half, _is_proving, _is_to_jump, _is_to_jump, fetches_bodies)
-"""Of a resync, at its sink: records are half exchanged, are compared for the last time, are whole while the log has not jumped yet."""
+"""Of a resync, at its sink: records are half exchanged, are compared for the last time, are whole
+while the log has not jumped yet."""
 
 
 class Corners(MembersAtOdds):
@@ -86,7 +88,8 @@ class Corners(MembersAtOdds):
             self.world.after(0.0, partial(self._die, source))
 
     def _compare_at_start(self) -> None:
-        """A follower dies, and has to compare everything as soon as it is back, while others are ahead by what it had not committed."""
+        """A follower dies, and has to compare everything as soon as it is back, while others are
+        ahead by what it had not committed."""
         leader = self.operator.leader()
         followers = self._followers(leader) if leader else []
         if followers:
@@ -108,8 +111,8 @@ class Corners(MembersAtOdds):
         self._die(node)
 
     def _half_source(self) -> None:
-        """One is left behind by the log; when it comes back, the one that it would ask first is half resynced itself, and its source is
-        out of reach."""
+        """One is left behind by the log; when it comes back, the one that it would ask first is
+        half resynced itself, and its source is out of reach."""
         leader = self.operator.leader()
         followers = self._followers(leader) if leader else []
         if leader is None or len(followers) < 2:
@@ -143,8 +146,8 @@ class Corners(MembersAtOdds):
     # -- masters that are alone
 
     def _lonely_master(self) -> None:
-        """The master goes on alone, with a lot to write; when it comes back the others' log has just been trimmed beyond where theirs and
-        its own part, and is shorter than its own."""
+        """The master goes on alone, with a lot to write; when it comes back the others' log has
+        just been trimmed beyond where theirs and its own part, and is shorter than its own."""
         leader = self.operator.leader()
         if leader is None or len(leader.group.voters) < 2:
             return
@@ -154,7 +157,8 @@ class Corners(MembersAtOdds):
         self._once(went_on, heal, 8.0, heal)
 
     def _others_went_on(self, leader: SimNode) -> Callable[[], bool]:
-        """Whether another leads and commits, and where logs are trimmed at once, has trimmed its own beyond what this one had committed."""
+        """Whether another leads and commits, and where logs are trimmed at once, has trimmed its
+        own beyond what this one had committed."""
         committed = leader.group.commit_index
 
         def look() -> bool:
@@ -168,7 +172,8 @@ class Corners(MembersAtOdds):
         return look
 
     def _hiccup(self) -> None:
-        """The master reaches nobody for less time than others take to stand for election: what it writes meanwhile is committed later."""
+        """The master reaches nobody for less time than others take to stand for election: what it
+        writes meanwhile is committed later."""
         leader = self.operator.leader()
         if leader is not None:
             heal = self._part([leader], self._others(leader))
@@ -176,7 +181,8 @@ class Corners(MembersAtOdds):
             self.world.after(self.rng.uniform(0.2, 0.7), heal)
 
     def _deaf_master(self) -> None:
-        """The master hears nobody until it makes way, while the others go on hearing it: what it has in flight is committed without it."""
+        """The master hears nobody until it makes way, while the others go on hearing it: what it
+        has in flight is committed without it."""
         leader = self.operator.leader()
         if leader is None:
             return
@@ -189,8 +195,8 @@ class Corners(MembersAtOdds):
         self._once(lambda: not (leader.running and leader.group.is_leader), heal, 8.0, heal)
 
     def _needed_again(self) -> None:
-        """The last message with a body goes; the master, which reaches nobody for a moment, is given another with it, while the segment
-        that it is in is given back everywhere."""
+        """The last message with a body goes; the master, which reaches nobody for a moment, is
+        given another with it, while the segment that it is in is given back everywhere."""
         leader = self.operator.leader()
         if leader is None:
             return
@@ -206,7 +212,8 @@ class Corners(MembersAtOdds):
             self.crowd.come_again(leader, gone)
 
     def _stuffed_master(self) -> None:
-        """The master goes on alone until its disk is full, and comes back so: it cannot put what the others have in place of its own."""
+        """The master goes on alone until its disk is full, and comes back so: it cannot put what
+        the others have in place of its own."""
         leader = self.operator.leader()
         if leader is None or leader.disk.capacity_bytes != PLENTY_BYTES:
             return
@@ -223,7 +230,8 @@ class Corners(MembersAtOdds):
         self._once(self._others_went_on(leader), come_back, 8.0, come_back)
 
     def _master_among_learners(self) -> None:
-        """The master keeps the learners and reaches no other voter; they elect another, while it is still asked for what it has."""
+        """The master keeps the learners and reaches no other voter; they elect another, while it is
+        still asked for what it has."""
         self._fill_up()
 
         def part() -> None:
@@ -240,7 +248,8 @@ class Corners(MembersAtOdds):
     # -- disks
 
     def _torn_entries(self) -> None:
-        """The power goes at followers while entries, and their bodies in other files, are on their way to the disk."""
+        """The power goes at followers while entries, and their bodies in other files, are on their
+        way to the disk."""
         leader = self.operator.leader()
         for node in self._followers(leader) if leader else ():
             if len(node.traps) < TRAPS_MAX:

@@ -381,7 +381,8 @@ class SimDisk:
 
     def free_bytes(self) -> int:
         if self.capacity_bytes >= PLENTY_BYTES:
-            return PLENTY_BYTES  # counting what nobody runs out of would take a good part of a simulation
+            # counting what nobody runs out of would take a good part of a simulation
+            return PLENTY_BYTES
         return max(self.capacity_bytes - self.used_bytes(), 0)
 
 

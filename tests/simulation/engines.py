@@ -1,6 +1,8 @@
-"""The index's engine of a simulated node: LMDB's twin in memory, or LMDB itself, on a disk whose power goes.
+"""The index's engine of a simulated node: LMDB's twin in memory, or LMDB itself, on a disk whose
+power goes.
 
-Both do the same at the same moments, and draw the same chances: a seed is the same run on either, to the byte.
+Both do the same at the same moments, and draw the same chances: a seed is the same run on either,
+to the byte.
 """
 
 from __future__ import annotations
@@ -20,8 +22,8 @@ MAP_BYTES = 64 << 20
 
 
 class SimEngine(KvEngine, Protocol):
-    """An engine whose commits count as operations of the node's disk, at which the power may go. `fail_put` is raised once, by the
-    next put; then the engine is `broken`."""
+    """An engine whose commits count as operations of the node's disk, at which the power may go.
+    `fail_put` is raised once, by the next put; then the engine is `broken`."""
 
     fail_put: DiskError | None
 
@@ -105,7 +107,8 @@ class _NotedTable:
 
 
 class LmdbSimEngine:
-    """LMDB in a folder of its own. A loss of power puts back the file as it was at the last durable commit."""
+    """LMDB in a folder of its own. A loss of power puts back the file as it was at the last durable
+    commit."""
 
     def __init__(self, names: Sequence[str], disk: SimDisk) -> None:
         self._names = tuple(names)

@@ -7,39 +7,50 @@ Processes
 
 Power and disks (`disk.SimDisk` tells what a loss of power leaves)
 - The index of a node is lost, while the others are whole; its journal and bodies are not.
-- The power goes at a moment between operations of the disk, or at any one of the next operations: in the middle of a write, before or
-  after a sync, between the syncs of journal and blobs, around a commit of the index, when a new term is written (and whoever
-  is elected then is killed); of one node, or of all at once.
-- A sync fails. The process must stop; the machine is restarted, since the kernel may show what is not on the disk.
-- The disk is full for a while: writes of journal and blobs, puts into the index and its commits fail.
+- The power goes at a moment between operations of the disk, or at any one of the next operations:
+  in the middle of a write, before or after a sync, between the syncs of journal and blobs, around a
+  commit of the index, when a new term is written (and whoever is elected then is killed); of one
+  node, or of all at once.
+- A sync fails. The process must stop; the machine is restarted, since the kernel may show what is
+  not on the disk.
+- The disk is full for a while: writes of journal and blobs, puts into the index and its commits
+  fail.
 - Syncs take up to 1.5 s for a while.
 
 Network (`network.Network`)
-- Partitions: one node off, halves, a chain A–B–C whose ends do not reach each other, one direction only. They hold frames back; when they
-  last, connections break on one end before the other, and lose what was on its way.
-- Connections are reset; frames of the old one may come late, once more or for the first time, between those of the new one.
+- Partitions: one node off, halves, a chain A–B–C whose ends do not reach each other, one direction
+  only. They hold frames back; when they last, connections break on one end before the other, and
+  lose what was on its way.
+- Connections are reset; frames of the old one may come late, once more or for the first time,
+  between those of the new one.
 - Delays of up to 0.3 s on single frames.
 
 Operators
-- Mastership is handed over; logs are trimmed as they grow, also past what a node that is down still needs (it is then resynced); everything
-  is compared by order.
-- Members change (`members.Operator`): machines join and are promoted, voters are removed, the master after a transfer. A disk is lost for
-  ever, as long as the others can do without it; its machine comes back under a new id.
+- Mastership is handed over; logs are trimmed as they grow, also past what a node that is down still
+  needs (it is then resynced); everything is compared by order.
+- Members change (`members.Operator`): machines join and are promoted, voters are removed, the
+  master after a transfer. A disk is lost for ever, as long as the others can do without it; its
+  machine comes back under a new id.
 
-- Bodies, records of the index and journals rot at rest on one node, where disks and indices are not lost besides: the scrub, applies and
-  reads have to find and mend bodies and records; a running replica writes a journal anew when it comes across what rotted; and a start has
-  to refuse it, after which the disk counts as lost. What rots in a journal is before a position that something else on the disk tells to be
-  durable: damage behind that cannot be told from the end of a batch that no sync had covered.
+- Bodies, records of the index and journals rot at rest on one node, where disks and indices are not
+  lost besides: the scrub, applies and reads have to find and mend bodies and records; a running
+  replica writes a journal anew when it comes across what rotted; and a start has to refuse it,
+  after which the disk counts as lost. What rots in a journal is before a position that something
+  else on the disk tells to be durable: damage behind that cannot be told from the end of a batch
+  that no sync had covered.
 
-- A disk goes back in time: the journal, the index, the bodies, or all of them are put back as they were at an earlier moment, on one
-  replica, as long as the others can do without it, and no other does before that one is known to be whole, or was given up. What is known
-  to be a copy may start whenever; a snapshot of a whole machine, which looks like the machine itself, while all others run and are
-  reached, for who could tell might be away else.
+- A disk goes back in time: the journal, the index, the bodies, or all of them are put back as they
+  were at an earlier moment, on one replica, as long as the others can do without it, and no other
+  does before that one is known to be whole, or was given up. What is known to be a copy may start
+  whenever; a snapshot of a whole machine, which looks like the machine itself, while all others run
+  and are reached, for who could tell might be away else.
 
-Not in the model: disks that lie about syncs, nodes that lie, links that drop or change order within a connection (TLS over TCP does not).
+Not in the model: disks that lie about syncs, nodes that lie, links that drop or change order within
+a connection (TLS over TCP does not).
 
-Each seed picks some of these and how often they come (some seeds are about elections alone, or about
-masters that are cut off); at the end all faults are taken back and the cluster has to converge.
+Each seed picks some of these and how often they come (some seeds are about elections alone, or
+about masters that are cut off); at the end all faults are taken back and the cluster has to
+converge.
 """
 
 from __future__ import annotations
@@ -184,7 +195,8 @@ class Injector:
                 node.kill()
 
     def _kill_resynced(self) -> None:
-        """Whoever is being brought back, or brings others back, at one of the next operations of its disk."""
+        """Whoever is being brought back, or brings others back, at one of the next operations of
+        its disk."""
         for node in self.nodes:
             if node.running and node.replica.recovery.desk.busy and self.rng.random() < 0.5:
                 self.world.log(f"fault: {node.name} is struck in a resync")
@@ -232,7 +244,8 @@ class Injector:
             node.power_off()
 
     def _lose_index(self) -> None:
-        """Only while all others have all: what only indices hold would be lost with more of them."""
+        """Only while all others have all: what only indices hold would be lost with more of
+        them."""
         node = self._node()
         others = [other for other in self.nodes if other is not node]
         if node.running and all(other.running and other.replica.is_whole for other in others):
@@ -289,7 +302,8 @@ class Injector:
             self._for(0.2, 4.0, restore)
 
     def _rot_index(self) -> None:
-        """A bit of a record of the index, on the node whose disk is a bad one, while the others are whole."""
+        """A bit of a record of the index, on the node whose disk is a bad one, while the others are
+        whole."""
         node = self.nodes[0]
         if self._may_rot(node) and all(n.replica.is_whole for n in self.nodes if n.running):
             name = self.rng.choice(ROT_TABLES)
@@ -330,8 +344,8 @@ class Injector:
                         node.disk.make_unreadable(path, at)
 
     def _rot_journal(self) -> None:
-        """A bit of a journal, on the node whose disk is a bad one, while the others can do without it. Whoever looks finds it: a read of an
-        entry, a look at the files, a start."""
+        """A bit of a journal, on the node whose disk is a bad one, while the others can do without
+        it. Whoever looks finds it: a read of an entry, a look at the files, a start."""
         node = self.nodes[0]
         if not self._may_rot(node) or not self.operator.may_lose(node):
             return

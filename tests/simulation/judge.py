@@ -1,15 +1,20 @@
 """What must hold at every moment of a run, looked at from outside of the nodes.
 
 1. In a term one node leads, and each votes for one.
-2. What is applied at an index is the same everywhere and for ever, and every node applies every index once, in order.
+2. What is applied at an index is the same everywhere and for ever, and every node applies every
+   index once, in order.
 3. Nodes that have applied the same index have the same digest.
-4. When the first node applies an entry (only then it can be acknowledged), it is on the disks of a majority: if the power went
-   everywhere now, a majority would come back with the log entry (or the index that has applied it) and the bodies that it names.
-   A disk that had it and was lost for good counts too: its replica may have said so before.
-5. What the index has committed, the journal has on the disk (unless it came by a resync that is about to end, or is the first entry).
-6. Of two memberships in a row, one voter differs at most, and a majority of the later one has every body (`keeping`). Where its state
-   machine stands, a node has the membership that is in force there. Who leads is a voter.
-7. A node that stops, stops for a reason that was injected; nothing is refused as damaged or diverged.
+4. When the first node applies an entry (only then it can be acknowledged), it is on the disks of a
+   majority: if the power went everywhere now, a majority would come back with the log entry (or the
+   index that has applied it) and the bodies that it names. A disk that had it and was lost for good
+   counts too: its replica may have said so before.
+5. What the index has committed, the journal has on the disk (unless it came by a resync that is
+   about to end, or is the first entry).
+6. Of two memberships in a row, one voter differs at most, and a majority of the later one has every
+   body (`keeping`). Where its state machine stands, a node has the membership that is in force
+   there. Who leads is a voter.
+7. A node that stops, stops for a reason that was injected; nothing is refused as damaged or
+   diverged.
 """
 
 from __future__ import annotations
@@ -39,7 +44,8 @@ from tests.simulation.nodedisk import stable_copy
 from tests.simulation.world import World
 
 FIRST = 1
-"""The no-op with which every log begins, and which a start has there again when no sync had covered it yet."""
+"""The no-op with which every log begins, and which a start has there again when no sync had covered
+it yet."""
 DIGEST_EVERY = 8
 """Digests are compared at indices that this divides."""
 
@@ -117,14 +123,16 @@ class Judge:
         self.check_standing(node)
 
     def check_standing(self, node: SimNode) -> None:
-        """Whether a node stands at the membership that is in force where its state machine stands."""
+        """Whether a node stands at the membership that is in force where its state machine
+        stands."""
         applied = node.replica.machine.applied_index
         at, membership = node.group.members.committed(node.group.commit_index)
         if at and at <= applied:
             known = [one for one in self.memberships if one[0] <= applied]
             if (known and at < known[-1][0]) or ((at, membership) not in known and at > 1):
                 raise Broken(
-                    f"{node.name}, at {applied}, has ({membership}) of {at} for its members, not ({known[-1][1]}) of {known[-1][0]}"
+                    f"{node.name}, at {applied}, has ({membership}) of {at} for its members, not "
+                    f"({known[-1][1]}) of {known[-1][0]}"
                 )
 
     def voted(self, node: SimNode, message: Message) -> None:
@@ -134,7 +142,8 @@ class Judge:
             raise Broken(f"{node.name} votes for {before} and {candidate} in term {message.term}")
 
     def stands_at(self, node: SimNode, index: int) -> None:
-        """A resync took the state machine over entries that it never applied, or an aborted transaction took it back."""
+        """A resync took the state machine over entries that it never applied, or an aborted
+        transaction took it back."""
         self.last[node.name] = (node.life, index)
         self.again[node.name] = 0
         self.check_standing(node)
@@ -161,8 +170,9 @@ class Judge:
     # -- durability
 
     def _seems_durable(self, node: SimNode, index: int, term: int, payload: bytes) -> bool:
-        """Whether the synced files of a majority have the bytes of the entry and of its bodies somewhere. Cheap, so that every entry is
-        looked at; only what does not seem so is looked at as a start would."""
+        """Whether the synced files of a majority have the bytes of the entry and of its bodies
+        somewhere. Cheap, so that every entry is looked at; only what does not seem so is looked at
+        as a start would."""
         command = REGULAR + payload if payload else NO_OP
         record = HEAD.pack(RECORD_BYTES + len(command), ENTRY, index, term) + command
         try:
@@ -188,8 +198,9 @@ class Judge:
         )
 
     def disk_lost(self, node: SimNode) -> None:
-        """A disk is about to be lost. What was on it may have been acknowledged, and be committed on the strength of that a moment later:
-        then it was on the disks of a majority, of which a minority is lost."""
+        """A disk is about to be lost. What was on it may have been acknowledged, and be committed
+        on the strength of that a moment later: then it was on the disks of a majority, of which a
+        minority is lost."""
         self.keeping.disk_lost(node)
         identity = Identity(CLUSTER_ID, SHARD, node.number)
         limits = node.conditions.journal
@@ -213,8 +224,8 @@ class Judge:
         return [committed, *(g.membership for g in groups if g.members.index > at)]
 
     def _have_majority(self, holders: Iterable[int], lost: Sequence[int]) -> bool:
-        """By the newest membership that is committed, or one that may be next: an entry may be committed by either. No more holders are
-        asked for than that takes."""
+        """By the newest membership that is committed, or one that may be next: an entry may be
+        committed by either. No more holders are asked for than that takes."""
         have = set(lost)
         possible = [m.voters.keys() for m in self.possible_memberships()]
         for holder in holders:
@@ -224,7 +235,8 @@ class Judge:
         return False
 
     def check_durable(self, index: int, term: int, payload: bytes) -> None:
-        """Of a committed entry: whether a majority would still have it after a loss of power everywhere."""
+        """Of a committed entry: whether a majority would still have it after a loss of power
+        everywhere."""
         names: list[str] = []
 
         def holders() -> Iterator[int]:
@@ -239,7 +251,8 @@ class Judge:
             )
 
     def has_bodies(self, node: SimNode) -> bool:
-        """Whether every message's body can be read. Raises BlobMissing, BlobDamaged for a body that has no reason not to be."""
+        """Whether every message's body can be read. Raises BlobMissing, BlobDamaged for a body that
+        has no reason not to be."""
         blobs = node.replica.blobs
         for digest, _ in scan(node.engine.table("blobrefs")):
             try:
@@ -252,7 +265,8 @@ class Judge:
 
 
 def _digest_of(node: SimNode) -> bytes:
-    """The digest, whose making writes what the index holds as objects: that is no moment for an injected fault."""
+    """The digest, whose making writes what the index holds as objects: that is no moment for an
+    injected fault."""
     engine = node.engine
     waits, engine.fail_put = engine.fail_put, None
     try:

@@ -1,8 +1,9 @@
-"""Whether what was acknowledged outlives a change of members: a replica that becomes a voter counts as one that has every body, and of a
-membership that is without another's voters, a majority must have them.
+"""Whether what was acknowledged outlives a change of members: a replica that becomes a voter counts
+as one that has every body, and of a membership that is without another's voters, a majority must
+have them.
 
-Entries need no such look: who acknowledges the change has all that are before it in the log. Bodies do not come with the log
-to one that was brought back by a resync.
+Entries need no such look: who acknowledges the change has all that are before it in the log. Bodies
+do not come with the log to one that was brought back by a resync.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from tests.simulation.nodedisk import stable_copy
 
 
 class Keeping:
-    """Remembers what was on disks that were lost: a replica that is still named, and whose disk is lost, had said so before."""
+    """Remembers what was on disks that were lost: a replica that is still named, and whose disk is
+    lost, had said so before."""
 
     def __init__(self) -> None:
         self._lost: dict[int, set[bytes]] = {}
@@ -37,8 +39,8 @@ class Keeping:
         members: Membership,
         rotten: set[tuple[int, bytes]],
     ) -> None:
-        """When the first node applies a membership: of each body that its index names, a majority of the new voters would have it after a
-        loss of power everywhere. Raises `Broken`."""
+        """When the first node applies a membership: of each body that its index names, a majority
+        of the new voters would have it after a loss of power everywhere. Raises `Broken`."""
         lacking = {digest: 0 for digest, _ in scan(node.engine.table("blobrefs"))}
         voters = [n for n in nodes if n.number in members.voters]
         for number in members.voters:
@@ -54,12 +56,14 @@ class Keeping:
         if lacking:
             digest, holders = lacking.popitem()
             raise Broken(
-                f"({members}) have come to be, and the body {digest.hex()[:8]} is on the disks of {holders} only"
+                f"({members}) have come to be, and the body {digest.hex()[:8]} is on the disks of "
+                f"{holders} only"
             )
 
 
 def bodies_on(node: SimNode, digests: Iterable[bytes] | None) -> set[bytes]:
-    """Which of these bodies, or of those that its index and log name, a node would have after a loss of power at worst."""
+    """Which of these bodies, or of those that its index and log name, a node would have after a
+    loss of power at worst."""
     disk = stable_copy(node.disk)
     conditions = node.conditions
     index = node.stable_index()

@@ -37,7 +37,8 @@ def _lonely_masters(rng: random.Random, base: Conditions) -> Conditions:
 
 
 def _behind_the_log(rng: random.Random, base: Conditions) -> Conditions:
-    """Masters that go on writing alone, are left behind by a log that is trimmed at once, and are resynced under fire."""
+    """Masters that go on writing alone, are left behind by a log that is trimmed at once, and are
+    resynced under fire."""
     faults = {"isolate_leader": 2.0, "leave_behind": 2.0, "kill_resynced": 2.0, "transfer": 0.5}
     return replace(
         base,
@@ -117,7 +118,8 @@ def _rotten(rng: random.Random, base: Conditions) -> Conditions:
 
 
 def _struck_resyncs(rng: random.Random, base: Conditions) -> Conditions:
-    """Resyncs that take their time and break off, at the sink or at the source, from sources that are not whole."""
+    """Resyncs that take their time and break off, at the sink or at the source, from sources that
+    are not whole."""
     faults = {
         "strike_resync": 4.0,
         "compare_at_start": 3.0,
@@ -181,7 +183,8 @@ def _long_tails(rng: random.Random, base: Conditions) -> Conditions:
 
 
 def _members_at_odds(rng: random.Random, base: Conditions) -> Conditions:
-    """Changes of members that are not agreed upon, and such as come as early as they can, with losses besides."""
+    """Changes of members that are not agreed upon, and such as come as early as they can, with
+    losses besides."""
     faults = {
         "members_at_odds": 3.0,
         "eager_operator": 2.0,
@@ -272,7 +275,8 @@ def _full_disks(rng: random.Random, base: Conditions) -> Conditions:
 
 
 def _moving_names(rng: random.Random, base: Conditions) -> Conditions:
-    """Mailboxes that are made, renamed and deleted, while replicas are brought back that knew them by other names."""
+    """Mailboxes that are made, renamed and deleted, while replicas are brought back that knew them
+    by other names."""
     base = _struck_resyncs(rng, base)
     faults = {**base.faults, "kill_leader": 1.0, "transfer": 0.5}
     calls = {**base.habits.calls, "names": 2.0}
@@ -285,7 +289,8 @@ def _moving_names(rng: random.Random, base: Conditions) -> Conditions:
 
 
 def _stale_reads(rng: random.Random, base: Conditions) -> Conditions:
-    """Masters that are parted and asked all the same, alone or with learners that believe in them, while others lead and write."""
+    """Masters that are parted and asked all the same, alone or with learners that believe in them,
+    while others lead and write."""
     calls = {**PLAIN_CALLS, "fetch": 0.6, "mailbox": 0.2}
     return replace(
         base,
@@ -307,7 +312,8 @@ def _crossed_changes(rng: random.Random, base: Conditions) -> Conditions:
 
 
 def _lost_voters(rng: random.Random, base: Conditions) -> Conditions:
-    """Voters whose disks are lost while others are behind a log that is trimmed at once, and are brought back slowly."""
+    """Voters whose disks are lost while others are behind a log that is trimmed at once, and are
+    brought back slowly."""
     limits = replace(
         base.limits,
         log=LogLimits(bytes_max=1),

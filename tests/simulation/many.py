@@ -1,6 +1,7 @@
 """Many seeds, in several processes at once, with what came of them added up as they end.
 
-A seed is the same run in any process. Sums are kept, and not the outcomes: ten thousand runs take no more memory than ten.
+A seed is the same run in any process. Sums are kept, and not the outcomes: ten thousand runs take
+no more memory than ten.
 """
 
 from __future__ import annotations
@@ -73,8 +74,8 @@ def tell(outcome: Outcome) -> None:
 
 
 def simulate_many(seeds: Iterable[int], nodes: int | None, jobs: int) -> Tally:
-    """Run them all, in order, `jobs` at a time, and print each failure when it is known and now and then how far it is. Ctrl-C ends
-    it early, with the sums so far."""
+    """Run them all, in order, `jobs` at a time, and print each failure when it is known and now and
+    then how far it is. Ctrl-C ends it early, with the sums so far."""
     tally = Tally()
     began = told = time.monotonic()
     try:
@@ -127,8 +128,8 @@ def _one(seed: int, nodes: int | None) -> tuple[Outcome, float]:
 
 
 def quieten_collector() -> None:
-    """What a seed leaves is garbage all at once, and is collected then; looking for some all the time takes a tenth of a core. One that
-    goes on and on is looked through all the same."""
+    """What a seed leaves is garbage all at once, and is collected then; looking for some all the
+    time takes a tenth of a core. One that goes on and on is looked through all the same."""
     gc.freeze()
     gc.set_threshold(GARBAGE_MAX, 10, 10)
 

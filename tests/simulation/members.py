@@ -1,7 +1,9 @@
-"""Who changes the group's members: what the root's records, the planner and the nodes that follow them do in a cluster of real processes.
+"""Who changes the group's members: what the root's records, the planner and the nodes that follow
+them do in a cluster of real processes.
 
-An id is handed out once and stands for one disk. A machine has one replica at most, or none: it is spare, or has lost its disk.
-Nobody takes more disks away than the members can do without until the lost ones are out of the group again.
+An id is handed out once and stands for one disk. A machine has one replica at most, or none: it is
+spare, or has lost its disk. Nobody takes more disks away than the members can do without until the
+lost ones are out of the group again.
 """
 
 from __future__ import annotations
@@ -69,7 +71,8 @@ class Operator:
             if not self._lost_voters(now):
                 yield from 2 * [partial(self._promote, leader, replica)]
         removable = list(now.learners)
-        # As the operator of a real cluster: one is added before another is taken out, but for one that is lost.
+        # As the operator of a real cluster: one is added before another is taken out, but for one
+        # that is lost.
         if len(now.voters) > self.voters_wanted:
             removable += now.voters
         elif len(now.voters) > 2:
@@ -79,7 +82,8 @@ class Operator:
                 yield partial(self._remove, leader, replica)
 
     def _joins_or_goes(self, leader: SimNode, node: SimNode, now: Membership) -> None:
-        """A machine has a replica that is no member: its joining was lost with a leader, or it was taken out."""
+        """A machine has a replica that is no member: its joining was lost with a leader, or it was
+        taken out."""
         replica = node.number
         if replica >= now.next_id:
             self._join(leader, node, replica)
@@ -118,7 +122,8 @@ class Operator:
         self._change(leader, f"{replica} is promoted", promoted)
 
     def _lost_voters(self, now: Membership) -> list[int]:
-        """They go before others come, as long as any stay: with a voter more, majorities would need one more of those that are left."""
+        """They go before others come, as long as any stay: with a voter more, majorities would need
+        one more of those that are left."""
         lost = [replica for replica in now.voters if self.holder(replica) is None]
         return lost if len(now.voters) > 2 else []
 
@@ -132,7 +137,8 @@ class Operator:
             self._change(leader, f"{replica} is removed", lambda now: self._without(now, replica))
 
     def _without(self, now: Membership, replica: int) -> Membership:
-        """The master counts on whoever answered a moment ago; the operator knows whose disk was lost since."""
+        """The master counts on whoever answered a moment ago; the operator knows whose disk was
+        lost since."""
         left = now.without(replica)
         lost = [i for i in left.voters if self.holder(i) is None]
         if 2 * len(lost) >= len(left.voters):
@@ -159,7 +165,8 @@ class Operator:
     # -- losses
 
     def may_lose(self, node: SimNode) -> bool:
-        """Whether the members can do without what this machine has, whichever membership comes to be the committed one."""
+        """Whether the members can do without what this machine has, whichever membership comes to
+        be the committed one."""
         if not node.opened:
             return False
         for members in self.judge.possible_memberships():
@@ -169,8 +176,9 @@ class Operator:
         return True
 
     def _is_able(self, node: SimNode | None, lost: SimNode) -> bool:
-        """Whether a machine has everything that its replica ever acknowledged. One that has lost its index, or compares all that it has
-        with others, has only part of it until that ends: if others were lost meanwhile, it might have nobody to end it with."""
+        """Whether a machine has everything that its replica ever acknowledged. One that has lost
+        its index, or compares all that it has with others, has only part of it until that ends: if
+        others were lost meanwhile, it might have nobody to end it with."""
         if node is None or node is lost or not node.opened or node.index_lost or node.disk.has_rot:
             return False
         if node.went_back:
@@ -182,7 +190,8 @@ class Operator:
     # -- in the end
 
     def settle(self) -> bool:
-        """A step towards as many voters as there were in the beginning, each on its disk, and nothing else; whether all is so."""
+        """A step towards as many voters as there were in the beginning, each on its disk, and
+        nothing else; whether all is so."""
         leader = self.leader()
         if leader is None:
             return False

@@ -1,9 +1,12 @@
-"""Links between nodes, as TCP gives them: in order while a connection lasts, and whatever happens between connections.
+"""Links between nodes, as TCP gives them: in order while a connection lasts, and whatever happens
+between connections.
 
 - A connection delivers every frame once, in order, each with its delay.
-- A blocked direction (a partition, one way or both) holds frames back. When it lasts, the connection breaks: both ends notice, each in
-  its time, and what was on its way is lost from some frame on.
-- A new connection needs both directions. Frames of the old one, delivered or lost, may come late, between those of the new one.
+- A blocked direction (a partition, one way or both) holds frames back. When it lasts, the
+  connection breaks: both ends notice, each in its time, and what was on its way is lost from some
+  frame on.
+- A new connection needs both directions. Frames of the old one, delivered or lost, may come late,
+  between those of the new one.
 """
 
 from __future__ import annotations
@@ -108,7 +111,8 @@ class Network:
         self._dial(a, b)
 
     def reaches(self, source: str, target: str) -> bool:
-        """Whether a request or answer outside of the links (a client's node to another) gets there."""
+        """Whether a request or answer outside of the links (a client's node to another) gets
+        there."""
         return (
             source == target or frozenset((source, target)) in self._open
         ) and not self._blocked(source, target)
@@ -191,7 +195,8 @@ class Network:
                 self._late(source, target, again)
 
     def _late(self, source: str, target: str, again: list[Payload]) -> None:
-        """Some frames of the old connection come once more, or only now, each at a time of its own between those of the new one."""
+        """Some frames of the old connection come once more, or only now, each at a time of its own
+        between those of the new one."""
         world = self.world
         pair = frozenset((source, target))
         epoch = self._epochs[pair]

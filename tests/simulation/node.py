@@ -1,8 +1,9 @@
-"""A node of the simulated cluster: the real journal, blob store, index, state machine, replica and group of one shard, on a simulated disk,
-driven as a node drives them (`raftmail.shard.driver`).
+"""A node of the simulated cluster: the real journal, blob store, index, state machine, replica and
+group of one shard, on a simulated disk, driven as a node drives them (`raftmail.shard.driver`).
 
-A crash is one of two: the process is killed (what was written stays, synced or not), or the power goes (`disk.SimDisk`). After a failed
-sync the machine is restarted, since a kernel may show as written what is not on the disk.
+A crash is one of two: the process is killed (what was written stays, synced or not), or the power
+goes (`disk.SimDisk`). After a failed sync the machine is restarted, since a kernel may show as
+written what is not on the disk.
 """
 
 from __future__ import annotations
@@ -60,12 +61,14 @@ _VOTES = (Kind.VOTE, Kind.VOTE_GRANTED)
 TURN_S = 0.0001
 
 Trap = Callable[["SimNode"], bool]
-"""Looks at a node after each piece of its work; True: what it waited for has come, and it did what it was for."""
+"""Looks at a node after each piece of its work; True: what it waited for has come, and it did what
+it was for."""
 
 
 @dataclass(frozen=True, slots=True)
 class DiskCopy:
-    """What was durable on a replica's disk at some moment: files by path (None: a folder), and the rows of the index's tables."""
+    """What was durable on a replica's disk at some moment: files by path (None: a folder), and the
+    rows of the index's tables."""
 
     replica: int
     files: dict[str, bytes | None]
@@ -77,8 +80,8 @@ class Broken(Exception):
 
 
 class SimNode:
-    """A machine with a disk, and a replica on it, whose id is `number`; 0: it has none. `told` is what a new replica is told of its group;
-    `replica` is there while `running`."""
+    """A machine with a disk, and a replica on it, whose id is `number`; 0: it has none. `told` is
+    what a new replica is told of its group; `replica` is there while `running`."""
 
     def __init__(
         self,
@@ -129,9 +132,11 @@ class SimNode:
         """What rotten records were."""
         self.index_lost = False
         self.went_back = self.doubtful = False
-        """An older disk was put back, of which it is not known yet that nothing is lost; and whether it looks like a copy."""
+        """An older disk was put back, of which it is not known yet that nothing is lost; and
+        whether it looks like a copy."""
         self.own_damaged = False
-        """A record of a table of its own was found damaged, and the next start makes those again."""
+        """A record of a table of its own was found damaged, and the next start makes those
+        again."""
 
     # -- replicas come and go
 
@@ -178,7 +183,8 @@ class SimNode:
         return DiskCopy(self.number, self.disk.stable_files(), rows)
 
     def go_back(self, copy: DiskCopy, parts: Sequence[str], *, doubtful: bool) -> None:
-        """The power goes, and `parts` of an older disk of the same replica are put in the place of the present ones."""
+        """The power goes, and `parts` of an older disk of the same replica are put in the place of
+        the present ones."""
         self._stop(None)
         self._lose_power()
         now = self.copy_disk()
@@ -198,7 +204,8 @@ class SimNode:
         self.engine.commit(sync=True)
 
     def _look_at_proof(self) -> None:
-        """As `node.table` does: a replica whose disk went back is given up; one that lost nothing goes on like any other."""
+        """As `node.table` does: a replica whose disk went back is given up; one that lost nothing
+        goes on like any other."""
         if self.group.proof.lost:
             self.world.reached["disks that went back and were recognised"] += 1
             self.lose_disk()
@@ -206,7 +213,8 @@ class SimNode:
             self.went_back = self.doubtful = False
 
     def lose_disk(self) -> None:
-        """Everything that the replica kept is gone, for ever: it was the disk that its id stood for."""
+        """Everything that the replica kept is gone, for ever: it was the disk that its id stood
+        for."""
         self._stop(None)
         self.engine.close()
         self.number = 0
@@ -316,7 +324,8 @@ class SimNode:
                     )
 
     def _end_apply(self) -> None:
-        """The first put of an apply fails, when that was asked for; when there was none, one of the next apply that makes any."""
+        """The first put of an apply fails, when that was asked for; when there was none, one of the
+        next apply that makes any."""
         if self.fail_apply is None:
             return
         if self.engine.fail_put is None:
@@ -377,7 +386,8 @@ class SimNode:
             self.watcher.stopped(self, error)
 
     def _mend(self) -> None:
-        """As `node.table` does with a log whose files are not what they were: only the process knows what they said."""
+        """As `node.table` does with a log whose files are not what they were: only the process
+        knows what they said."""
         replica = self.replica
         try:
             for job in (replica._blob_job, replica._journal_job, replica.bodies._job):
@@ -411,8 +421,9 @@ class SimNode:
             self._now_or_later(work)
 
     def _guard(self, work: Callable[[], None]) -> None:
-        """Do some work as a process does: what it raises ends it. So does an append that contradicts what is committed, which a process
-        refuses and survives: here somebody broke the rules."""
+        """Do some work as a process does: what it raises ends it. So does an append that
+        contradicts what is committed, which a process refuses and survives: here somebody broke the
+        rules."""
         try:
             work()
             if self.running and self.group.contradiction is not None:
@@ -559,7 +570,8 @@ class SimNode:
             self._later(world.between(*self.sync_s), end(job, early))
 
     def _synced(self) -> None:
-        """Acknowledgements leave before anything is applied; what comes in meanwhile is taken first."""
+        """Acknowledgements leave before anything is applied; what comes in meanwhile is taken
+        first."""
         if self.driver.end_sync(self.now):
             self._later(self.turn_s, self._advance)
         else:
@@ -657,7 +669,8 @@ class SimNode:
 
 
 class _IndexKeeper:
-    """The index of a simulated node's replica (`shard.opening.IndexKeeper`), whose engine stays when the replica goes."""
+    """The index of a simulated node's replica (`shard.opening.IndexKeeper`), whose engine stays
+    when the replica goes."""
 
     def __init__(self, node: SimNode) -> None:
         self._node = node

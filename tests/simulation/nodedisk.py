@@ -20,7 +20,8 @@ class NodeDisk(SimDisk):
         self.reached["segments of bodies given back"] += path.startswith("blobs/")
 
     def has_stable(self, folder: str, part: bytes) -> bool:
-        """Whether these bytes are in what was synced of some file of a folder; the newest is looked at first."""
+        """Whether these bytes are in what was synced of some file of a folder; the newest is looked
+        at first."""
         names = self._stable_names
         for path in reversed(names):
             if path.startswith(folder):
@@ -30,8 +31,9 @@ class NodeDisk(SimDisk):
         return False
 
     def rot(self, path: str, bit: int) -> None:
-        """Have a bit of a journal rot, for ever. `stable_files` goes on telling what it was: a disk that had something, and is found to be
-        a bad one only later, counts as one that was lost then."""
+        """Have a bit of a journal rot, for ever. `stable_files` goes on telling what it was: a disk
+        that had something, and is found to be a bad one only later, counts as one that was lost
+        then."""
         self.flip_bit(path, bit)
         self._flipped.append((path, bit))
 
@@ -52,7 +54,8 @@ class NodeDisk(SimDisk):
         return bytes(healed)
 
     def stable_files(self) -> dict[str, bytes | None]:
-        """What would be left if the power went now and nothing unsynced were kept, and nothing had rotted; None for a folder."""
+        """What would be left if the power went now and nothing unsynced were kept, and nothing had
+        rotted; None for a folder."""
         return {
             path: None if isinstance(what, str) else self._healed(path, what.stable)
             for path, what in self._stable_names.items()

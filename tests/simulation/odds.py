@@ -1,5 +1,6 @@
-"""Changes of members at the moments when they can do harm: two that a parted master makes in a row, those of two masters that know
-nothing of each other's, a voter taken out while others lack what it has.
+"""Changes of members at the moments when they can do harm: two that a parted master makes in a row,
+those of two masters that know nothing of each other's, a voter taken out while others lack what it
+has.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ class MembersAtOdds(Plays):
         return [n for n in holders if n is not None and n.running and n.replica.is_whole]
 
     def _members_at_odds(self) -> None:
-        """A master makes changes of the members, as many as it will take, while it is parted from most of the other voters."""
+        """A master makes changes of the members, as many as it will take, while it is parted from
+        most of the other voters."""
         self._fill_up()
 
         def part() -> None:
@@ -57,8 +59,9 @@ class MembersAtOdds(Plays):
                 self.operator._remove(leader, self.rng.choice(voters))
 
     def _crossed_changes(self) -> None:
-        """The master, of an even number of voters, is parted and takes one out. Who is elected next reaches only so many that they are a
-        majority once another is out, and takes one out as early as it can. Then the first comes back to those who were left over."""
+        """The master, of an even number of voters, is parted and takes one out. Who is elected next
+        reaches only so many that they are a majority once another is out, and takes one out as
+        early as it can. Then the first comes back to those who were left over."""
         if self.is_playing:
             return
         self.is_playing = leads_up = True
@@ -158,7 +161,8 @@ class MembersAtOdds(Plays):
         self._once(is_out, come_back, 3.0, heal)
 
     def _eager_operator(self) -> None:
-        """A machine joins while a voter is left behind, and is promoted as soon as it can be; bodies come to it slowly."""
+        """A machine joins while a voter is left behind, and is promoted as soon as it can be;
+        bodies come to it slowly."""
         leader = self.operator.leader()
         spare = self.operator.spare()
         followers = self._followers(leader) if leader else []
@@ -193,7 +197,8 @@ class MembersAtOdds(Plays):
             self.operator._promote(leader, max(leader.group.membership.learners))
 
     def _lost_voter(self) -> None:
-        """There are as many voters as in the beginning, and nothing else; then the same as `_needed_voter`."""
+        """There are as many voters as in the beginning, and nothing else; then the same as
+        `_needed_voter`."""
         if self.is_playing:
             return
         self.is_playing = True
@@ -211,7 +216,8 @@ class MembersAtOdds(Plays):
         self._once(lambda: settled, go_on, 6.0, self._play_ends)
 
     def _needed_voter(self) -> None:
-        """A voter comes back from where the log left it behind when another's disk is lost, which is taken out as soon as it can be."""
+        """A voter comes back from where the log left it behind when another's disk is lost, which
+        is taken out as soon as it can be."""
         leader = self.operator.leader()
         followers = self._followers(leader) if leader else []
         if leader is None or len(followers) < 2:

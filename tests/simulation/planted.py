@@ -1,4 +1,5 @@
-"""The simulator, proved: each of these faults is put into the code, and seeds are run until one shows it.
+"""The simulator, proved: each of these faults is put into the code, and seeds are run until one
+shows it.
 
 `FAULTS` are those that the simulator has to find; docs/testing.md has a table of them.
 """
@@ -75,7 +76,8 @@ FROM_CONSENSUS = (
     "removed-although-needed",
     "behind-the-log-counts",
 )
-"""Guards of the engine whose removal breaks a promise that clients see, and not a measure of speed alone."""
+"""Guards of the engine whose removal breaks a promise that clients see, and not a measure of speed
+alone."""
 
 FAULTS: dict[str, Fault] = {
     **{name: GUARDS[name] for name in FROM_CONSENSUS},
@@ -185,7 +187,8 @@ FAULTS: dict[str, Fault] = {
             Index,
             "new_mailbox",
             "uidvalidity = max(uidvalidity_seed, self.last_uidvalidity + 1)",
-            "uidvalidity = max(uidvalidity_seed, self.last_uidvalidity + 1) + (self.identity.replica == '2')",
+            "uidvalidity = max(uidvalidity_seed, self.last_uidvalidity + 1) + "
+            "(self.identity.replica == '2')",
         ),
     ),
     "pins-ignored": _fault(
@@ -306,7 +309,8 @@ _given: dict[tuple[bytes, int], int] = {}
 
 
 def give_uids(index: Index, batch: Sequence[Waiting]) -> None:
-    """What a master would write into its entry, were UIDs in it: one for each message and mailbox."""
+    """What a master would write into its entry, were UIDs in it: one for each message and
+    mailbox."""
     following: dict[int, int] = {}
     for waiting in batch:
         command = decode_request(waiting.request).command

@@ -31,7 +31,8 @@ class Crowd(Protocol):
         """Have all mailboxes be read there, as at a master."""
 
     def come_again(self, node: SimNode, gone: Callable[[], None]) -> None:
-        """Have a message be saved and removed; then call `gone`, and have another with the same body be saved."""
+        """Have a message be saved and removed; then call `gone`, and have another with the same
+        body be saved."""
 
 
 class Plays(Injector):

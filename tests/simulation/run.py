@@ -228,7 +228,8 @@ class Simulation:
             what = "leads" if g.is_leader else f"follows {g.leader}"
             told.append(
                 f"{node.name} {what} term {g.term} log {g.journal.first_index}-{g.last_index} "
-                f"synced {g.journal.synced_index} commit {g.commit_index} applied {g.applied_index} "
+                f"synced {g.journal.synced_index} commit {g.commit_index} applied "
+                f"{g.applied_index} "
                 f"parked {g.has_parked} full {node.replica.disk_full} "
                 f"whole {node.replica.recovery.desk.whole} ({g.membership})"
             )
@@ -240,7 +241,8 @@ def _told(problems: Sequence[BrokenRule]) -> str:
 
 
 def simulate(seed: int, nodes: int, *, lmdb: bool | None = None, verbose: bool = False) -> Outcome:
-    """Run one seed. Without `lmdb` the seed decides what the indices are kept in; it is the same run either way.
+    """Run one seed. Without `lmdb` the seed decides what the indices are kept in; it is the same
+    run either way.
 
     Nothing outside of the run is touched but the engine's clock and the logging level."""
     logging.disable(logging.CRITICAL)

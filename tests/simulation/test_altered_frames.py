@@ -1,4 +1,5 @@
-"""A replica at work that is handed frames which are nearly right: they are counted and dropped, or taken, and nothing else happens (P8)."""
+"""A replica at work that is handed frames which are nearly right: they are counted and dropped, or
+taken, and nothing else happens (P8)."""
 
 from __future__ import annotations
 

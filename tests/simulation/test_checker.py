@@ -1,4 +1,5 @@
-"""The checker of histories finds each way in which a history can break a promise, and finds nothing in good ones."""
+"""The checker of histories finds each way in which a history can break a promise, and finds nothing
+in good ones."""
 
 from __future__ import annotations
 
@@ -30,7 +31,8 @@ def uids(*given: int) -> UidSet:
 
 
 class Story:
-    """A history told one operation after the other; `during` makes the next one overlap those before it."""
+    """A history told one operation after the other; `during` makes the next one overlap those
+    before it."""
 
     def __init__(self) -> None:
         self.history = History()

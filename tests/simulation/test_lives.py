@@ -35,7 +35,8 @@ class Dumb:
 
 @dataclass
 class World:
-    """A message that operations change at times which no client knows, and what clients are told of it."""
+    """A message that operations change at times which no client knows, and what clients are told of
+    it."""
 
     flags: frozenset[str] = frozenset()
     modseq: int = 2

@@ -1,4 +1,5 @@
-"""What a replica at work does not do: on real replicas of a simulated cluster, taken out of it in the middle of their work."""
+"""What a replica at work does not do: on real replicas of a simulated cluster, taken out of it in
+the middle of their work."""
 
 from __future__ import annotations
 

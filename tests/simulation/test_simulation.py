@@ -147,7 +147,8 @@ def test_a_journal_that_rots_is_mended_while_its_replica_runs_and_ends_it_at_a_s
 
 @pytest.mark.parametrize("seed", [1, 2])
 def test_replicas_that_all_have_to_be_compared_come_to_it_one_after_the_other(seed: int) -> None:
-    """While all are frozen no message of Raft wakes them; and a master may find nobody to hand over to at first."""
+    """While all are frozen no message of Raft wakes them; and a master may find nobody to hand over
+    to at first."""
     simulation = Simulation(seed, 3)
     nodes = simulation.nodes[:3]
     for node in nodes:

@@ -1,4 +1,5 @@
-"""Simulated time: events in order, one source of chance, and a trace that is the same for the same seed."""
+"""Simulated time: events in order, one source of chance, and a trace that is the same for the same
+seed."""
 
 from __future__ import annotations
 
@@ -12,7 +13,8 @@ Event = Callable[[], None]
 
 
 class World:
-    """`now` is seconds. What is random in a run comes from `rng`, or from generators seeded by it."""
+    """`now` is seconds. What is random in a run comes from `rng`, or from generators seeded by
+    it."""
 
     def __init__(self, seed: int, *, verbose: bool = False) -> None:
         self.seed = seed
@@ -20,7 +22,8 @@ class World:
         self.rng = random.Random(seed)
         self.events = 0
         self.reached: Counter[str] = Counter()
-        """How often what runs are made for came about: a simulator that stops reaching something must not go on looking well."""
+        """How often what runs are made for came about: a simulator that stops reaching something
+        must not go on looking well."""
         self._crc = 0
         self._verbose = verbose
         self._heap: list[tuple[float, int, Event]] = []
@@ -56,7 +59,8 @@ class World:
     # -- the trace
 
     def log(self, what: object) -> None:
-        """Something worth reading when a failure is replayed: only then it is made a text, and its moment alone belongs to the trace."""
+        """Something worth reading when a failure is replayed: only then it is made a text, and its
+        moment alone belongs to the trace."""
         self._crc = crc32(repr(self.now).encode(), self._crc)
         if self._verbose:
             print(f"{self.now:9.4f}  {what}")

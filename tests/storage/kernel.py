@@ -1,7 +1,9 @@
-"""What the kernel was asked to put on stable storage, by the calls of this process, whoever makes them.
+"""What the kernel was asked to put on stable storage, by the calls of this process, whoever makes
+them.
 
-Nothing is simulated: the calls are made, and noted on their way. A file is unsynced from a write to it until an fsync or fdatasync of it
-that began after the write; a folder from a change of its names until an fsync of it.
+Nothing is simulated: the calls are made, and noted on their way. A file is unsynced from a write to
+it until an fsync or fdatasync of it that began after the write; a folder from a change of its names
+until an fsync of it.
 """
 
 from __future__ import annotations

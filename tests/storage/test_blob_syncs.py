@@ -1,4 +1,5 @@
-"""A blob store on the real disk leaves nothing that a loss of power could take: after a sync, after it was opened, after a segment went."""
+"""A blob store on the real disk leaves nothing that a loss of power could take: after a sync, after
+it was opened, after a segment went."""
 
 from __future__ import annotations
 

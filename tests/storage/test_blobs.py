@@ -148,7 +148,8 @@ def test_an_aborted_transaction_loses_no_place() -> None:
 
 
 def test_a_segment_is_given_back_only_with_a_checkpoint_behind_it() -> None:
-    """The commit that entered the later segments failed: what is entered again has the checkpoint, too."""
+    """The commit that entered the later segments failed: what is entered again has the checkpoint,
+    too."""
     disk, places = SimDisk(), Places()
     store = begin(disk, places)
     put(store, random.Random(1).randbytes(SMALL.segment_bytes_max - 500))

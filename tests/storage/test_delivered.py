@@ -1,4 +1,5 @@
-"""The table of what was delivered (P9): exact, bounded, and forgetting by the order of the log alone."""
+"""The table of what was delivered (P9): exact, bounded, and forgetting by the order of the log
+alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The real disk asks the kernel for what it promises: a sync that returned was made, of the right file, after the writes that it covers."""
+"""The real disk asks the kernel for what it promises: a sync that returned was made, of the right
+file, after the writes that it covers."""
 
 from __future__ import annotations
 
@@ -38,7 +39,8 @@ def test_a_sync_of_a_file_has_the_kernel_write_that_file_and_no_other(
 def test_every_sync_is_made_also_when_nothing_was_written_since_the_last(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another descriptor of the same file may have written: a sync that thinks it knows better loses that."""
+    """Another descriptor of the same file may have written: a sync that thinks it knows better
+    loses that."""
     file = RealDisk(tmp_path).open("one", create=True)
     kernel = Kernel(monkeypatch)
     for _ in range(3):

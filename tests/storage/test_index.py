@@ -80,7 +80,8 @@ def test_an_apply_that_fails_half_way_leaves_no_trace_after_an_abort() -> None:
 
 
 def test_what_a_read_could_not_write_is_not_passed_over() -> None:
-    """A read settles what was held back: when there is no space for it, nobody goes on without it."""
+    """A read settles what was held back: when there is no space for it, nobody goes on without
+    it."""
     engine = MemoryEngine(TABLES)
     machine = new_machine(engine)
     feeder = Feeder(machine)
@@ -194,7 +195,8 @@ def test_damage_found_while_applying_stops_the_apply_until_an_abort() -> None:
 
 
 def test_what_a_killed_process_committed_last_is_durable_once_the_index_is_open_again() -> None:
-    """Found by the simulator: the log was trimmed by it, and a loss of power took the index back to before where the log began."""
+    """Found by the simulator: the log was trimmed by it, and a loss of power took the index back to
+    before where the log began."""
     engine = MemoryEngine(TABLES)
     index = Index(engine)
     index.applied_index = 7

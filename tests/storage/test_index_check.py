@@ -88,7 +88,8 @@ _DAMAGES: dict[str, tuple[Callable[[MemoryEngine], object], str]] = {
     **{
         f"a flipped bit in {table}": (_flip(table), "damaged")
         for table in (
-            "mailboxes", "names", "subscriptions", "users", "config", "messages", "summaries", "changes",
+            "mailboxes", "names", "subscriptions", "users", "config", "messages", "summaries",
+            "changes",
             "expunges", "blobrefs", "clients", "deliveries", "delivered", "places", "local", "meta",
         )
     },

@@ -1,4 +1,5 @@
-"""LMDB puts on the disk what a commit with sync promises, as its settings, the calls that it gets, and strace tell."""
+"""LMDB puts on the disk what a commit with sync promises, as its settings, the calls that it gets,
+and strace tell."""
 
 from __future__ import annotations
 
@@ -47,7 +48,8 @@ def _watched(folder: Path, *, fail: bool = False) -> tuple[LmdbEngine, Watched]:
 def test_lmdb_itself_syncs_the_pages_of_every_commit_before_the_one_that_names_them(
     tmp_path: Path,
 ) -> None:
-    """Without that, power loss leaves a tree whose pages are not there: not whole commits are lost, but the index."""
+    """Without that, power loss leaves a tree whose pages are not there: not whole commits are lost,
+    but the index."""
     engine = LmdbEngine(tmp_path, ("a",))
     flags = engine.env.flags()
     assert flags["sync"] and not flags["map_async"] and not flags["writemap"]

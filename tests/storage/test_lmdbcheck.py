@@ -112,7 +112,8 @@ def _number(data: bytes | bytearray, at: int) -> int:
 
 
 def test_damage_of_the_list_of_free_pages_is_told(folder: Path) -> None:
-    """LMDB would end the process at each start with a failed assertion, or write over what is used."""
+    """LMDB would end the process at each start with a failed assertion, or write over what is
+    used."""
     good = (folder / FILE).read_bytes()
     for at in _free_records(good):
         count = _number(good, at)

@@ -1,4 +1,5 @@
-"""Long bodies, in segments of their own that another thread writes: durable when they are there, whatever happens around."""
+"""Long bodies, in segments of their own that another thread writes: durable when they are there,
+whatever happens around."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""A key that rots hides its row from whoever looks for it: that is damage, and not the same as no row."""
+"""A key that rots hides its row from whoever looks for it: that is damage, and not the same as no
+row."""
 
 from __future__ import annotations
 
@@ -92,7 +93,8 @@ def _make(folder: Path) -> None:
 
 
 def _flip(path: Path, table: str, at: int, bit: int) -> None:
-    """Change a bit of the key of a row, in the file, where LMDB takes it for a key like any other."""
+    """Change a bit of the key of a row, in the file, where LMDB takes it for a key like any
+    other."""
     engine = LmdbEngine(path.parent, TABLES)
     row = engine.table(table).page(b"", None)[at]
     engine.close()

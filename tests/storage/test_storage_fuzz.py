@@ -1,5 +1,5 @@
-"""Whatever bytes lie on the disk: a decoder of the storage gives the declared error, or a value that can be used, and never takes a length
-at its word."""
+"""Whatever bytes lie on the disk: a decoder of the storage gives the declared error, or a value
+that can be used, and never takes a length at its word."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Sectors that cannot be read: the record that they were part of is damaged, and everything else is read as before."""
+"""Sectors that cannot be read: the record that they were part of is damaged, and everything else is
+read as before."""
 
 from __future__ import annotations
 

@@ -198,7 +198,8 @@ def test_the_deadline_passes_once() -> None:
 @pytest.mark.parametrize(
     "verdict",
     [(200, "2.0.0", "x"), (354, "2.0.0", "x"), (550, "4.1.1", "x"), (250, "2.0", "x"),
-     (250, "2.0.0", ""), (250, "2.0.0", "a\r\n250 b"), (250, "2.0.0", "x" * 401), (600, "5.0.0", "x")],
+     (250, "2.0.0", ""), (250, "2.0.0", "a\r\n250 b"), (250, "2.0.0", "x" * 401), (600, "5.0.0",
+                                                                                   "x")],
 )  # fmt: skip
 def test_a_verdict_that_would_break_the_protocol_cannot_be_made(
     verdict: tuple[int, str, str],

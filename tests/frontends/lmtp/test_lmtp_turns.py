@@ -1,4 +1,5 @@
-"""What one LMTP client sends takes a bounded part of each turn of the loop, and some of it ends the connection."""
+"""What one LMTP client sends takes a bounded part of each turn of the loop, and some of it ends the
+connection."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""What strangers send ends their connection at most, and takes a bounded part of each turn of the loop."""
+"""What strangers send ends their connection at most, and takes a bounded part of each turn of the
+loop."""
 
 from __future__ import annotations
 
