@@ -11,7 +11,7 @@ from pathlib import Path
 from bench.report import BenchOptions, BenchReport, BenchTarget, main_of
 from bench.stats import Cell
 from raftmail.consensus.journal import Identity, Journal, JournalLimits
-from raftmail.shard.compaction import Compaction, LogLimits
+from raftmail.shard.log_retention import LogLimits, LogRetention
 from raftmail.storage.disk import RealDisk
 
 ENTRY_BYTES = 8192
@@ -40,7 +40,7 @@ def measure(options: BenchOptions) -> BenchReport:
             )
             # As after a change of the limit: much more is there than may be.
             _write(journal, None, options.count(256 << 20, 64 << 20))
-            rows.append(_write(journal, Compaction(limits), options.count(512 << 20, 128 << 20)))
+            rows.append(_write(journal, LogRetention(limits), options.count(512 << 20, 128 << 20)))
             journal.close()
     report.tables.append(rows)
     worst = max(
@@ -52,7 +52,7 @@ def measure(options: BenchOptions) -> BenchReport:
     return report
 
 
-def _write(journal: Journal, compaction: Compaction | None, size: int) -> dict[str, Cell]:
+def _write(journal: Journal, compaction: LogRetention | None, size: int) -> dict[str, Cell]:
     steps: list[float] = []
     plain: list[float] = []
     removing: list[float] = []

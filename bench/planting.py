@@ -20,7 +20,7 @@ from raftmail.consensus.journal import Journal
 from raftmail.mail import commands as c
 from raftmail.mail.codec import encode_entry, encode_request
 from raftmail.node.config import load
-from raftmail.node.kept import CLOSED
+from raftmail.node.index_folder import CLOSED
 from raftmail.shard.machine import Machine
 from raftmail.storage.blobs import BlobStore
 from raftmail.storage.disk import RealDisk

@@ -26,8 +26,6 @@ from typing import Any
 from raftmail.consensus import messages as m
 from raftmail.consensus.appends import Diverged
 from raftmail.consensus.applier import Applier, NotLeader
-from raftmail.consensus.barrier import ReadIndex, ReadRounds
-from raftmail.consensus.beats import ANSWER, BEAT, Beat
 from raftmail.consensus.change import ChangeRefused, check_change
 from raftmail.consensus.election import Elections
 from raftmail.consensus.engine import (
@@ -42,8 +40,9 @@ from raftmail.consensus.engine import (
     clock,
 )
 from raftmail.consensus.fitness import HAND_OVER_ENTRIES, Fitness
+from raftmail.consensus.follower import Follower
 from raftmail.consensus.followers import Flow, Followers
-from raftmail.consensus.following import Following
+from raftmail.consensus.heartbeats import ANSWER, BEAT, Beat
 from raftmail.consensus.journal import Entry, Journal, SyncJob
 from raftmail.consensus.members import PREFIX, Members, membership_of
 from raftmail.consensus.membership import KIND, Membership
@@ -51,6 +50,7 @@ from raftmail.consensus.messages import ACK, APPEND, PREVOTE, PREVOTE_GRANTED, V
 from raftmail.consensus.outbox import Outbox, Outgoing
 from raftmail.consensus.promises import KEEP_S, Promises
 from raftmail.consensus.proof import AHEAD, LEADS, LOST, Proof
+from raftmail.consensus.read_index import ReadIndex, ReadRounds
 from raftmail.consensus.timing import Timing
 from raftmail.storage.disk import DiskFull
 
@@ -143,7 +143,7 @@ class Group:
         self.followers = Followers(
             self.engine, self.flow, timing.heartbeat_s, self._send, out.send_beat
         )
-        self._following = Following(
+        self._following = Follower(
             group,
             self.engine,
             self.elections,

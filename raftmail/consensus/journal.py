@@ -25,7 +25,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final, overload
 from zlib import crc32
 
-from raftmail.consensus.logcache import ENTRY_OVERHEAD_BYTES, Cache, Entry, Hidden, View
+from raftmail.consensus.log_cache import ENTRY_OVERHEAD_BYTES, Entry, Hidden, LogCache, LogView
 from raftmail.consensus.records import (
     CRC,
     CUT,
@@ -44,8 +44,8 @@ from raftmail.consensus.replay import (
     JournalDamaged,
     JournalError,
     JournalForeign,
-    Log,
     Record,
+    ReplayedLog,
     list_segments,
     read_records,
     replay,
@@ -84,7 +84,7 @@ class Journal:
     """
 
     def __init__(
-        self, disk: Disk, folder: str, identity: Identity, limits: JournalLimits, log: Log
+        self, disk: Disk, folder: str, identity: Identity, limits: JournalLimits, log: ReplayedLog
     ) -> None:
         self.identity = identity
         self._limits = limits
@@ -103,12 +103,12 @@ class Journal:
         self._checked = 0  # the segment that `check_next` read last
         self._closed = False
 
-    def _adopt_log(self, log: Log) -> None:
+    def _adopt_log(self, log: ReplayedLog) -> None:
         self._log = log
         self._places = log.places
         self._lengths = log.lengths
         self._terms = log.terms
-        self._cache = Cache(first=log.last_index + 1)
+        self._cache = LogCache(first=log.last_index + 1)
         self._hidden: Hidden | None = None
         self._next_index = log.last_index + 1
         self._flushed_index = log.last_index
@@ -140,7 +140,7 @@ class Journal:
             disk.sync_folder(folder.rpartition("/")[0])
             for sequence in list_segments(disk, folder):
                 disk.remove(segment_name(folder, sequence))  # a first one that was never finished
-            self = cls(disk, folder, identity, limits, Log())
+            self = cls(disk, folder, identity, limits, ReplayedLog())
             self._files.begin(reset=False)
         else:
             self = cls(disk, folder, identity, limits, found.log)
@@ -244,7 +244,7 @@ class Journal:
         indices = range(max(first, self.first_index), last + 1)
         if len(indices) <= _LIST_SLICE_MAX:
             return [self.entry(i) for i in indices]
-        return View(self.entry, indices)
+        return LogView(self.entry, indices)
 
     # ------------------------------------------------------------------ as the engine sees it
 
@@ -645,7 +645,7 @@ class Journal:
            are on the disk before its header makes it one, so that a crash leaves either the old files or all entries.
         3. Where one of those cannot be read any more, True becomes False: the log begins anew, empty, at its end. Term and vote stay. A
            replica whose index ends before that must take no part until a resync from a source that stands there at least
-           (`shard.rescue`): all that this one acknowledged and others count on is in such a source.
+           (`shard.index_recovery`): all that this one acknowledged and others count on is in such a source.
 
         Nobody may be told of anything meanwhile, nor after it but by who opens the journal again. Raises `DiskFull` (nothing has
         changed), `SyncFailed`, RuntimeError while a sync is running or bodies are kept."""
@@ -700,7 +700,7 @@ class Journal:
 
     def _begin_anew(self, index: int, term: int, entries: Sequence[Entry]) -> None:
         before = self._log
-        log = Log(index, term, before.term, before.vote, index, promises=before.promises)
+        log = ReplayedLog(index, term, before.term, before.vote, index, promises=before.promises)
         self._files.restart(log, entries)
         self._adopt_log(log)
         self._sync_now()

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from raftmail.consensus import messages as m
-from raftmail.consensus.beats import ANSWER, BEAT, pack
 from raftmail.consensus.engine import Engine
+from raftmail.consensus.heartbeats import ANSWER, BEAT, pack
 from raftmail.consensus.members import Members
 from raftmail.consensus.messages import Kind
 from raftmail.consensus.promises import Given

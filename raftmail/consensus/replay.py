@@ -98,7 +98,7 @@ def list_segments(disk: Disk, folder: str) -> list[int]:
 
 
 @dataclass(slots=True, repr=False)
-class Log:
+class ReplayedLog:
     """What the records of a journal add up to.
 
     `places`, `lengths` (of the payload) and `terms` hold one item for each entry after the base.
@@ -157,7 +157,7 @@ class Log:
 class Replayed:
     """What `replay` found: the log, and what the folder needs before it can be written again."""
 
-    log: Log
+    log: ReplayedLog
     sequences: list[int]
     """The segments that make up the log, ascending."""
     end: Position
@@ -192,7 +192,7 @@ def replay(disk: Disk, folder: str, identity: Identity) -> Replayed | None:
         if sequences == [1] and not whole[HEADER_BYTES:].strip(b"\0"):
             return None
         raise JournalDamaged(segment_name(folder, sequences[0]), 0, "the header cannot be verified")
-    log = Log(start.base_index, start.base_term, 0, None)
+    log = ReplayedLog(start.base_index, start.base_term, 0, None)
     log.take_hard_state(start.term, start.vote)
     durable: Position = (0, 0)
     ends: dict[int, int] = {}
@@ -292,7 +292,7 @@ def _read_header(disk: Disk, folder: str, sequence: int, identity: Identity) -> 
     return header
 
 
-def _check_joint(log: Log, header: Header, name: str) -> None:
+def _check_joint(log: ReplayedLog, header: Header, name: str) -> None:
     if (header.base_index, header.base_term) != (log.last_index, log.last_term()):
         raise JournalDamaged(
             name,
@@ -306,7 +306,7 @@ def _check_joint(log: Log, header: Header, name: str) -> None:
 
 
 def _replay_segment(
-    log: Log, data: bytes, sequence: int, salt: int, limit: int, name: str
+    log: ReplayedLog, data: bytes, sequence: int, salt: int, limit: int, name: str
 ) -> tuple[int, Position]:
     """Put the good records of one segment on `log`. Returns where they end and the last durable
     position they name.

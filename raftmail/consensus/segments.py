@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
-from raftmail.consensus.logcache import Entry
+from raftmail.consensus.log_cache import Entry
 from raftmail.consensus.records import (
     BODY_RECORD_BYTES,
     CLOSED,
@@ -38,8 +38,8 @@ from raftmail.consensus.replay import (
     NOWHERE,
     OFFSET_BITS,
     JournalDamaged,
-    Log,
     Replayed,
+    ReplayedLog,
     read_bodies,
     segment_name,
 )
@@ -106,7 +106,7 @@ class SegmentFiles:
     """
 
     def __init__(
-        self, disk: Disk, folder: str, identity: Identity, limits: JournalLimits, log: Log
+        self, disk: Disk, folder: str, identity: Identity, limits: JournalLimits, log: ReplayedLog
     ) -> None:
         self.buffer = bytearray()
         self.seed = 0
@@ -461,7 +461,7 @@ class SegmentFiles:
             self._reader[1].close()
             self._reader = None
 
-    def restart(self, log: Log, entries: Sequence[Entry] = ()) -> None:
+    def restart(self, log: ReplayedLog, entries: Sequence[Entry] = ()) -> None:
         """Begin a segment that supersedes all others, which the next sync removes. `entries` follow the base of `log`, and are added to it.
 
         Raises `DiskFull`, having changed nothing."""

@@ -19,7 +19,7 @@ from raftmail.net.limits import KIB, MIB, ConnectionLimits, ReaderLimits
 from raftmail.node.config import MESSAGE_BYTES_HIGHEST, MESSAGE_BYTES_LOWEST, Config, ConfigError
 from raftmail.peering.link import LinkLimits
 from raftmail.peering.pieces import BEGUN_BYTES_MAX
-from raftmail.resync.limits import ResyncLimits as ResyncLimits
+from raftmail.resync.limits import ResyncLimits
 from raftmail.shard.memory import Memory
 from raftmail.storage.kv import MAP_BYTES_INITIAL
 

@@ -27,7 +27,7 @@ from raftmail.mail.codec import CodecError, entry_blobs
 from raftmail.node.config import CONFIG_FILE, WORKERS_MAX, ConfigError, load
 from raftmail.node.file_watch import FILES
 from raftmail.node.folder import FORMAT, holds_none, read_json
-from raftmail.node.kept import DAMAGED_MAX, order
+from raftmail.node.index_folder import DAMAGED_MAX, order
 from raftmail.shard.opening import Repairs
 from raftmail.shard.replica import MARK
 from raftmail.storage import blobformat

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from raftmail.node.kept import INDEX
+from raftmail.node.index_folder import INDEX
 from raftmail.node.replicas import Opened
 from raftmail.storage.lmdbcheck import FILE
 from raftmail.storage.spares import SPARES

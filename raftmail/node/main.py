@@ -30,7 +30,7 @@ from raftmail.node.exit_message import EXIT_FAILED, EXIT_FATAL, die, explain, is
 from raftmail.node.folder import FolderError
 from raftmail.node.join import begin_replacing
 from raftmail.node.node import Node
-from raftmail.node.turns import SYNC_THREADS_MAX
+from raftmail.node.turn_scheduler import SYNC_THREADS_MAX
 from raftmail.node.workers import WorkerMonitor
 
 logger = logging.getLogger(__name__)

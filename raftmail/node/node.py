@@ -42,13 +42,13 @@ from raftmail.node.join import end_replacing, is_replacing
 from raftmail.node.open_files import MEASURE_S, measure, share_out
 from raftmail.node.reconcile import Plan, plan
 from raftmail.node.reload import CHANGEABLE, changed_keys, load_again
+from raftmail.node.replica_table import ReplicaTable
 from raftmail.node.runner import Runner
 from raftmail.node.starts import note_older, read_peers, settle, write_peers
-from raftmail.node.table import ReplicaTable
 from raftmail.peering.handshake import HelloRefused, Older
 from raftmail.peering.peers import PeerNet
 from raftmail.peering.starts import PeerStarts
-from raftmail.resync.desk import turn_away
+from raftmail.resync.manager import turn_away
 from raftmail.service.accounts import UserAccounts
 from raftmail.service.cluster_service import ClusterService
 from raftmail.service.delivery import LONGER_S_MAX, MailDelivery

@@ -12,10 +12,10 @@ from raftmail.consensus.membership import Membership
 from raftmail.node.budget import BODY_BYTES_HIGHEST, limits_of
 from raftmail.node.config import Config
 from raftmail.node.folder import DataFolder
-from raftmail.node.kept import IndexFolder, made_with, order
+from raftmail.node.index_folder import IndexFolder, made_with, order
 from raftmail.resync.scrub import ScrubLimits
 from raftmail.shard import opening
-from raftmail.shard.compaction import LogLimits
+from raftmail.shard.log_retention import LogLimits
 from raftmail.shard.memory import Memory
 from raftmail.shard.opening import Repairs, ReplicaSpec
 from raftmail.shard.replica import Replica, ReplicaLimits

@@ -12,7 +12,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from functools import partial
 
-from raftmail.consensus.beats import Beat
+from raftmail.consensus.heartbeats import Beat
 from raftmail.node.pace import LongBodyPace
 from raftmail.shard.driver import Driver
 from raftmail.shard.replica import BackgroundJob, Frame, Replica

@@ -19,7 +19,7 @@ class FrameKind(StrEnum):
     """What replicas of a shard send each other."""
 
     RAFT = "RAFT"
-    BEATS = "BEATS"  # records of `consensus.beats`: of one group, or of all that two nodes have in common
+    BEATS = "BEATS"  # records of `consensus.heartbeats`: of one group, or of all that two nodes have in common
     BLOB = "BLOB"  # sha256, body
     BODY = "BODY"  # the same of a long one, which other frames overtake
     HAVE = "HAVE"  # sha256 of a BODY that is on the sender's disk

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from raftmail.resync.limits import ResyncLimits as ResyncLimits
+from raftmail.resync.limits import ResyncLimits
 from raftmail.resync.scrub import ScrubLimits
 from raftmail.shard.bodies import BodyLimits
-from raftmail.shard.compaction import LogLimits
+from raftmail.shard.log_retention import LogLimits
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,7 +38,7 @@ from raftmail.mail.codec import (
 from raftmail.mail.codec_results import REFUSED, result_of
 from raftmail.mail.packing import Raw
 from raftmail.mail.results import Code, Result
-from raftmail.shard import configuration, mailboxes, queries, transfer
+from raftmail.shard import configuration, copy_move, mailboxes, queries
 from raftmail.shard.save import SaveCommand
 from raftmail.shard.state import Refusal, State
 from raftmail.shard.store import StoreCommand
@@ -56,8 +56,8 @@ _COMMANDS: dict[int, Callable[[State, Any], Raw]] = {
     DELETE: mailboxes.delete,
     RENAME: mailboxes.rename,
     SUBSCRIBE: mailboxes.subscribe,
-    COPY: transfer.copy,
-    EXPUNGE: transfer.expunge,
+    COPY: copy_move.copy,
+    EXPUNGE: copy_move.expunge,
     PUT_USER: mailboxes.put_user,
     REMOVE_USER: mailboxes.remove_user,
     PURGE_USER: mailboxes.purge,

@@ -18,8 +18,8 @@ from raftmail.mail.names import INBOX, SEPARATOR, parents, quoted, stored_name
 from raftmail.mail.packing import Raw
 from raftmail.mail.results import Code
 from raftmail.shard import configuration
+from raftmail.shard.copy_move import move_all
 from raftmail.shard.state import MAILBOXES_MAX, Refusal, State, mailbox_result
-from raftmail.shard.transfer import move_all
 from raftmail.storage.records import MailboxRecord
 
 

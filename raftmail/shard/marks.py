@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from raftmail.shard.deep import DeepReading
+from raftmail.shard.deep_check import DeepReading
 from raftmail.shard.frames import DEEP_MARK
 from raftmail.shard.machine import Machine
 from raftmail.storage.blobs import BlobStore

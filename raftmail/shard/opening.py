@@ -33,13 +33,13 @@ from raftmail.consensus.journal import Identity, Journal, JournalLimits
 from raftmail.consensus.membership import Membership
 from raftmail.consensus.timing import Timing
 from raftmail.resync.state import Suspects, pending_jump
-from raftmail.shard import rescue
+from raftmail.shard import index_recovery
 from raftmail.shard.events import LogOpened, Observer, OwnTablesForgotten
 from raftmail.shard.limits import ReplicaLimits
 from raftmail.shard.machine import Machine
+from raftmail.shard.membership_store import standing_at_start
 from raftmail.shard.memory import Memory
 from raftmail.shard.replica import Replica
-from raftmail.shard.standing import standing_at_start
 from raftmail.storage.blobs import BlobLimits, BlobStore
 from raftmail.storage.disk import Disk
 from raftmail.storage.index import Index, IndexFailed
@@ -151,7 +151,7 @@ def open_replica(
             spec.limits,
             cluster=spec.cluster,
             new_session=partial(make_rng().getrandbits, 63),
-            keep_to=rescue.keep_to(index),
+            keep_to=index_recovery.keep_to(index),
             memory=memory or Memory(),
             observer=observer,
         )
@@ -190,10 +190,10 @@ def _open_state(
     index, lost = _open_index(keeper, spec, repairs.rebuild)
     own = "" if lost else repairs.own
     if not lost and not own and repairs.check_own:
-        own = rescue.own_damage(index)
+        own = index_recovery.own_damage(index)
     if own:
         try:
-            rescue.forget_own_tables(index)
+            index_recovery.forget_own_tables(index)
         except IndexDamaged as e:
             index, lost = _open_index(keeper, spec, str(e))
             own = ""
@@ -206,13 +206,13 @@ def _open_state(
             if observer is not None:
                 observer(OwnTablesForgotten(own))
     anew = bool(lost or own)
-    rescue.join(index, journal, anew=anew)
+    index_recovery.join(index, journal, anew=anew)
     if repairs.compare:
         suspects = Suspects.read(index)
         suspects.everything = True
         suspects.write(index)
         index.commit(sync=True)
-    blobs = rescue.open_bodies(
+    blobs = index_recovery.open_bodies(
         disk,
         index,
         spec.blobs,

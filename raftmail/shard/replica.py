@@ -23,11 +23,11 @@ from operator import attrgetter
 from typing import Any, ClassVar, TypeAlias
 
 from raftmail.consensus.appends import Diverged
-from raftmail.consensus.beats import Beat, unpack
 from raftmail.consensus.change import CAUGHT_UP_ENTRIES
 from raftmail.consensus.engine import REGULAR
 from raftmail.consensus.fitness import Fitness
 from raftmail.consensus.group import Group, NotLeader
+from raftmail.consensus.heartbeats import Beat, unpack
 from raftmail.consensus.journal import SyncJob as JournalSyncJob
 from raftmail.consensus.membership import KIND as MEMBERSHIP
 from raftmail.consensus.membership import Membership
@@ -39,8 +39,8 @@ from raftmail.mail.queries import Answer, FetchBody, Query
 from raftmail.resync.missing import body_size
 from raftmail.resync.status import ResyncStatus
 from raftmail.shard.bodies import DIGEST_BYTES, BadBodies, Bodies
-from raftmail.shard.compaction import Compaction
-from raftmail.shard.deep import DeepReading
+from raftmail.shard.catch_up import CatchUp
+from raftmail.shard.deep_check import DeepReading
 from raftmail.shard.events import (
     Applied,
     Applying,
@@ -53,13 +53,13 @@ from raftmail.shard.events import (
     WentBack,
 )
 from raftmail.shard.frames import DEEP_MARK, MARK, Frame, FrameKind
+from raftmail.shard.index_recovery import mend_journal
 from raftmail.shard.limits import Counters, ReplicaLimits
+from raftmail.shard.log_retention import LogRetention
 from raftmail.shard.machine import Machine
 from raftmail.shard.marks import Marks
 from raftmail.shard.memory import Memory
-from raftmail.shard.recovery import Recovery
-from raftmail.shard.requests import BlobsUnknown, Done, Requests, Waiting
-from raftmail.shard.rescue import mend_journal
+from raftmail.shard.proposals import BlobsUnknown, Done, Proposals, Waiting
 from raftmail.shard.status import (
     ALLOWED,
     LACKING_GRACE_S,
@@ -178,10 +178,10 @@ class Replica:
     marks: Marks = field(init=False)
     group: Group = field(init=False)
     bodies: Bodies = field(init=False)
-    recovery: Recovery = field(init=False)
-    requests: Requests = field(init=False)
+    recovery: CatchUp = field(init=False)
+    requests: Proposals = field(init=False)
     streams: Streams = field(init=False)
-    compaction: Compaction = field(init=False)
+    compaction: LogRetention = field(init=False)
     watchers: Watchers = field(init=False)
     waits: ApplyWaiters = field(default_factory=ApplyWaiters)
     disk_full: bool = False
@@ -210,10 +210,10 @@ class Replica:
         self.bodies = Bodies(
             self.blobs, self.machine.index, self.limits.bodies, arrived=self.memory.arrived
         )
-        self.compaction = Compaction(self.limits.log)
+        self.compaction = LogRetention(self.limits.log)
         self.marks = Marks(self.machine, self.blobs, self.body)
         self.watchers = Watchers(self.machine.index)
-        self.requests = Requests(
+        self.requests = Proposals(
             self.limits,
             self.counters,
             self.machine.known,
@@ -231,7 +231,7 @@ class Replica:
             self.limits.stream_s,
             self.limits.stream_lost_s,
         )
-        self.recovery = Recovery.of(
+        self.recovery = CatchUp.of(
             self.shard,
             self.node,
             self.cluster,
@@ -443,7 +443,7 @@ class Replica:
         """What operators read of this replica, in a few words; "ok": nothing keeps it from
         anything."""
         conditions = self.conditions
-        if not conditions and not self.recovery.desk.whole:
+        if not conditions and not self.recovery.manager.whole:
             return Condition.LACKS_BODIES.text  # not for long enough to mind
         return describe(conditions)
 
@@ -453,13 +453,13 @@ class Replica:
 
     def resync_status(self, now: float) -> ResyncStatus:
         """What resyncs and the scrub have done and are at, and what is missing."""
-        return self.recovery.desk.status(now)
+        return self.recovery.manager.status(now)
 
     @property
     def why_incomplete(self) -> str:
         """What keeps this replica from being `is_whole`, as the end of a sentence that begins with
         its node; "": nothing."""
-        return "" if self.is_whole else self.recovery.desk.why_incomplete()
+        return "" if self.is_whole else self.recovery.manager.why_incomplete()
 
     def checkpoint_digest(self, index: int) -> bytes | None:
         """The digest of the state at a mark of the log; None: it has not come here, or is one of
@@ -486,7 +486,7 @@ class Replica:
         ):
             return now
         deadline = min(
-            self.group.next_deadline(), self._chores_at, self.recovery.desk.scrub.behind_at
+            self.group.next_deadline(), self._chores_at, self.recovery.manager.scrub.behind_at
         )
         if self._index_dirty_since is not None:
             commit_at = self._index_dirty_since + self.limits.index_commit_s
@@ -524,7 +524,7 @@ class Replica:
             or (bool(self.requests.waiting) and self._may_propose)
             or self.group.has_to_do
             or (since is not None and self._now - since >= self.limits.index_commit_s)
-            or self.recovery.desk.busy
+            or self.recovery.manager.busy
             or self.bodies.has_to_do(self._now)
         )
 
@@ -614,12 +614,12 @@ class Replica:
         self, mailboxes: Sequence[int] = (), *, full: bool = False, only: Sequence[str] = ()
     ) -> None:
         """An operator wants records compared with another replica's: see
-        `resync.desk.Desk.order`."""
-        self.recovery.desk.order(mailboxes, full=full, only=only)
+        `resync.manager.ResyncManager.order`."""
+        self.recovery.manager.order(mailboxes, full=full, only=only)
 
     def scrub_again(self) -> None:
         """Have the scrub begin a round now: somebody was at the files."""
-        self.recovery.desk.scrub.again()
+        self.recovery.manager.scrub.again()
 
     def check_log(self) -> str:
         """Read the next segment of the log, and tell what was done to its file since it was
@@ -689,7 +689,7 @@ class Replica:
         except (BlobMissing, BlobDamaged):
             size = body_size(self.machine.index, digest)
             if size is not None and self.may(Capability.KEEP_INDEX):
-                self.recovery.desk.want(digest, size)
+                self.recovery.manager.want(digest, size)
             raise
 
     # -- stepping ----------------------------------------------------------------------------------
@@ -707,14 +707,14 @@ class Replica:
             except (DiskFull, IndexDamaged) as e:
                 self._meet(e)
         self._check_role()
-        if now >= self.recovery.desk.scrub.behind_at:
+        if now >= self.recovery.manager.scrub.behind_at:
             self._step_due = True
         if now < self._chores_at:
             if (deadline := self.next_deadline(now)) > now:
                 return deadline
         else:
             self.streams.forget_lost(now)
-            self._step_due = bool(self.streams) or self.recovery.desk.scrub.is_due(now)
+            self._step_due = bool(self.streams) or self.recovery.manager.scrub.is_due(now)
             self._chores_at = now + (CHORES_S if self._look_for_bodies() else 0.0)
         self._check_space(now)
         self._make_way(now)
@@ -903,13 +903,13 @@ class Replica:
                     self._check_role()
             elif kind not in _FROM_STRANGERS and not self.group.members.knows_node(node):
                 if kind == FrameKind.SYNC:
-                    self.recovery.desk.turn_away(node, payload, "it knows of no replica there")
+                    self.recovery.manager.turn_away(node, payload, "it knows of no replica there")
                 raise BadMessage(f"node {node} has no replica of shard {self.shard}")
             elif kind == FrameKind.BEATS:
                 for beat in unpack(payload):
                     self.receive_beat(now, node, beat)
             elif kind == FrameKind.SYNC:
-                self.recovery.desk.receive(now, node, payload)
+                self.recovery.manager.receive(now, node, payload)
             elif kind == FrameKind.BLOB:
                 if self.bodies.take(payload):
                     self.group.retry_parked(now)
@@ -983,14 +983,14 @@ class Replica:
         """There is a link to a node, in the membership or not: it may come to be. A replica that
         starts is told of all that are up."""
         self._now = now
-        self.recovery.desk.disconnected(now, node)  # an older link may have gone without a word
+        self.recovery.manager.disconnected(now, node)  # an older link may have gone without a word
         self.group.connected(now, node)
 
     def disconnected(self, now: float, node: str) -> None:
         self._now = now
         self.streams.disconnected(node)
         self.group.disconnected(now, node)
-        self.recovery.desk.disconnected(now, node)
+        self.recovery.manager.disconnected(now, node)
 
     def mend_journal(self) -> bool:
         """See `rescue.mend_journal`. Nothing may be under way any more; `abandon` this replica
@@ -998,7 +998,7 @@ class Replica:
         if self._blob_job is not None:
             self.blobs.end_sync(self._blob_job)
             self._blob_job = None
-        return mend_journal(self.machine, self.bodies, half=self.recovery.desk.holds)
+        return mend_journal(self.machine, self.bodies, half=self.recovery.manager.holds)
 
     def close(self) -> None:
         """Commit the index and close the files. Whatever still waits is failed as unknown."""
@@ -1021,7 +1021,7 @@ class Replica:
         self.bodies.drop_arrived()
         self.waits.give_up()
         self.watchers.missed()
-        self.recovery.desk.close()
+        self.recovery.manager.close()
         self.marks.close()
 
     # -- the state machine's side (consensus.group.Applier) ----------------------------------------
@@ -1063,7 +1063,7 @@ class Replica:
         for digest in self.bodies.take_unheld(payload):
             size = body_size(self.machine.index, digest)
             if size is not None:
-                self.recovery.desk.want(digest, size)
+                self.recovery.manager.want(digest, size)
 
     def holds_blobs(self, payload: bytes, index: int) -> bool:
         return payload[:1] in _WITHOUT_BODIES or self.bodies.hold(payload, index)
@@ -1112,7 +1112,7 @@ class Replica:
         """See whether any body is missing. False: not to be said before a sync, for some are not on
         the disk; what was said last stands."""
         journal = self.group.journal
-        if not self.recovery.desk.whole:
+        if not self.recovery.manager.whole:
             self._lacks_bodies = True
             if self._lacking_since is None:
                 self._lacking_since = self._now
@@ -1272,8 +1272,8 @@ class Replica:
             self.index_damaged(error)
 
     def _commit_index(self, now: float) -> None:
-        desk = self.recovery.desk
-        if desk.dirty and self._index_dirty_since is None:
+        manager = self.recovery.manager
+        if manager.dirty and self._index_dirty_since is None:
             self._index_dirty_since = now
         since = self._index_dirty_since
         limits = self.limits
@@ -1290,7 +1290,7 @@ class Replica:
         # Durable with the next commit: the journal keeps what may be lost, and a sync less is made
         # here.
         if self._commit(now, sync=False):
-            desk.committed()
+            manager.committed()
             self._index_dirty_since = None
             self.counters.index_commits += 1
             self._tell(IndexCommitted(self.machine.index.committed_index))

@@ -143,7 +143,7 @@ class Capability(IntEnum):
     """Commit its index, trim its log, and give space back; note what is missing."""
 
     SOURCE = 256
-    """Give others its records. `Desk` asks: it knows at once what `LACKS_BODIES` says after a
+    """Give others its records. `ResyncManager` asks: it knows at once what `LACKS_BODIES` says after a
     while."""
 
 

@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from raftmail.mail.failures import Failure
 from raftmail.shard.memory import Memory
-from raftmail.shard.requests import Waiting
+from raftmail.shard.proposals import Waiting
 
 _LATE = Failure("the other replicas did not take the body in time")
 

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from raftmail.consensus import beats
+from raftmail.consensus import heartbeats
 from raftmail.consensus import messages as m
 from raftmail.consensus.fitness import Fitness
 from raftmail.consensus.group import Flow, Group, Timing
@@ -76,9 +76,9 @@ class ListMachine:
 
 def told_by(record: bytes) -> list[m.Message]:
     """The messages that a beat stands for."""
-    (beat,) = beats.unpack(record)
+    (beat,) = heartbeats.unpack(record)
     kind, success, group, sender, receiver, term, index, index_term, commit, round = beat
-    if kind == beats.BEAT:
+    if kind == heartbeats.BEAT:
         fields = [round, commit, index, index_term, [], []]
         return [m.Message(m.Kind.APPEND, group, sender, receiver, term, fields)]
     ack = m.Message(m.Kind.ACK, group, sender, receiver, term, [index + 1, success])
@@ -261,7 +261,7 @@ class Cluster:
             if frozenset((replica, peer)) in self.up and self.group(replica).node_of(peer):
                 self.links[replica, peer].append(data)
         for _, record in self.group(replica).take_beats():
-            peer = beats.RECORD.unpack(record)[4]
+            peer = heartbeats.RECORD.unpack(record)[4]
             self.sent.extend((replica, peer, message) for message in told_by(record))
             if frozenset((replica, peer)) in self.up:
                 self.links[replica, peer].append(bytearray(record))
@@ -274,7 +274,7 @@ class Cluster:
         while link and done < count and self.nodes[b].alive:
             data = link.popleft()
             if isinstance(data, bytearray):
-                (beat,) = beats.unpack(data)
+                (beat,) = heartbeats.unpack(data)
                 self.group(b).receive_beat(self.now, beat, self.nodes[a].name)
             else:
                 self.group(b).receive(self.now, data, self.nodes[a].name)

@@ -3,17 +3,17 @@ most by the simulator too."""
 
 from __future__ import annotations
 
-from raftmail.consensus import change, following, group
-from raftmail.consensus.barrier import ReadRounds
+from raftmail.consensus import change, follower, group
 from raftmail.consensus.election import Ballot, Elections
 from raftmail.consensus.engine import Engine
+from raftmail.consensus.follower import Follower
 from raftmail.consensus.followers import Followers
-from raftmail.consensus.following import Following
 from raftmail.consensus.group import Group
 from raftmail.consensus.journal import Journal
 from raftmail.consensus.members import Members
 from raftmail.consensus.membership import Membership
 from raftmail.consensus.proof import Proof
+from raftmail.consensus.read_index import ReadRounds
 from tests.consensus.planting import Edit, Fault
 
 
@@ -26,7 +26,7 @@ FAULTS: dict[str, Fault] = {
     "ticket-commits": _fault(
         "a snapshot offer moves the commit index over a log that was never compared",
         (
-            Following,
+            Follower,
             "on_ticket",
             "self._touch(message.sender, message.term)",
             "self._engine.deliver(message.sender, {'type': 'append_entries', 'term': message.term,"
@@ -36,7 +36,7 @@ FAULTS: dict[str, Fault] = {
     "old-ticket": _fault(
         "a snapshot that is not ahead of what is applied is asked for",
         (
-            Following,
+            Follower,
             "on_ticket",
             "if message.fields[0] > self._engine.applied_index():",
             "if True:",
@@ -53,12 +53,12 @@ FAULTS: dict[str, Fault] = {
     # G2
     "cut-matching": _fault(
         "an append cuts off everything after its previous index, matching or not",
-        (following, "judge", "keep += 1", "break"),
+        (follower, "judge", "keep += 1", "break"),
     ),
     "cut-committed": _fault(
         "entries that are committed here are replaced",
         (
-            following,
+            follower,
             "judge",
             "if index <= commit_index:\n                "
             "raise _diverged(index, log.term_of(index), term, commit_index)\n            ",
@@ -68,13 +68,13 @@ FAULTS: dict[str, Fault] = {
     "commit-unverified": _fault(
         "the commit index moves over entries that the append did not verify",
         (
-            Following,
+            Follower,
             "on_append",
             "self._take(message, base, new, start, min(commit, verified))",
             "self._take(message, base, new, start, commit)",
         ),
         (
-            Following,
+            Follower,
             "on_append",
             "sender, message.term, journal.last_index, [], min(commit, verified)",
             "sender, message.term, journal.last_index, [], commit",
@@ -83,7 +83,7 @@ FAULTS: dict[str, Fault] = {
     "prev-unchecked": _fault(
         "an append is taken without comparing the term of its previous entry",
         (
-            following,
+            follower,
             "judge",
             "if prev_index >= first and log.term_of(prev_index) != prev_term:",
             "if False:",
@@ -123,7 +123,7 @@ FAULTS: dict[str, Fault] = {
     "ask-one-back": _fault(
         "a follower that cannot verify walks back one entry a round trip",
         (
-            following,
+            follower,
             "judge",
             "return AppendVerdict(0, 0, ask=commit_index + 1)\n    keep",
             "return AppendVerdict(0, 0, ask=prev_index)\n    keep",
@@ -181,7 +181,7 @@ FAULTS: dict[str, Fault] = {
     "ack-before-sync": _fault(
         "entries are acknowledged before they are on the disk",
         (
-            Following,
+            Follower,
             "on_append",
             "self._send(sender, Kind.ACK, [verified + 1, ACK_YES], hold=True)",
             "self._send(sender, Kind.ACK, [verified + 1, ACK_YES])",
@@ -190,7 +190,7 @@ FAULTS: dict[str, Fault] = {
     "heartbeat-acks-unsynced": _fault(
         "the answer to a heartbeat promises entries that are not on the disk",
         (
-            Following,
+            Follower,
             "on_append",
             "[min(verified, held) + 1, self.success()]",
             "[verified + 1, self.success()]",
@@ -199,7 +199,7 @@ FAULTS: dict[str, Fault] = {
     "beat-acks-unsynced": _fault(
         "the answer to a beat promises entries that are not on the disk",
         (
-            Following,
+            Follower,
             "takes_beat",
             "journal.last_index == engine.held_index() == index",
             "journal.last_index == index",
@@ -207,7 +207,7 @@ FAULTS: dict[str, Fault] = {
     ),
     "beat-unverified": _fault(
         "a beat is answered by a log that is not the leader's",
-        (Following, "takes_beat", "or journal.term_of(index) != index_term", ""),
+        (Follower, "takes_beat", "or journal.term_of(index) != index_term", ""),
     ),
     "late-beats": _fault(
         "answers to beats of earlier terms are taken",
@@ -314,7 +314,7 @@ FAULTS: dict[str, Fault] = {
     ),
     "cut-keeps-membership": _fault(
         "when the log is cut, a membership that was in it stays in force",
-        (Following, "_take", "members.cut(base + 1)", "pass"),
+        (Follower, "_take", "members.cut(base + 1)", "pass"),
     ),
     "restart-forgets-membership": _fault(
         "a membership that is in the log and not applied is not restored at the start",
@@ -437,12 +437,12 @@ FAULTS: dict[str, Fault] = {
     ),
     "withheld-acknowledged": _fault(
         "entries that are withheld are acknowledged",
-        (Following, "on_append", "if withheld := self._engine.withheld_from:", "if withheld := 0:"),
+        (Follower, "on_append", "if withheld := self._engine.withheld_from:", "if withheld := 0:"),
         (Engine, "held_index", "if self.withheld_from else synced", "if False else synced"),
     ),
     "withheld-acknowledged-by-beats": _fault(
         "the answer to a beat acknowledges entries that are withheld",
-        (Following, "takes_beat", "engine.held_index()", "journal.synced_index"),
+        (Follower, "takes_beat", "engine.held_index()", "journal.synced_index"),
     ),
     "withheld-stands": _fault(
         "a replica stands for election with a log that others cannot take from it",

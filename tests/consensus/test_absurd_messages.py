@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raftmail.consensus import beats
+from raftmail.consensus import heartbeats
 from raftmail.consensus import messages as m
 from raftmail.consensus.records import HARD_STATE, encode_vote
 from tests.consensus.cluster import Cluster
@@ -55,7 +55,7 @@ def test_an_absurd_beat_is_refused_without_effect(number: int) -> None:
     cluster = _cluster()
     group = cluster.group(2)
     node = group.node_of(1) or ""
-    good = (beats.BEAT, 0, group.group, 1, 2, group.term, 3, group.term, 3, 0)
+    good = (heartbeats.BEAT, 0, group.group, 1, 2, group.term, 3, group.term, 3, 0)
     for at in (5, 6, 7, 8):
         beat = (*good[:at], number, *good[at + 1 :])
         with pytest.raises(m.BadMessage):

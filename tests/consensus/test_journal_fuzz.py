@@ -12,7 +12,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from raftmail.consensus import beats, messages
+from raftmail.consensus import heartbeats, messages
 from raftmail.consensus.journal import Journal, JournalDamaged, JournalError, read_records
 from raftmail.consensus.membership import BadMembership, Membership
 from raftmail.consensus.promises import Promises
@@ -172,8 +172,8 @@ MEMBERSHIP = Membership({1: "n1", 2: "n2"}, {3: "n3"}, 4)
 DECODERS: dict[str, tuple[list[bytes], Callable[[bytes], Any], type[Exception]]] = {
     "message": (_messages(), messages.decode, messages.BadMessage),
     "beats": (
-        [beats.pack(1, 0, 1, 2, 1, 3, 4, 3, 4, 0) * 2],
-        lambda data: list(beats.unpack(data)),
+        [heartbeats.pack(1, 0, 1, 2, 1, 3, 4, 3, 4, 0) * 2],
+        lambda data: list(heartbeats.unpack(data)),
         messages.BadMessage,
     ),
     "membership": ([MEMBERSHIP.encode()], Membership.decode, BadMembership),

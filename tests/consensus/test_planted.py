@@ -11,12 +11,12 @@ import pytest
 from raftmail.consensus.group import Group
 from tests.consensus import (
     test_appends,
-    test_beats,
     test_changes,
     test_durability,
     test_elections,
     test_fitness,
     test_going_back,
+    test_heartbeats,
     test_reads,
 )
 from tests.consensus.planted import FAULTS
@@ -24,7 +24,7 @@ from tests.consensus.planting import Edit, Fault, NotThere, claims_of, planted
 
 TESTS = (
     test_appends,
-    test_beats,
+    test_heartbeats,
     test_changes,
     test_durability,
     test_elections,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from raftmail.consensus import messages as m
-from raftmail.consensus.barrier import WAITING_MAX, ReadRounds
+from raftmail.consensus.read_index import WAITING_MAX, ReadRounds
 from raftmail.storage.disk import DiskFull
 from tests.consensus.cluster import Cluster
 from tests.consensus.planted import FAULTS

@@ -19,7 +19,7 @@ from raftmail.mail.results import SaveResult
 from raftmail.node.file_watch import READ_S, FileWatch, look
 from raftmail.storage.records import MESSAGE_KEY
 from tests.node.cluster import Cluster, wait_for
-from tests.shard.test_rescue import TEXTS, Machinery
+from tests.shard.test_index_recovery import TEXTS, Machinery
 
 USER = "alice@example.org"
 SHORT_LOG = "\n[log]\nentries_max = 16\n"

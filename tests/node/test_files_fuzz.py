@@ -14,7 +14,7 @@ import pytest
 
 from raftmail.cluster.state import BadState, ClusterState
 from raftmail.consensus.membership import Membership
-from raftmail.node import folder, join, kept
+from raftmail.node import folder, index_folder, join
 from raftmail.node.config import Config
 from raftmail.node.config_follower import load_state
 from raftmail.node.examine import ExamineError, _cluster_of
@@ -49,7 +49,7 @@ def _config(root: Path) -> Config:
 
 
 def _orders(root: Path) -> None:
-    orders = kept.read_orders(RealDisk(root))
+    orders = index_folder.read_orders(RealDisk(root))
     assert all(len(digest) == 32 for digest in orders.damaged)
 
 
@@ -61,7 +61,7 @@ def _made(root: Path) -> None:
 
 def _first(root: Path) -> None:
     told = Membership.founding({1: "n9"})
-    membership, known = kept.made_with(RealDisk(root), told, made=True)
+    membership, known = index_folder.made_with(RealDisk(root), told, made=True)
     assert known == (membership != told)
 
 
@@ -97,7 +97,7 @@ FILES: dict[str, tuple[bytes, Callable[[Path], Any], tuple[type[Exception], ...]
     ),
     "cluster.json": (cluster(3).to_bytes(), _state, (BadState,)),
     "invitation.json": (b'{"invite": "ab", "place": {"zone": "a"}}', _place, (FolderError,)),
-    "index.closed.json": (b'{"bytes": 1, "mtime_ns": 2}', kept._was_closed, ()),
+    "index.closed.json": (b'{"bytes": 1, "mtime_ns": 2}', index_folder._was_closed, ()),
     "membership.first": (b"", _first, ()),
 }
 
@@ -106,7 +106,7 @@ FILES: dict[str, tuple[bytes, Callable[[Path], Any], tuple[type[Exception], ...]
 def test_a_file_is_read_or_refused_by_the_declared_error(name: str, tmp_path: Path) -> None:
     good, read, errors = FILES[name]
     if name == "membership.first":
-        kept.made_with(RealDisk(tmp_path), Membership.founding({1: "n1"}), made=False)
+        index_folder.made_with(RealDisk(tmp_path), Membership.founding({1: "n1"}), made=False)
         good = (tmp_path / name).read_bytes()
     if name == "index.closed.json":
         (tmp_path / "index").mkdir()

@@ -61,7 +61,7 @@ def test_nobody_reaches_through_a_replica_into_its_parts() -> None:
     [
         "replica.group.term",
         "self.router.replicas[1].machine.query(q)",
-        "router.own(3).recovery.desk.order()",
+        "router.own(3).recovery.manager.order()",
         "group = opened.replica.group",
         "[r.group for r in all]",
         "root.requests.waiting",

@@ -12,8 +12,8 @@ from raftmail.mail import commands as c
 from raftmail.mail.codec import encode_request
 from raftmail.mail.uidset import UidSet
 from raftmail.resync.state import RESYNC_KEYS, Suspects
-from raftmail.shard import rescue
-from raftmail.shard.recovery import Recovery
+from raftmail.shard import index_recovery
+from raftmail.shard.catch_up import CatchUp
 from raftmail.shard.status import Capability
 from raftmail.storage.blobs import BlobLimits
 from raftmail.storage.disk import DiskFull
@@ -21,7 +21,7 @@ from raftmail.storage.index import TABLES, Index
 from raftmail.storage.kv import TableDamaged
 from raftmail.storage.records import IndexDamaged
 from tests.shard.machines import body_hash, message
-from tests.shard.test_rescue import TEXTS, Machinery
+from tests.shard.test_index_recovery import TEXTS, Machinery
 from tests.simulation.kv import MemoryEngine
 
 
@@ -95,7 +95,7 @@ def test_bodies_are_given_back_also_while_a_resync_finds_no_space_to_begin(
 ) -> None:
     """Else a full disk would stay full."""
 
-    def no_space(self: Recovery, now: float, group: Group) -> None:
+    def no_space(self: CatchUp, now: float, group: Group) -> None:
         raise DiskFull("there is no space")
 
     texts = [f"text number {n}" * 20 for n in range(20)]
@@ -103,7 +103,7 @@ def test_bodies_are_given_back_also_while_a_resync_finds_no_space_to_begin(
     machinery.save(texts)
     segments = machinery.disk.listdir("blobs")
     do(machinery, len(texts) + 1, c.Expunge("a", "INBOX", UidSet.parse("1:19")))
-    monkeypatch.setattr(Recovery, "tick", no_space)
+    monkeypatch.setattr(CatchUp, "tick", no_space)
     while segments[0] in machinery.disk.listdir("blobs"):
         machinery.turn(1.0)
         assert machinery.now < 3600.0
@@ -135,7 +135,7 @@ def test_a_damaged_count_of_messages_is_fetched_when_the_scrub_has_it_written() 
     replica.submit(machinery.now, request, [(rotten, text.encode())], lambda answer: None)
     while not replica.machine.dirty_requests:
         machinery.turn()
-    replica.recovery.desk.scrub.again()
+    replica.recovery.manager.scrub.again()
     replica.step(machinery.now + 0.9)
     assert replica.recovery.damaged
 
@@ -183,14 +183,14 @@ def test_what_is_to_be_compared_outlives_an_abort() -> None:
     machinery.save(TEXTS[:4])
     replica = machinery.replica
     replica.machine.commit()
-    replica.recovery.desk.compare([1])
+    replica.recovery.manager.compare([1])
     replica.machine.index.fail("there was no space")
     machinery.turn(1.0)
     machinery.turn(1.0)
     noted = Suspects.read(replica.machine.index)
-    assert noted.mailboxes == {1} and replica.recovery.desk.needs_records
+    assert noted.mailboxes == {1} and replica.recovery.manager.needs_records
     replica.machine.commit()
-    replica.recovery.desk.committed()
+    replica.recovery.manager.committed()
     replica.machine.abort()
     assert Suspects.read(replica.machine.index).mailboxes == {1}
 
@@ -205,10 +205,10 @@ def test_the_tables_of_a_replicas_own_are_made_again_from_its_files(table: str) 
     replica.machine.commit()
     rot(machinery.engine, table)
     index = replica.machine.index
-    assert f"table {table!r} is damaged" in rescue.own_damage(index)
+    assert f"table {table!r} is damaged" in index_recovery.own_damage(index)
     replica.abandon()
     replica = machinery.open(own_lost=True)
-    assert not rescue.own_damage(replica.machine.index)
+    assert not index_recovery.own_damage(replica.machine.index)
     for _ in range(20):
         machinery.turn()
     for text in TEXTS:
@@ -224,14 +224,14 @@ def test_what_is_known_of_a_resync_outlives_the_other_rows_of_its_table_or_the_i
     index = machinery.replica.machine.index
     Suspects(names=True).write(index)
     index.put_local(b"scrub/at", b"")
-    rescue.forget_own_tables(index)
+    index_recovery.forget_own_tables(index)
     assert Suspects.read(index).names and index.get_local(b"scrub/at") is None
     local = machinery.engine.table("local")
     for key in RESYNC_KEYS:
         if (record := local.get(key)) is not None:
             local.put(key, record[:-1] + bytes((record[-1] ^ 1,)))
     with pytest.raises(IndexDamaged):
-        rescue.forget_own_tables(index)
+        index_recovery.forget_own_tables(index)
 
 
 @pytest.mark.parametrize("table", ["places", "local"])

@@ -15,7 +15,7 @@ from raftmail.mail.uidset import UidSet
 from raftmail.shard.replica import Replica
 from raftmail.storage.blobs import SECOND_RESERVE_BYTES_MAX
 from tests.shard.machines import body_hash, message
-from tests.shard.test_rescue import TEXTS, Machinery
+from tests.shard.test_index_recovery import TEXTS, Machinery
 from tests.simulation.disk import PLENTY_BYTES
 
 CLIENT = b"client of tests!"

@@ -414,8 +414,8 @@ def test_a_command_over_thousands_of_messages_is_settled_page_by_page() -> None:
 def test_a_command_over_too_many_messages_is_refused_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     """Messages count, not UIDs: what was expunged from a range costs nothing."""
     monkeypatch.setattr("raftmail.shard.store.TOUCHED_MAX", 5)
-    monkeypatch.setattr("raftmail.shard.transfer.TOUCHED_MAX", 5)
-    monkeypatch.setattr("raftmail.shard.transfer.COPIED_MAX", 5)
+    monkeypatch.setattr("raftmail.shard.copy_move.TOUCHED_MAX", 5)
+    monkeypatch.setattr("raftmail.shard.copy_move.COPIED_MAX", 5)
     feeder = _with_messages(9)
     feeder.do(c.Expunge("a", "INBOX", UidSet.parse("2:3")))
     feeder.do(c.CreateMailbox("a", "x", 1, bytes(16)))

@@ -18,11 +18,11 @@ from raftmail.mail.failures import Failure
 from raftmail.mail.results import Executed
 from raftmail.resync.frames import Encoder, Link, kind_of
 from raftmail.resync.requests import ANSWER, RequestKind, ResyncHello, encode_hello
-from raftmail.shard.compaction import LogLimits
 from raftmail.shard.driver import Driver
 from raftmail.shard.limits import ReplicaLimits
+from raftmail.shard.log_retention import LogLimits
+from raftmail.shard.membership_store import kept, standing_at_start
 from raftmail.shard.replica import BackgroundJob, Frame, FrameKind, Replica
-from raftmail.shard.standing import kept, standing_at_start
 from raftmail.storage.index import TABLES, Index
 from raftmail.storage.kv import TableDamaged
 from tests.consensus.memberships import ids_of, with_learner
@@ -243,10 +243,10 @@ def test_what_a_resync_brought_is_not_applied_again_while_bodies_are_synced() ->
     shard.slow.add(number)
     replica.bodies.add(hashlib.sha256(b"body").digest(), b"body")
     shard.until(lambda: replica.bodies.syncing)
-    replica.recovery.desk.need(full=True)
-    shard.until(lambda: replica.recovery.desk.holds)
+    replica.recovery.manager.need(full=True)
+    shard.until(lambda: replica.recovery.manager.holds)
     shard.save("while it is frozen")
-    shard.until(lambda: replica.recovery.desk.has_finished, 2000)
+    shard.until(lambda: replica.recovery.manager.has_finished, 2000)
     stood = replica.group.applied_index
     for n in range(30):
         shard.save(f"while it waits {n} " + "." * 20)
@@ -347,7 +347,7 @@ def test_a_node_that_holds_no_replica_and_asks_for_a_resync_is_told_that_there_i
     replica.step(shard.now)
     ((_, kind, (answer,)),) = [f for f in replica.take_frames() if f[0] == "n9"]
     assert (kind, kind_of(answer)) == (FrameKind.SYNC, ANSWER + RequestKind.REFUSED)
-    assert not replica.recovery.desk.served()
+    assert not replica.recovery.manager.served()
 
 
 def test_an_index_without_a_membership_makes_no_candidate_of_a_replica_that_has_a_log() -> None:
@@ -365,7 +365,7 @@ def test_an_idle_replica_is_stepped_when_its_scrub_is_behind() -> None:
     for _ in range(100):
         shard.turn()
     replica = next(one.replica for one in shard.all.values() if not one.replica.group.is_leader)
-    scrub = replica.recovery.desk.scrub
+    scrub = replica.recovery.manager.scrub
     scrub.behind_at = shard.now + 1e-3
     now = shard.now + 2e-3
     assert replica.next_deadline(shard.now) <= now
@@ -402,7 +402,7 @@ def test_a_replica_that_took_an_entry_asks_to_be_ticked_when_its_index_is_to_be_
     assert since is not None
     at = replica.next_deadline(shard.now)
     assert shard.now < at <= since + shard.limits.index_commit_s
-    replica._chores_at = replica.recovery.desk.scrub.behind_at = 1e9
+    replica._chores_at = replica.recovery.manager.scrub.behind_at = 1e9
     at = replica.next_deadline(shard.now)
     assert at == since + shard.limits.index_commit_s
     before = replica.counters.index_commits
@@ -427,7 +427,7 @@ def test_a_replica_with_bodies_in_the_journal_alone_asks_for_a_tick_when_they_go
     shard.release(one)
     shard.save("y")
     assert replica.blobs.dirty() and not replica.bodies.syncing
-    replica._chores_at = replica.recovery.desk.scrub.behind_at = 1e9
+    replica._chores_at = replica.recovery.manager.scrub.behind_at = 1e9
     replica._index_dirty_since = None
     replica.group.engine.set_election_deadline(1e9)
     assert replica.next_deadline(shard.now) == replica.bodies.next_deadline() < 1e9
@@ -454,7 +454,7 @@ def test_an_index_that_a_read_found_broken_ends_the_replica_also_where_nothing_e
     replica = next(one for one in shard.all.values() if one is not shard.master).replica
     shard.until(lambda: not replica.needs_turn)
     replica._chores_at = shard.now
-    replica.recovery.desk.scrub._next_round = 1e9
+    replica.recovery.manager.scrub._next_round = 1e9
     replica.index_broken(TableDamaged("a page is none"))
     replica.tick(shard.now)
     assert replica.needs_turn
@@ -468,7 +468,7 @@ def test_a_resync_that_ended_while_bodies_were_synced_gets_a_turn_when_that_is_d
     shard.save("x")
     replica = next(one for one in shard.all.values() if one is not shard.master).replica
     shard.until(lambda: not replica.needs_turn)
-    replica.recovery.desk.sink._finished = (1, 1)
+    replica.recovery.manager.sink._finished = (1, 1)
     assert replica.needs_turn
 
 

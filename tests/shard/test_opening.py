@@ -12,7 +12,7 @@ from raftmail.shard.replica import Replica
 from raftmail.storage.disk import DiskFull
 from tests.shard.machines import body_hash
 from tests.shard.test_damaged_records import rot
-from tests.shard.test_rescue import TEXTS, Machinery
+from tests.shard.test_index_recovery import TEXTS, Machinery
 
 
 def closed_with_rot(table: str) -> Machinery:

@@ -23,7 +23,7 @@ from raftmail.shard.status import (
 )
 from raftmail.storage.kv import TableDamaged
 from raftmail.storage.records import IndexDamaged
-from tests.shard.test_rescue import TEXTS, Machinery
+from tests.shard.test_index_recovery import TEXTS, Machinery
 
 
 def test_under_nothing_a_replica_may_do_everything_and_under_anything_it_does_not_lead() -> None:
@@ -124,7 +124,7 @@ def _removed(replica: Replica) -> None:
 
 
 def _resyncing(replica: Replica) -> None:
-    replica.recovery.desk.sink._finished = (1, 1)
+    replica.recovery.manager.sink._finished = (1, 1)
 
 
 def _withholding(replica: Replica) -> None:
@@ -136,7 +136,7 @@ def _disk_full(replica: Replica) -> None:
 
 
 def _lacks_bodies(replica: Replica) -> None:
-    replica.recovery.desk.missing.add(b"b" * 32, 10, AWAITED_US)
+    replica.recovery.manager.missing.add(b"b" * 32, 10, AWAITED_US)
     replica._look_for_bodies()
     replica._now += LACKING_GRACE_S + 0.1
 
@@ -213,12 +213,12 @@ def test_a_replica_with_a_damaged_record_is_not_read_and_leads_as_a_last_resort(
 def test_a_body_that_is_fetched_at_once_costs_nobody_the_leaders_place() -> None:
     machinery = _made()
     replica = machinery.replica
-    replica.recovery.desk.missing.add(b"b" * 32, 10, AWAITED_US)
+    replica.recovery.manager.missing.add(b"b" * 32, 10, AWAITED_US)
     machinery.turn()
     replica._look_for_bodies()
     assert replica.lacks_bodies() and replica.may(Capability.LEAD)
     replica._now += LACKING_GRACE_S + 0.1
     assert replica.conditions == Condition.LACKS_BODIES
-    replica.recovery.desk.missing.remove(b"b" * 32)
+    replica.recovery.manager.missing.remove(b"b" * 32)
     replica._look_for_bodies()
     assert replica.conditions == 0

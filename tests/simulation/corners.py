@@ -24,20 +24,20 @@ TRAPS_MAX = 4
 
 
 def _is_half(node: SimNode) -> bool:
-    sink = node.replica.recovery.desk.sink
+    sink = node.replica.recovery.manager.sink
     return sink.active and sink.mark is not None
 
 
 def _is_proving(node: SimNode) -> bool:
-    return node.replica.recovery.desk.sink.phase == SinkPhase.VERIFY
+    return node.replica.recovery.manager.sink.phase == SinkPhase.VERIFY
 
 
 def _is_to_jump(node: SimNode) -> bool:
-    return node.replica.recovery.desk.has_finished
+    return node.replica.recovery.manager.has_finished
 
 
 def _mailboxes_done(node: SimNode) -> int:
-    return node.replica.recovery.desk.sink.progress(node.now).mailboxes_done
+    return node.replica.recovery.manager.sink.progress(node.now).mailboxes_done
 
 
 _MOMENTS = (_is_half, _is_half, _is_proving, _is_to_jump, _is_to_jump, fetches_bodies)
@@ -75,7 +75,9 @@ class Corners(MembersAtOdds):
         """The node itself, or what brings it back."""
         self.world.reached["resyncs that were struck"] += 1
         self.world.log(f"fault: {node.name} is struck in a resync")
-        source = next(n for n in self.nodes if n.name == node.replica.recovery.desk.sink.link.peer)
+        source = next(
+            n for n in self.nodes if n.name == node.replica.recovery.manager.sink.link.peer
+        )
         how = self.rng.random()
         if how < 0.5:
             self._die(node)
@@ -104,7 +106,7 @@ class Corners(MembersAtOdds):
             if not self.operator.may_lose(node):
                 return True  # the command is refused
             self.world.log(f"fault: {node.name} is ordered to resync in full at its start")
-            node.replica.recovery.desk.need(full=True)
+            node.replica.recovery.manager.need(full=True)
             return True
 
         node.traps.append(order)
@@ -130,7 +132,7 @@ class Corners(MembersAtOdds):
             if not _is_half(node) or _mailboxes_done(node) < wanted:
                 return False
             self.world.reached["sources that were half resynced"] += 1
-            peer = node.replica.recovery.desk.sink.link.peer
+            peer = node.replica.recovery.manager.sink.link.peer
             self._for(1.0, 4.5, self._part([node], [n for n in self.nodes if n.name == peer]))
             come_back()
             return True

@@ -198,7 +198,7 @@ class Injector:
         """Whoever is being brought back, or brings others back, at one of the next operations of
         its disk."""
         for node in self.nodes:
-            if node.running and node.replica.recovery.desk.busy and self.rng.random() < 0.5:
+            if node.running and node.replica.recovery.manager.busy and self.rng.random() < 0.5:
                 self.world.log(f"fault: {node.name} is struck in a resync")
                 if self.rng.random() < 0.5:
                     node.kill()
@@ -515,11 +515,11 @@ class Injector:
         self.world.log(f"fault: {node.name} is ordered to resync{' in full' if full else ''}")
 
         def order() -> None:
-            desk = node.replica.recovery.desk
+            manager = node.replica.recovery.manager
             if full:
-                desk.need(full=True)
+                manager.need(full=True)
             else:
-                desk.compare([self.rng.randint(1, 3)])
+                manager.compare([self.rng.randint(1, 3)])
 
         node.orders(order)
 

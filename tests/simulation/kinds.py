@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 
-from raftmail.shard.compaction import LogLimits
+from raftmail.shard.log_retention import LogLimits
 from tests.simulation.swarm import PLAIN_CALLS, Conditions, any_conditions
 
 SPECIAL_SHARE = 0.75

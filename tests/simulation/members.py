@@ -185,7 +185,7 @@ class Operator:
             return False
         replica = node.replica
         is_rescued = replica.keep_to > replica.group.applied_index or replica.bodies.withheld
-        return not (replica.recovery.frozen or replica.recovery.desk.needs_records or is_rescued)
+        return not (replica.recovery.frozen or replica.recovery.manager.needs_records or is_rescued)
 
     # -- in the end
 

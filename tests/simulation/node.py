@@ -13,8 +13,8 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from raftmail.consensus.beats import unpack
 from raftmail.consensus.group import Group, JournalBehind
+from raftmail.consensus.heartbeats import unpack
 from raftmail.consensus.journal import Identity as JournalIdentity
 from raftmail.consensus.journal import JournalDamaged
 from raftmail.consensus.membership import Membership
@@ -204,8 +204,8 @@ class SimNode:
         self.engine.commit(sync=True)
 
     def _look_at_proof(self) -> None:
-        """As `node.table` does: a replica whose disk went back is given up; one that lost nothing
-        goes on like any other."""
+        """As `node.replica_table` does: a replica whose disk went back is given up; one that lost
+        nothing goes on like any other."""
         if self.group.proof.lost:
             self.world.reached["disks that went back and were recognised"] += 1
             self.lose_disk()
@@ -386,8 +386,8 @@ class SimNode:
             self.watcher.stopped(self, error)
 
     def _mend(self) -> None:
-        """As `node.table` does with a log whose files are not what they were: only the process
-        knows what they said."""
+        """As `node.replica_table` does with a log whose files are not what they were: only the
+        process knows what they said."""
         replica = self.replica
         try:
             for job in (replica._blob_job, replica._journal_job, replica.bodies._job):

@@ -17,14 +17,14 @@ from raftmail.mail import delivery_key
 from raftmail.mail.codec import decode_request
 from raftmail.mail.commands import Save
 from raftmail.resync import pull
-from raftmail.resync.desk import Desk
+from raftmail.resync.manager import ResyncManager
 from raftmail.resync.records import RecordsJob
 from raftmail.resync.sink import Sink
 from raftmail.resync.writer import Writer
 from raftmail.shard import opening
 from raftmail.shard.machine import Machine
+from raftmail.shard.proposals import Proposals, Waiting
 from raftmail.shard.replica import Replica
-from raftmail.shard.requests import Requests, Waiting
 from raftmail.shard.save import SaveCommand
 from raftmail.shard.state import State
 from raftmail.shard.store import StoreCommand
@@ -135,7 +135,7 @@ FAULTS: dict[str, Fault] = {
     ),
     "lost-told-as-nothing": _fault(
         "a client is told that nothing happened when the outcome is not known",
-        (Requests, "fail_in_flight", "unknown=True", "unknown=False"),
+        (Proposals, "fail_in_flight", "unknown=True", "unknown=False"),
     ),
     "trimmed-too-far": _fault(
         "the log is trimmed beyond what the index has on the disk",
@@ -212,7 +212,7 @@ FAULTS: dict[str, Fault] = {
     ),
     "resync-half-source": _fault(
         "a replica that is not whole itself is a source of records",
-        (Desk, "_unfit", "if self.sink.holds:", "if False:"),
+        (ResyncManager, "_unfit", "if self.sink.holds:", "if False:"),
     ),
     "resync-without-clients": _fault(
         "what clients were answered is not resynced",

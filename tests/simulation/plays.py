@@ -131,5 +131,5 @@ def is_left_behind(node: SimNode, leader: SimNode) -> bool:
 
 def fetches_bodies(node: SimNode) -> bool:
     """Whether records are whole, and bodies lack."""
-    sink = node.replica.recovery.desk.sink
+    sink = node.replica.recovery.manager.sink
     return sink.phase == SinkPhase.BODIES and sink.missing.total()[0] > 0

@@ -213,7 +213,7 @@ class Simulation:
         groups = [node.group for node in members if node.running]
         return (
             len(groups) == len(members)
-            and all(node.replica.recovery.desk.whole for node in members)
+            and all(node.replica.recovery.manager.whole for node in members)
             and sum(g.is_leader for g in groups) == 1
             and len({(g.applied_index, g.last_index, g.commit_index) for g in groups}) == 1
         )
@@ -231,7 +231,7 @@ class Simulation:
                 f"synced {g.journal.synced_index} commit {g.commit_index} applied "
                 f"{g.applied_index} "
                 f"parked {g.has_parked} full {node.replica.disk_full} "
-                f"whole {node.replica.recovery.desk.whole} ({g.membership})"
+                f"whole {node.replica.recovery.manager.whole} ({g.membership})"
             )
         return "; ".join(told)
 

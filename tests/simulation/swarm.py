@@ -14,11 +14,11 @@ from dataclasses import dataclass, replace
 
 from raftmail.consensus.group import Flow, Timing
 from raftmail.consensus.journal import JournalLimits
-from raftmail.resync.limits import ResyncLimits as ResyncLimits
+from raftmail.resync.limits import ResyncLimits
 from raftmail.resync.scrub import ScrubLimits
 from raftmail.shard.bodies import BodyLimits
-from raftmail.shard.compaction import LogLimits
 from raftmail.shard.limits import ReplicaLimits
+from raftmail.shard.log_retention import LogLimits
 from raftmail.storage.blobs import BlobLimits
 
 ALONE = (

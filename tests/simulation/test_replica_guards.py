@@ -78,7 +78,7 @@ def test_a_frozen_replica_hears_no_raft_message_and_takes_no_beat(
     master: SimNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     replica = master.replica
-    replica.recovery.desk.sink._finished = (1, 1)
+    replica.recovery.manager.sink._finished = (1, 1)
     assert replica.recovery.frozen
 
     def heard(*_: Any) -> None:
@@ -106,7 +106,7 @@ def test_no_space_is_given_back_while_the_index_does_not_tell_what_is_needed(
     replica.keep_to = replica.group.applied_index + 1
     replica._reclaim(2.0)
     replica.keep_to = 0
-    replica.recovery.desk.sink._finished = (1, 1)
+    replica.recovery.manager.sink._finished = (1, 1)
     replica._reclaim(3.0)
     assert calls == [1.0]
 

@@ -156,10 +156,10 @@ def test_replicas_that_all_have_to_be_compared_come_to_it_one_after_the_other(se
     simulation.world.run_until(0.3)
     assert not any(node.group.is_leader for node in nodes)
     for node in nodes:
-        node.replica.recovery.desk.need(full=True)
+        node.replica.recovery.manager.need(full=True)
     simulation.world.run_until(60.0)
-    desks = [node.replica.recovery.desk for node in nodes]
-    assert [(desk.holds, desk.needs_records) for desk in desks] == [(False, False)] * 3
+    managers = [node.replica.recovery.manager for node in nodes]
+    assert [(manager.holds, manager.needs_records) for manager in managers] == [(False, False)] * 3
 
 
 def test_a_master_whose_disk_is_full_lets_another_lead() -> None:
@@ -197,10 +197,10 @@ def test_of_three_replicas_two_that_may_not_lead_leave_it_to_the_third_and_it_st
         elif condition == "slow":
             replica.note_disk(is_slow=True)
         elif condition == "suspect":
-            replica.recovery.desk.order(full=True, only=["nobody who is here"])
+            replica.recovery.manager.order(full=True, only=["nobody who is here"])
         else:
             replica.index_damaged(IndexDamaged("messages", bytes(12)))
-            replica.recovery.desk.order(full=True, only=["nobody who is here"])
+            replica.recovery.manager.order(full=True, only=["nobody who is here"])
     for until in (8.0, 12.0, 20.0):
         simulation.world.run_until(until)
         leaders = [node for node in nodes if node.group.is_leader]

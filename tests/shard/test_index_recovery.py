@@ -165,7 +165,7 @@ def test_the_log_is_not_cut_for_a_body_that_rotted_when_the_index_was_lost() -> 
     while replica.group.applied_index < last:
         machinery.turn()
     assert not replica.is_whole
-    assert replica.recovery.desk.missing.has(body_hash(TEXTS[5]))
+    assert replica.recovery.manager.missing.has(body_hash(TEXTS[5]))
 
 
 def follower_with_an_entry(text: str) -> Machinery:
@@ -264,7 +264,7 @@ def test_a_committed_entry_is_not_cut_off_for_a_body_that_rotted_before_its_plac
     for _ in range(40):
         machinery.turn()
     assert replica.group.applied_index >= last
-    assert replica.recovery.desk.lost() == [body_hash(TEXTS[-3])]  # there is nobody to ask
+    assert replica.recovery.manager.lost() == [body_hash(TEXTS[-3])]  # there is nobody to ask
 
 
 def withholding(text: str) -> Machinery:
@@ -330,7 +330,7 @@ def test_a_replica_whose_log_begins_after_what_its_index_lost_takes_no_part() ->
     assert replica.group.term == hard[0] and not replica.group.is_leader
     journal = replica.group.journal
     assert (journal.begins_at, journal.last_index) == (first, last)
-    assert replica.recovery.desk.at_least >= first
+    assert replica.recovery.manager.at_least >= first
     assert all(replica.blobs.has(body_hash(text)) for text in TEXTS)
 
 
@@ -370,7 +370,7 @@ def test_a_new_link_ends_the_resync_over_an_older_one_of_whose_end_nothing_was_h
     machinery.close()
     replica = machinery.open(index_lost=True, members=3)
     replica.connected(machinery.now, "n2")
-    sink = replica.recovery.desk.sink
+    sink = replica.recovery.manager.sink
     while not sink.active:
         machinery.turn()
     replica.connected(machinery.now, "n2")
@@ -410,14 +410,14 @@ def test_a_disk_that_fills_up_before_the_resync_lets_it_come_from_no_older_sourc
     machinery.close()
     replica = machinery.open(index_lost=True, members=3)
     machinery.turn(2.0)
-    assert replica.recovery.frozen and replica.recovery.desk.at_least == begins_at
+    assert replica.recovery.frozen and replica.recovery.manager.at_least == begins_at
     machinery.engine.fail_put = DiskFull("no space for a row")
     with pytest.raises(DiskFull):
         replica.machine.index.engine.table("meta").put(b"x", b"y")
     replica._note_full(DiskFull("no space for a row"))
     assert replica.group.applied_index == begins_at
     machinery.turn(2.0)
-    assert replica.recovery.desk.at_least == begins_at
+    assert replica.recovery.manager.at_least == begins_at
 
 
 def test_a_log_that_lost_what_the_index_does_not_have_takes_no_part_until_a_source_has_it() -> None:
@@ -447,7 +447,7 @@ def test_a_log_that_lost_what_the_index_does_not_have_takes_no_part_until_a_sour
         hard,
     )
     machinery.turn(2.0)
-    assert replica.recovery.desk.at_least == last
+    assert replica.recovery.manager.at_least == last
     for _ in range(100):
         machinery.turn()
     assert replica.group.term == hard[0], "it stands for no election"

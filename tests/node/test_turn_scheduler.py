@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
 
 from raftmail.node.runner import Runner
-from raftmail.node.turns import INLINE_SYNC_S, Turns
+from raftmail.node.turn_scheduler import INLINE_SYNC_S, TurnScheduler
 from raftmail.shard.replica import Replica
 
 
@@ -75,14 +75,14 @@ class _Replica:
 
 
 class _Node:
-    """Replicas 1 to `count` on one `Turns`; must be made while a loop runs."""
+    """Replicas 1 to `count` on one `TurnScheduler`; must be made while a loop runs."""
 
     def __init__(self, executor: ThreadPoolExecutor, count: int, *slow: int) -> None:
         loop = asyncio.get_running_loop()
         self.log: list[tuple[Any, ...]] = []
         self.fatal: list[tuple[int, BaseException]] = []
         self.foreseen: list[tuple[int, BaseException]] = []
-        self.turns = Turns(
+        self.turns = TurnScheduler(
             loop,
             executor,
             lambda: self.log.append(("flush",)),

@@ -10,12 +10,12 @@ import pytest
 
 from raftmail.consensus.group import Group
 from raftmail.consensus.membership import Membership
-from raftmail.resync.desk import Desk
-from raftmail.shard.recovery import Recovery
+from raftmail.resync.manager import ResyncManager
+from raftmail.shard.catch_up import CatchUp
 from tests.shard.machines import new_machine
 
 
-class SeenDesk:
+class SeenManager:
     """Notes whom it is told to ask."""
 
     def __init__(self) -> None:
@@ -35,8 +35,8 @@ class SeenDesk:
 
 
 def test_the_master_is_a_source_also_when_all_that_the_own_log_names_are_gone() -> None:
-    desk = SeenDesk()
-    recovery = Recovery(1, cast(Desk, desk), new_machine(), "n5")
+    manager = SeenManager()
+    recovery = CatchUp(1, cast(ResyncManager, manager), new_machine(), "n5")
     group: Any = SimpleNamespace(
         membership=Membership({1: "n1", 3: "n3"}, {8: "n5"}, 9),
         leader=9,
@@ -49,8 +49,8 @@ def test_the_master_is_a_source_also_when_all_that_the_own_log_names_are_gone() 
         is_linked=lambda node: node in ("n2", "n4"),
     )
     recovery.tick(1.0, cast(Group, group))
-    assert desk.needs_records
-    assert desk.asked == ["n2"]
+    assert manager.needs_records
+    assert manager.asked == ["n2"]
 
 
 @pytest.mark.parametrize("lacks", [True, False])
@@ -59,8 +59,8 @@ def test_records_that_came_to_an_entry_which_the_log_does_not_have_make_it_jump(
 ) -> None:
     """The log may begin at that very index, with an entry of another term that was never
     committed."""
-    desk = SimpleNamespace(take_finished=lambda: (30, 16))
-    recovery = Recovery(1, cast(Desk, desk), new_machine(), "n1")
+    manager = SimpleNamespace(take_finished=lambda: (30, 16))
+    recovery = CatchUp(1, cast(ResyncManager, manager), new_machine(), "n1")
     done: list[object] = []
     group: Any = SimpleNamespace(
         membership=Membership.founding({1: "n1"}),

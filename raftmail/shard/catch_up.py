@@ -1,4 +1,4 @@
-"""Bringing this replica back, and helping others: the desk of `resync`, tied to the Raft group.
+"""Bringing this replica back, and helping others: the manager of `resync`, tied to the Raft group.
 
 While records are being exchanged the replica is frozen: it takes no Raft messages, applies, serves
 and votes for nothing, because its index is no one's state. A leader hands its mastership over
@@ -11,12 +11,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from raftmail.consensus.group import Group
-from raftmail.resync.desk import Desk
+from raftmail.resync.manager import ResyncManager
 from raftmail.resync.state import forget_jump
 from raftmail.shard.events import Jumped, Restated
 from raftmail.shard.limits import ReplicaLimits
 from raftmail.shard.machine import Machine
-from raftmail.shard.standing import kept
+from raftmail.shard.membership_store import kept
 from raftmail.storage.blobs import BlobStore
 from raftmail.storage.records import IndexDamaged
 
@@ -46,11 +46,11 @@ ROOM_BYTES = 4 << 20
 
 
 @dataclass(slots=True, repr=False)
-class Recovery:
+class CatchUp:
     """`damaged` is set while the index cannot be applied to because a record of it is damaged."""
 
     shard: int
-    desk: Desk
+    manager: ResyncManager
     machine: Machine
     node: str
     damaged: bool = False
@@ -82,9 +82,9 @@ class Recovery:
         blobs: BlobStore,
         limits: ReplicaLimits,
         new_session: Callable[[], int],
-    ) -> Recovery:
+    ) -> CatchUp:
         """That of a replica."""
-        desk = Desk(
+        manager = ResyncManager(
             machine.index,
             blobs,
             cluster,
@@ -94,49 +94,49 @@ class Recovery:
             limits.resync,
             limits.scrub,
         )
-        return cls(shard, desk, machine, node)
+        return cls(shard, manager, machine, node)
 
     @property
     def frozen(self) -> bool:
         """Nothing may be applied, served, voted for or acknowledged now. Also from when the records
         are whole until the group has jumped to where they stand: meanwhile the group would apply,
         from a log that is trimmed by what the records hold, what they hold already."""
-        return self.desk.sink.frozen
+        return self.manager.sink.frozen
 
     def is_whole(self, group: Group) -> bool:
         """See `Replica.is_whole`."""
-        desk = self.desk
+        manager = self.manager
         if self.damaged or group.resync_wanted is not None:
             return False
-        return desk.whole and not desk.needs_records
+        return manager.whole and not manager.needs_records
 
     def index_damaged(self, damage: IndexDamaged) -> None:
         """A record of the index cannot be verified: have it fetched from another replica."""
         logger.error("shard %d: %s; it is fetched from another replica", self.shard, damage)
-        self.desk.damaged(damage)
+        self.manager.damaged(damage)
         self.damaged = True
 
     def tick(self, now: float, group: Group) -> None:
         """Begin what is to be begun."""
-        desk = self.desk
-        if now < self._looked_at + LOOK_S and not desk.busy and group.resync_wanted is None:
+        manager = self.manager
+        if now < self._looked_at + LOOK_S and not manager.busy and group.resync_wanted is None:
             return
         self._looked_at = now
         self._note_writes(now)
         wanted = group.take_resync_wanted()
         if wanted is not None:
             self._offered = wanted[1]
-            if not desk.needs_records:
-                desk.need()
-        elif self._offered and group.applied_index >= self._offered and not desk.holds:
+            if not manager.needs_records:
+                manager.need()
+        elif self._offered and group.applied_index >= self._offered and not manager.holds:
             # Another leader's log did reach back. No source would be ahead, and missing bodies
             # would wait for one.
             self._offered = 0
-            desk.need_no_more()
-        self.suspect = desk.needs_records
-        desk.at_least = group.applied_index
+            manager.need_no_more()
+        self.suspect = manager.needs_records
+        manager.at_least = group.applied_index
         others, connected = self._others(group)
-        desk.tick(now, others, connected, may_hold=not group.is_leader)
+        manager.tick(now, others, connected, may_hold=not group.is_leader)
 
     def _others(self, group: Group) -> tuple[Sequence[str], Sequence[str]]:
         """The nodes of the other replicas, and those of them that there is a link to."""
@@ -156,7 +156,7 @@ class Recovery:
     def sync_may_wait(self, now: float, group: Group) -> bool:
         """Whether the bodies to be synced are those of a resync alone, and few: many syncs would
         take longer than the rest of it."""
-        few = 0 < self.desk.unsynced_bytes < SYNC_BYTES and now - self._synced_at < SYNC_S
+        few = 0 < self.manager.unsynced_bytes < SYNC_BYTES and now - self._synced_at < SYNC_S
         if few and not group.has_held_messages and not group.journal.dirty:
             return True
         self._synced_at = now
@@ -167,7 +167,7 @@ class Recovery:
         if applied > self._applied + WRITES_MIN:
             self._writes_at = now
         self._applied = applied
-        self.desk.writes_go_on(busy=self._has_writes(now))
+        self.manager.writes_go_on(busy=self._has_writes(now))
 
     def _has_writes(self, now: float) -> bool:
         return now - self._writes_at < WRITES_S
@@ -175,22 +175,22 @@ class Recovery:
     def step(self, now: float, connected: Callable[[str], bool]) -> Sequence[tuple[str, bytes]]:
         """A bounded piece of work; frames to send. Without a resync there is only the scrub, which
         takes its turn now and then."""
-        if not self.desk.busy:
+        if not self.manager.busy:
             if now < self._scrub_at:
                 return ()
             self._scrub_at = now + SCRUB_S
-        desk = self.desk
+        manager = self.manager
         room = BUSY_ROOM_BYTES if self._has_writes(now) else ROOM_BYTES
-        self.has_more = desk.step(now, lambda name: room if connected(name) else 0)
-        if desk.wait_s() > 0.0:
+        self.has_more = manager.step(now, lambda name: room if connected(name) else 0)
+        if manager.wait_s() > 0.0:
             self.has_more = False  # the rate holds it back: the next tick goes on
-        return desk.take_frames()
+        return manager.take_frames()
 
     def settle(self, group: Group, sync_bodies: Callable[[], None]) -> Jumped | Restated | None:
         """When the records have become complete, let the group jump to where they stand. Returns
         what came of it. `sync_bodies` has the blob store hold on the disk what the journal kept:
         the jump may forget it, and some of it may be on no disk yet."""
-        finished = self.desk.take_finished()
+        finished = self.manager.take_finished()
         if finished is None:
             return None
         index, term = finished

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from raftmail.node import kept
+from raftmail.node import index_folder
 from raftmail.storage.disk import DiskError
 
 
 def test_a_folder_where_the_index_should_be_is_an_index_to_be_made_anew(tmp_path: Path) -> None:
     (tmp_path / "index" / "data.mdb").mkdir(parents=True)
-    assert "Is a directory" in kept._trouble(tmp_path, closed=False)
+    assert "Is a directory" in index_folder._trouble(tmp_path, closed=False)
 
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.EUCLEAN, errno.EBADMSG])
@@ -26,8 +26,8 @@ def test_an_index_whose_sectors_cannot_be_read_is_made_anew(
 
     (tmp_path / "index").mkdir()
     (tmp_path / "index" / "data.mdb").write_bytes(b"some")
-    monkeypatch.setattr(kept, "check_pages", fails)
-    assert os.strerror(number) in kept._trouble(tmp_path, closed=False)
+    monkeypatch.setattr(index_folder, "check_pages", fails)
+    assert os.strerror(number) in index_folder._trouble(tmp_path, closed=False)
 
 
 @pytest.mark.parametrize("number", [errno.EACCES, errno.EMFILE])
@@ -39,6 +39,6 @@ def test_an_index_that_this_process_may_not_read_is_left_alone(
 
     (tmp_path / "index").mkdir()
     (tmp_path / "index" / "data.mdb").write_bytes(b"some")
-    monkeypatch.setattr(kept, "check_pages", fails)
+    monkeypatch.setattr(index_folder, "check_pages", fails)
     with pytest.raises(DiskError, match=r"data\.mdb: cannot be read"):
-        kept._trouble(tmp_path, closed=False)
+        index_folder._trouble(tmp_path, closed=False)

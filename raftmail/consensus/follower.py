@@ -25,7 +25,7 @@ from raftmail.consensus.messages import (
     Kind,
     Message,
 )
-from raftmail.consensus.parking import Parking
+from raftmail.consensus.parked_appends import ParkedAppends
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ SAY_AGAIN_S = 60.0
 """A leader that contradicts what is committed here is told of in the log no more often."""
 
 
-class Following:
+class Follower:
     """`answered` is set by whoever hears the engine's answers; `members_changed` is called when another membership is in force.
     `contradiction` tells of the last append that contradicted what is committed here, and when: none was taken."""
 
@@ -56,7 +56,7 @@ class Following:
         self._applier = applier
         self._send = send
         self._members_changed = members_changed
-        self.parked = Parking(parked_bytes_max)
+        self.parked = ParkedAppends(parked_bytes_max)
         self.answered = False
         self.refused = 0
         self.contradiction: tuple[float, Diverged] | None = None

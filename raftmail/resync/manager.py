@@ -43,7 +43,7 @@ def turn_away(cluster: str, shard: int, peer: str, frame: bytes, why: str) -> by
     return encoder.aside(ANSWER + RequestKind.REFUSED, encode_refusal(why, elsewhere=True))
 
 
-class Desk:
+class ResyncManager:
     """`dirty` tells that the open transaction of the index has something of a resync: commit it
     soon, and call `committed`. `full_disk`: the last session failed for want of space."""
 

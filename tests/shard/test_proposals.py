@@ -15,7 +15,7 @@ from raftmail.mail.codec_results import DONE
 from raftmail.mail.failures import Failure
 from raftmail.mail.results import Done, Executed, Result
 from raftmail.shard.limits import Counters, ReplicaLimits
-from raftmail.shard.requests import BlobsUnknown, Requests, Waiting
+from raftmail.shard.proposals import BlobsUnknown, Proposals, Waiting
 from raftmail.storage.disk import DiskFull
 from tests.shard.machines import body_hash, message, save
 
@@ -27,13 +27,13 @@ def _request(seq: int, command: c.Command | None = None, client: bytes = CLIENT)
     return encode_request(client, seq, 0, command or c.PutUser(f"u{seq}@x.org", "h", False))
 
 
-class Desk:
+class Queue:
     """Requests of a master that knows some results, and whose disk may be full."""
 
     def __init__(self, limits: ReplicaLimits | None = None) -> None:
         self.known: dict[tuple[bytes, int], Result] = {}
         self.store: Callable[[Waiting], None] = lambda w: None
-        self.requests = Requests(
+        self.requests = Proposals(
             limits or ReplicaLimits(),
             Counters(),
             lambda client, seq: self.known.get((client, seq)),
@@ -52,13 +52,13 @@ class Desk:
 
 
 def test_a_request_whose_twin_is_in_the_log_is_not_proposed_and_has_the_twin_s_result() -> None:
-    desk = Desk()
-    first = desk.add(1)
-    batch, _ = desk.requests.next_batch(0)
-    desk.requests.proposed(batch, 3)
-    second = desk.add(1)
-    assert desk.batch() == [] and not first and not second
-    desk.requests.applied([(CLIENT, 1, (DONE,))], 9)
+    queue = Queue()
+    first = queue.add(1)
+    batch, _ = queue.requests.next_batch(0)
+    queue.requests.proposed(batch, 3)
+    second = queue.add(1)
+    assert queue.batch() == [] and not first and not second
+    queue.requests.applied([(CLIENT, 1, (DONE,))], 9)
     assert [one.result for one in (*first, *second) if isinstance(one, Executed)] == [
         Done(),
         Done(),
@@ -66,100 +66,100 @@ def test_a_request_whose_twin_is_in_the_log_is_not_proposed_and_has_the_twin_s_r
 
 
 def test_a_request_that_was_applied_before_has_its_result_and_is_not_proposed() -> None:
-    desk = Desk()
-    desk.known[CLIENT, 1] = Done()
-    told = desk.add(1)
-    assert desk.batch() == []
+    queue = Queue()
+    queue.known[CLIENT, 1] = Done()
+    told = queue.add(1)
+    assert queue.batch() == []
     (answer,) = told
     assert isinstance(answer, Executed) and answer.result == Done() and answer.index == 7
 
 
 def test_two_of_one_number_never_stand_in_one_entry() -> None:
-    desk = Desk()
-    desk.add(1)
-    desk.add(2)
-    desk.add(1)
-    assert desk.batch() == [1, 2]
-    assert desk.batch() == [1], "it waits for the next, where its twin is found"
+    queue = Queue()
+    queue.add(1)
+    queue.add(2)
+    queue.add(1)
+    assert queue.batch() == [1, 2]
+    assert queue.batch() == [1], "it waits for the next, where its twin is found"
 
 
 def test_the_outcome_of_what_is_in_the_log_is_unknown_when_mastership_is_lost() -> None:
-    desk = Desk()
-    told = desk.add(1)
-    waits = desk.add(2)
-    batch, _ = desk.requests.next_batch(0)
-    desk.requests.proposed(batch[:1], 3)
-    desk.requests.fail_in_flight()
+    queue = Queue()
+    told = queue.add(1)
+    waits = queue.add(2)
+    batch, _ = queue.requests.next_batch(0)
+    queue.requests.proposed(batch[:1], 3)
+    queue.requests.fail_in_flight()
     (failure,) = told
     assert isinstance(failure, Failure) and failure.unknown
-    assert waits == [] and not desk.requests.in_flight
+    assert waits == [] and not queue.requests.in_flight
 
 
 def test_what_was_not_proposed_had_no_effect_and_is_told_so() -> None:
-    desk = Desk()
-    told = desk.add(1)
-    desk.requests.fail_waiting("mastership is lost")
+    queue = Queue()
+    told = queue.add(1)
+    queue.requests.fail_waiting("mastership is lost")
     (failure,) = told
     assert isinstance(failure, Failure) and not failure.unknown
-    assert desk.requests.waiting_bytes == 0 and desk.batch() == []
+    assert queue.requests.waiting_bytes == 0 and queue.batch() == []
 
 
 def test_a_full_disk_fails_the_request_that_met_it_and_those_before_it_wait_again() -> None:
-    desk = Desk()
-    before = desk.add(1)
-    met = desk.add(2, save(message("m")), ((body_hash("m"), b"m"),))
-    after = desk.add(3)
-    size = desk.requests.waiting_bytes
+    queue = Queue()
+    before = queue.add(1)
+    met = queue.add(2, save(message("m")), ((body_hash("m"), b"m"),))
+    after = queue.add(3)
+    size = queue.requests.waiting_bytes
 
     def full(w: Waiting) -> None:
         raise DiskFull("no space")
 
-    desk.store = full
+    queue.store = full
     with pytest.raises(DiskFull):
-        desk.requests.next_batch(0)
+        queue.requests.next_batch(0)
     (failure,) = met
     assert isinstance(failure, Failure) and failure.full and not failure.unknown
     assert before == [] and after == []
-    assert 0 < desk.requests.waiting_bytes < size
-    assert desk.batch() == [1, 3]
-    assert desk.requests.waiting_bytes == 0
+    assert 0 < queue.requests.waiting_bytes < size
+    assert queue.batch() == [1, 3]
+    assert queue.requests.waiting_bytes == 0
 
 
 def test_a_request_for_a_body_that_nobody_sent_fails_alone() -> None:
-    desk = Desk()
-    desk.add(1)
-    met = desk.add(2, save(message("m")))
+    queue = Queue()
+    queue.add(1)
+    met = queue.add(2, save(message("m")))
 
     def unknown(w: Waiting) -> None:
         raise BlobsUnknown("it was not sent")
 
-    desk.store = unknown
-    assert desk.batch() == [1]
+    queue.store = unknown
+    assert queue.batch() == [1]
     (failure,) = met
     assert isinstance(failure, Failure) and failure.final
 
 
 def test_what_waits_is_bounded_in_requests_and_in_bytes_with_bodies() -> None:
-    desk = Desk(ReplicaLimits(waiting_requests_max=2))
-    assert desk.add(1) == [] and desk.add(2) == []
-    (refused,) = desk.add(3)
+    queue = Queue(ReplicaLimits(waiting_requests_max=2))
+    assert queue.add(1) == [] and queue.add(2) == []
+    (refused,) = queue.add(3)
     assert isinstance(refused, Failure) and not refused.unknown
-    desk.batch()
-    assert desk.add(4) == []
+    queue.batch()
+    assert queue.add(4) == []
 
-    desk = Desk()
-    desk.requests.budget.bytes_max = 3000
+    queue = Queue()
+    queue.requests.budget.bytes_max = 3000
     blob = (body_hash("m"), bytes(2000))
-    assert desk.add(1, save(message("m")), (blob,)) == []
-    (refused,) = desk.add(2, save(message("m")), (blob,))
+    assert queue.add(1, save(message("m")), (blob,)) == []
+    (refused,) = queue.add(2, save(message("m")), (blob,))
     assert isinstance(refused, Failure)
-    desk.batch()
-    assert desk.requests.budget.used_bytes == 0
-    assert desk.add(3, save(message("m")), (blob,)) == []
+    queue.batch()
+    assert queue.requests.budget.used_bytes == 0
+    assert queue.add(3, save(message("m")), (blob,)) == []
 
 
 def test_replicas_of_a_node_share_the_room_for_what_waits_and_give_it_back() -> None:
-    one, other = Desk(), Desk()
+    one, other = Queue(), Queue()
     one.requests.budget = other.requests.budget = Budget(3000)
     blob = (body_hash("m"), bytes(2000))
     assert one.add(1, save(message("m")), (blob,)) == []
@@ -173,10 +173,10 @@ def test_replicas_of_a_node_share_the_room_for_what_waits_and_give_it_back() -> 
 
 def test_an_entry_is_no_longer_than_the_limit_unless_it_holds_one_request() -> None:
     long = c.PutUser("long@x.org", "h" * 400, False)
-    desk = Desk(ReplicaLimits(entry_bytes_max=600))
-    desk.add(1, long)
-    desk.add(2, long)
-    assert desk.batch() == [1] and desk.batch() == [2]
-    desk = Desk(ReplicaLimits(entry_bytes_max=100))
-    desk.add(1, long)
-    assert desk.batch() == [1]
+    queue = Queue(ReplicaLimits(entry_bytes_max=600))
+    queue.add(1, long)
+    queue.add(2, long)
+    assert queue.batch() == [1] and queue.batch() == [2]
+    queue = Queue(ReplicaLimits(entry_bytes_max=100))
+    queue.add(1, long)
+    assert queue.batch() == [1]

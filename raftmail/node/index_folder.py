@@ -2,7 +2,7 @@
 
 `shard.opening` opens a replica, and knows the order. Here is where a node keeps the index, and what it
 notes about its condition. The index that cannot be used is set aside (`index.damaged`, one of them is
-kept) and made anew; `shard.rescue` tells what follows from that. What was ordered while the replica was closed (by
+kept) and made anew; `shard.index_recovery` tells what follows from that. What was ordered while the replica was closed (by
 `raftmail fsck --repair`, or by the node itself when it met damage) stands in `repair.json`.
 """
 

@@ -12,9 +12,9 @@ from struct import error as StructError
 from typing import Any
 
 from raftmail.cluster.state import ClusterState
-from raftmail.consensus.beats import unpack
-from raftmail.consensus.forcing import force_alone
+from raftmail.consensus.force_membership import force_alone
 from raftmail.consensus.group import JournalBehind
+from raftmail.consensus.heartbeats import unpack
 from raftmail.consensus.journal import JournalDamaged, JournalError
 from raftmail.consensus.membership import Membership
 from raftmail.consensus.messages import BadMessage
@@ -22,11 +22,11 @@ from raftmail.net.errors import start_task
 from raftmail.node.budget import LONG_BODIES_AT_ONCE, memory_of_replicas
 from raftmail.node.config import Config
 from raftmail.node.folder import DataFolder
-from raftmail.node.kept import note_closed, order
+from raftmail.node.index_folder import note_closed, order
 from raftmail.node.reconcile import first_membership
 from raftmail.node.replicas import Opened, open_journal, open_replica
 from raftmail.node.runner import Runner
-from raftmail.node.turns import Turns
+from raftmail.node.turn_scheduler import TurnScheduler
 from raftmail.shard.frames import FrameKind
 from raftmail.shard.memory import Memory
 from raftmail.shard.opening import Repairs, repair_of
@@ -88,7 +88,7 @@ class ReplicaTable:
     opened: dict[int, Opened] = field(default_factory=dict)
     replicas: dict[int, Replica] = field(default_factory=dict)
     runners: dict[int, Runner] = field(default_factory=dict)
-    turns: Turns = field(init=False)
+    turns: TurnScheduler = field(init=False)
     memory: Memory = field(init=False)
     """What all replicas hold together."""
     aside: dict[int, Aside] = field(default_factory=dict)
@@ -104,7 +104,7 @@ class ReplicaTable:
     def __post_init__(self) -> None:
         self.memory = memory_of_replicas(self.config)
         self._long_executor = ThreadPoolExecutor(LONG_BODIES_AT_ONCE, "long")
-        self.turns = Turns(self.loop, self.executor, self.flush_links, self.after)
+        self.turns = TurnScheduler(self.loop, self.executor, self.flush_links, self.after)
         self.turns.disk.what = f"the disk of {self.config.data}"
 
     def open_all(
@@ -386,7 +386,7 @@ class ReplicaTable:
         return True
 
     async def force_alone(self, shard: int, next_id: int) -> None:
-        """Make a replica the only voter of its group (`consensus.forcing`): it is closed, its log gets the entry, and it is opened
+        """Make a replica the only voter of its group (`consensus.force_membership`): it is closed, its log gets the entry, and it is opened
         again. Raises ValueError, and the rooms' errors of the disk."""
         opened = self.opened[shard]
         replica_id, before = opened.replica.replica_id, opened.replica.membership

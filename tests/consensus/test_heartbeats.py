@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from raftmail.consensus import beats
+from raftmail.consensus import heartbeats
 from raftmail.consensus import messages as m
 from tests.consensus.cluster import GROUP, Cluster
 from tests.consensus.planted import FAULTS
@@ -30,18 +30,18 @@ def beat(
     *,
     commit: int = 0,
     round: int = 0,
-    kind: int = beats.BEAT,
+    kind: int = heartbeats.BEAT,
 ) -> None:
     """Hand `b` a beat as if from `a`."""
-    success = 0 if kind == beats.BEAT else m.ACK_WHOLE
+    success = 0 if kind == heartbeats.BEAT else m.ACK_WHOLE
     record = (kind, success, GROUP, a, b, term, *last, commit, round)
     c.group(b).receive_beat(c.now, record, f"n{a}")
 
 
 def answers(c: Cluster, replica: int) -> list[int]:
     """Up to where a replica answers by beats that it has everything."""
-    taken = [beats.RECORD.unpack(record) for _, record in c.group(replica).take_beats()]
-    return [one[6] for one in taken if one[0] == beats.ANSWER]
+    taken = [heartbeats.RECORD.unpack(record) for _, record in c.group(replica).take_beats()]
+    return [one[6] for one in taken if one[0] == heartbeats.ANSWER]
 
 
 def test_an_idle_group_says_nothing_but_beats() -> None:
@@ -54,7 +54,7 @@ def test_an_idle_group_says_nothing_but_beats() -> None:
             group.tick(c.now)
             assert group.take_messages() == [] and not group.has_held_messages
             for node, record in group.take_beats():
-                (one,) = beats.unpack(record)
+                (one,) = heartbeats.unpack(record)
                 assert node == f"n{one[4]}"
                 c.group(one[4]).receive_beat(c.now, one, f"n{replica}")
                 taken += 1
@@ -132,7 +132,7 @@ def test_a_late_answer_of_an_earlier_term_does_not_count() -> None:
     c.cut(1, 3)
     last = c.propose(2, b"on one disk")
     c.sync(2)
-    beat(c, 3, 2, 1, (last, 1), kind=beats.ANSWER)
+    beat(c, 3, 2, 1, (last, 1), kind=heartbeats.ANSWER)
     assert c.group(2).match_index(3) < last
 
 
@@ -145,13 +145,13 @@ def test_an_answer_confirms_the_reads_of_its_round(round: int, served: bool) -> 
     group = c.group(1)
     group.barrier(c.now, reads.append)
     assert group._reads.round == 2
-    beat(c, 2, 1, 1, (group.last_index, 1), round=round, kind=beats.ANSWER)
+    beat(c, 2, 1, 1, (group.last_index, 1), round=round, kind=heartbeats.ANSWER)
     assert bool(reads) is served
 
 
 def test_a_beat_in_the_name_of_another_is_refused() -> None:
     c = idle()
-    record = (beats.BEAT, 0, GROUP, 1, 2, 1, 3, 1, 3, 0)
+    record = (heartbeats.BEAT, 0, GROUP, 1, 2, 1, 3, 1, 3, 0)
     with pytest.raises(m.BadMessage, match="in the name of replica 1"):
         c.group(2).receive_beat(c.now, record, "n3")
     with pytest.raises(m.BadMessage, match="group 8"):
@@ -160,7 +160,7 @@ def test_a_beat_in_the_name_of_another_is_refused() -> None:
 
 def test_what_is_no_number_of_beats_is_refused() -> None:
     with pytest.raises(m.BadMessage):
-        beats.unpack(b"\0" * (beats.RECORD.size + 1))
+        heartbeats.unpack(b"\0" * (heartbeats.RECORD.size + 1))
 
 
 def test_a_group_tells_when_it_is_to_be_ticked_again() -> None:

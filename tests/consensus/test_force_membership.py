@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from raftmail.consensus.forcing import force_alone
+from raftmail.consensus.force_membership import force_alone
 from raftmail.consensus.journal import Identity, Journal
 from raftmail.consensus.members import membership_of
 from raftmail.consensus.membership import Membership

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from raftmail.consensus.journal import Identity, Journal, JournalLimits
-from raftmail.shard.compaction import Compaction, LogLimits
+from raftmail.shard.log_retention import LogLimits, LogRetention
 from tests.simulation.disk import PowerCut, SimDisk
 
 IDENTITY = Identity(bytes(16), 1, 1)
@@ -33,7 +33,7 @@ def sync(journal: Journal) -> None:
 
 def test_the_log_is_kept_below_so_many_bytes_and_a_segment() -> None:
     journal = a_journal()
-    compaction = Compaction(LogLimits(bytes_max=20_000, entries_max=0, age_s=0))
+    compaction = LogRetention(LogLimits(bytes_max=20_000, entries_max=0, age_s=0))
     for turn in range(100):
         add(journal, 20)
         compaction.step(float(turn), journal, EVERYTHING)
@@ -44,7 +44,7 @@ def test_the_log_is_kept_below_so_many_bytes_and_a_segment() -> None:
 
 def test_the_log_is_kept_below_so_many_entries_however_small_they_are() -> None:
     journal = a_journal()
-    compaction = Compaction(LogLimits(bytes_max=1 << 30, entries_max=80, age_s=0))
+    compaction = LogRetention(LogLimits(bytes_max=1 << 30, entries_max=80, age_s=0))
     for turn in range(50):
         add(journal, 5, length=1)
         compaction.step(float(turn), journal, EVERYTHING)
@@ -55,7 +55,7 @@ def test_the_log_is_kept_below_so_many_entries_however_small_they_are() -> None:
 
 def test_entries_go_when_they_are_old_also_where_few_come() -> None:
     journal = a_journal()
-    compaction = Compaction(LogLimits(bytes_max=1 << 30, entries_max=0, age_s=80.0))
+    compaction = LogRetention(LogLimits(bytes_max=1 << 30, entries_max=0, age_s=80.0))
     for now in range(400):
         if now < 300 and now % 10 == 0:
             add(journal, 1)
@@ -67,7 +67,7 @@ def test_entries_go_when_they_are_old_also_where_few_come() -> None:
 
 def test_what_the_index_has_not_on_its_disk_stays_whatever_the_limits_say() -> None:
     journal = a_journal()
-    compaction = Compaction(LogLimits(bytes_max=4096, entries_max=10, age_s=1.0))
+    compaction = LogRetention(LogLimits(bytes_max=4096, entries_max=10, age_s=1.0))
     for now in range(100):
         add(journal, 5)
         compaction.step(float(now * 10), journal, 50)
@@ -85,7 +85,7 @@ def test_the_power_may_go_at_any_operation_of_a_compaction() -> None:
         journal = None
         try:
             journal = a_journal(disk)
-            compaction = Compaction(LogLimits(bytes_max=12_000, entries_max=60, age_s=20.0))
+            compaction = LogRetention(LogLimits(bytes_max=12_000, entries_max=60, age_s=20.0))
             for now in range(30):
                 for _ in range(10):
                     index = journal.last_index + 1

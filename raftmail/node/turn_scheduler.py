@@ -50,7 +50,7 @@ def _make(
 
 
 @dataclass(slots=True, repr=False)
-class Turns:
+class TurnScheduler:
     """See the module's docstring. `flush_links` has what was sent leave; `after` is called when replicas have answered. What is sent in one
     phase leaves before the next begins, so that the other nodes work meanwhile."""
 

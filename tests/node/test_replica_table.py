@@ -12,8 +12,8 @@ import pytest
 
 from raftmail.node.bootstrap import NodePlan, make_cluster
 from raftmail.node.config import load
-from raftmail.node.kept import CLOSED, read_orders
-from raftmail.node.table import ReplicaTable
+from raftmail.node.index_folder import CLOSED, read_orders
+from raftmail.node.replica_table import ReplicaTable
 from raftmail.storage.disk import DiskError, RealDisk
 from raftmail.storage.kv import TableDamaged
 from raftmail.storage.records import IndexDamaged

@@ -9,7 +9,7 @@ from raftmail.consensus.messages import Message
 
 
 @dataclass(slots=True, repr=False)
-class Parking:
+class ParkedAppends:
     """Messages in the order they came, bounded in bytes (P7); what does not fit is sent again by the leader."""
 
     bytes_max: int

@@ -27,7 +27,7 @@ class Hidden:
     """The first that has not come back."""
 
 
-class View(Sequence[Entry]):
+class LogView(Sequence[Entry]):
     """A long slice of the log, read from the disk as far as someone looks at it.
 
     The engine slices the whole rest of the log and takes the first few entries of it.
@@ -56,7 +56,7 @@ class View(Sequence[Entry]):
 
 
 @dataclass(slots=True, repr=False)
-class Cache:
+class LogCache:
     """The newest entries; `entries[0]` has the index `first`."""
 
     entries: list[Entry] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""A replica's desk finds sources, serves others, and has damage repaired without being asked."""
+"""A replica's manager finds sources, serves others, and has damage repaired without being asked."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from itertools import count
 
 import pytest
 
-from raftmail.resync.desk import Desk
 from raftmail.resync.frames import Encoder, Link, kind_of
 from raftmail.resync.limits import ResyncLimits
+from raftmail.resync.manager import ResyncManager
 from raftmail.resync.requests import ANSWER, RequestKind
 from raftmail.resync.scrub import ScrubLimits
 from raftmail.resync.sink import SinkPhase
@@ -24,14 +24,14 @@ FAST = ScrubLimits(rate_bytes_s=1 << 30, burst_bytes=1 << 30, step_bytes=1, peri
 
 
 class Shard:
-    """Replicas with desks, joined by links that can be cut."""
+    """Replicas with managers, joined by links that can be cut."""
 
     def __init__(self, *cuts: int | None, limits: ResyncLimits = SMALL) -> None:
         log, behind = long_history()
         self.now = 0.0
         self.numbers = count(1)
         self.nodes: list[Node] = []
-        self.desks: dict[str, Desk] = {}
+        self.managers: dict[str, ResyncManager] = {}
         self.cut: set[str] = set()
         self.leader = ""
         for number, at in enumerate(cuts):
@@ -42,7 +42,7 @@ class Shard:
         self.log = log
 
     def join(self, node: Node) -> None:
-        self.desks[node.name] = desk = Desk(
+        self.managers[node.name] = manager = ResyncManager(
             node.index,
             node.bodies,
             CLUSTER,
@@ -52,40 +52,42 @@ class Shard:
             node.limits,
             FAST,
         )
-        node.sink = desk.sink
+        node.sink = manager.sink
 
     def turn(self, seconds: float = 0.01) -> None:
         self.now += seconds
-        for name, desk in self.desks.items():
-            others = [n for n in self.desks if n != name]
+        for name, manager in self.managers.items():
+            others = [n for n in self.managers if n != name]
             there = [] if name in self.cut else [n for n in others if n not in self.cut]
-            desk.tick(self.now, others, there, may_hold=name != self.leader)
-            desk.step(self.now, lambda node: 1 << 20)
-            for to, frame in desk.take_frames():
+            manager.tick(self.now, others, there, may_hold=name != self.leader)
+            manager.step(self.now, lambda node: 1 << 20)
+            for to, frame in manager.take_frames():
                 if to not in self.cut and name not in self.cut:
-                    self.desks[to].receive(self.now, name, frame)
+                    self.managers[to].receive(self.now, name, frame)
 
     def run(self, turns: int = 1500) -> None:
         for _ in range(turns):
             self.turn()
 
     def whole(self) -> bool:
-        return all(desk.whole and not desk.needs_records for desk in self.desks.values())
+        return all(
+            manager.whole and not manager.needs_records for manager in self.managers.values()
+        )
 
 
 def test_a_replica_that_needs_it_is_brought_up_by_itself() -> None:
     shard = Shard(None, -1, None)
-    shard.desks["n1"].need()
+    shard.managers["n1"].need()
     shard.run()
-    assert shard.desks["n1"].take_finished() == (shard.nodes[0].index.applied_index, 3)
+    assert shard.managers["n1"].take_finished() == (shard.nodes[0].index.applied_index, 3)
     assert shard.whole()
     assert_equal(shard.nodes[1], shard.nodes[0])
 
 
 def test_a_new_replica_is_served_by_one_while_the_other_needs_it_too() -> None:
     shard = Shard(None, 0, -1, limits=SMALL)
-    shard.desks["n1"].need()
-    shard.desks["n2"].need()
+    shard.managers["n1"].need()
+    shard.managers["n2"].need()
     shard.run(4000)
     assert shard.whole()
     assert_equal(shard.nodes[1], shard.nodes[0])
@@ -94,40 +96,40 @@ def test_a_new_replica_is_served_by_one_while_the_other_needs_it_too() -> None:
 
 def test_a_source_that_dies_in_the_middle_is_replaced_by_another() -> None:
     shard = Shard(None, 0, None)
-    desk = shard.desks["n1"]
-    desk.need()
-    while desk.sink.mark is None:
+    manager = shard.managers["n1"]
+    manager.need()
+    while manager.sink.mark is None:
         shard.turn()
-    first = desk.sink.link.peer
+    first = manager.sink.link.peer
     shard.cut.add(first)
-    shard.desks[first].disconnected(shard.now, "n1")
+    shard.managers[first].disconnected(shard.now, "n1")
     shard.run()
-    assert desk.whole
-    assert desk.sink.link.peer != first
+    assert manager.whole
+    assert manager.sink.link.peer != first
     assert_equal(shard.nodes[1], shard.nodes[0])
 
 
 def _refused_by_n0(shard: Shard) -> None:
     """n1 asks n0, which refuses, and n2 at once."""
-    desk = shard.desks["n1"]
-    desk.need()
-    while not (desk.sink.active and desk.sink.link.peer == "n2"):
+    manager = shard.managers["n1"]
+    manager.need()
+    while not (manager.sink.active and manager.sink.link.peer == "n2"):
         shard.turn()
     assert shard.now < shard.nodes[1].limits.retry_first_s / 2
     shard.run()
-    assert desk.whole and desk.sink.last is not None and desk.sink.last.peer == "n2"
+    assert manager.whole and manager.sink.last is not None and manager.sink.last.peer == "n2"
     assert_equal(shard.nodes[1], shard.nodes[2])
 
 
 def test_a_source_that_serves_enough_others_says_so_and_another_is_asked_at_once() -> None:
     shard = Shard(None, 0, None)
-    shard.desks["n0"].limits = replace(SMALL, sources_max=0)
+    shard.managers["n0"].limits = replace(SMALL, sources_max=0)
     _refused_by_n0(shard)
 
 
 def test_a_source_that_is_half_itself_says_so_and_another_is_asked_at_once() -> None:
     shard = Shard(None, 0, None)
-    half = shard.desks["n0"]
+    half = shard.managers["n0"]
     half.sink.mark = Mark("n9", 1, 1, 1)
     half.tick = lambda *_, **__: None  # type: ignore[method-assign]  # it finds no source itself
     _refused_by_n0(shard)
@@ -135,9 +137,9 @@ def test_a_source_that_is_half_itself_says_so_and_another_is_asked_at_once() -> 
 
 def test_a_source_that_knows_no_replica_there_says_so_and_another_is_asked_at_once() -> None:
     shard = Shard(None, 0, None)
-    desk = shard.desks["n0"]
-    desk.receive = (  # type: ignore[method-assign]
-        lambda now, peer, frame: desk.turn_away(peer, frame, "it knows of no replica there")
+    manager = shard.managers["n0"]
+    manager.receive = (  # type: ignore[method-assign]
+        lambda now, peer, frame: manager.turn_away(peer, frame, "it knows of no replica there")
     )
     _refused_by_n0(shard)
 
@@ -145,12 +147,12 @@ def test_a_source_that_knows_no_replica_there_says_so_and_another_is_asked_at_on
 def test_a_source_that_does_not_know_the_replica_for_a_moment_is_replaced_at_once() -> None:
     """A change of the members may reach it later than the replica."""
     shard = Shard(None, 0, None)
-    desk = shard.desks["n1"]
-    desk.need()
-    while desk.sink.mark is None:
+    manager = shard.managers["n1"]
+    manager.need()
+    while manager.sink.mark is None:
         shard.turn()
-    first = desk.sink.link.peer
-    source = shard.desks[first]
+    first = manager.sink.link.peer
+    source = shard.managers[first]
     take = source.receive
 
     def once(now: float, peer: str, frame: bytes) -> None:
@@ -159,30 +161,30 @@ def test_a_source_that_does_not_know_the_replica_for_a_moment_is_replaced_at_onc
 
     source.receive = once  # type: ignore[method-assign]
     turned = shard.now
-    while desk.sink.link.peer == first:
+    while manager.sink.link.peer == first:
         shard.turn()
     assert shard.now - turned < 0.1
     shard.run()
-    assert desk.whole
+    assert manager.whole
     assert_equal(shard.nodes[1], shard.nodes[0])
 
 
 def test_a_source_that_was_opened_anew_in_the_middle_is_replaced_within_seconds() -> None:
     shard = Shard(None, 0, None)
-    desk = shard.desks["n1"]
-    desk.need()
-    while desk.sink.mark is None:
+    manager = shard.managers["n1"]
+    manager.need()
+    while manager.sink.mark is None:
         shard.turn()
-    first = desk.sink.link.peer
+    first = manager.sink.link.peer
     node = shard.nodes[int(first[1])]
-    shard.desks[first].close()
+    shard.managers[first].close()
     shard.join(node)  # the link stays, and so nothing tells of it
     died = shard.now
-    while desk.sink.link.peer == first:
+    while manager.sink.link.peer == first:
         shard.turn()
     assert shard.now - died < 2 * SMALL.probe_s
     shard.run()
-    assert desk.whole
+    assert manager.whole
     assert_equal(shard.nodes[1], node)
 
 
@@ -190,39 +192,42 @@ def test_a_leader_that_needs_records_gets_its_bodies_all_the_same() -> None:
     """Else it would be no source for those who can take over only when they got records from it,
     and each would wait for the other."""
     shard = Shard(None, 0)
-    desk, node = shard.desks["n1"], shard.nodes[1]
-    desk.need()
-    while desk.sink.phase != SinkPhase.BODIES:
+    manager, node = shard.managers["n1"], shard.nodes[1]
+    manager.need()
+    while manager.sink.phase != SinkPhase.BODIES:
         shard.turn()
     shard.cut.add("n1")
     shard.turn()
     shard.cut.clear()
     shard.leader = "n1"
-    desk.need(full=True)
-    done = desk.sink.records_done
-    assert not desk.whole
+    manager.need(full=True)
+    done = manager.sink.records_done
+    assert not manager.whole
     shard.run()
-    assert desk.whole and desk.needs_records and desk.sink.records_done == done
+    assert manager.whole and manager.needs_records and manager.sink.records_done == done
     shard.leader = "n0"
     shard.run()
-    assert desk.sink.records_done == done + 1 and not desk.needs_records
+    assert manager.sink.records_done == done + 1 and not manager.needs_records
     assert_equal(node, shard.nodes[0])
 
 
 def test_where_all_sources_refuse_they_are_asked_again_ever_more_seldom() -> None:
     shard = Shard(None, 0, None)
     for name in ("n0", "n2"):
-        shard.desks[name].limits = replace(SMALL, sources_max=0)
-    desk = shard.desks["n1"]
-    desk.need()
+        shard.managers[name].limits = replace(SMALL, sources_max=0)
+    manager = shard.managers["n1"]
+    manager.need()
     asked: list[tuple[float, str]] = []
     frozen = 0
     for _ in range(1600):
-        before = desk.sink.phase
+        before = manager.sink.phase
         shard.turn(0.02)
-        frozen += desk.holds
-        if desk.sink.phase == SinkPhase.GREETING != before or desk.sink.link.peer != asked[-1][1]:
-            asked.append((shard.now, desk.sink.link.peer))
+        frozen += manager.holds
+        if (
+            manager.sink.phase == SinkPhase.GREETING != before
+            or manager.sink.link.peer != asked[-1][1]
+        ):
+            asked.append((shard.now, manager.sink.link.peer))
     rounds = [at for at, peer in asked if peer == "n0"]
     assert len(asked) == 2 * len(rounds)
     pauses = [later - earlier for earlier, later in itertools.pairwise(rounds)]
@@ -230,45 +235,45 @@ def test_where_all_sources_refuse_they_are_asked_again_ever_more_seldom() -> Non
     assert SMALL.refused_max_s < pauses[-1] < SMALL.refused_max_s + 1.0
     assert frozen < 5 * len(asked), "it takes no part while nobody gives it anything"
     for name in ("n0", "n2"):
-        shard.desks[name].limits = SMALL
+        shard.managers[name].limits = SMALL
     shard.run(6000)
-    assert desk.whole
+    assert manager.whole
 
 
 def test_a_request_that_makes_no_sense_is_answered_before_its_session_ends() -> None:
     shard = Shard(None, None)
-    desk = shard.desks["n0"]
+    manager = shard.managers["n0"]
     encoder = Encoder(Link(CLUSTER, 7, "n0"), 5)
     for kind in (RequestKind.HELLO, RequestKind.CUT):
         for frame in encoder.frames(kind, b"nonsense"):
-            desk.receive(0.0, "n1", frame)
-    desk.step(0.0, lambda node: 1 << 20)
-    assert [kind_of(frame) for to, frame in desk.take_frames()] == [ANSWER + RequestKind.REFUSED]
-    assert not desk.served()
+            manager.receive(0.0, "n1", frame)
+    manager.step(0.0, lambda node: 1 << 20)
+    assert [kind_of(frame) for to, frame in manager.take_frames()] == [ANSWER + RequestKind.REFUSED]
+    assert not manager.served()
 
 
 def test_a_sink_that_says_nothing_any_more_is_dropped() -> None:
     shard = Shard(None, 0)
-    desk = shard.desks["n1"]
-    desk.need()
-    while desk.sink.mark is None:
+    manager = shard.managers["n1"]
+    manager.need()
+    while manager.sink.mark is None:
         shard.turn()
     shard.cut.add("n1")
-    while shard.desks["n0"].served():
+    while shard.managers["n0"].served():
         shard.turn(0.5)
     assert shard.now < 2 * SMALL.silence_s
 
 
 def test_records_are_not_needed_again_when_their_session_ends_before_the_bodies_came() -> None:
     shard = Shard(None, 0, None)
-    desk = shard.desks["n1"]
-    desk.need()
-    while desk.take_finished() is None:
+    manager = shard.managers["n1"]
+    manager.need()
+    while manager.take_finished() is None:
         shard.turn()
-    assert desk.missing.total()[0]
+    assert manager.missing.total()[0]
     shard.cut.add("n1")
-    desk.disconnected(shard.now, desk.sink.link.peer)
-    assert not desk.needs_records
+    manager.disconnected(shard.now, manager.sink.link.peer)
+    assert not manager.needs_records
     shard.cut.clear()
     shard.run()
     assert shard.whole()
@@ -276,27 +281,27 @@ def test_records_are_not_needed_again_when_their_session_ends_before_the_bodies_
 
 def test_an_order_to_compare_everything_outlives_a_session_that_was_under_way() -> None:
     shard = Shard(None, -1, None)
-    desk = shard.desks["n1"]
-    desk.need()
-    while desk.sink.mark is None:
+    manager = shard.managers["n1"]
+    manager.need()
+    while manager.sink.mark is None:
         shard.turn()
-    desk.need(full=True)
-    while desk.take_finished() is None:
+    manager.need(full=True)
+    while manager.take_finished() is None:
         shard.turn()
-    assert desk.needs_records
+    assert manager.needs_records
     shard.run()
-    assert desk.take_finished() is not None
+    assert manager.take_finished() is not None
     assert shard.whole()
 
 
 def test_a_state_that_the_log_led_to_is_not_asked_for_any_more() -> None:
     shard = Shard(None, None, None)
-    desk = shard.desks["n1"]
-    desk.need()
+    manager = shard.managers["n1"]
+    manager.need()
     shard.run(20)
-    assert desk.needs_records
-    desk.need_no_more()
-    assert not desk.needs_records
+    assert manager.needs_records
+    manager.need_no_more()
+    assert not manager.needs_records
 
 
 @pytest.mark.parametrize(
@@ -328,13 +333,13 @@ def test_planted_damage_is_found_by_scrub_and_repaired_from_a_peer(table: str, g
     if table != "clients":  # with a damaged client, a start would refuse the whole index
         node.open()
         shard.join(node)
-    desk = shard.desks["n1"]
+    manager = shard.managers["n1"]
     for _ in range(3000):
         shard.turn()
-        if desk.scrub.findings and shard.whole():
+        if manager.scrub.findings and shard.whole():
             break
-    assert desk.scrub.findings, "it was not found"
-    finding = desk.scrub.findings[0]
+    assert manager.scrub.findings, "it was not found"
+    finding = manager.scrub.findings[0]
     assert finding.table == table or gone
     if table in ("messages", "summaries") and not gone:
         number, uid = MESSAGE_KEY.unpack(key)
@@ -356,7 +361,7 @@ def test_a_damaged_body_is_found_by_scrub_and_fetched_from_a_peer() -> None:
     other = hashlib.sha256(body_of("y1")).digest()
     shard.nodes[0].bodies.damaged.add(other)
     shard.run(600)
-    assert {f.key for f in shard.desks["n1"].scrub.findings} == {rotten, eaten}
+    assert {f.key for f in shard.managers["n1"].scrub.findings} == {rotten, eaten}
     assert node.bodies.get(rotten) == body_of("x3")
     assert node.bodies.get(eaten) == body_of("y7")
     assert shard.nodes[0].bodies.get(other) == body_of("y1")
@@ -369,10 +374,10 @@ def test_a_body_that_no_peer_has_is_told_of_and_asked_for_again_later() -> None:
     for node in shard.nodes:
         node.bodies.damaged.add(gone)
     shard.run(1500)
-    assert all(desk.lost() == [gone] for desk in shard.desks.values())
-    assert all(desk.whole for desk in shard.desks.values())
-    for desk in shard.desks.values():
-        holders = desk.lost_report.holders
+    assert all(manager.lost() == [gone] for manager in shard.managers.values())
+    assert all(manager.whole for manager in shard.managers.values())
+    for manager in shard.managers.values():
+        holders = manager.lost_report.holders
         assert [(h.user, h.mailbox, h.digest) for h in holders] == [
             ("a", "x", gone),
             ("a", "z", gone),
@@ -381,36 +386,36 @@ def test_a_body_that_no_peer_has_is_told_of_and_asked_for_again_later() -> None:
     shard.turn(3700.0)
     shard.run(600)
     assert shard.nodes[0].bodies.get(gone) == body_of("x3")
-    assert shard.desks["n0"].lost() == []
-    assert shard.desks["n0"].lost_report.holders == ()
+    assert shard.managers["n0"].lost() == []
+    assert shard.managers["n0"].lost_report.holders == ()
 
 
 def test_an_awaited_body_is_fetched_without_a_scrub() -> None:
     shard = Shard(None, None)
     digest = hashlib.sha256(body_of("new4")).digest()
     shard.nodes[1].bodies.damaged.add(digest)
-    shard.desks["n1"].want(digest, len(body_of("new4")))
+    shard.managers["n1"].want(digest, len(body_of("new4")))
     shard.run(20)
     assert shard.nodes[1].bodies.get(digest) == body_of("new4")
 
 
 def test_scrub_goes_on_after_a_restart_where_it_was() -> None:
     shard = Shard(None)
-    desk = shard.desks["n0"]
-    while desk.scrub.progress() != "changes":
+    manager = shard.managers["n0"]
+    while manager.scrub.progress() != "changes":
         shard.turn()
     node = shard.nodes[0]
     node.machine.commit()
     node.crash()
     shard.join(node)
-    assert shard.desks["n0"].scrub.progress() == "changes"
+    assert shard.managers["n0"].scrub.progress() == "changes"
 
 
 def test_scrub_keeps_to_its_rate() -> None:
     shard = Shard(None)
     node = shard.nodes[0]
     limits = ScrubLimits(rate_bytes_s=1000, burst_bytes=1000, page_rows=4)
-    scrub = Desk(
+    scrub = ResyncManager(
         node.index, node.bodies, CLUSTER, 7, node.machine.abort, lambda: 1, SMALL, limits
     ).scrub
     for tick in range(1000):
@@ -418,30 +423,30 @@ def test_scrub_keeps_to_its_rate() -> None:
     assert 5000 < scrub.read_bytes < 13_000
 
 
-def _slow_scrub(shard: Shard, period_s: float) -> Desk:
+def _slow_scrub(shard: Shard, period_s: float) -> ResyncManager:
     node = shard.nodes[0]
     limits = ScrubLimits(
         rate_bytes_s=1, burst_bytes=1, step_bytes=300, page_rows=4, period_s=period_s
     )
     node.sink = (
-        desk := Desk(
+        manager := ResyncManager(
             node.index, node.bodies, CLUSTER, 7, node.machine.abort, lambda: 1, SMALL, limits
         )
     ).sink
-    return desk
+    return manager
 
 
 def test_scrub_reads_all_within_its_period_also_when_the_rate_is_too_low(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    desk = _slow_scrub(Shard(None), 100.0)
-    scrub = desk.scrub
+    manager = _slow_scrub(Shard(None), 100.0)
+    scrub = manager.scrub
     read: list[int] = []
     told: list[str] = []
     for tick in range(1001):
         if not scrub.rounds:
             told = [r.getMessage() for r in caplog.records]
-        desk.step(tick / 10, lambda node: 0)
+        manager.step(tick / 10, lambda node: 0)
         read.append(scrub.read_bytes)
     assert scrub.rounds == 1 and not scrub.is_late(100.0)
     assert 0 < scrub.needed_bytes_s <= read[-1] / 100 + 1 and scrub.needed_bytes_s > 1
@@ -451,16 +456,16 @@ def test_scrub_reads_all_within_its_period_also_when_the_rate_is_too_low(
 
 def test_a_restart_does_not_give_the_scrub_more_time() -> None:
     shard = Shard(None)
-    desk = _slow_scrub(shard, 100.0)
+    manager = _slow_scrub(shard, 100.0)
     for tick in range(500):
-        desk.step(tick / 10, lambda node: 0)
+        manager.step(tick / 10, lambda node: 0)
     node = shard.nodes[0]
     node.machine.commit()
     node.crash()
-    desk = _slow_scrub(shard, 100.0)
+    manager = _slow_scrub(shard, 100.0)
     for tick in range(520):
-        desk.step(7000 + tick / 10, lambda node: 0)
-    assert desk.scrub.rounds == 1
+        manager.step(7000 + tick / 10, lambda node: 0)
+    assert manager.scrub.rounds == 1
 
 
 def test_one_mailbox_is_compared_by_order() -> None:
@@ -469,7 +474,7 @@ def test_one_mailbox_is_compared_by_order() -> None:
     key = MESSAGE_KEY.pack(1, 3)
     node.engine.table("summaries").put(key, b"nonsense")
     node.engine.commit()
-    shard.desks["n1"].compare([1])
+    shard.managers["n1"].compare([1])
     shard.run(300)
     assert_equal(node, shard.nodes[0])
     assert shard.whole()
@@ -480,8 +485,8 @@ def test_a_replica_alone_tells_at_once_that_a_body_is_lost() -> None:
     gone = hashlib.sha256(body_of("x3")).digest()
     shard.nodes[0].bodies.damaged.add(gone)
     shard.run(400)
-    assert shard.desks["n0"].lost() == [gone]
-    assert {h.mailbox for h in shard.desks["n0"].lost_report.holders} == {"x", "z"}
+    assert shard.managers["n0"].lost() == [gone]
+    assert {h.mailbox for h in shard.managers["n0"].lost_report.holders} == {"x", "z"}
 
 
 def test_a_resync_by_order_is_made_also_where_nothing_differs_and_with_good_sources_alone() -> None:
@@ -494,14 +499,14 @@ def test_a_resync_by_order_is_made_also_where_nothing_differs_and_with_good_sour
         assert record is not None
         wrong.engine.table("messages").delete(key)
         wrong.engine.commit()
-    shard.desks["n1"].order(full=True, only=["n0"])
+    shard.managers["n1"].order(full=True, only=["n0"])
     shard.run(400)
     assert shard.whole()
     assert_equal(node, shard.nodes[0])
-    done = shard.desks["n1"].sink.records_done
-    shard.desks["n1"].order()
+    done = shard.managers["n1"].sink.records_done
+    shard.managers["n1"].order()
     shard.run(100)
-    assert shard.desks["n1"].sink.records_done == done + 1
+    assert shard.managers["n1"].sink.records_done == done + 1
 
 
 def _with_two_that_are_damaged_alike() -> Shard:
@@ -513,15 +518,15 @@ def _with_two_that_are_damaged_alike() -> Shard:
         wrong = shard.nodes[number]
         wrong.engine.table("messages").delete(key)
         wrong.engine.commit()
-    shard.desks["n1"].order(full=True, only=["n0", "n3", "n4"])
+    shard.managers["n1"].order(full=True, only=["n0", "n3", "n4"])
     return shard
 
 
 def _restart(shard: Shard, number: int) -> None:
     node = shard.nodes[number]
-    shard.desks[node.name].close()
-    for desk in shard.desks.values():
-        desk.disconnected(shard.now, node.name)
+    shard.managers[node.name].close()
+    for manager in shard.managers.values():
+        manager.disconnected(shard.now, node.name)
     node.crash()
     shard.join(node)
 
@@ -531,54 +536,54 @@ def test_which_sources_alone_are_good_outlives_a_restart(begun: bool) -> None:
     shard = _with_two_that_are_damaged_alike()
     node = shard.nodes[1]
     if begun:
-        while shard.desks["n1"].sink.mark is None:
+        while shard.managers["n1"].sink.mark is None:
             shard.turn()
     node.machine.commit()
     _restart(shard, 1)
-    assert (shard.desks["n1"].sink.mark is not None) is begun
+    assert (shard.managers["n1"].sink.mark is not None) is begun
     shard.cut.update(["n0", "n3", "n4"])
     shard.run(400)
-    assert shard.desks["n1"].sink.records_done == 0
-    assert shard.desks["n1"].needs_records
+    assert shard.managers["n1"].sink.records_done == 0
+    assert shard.managers["n1"].needs_records
     shard.cut.clear()
     shard.run(6000)
-    assert shard.desks["n1"].whole and not shard.desks["n1"].needs_records
+    assert shard.managers["n1"].whole and not shard.managers["n1"].needs_records
     assert_equal(node, shard.nodes[0])
 
 
 def test_an_order_in_the_middle_of_a_session_outlives_a_restart_after_it() -> None:
     shard = Shard(None, -1, None)
-    desk = shard.desks["n1"]
-    desk.need()
-    while desk.sink.mark is None:
+    manager = shard.managers["n1"]
+    manager.need()
+    while manager.sink.mark is None:
         shard.turn()
-    desk.order(full=True, only=["n2"])
-    while desk.take_finished() is None:
+    manager.order(full=True, only=["n2"])
+    while manager.take_finished() is None:
         shard.turn()
     shard.nodes[1].machine.commit()
     _restart(shard, 1)
     shard.cut.add("n2")
     shard.run(300)
-    assert shard.desks["n1"].needs_records, "n0 is not to be asked"
+    assert shard.managers["n1"].needs_records, "n0 is not to be asked"
     shard.cut.clear()
     shard.run()
-    assert shard.desks["n1"].sink.records_done == 1
+    assert shard.managers["n1"].sink.records_done == 1
     assert shard.whole()
 
 
 def test_good_sources_that_left_the_shard_are_not_waited_for() -> None:
     shard = Shard(None, None)
-    shard.desks["n1"].order(full=True, only=["n8", "n9"])
+    shard.managers["n1"].order(full=True, only=["n8", "n9"])
     shard.run(400)
-    assert shard.desks["n1"].sink.records_done == 1
+    assert shard.managers["n1"].sink.records_done == 1
 
 
 def test_a_source_goes_slower_while_clients_write() -> None:
     def seconds(*, busy: bool) -> float:
         shard = Shard(None, 0, limits=replace(SMALL, busy_rate_bytes_s=4000, rate_burst_bytes=500))
-        shard.desks["n0"].writes_go_on(busy=busy)
-        shard.desks["n1"].need()
-        while not (shard.desks["n1"].sink.records_done and shard.whole()):
+        shard.managers["n0"].writes_go_on(busy=busy)
+        shard.managers["n1"].need()
+        while not (shard.managers["n1"].sink.records_done and shard.whole()):
             shard.turn()
         return shard.now
 

@@ -31,7 +31,7 @@ class LogLimits:
 
 
 @dataclass(slots=True, repr=False)
-class Compaction:
+class LogRetention:
     """Of one journal."""
 
     limits: LogLimits
