@@ -42,6 +42,18 @@ def make_module(name: str, text: str, *, is_package: bool = False) -> Module:
     return Module(name, ROOT / (name.replace(".", "/") + leaf), text)
 
 
+@cache
+def tree_of(module: Module) -> ast.Module:
+    """The syntax tree of a module, made once: not to be changed."""
+    return ast.parse(module.text)
+
+
+@cache
+def nodes_of(module: Module) -> tuple[ast.AST, ...]:
+    """All nodes of a module's tree."""
+    return tuple(ast.walk(tree_of(module)))
+
+
 def _read(package: str, base: Path) -> Iterator[Module]:
     for path in sorted((base / package).rglob("*.py")):
         if any(part.startswith(".") for part in path.relative_to(ROOT).parts):
@@ -83,7 +95,7 @@ def imports_of(module: Module) -> list[Import]:
     call with a constant (`import_module("a.b")`) count as well.
     """
     found: list[Import] = []
-    for node in ast.walk(ast.parse(module.text)):
+    for node in nodes_of(module):
         if isinstance(node, ast.Import):
             found += [Import(alias.name, node.lineno) for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
@@ -121,9 +133,8 @@ def names_used(module: Module) -> Iterator[tuple[str, int]]:
     value (`clock=time.monotonic`) counts as much as what is called. A call without arguments is
     given a second time with `()` behind it: `time.gmtime()` reads a clock, `time.gmtime(now)` not.
     """
-    tree = ast.parse(module.text)
     aliases: dict[str, str] = {}
-    for node in ast.walk(tree):
+    for node in nodes_of(module):
         if isinstance(node, ast.Import):
             for alias in node.names:
                 if alias.asname:
@@ -131,7 +142,7 @@ def names_used(module: Module) -> Iterator[tuple[str, int]]:
         elif isinstance(node, ast.ImportFrom):
             for alias in node.names:
                 aliases[alias.asname or alias.name] = f"{_source(module, node)}.{alias.name}"
-    for node in ast.walk(tree):
+    for node in nodes_of(module):
         if isinstance(node, ast.Attribute | ast.Name) or (
             isinstance(node, ast.Call) and not node.args and not node.keywords
         ):

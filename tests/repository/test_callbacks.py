@@ -7,7 +7,7 @@ import ast
 
 import pytest
 
-from tests.repository.source_tree import Module, is_within, make_module, shipped_modules
+from tests.repository.source_tree import Module, is_within, make_module, nodes_of, shipped_modules
 
 _PROTOCOLS = ("asyncio.Protocol", "asyncio.BufferedProtocol", "asyncio.BaseProtocol")
 _CALLED_BY_THE_LOOP = frozenset(
@@ -38,7 +38,7 @@ def uncontained(module: Module) -> list[str]:
     """Methods of protocols that the loop calls, and in which an error would not end the connection
     alone."""
     found = []
-    for node in ast.walk(ast.parse(module.text)):
+    for node in nodes_of(module):
         if not isinstance(node, ast.ClassDef):
             continue
         if not any(ast.unparse(base) in _PROTOCOLS for base in node.bases):
@@ -59,7 +59,7 @@ def unwatched_tasks(module: Module) -> list[str]:
         return []
     return [
         f"{module.where}:{node.lineno}: use net.errors.start_task, which has the error noticed"
-        for node in ast.walk(ast.parse(module.text))
+        for node in nodes_of(module)
         if isinstance(node, ast.Call)
         and ast.unparse(node.func).rpartition(".")[2] in ("create_task", "ensure_future")
     ]
@@ -68,7 +68,7 @@ def unwatched_tasks(module: Module) -> list[str]:
 def generated_reprs(module: Module) -> list[str]:
     """Classes whose generated repr would render all that they hold, which may be the whole node."""
     found = []
-    for node in ast.walk(ast.parse(module.text)):
+    for node in nodes_of(module):
         if not isinstance(node, ast.ClassDef) or f"{module.name}.{node.name}" in _OF_VALUES:
             continue
         if not any(isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef) for one in node.body):

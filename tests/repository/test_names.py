@@ -7,7 +7,15 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
-from tests.repository.source_tree import Module, all_modules, imports_of, is_within, make_module
+from tests.repository.source_tree import (
+    Module,
+    all_modules,
+    imports_of,
+    is_within,
+    make_module,
+    nodes_of,
+    tree_of,
+)
 from tests.repository.test_import_rule import room_of
 
 ONE_THING = {
@@ -20,7 +28,6 @@ ONE_THING = {
     "Operation": "its form in administrative calls",
     "Members": "its form in administrative calls",
     "Move": "its form in administrative calls",
-    "Recovery": "its form in administrative calls",
     "ScrubStatus": "its form in administrative calls",
     "Difference": "its form in administrative calls",
     "Verdict": "its form in administrative calls",
@@ -76,7 +83,7 @@ def classes_of_two_rooms(modules: Sequence[Module]) -> dict[str, list[str]]:
     """Public classes whose name is that of a class of another room, and where they are."""
     found: defaultdict[str, list[Module]] = defaultdict(list)
     for module in modules:
-        for node in ast.parse(module.text).body:
+        for node in tree_of(module).body:
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                 found[node.name].append(module)
     return {
@@ -88,7 +95,7 @@ def classes_of_two_rooms(modules: Sequence[Module]) -> dict[str, list[str]]:
 
 def _defined(module: Module) -> Iterator[tuple[str, int]]:
     """Public functions, classes, constants and methods, with their lines. Commands are left out."""
-    for node in ast.parse(module.text).body:
+    for node in tree_of(module).body:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             if not any(re.search(r"command|group", ast.unparse(d)) for d in node.decorator_list):
                 yield node.name, node.lineno
@@ -105,14 +112,14 @@ def _defined(module: Module) -> Iterator[tuple[str, int]]:
 
 def _used(module: Module) -> Iterator[str]:
     """Names that the code reads. Importing one is no use of it; naming it in `__all__` neither."""
-    tree = ast.parse(module.text)
+    tree = tree_of(module)
     exported = {
         id(inner)
         for node in tree.body
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"
         for inner in ast.walk(node)
     }
-    for node in ast.walk(tree):
+    for node in nodes_of(module):
         if id(node) in exported:
             continue
         if isinstance(node, ast.Name | ast.Attribute) and not isinstance(node.ctx, ast.Store):

@@ -16,7 +16,9 @@ from tests.repository.source_tree import (
     is_within,
     make_module,
     names_used,
+    nodes_of,
     shipped_modules,
+    tree_of,
 )
 
 FUNCTION_LINES_MAX = 70
@@ -101,7 +103,7 @@ def long_functions(module: Module) -> list[str]:
     """Functions that are longer than the limit, in lines from `def` to their end."""
     return [
         f"{module.where}:{node.lineno}: {node.name} has {lines} lines"
-        for node in ast.walk(ast.parse(module.text))
+        for node in nodes_of(module)
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
         and node.end_lineno is not None
         and (lines := node.end_lineno - node.lineno + 1) > FUNCTION_LINES_MAX
@@ -138,7 +140,7 @@ def test_no_file_puts_work_off_with_a_mark() -> None:
 
 def test_every_package_says_what_it_is_for() -> None:
     packages = [m for m in all_modules() if m.is_package]
-    silent = [m.where for m in packages if not ast.get_docstring(ast.parse(m.text))]
+    silent = [m.where for m in packages if not ast.get_docstring(tree_of(m))]
     assert not silent, f"packages without a docstring: {silent}"
 
 
