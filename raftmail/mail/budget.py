@@ -14,7 +14,7 @@ class Budget:
     """Bytes that all who share it hold in memory. `reserve_bytes` of them are for what is short:
     long mail never fills all of it.
 
-    Invariant: 0 <= used_bytes <= bytes_max."""
+    Invariant: 0 <= used_bytes, and used_bytes <= bytes_max but for what `hold` counted."""
 
     bytes_max: int
     used_bytes: int = 0
@@ -32,6 +32,11 @@ class Budget:
             return False
         self.used_bytes += count
         return True
+
+    def hold(self, count: int) -> None:
+        """Count what is in memory already, also over the limit: whoever holds it stops to take
+        more."""
+        self.used_bytes += count
 
     def give(self, count: int) -> None:
         """Give back what was taken."""

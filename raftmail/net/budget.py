@@ -1,4 +1,4 @@
-"""The memory that all connections of a server share for what clients have sent.
+"""Who may read, of the connections that share memory for what clients have sent.
 
 Over the limit, a connection whose buffers grew is not read from until there is room. If every
 connection stopped in the middle of its message, none would ever free anything: so one of them, the
@@ -7,6 +7,8 @@ each connection.
 """
 
 from typing import Protocol
+
+from raftmail.mail.budget import Budget
 
 
 class Reader(Protocol):
@@ -23,13 +25,17 @@ class ReadBudget:
     waits; readers go on in the order in which they stopped.
     """
 
-    def __init__(self, bytes_max: int, read_bytes_max: int) -> None:
+    def __init__(self, budget: Budget, read_bytes_max: int) -> None:
         """`read_bytes_max` is how much one read may add: it decides how many go on at a time."""
-        self._bytes_max = bytes_max
+        self._budget = budget
         self._read_bytes_max = read_bytes_max
         self._leader: Reader | None = None
         self._waiting: dict[Reader, None] = {}
-        self.held_bytes = 0
+
+    @property
+    def held_bytes(self) -> int:
+        """What all of them hold."""
+        return self._budget.used_bytes
 
     @property
     def waiting_count(self) -> int:
@@ -41,9 +47,10 @@ class ReadBudget:
 
         Returns whether it must stop reading now; `resume_reading` is called on it later.
         """
-        self.held_bytes += held_bytes - before_bytes
+        budget = self._budget
+        budget.hold(held_bytes - before_bytes)
         if held_bytes > before_bytes:
-            if self.held_bytes <= self._bytes_max or reader is self._leader:
+            if budget.used_bytes <= budget.bytes_max or reader is self._leader:
                 return False
             if self._leader is None:
                 self._leader = reader
@@ -59,14 +66,14 @@ class ReadBudget:
     def forget(self, reader: Reader, held_bytes: int) -> None:
         """The reader is gone, with the bytes that it was last said to hold."""
         self._waiting.pop(reader, None)
-        self.held_bytes -= held_bytes
+        self._budget.give(held_bytes)
         if reader is self._leader:
             self._leader = None
         if self._waiting:
             self._let_go_on()
 
     def _let_go_on(self) -> None:
-        room_bytes = self._bytes_max - self.held_bytes
+        room_bytes = self._budget.bytes_max - self._budget.used_bytes
         chosen: list[Reader] = []
         if self._leader is None:
             self._leader = self._pop_first()

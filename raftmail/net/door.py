@@ -7,7 +7,6 @@ and again. Here the process stops to accept before that, and whoever is turned a
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import logging
 import socket
 import ssl
@@ -23,19 +22,6 @@ BACKLOG = 1024
 ACCEPTS_PER_TURN = 16
 PAUSE_S = 0.1
 """Between two tries while nothing can be accepted."""
-
-
-def is_loopback(transport: asyncio.BaseTransport) -> bool:
-    """Whether the other side is on this machine."""
-    name = transport.get_extra_info("peername")
-    if not isinstance(name, tuple):
-        return False
-    try:
-        address = ipaddress.ip_address(name[0].partition("%")[0])
-    except ValueError:
-        return False
-    mapped = getattr(address, "ipv4_mapped", None)
-    return bool((mapped or address).is_loopback)
 
 
 class _Visitor:

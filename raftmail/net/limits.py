@@ -3,7 +3,7 @@ stands beside it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -37,50 +37,30 @@ BEFORE_AUTH = ReaderLimits(
 
 @dataclass(frozen=True, slots=True)
 class ConnectionLimits:
-    """Of a listener and its client connections."""
+    """Of a listener and each of its connections; a front end adds its own below this.
 
-    reader: ReaderLimits = ReaderLimits()
-    before_auth: ReaderLimits = BEFORE_AUTH
+    Raises ValueError for a number that is not above 0."""
 
     connections_max: int = 2048
-    """Connections that have not become peers; further ones get `* BYE` and are closed."""
+    """Connections that are served; further ones are told so and closed."""
     address_connections_max: int = 1024
     """The same from one address."""
     strangers_max: int = 256
-    """Connections before AUTH, handshakes of TLS among them; at the limit the oldest one of the
-    busiest address is closed."""
-    outstanding_commands_max: int = 4096
-    """Commands of a connection without an answer; reading pauses until there are fewer."""
-    connection_buffered_bytes_max: int = 64 * MIB
-    """Literals of a connection whose commands have no answer yet; the next request that brings
-    one waits unread."""
-    total_buffered_bytes_max: int = 512 * MIB
-    """The same over all connections; the command is answered RETRY without effect."""
+    """Connections that have not said what only a client says, handshakes of TLS among them; at the
+    limit the oldest one of the busiest address is closed."""
+    read_bytes_max: int = 64 * KIB
+    """Taken from a connection by one read."""
     output_bytes_max: int = 1 * MIB
-    """Answers that the other side has not read: above it, reading and listing pause."""
-    mailbox_numbers_max: int = 4096
-    """Mailbox numbers of a session, in each direction. The client's next is answered NO LIMIT;
-    the server uses its oldest again."""
-
+    """Answers that the other side has not read: above it, reading pauses."""
     handshake_s: float = 10.0
-    """TLS and authentication together take no longer, or the connection is closed."""
-    idle_s: float = 1800.0
-    """A connection without a complete request for so long, and nothing outstanding, is closed."""
-    stalled_request_s: float = 60.0
-    """A request that has begun and of which nothing more comes for so long closes the
-    connection."""
+    """TLS takes no longer, or the connection is closed."""
     slow_reader_s: float = 30.0
     """A connection whose output stays above `output_bytes_max` for so long is closed."""
+    close_s: float = 30.0
+    """A connection that is closing and whose output is not taken within this is cut off."""
 
-    bad_lines_max: int = 20
-    """Requests answered BAD before the connection is closed."""
-    first_bad_lines_max: int = 3
-    """The same before the first request that is understood."""
-    blank_bytes_max: int = 64 * KIB
-    """Of lines with nothing in them, without a request in between; then the connection is closed."""
-    refused_before_auth_max: int = 10
-    """Requests answered NO because of what is to come first; then the connection is closed."""
-    failed_auths_max: int = 3
-
-    deadline_default_s: float = 10.0
-    deadline_max_s: float = 120.0
+    def __post_init__(self) -> None:
+        for one in fields(self):
+            value = getattr(self, one.name)
+            if type(value) in (int, float) and not value > 0:
+                raise ValueError(f"{one.name} must be above 0, not {value}")

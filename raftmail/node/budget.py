@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Final
 
 from raftmail.cluster.rpc import HEAD_BYTES_MAX
+from raftmail.frontends.text.limits import TextLimits
 from raftmail.mail.budget import Budget
-from raftmail.net.limits import KIB, MIB, ConnectionLimits, ReaderLimits
+from raftmail.net.limits import KIB, MIB, ReaderLimits
 from raftmail.node.config import MESSAGE_BYTES_HIGHEST, MESSAGE_BYTES_LOWEST, Config, ConfigError
 from raftmail.peering.link import LinkLimits
 from raftmail.peering.pieces import BEGUN_BYTES_MAX
@@ -59,7 +60,7 @@ class NodeLimits:
     pool_bytes: int
     sending_bytes: int
     link: LinkLimits
-    clients: ConnectionLimits
+    clients: TextLimits
     resync: ResyncLimits
 
 
@@ -78,7 +79,7 @@ def limits_of(config: Config) -> NodeLimits:
             queue_bytes_max=_LINK_QUEUE_BYTES,
             bulk_bytes_max=pool,
         ),
-        clients=ConnectionLimits(
+        clients=TextLimits(
             reader=reader,
             connections_max=mail.client_connections_max,
             address_connections_max=mail.address_connections_max,

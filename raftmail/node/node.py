@@ -710,7 +710,7 @@ def _lmtp_config(config: Config) -> ServerConfig:
         connections_max=mail.lmtp_connections_max,
         address_connections_max=mail.address_connections_max,
         buffered_bytes_max=limits_of(config).pool_bytes,
-        backend_timeout_s=mail.deadline_s + LONGER_S_MAX + 10.0,
+        service_timeout_s=mail.deadline_s + LONGER_S_MAX + 10.0,
     )
 
 

@@ -12,7 +12,7 @@ from typing import cast
 
 from raftmail.mail.endpoint import split_address
 from raftmail.net import tls
-from raftmail.net.door import is_loopback
+from raftmail.net.connection import is_loopback
 from raftmail.net.errors import contained, describe, start_task
 from raftmail.net.limits import BEFORE_AUTH
 from raftmail.net.lines import Line, LineReader, ProtocolViolation

@@ -92,7 +92,7 @@ class _Mail:
 
 @dataclass(slots=True, repr=False)
 class MailDelivery:
-    """`service.Delivery` over the cluster. What takes longer than `deadline_s` gets 451.
+    """`service.DeliveryService` over the cluster. What takes longer than `deadline_s` gets 451.
 
     A delivery that the client repeats has its first result for `delivered_once_s` at least (P9); 0 switches that off."""
 

@@ -2,7 +2,7 @@
 
 `raftmail.service.cluster_service` implements it over the cluster; tests of front ends put a twin in
 memory in its place. The parts have names of their own, so that a front end says which of them it
-uses: LMTP needs `Delivery` alone.
+uses: LMTP needs `DeliveryService` alone.
 
 All calls are made on the event loop. Deadlines are seconds from now.
 """
@@ -37,11 +37,6 @@ class Principal:
     everything."""
 
     user: str = ""
-
-    @property
-    def may_do_everything(self) -> bool:
-        """Whether it is the holder of the token."""
-        return not self.user
 
 
 class Commands(Protocol):
@@ -122,7 +117,7 @@ class Accounts(Protocol):
         """A user is being removed: ask again."""
 
 
-class Delivery(Protocol):
+class DeliveryService(Protocol):
     """Mail that comes in.
 
     Whoever calls bounds the time: the methods that wait may be cancelled, and end then. They may
@@ -174,5 +169,5 @@ class Operators(Protocol):
         ValueError for bad arguments."""
 
 
-class Service(Commands, Reads, Accounts, Delivery, Operators, Protocol):
+class Service(Commands, Reads, Accounts, DeliveryService, Operators, Protocol):
     """The whole front door."""

@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from raftmail.frontends.text.context import TextContext
+from raftmail.frontends.text.limits import TextLimits
 from raftmail.frontends.text.server import TextListener
-from raftmail.net.limits import ConnectionLimits
 from tests.frontends.twin_service import TwinService
 
 TOKEN = 32 * "5e"
@@ -17,12 +17,12 @@ class Node:
     """A listener on a twin, which can be stopped and started on the same port."""
 
     def __init__(
-        self, twin: TwinService, name: str = "n1", limits: ConnectionLimits | None = None
+        self, twin: TwinService, name: str = "n1", limits: TextLimits | None = None
     ) -> None:
         self.twin = twin
         self.port = 0
         twin.token = TOKEN
-        self.front = TextContext(twin, name, "test", lambda: 1000.0, limits or ConnectionLimits())
+        self.front = TextContext(twin, name, "test", lambda: 1000.0, limits or TextLimits())
         self.trust = True
         self._listener: TextListener | None = None
 
@@ -46,7 +46,7 @@ class Node:
     def cut(self) -> None:
         """End all connections at once, without a word."""
         assert self._listener is not None
-        for connection in list(self._listener._connections):
+        for connection in list(self._listener.listener.connections):
             connection._transport.abort()
 
 

@@ -4,6 +4,7 @@ import random
 
 import pytest
 
+from raftmail.mail.budget import Budget
 from raftmail.net.budget import ReadBudget
 
 
@@ -34,7 +35,7 @@ class Fake:
 @pytest.mark.parametrize("seed", range(20))
 def test_everyone_ends_and_the_excess_is_one_message_and_one_read_each(seed: int) -> None:
     rng = random.Random(seed)
-    budget = ReadBudget(1000, 100)
+    budget = ReadBudget(Budget(1000), 100)
     readers = [Fake(budget, rng.randrange(1, 800)) for _ in range(12)]
     live = list(readers)
     highest = 0
@@ -57,7 +58,7 @@ def test_everyone_ends_and_the_excess_is_one_message_and_one_read_each(seed: int
 
 
 def test_one_reads_on_when_all_stand_in_the_middle() -> None:
-    budget = ReadBudget(100, 10)
+    budget = ReadBudget(Budget(100), 10)
     first, second, third = (Fake(budget, 1000) for _ in range(3))
     first.read(60)
     second.read(60)  # over the limit: it leads
@@ -69,7 +70,7 @@ def test_one_reads_on_when_all_stand_in_the_middle() -> None:
 
 
 def test_who_stopped_first_leads_next() -> None:
-    budget = ReadBudget(100, 10)
+    budget = ReadBudget(Budget(100), 10)
     leader, first, second = (Fake(budget, 1000) for _ in range(3))
     leader.read(150)
     first.read(110)
@@ -79,7 +80,7 @@ def test_who_stopped_first_leads_next() -> None:
 
 
 def test_only_as_many_go_on_as_there_is_room_for() -> None:
-    budget = ReadBudget(100, 10)
+    budget = ReadBudget(Budget(100), 10)
     leader = Fake(budget, 1000)
     leader.read(200)
     others = [Fake(budget, 1000) for _ in range(20)]

@@ -39,7 +39,6 @@ class Root:
 def test_the_token_is_the_clusters_and_without_one_nobody_has_it() -> None:
     accounts = UserAccounts(Root(), "token")
     assert accounts.authenticate(b"token") == Principal()
-    assert Principal().may_do_everything
     assert accounts.authenticate(b"tokem") is None
     assert UserAccounts(Root()).authenticate(b"") is None
 
@@ -56,7 +55,6 @@ def test_the_token_is_the_clusters_and_without_one_nobody_has_it() -> None:
 def test_a_user_is_who_has_the_password(user: str, password: bytes, right: bool) -> None:
     found = asyncio.run(UserAccounts(Root()).authenticate_user(user, password, deadline_s=1.0))
     assert found == (Principal(user) if right else None)
-    assert found is None or not found.may_do_everything
 
 
 def test_no_password_is_that_of_a_user_who_is_not_there() -> None:

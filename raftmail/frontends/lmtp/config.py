@@ -1,6 +1,9 @@
 """Limits of a connection and of a server, with their defaults."""
 
+import math
 from dataclasses import dataclass, field
+
+from raftmail.net.limits import KIB, MIB, ConnectionLimits
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,39 +68,24 @@ class LmtpConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class ServerConfig:
+class ServerConfig(ConnectionLimits):
     """Limits of a server, beside those of each connection in `session`.
 
-    Over `connections_max`, or `address_connections_max` from one address, a client gets 421; over `strangers_max` connections
-    that have not said LHLO the oldest one of the busiest address is closed. One read takes at most `read_bytes_max`. A connection
-    is not read from while more than `unread_bytes_max` wait for the backend to answer, nor, by the
-    rule of `ReadBudget`, while all of them hold more than `buffered_bytes_max`. A backend call that
-    takes longer than `backend_timeout_s` is cancelled and answered 451. A client that does not take
-    what was sent before closing is cut off after `close_timeout_s`. Raises ValueError.
+    Who is one too many gets 421; connections that have not said LHLO are the strangers. A
+    connection is not read from while more than `unread_bytes_max` wait for the service to answer,
+    nor, by the rule of `ReadBudget`, while all of them hold more than `buffered_bytes_max`. A call
+    of the service that takes longer than `service_timeout_s` is cancelled and answered 451.
+    `handshake_s` is for STARTTLS. Slow readers have no limit here beside the time that a
+    transaction may take. Raises ValueError.
     """
 
     session: LmtpConfig = field(default_factory=LmtpConfig)
     connections_max: int = 1000
     address_connections_max: int = 1000
-    strangers_max: int = 256
-    read_bytes_max: int = 64 * 1024
-    unread_bytes_max: int = 64 * 1024
-    buffered_bytes_max: int = 256 * 1024 * 1024
-    backend_timeout_s: float = 60.0
-    tls_handshake_timeout_s: float = 30.0
-    close_timeout_s: float = 5.0
-
-    def __post_init__(self) -> None:
-        for name in (
-            "connections_max",
-            "address_connections_max",
-            "strangers_max",
-            "read_bytes_max",
-            "unread_bytes_max",
-            "buffered_bytes_max",
-            "backend_timeout_s",
-            "tls_handshake_timeout_s",
-            "close_timeout_s",
-        ):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be above 0, not {getattr(self, name)}")
+    output_bytes_max: int = 64 * KIB
+    unread_bytes_max: int = 64 * KIB
+    buffered_bytes_max: int = 256 * MIB
+    service_timeout_s: float = 60.0
+    handshake_s: float = 30.0
+    slow_reader_s: float = math.inf
+    close_s: float = 5.0

@@ -1,4 +1,4 @@
-"""Every reply that the protocol itself gives; the rest come from the backend's verdicts.
+"""Every reply that the protocol itself gives; the rest come from the service's verdicts.
 
 Codes are of RFC 5321 section 4.2, enhanced codes of RFC 3463. As RFC 2034 has it, the greeting, the
 reply to LHLO and 354 carry no enhanced code.

@@ -21,7 +21,7 @@ class LmtpState(IntEnum):
     CHUNKS = 5
     """A first BDAT was accepted, BDAT LAST not yet."""
     DELIVERING = 6
-    """The message is with the backend."""
+    """The message is with the service."""
     SECURING = 7
     """220 was sent to STARTTLS; the next bytes are the handshake."""
     CLOSED = 8

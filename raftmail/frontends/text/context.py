@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from raftmail.frontends.text.limits import TextLimits
 from raftmail.mail.budget import Budget
-from raftmail.net.limits import ConnectionLimits
 from raftmail.service.service import Service
 
 _BODIES_AT_ONCE = 32
@@ -22,7 +22,7 @@ class TextContext:
     cluster: str
     wall_s: Callable[[], float]
     """Unix time, for UIDVALIDITY and for messages that come without a date."""
-    limits: ConnectionLimits = field(default_factory=ConnectionLimits)
+    limits: TextLimits = field(default_factory=TextLimits)
     invitation: Callable[[str], bytes | None] | None = None
     """The sealed bundle of an invitation, by its id."""
     budget: Budget = field(init=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -9,14 +10,17 @@ from typing import Any, Protocol
 from raftmail.frontends.text.requests import RequestRefused
 from raftmail.mail.budget import Budget
 from raftmail.mail.failures import Failure
-from raftmail.net.lines import Line, quote_text
+from raftmail.net.lines import quote_text
 
 
 class Channel(Protocol):
-    """What a session asks of its connection."""
+    """What a session asks of its connection (`net.connection.Connection`)."""
 
     congested: bool
     """The other side has left `output_bytes_max` of answers unread."""
+    began_at: float
+    heard_at: float
+    """When the connection was made, and when something came last, by the loop's clock."""
 
     def write(self, data: bytes) -> None:
         """Send; what is written in one turn of the loop leaves together."""
@@ -33,8 +37,8 @@ class Channel(Protocol):
     def compress(self) -> None:
         """Compress both directions, from the next byte on."""
 
-    def become_peer(self, line: Line, rest: bytes) -> None:
-        """The line was PEER HELLO: leave the session behind, and go on with `rest`."""
+    def detach(self) -> asyncio.Transport:
+        """Leave the transport to another protocol, and the session behind."""
 
     def hang_up(self) -> None:
         """Send what was written, and close."""

@@ -1,9 +1,12 @@
 """The server's side of a client connection: from bytes to commands, and who may give them.
 
-No sockets: `server.TextConnection` feeds what it receives, and is the session's `Channel`.
+No sockets: `net.connection.Connection` feeds what it receives, and is the session's `Channel`.
 """
 
 from __future__ import annotations
+
+import asyncio
+from typing import Protocol
 
 from raftmail.frontends.text import requests
 from raftmail.frontends.text.context import TextContext
@@ -13,6 +16,7 @@ from raftmail.frontends.text.responses import Channel, ResponseWriter
 from raftmail.frontends.text.write_commands import Commands, WriteCommands
 from raftmail.mail.results import Code
 from raftmail.net.lines import BadLine, Item, Line, LineReader, ProtocolViolation, quote, quote_text
+from raftmail.net.session import Bye, Session
 from raftmail.net.web import is_web_line
 
 VERSION = 1
@@ -28,7 +32,16 @@ _TURN_PIECES = 2
 _WEB = "this port is not for the web"
 
 
-class TextSession:
+class PeerAcceptor(Protocol):
+    """Takes over a connection whose other side says that it is a peer; `peering.peers.PeerNet`
+    does."""
+
+    def accept(self, transport: asyncio.Transport, line: Line, rest: bytes) -> None:
+        """`line` is PEER HELLO, `rest` what was received after it. Answers, and either makes the
+        transport a link or closes it."""
+
+
+class TextSession(Session):
     """One client.
 
     Invariants:
@@ -39,8 +52,18 @@ class TextSession:
     4. One turn of the loop takes at most `_TURN_PIECES` pieces and `_TURN_COMMANDS` commands.
     5. A connection that begins as the web does has no command executed."""
 
-    def __init__(self, front: TextContext, channel: Channel, *, trusted: bool) -> None:
+    half_close = True
+
+    def __init__(
+        self,
+        front: TextContext,
+        channel: Channel,
+        *,
+        trusted: bool,
+        peers: PeerAcceptor | None = None,
+    ) -> None:
         self._front = front
+        self._peers = peers
         self._channel = channel
         limits = self._limits = front.limits
         self.authenticated = trusted
@@ -82,6 +105,16 @@ class TextSession:
     def outstanding(self) -> int:
         """Commands that have begun and have no answer yet."""
         return self._writer.outstanding
+
+    @property
+    def known(self) -> bool:
+        """See `Session`."""
+        return self.authenticated
+
+    @property
+    def busy(self) -> bool:
+        """See `Session`."""
+        return bool(self._writer.outstanding)
 
     @property
     def ended(self) -> bool:
@@ -126,6 +159,26 @@ class TextSession:
         if data:
             self._unread.append(data)
         self.run()
+
+    def check(self, now: float) -> None:
+        """End what has been silent for too long."""
+        channel, limits = self._channel, self._limits
+        if self.ended or channel.congested:
+            return
+        silent_s = now - channel.heard_at
+        if not self.authenticated:
+            if now - channel.began_at > limits.handshake_s:
+                self._bye(f"no authentication within {limits.handshake_s:g} s")
+        elif self.outstanding:
+            pass
+        elif self.inside_request and silent_s > limits.stalled_request_s:
+            self._bye(f"half a request, and nothing more for {limits.stalled_request_s:g} s")
+        elif silent_s > limits.idle_s:
+            self._bye(f"no request for {limits.idle_s:g} s")
+
+    def bye(self, why: Bye, text: str) -> None:
+        """See `Session`."""
+        self._bye(text)
 
     def end(self) -> None:
         """The connection is gone."""
@@ -265,9 +318,7 @@ class TextSession:
     def _perform(self, tag: bytes, line: Line) -> None:
         name = line.words[1].upper()
         if name == b"PEER":
-            rest = self._reader.rest() + b"".join(self._unread)[self._unread_at :]
-            self.end()
-            self._channel.become_peer(line, rest)
+            self._become_peer(line)
             return
         found = self._open_commands.get(name)
         if found is None:
@@ -289,6 +340,17 @@ class TextSession:
             wrong = min(line.named.keys() - names).decode()
             raise ValueError(f"{name.decode()} has no argument {wrong}=")
         handler(tag, line)
+
+    def _become_peer(self, line: Line) -> None:
+        """The line is PEER HELLO: leave the session behind."""
+        rest = self._reader.rest() + b"".join(self._unread)[self._unread_at :]
+        self.end()
+        if self._peers is None or self._compressed:
+            tag = line.words[0][:64]
+            self._channel.write(b'%b NO CANNOT "no peers are taken here"\r\n' % tag)
+            self._channel.hang_up()
+        else:
+            self._peers.accept(self._channel.detach(), line, rest)
 
     def _bad(self, tag: bytes, text: str) -> None:
         self._writer.bad(tag, text)

@@ -228,7 +228,7 @@ def test_a_handshake_that_never_comes_is_not_waited_for(server_tls: ssl.SSLConte
         assert await wire.rest() == b""
         await until(lambda: server.stats().connections == 0)
 
-    run(client, tls=server_tls, tls_handshake_timeout_s=0.1)
+    run(client, tls=server_tls, handshake_s=0.1)
 
 
 # -- a backend that fails --------------------------------------------------------------------
@@ -245,7 +245,7 @@ def test_a_recipient_whose_lookup_fails_is_put_off(
         assert (await wire.send_message("bob"))[3] == "250 2.0.0 Stored for bob\r\n"
 
     assert len(run(client).messages) == 1
-    assert "the backend failed" in caplog.text
+    assert "the service failed" in caplog.text
 
 
 @pytest.mark.parametrize("user", ["breaks", "short", "cancels"])
@@ -260,10 +260,10 @@ def test_a_delivery_that_fails_is_put_off_for_every_recipient(
         wire.send("hi", ".")
         assert [(await wire.reply())[:9] for _ in range(2)] == ["451 4.3.0"] * 2
         assert (await wire.send_message("carol"))[3] == "250 2.0.0 Stored for carol\r\n"
-        assert server.stats().backend_failures == 1
+        assert server.stats().service_failures == 1
 
     assert [recipient for _, _, recipient in run(client).messages] == ["carol@example.com"]
-    assert "the backend failed" in caplog.text
+    assert "the service failed" in caplog.text
 
 
 @pytest.mark.parametrize(("user", "reply"), [("hangs-resolve", 1), ("hangs", 3)])
@@ -274,7 +274,7 @@ def test_a_backend_that_hangs_is_given_up(user: str, reply: int) -> None:
         await wire.ask("RSET")
         assert (await wire.send_message("bob"))[3].startswith("250 ")
 
-    assert run(client, backend_timeout_s=0.1).cancelled == 1
+    assert run(client, service_timeout_s=0.1).cancelled == 1
 
 
 # -- deliveries without a task -----------------------------------------------------------------
@@ -297,7 +297,7 @@ def test_a_backend_that_fails_without_a_task_puts_the_message_off(
         wire = await Wire.ready(port)
         assert (await wire.send_message("breaks"))[3].startswith("451 4.3.0 ")
         assert (await wire.send_message("bob"))[3].startswith("250 ")
-        assert server.stats().backend_failures == 1
+        assert server.stats().service_failures == 1
 
     run(client, soon=True)
     assert "deliver_soon breaks" in caplog.text
@@ -316,7 +316,7 @@ def test_an_answer_without_a_task_that_comes_too_late_is_dropped() -> None:
         assert (await wire.reply()).startswith("250 ")
         assert await wire.ask("NOOP") == "250 2.0.0 Ok\r\n"
 
-    run(client, soon=True, backend_timeout_s=0.5)
+    run(client, soon=True, service_timeout_s=0.5)
 
 
 def test_a_message_taken_without_a_task_is_stored_though_the_client_has_gone() -> None:
@@ -407,7 +407,7 @@ def test_a_client_that_takes_no_replies_is_not_read_from_and_then_cut_off() -> N
         await flooding
         await until(lambda: server.stats().connections == 0)
 
-    run(client, session={"idle_timeout_s": 0.3}, close_timeout_s=0.2)
+    run(client, session={"idle_timeout_s": 0.3}, close_s=0.2)
 
 
 def test_input_sent_ahead_is_bounded_while_the_backend_is_asked() -> None:

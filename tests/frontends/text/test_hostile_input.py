@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from raftmail.frontends.text import requests, values
-from raftmail.net.limits import ConnectionLimits
+from raftmail.frontends.text.limits import TextLimits
 from raftmail.net.lines import Line, LineReader, ProtocolViolation
 from raftmail.peering import handshake
 from raftmail.peering.handshake import HelloRefused
@@ -82,7 +82,7 @@ def test_a_hello_is_read_or_refused(named: dict[bytes, bytes]) -> None:
 
 @given(st.lists(NASTY, max_size=6), st.sampled_from([b" ", b"\r\n", b"=", b"{3}\r\n", b'"']))
 def test_any_lines_are_read_or_end_the_connection(parts: list[bytes], between: bytes) -> None:
-    reader = LineReader(ConnectionLimits().before_auth)
+    reader = LineReader(TextLimits().before_auth)
     reader.feed(between.join(parts) + b"\r\n")
     try:
         while reader.take_one() is not None:
@@ -137,7 +137,7 @@ def test_who_has_not_said_who_they_are_may_not_ask_for_ever() -> None:
         session.receive(b"a LISTMAILBOXES ann\r\n" * 30)
         await channel.quiet()
         answers = channel.take().splitlines()
-        assert len(answers) == ConnectionLimits().refused_before_auth_max + 1
+        assert len(answers) == TextLimits().refused_before_auth_max + 1
         assert answers[-1] == b'* BYE "say who you are first"'
 
     asyncio.run(run())

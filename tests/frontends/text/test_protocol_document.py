@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from raftmail.frontends.text.limits import TextLimits
 from raftmail.mail.results import Code
-from raftmail.net.limits import ConnectionLimits
 from tests.frontends.text.test_session import open_session
 from tests.frontends.twin_service import TwinService
 
@@ -41,21 +41,17 @@ def test_every_code_is_named() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    [
-        field.name
-        for field in fields(ConnectionLimits)
-        if field.name not in {"reader", "before_auth"}
-    ]
+    [field.name for field in fields(TextLimits) if field.name not in {"reader", "before_auth"}]
     + ["line_bytes_max", "literal_bytes_max", "request_bytes_max"],
 )
 def test_every_limit_is_listed_with_its_default(name: str) -> None:
     if name in {"deadline_default_s", "deadline_max_s"}:
         assert "(default\n10, at most 120)" in DOCUMENT
-        assert (ConnectionLimits().deadline_default_s, ConnectionLimits().deadline_max_s) == (
+        assert (TextLimits().deadline_default_s, TextLimits().deadline_max_s) == (
             10,
             120,
         )
         return
-    limits = ConnectionLimits()
+    limits = TextLimits()
     value = getattr(limits, name, None) or getattr(limits.reader, name)
     assert f"| `{name}` | {value:g} |" in DOCUMENT or f"| `{name}` | {value} |" in DOCUMENT

@@ -12,9 +12,11 @@ from pathlib import Path
 import pytest
 
 from raftmail.frontends.text.context import TextContext
-from raftmail.frontends.text.server import TextConnection, TextListener
+from raftmail.frontends.text.limits import TextLimits
+from raftmail.frontends.text.server import TextListener
+from raftmail.frontends.text.session import TextSession
 from raftmail.net import tls
-from raftmail.net.limits import ConnectionLimits
+from raftmail.net.connection import Connection
 from tests.frontends.twin_service import TwinService
 from tests.net.certificates import Certificates
 
@@ -22,13 +24,13 @@ from tests.net.certificates import Certificates
 @contextlib.asynccontextmanager
 async def serving(
     twin: TwinService | None = None,
-    limits: ConnectionLimits | None = None,
+    limits: TextLimits | None = None,
     *,
     trust: bool = True,
     context: ssl.SSLContext | None = None,
 ) -> AsyncIterator[tuple[TextListener, int]]:
     front = TextContext(
-        twin or TwinService("secret"), "n1", "test", lambda: 1000.0, limits or ConnectionLimits()
+        twin or TwinService("secret"), "n1", "test", lambda: 1000.0, limits or TextLimits()
     )
     listener = TextListener(front, trust_loopback=trust, tls=context)
     _, port = await listener.listen("127.0.0.1", 0)
@@ -49,8 +51,8 @@ async def dialled(
         writer.transport.abort()
 
 
-def only_connection(listener: TextListener) -> TextConnection:
-    (connection,) = listener._connections
+def only_connection(listener: TextListener) -> Connection:
+    (connection,) = listener.listener.connections
     return connection
 
 
@@ -122,7 +124,7 @@ def test_a_compressed_flood_is_inflated_no_further_than_its_commands_are_answere
     async def run() -> None:
         twin = TwinService()
         twin.hold = True
-        limits = ConnectionLimits(outstanding_commands_max=10)
+        limits = TextLimits(outstanding_commands_max=10)
         async with serving(twin, limits) as (listener, port), dialled(port) as (reader, writer):
             await reader.readline()
             writer.write(b"a COMPRESS DEFLATE\r\n")
@@ -131,7 +133,8 @@ def test_a_compressed_flood_is_inflated_no_further_than_its_commands_are_answere
             flood = b"t SUBSCRIBE ann x\r\n" * 200_000
             writer.write(deflate.compress(flood) + deflate.flush(zlib.Z_SYNC_FLUSH))
             await until(lambda: len(twin.held) == 10)
-            session = only_connection(listener)._session
+            session = only_connection(listener).session
+            assert isinstance(session, TextSession)
             assert session.blocked
             assert len(session._items) < 65536 // 10
             twin.release()
@@ -142,7 +145,7 @@ def test_a_compressed_flood_is_inflated_no_further_than_its_commands_are_answere
 
 def test_connections_over_the_limit_are_told_and_closed() -> None:
     async def run() -> None:
-        async with serving(limits=ConnectionLimits(connections_max=1)) as (listener, port):
+        async with serving(limits=TextLimits(connections_max=1)) as (listener, port):
             async with dialled(port) as (reader, _):
                 await reader.readline()
                 async with dialled(port) as (second, _):
@@ -171,14 +174,14 @@ def test_who_is_silent_for_too_long_is_told_and_closed(
         async with serving(trust=trust) as (listener, port), dialled(port) as (reader, writer):
             await reader.readline()
             connection = only_connection(listener)
-            before = connection._heard = connection._heard - (1.0 if sent else 0.0)
+            before = connection.heard_at = connection.heard_at - (1.0 if sent else 0.0)
             writer.write(sent)
             if sent:
-                await until(lambda: connection._heard != before)
+                await until(lambda: connection.heard_at != before)
             limit_s = {b"no a": 10.0, b"half": 60.0, b"no r": 1800.0}[said[:4]]
-            connection.check(connection._heard + limit_s - 0.5)
+            connection.check(connection.heard_at + limit_s - 0.5)
             assert not connection._closing
-            connection.check(connection._heard + limit_s + 0.5)
+            connection.check(connection.heard_at + limit_s + 0.5)
             assert said in await asyncio.wait_for(reader.read(), 5)
 
     asyncio.run(run())
@@ -193,7 +196,7 @@ def test_an_outstanding_command_keeps_a_silent_connection_open() -> None:
             writer.write(b"a CREATE ann x\r\n")
             await until(lambda: twin.held)
             connection = only_connection(listener)
-            connection.check(connection._heard + 10_000)
+            connection.check(connection.heard_at + 10_000)
             twin.release()
             assert (await asyncio.wait_for(reader.readline(), 5)).startswith(b"a OK")
 
@@ -203,7 +206,7 @@ def test_an_outstanding_command_keeps_a_silent_connection_open() -> None:
 def test_a_slow_reader_stops_being_read_and_is_cut_off() -> None:
     async def run() -> None:
         twin = TwinService()
-        limits = ConnectionLimits(output_bytes_max=64 * 1024)
+        limits = TextLimits(output_bytes_max=64 * 1024)
         async with serving(twin, limits) as (listener, port), dialled(port) as (reader, writer):
             await reader.readline()
             writer.write(b"a CREATE ann x\r\nb MAILBOX 1 ann x\r\n")
@@ -213,7 +216,7 @@ def test_a_slow_reader_stops_being_read_and_is_cut_off() -> None:
             writer.write(b"".join(b"f%d FETCH 1 1\r\n" % i for i in range(200)))
             connection = only_connection(listener)
             await until(lambda: connection.congested)
-            assert connection._session.blocked
+            assert connection.session.blocked
             front = listener.front
             assert front.budget.used_bytes <= 4 * len(body)
             connection.check(connection._congested_at + 29)

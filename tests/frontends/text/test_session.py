@@ -14,9 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raftmail.frontends.text.context import TextContext
+from raftmail.frontends.text.limits import TextLimits
 from raftmail.frontends.text.session import TextSession
 from raftmail.mail.failures import Failure
-from raftmail.net.limits import ConnectionLimits, ReaderLimits
+from raftmail.net.limits import ReaderLimits
 from raftmail.net.lines import Line
 from raftmail.service.passwords import hash_password, verify_password
 from tests.frontends.twin_service import TwinService
@@ -32,6 +33,7 @@ class TestChannel:
 
     def __init__(self) -> None:
         self.congested = False
+        self.began_at = self.heard_at = 0.0
         self.written: list[bytes] = []
         self.tasks: set[asyncio.Task[None]] = set()
         self.hung_up = False
@@ -56,7 +58,10 @@ class TestChannel:
     def compress(self) -> None:
         self.compressed = True
 
-    def become_peer(self, line: Line, rest: bytes) -> None:
+    def detach(self) -> asyncio.Transport:
+        return asyncio.Transport()
+
+    def accept(self, transport: asyncio.Transport, line: Line, rest: bytes) -> None:
         self.peer = line, rest
 
     def hang_up(self) -> None:
@@ -75,12 +80,12 @@ class TestChannel:
 
 
 def open_session(
-    twin: TwinService, *, trusted: bool = True, limits: ConnectionLimits | None = None
+    twin: TwinService, *, trusted: bool = True, limits: TextLimits | None = None
 ) -> tuple[TextSession, TestChannel]:
     twin.token = "secret"
-    front = TextContext(twin, "n1", "test", lambda: 1000.0, limits or ConnectionLimits())
+    front = TextContext(twin, "n1", "test", lambda: 1000.0, limits or TextLimits())
     channel = TestChannel()
-    session = channel.session = TextSession(front, channel, trusted=trusted)
+    session = channel.session = TextSession(front, channel, trusted=trusted, peers=channel)
     return session, channel
 
 
@@ -120,7 +125,7 @@ def test_a_conversation_goes_as_it_is_written(path: Path) -> None:
 def test_outstanding_commands_stop_at_their_limit_and_go_on_when_answered() -> None:
     async def run() -> None:
         twin = TwinService()
-        session, channel = open_session(twin, limits=ConnectionLimits(outstanding_commands_max=3))
+        session, channel = open_session(twin, limits=TextLimits(outstanding_commands_max=3))
         session.receive(b"a CREATE ann x\r\nb MAILBOX 1 ann x\r\n")
         await channel.quiet()
         twin.hold = True
@@ -160,7 +165,7 @@ def test_a_congested_output_stops_commands_and_listings() -> None:
 def test_literals_of_a_connection_wait_for_those_before_them() -> None:
     async def run() -> None:
         twin = TwinService()
-        limits = ConnectionLimits(connection_buffered_bytes_max=1500)
+        limits = TextLimits(connection_buffered_bytes_max=1500)
         session, channel = open_session(twin, limits=limits)
         session.receive(b"a CREATE ann x\r\nb MAILBOX 1 ann x\r\n")
         await channel.quiet()
@@ -179,7 +184,7 @@ def test_literals_of_a_connection_wait_for_those_before_them() -> None:
 def test_literals_over_the_total_are_answered_retry_without_effect() -> None:
     async def run() -> None:
         twin = TwinService()
-        limits = ConnectionLimits(total_buffered_bytes_max=1500)
+        limits = TextLimits(total_buffered_bytes_max=1500)
         front = TextContext(twin, "n1", "test", lambda: 0.0, limits)
         channels = [TestChannel(), TestChannel()]
         for channel in channels:
@@ -215,7 +220,7 @@ def test_half_a_literal_is_given_back_when_the_connection_ends() -> None:
 
 def test_a_line_too_long_is_said_and_ends_the_connection() -> None:
     async def run() -> None:
-        limits = ConnectionLimits(reader=ReaderLimits(line_bytes_max=50))
+        limits = TextLimits(reader=ReaderLimits(line_bytes_max=50))
         session, channel = open_session(TwinService(), limits=limits)
         session.receive(b"t1 NOOP\r\n" + b"x" * 60)
         assert channel.hung_up
