@@ -8,6 +8,9 @@ Invariants:
 1. A watch has at most one source: this node's replica, or one node with a replica.
 2. From a change of source to the first change told, nothing is lost: `Missed` comes first.
 3. What another node watches here is bounded by `USERS_PER_NODE_MAX`, and ends with its link.
+4. A source may serve reads: a replica that is set aside or resynced hears nothing for that time.
+5. What waits to be told to another node is bounded by `CHANGES_PER_TURN_MAX` changes, or else by
+   one `Missed` for each user.
 """
 
 from __future__ import annotations
@@ -24,15 +27,20 @@ from raftmail.cluster.view import ROOT_SHARD, ClusterView
 from raftmail.mail.changes import (
     CHANGES_PER_FRAME_MAX,
     Change,
+    MailboxChanged,
     Missed,
     change_from_wire,
     change_to_wire,
 )
 from raftmail.mail.packing import CodecError
 from raftmail.shard.replica import Replica
+from raftmail.shard.status import Capability
 
 USERS_PER_NODE_MAX = 200_000
 """Users that one other node may watch here; more are refused by silence, and asked for again."""
+
+CHANGES_PER_TURN_MAX = 65_536
+"""Changes for one other node in one turn; more become one `Missed` for each of their users."""
 
 USERS_PER_FRAME_MAX = 4096
 SWEEP_S = 0.5
@@ -97,7 +105,8 @@ class Watches:
     router: Watching
     _users: dict[str, _Watched] = field(default_factory=dict)
     _remote: dict[str, dict[str, tuple[Replica, Hear]]] = field(default_factory=dict)
-    _out: dict[str, list[Change]] = field(default_factory=dict)
+    _out: dict[str, dict[object, Change]] = field(default_factory=dict)
+    """By node; of one mailbox the newest change."""
     _sweep_at: float = 0.0
 
     # The sessions' end
@@ -132,14 +141,14 @@ class Watches:
                 self._ask(watched)
         for node, users in list(self._remote.items()):
             for user, (replica, hear) in list(users.items()):
-                if self.router.replicas.get(replica.shard) is not replica:
+                if self._readable(replica.shard) is not replica:
                     del users[user]
                     replica.unwatch(user, hear)
                     self._note(node, Missed(user))
 
     def _find_source(self, watched: _Watched) -> None:
         router = self.router
-        own = router.own(watched.shard)
+        own = self._readable(watched.shard)
         if own is not None:
             if watched.replica is own:
                 return
@@ -157,6 +166,11 @@ class Watches:
             watched.node = reached[watched.turned_away % len(reached)]
             self._ask(watched)
         watched.tell(Missed(watched.user))
+
+    def _readable(self, shard: int) -> Replica | None:
+        """This node's replica of a shard, if it may be read."""
+        own = self.router.own(shard)
+        return own if own is not None and own.may(Capability.READ) else None
 
     def _leave_source(self, watched: _Watched) -> None:
         if watched.replica is not None:
@@ -192,7 +206,7 @@ class Watches:
             found = users.pop(user, None)
             if found is not None:
                 found[0].unwatch(user, found[1])
-        replica = self.router.own(shard)
+        replica = self._readable(shard)
         for user in begun:
             if replica is None:
                 self._note(node, Missed(user))
@@ -217,13 +231,21 @@ class Watches:
             return
         out, self._out = self._out, {}
         for node, changes in out.items():
-            newest = list(dict.fromkeys(reversed(changes)))[::-1]
+            newest = list(changes.values())
             for at in range(0, len(newest), CHANGES_PER_FRAME_MAX):
                 some = newest[at : at + CHANGES_PER_FRAME_MAX]
                 self._send(node, RpcFrameKind.CHANGES, [change_to_wire(change) for change in some])
 
     def _note(self, node: str, change: Change) -> None:
-        self._out.setdefault(node, []).append(change)
+        out = self._out.setdefault(node, {})
+        mailbox = change.mailbox if isinstance(change, MailboxChanged) else 0
+        key = (change.user, type(change), mailbox)
+        out.pop(key, None)
+        out[key] = change
+        if len(out) > CHANGES_PER_TURN_MAX:
+            users = dict.fromkeys(one.user for one in out.values())
+            out.clear()
+            out.update(((user, Missed, 0), Missed(user)) for user in users)
         self.router.links.wake(-1)
 
     def _send(self, node: str, kind: RpcFrameKind, value: object) -> None:

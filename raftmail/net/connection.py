@@ -22,7 +22,7 @@ from raftmail.net.session import Bye, Session
 _log = logging.getLogger(__name__)
 
 
-class Owner(Protocol):
+class ConnectionOwner(Protocol):
     """The listener, as its connections see it."""
 
     limits: ConnectionLimits
@@ -51,7 +51,7 @@ class Connection(asyncio.BufferedProtocol):
     _transport: asyncio.Transport
     session: Session
 
-    def __init__(self, owner: Owner, entry: Pass) -> None:
+    def __init__(self, owner: ConnectionOwner, entry: Pass) -> None:
         self._owner = owner
         self._entry = entry
         self._loop = asyncio.get_running_loop()

@@ -7,12 +7,14 @@ from typing import cast
 
 import pytest
 
+from raftmail.cluster import watches as watches_module
 from raftmail.cluster.rpc import BadCall, RpcFrameKind
 from raftmail.cluster.rpc_server import NodeLinks
 from raftmail.cluster.view import ClusterView
 from raftmail.cluster.watches import RENEW_S, SWEEP_S, Watches
-from raftmail.mail.changes import Change, MailboxesChanged, Missed
+from raftmail.mail.changes import Change, MailboxChanged, MailboxesChanged, Missed
 from raftmail.shard.replica import Replica
+from raftmail.storage.records import IndexDamaged
 from tests.cluster.test_router import View as TestView
 from tests.shard.test_members import Shard
 from tests.shard.test_watchers import USER, make
@@ -196,3 +198,52 @@ def test_without_any_source_a_watch_waits_for_one() -> None:
 def test_frames_that_make_no_sense_are_refused(kind: RpcFrameKind, payload: bytes) -> None:
     with pytest.raises(BadCall):
         Net().nodes["n1"].watches.receive("far", kind, payload)
+
+
+def test_a_change_of_leader_costs_a_watch_nothing() -> None:
+    net = Net()
+    make(net.shard, "Work")
+    old = net.shard.master
+    assert old is not None
+    follower = next(one for one in net.shard.all.values() if one is not old)
+    heard = listen(net, follower.node)
+    heard.clear()
+    net.shard.end(old.number)
+    net.shard.until(lambda: net.shard.master is not None)
+    make(net.shard, "Play")
+    net.settle()
+    assert MailboxesChanged(USER) in heard and Missed(USER) not in heard
+
+
+@pytest.mark.parametrize("node", ["n1", "far"])
+def test_a_source_that_is_set_aside_is_made_good_at_another_node_and_told(node: str) -> None:
+    net = Net()
+    heard = listen(net, node)
+    source = net.nodes["n1"].replicas[SHARD]
+    assert source.watchers
+    source.index_damaged(IndexDamaged("messages", bytes(12)))
+    heard.clear()
+    net.sweep()
+    net.sweep()
+    assert Missed(USER) in heard
+    assert not source.watchers
+    assert any(one.replica.watchers for one in net.shard.all.values())
+
+
+def test_what_waits_for_another_node_is_bounded_and_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(watches_module, "CHANGES_PER_TURN_MAX", 10)
+    net = Net()
+    heard = listen(net, "far")
+    (hear,) = net.nodes["n1"].replicas[SHARD].watchers._by_user[USER]
+    heard.clear()
+    for modseq in range(100):
+        hear(MailboxChanged(USER, 7, 1, 1, modseq, 1))
+    net.settle()
+    assert heard == [MailboxChanged(USER, 7, 1, 1, 99, 1)]
+    heard.clear()
+    for mailbox in range(11):
+        hear(MailboxChanged(USER, mailbox, 1, 1, 1, 1))
+    net.settle()
+    assert heard == [Missed(USER)]

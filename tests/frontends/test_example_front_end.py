@@ -1,4 +1,5 @@
-"""The example of docs/architecture/frontends.md is a front end: real sockets, the service's twin."""
+"""The example of docs/architecture/frontends.md is a front end: real sockets, the service's
+twin."""
 
 from __future__ import annotations
 

@@ -31,7 +31,6 @@ ONE_THING = {
     "ScrubStatus": "its form in administrative calls",
     "Difference": "its form in administrative calls",
     "Verdict": "its form in administrative calls",
-    "Delivery": "a message on its way, and what chaos notes of it",
 }
 """Class names that two rooms have because they are one thing, and what that is."""
 
@@ -65,7 +64,6 @@ NOT_CALLED_HERE = {
     "BY_NAME": "administrative calls",
     "newness": "administrative calls",
     "is_reachable": "administrative calls",
-    "may_do_everything": "administrative calls",
 }
 """Public names that nothing of the project uses, and for whom they are there."""
 
