@@ -20,6 +20,7 @@ from bench import (
     scaling,
     shards,
     store,
+    watch,
     workers,
 )
 from bench.report import Measure, add_options, run
@@ -39,6 +40,7 @@ MEASUREMENTS: dict[str, Measure] = {
     "compaction": compaction.measure,
     "scaling": scaling.measure,
     "large-mail": large_mail.measure,
+    "watch": watch.measure,
 }
 
 

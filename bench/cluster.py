@@ -124,7 +124,7 @@ class Raftmail:
     def __enter__(self) -> Self:
         self.folder = Path(tempfile.mkdtemp(prefix="bench-raftmail-", dir=self._parent))
         try:
-            self._base_port = _base_port(self._nodes + 1)  # one may be added
+            self._base_port = free_base_port(self._nodes + 1)  # one may be added
             plans = plan_loopback(self._nodes, self._base_port, self._workers)
             made = make_cluster(
                 self.folder / "nodes",
@@ -420,7 +420,7 @@ def _environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": path}
 
 
-def _base_port(nodes: int) -> int:
+def free_base_port(nodes: int) -> int:
     """Below the ports that the system gives to clients: there a node that redials one that is down
     could be given that very port, and find itself."""
     for base_port in _ports_in_random_order():

@@ -89,7 +89,8 @@ class Reads(Protocol):
 
     def watch(self, user: str, wake: Callable[[], None]) -> Watch:
         """Note every change to a user's mail from now on, for `Watch.take`. `wake` is called when
-        there is something to take after there was nothing; it must not raise, nor block."""
+        there is something to take after there was nothing, perhaps before this returns; it must not
+        raise, nor block."""
 
 
 class Accounts(Protocol):
