@@ -340,19 +340,28 @@ class PeerLink(asyncio.Protocol):
             self._out = []
             self._write(out)
         cutter = self._cutter
-        if not cutter or self._resting or self._is_full() or self.closed:
-            return
+        while cutter and not self._is_full() and not self.closed:
+            frame = cutter.take(short=True)
+            if frame is None:
+                break
+            self._write(frame)
+        if cutter and not self._resting and not self._is_full() and not self.closed:
+            self._flush_long()
+
+    def _flush_long(self) -> None:
+        """Pieces of long frames, for this turn; then they rest."""
         self._resting = True
         self._turn_began = self._loop.time()
+        cutter = self._cutter
         left_bytes = _TURN_BYTES
         while cutter and left_bytes > 0 and not self._is_full() and not self.closed:
             before_bytes = cutter.waiting_bytes
-            self._write(cutter.take())
+            frame = cutter.take()
+            if frame is None:
+                break
+            self._write(frame)
             left_bytes -= before_bytes - cutter.waiting_bytes
-        if cutter:
-            self._loop.call_soon(self._rest)
-        else:
-            self._resting = False
+        self._loop.call_soon(self._rest)
 
     def _rest(self) -> None:
         """In the turn of the loop behind one with pieces, when its clock tells how long that took."""

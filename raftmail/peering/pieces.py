@@ -69,10 +69,14 @@ class Cutter:
         self._lines.setdefault((shard, kind), deque()).append(long)
         self.waiting_bytes += size
 
-    def take(self) -> list[bytes | memoryview]:
+    def take(self, *, short: bool = False) -> list[bytes | memoryview] | None:
         """The next piece, as a frame in parts; a payload that is no longer than a piece is a frame
-        of its own. Only while there is one."""
-        key = next(key for key, line in self._lines.items() if self._may_go(line[0]))
+        of its own. With `short`, of frames alone that begin whatever else has. None: there is
+        nothing that may go."""
+        may_go = self._is_short if short else self._may_go
+        key = next((key for key, line in self._lines.items() if may_go(line[0])), None)
+        if key is None:
+            return None
         line = self._lines.pop(key)
         long = line[0]
         if not long.offset and long.total > _FREE_BYTES_MAX:
@@ -93,6 +97,9 @@ class Cutter:
         if line:
             self._lines[key] = line  # behind the others
         return [head, *data]
+
+    def _is_short(self, long: _Long) -> bool:
+        return long.total <= _FREE_BYTES_MAX
 
     def _may_go(self, long: _Long) -> bool:
         """Whether a frame has begun, or may. Of the first frames of all lines one always does."""

@@ -124,6 +124,10 @@ def test_long_frames_rest_between_turns_and_others_do_not_wait_for_that() -> Non
         link.send(1, "RAFT", b"short")
         link.flush()
         assert transport.written[-1] == b"S1 RAFT {5}\r\nshort"
+        for number in range(3):
+            assert link.send_bulk(2, "CALL", [b"%d" % number])
+            link.flush()
+            assert transport.written[-1] == b"S2 CALL {1}\r\n%d" % number
         async with asyncio.timeout(60):
             await transport.has_written(1 << 20)
 

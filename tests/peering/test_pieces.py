@@ -15,12 +15,18 @@ from raftmail.peering.pieces import BEGUN_BYTES_MAX, PIECE, PIECE_BYTES, Cutter,
 MIB = 1 << 20
 
 
+def taken(cutter: Cutter) -> list[bytes | memoryview]:
+    frame = cutter.take()
+    assert frame is not None
+    return frame
+
+
 def through(cutter: Cutter, joiner: Joiner) -> list[Frame]:
     """What arrives of all that waits; a longer frame than a piece and its head is never sent."""
     reader = FrameReader(PIECE_BYTES + 64)
     found: list[Frame] = []
     while cutter:
-        for shard, kind, payload in reader.feed(b"".join(cutter.take())):
+        for shard, kind, payload in reader.feed(b"".join(taken(cutter))):
             whole = joiner.take(shard, payload) if kind == PIECE else (shard, kind, payload)
             if whole is not None:
                 found.append((whole[0], whole[1], bytes(whole[2])))
@@ -74,12 +80,22 @@ def test_no_more_has_begun_than_the_other_side_holds_and_the_short_never_wait() 
     assert set(arrived[:3]) == {4, 5, 6} and sorted(arrived) == list(range(7))
 
 
+def test_the_short_are_taken_without_the_long_and_in_the_order_of_their_line() -> None:
+    cutter = Cutter()
+    cutter.add(1, "LONG", [bytes(10 * MIB)], 10 * MIB)
+    cutter.add(1, "LONG", [b"behind"], 6)
+    cutter.add(2, "LONG", [b"short"], 5)
+    frame = cutter.take(short=True)
+    assert frame is not None and bytes(frame[-1]) == b"short"
+    assert cutter.take(short=True) is None and cutter
+
+
 def test_frames_that_have_begun_are_forgotten_with_the_rest() -> None:
     cutter = Cutter()
     for _ in range(2):
         cutter.add(1, "LONG", [bytes(BEGUN_BYTES_MAX)], BEGUN_BYTES_MAX)
         cutter.add(2, "LONG", [bytes(BEGUN_BYTES_MAX)], BEGUN_BYTES_MAX)
-        first, second = cutter.take(), cutter.take()
+        first, second = taken(cutter), taken(cutter)
         assert bytes(first[0]).split()[:2] == bytes(second[0]).split()[:2], "the other line waits"
         cutter.clear()
         assert not cutter
