@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from raftmail.node.config import Config
-from raftmail.node.files import write_json
+from raftmail.node.files import set_space_aside, write_json
 from raftmail.peering.starts import PAST_MAX, Known, Start
 
 FILE = "start.json"
@@ -54,6 +54,8 @@ def begin_start(config: Config, *, new: bool) -> tuple[Start, bool]:
     _seal(data, is_copy=is_copy)
     place = _outside(config)
     write_json(place.parent, place.name, {"start": str(start)})
+    for folder in (data, place.parent):
+        set_space_aside(folder)
     return start, is_copy
 
 
