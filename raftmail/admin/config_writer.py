@@ -1,4 +1,5 @@
-"""Having the cluster changed: decide by the newest state, and have the root write it if nobody else was faster."""
+"""Having the cluster changed: decide by the newest state, and have the root write it if nobody else
+was faster."""
 
 from __future__ import annotations
 
@@ -40,9 +41,11 @@ class ConfigWriter:
     async def change(
         self, decide: Callable[[ClusterState, int], Change], deadline: float
     ) -> ClusterState:
-        """Have a change made, deciding anew as often as somebody else was faster. Returns the state in which it is made.
+        """Have a change made, deciding anew as often as somebody else was faster. Returns the state
+        in which it is made.
 
-        Raises `changes.ChangeDenied` with the reason, ValueError for what no record can be, `Unavailable`."""
+        Raises `changes.ChangeDenied` with the reason, ValueError for what no record can be,
+        `Unavailable`."""
         router = self.router
         while True:
             state = await self.config_source.newest(deadline - router.clock())

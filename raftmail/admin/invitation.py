@@ -1,10 +1,12 @@
 """Invitations: how a machine becomes a node without the authority's key being on any node.
 
-Whoever has the authority's key makes the new node's certificate and key, and seals them, with all else that the node needs, under a
-random secret. The cluster keeps the sealed bundle, which it cannot read; the token, which goes to the new machine by hand, has the secret.
+Whoever has the authority's key makes the new node's certificate and key, and seals them, with all
+else that the node needs, under a random secret. The cluster keeps the sealed bundle, which it
+cannot read; the token, which goes to the new machine by hand, has the secret.
 
-The new machine fetches the bundle from any node without proving anything, and without the node proving anything either: what is not sealed
-with the token's secret does not open, and the authority's certificate must have the token's hash. From then on both sides are known.
+The new machine fetches the bundle from any node without proving anything, and without the node
+proving anything either: what is not sealed with the token's secret does not open, and the
+authority's certificate must have the token's hash. From then on both sides are known.
 """
 
 from __future__ import annotations
@@ -44,7 +46,8 @@ class BadInvitation(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """What the new machine is given by hand. `addresses` are clients' addresses of nodes, each with whether it takes TLS alone."""
+    """What the new machine is given by hand. `addresses` are clients' addresses of nodes, each with
+    whether it takes TLS alone."""
 
     addresses: tuple[tuple[str, bool], ...]
     ca_sha256: str
@@ -53,7 +56,8 @@ class Token:
 
     @staticmethod
     def new(addresses: tuple[tuple[str, bool], ...], ca: bytes) -> Token:
-        """A token for a new invitation, whose id and secret are chosen here. `ca` is the authority's certificate."""
+        """A token for a new invitation, whose id and secret are chosen here. `ca` is the
+        authority's certificate."""
         return Token(
             addresses,
             hashlib.sha256(ca).hexdigest(),
@@ -123,8 +127,9 @@ class Token:
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """All that a new node needs. `seeds` maps the names of nodes to their peers' addresses; `ca`, `certificate` and `key` are PEM,
-    `token` is the one that clients show; `place` is where the node stands (zone, host, labels, capacity)."""
+    """All that a new node needs. `seeds` maps the names of nodes to their peers' addresses; `ca`,
+    `certificate` and `key` are PEM, `token` is the one that clients show; `place` is where the node
+    stands (zone, host, labels, capacity)."""
 
     cluster: str
     shards: int
@@ -144,8 +149,8 @@ class Bundle:
 def issue_for(
     folder: Path, cluster: str, name: str, hosts: Iterable[str], now: datetime
 ) -> tuple[bytes, tls.Pair]:
-    """The authority's certificate from its folder (`ca.pem`, `ca.key`), and a certificate with its key for a node. Raises
-    `BadInvitation`."""
+    """The authority's certificate from its folder (`ca.pem`, `ca.key`), and a certificate with its
+    key for a node. Raises `BadInvitation`."""
     try:
         ca = tls.load(folder / "ca.pem", folder / "ca.key")
         if tls.cluster_of(ca.certificate) != cluster:

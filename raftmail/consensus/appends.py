@@ -1,7 +1,8 @@
 """What a follower makes of an append before the engine sees it (guards G2 and G4).
 
-PySyncObj cuts off everything after the previous index of every append, matching or not, and so takes back what it had
-acknowledged. `judge` compares the append with the log and leaves the engine only what differs.
+PySyncObj cuts off everything after the previous index of every append, matching or not, and so
+takes back what it had acknowledged. `judge` compares the append with the log and leaves the engine
+only what differs.
 """
 
 from __future__ import annotations
@@ -23,15 +24,17 @@ class Log(Protocol):
 
 
 class Diverged(Exception):
-    """A leader's append contradicts entries that are committed here. Some replica broke the rules of Raft (a restored old disk,
-    a replica id used twice): the append is refused, and an operator must look."""
+    """A leader's append contradicts entries that are committed here. Some replica broke the rules
+    of Raft (a restored old disk, a replica id used twice): the append is refused, and an operator
+    must look."""
 
 
 class AppendVerdict(NamedTuple):
     """What to do with an append.
 
-    `verified`: up to this index the log equals the leader's. `keep`: how many entries at the front of the append are
-    already here. With `ask` >= 0 the append could not be verified; the leader is asked for entries from there on."""
+    `verified`: up to this index the log equals the leader's. `keep`: how many entries at the front
+    of the append are already here. With `ask` >= 0 the append could not be verified; the leader is
+    asked for entries from there on."""
 
     verified: int
     keep: int
@@ -43,8 +46,8 @@ def judge(
 ) -> AppendVerdict:
     """Compare an append with the log (Raft paper, section 5.3). Raises `Diverged`.
 
-    Everything up to `commit_index` is known to be the same in every log, so entries at or below it are never compared with
-    a trimmed log, and never cut."""
+    Everything up to `commit_index` is known to be the same in every log, so entries at or below it
+    are never compared with a trimmed log, and never cut."""
     last = log.last_index
     if prev_index > last:
         return AppendVerdict(0, 0, ask=commit_index + 1)
@@ -69,7 +72,9 @@ def judge(
 
 def _diverged(index: int, own: int, theirs: int, commit_index: int) -> Diverged:
     return Diverged(
-        f"entry {index} is committed here with term {own}, but the leader has it with term {theirs} "
-        f"(commit index {commit_index}): this replica or its leader was restored from an old disk or "
+        f"entry {index} is committed here with term {own}, but the leader has it with term "
+        f"{theirs} "
+        f"(commit index {commit_index}): this replica or its leader was restored from an old disk "
+        f"or "
         "shares its replica id with another; compare them with `raftmail log show`"
     )

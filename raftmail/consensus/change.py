@@ -1,9 +1,11 @@
 """What change of a group's membership its leader may put into the log now (guard G12).
 
-Two majorities of consecutive memberships always meet when one voter differs, and no other leader can have put a change of its own between
-them when an entry of the own term is committed (Raft dissertation, section 4.1, and the correction of 2015 to it). That keeps what is
-committed. That a lost machine loses nothing takes more: whoever is counted as having everything must have every body, too, but for those
-that come with the few entries that it still lacks. So the log keeps those until the change is committed (`Group.keeps_log`).
+Two majorities of consecutive memberships always meet when one voter differs, and no other leader
+can have put a change of its own between them when an entry of the own term is committed (Raft
+dissertation, section 4.1, and the correction of 2015 to it). That keeps what is committed. That a
+lost machine loses nothing takes more: whoever is counted as having everything must have every body,
+too, but for those that come with the few entries that it still lacks. So the log keeps those until
+the change is committed (`Group.keeps_log`).
 """
 
 from __future__ import annotations
@@ -47,7 +49,8 @@ class ChangeRefused(Exception):
 
 
 def check_change(group: ChangingGroup, new: Membership, lacks_bodies: bool) -> None:
-    """Raises `ChangeRefused` unless this replica may have `new` follow the membership that is in force. `lacks_bodies`: of its own."""
+    """Raises `ChangeRefused` unless this replica may have `new` follow the membership that is in
+    force. `lacks_bodies`: of its own."""
     if not group.accepts:
         raise ChangeRefused("this replica does not lead, or is handing mastership over")
     members = group.members
@@ -63,7 +66,8 @@ def check_change(group: ChangingGroup, new: Membership, lacks_bodies: bool) -> N
         raise ChangeRefused(str(e)) from None
     if group.self_id not in new.voters:
         raise ChangeRefused(
-            f"replica {group.self_id} is the master and cannot be removed: transfer mastership first"
+            f"replica {group.self_id} is the master and cannot be removed: transfer mastership "
+            f"first"
         )
     for replica in new.voters.keys() - members.voters:
         why = _lacks(group, replica)
@@ -93,6 +97,7 @@ def _lacks(group: ChangingGroup, replica: int) -> str:
     if lag > CAUGHT_UP_ENTRIES:
         return f"lacks {lag} entries"
     if match < group.journal.begins_at:
-        # A resync brings it to where the log begins, and bodies do not come with that; with entries of the log they do.
+        # A resync brings it to where the log begins, and bodies do not come with that; with entries
+        # of the log they do.
         return "lacks entries that the log does not have any more"
     return "" if followers.is_whole(replica) else "has not said that it has all bodies"

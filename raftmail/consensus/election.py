@@ -1,8 +1,10 @@
-"""When a replica may stand for election: PreVote and stickiness (guard G5; Raft dissertation, sections 9.6 and 4.2.3).
+"""When a replica may stand for election: PreVote and stickiness (guard G5; Raft dissertation,
+sections 9.6 and 4.2.3).
 
-A replica whose election timeout passes first asks whether it would be elected, without raising its term. It is told yes only by
-replicas that have not heard from a leader lately and whose log is no newer. So a replica that was cut off, or paused, cannot
-depose a healthy leader when it returns, and one that reaches no majority raises no term.
+A replica whose election timeout passes first asks whether it would be elected, without raising its
+term. It is told yes only by replicas that have not heard from a leader lately and whose log is no
+newer. So a replica that was cut off, or paused, cannot depose a healthy leader when it returns, and
+one that reaches no majority raises no term.
 """
 
 from __future__ import annotations
@@ -30,7 +32,8 @@ def log_is_up_to_date(
 
 @dataclass(slots=True, repr=False)
 class Ballot:
-    """The answers to one question (PreVote or vote) in one term: one per voter, however often it is repeated (S6)."""
+    """The answers to one question (PreVote or vote) in one term: one per voter, however often it is
+    repeated (S6)."""
 
     term: int = -1
     granted: set[int] = field(default_factory=set)
@@ -69,9 +72,10 @@ class Send(Protocol):
 class Elections:
     """When this replica stands, and what it tells others that want to.
 
-    Invariants: the engine stands only when a majority said that it would vote, when the leader asked for it (a transfer), or
-    when there is no one else; a voter's answer counts once; a term has one leader (S7); who is no voter by the newest membership
-    does not stand, and its answers do not count, though it answers (G12)."""
+    Invariants: the engine stands only when a majority said that it would vote, when the leader
+    asked for it (a transfer), or when there is no one else; a voter's answer counts once; a term
+    has one leader (S7); who is no voter by the newest membership does not stand, and its answers do
+    not count, though it answers (G12)."""
 
     def __init__(
         self,
@@ -100,14 +104,16 @@ class Elections:
         """A leader said that this replica is no member any more."""
 
     def is_sticky(self, now: float) -> bool:
-        """Whether a leader is known to be alive: this replica, or one heard of within the shortest election timeout."""
+        """Whether a leader is known to be alive: this replica, or one heard of within the shortest
+        election timeout."""
         engine = self._engine
         if engine.leads:
             return True
         return engine.leader() is not None and now - self._leader_heard < engine.election_min_s
 
     def hears_leader(self, now: float) -> bool:
-        """Whether this replica leads, or has heard from who does within the longest election timeout."""
+        """Whether this replica leads, or has heard from who does within the longest election
+        timeout."""
         engine = self._engine
         if engine.leads:
             return True
@@ -118,7 +124,8 @@ class Elections:
         self._leader_heard = _NEVER
 
     def heard_leader(self, now: float, term: int, sender: int) -> int:
-        """Note who leads in a term; returns who does, which is another than `sender` when two claim it (S7)."""
+        """Note who leads in a term; returns who does, which is another than `sender` when two claim
+        it (S7)."""
         if self._leader_of_term[0] == term and self._leader_of_term[1] != sender:
             return self._leader_of_term[1]
         self._leader_of_term = (term, sender)
@@ -146,7 +153,8 @@ class Elections:
         if not self._may_stand():
             return  # G13
         if engine.withheld_from:
-            # Others could not take its log from it. It votes all the same, for those that have as much.
+            # Others could not take its log from it. It votes all the same, for those that have as
+            # much.
             engine.set_election_deadline(now + engine.election_max_s)
             return
         if self._waits_for_abler(now, engine):
@@ -167,8 +175,9 @@ class Elections:
             self._send(peer, Kind.PREVOTE, fields, term=term)
 
     def _waits_for_abler(self, now: float, engine: Engine) -> bool:
-        """Whether this replica leaves it to others to stand: always when it is unfit, and for a while when it is a last resort. An able
-        one stands, and is elected, within a timeout or two."""
+        """Whether this replica leaves it to others to stand: always when it is unfit, and for a
+        while when it is a last resort. An able one stands, and is elected, within a timeout or
+        two."""
         fitness = self._fitness()
         if fitness is Fitness.ABLE:
             self._leaderless_since = None
@@ -187,13 +196,15 @@ class Elections:
         return self._proof.grants(self._engine.term() + 1, last, journal.term_of(last))
 
     def stand(self, term: int) -> bool:
-        """The engine asks for votes in `term`; True when it does so because the leader handed over."""
+        """The engine asks for votes in `term`; True when it does so because the leader handed
+        over."""
         if self._vote.term != term:
             self._vote.open(term, self._self_id)
         return self._asked_to_lead
 
     def answer_prevote(self, now: float, message: Message) -> None:
-        """Say whether this replica would vote for the sender; say nothing while a leader is alive."""
+        """Say whether this replica would vote for the sender; say nothing while a leader is
+        alive."""
         journal = self._engine.journal
         if message.term <= self._engine.term():
             self._send(message.sender, Kind.NEWER_TERM, [], hold=True)

@@ -1,10 +1,12 @@
-"""PySyncObj's SyncObj, bent into a core without sockets, clock, threads, pickle or files of its own.
+"""PySyncObj's SyncObj, bent into a core without sockets, clock, threads, pickle or files of its
+own.
 
-This is the only module that imports pysyncobj. The package is not patched on disk: its module-level hooks (time, journal,
-poller, pipe) are replaced once, and its private methods overridden in a subclass. That is bound to one exact version, which
-`check_version` enforces.
+This is the only module that imports pysyncobj. The package is not patched on disk: its module-level
+hooks (time, journal, poller, pipe) are replaced once, and its private methods overridden in a
+subclass. That is bound to one exact version, which `check_version` enforces.
 
-What stays the engine's: terms, votes, roles, the log matching of appends, match and next indices, the commit index.
+What stays the engine's: terms, votes, roles, the log matching of appends, match and next indices,
+the commit index.
 """
 
 from __future__ import annotations
@@ -48,10 +50,12 @@ class WrongEngine(Exception):
 
 
 def check_version() -> None:
-    """Raises `WrongEngine` unless PySyncObj is exactly the version that the guards were written for."""
+    """Raises `WrongEngine` unless PySyncObj is exactly the version that the guards were written
+    for."""
     if VERSION != ENGINE_VERSION:
         raise WrongEngine(
-            f"PySyncObj {VERSION} is installed, but raftmail's guards are proved for {ENGINE_VERSION} only: "
+            f"PySyncObj {VERSION} is installed, but raftmail's guards are proved for "
+            f"{ENGINE_VERSION} only: "
             f"install pysyncobj=={ENGINE_VERSION}"
         )
 
@@ -116,7 +120,8 @@ class _Transport(Transport):
 
 
 class _Member(int, Node):
-    """A node that is its id. PySyncObj's own are compared and hashed by methods in Python, which its tables call all the time."""
+    """A node that is its id. PySyncObj's own are compared and hashed by methods in Python, which
+    its tables call all the time."""
 
     def __init__(self, replica: int) -> None:
         Node.__init__(self, replica)
@@ -125,9 +130,10 @@ class _Member(int, Node):
 class Engine(SyncObj):
     """One Raft participant.
 
-    Replica ids are integers; `nodes` maps the ids of other replicas that were met to PySyncObj nodes. The voters among them are its
-    "other nodes", which alone it counts; learners are its "read-only" ones, of which it keeps next and match index. Times are seconds.
-    Every method that enters the engine expects `clock.now` to be set.
+    Replica ids are integers; `nodes` maps the ids of other replicas that were met to PySyncObj
+    nodes. The voters among them are its "other nodes", which alone it counts; learners are its
+    "read-only" ones, of which it keeps next and match index. Times are seconds. Every method that
+    enters the engine expects `clock.now` to be set.
     """
 
     _SyncObj__raftState: int
@@ -183,10 +189,11 @@ class Engine(SyncObj):
         )
 
     def __dir__(self) -> list[str]:
-        # PySyncObj looks through all names for replicated methods, twice for every engine that is made. There are none (G10).
+        # PySyncObj looks through all names for replicated methods, twice for every engine that is
+        # made. There are none (G10).
         return []
 
-    # -- state, under names of the field -------------------------------------------------------------
+    # -- state, under names of the field -----------------------------------------------------------
 
     def role(self) -> int:
         return self._SyncObj__raftState
@@ -205,13 +212,15 @@ class Engine(SyncObj):
         return self._SyncObj__raftLastApplied
 
     def set_applied(self, index: int) -> None:
-        """Tell where the state machine stands; everything up to there is committed (D5: the journal's hint is not believed)."""
+        """Tell where the state machine stands; everything up to there is committed (D5: the
+        journal's hint is not believed)."""
         self._SyncObj__raftLastApplied = index
         if self._SyncObj__raftCommitIndex < index:
             self._SyncObj__raftCommitIndex = index
 
     def held_index(self) -> int:
-        """Up to here this replica may say that it holds the log: what is on its disk, and not withheld."""
+        """Up to here this replica may say that it holds the log: what is on its disk, and not
+        withheld."""
         synced = self.journal.synced_index
         return min(synced, self.withheld_from - 1) if self.withheld_from else synced
 
@@ -253,7 +262,7 @@ class Engine(SyncObj):
     def transfer_pending(self) -> bool:
         return bool(self._SyncObj__transferInProgress)
 
-    # -- who is there (G12) --------------------------------------------------------------------------
+    # -- who is there (G12) ------------------------------------------------------------------------
 
     def meet(self, peer: int) -> None:
         """Have a node for a replica that a message came from, or is to go to."""
@@ -264,7 +273,8 @@ class Engine(SyncObj):
             self.nodes[peer] = _Member(peer)
 
     def set_members(self, other_voters: Iterable[int], learners: Iterable[int]) -> None:
-        """Count these, and keep match and next index of these and those. A leader begins with a new one as with all when it was elected."""
+        """Count these, and keep match and next index of these and those. A leader begins with a new
+        one as with all when it was elected."""
         voters, others = set(other_voters), set(learners)
         for peer in voters | others:
             self.meet(peer)
@@ -282,14 +292,15 @@ class Engine(SyncObj):
             for node in known:
                 kept.setdefault(node, first)
 
-    # -- entering the engine ------------------------------------------------------------------------
+    # -- entering the engine -----------------------------------------------------------------------
 
     def deliver(self, peer: int, message: dict[str, Any]) -> None:
         self._SyncObj__onMessageReceived(self.nodes[peer], message)
         self.count_only_synced = False
 
     def follows(self, leader: int, term: int) -> bool:
-        """Whether this is a follower in `term` of the leader, and not asked to take over from it."""
+        """Whether this is a follower in `term` of the leader, and not asked to take over from
+        it."""
         node = self._SyncObj__raftLeader
         return (
             node is not None
@@ -310,7 +321,8 @@ class Engine(SyncObj):
     def take_entries(
         self, leader: int, term: int, base: int, entries: list[Entry], commit: int
     ) -> None:
-        """Of a follower: entries that follow `base`, which is verified and after which nothing is kept."""
+        """Of a follower: entries that follow `base`, which is verified and after which nothing is
+        kept."""
         self.deliver(
             leader,
             {
@@ -344,7 +356,8 @@ class Engine(SyncObj):
 
     def tick(self) -> None:
         if not (self.leads or self._standing):
-            self.owner.engine_apply()  # all that is ever due of a replica that neither leads nor begins an election
+            # all that is ever due of a replica that neither leads nor begins an election
+            self.owner.engine_apply()
             return
         self.count_only_synced = self.leads
         deadline = self._SyncObj__raftElectionDeadline
@@ -365,7 +378,7 @@ class Engine(SyncObj):
         self.journal.add(command, index, term)
         return term, index
 
-    # -- overridden parts of the engine ---------------------------------------------------------------
+    # -- overridden parts of the engine ------------------------------------------------------------
 
     def _SyncObj__setState(self, newState: int) -> None:
         self._SyncObj__raftState = newState
@@ -374,7 +387,8 @@ class Engine(SyncObj):
     def _SyncObj__getEntries(
         self, fromIDx: int, count: int | None = None, maxSizeBytes: int | None = None
     ) -> list[Entry]:
-        # What the engine still does with entries of the log is to look at their terms: the commands need not be read.
+        # What the engine still does with entries of the log is to look at their terms: the commands
+        # need not be read.
         journal = self.journal
         if fromIDx < journal.first_index:
             return []
@@ -388,8 +402,8 @@ class Engine(SyncObj):
         return self.election_min_s + spread * self.rng.random()
 
     def _SyncObj__getCurrentLogIndex(self) -> int:
-        # G8: in the tick of a leader this bounds the search for the commit index, so that the leader
-        # counts itself only for what its own disk holds.
+        # G8: in the tick of a leader this bounds the search for the commit index, so that the
+        # leader counts itself only for what its own disk holds.
         if self.count_only_synced:
             return self.held_index()
         return self.journal.last_index
@@ -410,7 +424,8 @@ class Engine(SyncObj):
         self.count_only_synced = True
 
     def _SyncObj__sendAppendEntries(self) -> None:
-        # At multiples of the period: heartbeats of all groups that a node leads come together, to leave in one frame.
+        # At multiples of the period: heartbeats of all groups that a node leads come together, to
+        # leave in one frame.
         period = self.conf.appendEntriesPeriod
         self._SyncObj__newAppendEntriesTime = (clock.now // period + 1) * period
         self.owner.engine_replicate()

@@ -1,6 +1,8 @@
-"""A follower's side: what becomes of a leader's appends and snapshot offers (guards G1, G2, G4, G9 and G12).
+"""A follower's side: what becomes of a leader's appends and snapshot offers (guards G1, G2, G4, G9
+and G12).
 
-An append whose blobs are not here waits; an entry is acknowledged when it is on the disk with all that it names.
+An append whose blobs are not here waits; an entry is acknowledged when it is on the disk with all
+that it names.
 """
 
 from __future__ import annotations
@@ -34,8 +36,9 @@ SAY_AGAIN_S = 60.0
 
 
 class Follower:
-    """`answered` is set by whoever hears the engine's answers; `members_changed` is called when another membership is in force.
-    `contradiction` tells of the last append that contradicted what is committed here, and when: none was taken."""
+    """`answered` is set by whoever hears the engine's answers; `members_changed` is called when
+    another membership is in force. `contradiction` tells of the last append that contradicted what
+    is committed here, and when: none was taken."""
 
     def __init__(
         self,
@@ -63,8 +66,9 @@ class Follower:
         self._say_again_at = -1e18
 
     def judged(self, now: float, message: Message) -> AppendVerdict | None:
-        """What an append means for the own log. None: it contradicts what is committed here, and is of no meaning at all. Its sender
-        broke the rules of Raft, or this replica did; whoever is right, what is committed here stays, and nothing is acknowledged."""
+        """What an append means for the own log. None: it contradicts what is committed here, and is
+        of no meaning at all. Its sender broke the rules of Raft, or this replica did; whoever is
+        right, what is committed here stays, and nothing is acknowledged."""
         _, _, prev_index, prev_term, terms, _ = message.fields
         try:
             return judge(self._journal, self._engine.commit_index(), prev_index, prev_term, terms)
@@ -82,7 +86,8 @@ class Follower:
             return None
 
     def on_append(self, now: float, message: Message, size: int, verdict: AppendVerdict) -> None:
-        """Take an append of the term's leader, as it was `judged`. Raises `BadMessage`, DiskFull."""
+        """Take an append of the term's leader, as it was `judged`. Raises `BadMessage`,
+        DiskFull."""
         if not self._follows(now, message):
             return
         sender = message.sender
@@ -127,8 +132,8 @@ class Follower:
     def takes_beat(
         self, now: float, sender: int, term: int, index: int, index_term: int, commit: int
     ) -> bool:
-        """Take a beat of the leader; False when anything is not as it is while nothing happens, so that it has to be taken as an append.
-        Nothing follows from a beat that is taken."""
+        """Take a beat of the leader; False when anything is not as it is while nothing happens, so
+        that it has to be taken as an append. Nothing follows from a beat that is taken."""
         engine = self._engine
         journal = self._journal
         if (
@@ -146,7 +151,8 @@ class Follower:
     def _take(
         self, message: Message, base: int, new: Sequence[bytes], start: int, commit: int
     ) -> None:
-        """Put entries after `base`, in place of what stands there; a membership among them is in force at once (G12)."""
+        """Put entries after `base`, in place of what stands there; a membership among them is in
+        force at once (G12)."""
         terms = message.fields[4]
         entries = [(command, base + 1 + i, terms[start + i]) for i, command in enumerate(new)]
         members = self._members
@@ -167,8 +173,8 @@ class Follower:
             self._members_changed()
 
     def success(self) -> int:
-        """How an acknowledgement says that everything before is on the disk, whether bodies are missing, and whether this replica may
-        lead."""
+        """How an acknowledgement says that everything before is on the disk, whether bodies are
+        missing, and whether this replica may lead."""
         success = ACK_LACKS if self._applier.lacks_bodies() else ACK_WHOLE
         return success if self._applier.fitness() is Fitness.ABLE else success | ACK_UNABLE
 
@@ -187,7 +193,8 @@ class Follower:
     def _admit(
         self, now: float, message: Message, size: int, verdict: AppendVerdict
     ) -> Sequence[bytes]:
-        """The new entries up to the first whose blobs are not here; the append waits if there is one."""
+        """The new entries up to the first whose blobs are not here; the append waits if there is
+        one."""
         commands: list[bytes] = message.fields[5]
         new = commands[verdict.keep :] if verdict.keep else commands
         holds = self._applier.holds_blobs
@@ -199,28 +206,30 @@ class Follower:
         return new
 
     def _park(self, now: float, message: Message, size: int) -> None:
-        """Keep an append until its blobs are here; all that its entries lack is asked for at once. What there is no room for is sent again:
-        were only its first blob asked for, it would be taken at the pace of one entry a heartbeat."""
+        """Keep an append until its blobs are here; all that its entries lack is asked for at once.
+        What there is no room for is sent again: were only its first blob asked for, it would be
+        taken at the pace of one entry a heartbeat."""
         self.parked.add(now, message, size)
         for command in message.fields[5]:
             if command[:1] == REGULAR:
                 self._applier.want_blobs(command[1:])
 
     def _touch(self, sender: int, term: int) -> None:
-        """Let the engine know that the leader lives, and nothing else (G1: the commit index is not the message's)."""
+        """Let the engine know that the leader lives, and nothing else (G1: the commit index is not
+        the message's)."""
         self._engine.deliver(
             sender, {"type": "append_entries", "term": term, "commit_index": 0, "entries": []}
         )
 
     def _confirm_committed(self, leader: int) -> None:
-        """Answer a leader with what certainly is in its log and on the own disk. It learns that this replica is alive and, after a
-        jump, from where on to send."""
+        """Answer a leader with what certainly is in its log and on the own disk. It learns that
+        this replica is alive and, after a jump, from where on to send."""
         held = min(self._engine.commit_index(), self._journal.synced_index)
         self._send(leader, Kind.ACK, [held + 1, self.success()])
 
     def on_ticket(self, now: float, message: Message) -> tuple[int, int] | None:
-        """The leader's log no longer has what this replica lacks (G9): who leads, and up to where a resync is wanted. An offer that is not
-        ahead is dropped (G1): None."""
+        """The leader's log no longer has what this replica lacks (G9): who leads, and up to where a
+        resync is wanted. An offer that is not ahead is dropped (G1): None."""
         if not self._follows(now, message):
             return None
         self._touch(message.sender, message.term)

@@ -1,7 +1,8 @@
 """What a leader knows of its followers, and how much it sends them.
 
-PySyncObj sends everything it has in one go and moves back on every acknowledgement (S2, L2). Here each follower has a window of bytes in
-flight, the next index never goes back on a success (G2), and a follower that could not take an append is probed with one message at a time.
+PySyncObj sends everything it has in one go and moves back on every acknowledgement (S2, L2). Here
+each follower has a window of bytes in flight, the next index never goes back on a success (G2), and
+a follower that could not take an append is probed with one message at a time.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from raftmail.consensus.messages import Kind
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """How much may be on its way to a follower, unacknowledged, and in one message; and wait at a follower for blobs."""
+    """How much may be on its way to a follower, unacknowledged, and in one message; and wait at a
+    follower for blobs."""
 
     in_flight_bytes_max: int = 16 << 20
     message_bytes_max: int = 1 << 20
@@ -49,7 +51,8 @@ class _Follower:
 
 
 def _for_message(journal: Journal, first: int, last: int, bytes_max: int) -> Sequence[Entry]:
-    """(command, index, term) from `first` to `last`, or as many as have `bytes_max` together, but at least one."""
+    """(command, index, term) from `first` to `last`, or as many as have `bytes_max` together, but
+    at least one."""
     part = journal.entries(first, min(last, first + m.ENTRIES_PER_MESSAGE_MAX - 1))
     size = 0
     for count, entry in enumerate(part, 1):
@@ -60,7 +63,8 @@ def _for_message(journal: Journal, first: int, last: int, bytes_max: int) -> Seq
 
 
 class Followers:
-    """The other voters and the learners, as a leader sees them (and, of links, as everyone does)."""
+    """The other voters and the learners, as a leader sees them (and, of links, as everyone
+    does)."""
 
     def __init__(
         self, engine: Engine, flow: Flow, ticket_s: float, send: Send, beat: SendBeat
@@ -76,7 +80,8 @@ class Followers:
         self._send = send
 
     def set_members(self, ids: Iterable[int], other_voters: AbstractSet[int]) -> list[int]:
-        """Feed these; count those of them. Returns the new ones, whose links are taken to be down."""
+        """Feed these; count those of them. Returns the new ones, whose links are taken to be
+        down."""
         before = self._all
         self._all = {peer: before.get(peer) or _Follower() for peer in sorted(ids)}
         self._voters = tuple(sorted(other_voters))
@@ -92,11 +97,13 @@ class Followers:
         return self._all[peer].connected
 
     def is_whole(self, peer: int) -> bool:
-        """Of a leader: whether a follower said lately that it lacks no body of what it has applied."""
+        """Of a leader: whether a follower said lately that it lacks no body of what it has
+        applied."""
         return self._all[peer].whole
 
     def is_able(self, peer: int) -> bool:
-        """Of a leader: whether a follower said on this link, in this term, that it may lead, and has answered lately."""
+        """Of a leader: whether a follower said on this link, in this term, that it may lead, and
+        has answered lately."""
         follower = self._all[peer]
         return follower.connected and follower.able and self.answers(peer)
 
@@ -130,14 +137,16 @@ class Followers:
             follower.whole = follower.able = False
 
     def answers(self, peer: int) -> bool:
-        """Of a leader: whether a follower was heard from within two heartbeats. A link is a node's: where a lost disk was replaced, it
-        is up while the replica that had that disk is gone for ever."""
+        """Of a leader: whether a follower was heard from within two heartbeats. A link is a node's:
+        where a lost disk was replaced, it is up while the replica that had that disk is gone for
+        ever."""
         return clock.now - self._all[peer].heard_at <= 2 * self._ticket_s
 
     def noted_whole(self, peer: int, wanted: int, success: int) -> None:
-        """An answer to a heartbeat, which wants entries from `wanted` on, says whether the follower has every body; one to entries says
-        nothing of it. One that acknowledges less than others did was on its way for long, over an older link: the follower had every body
-        of what it had then."""
+        """An answer to a heartbeat, which wants entries from `wanted` on, says whether the follower
+        has every body; one to entries says nothing of it. One that acknowledges less than others
+        did was on its way for long, over an older link: the follower had every body of what it had
+        then."""
         self._all[peer].able = not success & m.ACK_UNABLE
         whole = success & ~m.ACK_UNABLE == m.ACK_WHOLE
         if not whole or wanted > self._engine.match_index(peer):
@@ -153,7 +162,8 @@ class Followers:
         return False
 
     def acknowledged(self, peer: int, wanted: int, success: bool) -> None:
-        """A follower wants entries from `wanted` on; with `success` it has everything before on its disk."""
+        """A follower wants entries from `wanted` on; with `success` it has everything before on its
+        disk."""
         engine = self._engine
         follower = self._all[peer]
         follower.heard_at = clock.now
@@ -178,7 +188,8 @@ class Followers:
         follower.probing = not success
 
     def replicate(self, now: float, round: int, *, heartbeat: bool) -> None:
-        """Send every follower what it may have now; with `heartbeat`, an empty append where there is nothing."""
+        """Send every follower what it may have now; with `heartbeat`, an empty append where there
+        is nothing."""
         if self._term_is_durable():
             last = self._journal.last_index
             for peer, follower in self._all.items():
@@ -191,8 +202,9 @@ class Followers:
             self._replicate_to(peer, now, round, heartbeat=True)
 
     def _term_is_durable(self) -> bool:
-        """Whether the leader's own vote in its term is on its disk: nothing leaves before (G8). Others' votes prove it; but one that is the
-        only voter needs none, and after a loss of power might lead the same term again, with other entries than its learners have."""
+        """Whether the leader's own vote in its term is on its disk: nothing leaves before (G8).
+        Others' votes prove it; but one that is the only voter needs none, and after a loss of power
+        might lead the same term again, with other entries than its learners have."""
         if self._durable_term == self._engine.term():
             return True
         self._durable_term = self._journal.synced_hard_state[0]

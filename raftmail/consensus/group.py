@@ -1,18 +1,22 @@
-"""A replica's part in its shard's Raft group: the engine, the guards, and the pace at which entries flow.
+"""A replica's part in its shard's Raft group: the engine, the guards, and the pace at which entries
+flow.
 
-The driver's loop, once per turn: feed `receive` and `propose`; send `take_messages()`; run `begin_sync`'s job (in a thread or
-inline) and `end_sync`; `advance`; send `take_messages()` again.
+The driver's loop, once per turn: feed `receive` and `propose`; send `take_messages()`; run
+`begin_sync`'s job (in a thread or inline) and `end_sync`; `advance`; send `take_messages()` again.
 
 Invariants:
 
-1. A message that promises something (a vote, an acknowledgement, a candidacy) leaves only after a sync that began
-   after the promise was written to the journal (G8).
+1. A message that promises something (a vote, an acknowledgement, a candidacy) leaves only after a
+   sync that began after the promise was written to the journal (G8).
 2. The commit index never passes what this replica's own disk holds while it leads.
-3. Entries reach `Applier.apply` once, in order, and only when committed; an exception from there ends the process (G10).
+3. Entries reach `Applier.apply` once, in order, and only when committed; an exception from there
+   ends the process (G10).
 4. Every barrier's callback is called exactly once.
-5. The membership in force is the newest of the log; consecutive ones differ in one voter at most, and one follows another only when
-   that is committed, and with it an entry of the leader's own term (G12).
-6. Before others have told what this replica promised them it acknowledges nothing, votes for nobody and adopts no term (G13).
+5. The membership in force is the newest of the log; consecutive ones differ in one voter at most,
+   and one follows another only when that is committed, and with it an entry of the leader's own
+   term (G12).
+6. Before others have told what this replica promised them it acknowledges nothing, votes for nobody
+   and adopts no term (G13).
 """
 
 from __future__ import annotations
@@ -63,13 +67,15 @@ def _read(path: str) -> Any:
 
 
 class JournalBehind(ValueError):
-    """The index has applied more than the journal holds: the journal is an older one, and the replica's disk is lost."""
+    """The index has applied more than the journal holds: the journal is an older one, and the
+    replica's disk is lost."""
 
 
 class Group:
-    """See the module's docstring. `journal` is this replica's own. `membership` is the one in force at `applied_index`, whose entry has
-    `membership_index` (1: what the group was founded with, alike on all founders; 0: what somebody said, by which this replica does not
-    stand for election); later ones are read from the journal."""
+    """See the module's docstring. `journal` is this replica's own. `membership` is the one in force
+    at `applied_index`, whose entry has `membership_index` (1: what the group was founded with,
+    alike on all founders; 0: what somebody said, by which this replica does not stand for
+    election); later ones are read from the journal."""
 
     term: int = _read(f"engine.{TERM}")
     is_leader: bool = _read("engine.leads")
@@ -108,12 +114,14 @@ class Group:
         self._releasable = 0
         self._links: set[str] = set()
         self.links_changed = 0
-        """Counts changes of the links and of the membership in force, for who keeps what follows from them."""
+        """Counts changes of the links and of the membership in force, for who keeps what follows
+        from them."""
         self._reads = ReadRounds()
         self._transfer: tuple[int, float] | None = None
         self._refused = 0
         self.resync_wanted: tuple[int, int] | None = None
-        """Index and term of a state that the leader offers, because its log does not reach back far enough (`take_resync_wanted`)."""
+        """Index and term of a state that the leader offers, because its log does not reach back far
+        enough (`take_resync_wanted`)."""
         clock.now = now
         self.engine = Engine(
             self,
@@ -159,7 +167,8 @@ class Group:
             applied_index = 1
         if applied_index > journal.last_index:
             raise JournalBehind(
-                f"the index has applied entry {applied_index}, but the journal ends at {journal.last_index}: "
+                f"the index has applied entry {applied_index}, but the journal ends at "
+                f"{journal.last_index}: "
                 "the journal lost entries; give this replica a new disk (it resyncs under a new id)"
             )
         self.engine.set_applied(applied_index)
@@ -184,12 +193,14 @@ class Group:
 
     @property
     def committed_membership(self) -> Membership:
-        """The newest that is committed: it was in force on a majority, and will not be taken back."""
+        """The newest that is committed: it was in force on a majority, and will not be taken
+        back."""
         return self.members.committed(self.commit_index)[1]
 
     @property
     def removed(self) -> bool:
-        """Whether this replica is known to be no member any more, and for ever: by its own log, or because a leader said so."""
+        """Whether this replica is known to be no member any more, and for ever: by its own log, or
+        because a leader said so."""
         return self.elections.removed or self.members.was_removed(self.self_id, self.commit_index)
 
     def progress(self) -> dict[int, int]:
@@ -207,7 +218,8 @@ class Group:
 
     @property
     def entries_in_flight(self) -> int:
-        """Of a leader: entries that no majority is known to hold yet, whether or not the commit index has followed."""
+        """Of a leader: entries that no majority is known to hold yet, whether or not the commit
+        index has followed."""
         engine = self.engine
         last, commit = self.journal.last_index, engine.commit_index()
         if commit == last:
@@ -238,7 +250,8 @@ class Group:
 
     @property
     def keeps_log(self) -> bool:
-        """Whether the log must not be trimmed: a change is not committed, which counts on replicas to take from it what they lack."""
+        """Whether the log must not be trimmed: a change is not committed, which counts on replicas
+        to take from it what they lack."""
         return self.members.index > self.commit_index
 
     @property
@@ -253,8 +266,9 @@ class Group:
         return self.engine.match_index(peer)
 
     def lacks(self, index: int, term: int) -> bool:
-        """Whether the own state is behind the one at an entry, or stands there by a log that begins with another entry: one that was never
-        committed, after which the log was begun anew because it could not be read any more (`Journal.mend`)."""
+        """Whether the own state is behind the one at an entry, or stands there by a log that begins
+        with another entry: one that was never committed, after which the log was begun anew because
+        it could not be read any more (`Journal.mend`)."""
         applied = self.engine.applied_index()
         return index > applied or (index == applied > 0 and self.journal.term_of(index) != term)
 
@@ -264,7 +278,8 @@ class Group:
 
     @property
     def contradiction(self) -> tuple[float, Diverged] | None:
-        """When an append contradicted what is committed here, the last time, and how; it was refused. None: it never happened."""
+        """When an append contradicted what is committed here, the last time, and how; it was
+        refused. None: it never happened."""
         return self._following.contradiction
 
     @property
@@ -283,7 +298,8 @@ class Group:
     # -- input -------------------------------------------------------------------------------------
 
     def connected(self, now: float, node: str) -> None:
-        """A new ordered link to a node: what was on its way to its replicas on an older one may be lost."""
+        """A new ordered link to a node: what was on its way to its replicas on an older one may be
+        lost."""
         clock.now = now
         self._links.add(node)
         self.links_changed += 1
@@ -301,7 +317,8 @@ class Group:
             self.followers.replicate_to(peer, clock.now, self._open_round())
 
     def disconnected(self, now: float, node: str) -> None:
-        """The link to a node is gone. When the leader is there, the election comes soon instead of after the timeout."""
+        """The link to a node is gone. When the leader is there, the election comes soon instead of
+        after the timeout."""
         clock.now = now
         self._links.discard(node)
         self.links_changed += 1
@@ -318,8 +335,9 @@ class Group:
             self.elections.leader_lost()
 
     def propose(self, payload: bytes) -> tuple[int, int]:
-        """Put a command into the log; returns (term, index) by which its outcome is known when applied. What is
-        applied at that index with another term is not it. Raises `NotLeader`, and DiskFull from the journal."""
+        """Put a command into the log; returns (term, index) by which its outcome is known when
+        applied. What is applied at that index with another term is not it. Raises `NotLeader`, and
+        DiskFull from the journal."""
         if not self.accepts:
             raise NotLeader(self.engine.leader())
         if payload[:1] == KIND:
@@ -327,8 +345,9 @@ class Group:
         return self.engine.append(REGULAR + payload)
 
     def change(self, now: float, new: Membership) -> tuple[int, int]:
-        """Of a leader: put another membership into the log, where it is in force at once. Returns (term, index); it is for good when
-        `committed_membership` is it. Raises `ChangeRefused` for what `change.check_change` tells, and DiskFull from the journal."""
+        """Of a leader: put another membership into the log, where it is in force at once. Returns
+        (term, index); it is for good when `committed_membership` is it. Raises `ChangeRefused` for
+        what `change.check_change` tells, and DiskFull from the journal."""
         clock.now = now
         check_change(self, new, self._applier.lacks_bodies())
         term, index = self.engine.append(PREFIX + new.encode())
@@ -350,8 +369,9 @@ class Group:
             self._through(self._reads.take_if_confirmed(members.voters))
 
     def receive(self, now: float, data: bytes, node: str) -> None:
-        """Take a message from a node (which the link proved it to be). Raises `BadMessage`. A sender that is no member here
-        may be one by a log that is ahead of this one: it is taken at its node's word."""
+        """Take a message from a node (which the link proved it to be). Raises `BadMessage`. A
+        sender that is no member here may be one by a log that is ahead of this one: it is taken at
+        its node's word."""
         clock.now = now
         message = m.decode(data)
         if message.group != self.group:
@@ -369,7 +389,8 @@ class Group:
         self._handle(now, message, len(data))
 
     def receive_beat(self, now: float, beat: Beat, node: str) -> bool:
-        """Take a beat from a node, as `receive` takes messages. False: there may be more to do than to send the beats that came of it."""
+        """Take a beat from a node, as `receive` takes messages. False: there may be more to do than
+        to send the beats that came of it."""
         clock.now = now
         kind, success, group, sender, receiver, term, index, index_term, commit, round = beat
         if group != self.group or kind not in (BEAT, ANSWER):
@@ -407,7 +428,8 @@ class Group:
         """Raises `BadMessage` for a term that no group comes to from the own."""
         if term > self.term + m.TERM_LEAP_MAX or term > m.NUMBER_MAX:
             raise m.BadMessage(
-                f"a message of term {term}, and replica {self.self_id} of group {self.group} is in term {self.term}"
+                f"a message of term {term}, and replica {self.self_id} of group {self.group} is "
+                f"in term {self.term}"
             )
 
     def _meet(self, sender: int, node: str) -> None:
@@ -489,7 +511,8 @@ class Group:
             self.elections.removed = True
 
     def tick(self, now: float) -> None:
-        """Let time pass: elections, heartbeats, the fall back of a leader without a majority, then `advance`."""
+        """Let time pass: elections, heartbeats, the fall back of a leader without a majority, then
+        `advance`."""
         clock.now = now
         self._following.parked.expire(now - self.timing.parked_s)
         if self.proof.pending:
@@ -504,13 +527,15 @@ class Group:
         self._after_step()
 
     def replicate(self, now: float) -> None:
-        """Send what was proposed to the followers; their disks then work in parallel with the own (G8)."""
+        """Send what was proposed to the followers; their disks then work in parallel with the own
+        (G8)."""
         clock.now = now
         if self.engine.leads:
             self._replicate_all(heartbeat=False)
 
     def advance(self, now: float) -> None:
-        """Commit and apply what the acknowledgements and syncs since the last call allow, and send what may go."""
+        """Commit and apply what the acknowledgements and syncs since the last call allow, and send
+        what may go."""
         clock.now = now
         if self.may_commit():
             self.engine.tick()
@@ -532,12 +557,14 @@ class Group:
 
     @property
     def has_to_do(self) -> bool:
-        """Whether messages wait to leave, or for a sync, or the journal for one; or `advance` would commit or apply anything."""
+        """Whether messages wait to leave, or for a sync, or the journal for one; or `advance` would
+        commit or apply anything."""
         out = self._out
         return bool(out.ready or out.held) or self.journal.dirty or self.may_commit()
 
     def next_deadline(self) -> float:
-        """When to `tick` again at the latest, if nothing comes in before and nothing waits; -1e18: as soon as can be."""
+        """When to `tick` again at the latest, if nothing comes in before and nothing waits; -1e18:
+        as soon as can be."""
         if self._following.parked or self._transfer is not None or self.proof.pending:
             return -1e18
         if not self.is_leader and (self.elections.removed or not self.members.is_voter):
@@ -545,7 +572,8 @@ class Group:
         return self.engine.next_deadline()
 
     def barrier(self, now: float, done: ReadIndex) -> None:
-        """Ask for proof that this replica still leads (see `barrier`); `done` gets the index to wait for, or None."""
+        """Ask for proof that this replica still leads (see `barrier`); `done` gets the index to
+        wait for, or None."""
         clock.now = now
         if not self.is_leader:
             done(None)
@@ -554,8 +582,9 @@ class Group:
         self._start_round()
 
     def transfer(self, now: float, target: int) -> None:
-        """Hand mastership to `target` as soon as it has the whole log. Proposals are refused meanwhile, for `transfer_s` at
-        most. Raises `NotLeader`, and ValueError when the target is no connected voter, or says that it may not lead."""
+        """Hand mastership to `target` as soon as it has the whole log. Proposals are refused
+        meanwhile, for `transfer_s` at most. Raises `NotLeader`, and ValueError when the target is
+        no connected voter, or says that it may not lead."""
         clock.now = now
         if not self.is_leader:
             raise NotLeader(self.engine.leader())
@@ -572,8 +601,8 @@ class Group:
         self._try_transfer()
 
     def best_successor(self) -> int | None:
-        """Of a leader: of the connected voters that say that they may lead, the one that has most of the log; None when there is none, or
-        it lacks much of it."""
+        """Of a leader: of the connected voters that say that they may lead, the one that has most
+        of the log; None when there is none, or it lacks much of it."""
         able = [p for p in sorted(self.members.other_voters) if self.followers.is_able(p)]
         best = max(able, key=self.engine.match_index, default=None)
         if best is None or self.last_index - self.match_index(best) > HAND_OVER_ENTRIES:
@@ -588,27 +617,29 @@ class Group:
             self._transfer = None
 
     def retry_parked(self, now: float) -> None:
-        """Blobs came in: look again at the appends that waited for them. The leader was heard from when they came, and not now."""
+        """Blobs came in: look again at the appends that waited for them. The leader was heard from
+        when they came, and not now."""
         clock.now = now
         for came, message, size in self._following.parked.take_all():
             if message.term == self.term:
                 self._handle(came, message, size)
 
     def forget_from(self, index: int) -> None:
-        """Before the first message: drop the log from `index` on. Only what was never acknowledged may be dropped: ValueError for what is
-        known to be committed."""
+        """Before the first message: drop the log from `index` on. Only what was never acknowledged
+        may be dropped: ValueError for what is known to be committed."""
         if index <= self.engine.commit_index():
             raise ValueError(f"group {self.group}: entry {index} is committed and would be dropped")
         self.journal.deleteEntriesFrom(index - self.journal.first_index)
         self.proof.had = (self.proof.had[0], self.journal.last_index)
-        self.journal.flush()  # the cut is final: the same entries come back as new ones, to be synced again
+        # the cut is final: the same entries come back as new ones, to be synced again
+        self.journal.flush()
         if self.members.cut(index):
             self._members_changed()
 
     def withhold(self, index: int) -> None:
-        """From `index` on (0: nowhere) this replica does not count as one that holds the log, and does not stand for election: what
-        the entry names is not here, and may never have been. Who leads makes way: nobody could take its log, and nothing would be
-        committed any more."""
+        """From `index` on (0: nowhere) this replica does not count as one that holds the log, and
+        does not stand for election: what the entry names is not here, and may never have been. Who
+        leads makes way: nobody could take its log, and nothing would be committed any more."""
         self.engine.withheld_from = index
         if index and self.is_leader:
             logger.error(
@@ -617,7 +648,8 @@ class Group:
             self.engine.resign()
 
     def rewind_applied(self, index: int) -> None:
-        """The state machine went back to `index` (an open transaction was lost): what follows, and the log has, is applied again."""
+        """The state machine went back to `index` (an open transaction was lost): what follows, and
+        the log has, is applied again."""
         index = max(index, self.journal.begins_at)
         if index == 0:
             self._applier.apply(1, 0, b"")  # as at the beginning
@@ -625,8 +657,9 @@ class Group:
         self.engine.rewind_applied(index)
 
     def jump(self, index: int, term: int, membership: tuple[int, Membership]) -> None:
-        """After a resync: the state machine stands at `index`, whose entry had `term`; `membership`, with its index, is in force
-        there. An older state than the own is refused (G9), and a leader, whose log must not shrink, does not jump past what its disk holds:
+        """After a resync: the state machine stands at `index`, whose entry had `term`;
+        `membership`, with its index, is in force there. An older state than the own is refused
+        (G9), and a leader, whose log must not shrink, does not jump past what its disk holds:
         ValueError."""
         if not 0 < index <= m.NUMBER_MAX or term > m.NUMBER_MAX:
             raise ValueError(f"group {self.group}: a jump to entry {index} of term {term}")
@@ -638,7 +671,8 @@ class Group:
         if not has_synced:
             if self.is_leader:
                 raise ValueError(f"group {self.group}: a leader would jump to {index}")
-            # What is held promises entries that are forgotten now, and votes were asked for by them.
+            # What is held promises entries that are forgotten now, and votes were asked for by
+            # them.
             self._out.held.clear()
             self._releasable = 0
             self.engine.stand_down()
@@ -653,19 +687,21 @@ class Group:
         self._members_changed()
 
     def restate(self, membership: tuple[int, Membership]) -> None:
-        """The membership that is in force where the state machine stands, and its index, as a resync told them."""
+        """The membership that is in force where the state machine stands, and its index, as a
+        resync told them."""
         self.members.jump(self.applied_index, *membership, keep_rest=True)
         self._members_changed()
 
     def _has_synced(self, index: int, term: int) -> bool:
-        """Whether the own log, on the disk, has this entry: then what follows it may have been acknowledged and stays (Raft paper,
-        section 7)."""
+        """Whether the own log, on the disk, has this entry: then what follows it may have been
+        acknowledged and stays (Raft paper, section 7)."""
         return index <= self.journal.synced_index and self.journal.term_of(index) == term
 
     # -- output ------------------------------------------------------------------------------------
 
     def take_messages(self) -> list[Outgoing]:
-        """Messages that may leave now, as (receiver, parts to send one after the other), in order per receiver."""
+        """Messages that may leave now, as (receiver, parts to send one after the other), in order
+        per receiver."""
         out, self._out.ready = self._out.ready, []
         return out
 
@@ -680,8 +716,8 @@ class Group:
         return wanted
 
     def begin_sync(self) -> SyncJob | None:
-        """The disk work that held-back messages and the commit index wait for; None when there is none, or when it is under
-        way already."""
+        """The disk work that held-back messages and the commit index wait for; None when there is
+        none, or when it is under way already."""
         if self.journal.syncing:
             self._releasable = 0
             return None
@@ -697,7 +733,8 @@ class Group:
         return job
 
     def end_sync(self, now: float, job: SyncJob | None) -> None:
-        """The job of the last `begin_sync` (and every other disk work that acknowledgements rest on) is done."""
+        """The job of the last `begin_sync` (and every other disk work that acknowledgements rest
+        on) is done."""
         clock.now = now
         if job is not None:
             self.journal.end_sync(job)
@@ -730,7 +767,8 @@ class Group:
         first = engine.applied_index() + 1
         last = min(
             engine.commit_index(),
-            self.journal.synced_index,  # the index on disk must never be ahead of the journal on disk
+            # the index on disk must never be ahead of the journal on disk
+            self.journal.synced_index,
             first + self.flow.apply_entries_max - 1,
         )
         if last < first or not self._applier.may_apply():
@@ -754,15 +792,17 @@ class Group:
             self.engine.deliver(message.sender, {"type": "response_vote", "term": message.term})
             self._after_step()
 
-    # -- what was promised (G13) ---------------------------------------------------------------------
+    # -- what was promised (G13) -------------------------------------------------------------------
 
     def _ask(self, peer: int) -> None:
-        """Ask another replica what this one promised it, unless it has answered, or was asked a moment ago."""
+        """Ask another replica what this one promised it, unless it has answered, or was asked a
+        moment ago."""
         if self.proof.asks(peer, clock.now):
             self._send(peer, Kind.ASK, [self.proof.nonce, *self.proof.had])
 
     def _tell(self, message: Message) -> None:
-        """Tell a replica that starts what it promised. Of a leader: it may have missed what was sent since the link is up."""
+        """Tell a replica that starts what it promised. Of a leader: it may have missed what was
+        sent since the link is up."""
         sender = message.sender
         nonce, *had = message.fields
         promise = self.promises.begin_life(sender, nonce)
@@ -802,7 +842,8 @@ class Group:
         self._look_at_proof()
 
     def _look_at_proof(self) -> None:
-        """See whether this replica may take part by now; until then, ask those that did not answer."""
+        """See whether this replica may take part by now; until then, ask those that did not
+        answer."""
         proof = self.proof
         linked = {p for p in self.members.other_voters if self.followers.is_connected(p)}
         began = proof.look(clock.now, linked)
@@ -833,7 +874,8 @@ class Group:
             return  # of a replica that is removed, or whose joining was taken back
         self.followers.acknowledged(message.sender, wanted, bool(success))
         if success and wanted > self.engine.first_index_of_term():
-            # Not less: with the entry that began the term the other has the term itself on its disk.
+            # Not less: with the entry that began the term the other has the term itself on its
+            # disk.
             self.promises.note(message.sender, self.term, wanted - 1)
         if success > m.ACK_YES:
             self._noted(message.sender, wanted, success)
@@ -854,7 +896,8 @@ class Group:
             self.engine.transferLeadership(self.engine.nodes[target])
 
     def _start_round(self) -> None:
-        """Begin a round of reads, once an entry of the own term is committed (Raft dissertation, section 6.4)."""
+        """Begin a round of reads, once an entry of the own term is committed (Raft dissertation,
+        section 6.4)."""
         if not self._reads.waiting:
             return
         if not self.is_leader or self.commit_index < self.engine.first_index_of_term():

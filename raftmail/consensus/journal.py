@@ -236,7 +236,8 @@ class Journal:
         return self._files.read(self._places[at], self._lengths[at], index, term), index, term
 
     def entries(self, first: int, last: int) -> Sequence[Entry]:
-        """The entries from `first`, or where the log begins, to `last`, which is in it. Raises as `entry`."""
+        """The entries from `first`, or where the log begins, to `last`, which is in it. Raises as
+        `entry`."""
         cache = self._cache
         at = first - cache.first
         if at >= 0:
@@ -310,8 +311,9 @@ class Journal:
         self._dirty = True
 
     def add_body(self, digest: bytes, body: bytes, crc: int) -> None:
-        """Keep a body, in memory and with the next sync on the disk; `crc` is its CRC-32. An entry that is added later is never
-        on the disk without it. Raises `DiskFull`; nothing was added then."""
+        """Keep a body, in memory and with the next sync on the disk; `crc` is its CRC-32. An entry
+        that is added later is never on the disk without it. Raises `DiskFull`; nothing was added
+        then."""
         if len(self._files.buffer) + len(body) > self._limits.buffer_bytes_max:
             self.flush()
         self._files.append_body(digest, body, crc)
@@ -324,15 +326,18 @@ class Journal:
         return self._bodies_added != self._bodies_synced
 
     def bodies(self) -> Iterator[tuple[bytes, bytes]]:
-        """The bodies (sha256, bytes) that were kept when it was opened, released or not. Raises `DiskError`."""
+        """The bodies (sha256, bytes) that were kept when it was opened, released or not. Raises
+        `DiskError`."""
         return self._files.read_bodies()
 
     def mark_bodies(self) -> None:
-        """All bodies so far are in the blob store, whose sync begins now: `release_bodies` when it is done."""
+        """All bodies so far are in the blob store, whose sync begins now: `release_bodies` when it
+        is done."""
         self._files.first_body_marked = NOWHERE
 
     def release_bodies(self) -> None:
-        """The bodies before the last `mark_bodies` are on the disk in the blob store, and need not be kept here."""
+        """The bodies before the last `mark_bodies` are on the disk in the blob store, and need not
+        be kept here."""
         self._files.first_body = self._files.first_body_marked
 
     @property
@@ -341,13 +346,14 @@ class Journal:
         return self._log.promises
 
     def keep_promises(self, promises: bytes, *, alone: bool = False) -> None:
-        """Have the next sync write what others promised; `alone`: also when there is nothing else to sync. Where there is no space for
-        it, it is written when there is some."""
+        """Have the next sync write what others promised; `alone`: also when there is nothing else
+        to sync. Where there is no space for it, it is written when there is some."""
         self._log.promises = promises
         self._dirty = self._dirty or alone
 
     def _write_promises(self) -> None:
-        """Put what others promised into the buffer, when the newest segment does not have it: an older one may go with this sync."""
+        """Put what others promised into the buffer, when the newest segment does not have it: an
+        older one may go with this sync."""
         files, promises = self._files, self._log.promises
         place = (promises, files.newest_place)
         if promises and place != self._promises_in:
@@ -567,7 +573,8 @@ class Journal:
     # ------------------------------------------------------------------ forgetting
 
     def trim(self, index: int) -> None:
-        """Drop the segments that hold nothing but entries up to `index` and bodies that are released.
+        """Drop the segments that hold nothing but entries up to `index` and bodies that are
+        released.
 
         The files go with the next sync, after everything that is kept is durable. Entries that stay
         are not touched. Does nothing while a cut may still be undone.
@@ -586,7 +593,8 @@ class Journal:
             self._drop_before(place, count)
 
     def _drop_before(self, place: int, count: int) -> None:
-        """Drop the segments before the one that begins at `place`, and with them the oldest `count` entries."""
+        """Drop the segments before the one that begins at `place`, and with them the oldest `count`
+        entries."""
         log = self._log
         self._files.drop_before(place)
         if not count:
@@ -604,7 +612,8 @@ class Journal:
         return len(self._places) - bisect_left(self._places, self._files.newest_place)
 
     def roll(self) -> bool:
-        """End the newest segment early, so that `trim` can drop it, if there is space. False: not now. Raises `DiskError`."""
+        """End the newest segment early, so that `trim` can drop it, if there is space. False: not
+        now. Raises `DiskError`."""
         if self._job is not None or self._hidden is not None:
             return False
         self.flush()
@@ -627,28 +636,33 @@ class Journal:
             raise RuntimeError("a sync is running; end it first")
         self._begin_anew(index, term, ())
 
-    # ------------------------------------------------------------------ files that were changed in use
+    # ------------------------------------------------------------- files that were changed in use
 
     def check_next(self) -> str:
-        """Read one segment, each time the next one, and tell what was done to its file since it was written; "": nothing."""
+        """Read one segment, each time the next one, and tell what was done to its file since it was
+        written; "": nothing."""
         sequences = self._files.sequences()
         self._checked = next((n for n in sequences if n > self._checked), sequences[0])
         return self._files.check(self._checked)
 
     def mend(self, durable_index: int) -> bool:
-        """Have files again that a start can read, after somebody removed, cut short or changed some while they were in use. What is in
-        memory (terms, vote, where each entry is, and the newest entries themselves) is what the files were to say, so:
+        """Have files again that a start can read, after somebody removed, cut short or changed some
+        while they were in use. What is in memory (terms, vote, where each entry is, and the newest
+        entries themselves) is what the files were to say, so:
 
-        1. What the index has on its disk, up to `durable_index`, needs no log. Damaged segments that hold nothing else are dropped, and
-           those behind them stay.
-        2. Otherwise the log begins anew at `durable_index`, with all that follows, in one segment that supersedes the others. The entries
-           are on the disk before its header makes it one, so that a crash leaves either the old files or all entries.
-        3. Where one of those cannot be read any more, True becomes False: the log begins anew, empty, at its end. Term and vote stay. A
-           replica whose index ends before that must take no part until a resync from a source that stands there at least
-           (`shard.index_recovery`): all that this one acknowledged and others count on is in such a source.
+        1. What the index has on its disk, up to `durable_index`, needs no log. Damaged segments
+           that hold nothing else are dropped, and those behind them stay.
+        2. Otherwise the log begins anew at `durable_index`, with all that follows, in one segment
+           that supersedes the others. The entries are on the disk before its header makes it one,
+           so that a crash leaves either the old files or all entries.
+        3. Where one of those cannot be read any more, True becomes False: the log begins anew,
+           empty, at its end. Term and vote stay. A replica whose index ends before that must take
+           no part until a resync from a source that stands there at least (`shard.index_recovery`):
+           all that this one acknowledged and others count on is in such a source.
 
-        Nobody may be told of anything meanwhile, nor after it but by who opens the journal again. Raises `DiskFull` (nothing has
-        changed), `SyncFailed`, RuntimeError while a sync is running or bodies are kept."""
+        Nobody may be told of anything meanwhile, nor after it but by who opens the journal again.
+        Raises `DiskFull` (nothing has changed), `SyncFailed`, RuntimeError while a sync is running
+        or bodies are kept."""
         if self._files.first_body != NOWHERE:
             raise RuntimeError("bodies are kept here that the blob store does not have on the disk")
         if self._job is not None:
@@ -683,8 +697,8 @@ class Journal:
         return True
 
     def _entries_behind(self, base: int) -> list[Entry]:
-        """All entries after `base`; those that were cut, and may come back, as if they had not been: no record says so. Raises
-        `JournalDamaged`, `DiskError`."""
+        """All entries after `base`; those that were cut, and may come back, as if they had not
+        been: no record says so. Raises `JournalDamaged`, `DiskError`."""
         entries = [self.entry(index) for index in range(base + 1, self._next_index)]
         hidden = self._hidden
         if hidden is not None:

@@ -1,7 +1,9 @@
-"""The memberships that a replica's log holds, and which of them is in force (guard G12; Raft dissertation, section 4.1).
+"""The memberships that a replica's log holds, and which of them is in force (guard G12; Raft
+dissertation, section 4.1).
 
-A membership is in force from when its entry is appended, committed or not: a majority that commits it may already need it. When the log is
-cut, the one before is in force again. So all are remembered from the newest committed one on.
+A membership is in force from when its entry is appended, committed or not: a majority that commits
+it may already need it. When the log is cut, the one before is in force again. So all are remembered
+from the newest committed one on.
 """
 
 from __future__ import annotations
@@ -21,13 +23,15 @@ STRANGERS_MAX = 32
 
 
 def membership_of(command: bytes) -> Membership | None:
-    """The membership that an entry of the log carries; None of any other entry. Raises `BadMembership`."""
+    """The membership that an entry of the log carries; None of any other entry. Raises
+    `BadMembership`."""
     return Membership.decode(command[len(PREFIX) :]) if command.startswith(PREFIX) else None
 
 
 class Members:
-    """Invariants: the kept memberships are in the order of their entries, and the first of them is committed; `newest`, `index` and
-    `voters` are those of the last, which is in force. Of one with the index 0, which is none of the log, this replica is no voter."""
+    """Invariants: the kept memberships are in the order of their entries, and the first of them is
+    committed; `newest`, `index` and `voters` are those of the last, which is in force. Of one with
+    the index 0, which is none of the log, this replica is no voter."""
 
     def __init__(self, self_id: int, membership: Membership, index: int) -> None:
         self.self_id = self_id
@@ -44,7 +48,8 @@ class Members:
         self.others = tuple(replica for replica in self._names if replica != self.self_id)
 
     def committed(self, commit_index: int) -> tuple[int, Membership]:
-        """Index and value of the newest membership that is committed; those before it are forgotten."""
+        """Index and value of the newest membership that is committed; those before it are
+        forgotten."""
         kept = self._kept
         while len(kept) > 1 and kept[1][0] <= commit_index:
             del kept[0]
@@ -70,12 +75,13 @@ class Members:
         return True
 
     def jump(self, at: int, index: int, membership: Membership, *, keep_rest: bool) -> None:
-        """The log begins anew at `at`, where `membership`, of the entry `index`, is in force; with `keep_rest` what follows stays."""
+        """The log begins anew at `at`, where `membership`, of the entry `index`, is in force; with
+        `keep_rest` what follows stays."""
         rest = [one for one in self._kept if one[0] > at] if keep_rest else []
         self._kept = [(index, membership), *rest]
         self._take_last()
 
-    # -- names ---------------------------------------------------------------------------------------
+    # -- names -------------------------------------------------------------------------------------
 
     def node_of(self, replica: int) -> str | None:
         """The node that a member is on, or a stranger was heard from."""
@@ -85,8 +91,8 @@ class Members:
         return replica not in self._names
 
     def meet(self, replica: int, node: str) -> None:
-        """Remember where a replica is that is no member here: this log may lag behind, so that its leader, or who asks for a vote, is none
-        that it names (Raft dissertation, section 4.1)."""
+        """Remember where a replica is that is no member here: this log may lag behind, so that its
+        leader, or who asks for a vote, is none that it names (Raft dissertation, section 4.1)."""
         strangers = self._strangers
         strangers.pop(replica, None)
         strangers[replica] = node
@@ -97,13 +103,14 @@ class Members:
         return node in self._names.values() or node in self._strangers.values()
 
     def was_removed(self, replica: int, commit_index: int) -> bool:
-        """Whether a replica was a member, and by what is committed is none any more; ids are not used again, so it will never be."""
+        """Whether a replica was a member, and by what is committed is none any more; ids are not
+        used again, so it will never be."""
         committed = self.committed(commit_index)[1]
         return (
             replica < committed.next_id and replica not in committed and self.is_stranger(replica)
         )
 
-    # -- counting ------------------------------------------------------------------------------------
+    # -- counting ----------------------------------------------------------------------------------
 
     def is_majority(self, ids: AbstractSet[int]) -> bool:
         """Whether these are more than half of the voters; others among them do not count."""

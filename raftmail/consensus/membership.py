@@ -1,8 +1,10 @@
-"""Who is in a shard's group: the value that a membership entry of the log carries (guard G12; Raft dissertation, chapter 4).
+"""Who is in a shard's group: the value that a membership entry of the log carries (guard G12; Raft
+dissertation, chapter 4).
 
-Voters are counted in majorities. Learners get everything that voters get and are not counted; a replica begins as one. A replica's id
-is never used again, so that an id stands for one disk for ever: who lost its disk comes back under a new one, and one node may be
-named by two ids for a while.
+Voters are counted in majorities. Learners get everything that voters get and are not counted; a
+replica begins as one. A replica's id is never used again, so that an id stands for one disk for
+ever: who lost its disk comes back under a new one, and one node may be named by two ids for a
+while.
 """
 
 from __future__ import annotations
@@ -33,9 +35,11 @@ class BadMembership(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Membership:
-    """Replica ids and the names of their nodes, of voters and of learners. `next_id` is above all ids that were ever used.
+    """Replica ids and the names of their nodes, of voters and of learners. `next_id` is above all
+    ids that were ever used.
 
-    Raises ValueError for what no group can have: no voter, an id that is both or not below `next_id`, too many, bad names."""
+    Raises ValueError for what no group can have: no voter, an id that is both or not below
+    `next_id`, too many, bad names."""
 
     voters: Mapping[int, str]
     learners: Mapping[int, str]
@@ -66,7 +70,8 @@ class Membership:
 
     @staticmethod
     def founding(nodes: Mapping[int, str]) -> Membership:
-        """What a group begins with: voters, whose ids are the first that are used. Must be the same on all founders."""
+        """What a group begins with: voters, whose ids are the first that are used. Must be the same
+        on all founders."""
         return Membership(nodes, {}, max(nodes, default=0) + 1)
 
     @property
@@ -84,7 +89,7 @@ class Membership:
             text += ", learners " + " ".join(f"{i}={name}" for i, name in self.learners.items())
         return text
 
-    # -- what comes after it -------------------------------------------------------------------------
+    # -- what comes after it -----------------------------------------------------------------------
 
     def promoted(self, replica: int) -> Membership:
         """With a learner made a voter. Raises ValueError when it is none."""
@@ -109,8 +114,9 @@ class Membership:
         )
 
     def check_successor(self, new: Membership) -> None:
-        """Raises ValueError, with the reason, unless `new` may follow this membership in the log: at most one server differs in
-        voters, so that any majority of the one meets any majority of the other (Raft dissertation, section 4.1)."""
+        """Raises ValueError, with the reason, unless `new` may follow this membership in the log:
+        at most one server differs in voters, so that any majority of the one meets any majority of
+        the other (Raft dissertation, section 4.1)."""
         if new.next_id < self.next_id:
             raise ValueError(f"next_id would go back from {self.next_id} to {new.next_id}")
         mine = self.nodes
@@ -129,7 +135,7 @@ class Membership:
             listed = ", ".join(map(str, sorted(differ)))
             raise ValueError(f"more than one server differs in voters: {listed}")
 
-    # -- as bytes ------------------------------------------------------------------------------------
+    # -- as bytes ----------------------------------------------------------------------------------
 
     def encode(self) -> bytes:
         """A version byte and a msgpack array; the same bytes for the same membership."""

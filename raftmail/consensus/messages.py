@@ -1,7 +1,8 @@
-"""The messages of a Raft group, and their encoding (G3: each carries group, sender, receiver and term).
+"""The messages of a Raft group, and their encoding (G3: each carries group, sender, receiver and
+term).
 
-Encoded as a fixed header and a msgpack array; nothing that comes off the wire is unpickled. Decoding is strict: anything that is
-not exactly a message of this version raises `BadMessage`.
+Encoded as a fixed header and a msgpack array; nothing that comes off the wire is unpickled.
+Decoding is strict: anything that is not exactly a message of this version raises `BadMessage`.
 """
 
 from __future__ import annotations
@@ -17,12 +18,14 @@ VERSION = 1
 ENTRIES_PER_MESSAGE_MAX = 4096
 
 NUMBER_MAX = 2**62
-"""The highest term and the highest index that are taken from anybody: what follows from them fits into 64 bits, as the
-journal has them. A group that elects a leader ten times a second gets there in billions of years."""
+"""The highest term and the highest index that are taken from anybody: what follows from them fits
+into 64 bits, as the journal has them. A group that elects a leader ten times a second gets there in
+billions of years."""
 
 TERM_LEAP_MAX = 2**28
-"""A message whose term is farther above the own is refused: to get there takes a year without pause. So no message can
-use up the terms that are left, and a replica that was away for long still follows."""
+"""A message whose term is farther above the own is refused: to get there takes a year without
+pause. So no message can use up the terms that are left, and a replica that was away for long still
+follows."""
 
 _HEADER = struct.Struct("<BBIIIQ")
 _HEADER_BYTES = _HEADER.size
@@ -54,7 +57,8 @@ APPEND, ACK, PREVOTE, PREVOTE_GRANTED, VOTE = tuple(Kind)[:5]
 """For who handles every message: to look one up in the class takes ten times as long."""
 
 ACK_NO, ACK_YES, ACK_WHOLE, ACK_LACKS = 0, 1, 3, 5
-"""What an acknowledgement says: send from there on; everything before is on my disk; and I have all bodies; but bodies are missing."""
+"""What an acknowledgement says: send from there on; everything before is on my disk; and I have all
+bodies; but bodies are missing."""
 
 ACK_UNABLE = 8
 """Added to the last two: do not hand me the leader's place."""
@@ -64,16 +68,19 @@ ACK_UNABLE = 8
 class Message:
     """A decoded message. `fields` by kind:
 
-    APPEND: round, commit index, previous index, previous term, terms of the entries, commands of the entries
-    ACK: next index wanted, success (`ACK_NO`, `ACK_YES`, `ACK_WHOLE`, `ACK_LACKS`; the last two perhaps with `ACK_UNABLE`)
+    APPEND: round, commit index, previous index, previous term, terms of the entries, commands of
+        the entries
+    ACK: next index wanted, success (`ACK_NO`, `ACK_YES`, `ACK_WHOLE`, `ACK_LACKS`; the last two
+        perhaps with `ACK_UNABLE`)
     PREVOTE, VOTE: last log index, last log term, transfer (0/1)
     PREVOTE_GRANTED, VOTE_GRANTED, TIMEOUT_NOW, NEWER_TERM: none
     REMOVED: none (the receiver is no member any more)
-    TICKET: applied index of the leader (the follower needs entries that are gone from the log)
+    TICKET: applied index of the leader (the follower needs entries that left the log)
     ROUND: the round of reads that the follower confirms
     ASK: a nonce, term and index of the promise that the sender's disk can keep (`proof`)
-    TELL: the nonce of the question, term and index of the highest promise that the sender remembers of the receiver, index and term of
-        the sender's last entry, flags (`proof.LEADS`, `proof.LOST`)
+    TELL: the nonce of the question, term and index of the highest promise that the sender remembers
+        of the receiver, index and term of the sender's last entry,
+        flags (`proof.LEADS`, `proof.LOST`)
     """
 
     kind: Kind
@@ -123,7 +130,8 @@ _KINDS = {int(kind): (kind, shape) for kind, shape in _SHAPES.items()}
 
 
 def is_of_start(data: bytes) -> bool:
-    """Whether bytes that may be a message are one that a replica is asked, or told, when it or another one starts."""
+    """Whether bytes that may be a message are one that a replica is asked, or told, when it or
+    another one starts."""
     return data[1:2] in _OF_START
 
 

@@ -1,4 +1,5 @@
-"""What a replica wants to send to the others of its group: at once, or when the next sync is done (guard G8)."""
+"""What a replica wants to send to the others of its group: at once, or when the next sync is done
+(guard G8)."""
 
 from __future__ import annotations
 
@@ -18,8 +19,8 @@ Outgoing = tuple[int, list[bytes]]
 
 
 class Outbox:
-    """`ready` may leave now, `held` promises what is not on the disk yet; both in the order in which they were sent. `beats` may leave now,
-    in any order with the others: nodes and records."""
+    """`ready` may leave now, `held` promises what is not on the disk yet; both in the order in
+    which they were sent. `beats` may leave now, in any order with the others: nodes and records."""
 
     def __init__(self, group: int, self_id: int, engine: Engine, members: Members) -> None:
         self._group = group

@@ -10,7 +10,8 @@ from raftmail.consensus.messages import Message
 
 @dataclass(slots=True, repr=False)
 class ParkedAppends:
-    """Messages in the order they came, bounded in bytes (P7); what does not fit is sent again by the leader."""
+    """Messages in the order they came, bounded in bytes (P7); what does not fit is sent again by
+    the leader."""
 
     bytes_max: int
     held_bytes: int = 0
@@ -34,7 +35,8 @@ class ParkedAppends:
         return list(held)
 
     def expire(self, before: float) -> None:
-        """Drop everything when the oldest came before this time: the blobs do not come, the leader has to begin again."""
+        """Drop everything when the oldest came before this time: the blobs do not come, the leader
+        has to begin again."""
         if self._held and self._held[0][0] < before:
             self.clear()
 

@@ -1,11 +1,15 @@
-"""What other replicas promised to this one: the memory by which a disk that went back in time is recognised (guard G13).
+"""What other replicas promised to this one: the memory by which a disk that went back in time is
+recognised (guard G13).
 
-A promise is a pair (term, index). (5, 80) says: this replica took part in term 5, and its disk held the log of that term's leader up to
-entry 80; the index is 0 where it only voted. Promises of one replica only grow: its term never goes back, and within a term only the
-leader of that term could cut its log, which does not. So a replica whose disk has less than a promise of it has lost that disk.
+A promise is a pair (term, index). (5, 80) says: this replica took part in term 5, and its disk held
+the log of that term's leader up to entry 80; the index is 0 where it only voted. Promises of one
+replica only grow: its term never goes back, and within a term only the leader of that term could
+cut its log, which does not. So a replica whose disk has less than a promise of it has lost that
+disk.
 
-The memory stands in the journal (`Journal.keep_promises`) and is written with whatever is synced there next, so that it costs no sync of
-its own while entries come; where none come any more, it is synced within `KEEP_S`.
+The memory stands in the journal (`Journal.keep_promises`) and is written with whatever is synced
+there next, so that it costs no sync of its own while entries come; where none come any more, it is
+synced within `KEEP_S`.
 """
 
 from __future__ import annotations
@@ -28,8 +32,9 @@ _ONE = Struct("<IQQQQQ")
 
 
 class Given:
-    """What this replica promised in this life. Another one may take such a promise for an earlier life's: its memory knows lives by
-    questions, and an acknowledgement may overtake the question on a new link."""
+    """What this replica promised in this life. Another one may take such a promise for an earlier
+    life's: its memory knows lives by questions, and an acknowledgement may overtake the question on
+    a new link."""
 
     __slots__ = ("acknowledged", "term", "voted")
 
@@ -48,7 +53,8 @@ class Given:
         self.voted = max(self.voted, term)
 
     def covers(self, promise: Promise) -> bool:
-        """Whether this life promised as much: then the disk has it, since nothing is promised before it is written."""
+        """Whether this life promised as much: then the disk has it, since nothing is promised
+        before it is written."""
         term, index = promise
         if not index:
             return term <= self.voted
@@ -56,7 +62,8 @@ class Given:
 
 
 class Promises:
-    """The highest promise of each replica, in its present life and in those before. `changed` until `encode` was called."""
+    """The highest promise of each replica, in its present life and in those before. `changed` until
+    `encode` was called."""
 
     def __init__(self, encoded: bytes = b"") -> None:
         """Raises ValueError for bytes that `encode` did not make."""
@@ -72,7 +79,8 @@ class Promises:
         self.changed = False
 
     def note(self, replica: int, term: int, index: int) -> None:
-        """Remember a promise, if it is more than what was promised before. Only what the other has on its disk is one."""
+        """Remember a promise, if it is more than what was promised before. Only what the other has
+        on its disk is one."""
         now = self._now
         promise = (term, index)
         if promise > now.get(replica, NONE):
@@ -84,8 +92,8 @@ class Promises:
                     kept.pop(oldest, None)
 
     def begin_life(self, replica: int, life: int) -> Promise | None:
-        """A replica asks in a life, which a number tells from its others: the highest promise that it made before it. None: it is no
-        question of its present life, but one that came late."""
+        """A replica asks in a life, which a number tells from its others: the highest promise that
+        it made before it. None: it is no question of its present life, but one that came late."""
         lives = self._lives.setdefault(replica, [0])
         if life != lives[-1]:
             if life in lives:

@@ -1,21 +1,27 @@
-"""Whether a replica that starts still has what it promised (guard G13): it asks the others before it takes part.
+"""Whether a replica that starts still has what it promised (guard G13): it asks the others before
+it takes part.
 
-A disk may go back in time: a snapshot of a virtual machine, a backup or a copy is put in its place. Such a replica would vote twice in one
-term, and what it acknowledged would count where it is no more. It cannot know so by itself; but whoever was promised something remembers
-it (`promises`). So a replica takes part only step by step:
+A disk may go back in time: a snapshot of a virtual machine, a backup or a copy is put in its place.
+Such a replica would vote twice in one term, and what it acknowledged would count where it is no
+more. It cannot know so by itself; but whoever was promised something remembers it (`promises`). So
+a replica takes part only step by step:
 
-1. It asks every other member as soon as there is a link (ASK: a number for this life, and the promise that its disk can keep; TELL: the
-   highest one that the other remembers from before this life, and where the other stands). Until it may follow it takes no message but
-   these, and adopts no term.
-2. It *follows* when as many others answered as it takes to be elected (half of the voters, rounded down), and all that it has links to, or
-   they were silent for `patience_s`. It adopts the highest term that it was told. Where the voters that its log names are gone, the answer
-   of a leader that is none of them will do, and after `patience_s` that of any other whose log is ahead.
-3. It *votes* and stands when all other voters answered, or `patience_s` has passed since the start. No vote is given in a term that a
-   teller was in already: it might be a second one.
-4. It is *lost* as soon as anybody remembers more than it has, also later: it takes no part any more, for ever.
+1. It asks every other member as soon as there is a link (ASK: a number for this life, and the
+   promise that its disk can keep; TELL: the highest one that the other remembers from before this
+   life, and where the other stands). Until it may follow it takes no message but these, and adopts
+   no term.
+2. It *follows* when as many others answered as it takes to be elected (half of the voters, rounded
+   down), and all that it has links to, or they were silent for `patience_s`. It adopts the highest
+   term that it was told. Where the voters that its log names are gone, the answer of a leader that
+   is none of them will do, and after `patience_s` that of any other whose log is ahead.
+3. It *votes* and stands when all other voters answered, or `patience_s` has passed since the start.
+   No vote is given in a term that a teller was in already: it might be a second one.
+4. It is *lost* as soon as anybody remembers more than it has, also later: it takes no part any
+   more, for ever.
 
-A *doubtful* replica, whose files are known to be a copy, needs more: answers of so many others that one of them was in every majority
-that it can have been part of (half of the voters, rounded up), and it votes only for logs that reach as far as those of all that answered.
+A *doubtful* replica, whose files are known to be a copy, needs more: answers of so many others that
+one of them was in every majority that it can have been part of (half of the voters, rounded up),
+and it votes only for logs that reach as far as those of all that answered.
 """
 
 from __future__ import annotations
@@ -26,13 +32,14 @@ from raftmail.consensus.members import Members
 from raftmail.consensus.promises import NONE, Given, Promise
 
 LEADS, LOST, AHEAD = 1, 2, 4
-"""What is known of a teller, by bits: it leads; its own disk is lost, so that its memory may lack something; its log is ahead."""
+"""What is known of a teller, by bits: it leads; its own disk is lost, so that its memory may lack
+something; its log is ahead."""
 
 
 @dataclass(slots=True, repr=False)
 class Proof:
-    """See the module's docstring. `had` is the promise that the disk can keep, as it was at the start. `nonce` tells answers to
-    this life's questions from those to an earlier one's."""
+    """See the module's docstring. `had` is the promise that the disk can keep, as it was at the
+    start. `nonce` tells answers to this life's questions from those to an earlier one's."""
 
     members: Members
     had: Promise
@@ -48,7 +55,8 @@ class Proof:
     term_floor: int = 0
     """No vote is given in this term or an earlier one."""
     log_floor: tuple[int, int] = (0, 0)
-    """Term and index of the last entry of the longest log that was told; of a doubtful replica alone."""
+    """Term and index of the last entry of the longest log that was told; of a doubtful replica
+    alone."""
     _asked_at: dict[int, float] = field(default_factory=dict)
     _told: dict[int, int] = field(default_factory=dict)
 
@@ -69,19 +77,21 @@ class Proof:
         return max(others // 2, min(others, 1))
 
     def asks(self, peer: int, now: float) -> bool:
-        """Whether a peer is to be asked now; it counts as asked then. Who is silent is asked again."""
+        """Whether a peer is to be asked now; it counts as asked then. Who is silent is asked
+        again."""
         if peer in self._told or now < self._asked_at.get(peer, -1e18) + self.patience_s:
             return False
         self._asked_at[peer] = now
         return True
 
     def linked_anew(self, peer: int) -> None:
-        """A new link: a question that was on its way on the older one may be lost, and is asked again first of all."""
+        """A new link: a question that was on its way on the older one may be lost, and is asked
+        again first of all."""
         self._asked_at.pop(peer, None)
 
     def told(self, peer: int, promise: Promise, term: int, end: tuple[int, int], flags: int) -> str:
-        """A peer answered: what this replica had promised it, its own term, the end of its log. Returns why this replica is lost,
-        the first time that it is known."""
+        """A peer answered: what this replica had promised it, its own term, the end of its log.
+        Returns why this replica is lost, the first time that it is known."""
         self._told[peer] = flags
         if promise > self.had and not self.given.covers(promise):
             before, self.lost = self.lost, self.lost or self._loss(peer, promise)
@@ -96,19 +106,22 @@ class Proof:
     def _loss(self, peer: int, promise: Promise) -> str:
         node = self.members.node_of(peer) or "a node that is gone"
         return (
-            f"replica {peer} on {node} remembers that this one took part in term {promise[0]} and held the log up to entry {promise[1]}; "
+            f"replica {peer} on {node} remembers that this one took part in term {promise[0]} and "
+            f"held the log up to entry {promise[1]}; "
             f"the disk has term {self.had[0]} and entry {self.had[1]}"
         )
 
     def look(self, now: float, linked: set[int]) -> bool:
-        """See whether it may take part by now. `linked` are the other voters that there are links to. True: it may follow from now on."""
+        """See whether it may take part by now. `linked` are the other voters that there are links
+        to. True: it may follow from now on."""
         if self.lost or self.may_vote:
             return False
         told = self._told
         others = self.members.other_voters
         answered = [peer for peer, flags in told.items() if not flags & LOST]
         patient = now < self.started_at + self.patience_s
-        # Those whom the own log names may all be gone: one whose log is ahead may know of members that it does not.
+        # Those whom the own log names may all be gone: one whose log is ahead may know of members
+        # that it does not.
         newer = LEADS if patient else LEADS | AHEAD
         guided = not self.doubtful and any(
             told[peer] & newer and peer not in others for peer in answered

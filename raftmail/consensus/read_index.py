@@ -1,8 +1,9 @@
-"""Read barriers: proof that this leader was still the leader after a read was asked for (P5; Raft dissertation, section 6.4).
+"""Read barriers: proof that this leader was still the leader after a read was asked for (P5; Raft
+dissertation, section 6.4).
 
-A barrier needs a round of answers from a majority that began after the barrier was asked for. One round serves all that wait when it
-begins; while it is under way later ones gather for the next. No clock is trusted (no leases), so a paused or drifting machine
-cannot serve a stale read.
+A barrier needs a round of answers from a majority that began after the barrier was asked for. One
+round serves all that wait when it begins; while it is under way later ones gather for the next. No
+clock is trusted (no leases), so a paused or drifting machine cannot serve a stale read.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from dataclasses import dataclass, field
 WAITING_MAX = 65536
 
 ReadIndex = Callable[[int | None], None]
-"""Called once: with the index that must be applied before reading, or None when leadership was not confirmed."""
+"""Called once: with the index that must be applied before reading, or None when leadership was not
+confirmed."""
 
 
 @dataclass(slots=True, repr=False)
@@ -47,7 +49,8 @@ class ReadRounds:
     def confirm(
         self, round: int, voter: int, voters: AbstractSet[int]
     ) -> list[tuple[int, ReadIndex]]:
-        """Count a follower's answer; the barriers that are through, once a majority (with the leader) answered."""
+        """Count a follower's answer; the barriers that are through, once a majority (with the
+        leader) answered."""
         if not self.open or round != self.round:
             return []
         self.confirmed.add(voter)

@@ -46,14 +46,14 @@ CLOSED: Final = 5
 """A MARK written and synced when the journal was closed in order."""
 
 BODY: Final = 6
-"""A message's body, which is kept here until the blob store has it on the disk: sha256, CRC-32 of the
-bytes, the bytes. Not part of the log; `index` and `term` are 0. The record's own checksum ends before
-the bytes, so that they are summed once for the journal and the blob store together.
+"""A message's body, which is kept here until the blob store has it on the disk: sha256, CRC-32 of
+the bytes, the bytes. Not part of the log; `index` and `term` are 0. The record's own checksum ends
+before the bytes, so that they are summed once for the journal and the blob store together.
 """
 
 PROMISES: Final = 7
-"""What other replicas promised to this one (`promises`), all of it: the last such record counts. Not part of the
-log; `index` and `term` are 0.
+"""What other replicas promised to this one (`promises`), all of it: the last such record counts.
+Not part of the log; `index` and `term` are 0.
 """
 
 KIND_NAMES: Final = {
@@ -218,7 +218,8 @@ def encode_record(kind: int, index: int, term: int, payload: bytes, seed: int) -
 
 
 def encode_body_head(digest: bytes, length: int, crc: int, seed: int) -> bytes:
-    """What stands before the bytes of a body in its record: `length` bytes with the CRC-32 `crc`."""
+    """What stands before the bytes of a body in its record: `length` bytes with the CRC-32
+    `crc`."""
     head = HEAD.pack(BODY_RECORD_BYTES + length, BODY, 0, 0) + BODY_HEAD.pack(digest, crc)
     return CRC.pack(crc32(head, seed & 0xFFFFFFFF)) + head
 
@@ -229,7 +230,8 @@ def mark_payload(commit_index: int) -> bytes:
 
 
 def mark_commit_index(payload: bytes) -> int:
-    """The commit hint in the payload of a MARK or CLOSED record. Raises ValueError on anything `mark_payload` did not give."""
+    """The commit hint in the payload of a MARK or CLOSED record. Raises ValueError on anything
+    `mark_payload` did not give."""
     if len(payload) != _MARK.size:
         raise ValueError(f"not a mark: {len(payload)} bytes")
     commit: int = _MARK.unpack(payload)[1]

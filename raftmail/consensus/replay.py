@@ -120,21 +120,23 @@ class ReplayedLog:
     """A term that no group comes to and that stands in the journal behind `term`; 0: none does."""
 
     def take_hard_state(self, term: int, vote: Vote) -> None:
-        """A later term and vote. A term that no group comes to is passed over: an earlier release took it from a peer's message,
-        and gave no vote in it."""
+        """A later term and vote. A term that no group comes to is passed over: an earlier release
+        took it from a peer's message, and gave no vote in it."""
         if term > NUMBER_MAX:
             self.absurd_term = term
         else:
             self.term, self.vote, self.absurd_term = term, vote, 0
 
     def mend_term(self, name: str) -> None:
-        """After the last record: go on in a term in which this replica has not voted, though its votes were forgotten over an absurd
-        term. Elections before it raised the term one by one, so a leap is safely above them."""
+        """After the last record: go on in a term in which this replica has not voted, though its
+        votes were forgotten over an absurd term. Elections before it raised the term one by one, so
+        a leap is safely above them."""
         if self.absurd_term:
             before = max(self.term, self.last_term())
             self.term, self.vote = before + MENDED_LEAP, None
             logger.error(
-                "%s: the term %d was taken from a message that no replica sends; this replica goes on in term %d",
+                "%s: the term %d was taken from a message that no replica sends; this replica "
+                "goes on in term %d",
                 name, self.absurd_term, self.term,
             )  # fmt: skip
 
@@ -362,7 +364,8 @@ def _replay_segment(
 
 
 def _read(meaning: Callable[[bytes], _T], payload: bytes, name: str, offset: int) -> _T:
-    """What a payload says. Raises `JournalDamaged`: a good checksum proves who wrote it, not that it makes sense."""
+    """What a payload says. Raises `JournalDamaged`: a good checksum proves who wrote it, not that
+    it makes sense."""
     try:
         return meaning(payload)
     except ValueError as e:
@@ -439,8 +442,8 @@ def read_records(disk: Disk, folder: str) -> Iterator[Record]:
 def read_bodies(
     disk: Disk, folder: str, identity: Identity, sequences: Sequence[int]
 ) -> Iterator[tuple[bytes, bytes]]:
-    """The bodies (sha256, bytes) that are kept in segments, in the order in which they were written. Their CRC-32 was compared,
-    their sha256 was not. Raises `DiskError`."""
+    """The bodies (sha256, bytes) that are kept in segments, in the order in which they were
+    written. Their CRC-32 was compared, their sha256 was not. Raises `DiskError`."""
     for sequence in sequences:
         data = _read_all(disk, segment_name(folder, sequence))
         for offset, length, kind, _, _ in iter_records(data, identity.salt(sequence), len(data)):

@@ -47,7 +47,8 @@ from raftmail.storage.disk import Disk, DiskError, DiskFull, File, ReadFailed
 
 _OFFSET_MASK: Final = (1 << OFFSET_BITS) - 1
 _REMOVALS_PER_SYNC: Final = 1
-"""Files that one sync removes: acknowledgements wait for it, and however many there are, not for long."""
+"""Files that one sync removes: acknowledgements wait for it, and however many there are, not for
+long."""
 _MARK_BYTES: Final = RECORD_BYTES + len(mark_payload(0))
 
 
@@ -251,8 +252,8 @@ class SegmentFiles:
             self.full = True
 
     def begin(self, *, reset: bool, entries: Sequence[Entry] = ()) -> None:
-        """Begin a new segment, with `entries` in it, which are added to the log; they are durable before the segment counts as begun.
-        Raises `DiskFull`, having changed nothing."""
+        """Begin a new segment, with `entries` in it, which are added to the log; they are durable
+        before the segment counts as begun. Raises `DiskFull`, having changed nothing."""
         log = self._log
         sequence = self._sequence + 1
         places, records = self._encoded(sequence, entries)
@@ -462,7 +463,8 @@ class SegmentFiles:
             self._reader = None
 
     def restart(self, log: ReplayedLog, entries: Sequence[Entry] = ()) -> None:
-        """Begin a segment that supersedes all others, which the next sync removes. `entries` follow the base of `log`, and are added to it.
+        """Begin a segment that supersedes all others, which the next sync removes. `entries` follow
+        the base of `log`, and are added to it.
 
         Raises `DiskFull`, having changed nothing."""
         old, self._log = self._log, log

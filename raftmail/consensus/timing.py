@@ -21,7 +21,9 @@ class Timing:
     def __post_init__(self) -> None:
         if not 0 < self.heartbeat_s * 3 < self.election_min_s < self.election_max_s:
             raise ValueError(
-                "raft times: three heartbeats must be shorter than the shortest election timeout, and that "
-                f"shorter than the longest (heartbeat {self.heartbeat_s} s, election {self.election_min_s} "
+                "raft times: three heartbeats must be shorter than the shortest election timeout, "
+                "and that "
+                f"shorter than the longest (heartbeat {self.heartbeat_s} s, election "
+                f"{self.election_min_s} "
                 f"to {self.election_max_s} s)"
             )

@@ -1,7 +1,8 @@
 """Where an error ends: with one connection, with one piece of work, or with the process.
 
-docs/adr/0001-what-ends-what.md has the policy. Nothing here renders an object other than the error itself:
-the default handler of an event loop renders callbacks and what they belong to, which may take for ever.
+docs/adr/0001-what-ends-what.md has the policy. Nothing here renders an object other than the error
+itself: the default handler of an event loop renders callbacks and what they belong to, which may
+take for ever.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ T = TypeVar("T", bound=Contained)
 
 
 def contained(method: Callable[Concatenate[T, P], R]) -> Callable[Concatenate[T, P], R | None]:
-    """A callback of the event loop that belongs to one connection: an error in it ends that alone."""
+    """A callback of the event loop that belongs to one connection: an error in it ends that
+    alone."""
 
     @wraps(method)
     def call(self: T, *args: P.args, **kwargs: P.kwargs) -> R | None:
@@ -87,7 +89,8 @@ def tell(
 
 
 class LoopErrors:
-    """An event loop's exception handler. Errors that name a transport end that connection; every other ends the process by `fatal`."""
+    """An event loop's exception handler. Errors that name a transport end that connection; every
+    other ends the process by `fatal`."""
 
     def __init__(self, fatal: Callable[[BaseException], None]) -> None:
         self._fatal = fatal
@@ -130,8 +133,9 @@ def start_task(
     work: Coroutine[Any, Any, R],
     failed: Callable[[Exception], None] | None = None,
 ) -> asyncio.Task[R]:
-    """Run as a task whose error is noticed: `failed` is called with it, or without `failed` the loop's handler, which ends the
-    process. Whoever starts it keeps the task, as the loop alone would not."""
+    """Run as a task whose error is noticed: `failed` is called with it, or without `failed` the
+    loop's handler, which ends the process. Whoever starts it keeps the task, as the loop alone
+    would not."""
     task = loop.create_task(work)
 
     def ended(done: asyncio.Task[R]) -> None:

@@ -1,7 +1,9 @@
-"""How many may be inside at once: of each port, from each address, and of all that the process can have open.
+"""How many may be inside at once: of each port, from each address, and of all that the process can
+have open.
 
-A connection is a stranger until it has said something that only a client or a peer says. Strangers cost little and prove nothing, so at
-their limit the oldest one from the busiest address makes way for whoever comes: nobody keeps others out by coming first.
+A connection is a stranger until it has said something that only a client or a peer says. Strangers
+cost little and prove nothing, so at their limit the oldest one from the busiest address makes way
+for whoever comes: nobody keeps others out by coming first.
 """
 
 from __future__ import annotations
@@ -23,8 +25,8 @@ class Stranger(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class GateLimits:
-    """Connections. At `connections_max` and `address_connections_max` the next is told so and closed; at `strangers_max` one of the
-    strangers is."""
+    """Connections. At `connections_max` and `address_connections_max` the next is told so and
+    closed; at `strangers_max` one of the strangers is."""
 
     connections_max: int = 2000
     address_connections_max: int = 1000
@@ -33,7 +35,8 @@ class GateLimits:
 
 @dataclass(slots=True, repr=False, eq=False)
 class Descriptors:
-    """What a process may have open. `others` are the descriptors that are no connections, measured now and then.
+    """What a process may have open. `others` are the descriptors that are no connections, measured
+    now and then.
 
     Invariant: `connections` are those of all gates of the process."""
 
@@ -53,7 +56,8 @@ class Descriptors:
 class Gate:
     """Of one port. Used on one event loop only.
 
-    Invariants: `strangers` has at most `strangers_max`; every connection that `enter` let in leaves once, by `leave`."""
+    Invariants: `strangers` has at most `strangers_max`; every connection that `enter` let in leaves
+    once, by `leave`."""
 
     limits: GateLimits
     descriptors: Descriptors = field(default_factory=Descriptors)

@@ -192,7 +192,8 @@ def client_context(ca: Path) -> ssl.SSLContext:
 
 @dataclass(frozen=True, slots=True)
 class Authority:
-    """What a client knows its cluster by: the cluster's name, and a context that trusts its authority alone."""
+    """What a client knows its cluster by: the cluster's name, and a context that trusts its
+    authority alone."""
 
     cluster: str
     context: ssl.SSLContext
@@ -203,7 +204,8 @@ class Authority:
         return Authority(cluster_of(_read(ca)), client_context(ca))
 
     def check(self, certificate: Mapping[str, Any] | None) -> None:
-        """Whether a certificate that the context took is a node's of this cluster. Raises `TlsError`."""
+        """Whether a certificate that the context took is a node's of this cluster. Raises
+        `TlsError`."""
         found = identity(certificate)
         if found is None or found[0] != self.cluster:
             whose = "no node" if found is None else f"a node of cluster {found[0]}"
@@ -211,7 +213,8 @@ class Authority:
 
 
 def holder(node: str) -> str:
-    """Whose certificate a node shows: its own, and the workers `NAME.2`, `NAME.3`, … of node `NAME` show that node's."""
+    """Whose certificate a node shows: its own, and the workers `NAME.2`, `NAME.3`, … of node `NAME`
+    show that node's."""
     return node.partition(".")[0]
 
 
@@ -240,7 +243,10 @@ def explain(error: BaseException) -> str:
         if "not yet valid" in lower:
             return "the other side's certificate is not valid yet: a clock is wrong"
         why = error.verify_message
-        return f"the other side's certificate is not of this cluster ({why}): is ca.pem that of the cluster at this address?"
+        return (
+            f"the other side's certificate is not of this cluster ({why}): is ca.pem that of "
+            f"the cluster at this address?"
+        )
     if isinstance(error, ssl.SSLError):
         if "unknown ca" in lower or "unknown_ca" in lower or "decrypt error" in lower:
             return "the other side refused our certificate: it is not of its cluster"

@@ -33,8 +33,8 @@ class BootstrapError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class NodePlan:
-    """A node to be made. Addresses are host:port; an empty `lmtp` switches LMTP off. `workers` is over
-    how many processes it spreads its replicas."""
+    """A node to be made. Addresses are host:port; an empty `lmtp` switches LMTP off. `workers` is
+    over how many processes it spreads its replicas."""
 
     name: str
     peer: str
@@ -147,19 +147,22 @@ def _where(plan: NodePlan, address: str) -> tuple[str, str, int]:
 
 
 def _check_loopback(peers: Mapping[str, str]) -> None:
-    """Whether all nodes can reach each other as far as the addresses tell. Raises `BootstrapError`."""
+    """Whether all nodes can reach each other as far as the addresses tell. Raises
+    `BootstrapError`."""
     hosts = {name: split_address(peer)[0] for name, peer in peers.items()}
     inside = [name for name, host in hosts.items() if is_loopback_host(host)]
     outside = [name for name in hosts if name not in inside]
     if inside and outside:
         raise BootstrapError(
-            f"node {inside[0]}: {peers[inside[0]]} is reached from its own machine alone, and node {outside[0]} is at "
+            f"node {inside[0]}: {peers[inside[0]]} is reached from its own machine alone, and "
+            f"node {outside[0]} is at "
             f"{peers[outside[0]]}; give every node an address that all the others can reach"
         )
     named = [name for name in inside if hosts[name].lower() == "localhost"]
     if named and len(named) < len(inside):
         raise BootstrapError(
-            f"node {named[0]}: localhost can be 127.0.0.1 or ::1; write the number, as for the other nodes"
+            f"node {named[0]}: localhost can be 127.0.0.1 or ::1; write the number, as for the "
+            f"other nodes"
         )
 
 
@@ -195,8 +198,9 @@ def write_node(
     ca: bytes,
     token: str,
 ) -> None:
-    """Make a node's folder. `pair` is its certificate with the key, `ca` the authority's certificate; `seeds` maps the names of nodes,
-    this one among them, to what is known of them. Raises OSError, `config.ConfigError`."""
+    """Make a node's folder. `pair` is its certificate with the key, `ca` the authority's
+    certificate; `seeds` maps the names of nodes, this one among them, to what is known of them.
+    Raises OSError, `config.ConfigError`."""
     (home / "tls").mkdir(parents=True, mode=0o700)
     home.chmod(0o700)
     tls.save(pair, home / "tls" / "node.pem", home / "tls" / "node.key")
@@ -234,7 +238,8 @@ def _toml(
         '# Processes over which the node spreads its work; "auto" is one for each core.',
         f"workers = {plan.workers}",
         "",
-        "# What the cluster began with, and nodes by which this one finds it. What it has become since, the cluster itself tells.",
+        "# What the cluster began with, and nodes by which this one finds it. What it has become "
+        "since, the cluster itself tells.",
         "[cluster]",
         f"id = {q(cluster)}",
         f"shards = {shards}",

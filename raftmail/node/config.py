@@ -1,7 +1,8 @@
 """A node's configuration: one TOML file, checked whole before anything is started.
 
-Every error says which file, which key, what stands there and what is allowed. Unknown keys are errors too: a misspelt limit must not be
-silently without effect. docs/operating.md lists the keys from the same table that is checked here.
+Every error says which file, which key, what stands there and what is allowed. Unknown keys are
+errors too: a misspelt limit must not be silently without effect. docs/operating.md lists the keys
+from the same table that is checked here.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ CONFIG_FILE = "node.toml"
 WORKERS_MAX = 8
 MESSAGE_BYTES_LOWEST = 1 << 10
 MESSAGE_BYTES_HIGHEST = 256 << 20
-"""The longest message that every part carries: links, calls, bodies on the disk and resyncs (`node.budget`)."""
+"""The longest message that every part carries: links, calls, bodies on the disk and resyncs
+(`node.budget`)."""
 
 
 class ConfigError(Exception):
@@ -31,7 +33,8 @@ class ConfigError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A node of the cluster as the others reach it; addresses are host:port. `workers` is how many it began with."""
+    """A node of the cluster as the others reach it; addresses are host:port. `workers` is how many
+    it began with."""
 
     peer: str
     workers: int = 1
@@ -39,7 +42,8 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class NodeSection:
-    """`workers` is over how many processes the node spreads its replicas; "auto" in the file is one for each core."""
+    """`workers` is over how many processes the node spreads its replicas; "auto" in the file is one
+    for each core."""
 
     name: str
     data: str = "data"
@@ -48,7 +52,8 @@ class NodeSection:
 
 @dataclass(frozen=True, slots=True)
 class ClusterSection:
-    """What the cluster began with, and the nodes by which this one finds it. `replicas` of 0 is one on every node."""
+    """What the cluster began with, and the nodes by which this one finds it. `replicas` of 0 is one
+    on every node."""
 
     id: str
     shards: int
@@ -68,7 +73,8 @@ class ListenSection:
 
 @dataclass(frozen=True, slots=True)
 class TlsSection:
-    """Files, relative to the configuration file. `token_file` holds the token that clients must give."""
+    """Files, relative to the configuration file. `token_file` holds the token that clients must
+    give."""
 
     ca: str = "tls/ca.pem"
     certificate: str = "tls/node.pem"
@@ -78,7 +84,8 @@ class TlsSection:
 
 @dataclass(frozen=True, slots=True)
 class RaftSection:
-    """Raft's times, in milliseconds. Three heartbeats must fit into the shortest election timeout."""
+    """Raft's times, in milliseconds. Three heartbeats must fit into the shortest election
+    timeout."""
 
     heartbeat_ms: int = 100
     election_min_ms: int = 400
@@ -87,7 +94,8 @@ class RaftSection:
 
 @dataclass(frozen=True, slots=True)
 class LogSection:
-    """How much of each shard's log is kept for followers that were away. 0 entries or seconds is without a limit."""
+    """How much of each shard's log is kept for followers that were away. 0 entries or seconds is
+    without a limit."""
 
     bytes_max: int = 64 << 20
     entries_max: int = 1_000_000
@@ -96,7 +104,8 @@ class LogSection:
 
 @dataclass(frozen=True, slots=True)
 class ResyncSection:
-    """What this node sends to those it brings back, in each shard, and while clients write to the shard; 0 is as fast as it goes."""
+    """What this node sends to those it brings back, in each shard, and while clients write to the
+    shard; 0 is as fast as it goes."""
 
     rate_bytes_s: int = 0
     busy_rate_bytes_s: int = 4 << 20
@@ -105,7 +114,8 @@ class ResyncSection:
 
 @dataclass(frozen=True, slots=True)
 class ScrubSection:
-    """Everything is read once within `period_s`, at `rate_bytes_s` in each shard or, where that does not suffice, faster; 0 is no scrub."""
+    """Everything is read once within `period_s`, at `rate_bytes_s` in each shard or, where that
+    does not suffice, faster; 0 is no scrub."""
 
     period_s: int = 7 * 86_400
     rate_bytes_s: int = 4 << 20
@@ -136,8 +146,9 @@ class MailSection:
 class Config:
     """A checked configuration. `folder` is where the file stands; relative paths start there.
 
-    A node of several workers is several nodes to the cluster, on one host: worker 1 has the node's name and addresses, worker K is
-    `NAME.K`, with a data folder and a peer address of its own (see `of_worker`)."""
+    A node of several workers is several nodes to the cluster, on one host: worker 1 has the node's
+    name and addresses, worker K is `NAME.K`, with a data folder and a peer address of its own (see
+    `of_worker`)."""
 
     path: Path
     node: NodeSection
@@ -151,13 +162,15 @@ class Config:
     scrub: ScrubSection = field(default_factory=ScrubSection)
     verify: VerifySection = field(default_factory=VerifySection)
     dial: dict[str, str] = field(default_factory=dict)
-    """Where this node reaches others instead of where the cluster says that they are: name -> host:port."""
+    """Where this node reaches others instead of where the cluster says that they are: name ->
+    host:port."""
     worker: int = 1
     retired: tuple[str, ...] = ()
     """Keys of earlier releases that the file still has, each with what became of it."""
 
     def of_worker(self, worker: int) -> Config:
-        """The configuration of one of a node's workers. All share the addresses for clients and mail; the unix socket is the first's."""
+        """The configuration of one of a node's workers. All share the addresses for clients and
+        mail; the unix socket is the first's."""
         if worker == 1:
             return self
         listen = replace(self.listen, peer=worker_peer(self.listen.peer, worker), lmtp_socket="")
@@ -194,7 +207,8 @@ def worker_name(node: str, worker: int) -> str:
 
 
 def worker_peer(peer: str, worker: int) -> str:
-    """Where a worker listens for peers: the node's own port and the two after it are the first's, the next is the second's."""
+    """Where a worker listens for peers: the node's own port and the two after it are the first's,
+    the next is the second's."""
     if worker == 1:
         return peer
     host, port = split_address(peer)
@@ -202,9 +216,11 @@ def worker_peer(peer: str, worker: int) -> str:
 
 
 RETIRED: Mapping[str, str] = {
-    "tls.clients_on_loopback_without": "clients use TLS and give the token on loopback, too; cluster.json has both"
+    "tls.clients_on_loopback_without": "clients use TLS and give the token on loopback, too; "
+    "cluster.json has both"
 }
-"""Keys that earlier releases knew, and what became of them: they are read past, so that a node starts after an upgrade."""
+"""Keys that earlier releases knew, and what became of them: they are read past, so that a node
+starts after an upgrade."""
 
 Check = Callable[[Any], str | None]
 """Says what is allowed, or None when the value is fine."""
@@ -277,7 +293,8 @@ _KINDS = {"str": str, "int": int, "bool": bool}
 
 
 def load(path: Path) -> Config:
-    """Read and check a node's configuration; `path` is the file or its folder. Raises `ConfigError`."""
+    """Read and check a node's configuration; `path` is the file or its folder. Raises
+    `ConfigError`."""
     if path.is_dir():
         path = path / CONFIG_FILE
     try:
@@ -394,7 +411,8 @@ def _members(path: Path, value: Any) -> dict[str, Member]:
         workers = entry.get("workers", 1)
         if type(workers) is not int or not 1 <= workers <= WORKERS_MAX:
             raise ConfigError(
-                f"{where}.workers: {workers!r} is not allowed; it must be a whole number from 1 to {WORKERS_MAX}"
+                f"{where}.workers: {workers!r} is not allowed; it must be a whole number from 1 "
+                f"to {WORKERS_MAX}"
             )
         if (allowed := _reachable(entry["peer"])) is not None:
             raise ConfigError(
@@ -408,13 +426,16 @@ def _check_together(config: Config) -> None:
     path = config.path
     if config.node.name not in config.cluster.nodes:
         raise ConfigError(
-            f"{path}: node.name: {config.node.name!r} is none of the cluster's nodes ({', '.join(config.names)})"
+            f"{path}: node.name: {config.node.name!r} is none of the cluster's nodes "
+            f"({', '.join(config.names)})"
         )
     raft = config.raft
     if not raft.heartbeat_ms * 3 < raft.election_min_ms < raft.election_max_ms:
         raise ConfigError(
-            f"{path}: raft: three heartbeats (heartbeat_ms = {raft.heartbeat_ms}) must be shorter than election_min_ms "
-            f"({raft.election_min_ms}), and that shorter than election_max_ms ({raft.election_max_ms})"
+            f"{path}: raft: three heartbeats (heartbeat_ms = {raft.heartbeat_ms}) must be shorter "
+            f"than election_min_ms "
+            f"({raft.election_min_ms}), and that shorter than election_max_ms "
+            f"({raft.election_max_ms})"
         )
     peers = [m.peer for m in config.cluster.nodes.values()]
     if len(set(peers)) != len(peers):
@@ -425,10 +446,13 @@ def _check_together(config: Config) -> None:
         peer = worker.listen.peer
         if peer in taken:
             raise ConfigError(
-                f"{path}: node.workers: worker {worker.worker} would listen for peers on {peer}, which is {taken[peer]}; choose that "
-                "one beside the node's peer port + 3 and those that follow, one for each further worker"
+                f"{path}: node.workers: worker {worker.worker} would listen for peers on {peer}, "
+                f"which is {taken[peer]}; choose that "
+                "one beside the node's peer port + 3 and those that follow, one for each further "
+                "worker"
             )
         if (allowed := _address(peer)) is not None:
             raise ConfigError(
-                f"{path}: node.workers: worker {worker.worker} would listen for peers on {peer}; it must be {allowed}"
+                f"{path}: node.workers: worker {worker.worker} would listen for peers on {peer}; "
+                f"it must be {allowed}"
             )

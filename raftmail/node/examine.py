@@ -93,8 +93,9 @@ class Examined:
 
 
 def data_folders(folder: Path, *, may_hold_none: bool = False) -> list[Path]:
-    """The data of a node: `folder` itself; or, where it is (or has) a node's configuration, what that says, of each worker that has
-    replicas. With `may_hold_none` there may be no such: of a node that joined and was given none yet. Raises `ExamineError`."""
+    """The data of a node: `folder` itself; or, where it is (or has) a node's configuration, what
+    that says, of each worker that has replicas. With `may_hold_none` there may be no such: of a
+    node that joined and was given none yet. Raises `ExamineError`."""
     if folder.name == CONFIG_FILE:
         folder = folder.parent
     folders = [folder]
@@ -109,7 +110,8 @@ def data_folders(folder: Path, *, may_hold_none: bool = False) -> list[Path]:
     found = [one for one in folders if (one / SHARDS).is_dir()]
     if not found and not (may_hold_none and any(map(holds_none, folders))):
         raise ExamineError(
-            f"{folders[0]}: holds no replicas ({SHARDS}/ is missing); name the folder of a node that "
+            f"{folders[0]}: holds no replicas ({SHARDS}/ is missing); name the folder of a node "
+            f"that "
             "was started at least once"
         )
     return found
@@ -169,7 +171,8 @@ def _shard_disk(data: Path, shard: int) -> RealDisk:
 
 @contextmanager
 def stopped(data: Path) -> Iterator[None]:
-    """Keep a node from being started on the folder meanwhile. Raises `ExamineError` when one runs."""
+    """Keep a node from being started on the folder meanwhile. Raises `ExamineError` when one
+    runs."""
     fd = os.open(data / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         try:
@@ -187,7 +190,8 @@ def stopped(data: Path) -> Iterator[None]:
 def fsck(
     folders: Sequence[Path], progress: Callable[[int, str], None], *, repair: bool = False
 ) -> list[Examined]:
-    """Examine all replicas of a stopped node, in the data folders of all its workers: journal, index, bodies, and that they agree.
+    """Examine all replicas of a stopped node, in the data folders of all its workers: journal,
+    index, bodies, and that they agree.
 
     `progress` is told shard and part before each. With `repair` the next start is ordered to mend
     what it can. Raises `ExamineError` when a folder is in use or is no node's."""

@@ -1,4 +1,5 @@
-"""How a node's process ends, and what it says then: one line with what is wrong, where, and what to do.
+"""How a node's process ends, and what it says then: one line with what is wrong, where, and what to
+do.
 
 docs/adr/0001-what-ends-what.md has the policy.
 """
@@ -42,17 +43,24 @@ _SPEAKING = (
 """Errors whose text is written for operators."""
 
 _REMEDIES = {
-    errno.EROFS: "its file system is mounted read-only: look at the kernel's log, and mount it for writing",
+    errno.EROFS: "its file system is mounted read-only: look at the kernel's log, and mount it "
+    "for writing",
     errno.ENOSPC: "there is no space left: make some, and start the node again",
     errno.EDQUOT: "the quota of its owner is used up: raise it, and start the node again",
-    errno.EACCES: "the user that runs the node may not: give the node's folder to that user (chown -R)",
-    errno.EPERM: "the user that runs the node may not: give the node's folder to that user (chown -R)",
+    errno.EACCES: "the user that runs the node may not: give the node's folder to that user "
+    "(chown -R)",
+    errno.EPERM: "the user that runs the node may not: give the node's folder to that user (chown "
+    "-R)",
     errno.ENOENT: "it is missing: is the disk mounted, and is the path in node.toml right?",
     errno.ENOTDIR: "a part of its path is no folder: is the path in node.toml right?",
-    errno.EIO: "the disk failed to read or write it: look at the kernel's log, replace the disk, and run `raftmail node --replace`",
-    errno.EMFILE: "this process may open no more files: raise the limit (ulimit -n, or LimitNOFILE= in systemd)",
-    errno.ENFILE: "this machine can open no more files: raise fs.file-max, or end what has so many open",
-    errno.EADDRINUSE: "another process listens there: stop it (ss -ltnp names it), or change the address in node.toml",
+    errno.EIO: "the disk failed to read or write it: look at the kernel's log, replace the disk, "
+    "and run `raftmail node --replace`",
+    errno.EMFILE: "this process may open no more files: raise the limit (ulimit -n, or "
+    "LimitNOFILE= in systemd)",
+    errno.ENFILE: "this machine can open no more files: raise fs.file-max, or end what has so "
+    "many open",
+    errno.EADDRINUSE: "another process listens there: stop it (ss -ltnp names it), or change the "
+    "address in node.toml",
     errno.EADDRNOTAVAIL: "no interface of this machine has that address: change it in node.toml",
 }
 
@@ -64,7 +72,8 @@ _LIMITS = (
 
 
 def explain(error: BaseException) -> str:
-    """An error for the operator, in one line without the place in the code, as far as it is one that can be foreseen."""
+    """An error for the operator, in one line without the place in the code, as far as it is one
+    that can be foreseen."""
     number = _errno(error)
     text = " ".join(str(error).split())
     if isinstance(error, OSError) and not isinstance(error, _SPEAKING):

@@ -36,7 +36,8 @@ FILES = {
 
 @dataclass(slots=True, repr=False)
 class FileWatch:
-    """`found` tells by shard what is wrong now, in words; `mend` is told of a log that is not as it was written."""
+    """`found` tells by shard what is wrong now, in words; `mend` is told of a log that is not as it
+    was written."""
 
     shards: Path
     opened: Mapping[int, Opened]
@@ -55,7 +56,8 @@ class FileWatch:
                 return
 
     def _read_log(self, now: float, shard: int) -> str:
-        """What was done to the next segment of a shard's log, if it is the shard's turn; "": nothing."""
+        """What was done to the next segment of a shard's log, if it is the shard's turn; "":
+        nothing."""
         following = min((n for n in self.opened if n > self._read_shard), default=min(self.opened))
         if now < self._read_at or shard != following:
             return ""

@@ -1,11 +1,14 @@
-"""A node's data folder: whose it is, that one process uses it, and that what it once held is still there (D7, G12).
+"""A node's data folder: whose it is, that one process uses it, and that what it once held is still
+there (D7, G12).
 
-Layout: `node.json` (identity), `replicas.json` (which replicas were made here), `lock`, `shards/N/{journal,index,blobs}`. Beside the
-configuration stands `joined.json` (of worker K `joined.K.json`), a copy of the identity that is not on the data disk: a node that once
-held replicas and finds none has lost its disk, and must not vote under its old ids.
+Layout: `node.json` (identity), `replicas.json` (which replicas were made here), `lock`,
+`shards/N/{journal,index,blobs}`. Beside the configuration stands `joined.json` (of worker K
+`joined.K.json`), a copy of the identity that is not on the data disk: a node that once held
+replicas and finds none has lost its disk, and must not vote under its old ids.
 
-A replica that is in `replicas.json` is opened, never made again: what it voted and acknowledged is in its journal. One that is not there
-was never started, or is given up; what a crash left of it is cleared away.
+A replica that is in `replicas.json` is opened, never made again: what it voted and acknowledged is
+in its journal. One that is not there was never started, or is given up; what a crash left of it is
+cleared away.
 """
 
 from __future__ import annotations
@@ -30,7 +33,8 @@ from raftmail.storage.disk import RealDisk
 FORMAT = 1
 REPLICAS_FILE = "replicas.json"
 REPLACING_FILE = "replacing.json"
-"""There while the cluster has yet to give a node new replica ids for those of a disk that was lost."""
+"""There while the cluster has yet to give a node new replica ids for those of a disk that was
+lost."""
 _GONE = ".gone"
 
 
@@ -40,8 +44,9 @@ class FolderError(Exception):
 
 @dataclass(slots=True, repr=False)
 class DataFolder:
-    """The folder, locked for this process. `is_new` says that no replica was ever started from it, `is_founding` that its node may
-    be one with which the cluster begins; `made` has the id of each shard's replica that was made here."""
+    """The folder, locked for this process. `is_new` says that no replica was ever started from it,
+    `is_founding` that its node may be one with which the cluster begins; `made` has the id of each
+    shard's replica that was made here."""
 
     config: Config
     is_new: bool
@@ -86,7 +91,8 @@ class DataFolder:
         return cls(config, is_new, is_founding, fd, start, made, is_copy, lost)
 
     def note_made(self, replicas: Mapping[int, int]) -> None:
-        """Note, durably, that these replicas (shard to id) exist, and that this node takes part now. Before any of them is started."""
+        """Note, durably, that these replicas (shard to id) exist, and that this node takes part
+        now. Before any of them is started."""
         self.made |= replicas
         if self.is_new:
             mark_joined(self.config, self.made)
@@ -105,12 +111,14 @@ class DataFolder:
         move_aside(self.config.data, shard, replica)
 
     def forget(self, shard: int) -> None:
-        """Give up a shard's replica: it is gone for good when this returns. What it had is removed by `clear`."""
+        """Give up a shard's replica: it is gone for good when this returns. What it had is removed
+        by `clear`."""
         if self.made.pop(shard, None) is not None:
             _write_made(self.config.data, self.made)
 
     def clear(self, shard: int) -> None:
-        """Remove what is in the folder of a shard whose replica was given up, or made and never started. May take a while."""
+        """Remove what is in the folder of a shard whose replica was given up, or made and never
+        started. May take a while."""
         assert shard not in self.made
         folder = self.config.data / "shards" / str(shard)
         if folder.exists():
@@ -128,8 +136,8 @@ class DataFolder:
 
 
 def mark_joined(config: Config, made: Mapping[int, int]) -> None:
-    """Make a data folder this node's, and note beside the configuration that it was. What was made comes first: a folder with an
-    identity and without its replicas is one that lost them."""
+    """Make a data folder this node's, and note beside the configuration that it was. What was made
+    comes first: a folder with an identity and without its replicas is one that lost them."""
     config.data.mkdir(parents=True, exist_ok=True, mode=0o700)
     _write_made(config.data, made)
     joined = joined_file(config)
@@ -157,22 +165,28 @@ def _check_identity(config: Config) -> bool:
                 raise ValueError("it is no JSON object")
         except (OSError, ValueError) as e:
             raise FolderError(
-                f"{path}: damaged ({e}); restore it from {joined}, if the rest of the folder is this node's"
+                f"{path}: damaged ({e}); restore it from {joined}, if the rest of the folder is "
+                f"this node's"
             ) from None
         if found | {"format": FORMAT} == wanted and found != wanted:
             raise FolderError(
-                f"{path}: has format {found.get('format')!r}; this release reads {FORMAT}: start the release that wrote it"
+                f"{path}: has format {found.get('format')!r}; this release reads {FORMAT}: start "
+                f"the release that wrote it"
             )
         if found != wanted:
             raise FolderError(
-                f"{config.data}: belongs to node {found.get('node')!r} of cluster {found.get('cluster')!r} (format "
-                f"{found.get('format')!r}), but {config.path} is of node {config.node.name!r} of cluster {config.cluster.id!r}"
+                f"{config.data}: belongs to node {found.get('node')!r} of cluster "
+                f"{found.get('cluster')!r} (format "
+                f"{found.get('format')!r}), but {config.path} is of node {config.node.name!r} of "
+                f"cluster {config.cluster.id!r}"
             )
         return False
     if joined.exists():
         raise FolderError(
-            f"{config.data}: this node has held replicas (see {joined}), but they are gone. If the disk is only not mounted, mount "
-            f"it. If it is lost, run `raftmail node --replace {config.folder}`: the node then gets new replicas from the others"
+            f"{config.data}: this node has held replicas (see {joined}), but they are gone. If "
+            f"the disk is only not mounted, mount "
+            f"it. If it is lost, run `raftmail node --replace {config.folder}`: the node then "
+            f"gets new replicas from the others"
         )
     if (config.data / "shards").exists() and not (config.data / REPLICAS_FILE).exists():
         raise FolderError(
@@ -184,7 +198,8 @@ def _check_identity(config: Config) -> bool:
 def _read_made(config: Config) -> dict[int, int]:
     path = config.data / REPLICAS_FILE
     if not path.exists():
-        # The first version kept no such file: its replicas have the number of the node's name in order.
+        # The first version kept no such file: its replicas have the number of the node's name in
+        # order.
         shards = (config.data / "shards").glob("*")
         return {int(s.name): config.replica_id for s in shards if s.name.isdecimal()}
     try:
@@ -195,7 +210,8 @@ def _read_made(config: Config) -> dict[int, int]:
         return {int(shard): int(replica) for shard, replica in replicas.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
         raise FolderError(
-            f"{path}: cannot be read ({e}). It tells which replicas this node has. Restore it; or give the node up as one whose disk "
+            f"{path}: cannot be read ({e}). It tells which replicas this node has. Restore it; or "
+            f"give the node up as one whose disk "
             f"is lost: move {config.data} away, and run `raftmail node --replace {config.folder}`"
         ) from None
 
@@ -215,8 +231,8 @@ def _read_lost(data: Path) -> dict[int, LostDisk]:
 
 
 def holds_none(data: Path) -> bool:
-    """Whether a node takes part from this folder and has no replica: it was given none yet, or none any more. False also when that
-    cannot be told."""
+    """Whether a node takes part from this folder and has no replica: it was given none yet, or none
+    any more. False also when that cannot be told."""
     try:
         value = read_json(data / REPLICAS_FILE)
         return bool(value["replicas"] == {} and value["crc32"] == _crc({}))
@@ -235,7 +251,8 @@ def _crc(replicas: Any) -> int:
 
 
 def read_json(path: Path) -> Any:
-    """What a file says. Raises OSError, and ValueError for all that is no JSON, however deep it goes."""
+    """What a file says. Raises OSError, and ValueError for all that is no JSON, however deep it
+    goes."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except RecursionError:

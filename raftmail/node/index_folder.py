@@ -1,9 +1,10 @@
 """Opening what a replica keeps beside its journal, also when it was damaged or lost.
 
-`shard.opening` opens a replica, and knows the order. Here is where a node keeps the index, and what it
-notes about its condition. The index that cannot be used is set aside (`index.damaged`, one of them is
-kept) and made anew; `shard.index_recovery` tells what follows from that. What was ordered while the replica was closed (by
-`raftmail fsck --repair`, or by the node itself when it met damage) stands in `repair.json`.
+`shard.opening` opens a replica, and knows the order. Here is where a node keeps the index, and what
+it notes about its condition. The index that cannot be used is set aside (`index.damaged`, one of
+them is kept) and made anew; `shard.index_recovery` tells what follows from that. What was ordered
+while the replica was closed (by `raftmail fsck --repair`, or by the node itself when it met damage)
+stands in `repair.json`.
 """
 
 from __future__ import annotations
@@ -71,7 +72,8 @@ def read_orders(disk: RealDisk) -> Repairs:
 
 
 class IndexFolder:
-    """The index of one replica in its folder (`shard.opening.IndexKeeper`). `is_new`: the replica is made now."""
+    """The index of one replica in its folder (`shard.opening.IndexKeeper`). `is_new`: the replica
+    is made now."""
 
     def __init__(self, disk: RealDisk, identity: IndexIdentity, *, is_new: bool) -> None:
         self.engine: LmdbEngine
@@ -87,7 +89,8 @@ class IndexFolder:
         return self._index
 
     def repairs(self) -> Repairs:
-        """What was ordered while the replica was closed, and what can be told of an index that was not closed in order."""
+        """What was ordered while the replica was closed, and what can be told of an index that was
+        not closed in order."""
         orders = read_orders(self._disk)
         if self._is_new:
             return orders
@@ -125,8 +128,9 @@ class IndexFolder:
 
 
 def made_with(disk: RealDisk, told: Membership, *, made: bool) -> tuple[Membership, bool]:
-    """The membership that a replica was made with, and True; or, where that cannot be told any more, `told` and False. A new one is made
-    with `told`, which is kept beside the index, so that the log can be applied again without it."""
+    """The membership that a replica was made with, and True; or, where that cannot be told any
+    more, `told` and False. A new one is made with `told`, which is kept beside the index, so that
+    the log can be applied again without it."""
     path = disk.root / FIRST
     if not made:
         encoded = told.encode()
@@ -143,7 +147,8 @@ def made_with(disk: RealDisk, told: Membership, *, made: bool) -> tuple[Membersh
 
 
 def note_closed(root: Path) -> None:
-    """The index was closed in order: what it looks like now can be told from what somebody else makes of it."""
+    """The index was closed in order: what it looks like now can be told from what somebody else
+    makes of it."""
     stat = os.stat(root / INDEX / FILE)
     write_json(root, CLOSED, {"bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns})
 
@@ -159,8 +164,8 @@ def _was_closed(root: Path) -> bool:
 
 
 def _trouble(root: Path, *, closed: bool) -> str:
-    """Why an index must not be opened at all; "": as far as can be told, it may be. One that cannot be read is of no more use than one
-    that is not there."""
+    """Why an index must not be opened at all; "": as far as can be told, it may be. One that cannot
+    be read is of no more use than one that is not there."""
     path = root / INDEX / FILE
     try:
         if not path.exists():

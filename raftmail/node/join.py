@@ -1,8 +1,10 @@
-"""A node's folder that is made from an invitation, and one whose data disk was lost: how either comes to take part.
+"""A node's folder that is made from an invitation, and one whose data disk was lost: how either
+comes to take part.
 
-A folder that joins notes which invitation it is for until the cluster has taken it in, so that what was broken off can be run again; it
-is marked as one that has joined before the cluster is told, so that it never takes itself for a founder. A folder whose disk is replaced
-keeps a note beside its data until the cluster has given it new replica ids: until then it opens no replica.
+A folder that joins notes which invitation it is for until the cluster has taken it in, so that what
+was broken off can be run again; it is marked as one that has joined before the cluster is told, so
+that it never takes itself for a founder. A folder whose disk is replaced keeps a note beside its
+data until the cluster has given it new replica ids: until then it opens no replica.
 """
 
 from __future__ import annotations
@@ -37,7 +39,8 @@ def begun_by(folder: Path) -> str:
 
 
 def make_folder(folder: Path, invite: str, bundle: Bundle) -> None:
-    """Make the folder of an invited node, which must be empty or missing. Raises `FolderError`, OSError, `config.ConfigError`."""
+    """Make the folder of an invited node, which must be empty or missing. Raises `FolderError`,
+    OSError, `config.ConfigError`."""
     existed = folder.exists()
     if existed and (not folder.is_dir() or any(folder.iterdir())):
         raise FolderError(f"{folder}: is not an empty folder; name one that is new or empty")
@@ -73,14 +76,16 @@ def clear_folder(folder: Path, *, existed: bool) -> None:
 
 
 def place_of(folder: Path) -> dict[str, str]:
-    """Where an invited node stands (zone, host, labels, capacity), as its invitation said. Raises `FolderError`."""
+    """Where an invited node stands (zone, host, labels, capacity), as its invitation said. Raises
+    `FolderError`."""
     path = folder / INVITATION_FILE
     try:
         place = read_json(path)["place"]
         return {str(name): str(value) for name, value in place.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
         raise FolderError(
-            f"{path}: cannot be read ({e}). It tells for which invitation this node was begun. Remove {folder}, which holds no mail "
+            f"{path}: cannot be read ({e}). It tells for which invitation this node was begun. "
+            f"Remove {folder}, which holds no mail "
             "yet, and join again with the same token, or with a new one"
         ) from None
 
@@ -91,18 +96,21 @@ def finish(folder: Path) -> None:
 
 
 def begin_replacing(config: Config) -> None:
-    """Prepare a node whose data is lost, or those of its workers of which it is, to come back with new replicas. Harmless when it was
-    begun before. A data folder that is known to be an older one is moved to `DATA.older-N`. Raises `FolderError`."""
+    """Prepare a node whose data is lost, or those of its workers of which it is, to come back with
+    new replicas. Harmless when it was begun before. A data folder that is known to be an older one
+    is moved to `DATA.older-N`. Raises `FolderError`."""
     lost = [one for one in config.every_worker if not _has_data(one) or set_older_aside(one)]
     if not lost and not any(map(is_replacing, config.every_worker)):
         raise FolderError(
-            f"{config.data}: has data. A node is replaced when its data is lost: if this is damaged, move it away first; the other "
+            f"{config.data}: has data. A node is replaced when its data is lost: if this is "
+            f"damaged, move it away first; the other "
             "nodes must have everything that is in it"
         )
     for one in lost:
         if not joined_file(one).exists():
             raise FolderError(
-                f"{config.folder}: {one.node.name} has never held anything that could be lost; start it without --replace"
+                f"{config.folder}: {one.node.name} has never held anything that could be lost; "
+                f"start it without --replace"
             )
         one.data.mkdir(parents=True, exist_ok=True, mode=0o700)
         write_json(one.data, REPLACING_FILE, {"node": one.node.name})

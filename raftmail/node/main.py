@@ -2,9 +2,9 @@
 
 `run` is what the command line calls. Everything foreseeable that keeps a node from starting
 (configuration, folders, ports, certificates, damage) ends in one line on stderr and exit code 1.
-What must not be survived while it runs (a failed sync, damage, a broken promise of Raft, an error that nobody foresaw) ends the
-process at once with exit code 70: the other replicas go on, and the journal tells the rest at the
-next start.
+What must not be survived while it runs (a failed sync, damage, a broken promise of Raft, an error
+that nobody foresaw) ends the process at once with exit code 70: the other replicas go on, and the
+journal tells the rest at the next start.
 """
 
 from __future__ import annotations
@@ -39,15 +39,17 @@ UNUSED_SIGNALS = (signal.SIGUSR1, signal.SIGUSR2)
 """They would end a process that says nothing about them."""
 
 GC_THRESHOLDS = (50_000, 20, 50)
-"""Mail makes hardly any cycles: the collector, which looks at everything that lives, need not come often."""
+"""Mail makes hardly any cycles: the collector, which looks at everything that lives, need not come
+often."""
 
 THREADS_MAX = 2 * SYNC_THREADS_MAX
 """For syncs that answers wait for, and as many for others."""
 
 
 def run(path: Path, *, replace: bool = False) -> int:
-    """Run the node of a configuration file (or its folder) until SIGTERM or SIGINT, as one process or as several workers; with
-    `replace`, one whose data was lost, which gets new replicas from the others. Returns the exit code."""
+    """Run the node of a configuration file (or its folder) until SIGTERM or SIGINT, as one process
+    or as several workers; with `replace`, one whose data was lost, which gets new replicas from the
+    others. Returns the exit code."""
     for number in (signal.SIGHUP, *UNUSED_SIGNALS):
         signal.signal(number, signal.SIG_IGN)  # until the node can do something about them
     try:
@@ -73,7 +75,8 @@ def _log_as(name: str) -> None:
         format=f"%(asctime)s {name} %(levelname)s %(name)s: %(message)s",
         force=True,
     )
-    # A line that cannot be written, because the disk is full or nobody reads, is lost, and nothing else happens.
+    # A line that cannot be written, because the disk is full or nobody reads, is lost, and nothing
+    # else happens.
     logging.raiseExceptions = False
 
 

@@ -1,4 +1,5 @@
-"""How much the process may have open: raised as far as it goes, shared out between files and connections, and measured."""
+"""How much the process may have open: raised as far as it goes, shared out between files and
+connections, and measured."""
 
 from __future__ import annotations
 
@@ -41,11 +42,13 @@ def count_open() -> int:
 
 
 def share_out(config: Config, descriptors: Descriptors) -> None:
-    """Set the limits at the start, and say when the configured connections do not fit. Raises `ConfigError`."""
+    """Set the limits at the start, and say when the configured connections do not fit. Raises
+    `ConfigError`."""
     limit = raise_limit()
     if limit < FILES_MIN + SPARES_MAX:
         raise ConfigError(
-            f"the node may open only {limit} files, and needs {FILES_MIN + SPARES_MAX} at least: raise the limit (ulimit -n, "
+            f"the node may open only {limit} files, and needs {FILES_MIN + SPARES_MAX} at least: "
+            f"raise the limit (ulimit -n, "
             "or LimitNOFILE= in systemd)"
         )
     descriptors.limit = limit
@@ -55,8 +58,10 @@ def share_out(config: Config, descriptors: Descriptors) -> None:
     ) + 2 * descriptors.reserve
     if wanted > limit:
         logger.warning(
-            "the node may open %d files, which is too few for all configured connections (%d with the files): the last ones are turned "
-            "away; raise the limit (ulimit -n, or LimitNOFILE= in systemd), or lower mail.client_connections_max and "
+            "the node may open %d files, which is too few for all configured connections (%d with "
+            "the files): the last ones are turned "
+            "away; raise the limit (ulimit -n, or LimitNOFILE= in systemd), or lower "
+            "mail.client_connections_max and "
             "mail.lmtp_connections_max",
             limit,
             wanted,

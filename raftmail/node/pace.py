@@ -11,7 +11,8 @@ _REST_S_MAX: Final = 0.2
 
 
 class LongBodyPace:
-    """Of one job. The slower its parts are, since others need the disk and the cores too, the longer it rests."""
+    """Of one job. The slower its parts are, since others need the disk and the cores too, the
+    longer it rests."""
 
     __slots__ = ("_since",)
 

@@ -1,4 +1,5 @@
-"""Which replicas a node opens, keeps and gives up, by the cluster's state and by what it has made itself. Pure."""
+"""Which replicas a node opens, keeps and gives up, by the cluster's state and by what it has made
+itself. Pure."""
 
 from __future__ import annotations
 
@@ -12,8 +13,9 @@ from raftmail.consensus.membership import Membership
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """`open` maps shards to the ids of the replicas to run; `give_up` are shards whose replica here was taken out of the group;
-    `lost` are shards of which this node should have a voter with a past, and has nothing."""
+    """`open` maps shards to the ids of the replicas to run; `give_up` are shards whose replica here
+    was taken out of the group; `lost` are shards of which this node should have a voter with a
+    past, and has nothing."""
 
     open: Mapping[int, int]
     give_up: tuple[int, ...]
@@ -23,13 +25,15 @@ class Plan:
 def plan(
     state: ClusterState, node: str, made: Mapping[int, int], lost: Mapping[int, int] | None = None
 ) -> Plan:
-    """What a node that has made the replicas `made` (shard to id) should run. `lost` are those whose disk it
-    lost: they are never begun again.
+    """What a node that has made the replicas `made` (shard to id) should run. `lost` are those
+    whose disk it lost: they are never begun again.
 
-    A replica is given up when the shard's record is known to be younger than it and does not name it: a record that has given out no id
-    above its own may be older. It was taken out of the group before the record forgot it. A voter is begun with an empty log only while the
-    shard is founded; afterwards an empty log is a lost disk, and would have forgotten what it voted and acknowledged. A replica that joins
-    waits until the record names another that is there: alone, it would take itself for the whole group."""
+    A replica is given up when the shard's record is known to be younger than it and does not name
+    it: a record that has given out no id above its own may be older. It was taken out of the group
+    before the record forgot it. A voter is begun with an empty log only while the shard is founded;
+    afterwards an empty log is a lost disk, and would have forgotten what it voted and acknowledged.
+    A replica that joins waits until the record names another that is there: alone, it would take
+    itself for the whole group."""
     opened: dict[int, int] = {}
     gone: list[int] = []
     without: list[int] = []
@@ -62,8 +66,9 @@ def plan(
 
 
 def first_membership(state: ClusterState, number: int, replica: int, node: str) -> Membership:
-    """Who a replica that is made now takes for its group, until its log tells: of a founder, what the group is founded with; of one
-    that joins, those who are there and itself, as a learner. One that was made before knows better, and does not use it."""
+    """Who a replica that is made now takes for its group, until its log tells: of a founder, what
+    the group is founded with; of one that joins, those who are there and itself, as a learner. One
+    that was made before knows better, and does not use it."""
     shard = state.find(ShardRecord, number)
     if shard is None:
         return Membership.founding({replica: node})

@@ -1,4 +1,5 @@
-"""What SIGHUP can change while a node runs: certificates, the token, and some keys of the configuration."""
+"""What SIGHUP can change while a node runs: certificates, the token, and some keys of the
+configuration."""
 
 from __future__ import annotations
 

@@ -42,10 +42,12 @@ MEND_AGAIN_S = 2.0
 """How often it is tried again to mend a log that there is no space for."""
 
 ASIDE_MIN_S, ASIDE_MAX_S = 5.0, 60.0
-"""How long it is before a replica that could not be opened is tried again: twice as long after each try."""
+"""How long it is before a replica that could not be opened is tried again: twice as long after each
+try."""
 
 REPAIR_HELPED_S = 60.0
-"""Damage that is met within this after a repair was not mended by it, and the next one goes further."""
+"""Damage that is met within this after a repair was not mended by it, and the next one goes
+further."""
 
 CANNOT_BE_OPENED = (JournalError, BlobsDamaged, DiskError, OSError, ValueError, StructError)
 """What keeps one replica from being opened, and no other."""
@@ -72,7 +74,8 @@ class ReplicaTable:
     Invariants:
 
     1. A replica is noted in the folder before its runner takes the first step.
-    2. `replicas`, `opened` and `runners` have the same shards; one that is being closed, or is set `aside`, is in none of them."""
+    2. `replicas`, `opened` and `runners` have the same shards; one that is being closed, or is set
+       `aside`, is in none of them."""
 
     config: Config
     folder: DataFolder
@@ -110,11 +113,12 @@ class ReplicaTable:
     def open_all(
         self, wanted: Mapping[int, int], state: ClusterState, *, starting: bool = False
     ) -> list[int]:
-        """Open replicas (shard to id), making those that are new, and start them. One that cannot be opened is set aside: it is shown in
-        `aside`, and tried again; the others serve. Returns the shards for which none could be made, which this does not try again.
+        """Open replicas (shard to id), making those that are new, and start them. One that cannot
+        be opened is set aside: it is shown in `aside`, and tried again; the others serve. Returns
+        the shards for which none could be made, which this does not try again.
 
-        Raises the reason when the node is `starting` and none could be opened or one is a later release's, and `SyncFailed`: then none
-        of them is open."""
+        Raises the reason when the node is `starting` and none could be opened or one is a later
+        release's, and `SyncFailed`: then none of them is open."""
         opened: dict[int, Opened] = {}
         failed: dict[int, BaseException] = {}
         try:
@@ -271,7 +275,8 @@ class ReplicaTable:
             self._closing.discard(shard)
 
     def _close_files(self, shard: int, opened: Opened) -> None:
-        """An index that cannot be committed any more is left as it is: the next opening repairs it, from a log that has the rest."""
+        """An index that cannot be committed any more is left as it is: the next opening repairs it,
+        from a log that has the rest."""
         disk = self.folder.shard_disk(shard)
         try:
             opened.replica.close()
@@ -285,8 +290,9 @@ class ReplicaTable:
             note_closed(disk.root)
 
     def failed(self, shard: int, error: BaseException) -> None:
-        """An error that a replica must not go on after. Of an index that cannot be used it is opened anew, without, and of a log that
-        somebody was at with what this process knows of it; any other ends the process."""
+        """An error that a replica must not go on after. Of an index that cannot be used it is
+        opened anew, without, and of a log that somebody was at with what this process knows of it;
+        any other ends the process."""
         if isinstance(error, JournalDamaged):
             self.mend_journal(shard, str(error))
         elif not isinstance(error, TableDamaged | IndexDamaged):
@@ -297,7 +303,8 @@ class ReplicaTable:
             self._begin(shard, self._open_anew(shard))
 
     def _repair_of(self, shard: int, error: TableDamaged | IndexDamaged) -> Repairs:
-        """What the next opening shall repair: more than the last, when that was a moment ago and did not help."""
+        """What the next opening shall repair: more than the last, when that was a moment ago and
+        did not help."""
         now = self.loop.time()
         at, tried = self._tried.get(shard, (-REPAIR_HELPED_S, Repairs()))
         if now - at >= REPAIR_HELPED_S:
@@ -307,7 +314,8 @@ class ReplicaTable:
         return orders
 
     def mend_journal(self, shard: int, what: str) -> None:
-        """Somebody was at the files of a replica's log: have files again that a start can read. Until then it takes no part."""
+        """Somebody was at the files of a replica's log: have files again that a start can read.
+        Until then it takes no part."""
         if shard in self.opened and shard not in self._closing:
             logger.error("shard %d: %s; the log is written anew", shard, what)
             self._begin(shard, self._open_anew(shard, mend=True))
@@ -324,7 +332,8 @@ class ReplicaTable:
         self.loop.call_soon(self.changed)
 
     async def _lose(self, shard: int, why: str) -> None:
-        """A replica's disk went back in time: it is none any more. What it held is kept, and never read."""
+        """A replica's disk went back in time: it is none any more. What it held is kept, and never
+        read."""
         opened = self.opened.pop(shard)
         self.replicas.pop(shard, None)
         runner = self.runners.pop(shard)
@@ -379,15 +388,17 @@ class ReplicaTable:
             logger.warning("shard %d: the log is mended; nothing of it is lost", shard)
         else:
             logger.error(
-                "shard %d: some of the log is lost here; this replica takes no part until a resync has brought it to entry %d",
+                "shard %d: some of the log is lost here; this replica takes no part until a "
+                "resync has brought it to entry %d",
                 shard,
                 replica.log_begins_at,
             )
         return True
 
     async def force_alone(self, shard: int, next_id: int) -> None:
-        """Make a replica the only voter of its group (`consensus.force_membership`): it is closed, its log gets the entry, and it is opened
-        again. Raises ValueError, and the rooms' errors of the disk."""
+        """Make a replica the only voter of its group (`consensus.force_membership`): it is closed,
+        its log gets the entry, and it is opened again. Raises ValueError, and the rooms' errors of
+        the disk."""
         opened = self.opened[shard]
         replica_id, before = opened.replica.replica_id, opened.replica.membership
         await self.close(shard)
@@ -419,7 +430,8 @@ class ReplicaTable:
         logger.info("shard %d: this node's replica is given up and its data removed", shard)
 
     async def idle(self) -> None:
-        """Let all runners end their turns, and begin no more; a replica that waits to be mended stays as it is."""
+        """Let all runners end their turns, and begin no more; a replica that waits to be mended
+        stays as it is."""
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -1,4 +1,5 @@
-"""Opening a replica from its folder (`shard.opening`), by what the configuration says, and again when damage is met on the way."""
+"""Opening a replica from its folder (`shard.opening`), by what the configuration says, and again
+when damage is met on the way."""
 
 from __future__ import annotations
 
@@ -68,9 +69,10 @@ def open_replica(
     now: float,
     memory: Memory,
 ) -> Opened:
-    """Open one replica; one that `folder` does not know is made, with `told` for its group's members. Damage of the index that is met on
-    the way is repaired, by more and more: its own tables, a comparison with other replicas, an index made anew. Raises the rooms'
-    errors of damage, each naming the file and what to do; then nothing is open."""
+    """Open one replica; one that `folder` does not know is made, with `told` for its group's
+    members. Damage of the index that is met on the way is repaired, by more and more: its own
+    tables, a comparison with other replicas, an index made anew. Raises the rooms' errors of
+    damage, each naming the file and what to do; then nothing is open."""
     disk = folder.shard_disk(shard)
     is_new = shard not in folder.made
     told, is_founding = made_with(disk, told, made=not is_new)

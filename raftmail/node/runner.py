@@ -1,7 +1,8 @@
 """When a replica takes its turns, and which threads run its disk jobs.
 
-Everything that arrives in one turn of the event loop is handled together: one Raft entry, one sync, one batch of answers. While a sync
-runs in a thread, the next batch gathers. When each phase of a turn comes, `turns` decides, for all replicas of the node.
+Everything that arrives in one turn of the event loop is handled together: one Raft entry, one sync,
+one batch of answers. While a sync runs in a thread, the next batch gathers. When each phase of a
+turn comes, `turns` decides, for all replicas of the node.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ from raftmail.shard.replica import BackgroundJob, Frame, Replica
 
 @dataclass(slots=True, eq=False, repr=False)
 class Runner:
-    """Schedules the turns of one replica (`shard.driver`). `due` has `turns` begin a turn of it; `send` queues a frame on a link; `fatal`
-    stops the process after an error that must not be survived (a failed sync, damage, a broken promise of Raft)."""
+    """Schedules the turns of one replica (`shard.driver`). `due` has `turns` begin a turn of it;
+    `send` queues a frame on a link; `fatal` stops the process after an error that must not be
+    survived (a failed sync, damage, a broken promise of Raft)."""
 
     replica: Replica
     loop: asyncio.AbstractEventLoop
@@ -31,7 +33,8 @@ class Runner:
     fatal: Callable[[BaseException], None]
     role_changed: Callable[[int], None]
     long_executor: Executor | None = None
-    """For storing long bodies, which takes memory of their length: a few at a time. None: `executor`."""
+    """For storing long bodies, which takes memory of their length: a few at a time. None:
+    `executor`."""
     driver: Driver = field(init=False)
     has_failed: bool = False
     _stopped: bool = False
@@ -71,7 +74,8 @@ class Runner:
             self._note_role()
 
     def tick(self, now: float) -> Sequence[tuple[str, bytes]]:
-        """Let time pass, if there is anything to be done about it. Returns beats to be packed with others' (nodes and records)."""
+        """Let time pass, if there is anything to be done about it. Returns beats to be packed with
+        others' (nodes and records)."""
         if self._stopped or not self.driver.tick_is_due(now):
             return ()
         try:
@@ -127,10 +131,11 @@ class Runner:
             self._idle.clear()
             await self._idle.wait()
 
-    # -- a turn, whose phases `turns` has come ---------------------------------------------------------
+    # -- a turn, whose phases `turns` has come -----------------------------------------------------
 
     def begin(self) -> bool:
-        """Begin a turn; False when one is under way, after which another one follows, or when none may begin."""
+        """Begin a turn; False when one is under way, after which another one follows, or when none
+        may begin."""
         return not self._stopped and self.driver.begin()
 
     def step(self) -> bool:

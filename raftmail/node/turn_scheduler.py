@@ -1,9 +1,11 @@
-"""Replicas take their turns together: what is due at the same moment is one flush of the links for each phase, and one round of syncs.
+"""Replicas take their turns together: what is due at the same moment is one flush of the links for
+each phase, and one round of syncs.
 
-A node holds many replicas, each with a log of its own, and what one turn costs beside its entries (records of TLS, hand-overs to threads)
-would be paid for each of them. So the runners that are due go through a phase one after the other before any of them begins the next. None
-waits for another's sync longer than it would for the disk itself: those that have nothing to sync go on at once, and where syncs are slow
-several threads make them, each going on with those whose syncs it has made.
+A node holds many replicas, each with a log of its own, and what one turn costs beside its entries
+(records of TLS, hand-overs to threads) would be paid for each of them. So the runners that are due
+go through a phase one after the other before any of them begins the next. None waits for another's
+sync longer than it would for the disk itself: those that have nothing to sync go on at once, and
+where syncs are slow several threads make them, each going on with those whose syncs it has made.
 """
 
 from __future__ import annotations
@@ -17,11 +19,13 @@ from raftmail.node.disk_watch import DiskWatch
 from raftmail.node.runner import Runner
 
 INLINE_SYNC_S = 0.003
-"""Syncs that take less than this on average are made in place: a thread would cost as much, and the loop has nothing else that could be
-acknowledged meanwhile. One slow sync is enough to change over."""
+"""Syncs that take less than this on average are made in place: a thread would cost as much, and the
+loop has nothing else that could be acknowledged meanwhile. One slow sync is enough to change
+over."""
 
 INLINE_TURN_S = 0.02
-"""As long as those of one turn take no longer than this together, or the heartbeats of other replicas would be late."""
+"""As long as those of one turn take no longer than this together, or the heartbeats of other
+replicas would be late."""
 
 SYNC_THREADS_MAX = 8
 """Several syncs at once share what the file system and the disk do for each."""
@@ -51,8 +55,9 @@ def _make(
 
 @dataclass(slots=True, repr=False)
 class TurnScheduler:
-    """See the module's docstring. `flush_links` has what was sent leave; `after` is called when replicas have answered. What is sent in one
-    phase leaves before the next begins, so that the other nodes work meanwhile."""
+    """See the module's docstring. `flush_links` has what was sent leave; `after` is called when
+    replicas have answered. What is sent in one phase leaves before the next begins, so that the
+    other nodes work meanwhile."""
 
     loop: asyncio.AbstractEventLoop
     executor: Executor
@@ -83,7 +88,8 @@ class TurnScheduler:
     def _each(
         self, runners: Iterable[Runner], phase: Callable[[Runner], bool | None]
     ) -> tuple[list[Runner], bool]:
-        """Have each go through a phase. Those that did, and whether anything was sent. One whose phase raises an error fails alone."""
+        """Have each go through a phase. Those that did, and whether anything was sent. One whose
+        phase raises an error fails alone."""
         went = []
         sent = False
         for runner in runners:
@@ -102,7 +108,8 @@ class TurnScheduler:
     def _then(
         self, phase: Callable[[list[Runner]], None], runners: list[Runner], *, sent: bool
     ) -> None:
-        """Go on with a phase; when something was sent, in the next turn of the loop, before which it leaves."""
+        """Go on with a phase; when something was sent, in the next turn of the loop, before which
+        it leaves."""
         if not runners:
             return
         if sent:

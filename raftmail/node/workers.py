@@ -1,9 +1,10 @@
 """A node of several workers: a process for each, and one that watches them.
 
-Python runs on one core; a node with more of them spreads its replicas over as many processes. To the cluster each is a node of its own,
-on one host (`Config.of_worker`), so placement never gives two replicas of a shard to one machine while there are others, and everything
-that moves replicas moves them between workers, too. What they share are the addresses for clients and for mail: the kernel deals the
-connections out.
+Python runs on one core; a node with more of them spreads its replicas over as many processes. To
+the cluster each is a node of its own, on one host (`Config.of_worker`), so placement never gives
+two replicas of a shard to one machine while there are others, and everything that moves replicas
+moves them between workers, too. What they share are the addresses for clients and for mail: the
+kernel deals the connections out.
 
 The process that was started only watches: it passes SIGTERM, SIGINT and SIGHUP on, starts a
 worker again that was killed or ended itself after an error that must not be survived, and ends
@@ -54,9 +55,11 @@ class _Worker:
 
 @dataclass(slots=True, repr=False)
 class WorkerMonitor:
-    """Starts the workers and watches them. `serve` runs one in its process, and returns its exit code.
+    """Starts the workers and watches them. `serve` runs one in its process, and returns its exit
+    code.
 
-    To be made in a process that has no threads: workers are forked, so that what they have loaded is in memory once."""
+    To be made in a process that has no threads: workers are forked, so that what they have loaded
+    is in memory once."""
 
     config: Config
     serve: Serve

@@ -53,8 +53,9 @@ class Older(HelloRefused):
 @dataclass(frozen=True, slots=True)
 class Hello:
     """What the dialling side says. `boot` is new with every start of a process, `dial` counts up
-    within it, `link` names this connection, `seen` the last one that was live ("0": none); `start` tells by which start of its
-    data folder it runs (`starts.Start`), and `at` where it listens; both are "" in earlier releases."""
+    within it, `link` names this connection, `seen` the last one that was live ("0": none); `start`
+    tells by which start of its data folder it runs (`starts.Start`), and `at` where it listens;
+    both are "" in earlier releases."""
 
     cluster: str
     node: str
@@ -71,7 +72,8 @@ class Hello:
     def line(self, tag: bytes) -> bytes:
         """As it is sent."""
         return (
-            b"%b PEER HELLO version=%d cluster=%b node=%b to=%b boot=%b dial=%d link=%b seen=%b%b%b\r\n"
+            b"%b PEER HELLO version=%d cluster=%b node=%b to=%b boot=%b dial=%d link=%b "
+            b"seen=%b%b%b\r\n"
             % (
                 tag,
                 self.version,
@@ -152,7 +154,8 @@ def check_hello(
         raise HelloRefused(f"this is node {node}, not {hello.to}: is the address right?")
     if hello.node in removed:
         raise Removed(
-            f"node {hello.node} was removed from the cluster; to bring the machine back, invite it under"
+            f"node {hello.node} was removed from the cluster; to bring the machine back, invite "
+            f"it under"
             " another name and have it join with an empty folder"
         )
     if hello.node not in peers:

@@ -1,8 +1,10 @@
-"""Which start of which data folder a process runs from, and whether a peer may be believed to be who it was. No I/O.
+"""Which start of which data folder a process runs from, and whether a peer may be believed to be
+who it was. No I/O.
 
-Each start of a node is counted in its data folder and has a token of its own. A peer remembers the last start of each node. Of two
-processes that are one node by name, at most one descends from that start: the other runs from a copy of the folder (a twin), or from
-an older state of it that was put back.
+Each start of a node is counted in its data folder and has a token of its own. A peer remembers the
+last start of each node. Of two processes that are one node by name, at most one descends from that
+start: the other runs from a copy of the folder (a twin), or from an older state of it that was put
+back.
 """
 
 from __future__ import annotations
@@ -17,7 +19,8 @@ from raftmail.peering.handshake import HelloRefused, Older, Twin
 _log = logging.getLogger(__name__)
 
 PAST_MAX = 16
-"""Starts whose tokens a process tells, the last one among them. One that was away for more is believed."""
+"""Starts whose tokens a process tells, the last one among them. One that was away for more is
+believed."""
 RETIRED_MAX = 16
 """Data folders of one node that are remembered after another took their place."""
 
@@ -26,7 +29,8 @@ _FORM = re.compile(rf"([0-9a-f]{{16}})\.([1-9][0-9]{{0,8}})((?:\.[0-9a-f]{{8}}){
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """The start `number` (from 1) of a data folder; `tokens` are those of the last starts, this one's last."""
+    """The start `number` (from 1) of a data folder; `tokens` are those of the last starts, this
+    one's last."""
 
     folder: str
     number: int
@@ -44,12 +48,14 @@ class Start:
         return cls(found[1], int(found[2]), tuple(found[3][1:].split(".")))
 
     def token_of(self, number: int) -> str:
-        """The token of an earlier start, or of this one; "": it is not known any more, or was never."""
+        """The token of an earlier start, or of this one; "": it is not known any more, or was
+        never."""
         at = len(self.tokens) - 1 - (self.number - number)
         return self.tokens[at] if 0 <= at < len(self.tokens) else ""
 
     def descends_from(self, other: Start) -> bool:
-        """Whether this is a start of the same folder, the same one or a later one. Not known of one too far back: True."""
+        """Whether this is a start of the same folder, the same one or a later one. Not known of one
+        too far back: True."""
         if self.folder != other.folder or self.number < other.number:
             return False
         return self.token_of(other.number) in ("", other.tokens[-1])
@@ -66,16 +72,19 @@ class Known:
 
 @dataclass(slots=True, repr=False)
 class PeerStarts:
-    """The last start of each peer. `keep` has them written, durably; it raises OSError when they cannot be."""
+    """The last start of each peer. `keep` has them written, durably; it raises OSError when they
+    cannot be."""
 
     known: dict[str, Known]
     keep: Callable[[Mapping[str, Known]], None]
     unkept: bool = False
-    """The last writing failed (a full disk, say): the memory stands in the process alone, and is written with the next link."""
+    """The last writing failed (a full disk, say): the memory stands in the process alone, and is
+    written with the next link."""
 
     def meet(self, node: str, told: str, address: str, *, live: bool) -> None:
-        """A process says that it is `node`, by which start, and where it listens ("": not told). `live`: there is a link to another
-        that is. Raises `Twin`, `Older`, `HelloRefused`; one that tells no start is of an earlier release, and believed."""
+        """A process says that it is `node`, by which start, and where it listens ("": not told).
+        `live`: there is a link to another that is. Raises `Twin`, `Older`, `HelloRefused`; one that
+        tells no start is of an earlier release, and believed."""
         if not told:
             return
         try:
@@ -105,7 +114,8 @@ class PeerStarts:
     ) -> tuple[str, ...]:
         if known is None:
             return ()
-        # One that was killed starts again where it was, while its link may still look live; what starts elsewhere is a copy.
+        # One that was killed starts again where it was, while its link may still look live; what
+        # starts elsewhere is a copy.
         moved = address != known.address and "" not in (address, known.address)
         copied = live and moved and start != known.start
         if start.descends_from(known.start) and not copied:
@@ -113,12 +123,15 @@ class PeerStarts:
         another = start.folder != known.start.folder and start.folder not in known.retired
         if live:
             raise Twin(
-                f"two processes are node {node}: the one at {known.address} goes on, the one at {address} is refused. Stop it, and remove "
+                f"two processes are node {node}: the one at {known.address} goes on, the one at "
+                f"{address} is refused. Stop it, and remove "
                 f"its folder if that is a copy; another machine joins under a name of its own"
             )
         if another:
             return (*known.retired, known.start.folder)[-RETIRED_MAX:]
         raise Older(
-            f"the data folder of node {node} at {address} is an older one, or a copy: its start {start.number} does not follow start "
-            f"{known.start.number}, which was at {known.address}. What was acknowledged since is not in it"
+            f"the data folder of node {node} at {address} is an older one, or a copy: its start "
+            f"{start.number} does not follow start "
+            f"{known.start.number}, which was at {known.address}. What was acknowledged since is "
+            f"not in it"
         )

@@ -98,8 +98,8 @@ class Encoder:
 
 
 class Decoder:
-    """Puts the messages of one direction of a session together again, and trusts nothing. `aside`: the
-    kinds that stand outside the order, and no others."""
+    """Puts the messages of one direction of a session together again, and trusts nothing. `aside`:
+    the kinds that stand outside the order, and no others."""
 
     def __init__(
         self,

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 
 class ResyncError(Exception):
-    """A resync cannot go on. The text names the shard, the peer and what is wrong. `elsewhere`: with
-    another source it may; there is no need to wait."""
+    """A resync cannot go on. The text names the shard, the peer and what is wrong. `elsewhere`:
+    with another source it may; there is no need to wait."""
 
     def __init__(self, shard: int, peer: str, what: str, *, elsewhere: bool = True) -> None:
         super().__init__(f"resync of shard {shard} with {peer}: {what}")
@@ -62,7 +62,8 @@ class ResyncLimits:
 
     step_bytes: int = 256 << 10
     probe_s: float = 2.0
-    """A sink that has asked nothing for so long asks whether the source still knows of the session."""
+    """A sink that has asked nothing for so long asks whether the source still knows of the
+    session."""
 
     silence_s: float = 10.0
     """How long the other end may say nothing at all, not even to that."""
@@ -75,4 +76,5 @@ class ResyncLimits:
     """Between two tries, doubling."""
 
     refused_max_s: float = 5.0
-    """The same when all that were asked refuse: to ask costs little, and they may be whole, or free, a moment later."""
+    """The same when all that were asked refuse: to ask costs little, and they may be whole, or
+    free, a moment later."""

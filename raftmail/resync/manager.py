@@ -35,8 +35,8 @@ _ALONE_PAGE = 256
 
 
 def turn_away(cluster: str, shard: int, peer: str, frame: bytes, why: str) -> bytes | None:
-    """The answer to a frame of a sink for which there is no session, nor will be one: that it is refused, so that it asks another source.
-    None: it is no frame of a sink."""
+    """The answer to a frame of a sink for which there is no session, nor will be one: that it is
+    refused, so that it asks another source. None: it is no frame of a sink."""
     if kind_of(frame) >= ANSWER:
         return None
     encoder = Encoder(Link(cluster, shard, peer), session_of(frame))
@@ -67,7 +67,8 @@ class ResyncManager:
         self.lost_report = LostReport(index, self.missing)
         self.refused_frames = 0
         self.at_least = 0
-        """Where a source of records must stand: an older state could not be joined to the own log."""
+        """Where a source of records must stand: an older state could not be joined to the own
+        log."""
         self.full_disk = False
         self._index = index
         self._bodies = bodies
@@ -105,7 +106,8 @@ class ResyncManager:
 
     @property
     def busy(self) -> bool:
-        """A resync is under way here, or has ended and is to be taken, or is being served, or another source is to be asked at once."""
+        """A resync is under way here, or has ended and is to be taken, or is being served, or
+        another source is to be asked at once."""
         return bool(self._sources or self._frames) or self._next_at_once or self.sink.busy
 
     @property
@@ -138,7 +140,8 @@ class ResyncManager:
         return [(peer, one.sent_bytes) for peer, one in self._sources.items() if not one.closed]
 
     def why_incomplete(self) -> str:
-        """What keeps records or bodies from being complete, as the end of a sentence that begins with the node."""
+        """What keeps records or bodies from being complete, as the end of a sentence that begins
+        with the node."""
         sink = self.sink
         if sink.holds and sink.active:
             return f"is being resynced from {sink.link.peer}"
@@ -200,9 +203,9 @@ class ResyncManager:
     def order(
         self, mailboxes: Sequence[int] = (), *, full: bool = False, only: Sequence[str] = ()
     ) -> None:
-        """Somebody wants a resync, also when nothing is known to differ: of these mailboxes record by
-        record, or with `full` of everything. `only`: no other nodes are good sources for
-        it, or for what was ordered before and is not done."""
+        """Somebody wants a resync, also when nothing is known to differ: of these mailboxes record
+        by record, or with `full` of everything. `only`: no other nodes are good sources for it, or
+        for what was ordered before and is not done."""
         self._only = frozenset(only) or self._only
         suspects = Suspects(everything=full, others=True, only=self._only)
         suspects.add(mailboxes)
@@ -247,7 +250,8 @@ class ResyncManager:
             return
         if now >= self._asked_again_at and not sink.holds:
             self._ask_again(now)
-        # A leader that needs records gets its bodies first: others may be able to take over only when they got records from it.
+        # A leader that needs records gets its bodies first: others may be able to take over only
+        # when they got records from it.
         records = self.needs_records and may_hold
         if not records and (sink.mark is not None or self.missing.total()[0] == 0):
             return
@@ -351,8 +355,8 @@ class ResyncManager:
             self._take_from(peer, source)
 
     def turn_away(self, peer: str, frame: bytes, why: str) -> None:
-        """Have a sink that can be given nothing here, or not any more, ask another source: were a frame dropped without a word, its
-        session would wait for the answer."""
+        """Have a sink that can be given nothing here, or not any more, ask another source: were a
+        frame dropped without a word, its session would wait for the answer."""
         self.refused_frames += 1
         source = self._sources.get(peer)
         if source is not None and source.session == session_of(frame):
@@ -456,7 +460,8 @@ class ResyncManager:
         return connected
 
     def _next_peer(self, sources: Sequence[str]) -> str | None:
-        """The best; after a session that did not do it, the next after the last that was not tried since the last pause."""
+        """The best; after a session that did not do it, the next after the last that was not tried
+        since the last pause."""
         if not sources:
             return None
         if self.sink.error is None and not self._lacking:

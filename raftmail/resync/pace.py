@@ -47,7 +47,8 @@ class Schedule:
     done: int = 0
 
     def due_at(self) -> float:
-        """When the next row is late. All are to be done when the period ends, also those that came in the meantime."""
+        """When the next row is late. All are to be done when the period ends, also those that came
+        in the meantime."""
         part = self.done / self.rows if self.done < self.rows else 1.0
         return self.began + self.period_s * part
 

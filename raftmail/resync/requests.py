@@ -33,8 +33,9 @@ _INDEX_MAX = 2**62
 
 
 class RequestKind(IntEnum):
-    """What a sink asks for. `REFUSED` is an answer to any of them, and ends the session. It and `PROBE`,
-    which asks nothing but a sign of life, have no place in the order of requests and answers."""
+    """What a sink asks for. `REFUSED` is an answer to any of them, and ends the session. It and
+    `PROBE`, which asks nothing but a sign of life, have no place in the order of requests and
+    answers."""
 
     HELLO = 1
     CUT = 2
@@ -62,8 +63,8 @@ class ResyncHello:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """The state that the source's snapshot has, how many rows there are, and the membership of the group that is in force there, with the
-    index of its entry."""
+    """The state that the source's snapshot has, how many rows there are, and the membership of the
+    group that is in force there, with the index of its entry."""
 
     applied_index: int
     applied_term: int

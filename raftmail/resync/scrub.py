@@ -7,7 +7,8 @@ which has it compared and fetched by a resync. Works on the open transaction, a 
 place it has come to, and how long that took, survive a restart.
 
 That everything is read within the period is the promise, and the rate what it should cost: where
-that does not suffice, rows are read as they are due by an even schedule, however many bytes it takes.
+that does not suffice, rows are read as they are due by an even schedule, however many bytes it
+takes.
 """
 
 from __future__ import annotations
@@ -58,8 +59,8 @@ _NEVER = 1e18
 
 @dataclass(frozen=True, slots=True)
 class ScrubLimits:
-    """`rate_bytes_s` of records and bodies together, unless that is too little to read everything within `period_s`; 0 is no scrub
-    at all. A round begins every `period_s`."""
+    """`rate_bytes_s` of records and bodies together, unless that is too little to read everything
+    within `period_s`; 0 is no scrub at all. A round begins every `period_s`."""
 
     rate_bytes_s: int = 4 << 20
     burst_bytes: int = 1 << 20
@@ -96,7 +97,8 @@ class _Sum:
 
 class Scrub:
     """One for the life of a replica. `findings` has the latest; `rounds` counts whole rounds since
-    the start, and `round_s` tells what the last took; `dirty` tells that the open transaction has something of it."""
+    the start, and `round_s` tells what the last took; `dirty` tells that the open transaction has
+    something of it."""
 
     def __init__(
         self,
@@ -176,7 +178,8 @@ class Scrub:
         needed = self.needed_bytes_s
         if limits.rate_bytes_s < needed:
             self._warning = (
-                f"scrub.rate_bytes_s = {limits.rate_bytes_s} is too low to read all within scrub.period_s = {limits.period_s:g}: "
+                f"scrub.rate_bytes_s = {limits.rate_bytes_s} is too low to read all within "
+                f"scrub.period_s = {limits.period_s:g}: "
                 f"{needed} are needed, and taken"
             )
         return schedule
@@ -191,8 +194,8 @@ class Scrub:
 
     @property
     def needed_bytes_s(self) -> int:
-        """What must be read in a second, on average, for a round to take no longer than the period: by what the last one read, or
-        about, by what is stored."""
+        """What must be read in a second, on average, for a round to take no longer than the period:
+        by what the last one read, or about, by what is stored."""
         stored = self._bodies.total_bytes + _ROW_BYTES * self._rows()
         return int((self._round_bytes or stored) / self.limits.period_s) + 1
 

@@ -291,12 +291,14 @@ class Sink:
         return finished
 
     def retry_now(self) -> None:
-        """Of a session that just failed: another source may be asked without waiting, and it counts as no failure yet."""
+        """Of a session that just failed: another source may be asked without waiting, and it counts
+        as no failure yet."""
         self.retry_at = 0.0
         self._backoff.take_back()
 
     def retry_within(self, now: float) -> None:
-        """Of a session that failed because of its source, as did all others: they may do soon, and to ask them costs little."""
+        """Of a session that failed because of its source, as did all others: they may do soon, and
+        to ask them costs little."""
         most_s = self.limits.refused_max_s
         self.retry_at = min(self.retry_at, now + most_s)
         self._backoff.shorten(most_s)
@@ -324,7 +326,8 @@ class Sink:
         self.note(Suspects(everything=True))
 
     def note(self, more: Suspects) -> None:
-        """Have these compared in the next session, also when the transaction is aborted that this is written in."""
+        """Have these compared in the next session, also when the transaction is aborted that this
+        is written in."""
         self.unsaved.merge(more)
         suspects = Suspects.read(self._index)
         suspects.merge(more)

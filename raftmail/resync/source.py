@@ -129,7 +129,8 @@ class Source:
     # -- the caller's side ----------------------------------------------------------------------
 
     def receive(self, now: float, frame: bytes) -> None:
-        """Take a frame of the sink. Raises `ResyncError`, having told the sink and closed the session."""
+        """Take a frame of the sink. Raises `ResyncError`, having told the sink and closed the
+        session."""
         if self.closed:
             return
         self._heard = now
@@ -151,8 +152,8 @@ class Source:
             raise
 
     def step(self, now: float, room_bytes: int) -> bool:
-        """Answer, until about `room_bytes` of frames, or a step's bound, are made. Whether there
-        is more to do as soon as there is room. Raises `ResyncError`, having told the sink and closed
+        """Answer, until about `room_bytes` of frames, or a step's bound, are made. Whether there is
+        more to do as soon as there is room. Raises `ResyncError`, having told the sink and closed
         the session."""
         if self.closed:
             return False
@@ -181,7 +182,8 @@ class Source:
         return frames
 
     def refuse(self, why: str, *, elsewhere: bool = True) -> None:
-        """Tell the sink why there can be no session (any more), and whether another source may do; end it."""
+        """Tell the sink why there can be no session (any more), and whether another source may do;
+        end it."""
         payload = r.encode_refusal(why, elsewhere=elsewhere)
         self._frames.append(self._encoder.aside(ANSWER + RequestKind.REFUSED, payload))
         self.close()

@@ -4,7 +4,7 @@
 |---|---|
 | `resync/mark` | a resync is half done: what it began from, and where it was to lead |
 | `resync/jump` | the records are whole, and the log has yet to jump to where they stand |
-| `resync/suspects` | what is to be compared record by record in the next one, and with which nodes alone |
+| `resync/suspects` | what the next one compares record by record, and with which nodes alone |
 """
 
 from __future__ import annotations
@@ -53,7 +53,8 @@ def write_jump(index: Index, to: int, term: int) -> None:
 
 
 def pending_jump(index: Index) -> tuple[int, int] | None:
-    """Where the log still had to jump to when the process ended: index and term. Raises `IndexDamaged`."""
+    """Where the log still had to jump to when the process ended: index and term. Raises
+    `IndexDamaged`."""
     raw = read_local(index, _JUMP)
     if type(raw) is tuple and len(raw) == 2 and set(map(type, raw)) == {int}:
         return raw[0], raw[1]
@@ -107,7 +108,8 @@ class Suspects:
     """A small table, which is compared in every resync."""
 
     only: frozenset[str] = frozenset()
-    """The nodes that are good sources for it; empty: all are. Kept here, since a restart in the middle must not have it forgotten."""
+    """The nodes that are good sources for it; empty: all are. Kept here, since a restart in the
+    middle must not have it forgotten."""
 
     @staticmethod
     def read(index: Index) -> Suspects:

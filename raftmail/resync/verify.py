@@ -126,7 +126,10 @@ class Difference:
 
     def __str__(self) -> str:
         where = f"{self.user}/{self.mailbox}" + (f" UID {self.uid}" if self.uid else "")
-        return f"{where}: {self.what} is {self.mine or 'missing'} here, {self.theirs or 'missing'} there"
+        return (
+            f"{where}: {self.what} is {self.mine or 'missing'} here, "
+            f"{self.theirs or 'missing'} there"
+        )
 
 
 class Readable(Protocol):

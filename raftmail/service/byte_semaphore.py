@@ -9,7 +9,8 @@ from contextlib import asynccontextmanager
 
 
 class ByteSemaphore:
-    """Invariants: the holders have at most `bytes_max` bytes together, or there is one holder; who came first is served first."""
+    """Invariants: the holders have at most `bytes_max` bytes together, or there is one holder; who
+    came first is served first."""
 
     def __init__(self, bytes_max: int) -> None:
         self._bytes_max = bytes_max
@@ -25,7 +26,8 @@ class ByteSemaphore:
             try:
                 await turn
             except asyncio.CancelledError:
-                # It may have been served in the moment in which it gave up; or others were waiting behind it.
+                # It may have been served in the moment in which it gave up; or others were waiting
+                # behind it.
                 self._give(size_bytes if turn.done() and not turn.cancelled() else 0)
                 raise
         else:

@@ -1,6 +1,7 @@
 """Password hashes: `scrypt$n$r$p$salt$hash`, salt and hash in hexadecimal (RFC 7914).
 
-The cost is what OWASP asks of scrypt with 16 MiB (N = 2^14, r = 8, p = 5), some 200 ms: call it in an executor, never on the event loop.
+The cost is what OWASP asks of scrypt with 16 MiB (N = 2^14, r = 8, p = 5), some 200 ms: call it in
+an executor, never on the event loop.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""CONFIGURE, and what changed since: the root's records, of which the state machine knows little but
-their keys and revisions (`cluster/records.py` knows what they mean).
+"""CONFIGURE, and what changed since: the root's records, of which the state machine knows little
+but their keys and revisions (`cluster/records.py` knows what they mean).
 
-The one that it looks into is a domain's rule: while that is being changed, no users of the domain are
-made, for nodes could disagree on where their mail is (`cluster/rules.py`)."""
+The one that it looks into is a domain's rule: while that is being changed, no users of the domain
+are made, for nodes could disagree on where their mail is (`cluster/rules.py`)."""
 
 from __future__ import annotations
 

@@ -10,7 +10,8 @@ from raftmail.storage.index import Index
 STEP_ROWS = 2048
 STEP_BYTES = 1 << 20
 FORGOTTEN_S = 120.0
-"""When nobody has asked for so long, the reading is given up: it keeps the index from using space again."""
+"""When nobody has asked for so long, the reading is given up: it keeps the index from using space
+again."""
 
 
 class _Reader:
@@ -21,8 +22,9 @@ class _Reader:
 
 
 class DeepReading:
-    """One for each deep mark. `index` is its place in the log, at which the index was just committed. `failed` tells why the reading
-    has no result and never will: a record that it needs is damaged; "": it has, or may have."""
+    """One for each deep mark. `index` is its place in the log, at which the index was just
+    committed. `failed` tells why the reading has no result and never will: a record that it needs
+    is damaged; "": it has, or may have."""
 
     def __init__(
         self, source: Index, index: int, read: Callable[[bytes], bytes], now: float
@@ -63,8 +65,14 @@ class DeepReading:
             return found
         bad = tuple(d for d in found.bad_bodies if self._source.references(d))
         return DeepDigest(
-            found.applied_index, found.digest, found.tables, found.mailboxes, found.bodies, found.body_bytes, bad
-        )  # fmt: skip
+            found.applied_index,
+            found.digest,
+            found.tables,
+            found.mailboxes,
+            found.bodies,
+            found.body_bytes,
+            bad,
+        )
 
     def listing(self, now: float, number: int, from_uid: int) -> Listing:
         """A page of what was in a mailbox. Raises RuntimeError when the reading was given up."""

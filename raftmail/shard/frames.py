@@ -9,7 +9,8 @@ Frame = tuple[str, str, Sequence[bytes]]
 """A node's name, a `FrameKind`, and the parts of the payload."""
 
 MARK = b"\x02"
-"""The payload of a mark: every replica notes its digest at this index. (1 begins a batch of requests, 3 a membership.)"""
+"""The payload of a mark: every replica notes its digest at this index. (1 begins a batch of
+requests, 3 a membership.)"""
 
 DEEP_MARK = MARK + b"D"
 """One at which every replica also begins to read everything that it has."""
@@ -19,7 +20,8 @@ class FrameKind(StrEnum):
     """What replicas of a shard send each other."""
 
     RAFT = "RAFT"
-    BEATS = "BEATS"  # records of `consensus.heartbeats`: of one group, or of all that two nodes have in common
+    # records of `consensus.heartbeats`: of one group, or of all that two nodes have in common
+    BEATS = "BEATS"
     BLOB = "BLOB"  # sha256, body
     BODY = "BODY"  # the same of a long one, which other frames overtake
     HAVE = "HAVE"  # sha256 of a BODY that is on the sender's disk

@@ -1,9 +1,9 @@
 """Going on with a replica of which something other than its journal was lost.
 
-*The index*, because it cannot be opened or is gone: it is made anew and empty. The replica keeps its
-id, since everything that it promised to others is in the journal: term, vote, and the log that it
-acknowledged. Of the log only the part up to the index's own place may have been cut off, and that
-part lives in the index alone. So:
+*The index*, because it cannot be opened or is gone: it is made anew and empty. The replica keeps
+its id, since everything that it promised to others is in the journal: term, vote, and the log that
+it acknowledged. Of the log only the part up to the index's own place may have been cut off, and
+that part lives in the index alone. So:
 
 1. Where the journal still begins with the first entry, the log is applied again: nothing is lost.
 2. Otherwise the index is marked as half resynced, which freezes the replica: it votes for nobody,
@@ -13,27 +13,28 @@ part lives in the index alone. So:
 3. What the log holds behind that stays, and counts again when the replica is whole.
 4. No entry is cut off because its body is not there, until all that the log had is applied.
    Elsewhere that a body was never on the disk is told by its place being unknown; here every place
-   is unknown at first. All bodies that the log names are read instead, and bad ones are fetched.
-   An entry without its body may have been acknowledged once, and so is kept; or a loss of power took
+   is unknown at first. All bodies that the log names are read instead, and bad ones are fetched. An
+   entry without its body may have been acknowledged once, and so is kept; or a loss of power took
    the body before that, and so it is not acknowledged (again) until the body has come: see
    `Group.withhold`.
 
-*An index that ends before the log begins*, as an old copy that was put back: the same from 2 on; the
-resync sends only what differs.
+*An index that ends before the log begins*, as an old copy that was put back: the same from 2 on;
+the resync sends only what differs.
 
-*Records of the tables that are this replica's own* (`places`, `local`): both tables are emptied, and made again from the segments of
-bodies and the messages. Nothing of the state is lost, and nothing that was acknowledged: as after a lost index, all bodies that the log
-names are read.
+*Records of the tables that are this replica's own* (`places`, `local`): both tables are emptied,
+and made again from the segments of bodies and the messages. Nothing of the state is lost, and
+nothing that was acknowledged: as after a lost index, all bodies that the log names are read.
 
 *Segments of bodies*: the index tells which bodies were in them; they are fetched from others.
 
-*Files of the log, while it was in use* (`mend_journal`): the process still knows everything that they said, but for old
-entries. The blob store is synced and the index committed first, so that the log need hold nothing up to there, and the rest is
-written anew (`Journal.mend`). The replica takes no part meanwhile: its runner is stopped, and then it is opened like any other.
-Only when an entry behind the index can be read nowhere any more, which takes a log that grew by more than the journal keeps
-in memory without being applied, the log begins anew at its end. It may have acknowledged entries that it forgets with that; so
-the index, which ends before the log begins, is none until a resync has brought it to where the log had ended, at least: the
-same from 2 on.
+*Files of the log, while it was in use* (`mend_journal`): the process still knows everything that
+they said, but for old entries. The blob store is synced and the index committed first, so that the
+log need hold nothing up to there, and the rest is written anew (`Journal.mend`). The replica takes
+no part meanwhile: its runner is stopped, and then it is opened like any other. Only when an entry
+behind the index can be read nowhere any more, which takes a log that grew by more than the journal
+keeps in memory without being applied, the log begins anew at its end. It may have acknowledged
+entries that it forgets with that; so the index, which ends before the log begins, is none until a
+resync has brought it to where the log had ended, at least: the same from 2 on.
 """
 
 from __future__ import annotations
@@ -59,14 +60,15 @@ _KEEP_TO = b"rescue/keep"
 
 
 def join(index: Index, journal: Journal, *, anew: bool) -> None:
-    """See that the log goes on where the index ends, or freeze the replica until a resync. `anew`: the index was lost, and is empty.
-    Durable when it returns. Raises `DiskError`."""
+    """See that the log goes on where the index ends, or freeze the replica until a resync. `anew`:
+    the index was lost, and is empty. Durable when it returns. Raises `DiskError`."""
     begins_at = journal.begins_at
     if anew:
         write_local(index, _KEEP_TO, journal.last_index)
     if index.applied_index < begins_at and Mark.read(index) is None:
         logger.error(
-            "shard %d: the index ends at entry %d, the log begins after entry %d: this replica waits for a resync",
+            "shard %d: the index ends at entry %d, the log begins after entry %d: this replica "
+            "waits for a resync",
             journal.identity.shard,
             index.applied_index,
             begins_at,
@@ -78,9 +80,10 @@ def join(index: Index, journal: Journal, *, anew: bool) -> None:
 
 
 def forget_own_tables(index: Index) -> None:
-    """Empty the tables of this replica's own, of which a record is damaged: where bodies are, and which are missing, is read from the
-    files again (`open_bodies` with `anew` and `look`). What is known of a resync is kept; an index of which that cannot be told is none:
-    `IndexDamaged`. Nothing is on the disk before a commit."""
+    """Empty the tables of this replica's own, of which a record is damaged: where bodies are, and
+    which are missing, is read from the files again (`open_bodies` with `anew` and `look`). What is
+    known of a resync is kept; an index of which that cannot be told is none: `IndexDamaged`.
+    Nothing is on the disk before a commit."""
     local = index.engine.table("local")
     kept = {}
     for key in RESYNC_KEYS:
@@ -108,8 +111,9 @@ def own_damage(index: Index) -> str:
 
 
 def mend_journal(machine: Machine, bodies: Bodies, *, half: bool) -> bool:
-    """Have files again that a start can read, and then no other use of these objects than to abandon them. `half`: the index is half
-    resynced, and commits nothing. False: what the log held behind the index is lost here. Raises `DiskFull` (try again), `SyncFailed`."""
+    """Have files again that a start can read, and then no other use of these objects than to
+    abandon them. `half`: the index is half resynced, and commits nothing. False: what the log held
+    behind the index is lost here. Raises `DiskFull` (try again), `SyncFailed`."""
     if bodies.syncing:
         bodies.end_sync()
     bodies.sync_now()
@@ -122,7 +126,8 @@ def mend_journal(machine: Machine, bodies: Bodies, *, half: bool) -> bool:
 
 
 def _commit(machine: Machine, store: BlobStore, *, half: bool) -> int:
-    """Up to where the index is on its disk, after a commit if it can be. Raises `DiskFull`, `TableDamaged`."""
+    """Up to where the index is on its disk, after a commit if it can be. Raises `DiskFull`,
+    `TableDamaged`."""
     if machine.index.failed:
         machine.abort()
     if not half:
@@ -136,8 +141,8 @@ def _commit(machine: Machine, store: BlobStore, *, half: bool) -> int:
 
 
 def keep_to(index: Index) -> int:
-    """Up to here nothing may be cut off the log for want of a body, and no body is given up; 0 when the index never was lost, or has
-    come so far since. Raises `IndexDamaged`."""
+    """Up to here nothing may be cut off the log for want of a body, and no body is given up; 0 when
+    the index never was lost, or has come so far since. Raises `IndexDamaged`."""
     to = read_local(index, _KEEP_TO)
     return to if type(to) is int and to > index.applied_index else 0
 
@@ -152,11 +157,11 @@ def open_bodies(
     look: bool = False,
     suspect: Sequence[bytes] = (),
 ) -> BlobStore:
-    """Open the blob store, also when segments are gone: what was in them, and is not in the journal either, is noted as missing.
+    """Open the blob store, also when segments are gone: what was in them, and is not in the journal
+    either, is noted as missing.
 
-    `anew`: the index has no places yet; they are entered by what the segments say. `look`: look for every body that messages have;
-    `suspect` are some that are not good.
-    Raises `DiskError`."""
+    `anew`: the index has no places yet; they are entered by what the segments say. `look`: look for
+    every body that messages have; `suspect` are some that are not good. Raises `DiskError`."""
     shard = journal.identity.shard
     try:
         store = BlobStore.open(disk, "blobs", index, limits, by_headers=anew)

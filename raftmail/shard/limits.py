@@ -32,7 +32,8 @@ class ReplicaLimits:
     """How long after a hand-over that came to nothing a leader that may not lead tries the next."""
 
     space_again_s: float = 2.0
-    """How long there must have been space before writes are taken again: what is known of it may be a second old."""
+    """How long there must have been space before writes are taken again: what is known of it may be
+    a second old."""
 
     log: LogLimits = field(default_factory=LogLimits)
     log_look_s: float = 1.0

@@ -18,7 +18,8 @@ PARTS = 8
 
 @dataclass(frozen=True, slots=True)
 class LogLimits:
-    """P7. 0 entries or seconds is without a limit. What is cut off goes in whole segments, so that up to one more than this stays."""
+    """P7. 0 entries or seconds is without a limit. What is cut off goes in whole segments, so that
+    up to one more than this stays."""
 
     bytes_max: int = 64 << 20
     entries_max: int = 1_000_000
@@ -41,7 +42,8 @@ class LogRetention:
     _rolled_at: float = 0.0
 
     def step(self, now: float, journal: Journal, durable_index: int) -> None:
-        """Cut off what is over a limit and at or below `durable_index`, which the index has on its disk."""
+        """Cut off what is over a limit and at or below `durable_index`, which the index has on its
+        disk."""
         first, last = journal.first_index, journal.last_index
         if last <= first:
             return

@@ -1,4 +1,5 @@
-"""What a replica does at a mark of the log: note its digest, and at a deep one begin to read everything."""
+"""What a replica does at a mark of the log: note its digest, and at a deep one begin to read
+everything."""
 
 from __future__ import annotations
 
@@ -15,8 +16,8 @@ MARKS_MAX = 16
 
 @dataclass(slots=True, repr=False)
 class Marks:
-    """`digests` are those at the last marks, by index; `deep` is the last deep reading. Marks up to `begun_at`, which the log had at the
-    start already, begin none: nobody waits for it."""
+    """`digests` are those at the last marks, by index; `deep` is the last deep reading. Marks up to
+    `begun_at`, which the log had at the start already, begin none: nobody waits for it."""
 
     machine: Machine
     blobs: BlobStore

@@ -1,4 +1,5 @@
-"""Which membership of its group a replica stands at: kept in the index's meta table, with the index of its entry (guard G12)."""
+"""Which membership of its group a replica stands at: kept in the index's meta table, with the index
+of its entry (guard G12)."""
 
 from __future__ import annotations
 
@@ -8,7 +9,8 @@ from raftmail.storage.index import MEMBERSHIP, Index
 from raftmail.storage.records import IndexDamaged
 
 Standing = tuple[int, Membership]
-"""The index of a membership's entry, and the membership. Index 1: what the group was founded with; 0: what somebody said."""
+"""The index of a membership's entry, and the membership. Index 1: what the group was founded with;
+0: what somebody said."""
 
 
 def kept(index: Index) -> Standing | None:
@@ -25,12 +27,14 @@ def kept(index: Index) -> Standing | None:
 def standing_at_start(
     index: Index, journal: Journal, replica: int, told: Membership, *, first: bool = False
 ) -> Standing:
-    """What a replica's group is made with. `told` is what the creator knows: of a founder the founding membership, equal on all founders;
-    of a joining replica one in which it is a learner. Used once, by a new replica, which keeps it before it takes part; after that
-    the index knows. Raises `IndexDamaged`, `DiskError`.
+    """What a replica's group is made with. `told` is what the creator knows: of a founder the
+    founding membership, equal on all founders; of a joining replica one in which it is a learner.
+    Used once, by a new replica, which keeps it before it takes part; after that the index knows.
+    Raises `IndexDamaged`, `DiskError`.
 
-    An index that was lost does not know, and what others say may be older or newer than what the log had: such a replica stands for
-    no election until the log or a resync has told it; unless `told` is what it was made with (`first`), and the log begins there."""
+    An index that was lost does not know, and what others say may be older or newer than what the
+    log had: such a replica stands for no election until the log or a resync has told it; unless
+    `told` is what it was made with (`first`), and the log begins there."""
     found = kept(index)
     if found is not None:
         return found

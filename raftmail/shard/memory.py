@@ -11,11 +11,12 @@ from raftmail.mail.budget import Budget
 class Memory:
     """Made once for a node, and given to each of its replicas.
 
-    `waiting` is of requests that wait to be proposed, with their bodies; `arrived` of long bodies from other nodes that wait to be
-    stored. `sending_bytes_max` bounds the long bodies that one node was sent and has not acknowledged; one always may be on its way.
+    `waiting` is of requests that wait to be proposed, with their bodies; `arrived` of long bodies
+    from other nodes that wait to be stored. `sending_bytes_max` bounds the long bodies that one
+    node was sent and has not acknowledged; one always may be on its way.
 
-    Invariant: `arrived.bytes_max` is enough for what the other nodes may send at once, so that bodies are dropped only when a link was
-    lost and is up again."""
+    Invariant: `arrived.bytes_max` is enough for what the other nodes may send at once, so that
+    bodies are dropped only when a link was lost and is up again."""
 
     waiting: Budget = field(default_factory=lambda: Budget(128 << 20))
     arrived: Budget = field(default_factory=lambda: Budget(160 << 20))

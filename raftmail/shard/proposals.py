@@ -2,9 +2,12 @@
 
 Invariants:
 
-1. A request's callback is called exactly once: with its result when it was applied here, or with a `Failure`.
-2. A request whose twin (same client and sequence number) is on its way waits for the twin's result instead of being proposed.
-3. No entry is longer than `ReplicaLimits.entry_bytes_max`, but for one that holds a single longer request.
+1. A request's callback is called exactly once: with its result when it was applied here, or with a
+   `Failure`.
+2. A request whose twin (same client and sequence number) is on its way waits for the twin's result
+   instead of being proposed.
+3. No entry is longer than `ReplicaLimits.entry_bytes_max`, but for one that holds a single longer
+   request.
 """
 
 from __future__ import annotations
@@ -36,7 +39,8 @@ class BlobsUnknown(Exception):
 
 @dataclass(slots=True, repr=False)
 class Waiting:
-    """A request that was not proposed yet; `hashes` are of the bodies that it names, `size` its bytes with the bodies."""
+    """A request that was not proposed yet; `hashes` are of the bodies that it names, `size` its
+    bytes with the bodies."""
 
     client: bytes
     seq: int
@@ -53,8 +57,8 @@ class Waiting:
 
 @dataclass(slots=True, repr=False)
 class Proposals:
-    """`known` gives the result of a request that was applied before; `store` puts a request's bodies into the store (raising
-    `BlobsUnknown`, DiskFull); `master` names the node that leads."""
+    """`known` gives the result of a request that was applied before; `store` puts a request's
+    bodies into the store (raising `BlobsUnknown`, DiskFull); `master` names the node that leads."""
 
     limits: ReplicaLimits
     counters: Counters
@@ -63,7 +67,8 @@ class Proposals:
     shard: int
     master: Callable[[], str]
     goes_ahead: Callable[[Waiting], bool] = lambda _: False
-    """Takes a request whose bodies go ahead of it, which comes to `waiting` later, or is `released`."""
+    """Takes a request whose bodies go ahead of it, which comes to `waiting` later, or is
+    `released`."""
     budget: Budget = field(default_factory=lambda: Budget(128 << 20))
     """What requests that wait hold, here and in the other replicas of the node."""
     term: int = 0
@@ -82,8 +87,8 @@ class Proposals:
         full: str = "",
         frees: bool = True,
     ) -> None:
-        """Take a request; what cannot be taken fails at once. `full`: why the disk takes no mail, and "" while it does; what frees space is
-        taken then, if it still `frees`."""
+        """Take a request; what cannot be taken fails at once. `full`: why the disk takes no mail,
+        and "" while it does; what frees space is taken then, if it still `frees`."""
         try:
             client, seq, kind, hashes = inspect_request(request)
         except CodecError as e:
@@ -113,8 +118,8 @@ class Proposals:
             self.waiting.append(waiting)
 
     def may_propose(self, entries_in_flight: int) -> bool:
-        """Whether what waits becomes an entry now. While one is on its way the next gathers (group commit), unless so much waits that it is
-        worth an entry of its own."""
+        """Whether what waits becomes an entry now. While one is on its way the next gathers (group
+        commit), unless so much waits that it is worth an entry of its own."""
         if not self.waiting:
             return False
         if entries_in_flight == 0:
@@ -126,8 +131,9 @@ class Proposals:
         )
 
     def next_batch(self, applied_index: int) -> tuple[list[Waiting], dict[bytes, None]]:
-        """Requests for one entry, and the hashes of the bodies that they name, which are stored now. Raises DiskFull, having failed the
-        request that met it; the batch then is lost to nobody: it waits again."""
+        """Requests for one entry, and the hashes of the bodies that they name, which are stored
+        now. Raises DiskFull, having failed the request that met it; the batch then is lost to
+        nobody: it waits again."""
         batch: list[Waiting] = []
         hashes: dict[bytes, None] = {}
         size = 0

@@ -135,7 +135,8 @@ class State:
         self._owned.clear()
 
     def chosen(self, mailbox: MailboxRecord, uids: UidSet, most: int) -> UidSet:
-        """`uids` of a mailbox, with the last message's for `*`. Raises `Refusal` when there are more than `most` messages among them."""
+        """`uids` of a mailbox, with the last message's for `*`. Raises `Refusal` when there are
+        more than `most` messages among them."""
         messages = self.index.messages
         wanted = messages.resolve(mailbox, uids)
         if mailbox.messages > most and len(wanted) > most:
@@ -145,7 +146,8 @@ class State:
                 if count > most:
                     raise Refusal(
                         Code.LIMIT,
-                        f"one command changes at most {most} messages; give it fewer UIDs, and the rest to others",
+                        f"one command changes at most {most} messages; give it fewer UIDs, and "
+                        f"the rest to others",
                     )
         return wanted
 
@@ -161,13 +163,15 @@ class State:
         return found
 
     def check_quota(self, user: str, more_bytes: int, quota_bytes: int) -> None:
-        """Whether a user can have messages of so many bytes more. The size of all that a user has is the sum of what the mailboxes'
-        records say, so it is kept, checked and compared with them. Raises `Refusal`."""
+        """Whether a user can have messages of so many bytes more. The size of all that a user has
+        is the sum of what the mailboxes' records say, so it is kept, checked and compared with
+        them. Raises `Refusal`."""
         used = sum([mailbox.size_bytes for mailbox in self.owned(user)])
         if used + more_bytes > quota_bytes:
             raise Refusal(
                 Code.OVERQUOTA,
-                f"{user} is over quota: has {used} of {quota_bytes} bytes, and {more_bytes} more do not go in",
+                f"{user} is over quota: has {used} of {quota_bytes} bytes, and {more_bytes} more "
+                f"do not go in",
             )
 
 

@@ -1,13 +1,15 @@
 """Requests with long bodies: these go to the followers, and to the own disk, ahead of the entry.
 
-An entry whose bodies are on their way keeps all that follow it in the log from being acknowledged. So a
-request with a long body is proposed only when this replica and a majority of the voters have said that
-they hold it. When they do not in time it fails, without effect: it never keeps others waiting.
+An entry whose bodies are on their way keeps all that follow it in the log from being acknowledged.
+So a request with a long body is proposed only when this replica and a majority of the voters have
+said that they hold it. When they do not in time it fails, without effect: it never keeps others
+waiting.
 
 Invariants:
 
 1. A request is here until it is let go to be proposed, or failed.
-2. A node is sent a body only as `Memory.begin_sending` allows; the others wait for it to acknowledge those.
+2. A node is sent a body only as `Memory.begin_sending` allows; the others wait for it to
+   acknowledge those.
 """
 
 from __future__ import annotations
@@ -29,7 +31,8 @@ _SLOWEST_BYTES_PER_S: Final = 1 << 20
 
 @dataclass(slots=True, repr=False)
 class _Stream:
-    """`here` are long bodies that this replica has not stored yet, `there` those that nodes have not acknowledged."""
+    """`here` are long bodies that this replica has not stored yet, `there` those that nodes have
+    not acknowledged."""
 
     request: Waiting
     bodies: Mapping[bytes, Any]
@@ -41,9 +44,11 @@ class _Stream:
 
 @dataclass(slots=True, repr=False)
 class Streams:
-    """`let_go` is called with a request that may be proposed, `failed` with one that may not, and why. Once whoever asked has given up,
-    `forget_bodies` is called: the bodies are on the disk here, and those that were sent may yet be acknowledged. Whoever asks again then
-    meets a delivery that is known, so that large mail comes through where all of it takes longer than anybody waits."""
+    """`let_go` is called with a request that may be proposed, `failed` with one that may not, and
+    why. Once whoever asked has given up, `forget_bodies` is called: the bodies are on the disk
+    here, and those that were sent may yet be acknowledged. Whoever asks again then meets a delivery
+    that is known, so that large mail comes through where all of it takes longer than anybody
+    waits."""
 
     let_go: Callable[[Waiting], None]
     failed: Callable[[Waiting, Failure], None]
@@ -61,14 +66,16 @@ class Streams:
     def begin(
         self, now: float, request: Waiting, bodies: Mapping[bytes, Any], here: Iterable[bytes]
     ) -> None:
-        """Take a request with its long bodies. `here` are those that are yet to be stored by this replica."""
+        """Take a request with its long bodies. `here` are those that are yet to be stored by this
+        replica."""
         patience_s = self.patience_s + _slowly_s(sum(len(body) for body in bodies.values() if body))
         asked_until = min(request.until, now + patience_s)
         until = asked_until + patience_s
         self._streams.append(_Stream(request, bodies, set(here), asked_until, until))
 
     def to_send(self, now: float, nodes: Sequence[str]) -> list[tuple[str, bytes, Any]]:
-        """Bodies that are to be sent to nodes now (node, hash, body); what has no room waits for the next call."""
+        """Bodies that are to be sent to nodes now (node, hash, body); what has no room waits for
+        the next call."""
         frames: list[tuple[str, bytes, Any]] = []
         for stream in self._streams:
             for node in nodes:
@@ -91,8 +98,8 @@ class Streams:
         return True
 
     def is_sending(self, now: float, node: str, digest: bytes) -> bool:
-        """Whether a body is on its way to a node. After `lost_s`, and longer for a long one, it is not
-        believed any more: a link may have had no room for it."""
+        """Whether a body is on its way to a node. After `lost_s`, and longer for a long one, it is
+        not believed any more: a link may have had no room for it."""
         sent = self._sending.get(node, {}).get(digest)
         return sent is not None and not self._is_lost(now, *sent)
 
@@ -130,7 +137,8 @@ class Streams:
             stream.there.pop(node, None)
 
     def release(self, now: float, voters: Collection[str], own: str) -> None:
-        """Let those requests go that a majority holds the bodies of, and fail those that have waited for too long."""
+        """Let those requests go that a majority holds the bodies of, and fail those that have
+        waited for too long."""
         majority = len(voters) // 2 + 1
         streams, self._streams = self._streams, []
         for stream in streams:

@@ -36,7 +36,8 @@ class Watchers:
         return bool(self._by_user)
 
     def add(self, user: str, hear: Hear) -> None:
-        """Tell `hear` of every change to a user's mail from now on. Adding it again does nothing."""
+        """Tell `hear` of every change to a user's mail from now on. Adding it again does
+        nothing."""
         if self._noting is not self.index.mailboxes:
             self._note()
         self._by_user.setdefault(user, {})[hear] = None

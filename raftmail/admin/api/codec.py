@@ -4,7 +4,8 @@ A field's name is its key, and the order of the fields is the order of the keys.
 
 * A key that no field has is ignored: a later release may say more.
 * A field with a default may be missing: an earlier release may say less.
-* A field without one that is missing, or a value of another type, raises `BadAnswer`, which names the field.
+* A field without one that is missing, or a value of another type, raises `BadAnswer`, which names
+  the field.
 
 Between nodes a value may hold bytes, which JSON cannot; they are passed on as they are.
 """

@@ -39,7 +39,8 @@ class OutputFull:
 
 @dataclass(frozen=True, slots=True)
 class TurnOver:
-    """Many commands were taken in one go: send the output, let others have a turn, then call `next_turn`."""
+    """Many commands were taken in one go: send the output, let others have a turn, then call
+    `next_turn`."""
 
 
 @dataclass(frozen=True, slots=True)

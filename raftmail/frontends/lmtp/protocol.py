@@ -4,9 +4,9 @@ LMTP is RFC 2033: SMTP (RFC 5321) with LHLO, and with a reply for each recipient
 Extensions: PIPELINING (RFC 2920), SIZE (1870), 8BITMIME (6152), SMTPUTF8 (6531),
 ENHANCEDSTATUSCODES (2034), CHUNKING (3030, without BINARYMIME) and STARTTLS (3207).
 
-What is allowed in which state is the table `states.TRANSITIONS`; a command that is not in its row gets 503.
-QUIT, NOOP, VRFY and HELP are allowed in every state that reads commands and change none, but QUIT
-which ends it.
+What is allowed in which state is the table `states.TRANSITIONS`; a command that is not in its row
+gets 503. QUIT, NOOP, VRFY and HELP are allowed in every state that reads commands and change none,
+but QUIT which ends it.
 """
 
 import math
@@ -270,7 +270,8 @@ class LmtpSession:
         return self._proceed(now)
 
     def _proceed(self, now: float) -> Event | None:
-        """Read on until something is pending, the input is used up, or this turn has had its share."""
+        """Read on until something is pending, the input is used up, or this turn has had its
+        share."""
         output = self._output
         reply_bytes_max = self._config.reply_bytes_max
         while True:

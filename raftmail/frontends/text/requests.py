@@ -1,7 +1,7 @@
 """What the lines of a client ask for: from words to commands, without I/O.
 
-Two errors: `ValueError` for a line that makes no sense (answered BAD), `RequestRefused` for one that makes
-sense and cannot be done (answered NO). Neither has an effect.
+Two errors: `ValueError` for a line that makes no sense (answered BAD), `RequestRefused` for one
+that makes sense and cannot be done (answered NO). Neither has an effect.
 """
 
 from __future__ import annotations
@@ -71,7 +71,8 @@ class MailboxNumbers:
     by_number: dict[bytes, MailboxNumber]
 
     def bind(self, number: bytes, mailbox: MailboxNumber) -> None:
-        """Introduce, or let a number stand for something else. Raises ValueError, `RequestRefused`."""
+        """Introduce, or let a number stand for something else. Raises ValueError,
+        `RequestRefused`."""
         if _MAILBOX_NUMBER.fullmatch(number) is None:
             raise ValueError("a mailbox number is from 1 to 9999999999, without leading zeros")
         if number not in self.by_number and len(self.by_number) >= self.count_max:
@@ -127,7 +128,8 @@ def user_of(value: bytes) -> str:
 
 
 def new_user_of(value: bytes) -> str:
-    """A user who is to be made. Raises ValueError with the reason when mail could not be delivered."""
+    """A user who is to be made. Raises ValueError with the reason when mail could not be
+    delivered."""
     return account(text("a user", value))
 
 
@@ -218,7 +220,8 @@ def store(
 
 
 def copy(line: Line, mailboxes: MailboxNumbers, seed: int, *, move: bool) -> tuple[int, int, Copy]:
-    """Of `source uids target [guids=]`, with the source's shard and the target's. Raises ValueError, `RequestRefused`."""
+    """Of `source uids target [guids=]`, with the source's shard and the target's. Raises
+    ValueError, `RequestRefused`."""
     name = "MOVE" if move else "COPY"
     source, uids, target = words_of(line, f"{name} mailbox uids mailbox [guids=]", 3)
     a, b = mailboxes.get(source), mailboxes.get(target)

@@ -1,8 +1,8 @@
 """Values of the mail room as they stand on the wire, both directions: the server writes what the
 client library reads.
 
-Readers raise `net.lines.ProtocolViolation` for what they cannot understand. docs/protocol.md lists the
-fields.
+Readers raise `net.lines.ProtocolViolation` for what they cannot understand. docs/protocol.md lists
+the fields.
 """
 
 from __future__ import annotations

@@ -217,7 +217,8 @@ class WriteCommands:
     def _run_for(
         self, tag: bytes, line: Line, owners: tuple[str, ...], shard: int, command: Command
     ) -> None:
-        """`_run` of what makes something for users, once they are known to be there. Raises ValueError, `RequestRefused`."""
+        """`_run` of what makes something for users, once they are known to be there. Raises
+        ValueError, `RequestRefused`."""
         if all(map(self._service.is_known_user, owners)):
             self._run(tag, line, shard, command)
             return
@@ -458,7 +459,8 @@ class WriteCommands:
         self._submit(ROOT_SHARD, request, (), deadline_s, partial(self._done, tag, own, 0))
 
     async def _make_inbox(self, user: str, deadline_s: float) -> None:
-        """Make INBOX before the user, so that every user that exists has one. Where it is already, that is fine.
+        """Make INBOX before the user, so that every user that exists has one. Where it is already,
+        that is fine.
 
         Raises `Unavailable`."""
         command = CreateMailbox(user, INBOX, int(self._front.wall_s()), os.urandom(16))
