@@ -385,8 +385,15 @@ class Replica:
     def is_whole(self) -> bool:
         """Whether this replica has all records and bodies of the state that it stands at, so that
         it may vote with the others, and be a source for them. (How far that state is behind the
-        log, the master's match index tells.) `resync_progress` tells what is left."""
-        return self._failure is None and self.recovery.is_whole(self.group)
+        log, the master's match index tells.) False where the index cannot tell: that is noted, as
+        in any turn."""
+        try:
+            return self._failure is None and self.recovery.is_whole(self.group)
+        except IndexDamaged as e:
+            self.index_damaged(e)
+        except TableDamaged as e:
+            self.index_broken(e)
+        return False
 
     @property
     def conditions(self) -> int:
@@ -459,7 +466,11 @@ class Replica:
     def why_incomplete(self) -> str:
         """What keeps this replica from being `is_whole`, as the end of a sentence that begins with
         its node; "": nothing."""
-        return "" if self.is_whole else self.recovery.manager.why_incomplete()
+        if self.is_whole:
+            return ""
+        if self._failure is not None:
+            return f"has an index that is made anew: {self._failure}"
+        return self.recovery.manager.why_incomplete()
 
     def checkpoint_digest(self, index: int) -> bytes | None:
         """The digest of the state at a mark of the log; None: it has not come here, or is one of

@@ -11,6 +11,7 @@ from raftmail.consensus.group import Group
 from raftmail.mail import commands as c
 from raftmail.mail.codec import encode_request
 from raftmail.mail.uidset import UidSet
+from raftmail.resync.missing import Missing
 from raftmail.resync.state import RESYNC_KEYS, Suspects
 from raftmail.shard import index_recovery
 from raftmail.shard.catch_up import CatchUp
@@ -214,6 +215,24 @@ def test_the_tables_of_a_replicas_own_are_made_again_from_its_files(table: str) 
     for text in TEXTS:
         assert replica.body(body_hash(text)) == text.encode()
     assert replica.is_whole
+
+
+def test_a_replica_whose_index_cannot_say_what_is_missing_is_not_whole_and_is_opened_anew() -> None:
+    machinery = Machinery()
+    machinery.save(TEXTS)
+    replica = machinery.replica
+    assert replica.is_whole and not replica.why_incomplete
+    Missing(replica.machine.index).add(bytes(32), 9, 0)
+    assert not replica.is_whole and "damaged" not in replica.why_incomplete
+    key = b"missing/total"
+    table = machinery.engine.table("local")
+    record = table.get(key)
+    assert record is not None
+    table.set(key, record[:-1] + bytes((record[-1] ^ 1,)))
+    assert not replica.is_whole
+    assert "'local' is damaged" in replica.why_incomplete
+    with pytest.raises(IndexDamaged):
+        machinery.turn()
 
 
 def test_what_is_known_of_a_resync_outlives_the_other_rows_of_its_table_or_the_index_is_none() -> (
