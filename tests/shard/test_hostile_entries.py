@@ -148,7 +148,7 @@ def test_what_is_applied_uses_no_methods_that_ask_tables_of_unicode() -> None:
             "mailboxes",
             "save",
             "store",
-            "transfer",
+            "copy_move",
             "machine",
         ),
     }
