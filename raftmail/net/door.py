@@ -1,7 +1,8 @@
 """Accepting connections, a few in each turn of the loop, and no more than the gate lets in.
 
-The loop's own servers accept whatever waits, until the process may open nothing more; then they close what they listen on, or wake up again
-and again. Here the process stops to accept before that, and whoever is turned away is told.
+The loop's own servers accept whatever waits, until the process may open nothing more; then they
+close what they listen on, or wake up again and again. Here the process stops to accept before that,
+and whoever is turned away is told.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ PAUSE_S = 0.1
 
 
 class _Visitor:
-    """An accepted connection, from the first moment on. `transport` is set once its protocol has it."""
+    """An accepted connection, from the first moment on. `transport` is set once its protocol has
+    it."""
 
     __slots__ = ("socket", "task", "transport")
 
@@ -73,7 +75,8 @@ class Pass:
 
 
 class Door:
-    """One address that is listened on. `make` makes the protocol of a connection, whose `connection_lost` calls `Pass.leave`."""
+    """One address that is listened on. `make` makes the protocol of a connection, whose
+    `connection_lost` calls `Pass.leave`."""
 
     def __init__(
         self,
@@ -85,8 +88,9 @@ class Door:
         handshake_s: float = 10.0,
         full: bytes = b"",
     ) -> None:
-        """`sock` listens. `tls` gives the context for the next connection; `handshake_s` is how long its handshake may take. `full` is
-        what those hear who are turned away, where there is no TLS."""
+        """`sock` listens. `tls` gives the context for the next connection; `handshake_s` is how
+        long its handshake may take. `full` is what those hear who are turned away, where there is
+        no TLS."""
         self._loop = asyncio.get_running_loop()
         self._socket = sock
         self._gate = gate
@@ -109,7 +113,8 @@ class Door:
         return (str(name[0]), int(name[1])) if isinstance(name, tuple) else (str(name), 0)
 
     def close(self) -> None:
-        """Accept no more; connections whose handshake is under way end. Those that are made stay."""
+        """Accept no more; connections whose handshake is under way end. Those that are made
+        stay."""
         if self._closed:
             return
         self._closed = True
@@ -198,8 +203,8 @@ class Door:
 
 
 async def listening_sockets(host: str, port: int, *, shared: bool = False) -> list[socket.socket]:
-    """Sockets that are bound to an address, one for each that the host has. With `shared`, other processes that say so too may listen
-    there as well. Raises OSError."""
+    """Sockets that are bound to an address, one for each that the host has. With `shared`, other
+    processes that say so too may listen there as well. Raises OSError."""
     loop = asyncio.get_running_loop()
     found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     sockets: list[socket.socket] = []

@@ -34,8 +34,8 @@ _POOL_BYTES_LEAST: Final = 128 * MIB
 _POOL_MESSAGES: Final = 3
 _PROCESS_BYTES: Final = 128 * MIB
 _REPLICA_BYTES: Final = 12 * MIB
-"""Of a replica that works: the newest entries, buffers of the journal and the blobs, and the index's
-open transaction."""
+"""Of a replica that works: the newest entries, buffers of the journal and the blobs, and the
+index's open transaction."""
 _LINK_QUEUE_BYTES: Final = 48 * MIB
 _SENDING_BYTES_LEAST: Final = 64 * MIB
 _SHARE_OF_SHORT: Final = 8
@@ -51,10 +51,9 @@ class NodeLimits:
 
     `pool_bytes` is the limit of each of these: what LMTP clients have sent, what text clients have
     sent, the node's own calls without an answer, those of others that it works at, the messages
-    that are being delivered. The requests that wait at all shards that it leads are calls of its own
-    or of others, and have two pools together.
-    `sending_bytes` is that of long bodies for the followers that another process was sent and has
-    not acknowledged."""
+    that are being delivered. The requests that wait at all shards that it leads are calls of its
+    own or of others, and have two pools together. `sending_bytes` is that of long bodies for the
+    followers that another process was sent and has not acknowledged."""
 
     body_bytes_max: int
     pool_bytes: int
@@ -138,7 +137,8 @@ def memory_needed(config: Config) -> int:
 
 
 def memory_limits(root: Path = Path("/")) -> Mapping[str, int]:
-    """What this machine, and the limits of this process, give of memory: bytes by where the limit stands."""
+    """What this machine, and the limits of this process, give of memory: bytes by where the limit
+    stands."""
     found: dict[str, int] = {}
     for line in _text(root / "proc/meminfo").splitlines():
         if line.startswith("MemTotal:"):
@@ -185,7 +185,8 @@ def check_memory(config: Config, memory: Mapping[str, int], address: Mapping[str
         mapped = maps if where == "RLIMIT_AS" else 0
         if sum(memory_of(config).values()) + mapped > there:
             raise ConfigError(
-                f"{config.path}: the node needs {_shown(sum(memory_of(config).values()) + mapped)} of address space ("
+                f"{config.path}: the node needs "
+                f"{_shown(sum(memory_of(config).values()) + mapped)} of address space ("
                 f"{_shown(mapped)} for the maps of its indices), and {where} is {_shown(there)}: "
                 f"{'do not limit it (ulimit -v)' if mapped else 'raise it (ulimit -d)'}"
             )
@@ -197,7 +198,8 @@ def check_memory(config: Config, memory: Mapping[str, int], address: Mapping[str
         shown = ", ".join(f"{what} {_shown(size)}" for what, size in memory_of(config).items())
         raise ConfigError(
             f"{config.path}: mail.message_bytes_max: with {config.mail.message_bytes_max} and "
-            f"{config.node.workers} workers the node may need {_shown(needed)} of memory (each worker: {shown}), and "
+            f"{config.node.workers} workers the node may need {_shown(needed)} of memory (each "
+            f"worker: {shown}), and "
             f"{where} has {_shown(there)}; "
             + (
                 f"the largest that fits is {largest}"

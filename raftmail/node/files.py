@@ -23,7 +23,8 @@ _ASIDE_BYTES = 256 << 10
 
 
 def write_json(folder: Path, name: str, value: Mapping[str, Any]) -> None:
-    """Write a file in one step, durably: whoever reads it finds the old or the new one. Raises OSError, which names the file."""
+    """Write a file in one step, durably: whoever reads it finds the old or the new one. Raises
+    OSError, which names the file."""
     try:
         try:
             _write(folder, name, value)

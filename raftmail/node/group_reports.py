@@ -1,4 +1,5 @@
-"""What the root's master wants to know of each node: the groups that it leads, and what its clients ask for; and changing these groups."""
+"""What the root's master wants to know of each node: the groups that it leads, and what its clients
+ask for; and changing these groups."""
 
 from __future__ import annotations
 
@@ -33,7 +34,8 @@ class GroupReports:
     """Until when the mastership of a shard stays here, if it is here."""
 
     async def hold_here(self, arguments: Mapping[str, str], deadline: float) -> JSON:
-        """An operator wants this node to lead a shard: the balancer shall not undo it. Raises ValueError."""
+        """An operator wants this node to lead a shard: the balancer shall not undo it. Raises
+        ValueError."""
         shard = int(arguments["shard"])
         if shard not in self.router.replicas:
             raise ValueError(f"shard: this node has no replica of shard {shard}")
@@ -73,9 +75,10 @@ class GroupReports:
             return False
 
     async def change_here(self, arguments: Mapping[str, str], deadline: float) -> JSON:
-        """Change the membership of a group that this node leads, if it still is what the change was decided by: `voters` and
-        `learners` are ids with commas, `action` is add (with `node`), promote or remove, `id` the replica. Raises ValueError for
-        bad arguments, `Unavailable` when the change may not be made now."""
+        """Change the membership of a group that this node leads, if it still is what the change was
+        decided by: `voters` and `learners` are ids with commas, `action` is add (with `node`),
+        promote or remove, `id` the replica. Raises ValueError for bad arguments, `Unavailable` when
+        the change may not be made now."""
         shard, id = int(arguments["shard"]), int(arguments["id"])
         replica = self.router.replicas.get(shard)
         if replica is None:
@@ -124,8 +127,8 @@ def _of_group(replica: Replica) -> dict[str, Any]:
 
 
 def read_shards(node: str, answer: Any) -> dict[int, ObservedShard]:
-    """The groups that a node says it leads, of its answer to "observe-here". Raises KeyError, ValueError and TypeError for what no
-    node of this release answers."""
+    """The groups that a node says it leads, of its answer to "observe-here". Raises KeyError,
+    ValueError and TypeError for what no node of this release answers."""
     return {
         int(number): ObservedShard(
             node,

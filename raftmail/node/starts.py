@@ -1,9 +1,12 @@
-"""The starts of a data folder: counted in it and beside the configuration, so that an older folder, or a copy, is known as one.
+"""The starts of a data folder: counted in it and beside the configuration, so that an older folder,
+or a copy, is known as one.
 
-`start.json` in the data folder has the folder's name, the number of starts and the tokens of the last ones; `started.json` beside the
-configuration has the same, off the data disk. The folder's may be ahead by a crash, and never behind: one that is behind was put back.
-`start.seal.json` has what no copy has: inode and time of change (ctime) of `start.json`. The replicas of a folder whose seal does not fit
-ask more of the others (`consensus.proof`), until each of them is known to have lost nothing.
+`start.json` in the data folder has the folder's name, the number of starts and the tokens of the
+last ones; `started.json` beside the configuration has the same, off the data disk. The folder's may
+be ahead by a crash, and never behind: one that is behind was put back. `start.seal.json` has what
+no copy has: inode and time of change (ctime) of `start.json`. The replicas of a folder whose seal
+does not fit ask more of the others (`consensus.proof`), until each of them is known to have lost
+nothing.
 """
 
 from __future__ import annotations
@@ -27,12 +30,13 @@ OLDER = "older.json"
 
 
 class OlderFolder(Exception):
-    """The data folder is an older one than the node used last; the text says by what that is known, and what to do."""
+    """The data folder is an older one than the node used last; the text says by what that is known,
+    and what to do."""
 
 
 def begin_start(config: Config, *, new: bool) -> tuple[Start, bool]:
-    """Count a start of a data folder, durably; `new`: it holds nothing yet. Returns it, and whether the folder looks like a copy. Raises
-    `OlderFolder`, OSError."""
+    """Count a start of a data folder, durably; `new`: it holds nothing yet. Returns it, and whether
+    the folder looks like a copy. Raises `OlderFolder`, OSError."""
     data = config.data
     inside, outside = _read_start(data / FILE), _read_start(_outside(config))
     why = _read(data / OLDER).get("why", "")
@@ -40,8 +44,10 @@ def begin_start(config: Config, *, new: bool) -> tuple[Start, bool]:
         why = _behind(inside, outside)
     if why:
         raise OlderFolder(
-            f"{data}: is an older data folder than this node had last: {why}. Put the newest one in its place; or, if that is lost, have "
-            f"the others fill this node anew: `raftmail node --replace {config.folder}`, which keeps this folder aside"
+            f"{data}: is an older data folder than this node had last: {why}. Put the newest one "
+            f"in its place; or, if that is lost, have "
+            f"the others fill this node anew: `raftmail node --replace {config.folder}`, which "
+            f"keeps this folder aside"
         )
     is_copy = inside is not None and _is_copy(data)
     token = secrets.token_hex(4)
@@ -67,7 +73,10 @@ def _behind(inside: Start | None, outside: Start) -> str:
         return "another data folder was used since, as is noted beside the configuration"
     if inside.descends_from(outside):
         return ""
-    return f"it knows of {inside.number} starts, and start {outside.number} is noted beside the configuration"
+    return (
+        f"it knows of {inside.number} starts, and start {outside.number} is noted beside the "
+        f"configuration"
+    )
 
 
 def settle(data: Path) -> None:
@@ -81,7 +90,8 @@ def note_older(data: Path, why: str) -> None:
 
 
 def set_older_aside(config: Config) -> bool:
-    """Move a data folder that is known to be an older one to a name of its own; False: it is not known to be one."""
+    """Move a data folder that is known to be an older one to a name of its own; False: it is not
+    known to be one."""
     data = config.data
     inside, outside = _read_start(data / FILE), _read_start(_outside(config))
     has_node = (data / "node.json").exists()
@@ -104,7 +114,8 @@ def set_older_aside(config: Config) -> bool:
 
 
 def read_peers(data: Path) -> dict[str, Known]:
-    """The last starts of the peers; those that cannot be read are forgotten: whoever calls next is believed."""
+    """The last starts of the peers; those that cannot be read are forgotten: whoever calls next is
+    believed."""
     known = {}
     for node, one in _read(data / PEERS).items():
         try:

@@ -36,7 +36,8 @@ PING = "PING"
 _INFLATED_BYTES_MAX = 256 * 1024
 _TURN_FRAMES = 1000
 _TURN_S = 0.02
-"""What of the frames that came is handed out in one turn of the loop; more wait, and nothing is read meanwhile."""
+"""What of the frames that came is handed out in one turn of the loop; more wait, and nothing is
+read meanwhile."""
 _COMPRESSION_LEVEL = 1
 _NO_HEADER = -15
 _PREFIXES_MAX = 4096
@@ -45,10 +46,12 @@ _AHEAD_BYTES: Final = 256 * KIB
 _TURN_BYTES: Final = 128 * KIB
 """Of pieces, encrypted and written in one turn of the loop."""
 _REST_TURNS: Final = 4.0
-"""After a turn with pieces, no pieces for so many times as long as the turn took: what others wait for comes first."""
+"""After a turn with pieces, no pieces for so many times as long as the turn took: what others wait
+for comes first."""
 _REST_S_MAX: Final = 0.1
 _RECEIVE_BYTES: Final = 256 * KIB
-"""What the system takes before we have read it. More would be ahead of all that the peer sends next."""
+"""What the system takes before we have read it. More would be ahead of all that the peer sends
+next."""
 _NOT_SENT_BYTES: Final = 128 * KIB
 """What the system takes before it was sent: what is behind it cannot be overtaken any more."""
 _TCP_NOTSENT_LOWAT: Final = getattr(socket, "TCP_NOTSENT_LOWAT", 25)
@@ -63,7 +66,8 @@ class LinkLimits:
     queue_bytes_max: int = 128 * MIB
     """Frames that the peer has not read; more end the link, since memory may not grow."""
     bulk_bytes_max: int = 128 * MIB
-    """The same of those that others may overtake: what goes above it is not taken, unless none waits."""
+    """The same of those that others may overtake: what goes above it is not taken, unless none
+    waits."""
     silence_s: float = 3.0
     """A link on which nothing comes for so long has ended."""
     ping_s: float = 1.0
@@ -78,8 +82,8 @@ class LinkLimits:
 class PeerLink(asyncio.Protocol):
     """Invariants:
     1. `on_lost` is called once, and no frame is handed out after `close` was called.
-    2. Frames leave and arrive in the order of `send`, or not at all; those of `send_bulk` in the order
-       of their shard and kind.
+    2. Frames leave and arrive in the order of `send`, or not at all; those of `send_bulk` in the
+       order of their shard and kind.
     3. At most `queue_bytes_max` bytes, and the frame that went over it, wait to be sent; and of
        `send_bulk`, `bulk_bytes_max` or one frame."""
 
@@ -157,9 +161,9 @@ class PeerLink(asyncio.Protocol):
         return True
 
     def send_bulk(self, shard: int, kind: str, payload: Sequence[Payload]) -> bool:
-        """Queue a frame that others may overtake, but for those of its shard and kind. False, and it is
-        not taken, when the link has ended or more waits than may. Raises ValueError for a frame that
-        no reader takes."""
+        """Queue a frame that others may overtake, but for those of its shard and kind. False, and
+        it is not taken, when the link has ended or more waits than may. Raises ValueError for a
+        frame that no reader takes."""
         size = sum(map(len, payload))
         if size > self._limits.frame_bytes_max:
             raise ValueError(f"a frame of {size} bytes, more than {self._limits.frame_bytes_max}")
@@ -331,8 +335,8 @@ class PeerLink(asyncio.Protocol):
         self.flush()
 
     def flush(self) -> None:
-        """Hand what is queued to the transport now, not at the end of this turn of the loop. Of what
-        others may overtake, so much as does not keep them waiting."""
+        """Hand what is queued to the transport now, not at the end of this turn of the loop. Of
+        what others may overtake, so much as does not keep them waiting."""
         if self.closed:
             return
         out = self._out
@@ -364,7 +368,8 @@ class PeerLink(asyncio.Protocol):
         self._loop.call_soon(self._rest)
 
     def _rest(self) -> None:
-        """In the turn of the loop behind one with pieces, when its clock tells how long that took."""
+        """In the turn of the loop behind one with pieces, when its clock tells how long that
+        took."""
         took_s = self._loop.time() - self._turn_began
         self._loop.call_later(min(took_s * _REST_TURNS, _REST_S_MAX), self._rested)
 

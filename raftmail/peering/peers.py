@@ -149,11 +149,11 @@ class PeerNet:
         compress: bool = False,
     ) -> None:
         """`peers` maps names to `host:port`. `tls_context` is `tls.peer_context`; None is for
-        trials on one machine: then only loopback addresses are dialled and taken. Frames whose
-        kind is not in `kinds` are counted and dropped. `on_removed` is called with a peer that says that
-        this node was removed from the cluster. Frames whose kind is in `bulk` leave in pieces, and may be
-        overtaken by all others. With `compress`, links are compressed if
-        both sides say so. A peer whose address cannot be is not dialled (`unusable`)."""
+        trials on one machine: then only loopback addresses are dialled and taken. Frames whose kind
+        is not in `kinds` are counted and dropped. `on_removed` is called with a peer that says that
+        this node was removed from the cluster. Frames whose kind is in `bulk` leave in pieces, and
+        may be overtaken by all others. With `compress`, links are compressed if both sides say so.
+        A peer whose address cannot be is not dialled (`unusable`)."""
         self.node = node
         self.cluster = cluster
         self.tls_context = tls_context
@@ -170,14 +170,16 @@ class PeerNet:
         self._peers: dict[str, _Peer] = {}
         self._removed: frozenset[str] = frozenset()
         self.welcoming = False
-        """While this node does not know who the members are, it takes every node of the cluster that calls: all that it knew by name
-        may be gone."""
+        """While this node does not know who the members are, it takes every node of the cluster
+        that calls: all that it knew by name may be gone."""
         self.starts: PeerStarts | None = None
         """The last starts of the peers, for who wants twins and older folders refused."""
         self.start_told = self.listens_at = ""
-        """By which start of its data folder this node runs, and where it listens, as peers are told."""
+        """By which start of its data folder this node runs, and where it listens, as peers are
+        told."""
         self.on_outlawed: Callable[[str, HelloRefused], None] = lambda peer, error: None
-        """Called with a peer that refused this node as a twin, or as one whose data folder went back, and with what it said."""
+        """Called with a peer that refused this node as a twin, or as one whose data folder went
+        back, and with what it said."""
         self._refusals: dict[str, float] = {}
         self._outlaws: dict[str, tuple[float, str]] = {}
         self._running = False
@@ -185,7 +187,8 @@ class PeerNet:
         self.unknown_frames = 0
         """Frames of kinds that nobody registered here."""
         self.unusable: dict[str, str] = {}
-        """Peers that are not dialled, for what stands in their record is no address: the reason. They may dial this node."""
+        """Peers that are not dialled, for what stands in their record is no address: the reason.
+        They may dial this node."""
         for name, address in self._usable(peers).items():
             self._peers[name] = _Peer(name, address)
 
@@ -209,8 +212,8 @@ class PeerNet:
 
     async def set_peers(self, peers: Mapping[str, str], removed: Collection[str] = ()) -> None:
         """Let the membership be this: links to others end; a changed address counts from the next
-        dial on. Nodes in `removed` are told so when they ask for a link. A peer whose address cannot
-        be is not dialled (`unusable`)."""
+        dial on. Nodes in `removed` are told so when they ask for a link. A peer whose address
+        cannot be is not dialled (`unusable`)."""
         peers = self._usable(peers)
         self._removed = frozenset(removed)
         for name in self._peers.keys() - peers.keys():
@@ -237,8 +240,8 @@ class PeerNet:
 
     def send(self, peer: str, shard: int, kind: str, payload: bytes | Sequence[Payload]) -> bool:
         """Queue a frame. False when the link is down, also when it goes down over this one because
-        too much waits; the frames queued so far are lost then, and `on_down` follows. A frame of a kind
-        in `bulk` is not taken when too much waits: False, and the link stays."""
+        too much waits; the frames queued so far are lost then, and `on_down` follows. A frame of a
+        kind in `bulk` is not taken when too much waits: False, and the link stays."""
         known = self._peers.get(peer)
         if known is None or known.link is None:
             return False
@@ -249,12 +252,14 @@ class PeerNet:
         return known.link.send(shard, kind, payload)
 
     def has_room(self, peer: str, size_bytes: int) -> bool:
-        """Whether `send` takes a frame of this size, of a kind that others may overtake, for a peer now."""
+        """Whether `send` takes a frame of this size, of a kind that others may overtake, for a peer
+        now."""
         known = self._peers.get(peer)
         return known is not None and known.link is not None and known.link.has_room(size_bytes)
 
     def waiting_bytes(self, peer: str) -> int:
-        """What was sent to a peer, of kinds that nothing overtakes, and the system has not taken."""
+        """What was sent to a peer, of kinds that nothing overtakes, and the system has not
+        taken."""
         known = self._peers.get(peer)
         return 0 if known is None or known.link is None else known.link.waiting_bytes
 
@@ -419,7 +424,8 @@ class PeerNet:
                 said = ""
                 continue
             except (OSError, HelloRefused, TimeoutError, ValueError) as error:
-                # ValueError: a host that cannot be looked up, such as one with a label of 64 characters.
+                # ValueError: a host that cannot be looked up, such as one with a label of 64
+                # characters.
                 if isinstance(error, handshake.Removed) and self._on_removed is not None:
                     self._on_removed(peer.name)
                 if isinstance(error, handshake.Twin | handshake.Older) and error.by_peer:

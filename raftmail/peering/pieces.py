@@ -21,8 +21,8 @@ PIECE = "PIECE"
 PIECE_BYTES = 64 * KIB
 """Of a payload, in one piece."""
 BEGUN_BYTES_MAX = 64 * MIB
-"""Of long frames of which some has left, and not all: the other side holds as much of them. One always
-may have begun."""
+"""Of long frames of which some has left, and not all: the other side holds as much of them. One
+always may have begun."""
 _FREE_BYTES_MAX = 4 * PIECE_BYTES
 """Frames up to this length begin whatever else has."""
 

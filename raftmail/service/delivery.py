@@ -1,4 +1,5 @@
-"""LMTP's mail store: recipients are looked up in the root shard, messages saved in their user's shard."""
+"""LMTP's mail store: recipients are looked up in the root shard, messages saved in their user's
+shard."""
 
 from __future__ import annotations
 
@@ -31,12 +32,15 @@ _INLINE_BYTES_MAX = 256 << 10
 """Longer messages are hashed and summarised in a thread, so that the loop stays free."""
 
 SAVING_BYTES_MAX = 128 << 20
-"""Messages that are being saved with `deliver`, counted once for each shard that they go to; one message always may."""
+"""Messages that are being saved with `deliver`, counted once for each shard that they go to; one
+message always may."""
 
 _LONG_BYTES_PER_S = 4 << 20
-"""A message that is saved in many shards may take longer: bodies go slowly, so that others need not wait."""
+"""A message that is saved in many shards may take longer: bodies go slowly, so that others need not
+wait."""
 LONGER_S_MAX = 240.0
-"""With `deadline_s`, within the ten minutes that a client waits at least (RFC 5321 section 4.5.3.2.6)."""
+"""With `deadline_s`, within the ten minutes that a client waits at least (RFC 5321 section
+4.5.3.2.6)."""
 _COMMAND_BYTES = 64 << 10
 _LATE = Failure("not all recipients could be served in time")
 
@@ -57,7 +61,8 @@ _TOLD = Verdict.try_later("The cluster is being changed, try again in a moment")
 
 @dataclass(frozen=True, slots=True)
 class KnownRecipient(Verdict):
-    """An accepted recipient: the user, or alias, that it names, and the detail that is left of it."""
+    """An accepted recipient: the user, or alias, that it names, and the detail that is left of
+    it."""
 
     named: str = ""
     detail: str = ""
@@ -65,7 +70,8 @@ class KnownRecipient(Verdict):
 
 @dataclass(frozen=True, slots=True)
 class ExpandedRecipient(Verdict):
-    """An accepted recipient that stands for other users: an alias, or an address that a domain's catch-all gets."""
+    """An accepted recipient that stands for other users: an alias, or an address that a domain's
+    catch-all gets."""
 
     users: tuple[str, ...] = ()
     named: str = ""
@@ -78,8 +84,8 @@ Place = tuple[Target, bytes]
 
 @dataclass(frozen=True, slots=True)
 class _Mail:
-    """A message with its trace fields, as it is saved. `received` is the sha256 of what the client sent. `deadline` is by the router's
-    clock."""
+    """A message with its trace fields, as it is saved. `received` is the sha256 of what the client
+    sent. `deadline` is by the router's clock."""
 
     envelope: Envelope
     message: bytes
@@ -94,7 +100,8 @@ class _Mail:
 class MailDelivery:
     """`service.DeliveryService` over the cluster. What takes longer than `deadline_s` gets 451.
 
-    A delivery that the client repeats has its first result for `delivered_once_s` at least (P9); 0 switches that off."""
+    A delivery that the client repeats has its first result for `delivered_once_s` at least (P9); 0
+    switches that off."""
 
     router: Router
     deadline_s: float
@@ -104,15 +111,16 @@ class MailDelivery:
     _copies: ByteSemaphore = field(init=False)
     """Long messages with their trace fields before them, each once."""
     _known: dict[str, float] = field(default_factory=dict)
-    """Users whom the root knew, as told to a node that has no replica of it, and until when that is believed."""
+    """Users whom the root knew, as told to a node that has no replica of it, and until when that is
+    believed."""
 
     def __post_init__(self) -> None:
         self._room = ByteSemaphore(self.saving_bytes_max)
         self._copies = ByteSemaphore(self.saving_bytes_max)
 
     def resolve_now(self, address: Address) -> Verdict | None:
-        """A user whom the own replica of the root knows, or of whom the root was asked a moment ago. One that is being removed may
-        still get mail for that long."""
+        """A user whom the own replica of the root knows, or of whom the root was asked a moment
+        ago. One that is being removed may still get mail for that long."""
         names = _names(address)
         if not names:
             return _UNKNOWN
@@ -136,7 +144,8 @@ class MailDelivery:
         return None
 
     async def resolve(self, address: Address) -> Verdict:
-        """The verdict carries the users that the mail goes to, where that is not the recipient alone."""
+        """The verdict carries the users that the mail goes to, where that is not the recipient
+        alone."""
         names = _names(address)
         if not names:
             return _UNKNOWN
@@ -167,7 +176,8 @@ class MailDelivery:
         return _found(user, detail)
 
     async def _is_newest(self, revision: int) -> bool:
-        """Whether the root has nothing newer than a revision, so that an alias that is not known here is none. Raises `Unavailable`."""
+        """Whether the root has nothing newer than a revision, so that an alias that is not known
+        here is none. Raises `Unavailable`."""
         query = GetConfiguration(revision)
         answer = await self.router.query(query, deadline_s=self.deadline_s)
         return isinstance(answer, Configuration) and not answer.more and answer.revision <= revision
@@ -202,8 +212,8 @@ class MailDelivery:
     async def deliver(
         self, envelope: Envelope, body: bytes, recipients: Sequence[Recipient]
     ) -> Sequence[Verdict]:
-        """One body for all recipients: with Delivered-To for one recipient, without it for several. It is saved shard by shard, as many at
-        once as `SAVING_BYTES_MAX` allows."""
+        """One body for all recipients: with Delivered-To for one recipient, without it for several.
+        It is saved shard by shard, as many at once as `SAVING_BYTES_MAX` allows."""
         deadline = self.router.clock() + self.deadline_s
         if len(body) <= _INLINE_BYTES_MAX:  # short ones do not wait for long ones
             return await self._deliver(envelope, body, recipients, deadline)
@@ -234,7 +244,8 @@ class MailDelivery:
         ]
 
     def _groups(self, places: Sequence[list[Place]]) -> list[list[Place]]:
-        """Where a message goes, each once: what is in one shard together, as many as one command may name."""
+        """Where a message goes, each once: what is in one shard together, as many as one command
+        may name."""
         by_shard: dict[int, dict[Place, None]] = {}
         for own in places:
             for place in own:
@@ -263,8 +274,9 @@ class MailDelivery:
     async def _save_group(
         self, mail: _Mail, group: list[Place], verdicts: dict[Place, Verdict]
     ) -> None:
-        """Save for places in one shard, with one command if none of them is refused; else half by half, so that those who can get it do.
-        The shard's master has the body after the first command."""
+        """Save for places in one shard, with one command if none of them is refused; else half by
+        half, so that those who can get it do. The shard's master has the body after the first
+        command."""
         waiting = [group]
         blobs: Sequence[Blob] = ((mail.digest, mail.message),)
         while waiting:
@@ -310,11 +322,11 @@ class MailDelivery:
 
 
 def _of_recipient(recipient: Recipient, told: Sequence[tuple[str, Verdict]]) -> Verdict:
-    """The verdict about a recipient, by the verdicts about the users that it stands for. Where it stands for others, it is in words
-    that tell nothing of any of them.
+    """The verdict about a recipient, by the verdicts about the users that it stands for. Where it
+    stands for others, it is in words that tell nothing of any of them.
 
-    Who comes again does no harm (P9): so it is 451 while one may get it later. Once all others have it, those who cannot get it are no
-    reason for a bounce."""
+    Who comes again does no harm (P9): so it is 451 while one may get it later. Once all others have
+    it, those who cannot get it are no reason for a bounce."""
     if not isinstance(recipient.verdict, ExpandedRecipient):
         return told[0][1]
     later = {one.code for _, one in told if not one.is_positive and one.code < 500}
@@ -349,7 +361,8 @@ def _verdict(outcome: Executed | Failure) -> Verdict:
 
 @lru_cache(maxsize=65536)
 def _names(address: Address) -> tuple[tuple[str, str], ...]:
-    """The accounts that a recipient may stand for, the first that exists, each with what is left as the detail."""
+    """The accounts that a recipient may stand for, the first that exists, each with what is left as
+    the detail."""
     return tuple(recipients(address.local, address.domain, address.separator))
 
 

@@ -2,6 +2,6 @@
 
 docs/protocol.md describes it.
 
-`node/` starts a `server.TextListener` for clients and one for peers; `raftmail.client` stands on `values`
-and `sequence`. `values`, `requests` and `session` do no I/O of their own.
+`node/` starts a `server.TextListener` for clients and one for peers; `raftmail.client` stands on
+`values` and `sequence`. `values`, `requests` and `session` do no I/O of their own.
 """
