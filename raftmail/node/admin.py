@@ -28,14 +28,15 @@ from raftmail.mail.failures import Failure, Unavailable
 from raftmail.node.budget import memory_of
 from raftmail.node.config import Config
 from raftmail.node.config_follower import ConfigFollower
-from raftmail.node.consistency_check import ConsistencyCheck
+from raftmail.admin.consistency_check import ConsistencyCheck
 from raftmail.node.disk_watch import HANG_S, DiskWatch
 from raftmail.node.file_watch import FileWatch
-from raftmail.node.group_reports import GroupReports
+from raftmail.admin.group_reports import GroupReports
 from raftmail.node.lost_disks import LostDisk, status_of
 from raftmail.node.replica_table import Aside
 from raftmail.node.replicas import Opened
-from raftmail.node.resync_calls import ResyncCalls, care_status
+from raftmail.admin.resync_calls import ResyncCalls, care_status
+from raftmail.node.table import Aside
 from raftmail.peering.peers import address_problem
 from raftmail.shard.replica import Replica
 from raftmail.shard.status import Capability, conditions_of

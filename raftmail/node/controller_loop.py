@@ -36,7 +36,7 @@ from raftmail.mail.queries import ListUsers
 from raftmail.mail.results import Refused
 from raftmail.net.errors import start_task, tell
 from raftmail.node.config_follower import ConfigFollower
-from raftmail.node.group_reports import LastHeard, read_shards
+from raftmail.admin.group_reports import LastHeard, read_shards
 
 logger = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from raftmail.mail.failures import Failure, Unavailable
-from raftmail.node.resync_calls import ResyncCalls
+from raftmail.admin.resync_calls import ResyncCalls
 
 
 class Replicas:
