@@ -6,12 +6,61 @@ A change is decided by the newest state, written by the root, and carried out by
 
 from __future__ import annotations
 
-import re
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, fields
+from typing import Any
 
+from raftmail.admin.admin_calls import Handlers
+from raftmail.admin.api.calls import (
+    CordonMember,
+    DrainMember,
+    GetMember,
+    GetShard,
+    InviteMember,
+    JoinMember,
+    ListInvitations,
+    ListMembers,
+    ListOperations,
+    ListRecords,
+    ListShards,
+    MoveReplica,
+    Rebalance,
+    RemoveMember,
+    RepairRecord,
+    ReplaceDisk,
+    StopRebalance,
+    UncordonMember,
+    UndrainMember,
+    WithdrawInvitation,
+)
+from raftmail.admin.api.members import (
+    HeldReplica,
+    Invitation,
+    Invitations,
+    Invited,
+    Joined,
+    LeadingMember,
+    MemberDetails,
+    MemberList,
+    MemberRow,
+    Moves,
+    MovingReplica,
+    Nothing,
+    OperationRow,
+    Operations,
+    PlannedMove,
+    RepairedRecord,
+    ReplacedMember,
+    ReplicaPlace,
+    Shard,
+    ShardDetails,
+    Shards,
+    UnreadableRecord,
+    UnreadableRecords,
+    Withdrawn,
+)
 from raftmail.admin.config_writer import ConfigSource, ConfigWriter
+from raftmail.admin.status_calls import ShardReport, StatusCalls
 from raftmail.cluster import changes
 from raftmail.cluster.changes import Change, ChangeDenied
 from raftmail.cluster.moves import plan
@@ -24,59 +73,43 @@ from raftmail.cluster.records import (
 )
 from raftmail.cluster.router import Router
 from raftmail.cluster.state import ClusterState
-from raftmail.mail.admin import JSON
 
-Arguments = Mapping[str, str]
-Handler = Callable[[Arguments, float], Awaitable[JSON]]
 RECORDS_MAX = 1000
 """Records that cannot be read, in one answer."""
-_INVITE = re.compile(r"[0-9a-f]{32}")
-_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?(\.[2-9])?")
-
-
-class ShardReport(NamedTuple):
-    """What the nodes say of a shard."""
-
-    bytes: int
-    master: str | None
 
 
 @dataclass(slots=True, repr=False)
 class ClusterCalls:
-    """`is_alive` tells whether a node answers, through whichever other; `looks` asks all nodes; `waits` asks the root's master what it
-    waits for."""
+    """Answers calls about nodes, shards and records."""
 
     router: Router
     config_source: ConfigSource
     writer: ConfigWriter
-    is_alive: Callable[[str], Awaitable[bool]]
-    looks: Callable[[ClusterState], Awaitable[Mapping[int, ShardReport]]]
-    waits: Callable[[float], Awaitable[Mapping[str, str]]]
+    status: StatusCalls
 
     @property
-    def handlers(self) -> dict[str, Handler]:
-        """By the names of the calls."""
+    def handlers(self) -> Handlers:
         return {
-            "nodes": self._nodes,
-            "node": self._node,
-            "invite": self._invite,
-            "invitations": self._invitations,
-            "withdraw": self._withdraw,
-            "join": self._join,
-            "drain": self._drain,
-            "undrain": self._undrain,
-            "cordon": self._cordon,
-            "uncordon": self._uncordon,
-            "remove": self._remove,
-            "replace": self._replace,
-            "shards": self._shards,
-            "shard": self._shard,
-            "move": self._move,
-            "rebalance": self._rebalance,
-            "rebalance-stop": self._stop_rebalance,
-            "operations": self._operations,
-            "records": self._records,
-            "record-repair": self._repair_record,
+            ListMembers: self._nodes,
+            GetMember: self._node,
+            InviteMember: self._invite,
+            ListInvitations: self._invitations,
+            WithdrawInvitation: self._withdraw,
+            JoinMember: self._join,
+            DrainMember: self._drain,
+            UndrainMember: self._undrain,
+            CordonMember: self._cordon,
+            UncordonMember: self._uncordon,
+            RemoveMember: self._remove,
+            ReplaceDisk: self._replace,
+            ListShards: self._shards,
+            GetShard: self._shard,
+            MoveReplica: self._move,
+            Rebalance: self._rebalance,
+            StopRebalance: self._stop_rebalance,
+            ListOperations: self._operations,
+            ListRecords: self._records,
+            RepairRecord: self._repair_record,
         }
 
     async def _newest(self, deadline: float) -> ClusterState:
@@ -92,162 +125,145 @@ class ClusterCalls:
 
     # -- nodes ---------------------------------------------------------------------------------------
 
-    async def _nodes(self, arguments: Arguments, deadline: float) -> JSON:
+    async def _nodes(self, call: ListMembers, deadline: float) -> MemberList:
         state = await self._newest(deadline)
-        return {
-            "revision": state.revision,
-            "cluster": state.cluster.id,
-            "shards": len(state.shards) - 1,
-            "replicas": state.cluster.replication,
-            "nodes": [node_row(state, node) for node in state.every_node.values()],
-        }
-
-    async def _node(self, arguments: Arguments, deadline: float) -> JSON:
-        state = await self._newest(deadline)
-        node = _known(state, arguments.get("name", ""))
-        rows = []
-        for shard in state.every_shard.values():
-            rows += [
-                {"shard": shard.number, "id": r.id, "state": r.state.value}
-                for r in shard.on(node.name)
-            ]
-        risk: list[str] = []
-        if arguments.get("risk"):
-            alive = [n for n in state.nodes if await self.is_alive(n)]
-            risk = changes.at_risk(state, node.name, alive)
-        operations = [
-            operation_row(state, operation)
-            for operation in state.table(OperationRecord).values()
-            if operation.subject == node.name
-        ]
-        mine = [shard for shard in state.every_shard.values() if shard.on(node.name)]
-        return {
-            **await self._leading(state, node.name),
-            "held": rows,
-            "operations": operations,
-            "at_risk": risk,
-            "waits_for": await self._waits_for(mine, deadline),
-        }
-
-    async def _invite(self, arguments: Arguments, deadline: float) -> JSON:
-        name = _node_name(arguments)
-        invitation = InviteRecord(
-            _required(arguments, "id", _INVITE, "32 hexadecimal digits"),
-            name,
-            _required(arguments, "peer"),
-            _whole_number(arguments, "expires_s"),
-            _required(arguments, "bundle"),
+        return MemberList(
+            state.revision,
+            state.cluster.id,
+            len(state.shards) - 1,
+            state.cluster.replication,
+            tuple(_member(state, node.name) for node in state.every_node.values()),
         )
-        await self._make(lambda state, now: changes.invite(state, invitation, now), deadline)
-        return {"id": invitation.id, "name": name, "expires_s": invitation.expires_s}
 
-    async def _invitations(self, arguments: Arguments, deadline: float) -> JSON:
+    async def _node(self, call: GetMember, deadline: float) -> MemberDetails:
+        state = await self._newest(deadline)
+        name = _known(state, call.name).name
+        mine = [shard for shard in state.every_shard.values() if shard.on(name)]
+        risk: list[str] = []
+        if call.risk:
+            alive = [n for n in state.nodes if await self.status.is_alive(n)]
+            risk = changes.at_risk(state, name, alive)
+        return MemberDetails(
+            **_fields_of(await self._leading(state, name)),
+            held=tuple(
+                HeldReplica(shard.number, r.id, r.state.value)
+                for shard in mine
+                for r in shard.on(name)
+            ),
+            operations=tuple(
+                _operation(state, operation)
+                for operation in state.table(OperationRecord).values()
+                if operation.subject == name
+            ),
+            at_risk=tuple(risk),
+            waits_for=tuple(await self._waits_for(mine)),
+        )
+
+    async def _invite(self, call: InviteMember, deadline: float) -> Invited:
+        invitation = InviteRecord(call.id, call.name, call.peer, call.expires_s, call.bundle)
+        await self._make(lambda state, now: changes.invite(state, invitation, now), deadline)
+        return Invited(call.id, call.name, call.expires_s)
+
+    async def _invitations(self, call: ListInvitations, deadline: float) -> Invitations:
         state = await self._newest(deadline)
         now = int(self.writer.wall())
-        rows = []
-        for one in state.table(InviteRecord).values():
-            status = "used" if one.used else "expired" if one.expires_s <= now else "open"
-            row = {"id": one.id, "name": one.name, "peer": one.peer, "expires_s": one.expires_s}
-            rows.append({**row, "state": status})
-        return {"invitations": rows}
+        return Invitations(
+            tuple(
+                Invitation(
+                    one.id,
+                    one.name,
+                    one.peer,
+                    one.expires_s,
+                    "used" if one.used else "expired" if one.expires_s <= now else "open",
+                )
+                for one in state.table(InviteRecord).values()
+            )
+        )
 
-    async def _withdraw(self, arguments: Arguments, deadline: float) -> JSON:
-        invite = _required(arguments, "id", _INVITE, "32 hexadecimal digits")
-        await self._make(lambda state, now: changes.withdraw(state, invite), deadline)
-        return {"id": invite}
+    async def _withdraw(self, call: WithdrawInvitation, deadline: float) -> Withdrawn:
+        await self._make(lambda state, now: changes.withdraw(state, call.id), deadline)
+        return Withdrawn(call.id)
 
-    async def _join(self, arguments: Arguments, deadline: float) -> JSON:
-        invite = _required(arguments, "id", _INVITE, "32 hexadecimal digits")
+    async def _join(self, call: JoinMember, deadline: float) -> Joined:
         node = NodeRecord(
-            _node_name(arguments),
-            _required(arguments, "peer"),
-            arguments.get("client", ""),
-            arguments.get("lmtp", ""),
-            arguments.get("host", ""),
-            arguments.get("zone", ""),
-            tuple(filter(None, arguments.get("labels", "").split(","))),
-            _whole_number(arguments, "capacity", 100),
+            call.name,
+            call.peer,
+            call.client,
+            call.lmtp,
+            call.host,
+            call.zone,
+            call.labels,
+            call.capacity,
         )
         state = await self._newest(deadline)
         # A token is for one machine: only who has begun with it may say so again.
-        again = arguments.get("again") == "yes" and changes.already_joined(state, invite, node)
-        if not again:
+        if not (call.again and changes.already_joined(state, call.id, node)):
             state = await self._make(
-                lambda now_state, now: changes.join(now_state, invite, node, now), deadline
+                lambda now_state, now: changes.join(now_state, call.id, node, now), deadline
             )
-        return {
-            "revision": state.revision,
-            "nodes": {n: state.every_node[n].peer for n in state.nodes},
-        }
+        return Joined(state.revision, {n: state.every_node[n].peer for n in state.nodes})
 
-    async def _drain(self, arguments: Arguments, deadline: float) -> JSON:
-        name, by = _node_name(arguments), arguments.get("by", "")
+    async def _drain(self, call: DrainMember, deadline: float) -> MemberRow:
         state = await self._make(
-            lambda state, now: changes.drain(state, name, now, by, self.router.node), deadline
+            lambda state, now: changes.drain(state, call.name, now, call.by, self.router.node),
+            deadline,
         )
-        return node_row(state, _known(state, name))
+        return _member(state, call.name)
 
-    async def _undrain(self, arguments: Arguments, deadline: float) -> JSON:
-        name = _node_name(arguments)
-        state = await self._make(lambda state, now: changes.undrain(state, name), deadline)
-        return node_row(state, _known(state, name))
+    async def _undrain(self, call: UndrainMember, deadline: float) -> MemberRow:
+        state = await self._make(lambda state, now: changes.undrain(state, call.name), deadline)
+        return _member(state, call.name)
 
-    async def _cordon(self, arguments: Arguments, deadline: float) -> JSON:
-        name = _node_name(arguments)
-        state = await self._make(lambda state, now: changes.cordon(state, name), deadline)
-        return await self._leading(state, name)
+    async def _cordon(self, call: CordonMember, deadline: float) -> LeadingMember:
+        state = await self._make(lambda state, now: changes.cordon(state, call.name), deadline)
+        return await self._leading(state, call.name)
 
-    async def _uncordon(self, arguments: Arguments, deadline: float) -> JSON:
-        name = _node_name(arguments)
-        state = await self._make(lambda state, now: changes.uncordon(state, name), deadline)
-        return await self._leading(state, name)
+    async def _uncordon(self, call: UncordonMember, deadline: float) -> LeadingMember:
+        state = await self._make(lambda state, now: changes.uncordon(state, call.name), deadline)
+        return await self._leading(state, call.name)
 
-    async def _leading(self, state: ClusterState, name: str) -> dict[str, Any]:
+    async def _leading(self, state: ClusterState, name: str) -> LeadingMember:
         """A node, and the shards that it leads now."""
-        looks = await self.looks(state)
-        led = sorted(number for number, look in looks.items() if look.master == name)
-        return {**node_row(state, _known(state, name)), "leads": led}
+        reports = await self.status.shard_reports(state)
+        led = sorted(number for number, one in reports.items() if one.master == name)
+        return LeadingMember(**_fields_of(_member(state, name)), leads=tuple(led))
 
-    async def _remove(self, arguments: Arguments, deadline: float) -> JSON:
-        name, by = _node_name(arguments), arguments.get("by", "")
-        force = arguments.get("force") == "yes"
-        alive = await self.is_alive(name)
+    async def _remove(self, call: RemoveMember, deadline: float) -> MemberRow:
+        name, force, by = call.name, call.force, call.by
+        alive = await self.status.is_alive(name)
         state = await self._make(
             lambda state, now: changes.remove(state, name, now, force=force, alive=alive, by=by),
             deadline,
         )
-        return node_row(state, _known(state, name))
+        return _member(state, name)
 
-    async def _replace(self, arguments: Arguments, deadline: float) -> JSON:
-        name, by = _node_name(arguments), arguments.get("by", "")
-        only = _replicas_of(arguments["only"]) if "only" in arguments else None
+    async def _replace(self, call: ReplaceDisk, deadline: float) -> ReplacedMember:
         state = await self._make(
-            lambda state, now: changes.replace_disk(state, name, now, by, only), deadline
+            lambda state, now: changes.replace_disk(state, call.name, now, call.by, call.only),
+            deadline,
         )
-        return {**node_row(state, _known(state, name)), "revision": state.revision}
+        return ReplacedMember(**_fields_of(_member(state, call.name)), revision=state.revision)
 
     # -- shards --------------------------------------------------------------------------------------
 
-    async def _shards(self, arguments: Arguments, deadline: float) -> JSON:
+    async def _shards(self, call: ListShards, deadline: float) -> Shards:
         state = await self._newest(deadline)
-        looks = await self.looks(state)
-        return {
-            "shards": [
-                _shard_row(shard, looks.get(shard.number)) for shard in state.every_shard.values()
-            ]
-        }
+        reports = await self.status.shard_reports(state)
+        return Shards(
+            tuple(_shard(one, reports.get(one.number)) for one in state.every_shard.values())
+        )
 
-    async def _shard(self, arguments: Arguments, deadline: float) -> JSON:
+    async def _shard(self, call: GetShard, deadline: float) -> ShardDetails:
         state = await self._newest(deadline)
-        number = _whole_number(arguments, "shard")
-        shard = state.find(ShardRecord, number)
+        shard = state.find(ShardRecord, call.shard)
         if shard is None:
-            raise ValueError(f"there is no shard {number} (0 to {state.shards[-1]})")
-        looks = await self.looks(state)
-        waits = await self._waits_for([shard], deadline)
-        return {**_shard_row(shard, looks.get(number)), "waits_for": waits}
+            raise ValueError(f"there is no shard {call.shard} (0 to {state.shards[-1]})")
+        reports = await self.status.shard_reports(state)
+        waits = await self._waits_for([shard])
+        found = _fields_of(_shard(shard, reports.get(call.shard)))
+        return ShardDetails(**found, waits_for=tuple(waits))
 
-    async def _waits_for(self, shards: Iterable[ShardRecord], deadline: float) -> list[str]:
+    async def _waits_for(self, shards: Iterable[ShardRecord]) -> list[str]:
         """What replicas of these shards that come or go wait for, in words, each once."""
         moving = [
             (shard.number, replica.id)
@@ -255,111 +271,121 @@ class ClusterCalls:
             for replica in shard.replicas
             if replica.state is not ReplicaState.VOTER
         ]
-        waits = await self.waits(deadline) if moving else {}
+        waits = await self.status.waits() if moving else {}
         found = ((shard, waits.get(f"{shard} {id}", "")) for shard, id in moving)
         return [f"shard {shard}: {text}" for shard, text in dict.fromkeys(found) if text]
 
-    async def _move(self, arguments: Arguments, deadline: float) -> JSON:
-        number = _whole_number(arguments, "shard")
-        source, target = _required(arguments, "source"), _required(arguments, "target")
+    async def _move(self, call: MoveReplica, deadline: float) -> Shard:
         state = await self._make(
-            lambda state, now: changes.move_shard(state, number, source, target), deadline
+            lambda state, now: changes.move_shard(state, call.shard, call.source, call.target),
+            deadline,
         )
-        return _shard_row(state.every_shard[number], None)
+        return _shard(state.every_shard[call.shard], None)
 
-    async def _rebalance(self, arguments: Arguments, deadline: float) -> JSON:
+    async def _rebalance(self, call: Rebalance, deadline: float) -> Moves:
         state = await self._newest(deadline)
-        moves = plan(state, balance=True)
-        looks = await self.looks(state) if moves else {}
-        rows = [
-            {
-                "shard": move.shard,
-                "source": move.source,
-                "target": move.target,
-                "why": move.why,
-                "bytes": looks[move.shard].bytes if move.target and move.shard in looks else 0,
-            }
-            for move in moves
-        ]
-        dry_run = arguments.get("dry_run") == "yes"
-        if not dry_run:
-            by = arguments.get("by", "")
-            await self._make(lambda state, now: changes.rebalance(state, now, by), deadline)
-        return {"moves": rows, "bytes": sum(row["bytes"] for row in rows), "begun": not dry_run}
+        planned = plan(state, balance=True)
+        reports = await self.status.shard_reports(state) if planned else {}
+        moves = tuple(
+            PlannedMove(
+                one.shard,
+                one.source,
+                one.target,
+                one.why,
+                reports[one.shard].bytes if one.target and one.shard in reports else 0,
+            )
+            for one in planned
+        )
+        if not call.dry_run:
+            await self._make(lambda state, now: changes.rebalance(state, now, call.by), deadline)
+        return Moves(moves, sum(one.bytes for one in moves), not call.dry_run)
 
-    async def _stop_rebalance(self, arguments: Arguments, deadline: float) -> JSON:
+    async def _stop_rebalance(self, call: StopRebalance, deadline: float) -> Nothing:
         await self._make(lambda state, now: changes.stop_rebalance(state), deadline)
-        return {}
+        return Nothing()
 
-    async def _operations(self, arguments: Arguments, deadline: float) -> JSON:
+    async def _operations(self, call: ListOperations, deadline: float) -> Operations:
         state = await self._newest(deadline)
         found = sorted(state.table(OperationRecord).values(), key=lambda o: (o.began_s, o.id))
-        moving: list[dict[str, Any]] = [
-            {"shard": s.number, "id": r.id, "node": r.node, "state": r.state.value}
+        coming = [
+            (s.number, r)
             for s in state.every_shard.values()
             for r in s.replicas
             if r.state is not ReplicaState.VOTER
         ]
-        waits = await self.waits(deadline) if moving else {}
-        for row in moving:
-            row["waits_for"] = waits.get(f"{row['shard']} {row['id']}", "")
-        texts = [f"shard {row['shard']}: {row['waits_for']}" for row in moving if row["waits_for"]]
-        return {
-            "operations": [operation_row(state, one) for one in found],
-            "moving": moving,
-            "waits_for": list(dict.fromkeys(texts)),
-        }
+        waits = await self.status.waits() if coming else {}
+        moving = tuple(
+            MovingReplica(shard, r.id, r.node, r.state.value, waits.get(f"{shard} {r.id}", ""))
+            for shard, r in coming
+        )
+        texts = [f"shard {one.shard}: {one.waits_for}" for one in moving if one.waits_for]
+        return Operations(
+            tuple(_operation(state, one) for one in found), moving, tuple(dict.fromkeys(texts))
+        )
 
     # -- records that cannot be read -------------------------------------------------------------------
 
-    async def _records(self, arguments: Arguments, deadline: float) -> JSON:
+    async def _records(self, call: ListRecords, deadline: float) -> UnreadableRecords:
         state = await self._newest(deadline)
         rows = [
-            {"key": key, "why": why, "revision": state.revision_of(key)}
+            UnreadableRecord(key, why, state.revision_of(key))
             for key, why in state.unreadable.items()
         ]
-        return {"records": rows[:RECORDS_MAX], "more": len(rows) > RECORDS_MAX}
+        return UnreadableRecords(tuple(rows[:RECORDS_MAX]), len(rows) > RECORDS_MAX)
 
-    async def _repair_record(self, arguments: Arguments, deadline: float) -> JSON:
-        key = _required(arguments, "key")
+    async def _repair_record(self, call: RepairRecord, deadline: float) -> RepairedRecord:
         known = False
 
         def decide(state: ClusterState, now: int) -> Change:
             nonlocal known
-            change = changes.repair_record(state, key)
+            change = changes.repair_record(state, call.key)
             known = change.puts[0][1] is not None
             return change
 
         await self._make(decide, deadline)
-        return {"key": key, "written": known}
+        return RepairedRecord(call.key, known)
 
 
-def _shard_row(shard: ShardRecord, look: ShardReport | None) -> dict[str, Any]:
-    return {
-        "shard": shard.number,
-        "pool": shard.pool,
-        "replication": shard.replication,
-        "master": None if look is None else look.master,
-        "master_preference": shard.master,
-        "bytes": None if look is None else look.bytes,
-        "replicas": [{"id": r.id, "node": r.node, "state": r.state.value} for r in shard.replicas],
-    }
+def _fields_of(value: MemberRow | Shard) -> dict[str, Any]:
+    """The fields of an answer, for one that has more."""
+    return {one.name: getattr(value, one.name) for one in fields(value)}
 
 
-def node_row(state: ClusterState, node: NodeRecord) -> dict[str, Any]:
-    """A node as operators see it."""
-    held = [r for shard in state.every_shard.values() for r in shard.on(node.name)]
-    return {
-        **asdict(node),
-        "labels": list(node.labels),
-        "state": node.state.value,
-        "replicas": len(held),
-        "joining": sum(r.state is ReplicaState.JOINING for r in held),
-        "leaving": sum(r.state is ReplicaState.LEAVING for r in held),
-    }
+def _shard(shard: ShardRecord, report: ShardReport | None) -> Shard:
+    return Shard(
+        shard=shard.number,
+        pool=shard.pool,
+        replication=shard.replication,
+        master=None if report is None else report.master,
+        master_preference=shard.master,
+        bytes=None if report is None else report.bytes,
+        replicas=tuple(ReplicaPlace(r.id, r.node, r.state.value) for r in shard.replicas),
+    )
 
 
-def operation_row(state: ClusterState, operation: OperationRecord) -> dict[str, Any]:
+def _member(state: ClusterState, name: str) -> MemberRow:
+    """A node as operators see it. Raises ValueError when there is none of the name."""
+    node = _known(state, name)
+    held = [r for shard in state.every_shard.values() for r in shard.on(name)]
+    return MemberRow(
+        name=node.name,
+        peer=node.peer,
+        client=node.client,
+        lmtp=node.lmtp,
+        host=node.host,
+        zone=node.zone,
+        labels=node.labels,
+        capacity=node.capacity,
+        state=node.state.value,
+        joined_s=node.joined_s,
+        cordoned=node.cordoned,
+        replicas=len(held),
+        joining=sum(r.state is ReplicaState.JOINING for r in held),
+        leaving=sum(r.state is ReplicaState.LEAVING for r in held),
+    )
+
+
+def _operation(state: ClusterState, operation: OperationRecord) -> OperationRow:
     """An operation, with how many replicas are left to deal with."""
     replicas = [r for shard in state.every_shard.values() for r in shard.replicas]
     if operation.kind in ("drain", "remove"):
@@ -371,7 +397,7 @@ def operation_row(state: ClusterState, operation: OperationRecord) -> dict[str, 
     else:
         left = sum(r.state is ReplicaState.JOINING for r in replicas)
         left += len(plan(state, balance=True)) if operation.state == "running" else 0
-    return {**asdict(operation), "left": left if operation.state == "running" else 0}
+    return OperationRow(**asdict(operation), left=left if operation.state == "running" else 0)
 
 
 def _known(state: ClusterState, name: str) -> NodeRecord:
@@ -379,38 +405,3 @@ def _known(state: ClusterState, name: str) -> NodeRecord:
     if node is None:
         raise ValueError(f"there is no node {name!r}; there are {', '.join(state.nodes)}")
     return node
-
-
-def _required(
-    arguments: Arguments, name: str, form: re.Pattern[str] | None = None, allowed: str = ""
-) -> str:
-    value = arguments.get(name, "")
-    if not value:
-        raise ValueError(f"{name}: must be given")
-    if form is not None and form.fullmatch(value) is None:
-        raise ValueError(f"{name}: {value!r} is not {allowed}")
-    return value
-
-
-def _node_name(arguments: Arguments) -> str:
-    return _required(
-        arguments, "name", _NAME, "1 to 32 of a-z, 0-9 and -, not beginning or ending with -"
-    )
-
-
-def _whole_number(arguments: Arguments, name: str, default: int | None = None) -> int:
-    value = arguments.get(name, "")
-    if not value and default is not None:
-        return default
-    if not value.isdecimal() or len(value) > 18:
-        raise ValueError(f"{name}: {value!r} is no whole number")
-    return int(value)
-
-
-def _replicas_of(text: str) -> dict[int, int]:
-    """`SHARD:REPLICA,SHARD:REPLICA,…` as shards and replica ids. Raises ValueError."""
-    try:
-        pairs = [one.split(":") for one in text.split(",")]
-        return {int(shard): int(replica) for shard, replica in pairs}
-    except ValueError:
-        raise ValueError(f"only: {text!r} is no list of SHARD:REPLICA") from None

@@ -10,19 +10,41 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TypeVar
 
+from raftmail.admin.admin_calls import AdminCalls, Handlers
+from raftmail.admin.api.between_nodes import DeepAnswer, DigestAnswer, ListingAnswer, MarkMade
+from raftmail.admin.api.calls import (
+    Call,
+    DeepHere,
+    DigestHere,
+    GetDeepVerification,
+    ListingHere,
+    MarkHere,
+    StartDeepVerification,
+    StartResync,
+    Verify,
+)
+from raftmail.admin.api.status import Verified
+from raftmail.admin.api.verification import (
+    Comparison,
+    DeepComparison,
+    ReplicaDifference,
+    ReplicaDigest,
+    ShardComparison,
+    VerificationBegun,
+)
 from raftmail.cluster.router import Router
-from raftmail.mail.admin import JSON
+from raftmail.mail.admin import ADMIN_S
 from raftmail.mail.failures import Failure, Unavailable
 from raftmail.mail.packing import CodecError
 from raftmail.net.errors import start_task, tell
-from raftmail.node.replicas import Opened
 from raftmail.resync.verify import DeepDigest, Listing, compare, differences
 from raftmail.shard.replica import Replica
 
+R = TypeVar("R")
 logger = logging.getLogger(__name__)
 
 ASK_S = 5.0
@@ -35,210 +57,183 @@ AGAIN_S = 60.0
 
 MAILBOXES_LISTED_MAX = 100
 DIFFERENCES_MAX = 1000
-
-Handler = Callable[[Mapping[str, str], float], Awaitable[JSON]]
+_ANOTHER = "another"
 
 
 @dataclass(slots=True, repr=False)
 class ConsistencyCheck:
-    """Calls "verify" (digests), "verify-start" and "verify-result" (deep), and what nodes ask each other for them. `found` has the last
-    comparison of each shard that was made here."""
+    """Answers "verify" (digests), "verify-start" and "verify-result" (deep), and what nodes ask each other for them. `found` has the
+    last comparison of each shard that was made here. `wall` is Unix time."""
 
-    node: str
-    router: Router
-    opened: Mapping[int, Opened]
-    clock: Callable[[], float]
+    calls: AdminCalls
     wall: Callable[[], float]
     period_s: float
-    found: dict[int, dict[str, Any]] = field(default_factory=dict)
+    found: dict[int, Verified] = field(default_factory=dict)
     _due: dict[int, float] = field(default_factory=dict)
-    _deep: asyncio.Task[JSON] | None = None
+    _deep: asyncio.Task[Comparison] | None = None
     _progress: str = ""
     _routine: asyncio.Task[None] | None = None
     _mending: asyncio.Task[None] | None = None
 
-    def handlers(self) -> dict[str, Handler]:
+    @property
+    def handlers(self) -> Handlers:
         return {
-            "verify": self._verify,
-            "verify-start": self._start_deep,
-            "verify-result": self._deep_result,
-            "mark-here": self._mark_here,
-            "digest-here": self._digest_here,
-            "deep-here": self._deep_here,
-            "listing-here": self._listing_here,
+            Verify: self._verify,
+            StartDeepVerification: self._start_deep,
+            GetDeepVerification: self._deep_result,
+            MarkHere: self._mark_here,
+            DigestHere: self._digest_here,
+            DeepHere: self._deep_here,
+            ListingHere: self._listing_here,
         }
+
+    @property
+    def _router(self) -> Router:
+        return self.calls.router
 
     # -- by digests ------------------------------------------------------------------------------------
 
-    async def _verify(self, arguments: Mapping[str, str], deadline: float) -> JSON:
-        shards = self.router.view.shards
+    async def _verify(self, call: Verify, deadline: float) -> Comparison:
+        shards = self._router.view.shards
         results = await asyncio.gather(*[self._verify_shard(s, deadline) for s in shards])
         self._mend_soon(results)
-        return {"equal": all(s["equal"] for s in results), "shards": results}
+        return _verdict(results)
 
-    async def _verify_shard(self, shard: int, deadline: float) -> dict[str, Any]:
+    async def _verify_shard(self, shard: int, deadline: float) -> ShardComparison:
         index = await self._mark(shard, deadline, deep=False)
-        members = self.router.view.members(shard)
+        members = self._router.view.members(shard)
         rows = await asyncio.gather(*[self._digest_of(n, shard, index, deadline) for n in members])
-        digests = {row.get("digest") for row in rows}
-        result = {
-            "shard": shard,
-            "index": index,
-            "equal": len(digests) == 1 and None not in digests,
-            "replicas": rows,
-        }
-        self._note(shard, result, deep=False)
+        digests = {row.digest for row in rows}
+        result = ShardComparison(
+            shard, index, len(digests) == 1 and None not in digests, tuple(rows)
+        )
+        self._note(result, deep=False)
         return result
 
     async def _mark(self, shard: int, deadline: float, *, deep: bool) -> int:
-        arguments = {"shard": str(shard), "deep": "1" if deep else ""}
-        while self.clock() < deadline:
-            master = await self.router.master_of(shard, min(ASK_S, deadline - self.clock()))
-            answer: Any = None
+        while self._clock() < deadline:
+            left_s = deadline - self._clock()
+            master = await self._router.master_of(shard, min(ASK_S, left_s))
             if master is not None:
-                answer = await self._ask(master, "mark-here", arguments)
-            if answer is not None and answer.get("index"):
-                return int(answer["index"])
+                answer = await self._ask(master, MarkHere(shard, deep))
+                if answer is not None and answer.index:
+                    return answer.index
             await asyncio.sleep(0.05)
-        raise Unavailable(Failure(self.router.no_master(shard)))
+        raise Unavailable(Failure(self._router.no_master(shard)))
 
-    async def _ask(self, node: str, what: str, arguments: Mapping[str, str]) -> Any:
+    def _clock(self) -> float:
+        return self._router.clock()
+
+    async def _ask(self, node: str, call: Call[R]) -> R | None:
         """The answer of a node, this one too; None when there is none."""
         try:
-            if node == self.node:
-                return await self.handlers()[what](arguments, self.clock() + ASK_S)
-            return await self.router.ask(node, what, arguments, ASK_S)
+            return await self.calls.ask(node, call, ASK_S)
         except (Unavailable, ValueError):
             return None
 
-    def _replica(self, arguments: Mapping[str, str]) -> Replica:
-        text = arguments.get("shard", "")
-        if not text.isdecimal() or int(text) not in self.opened:
-            raise ValueError(f"shard: {self.node} has no replica of shard {text!r}")
-        return self.opened[int(text)].replica
+    def _replica(self, shard: int) -> Replica:
+        replica = self._router.replicas.get(shard)
+        if replica is None:
+            raise ValueError(f"shard: {self._router.node} has no replica of shard {shard}")
+        return replica
 
-    async def _mark_here(self, arguments: Mapping[str, str], deadline: float) -> JSON:
-        replica = self._replica(arguments)
-        index = replica.mark(deep=arguments.get("deep") == "1")
-        self.router.links.wake(replica.shard)
-        return {"index": index}
+    async def _mark_here(self, call: MarkHere, deadline: float) -> MarkMade:
+        index = self._replica(call.shard).mark(deep=call.deep)
+        self._router.links.wake(call.shard)
+        return MarkMade(index)
 
-    async def _digest_of(
-        self, node: str, shard: int, index: int, deadline: float
-    ) -> dict[str, Any]:
-        arguments = {"shard": str(shard), "index": str(index)}
+    async def _digest_of(self, node: str, shard: int, index: int, deadline: float) -> ReplicaDigest:
         while True:
-            answer: Any = await self._ask(node, "digest-here", arguments)
-            if answer is not None and answer.get("digest"):
-                return {"node": node, "index": index, "digest": answer["digest"], "error": None}
-            if self.clock() + 0.1 > deadline:
-                error = "does not answer" if answer is None else answer.get("error", "lags behind")
-                return {"node": node, "index": index, "digest": None, "error": error}
+            answer = await self._ask(node, DigestHere(shard, index))
+            if answer is not None and answer.digest:
+                return ReplicaDigest(node, index, answer.digest, None)
+            if self._clock() + 0.1 > deadline:
+                error = "does not answer" if answer is None else answer.error or "lags behind"
+                return ReplicaDigest(node, index, None, error)
             await asyncio.sleep(0.1)
 
-    async def _digest_here(self, arguments: Mapping[str, str], deadline: float) -> JSON:
-        replica, index = self._replica(arguments), _number(arguments, "index")
-        digest = replica.checkpoint_digest(index)
+    async def _digest_here(self, call: DigestHere, deadline: float) -> DigestAnswer:
+        replica = self._replica(call.shard)
+        digest = replica.checkpoint_digest(call.index)
         if digest is not None:
-            return {"digest": digest.hex()}
-        return {"digest": None, "error": f"has applied {replica.applied_index} of {index}"}
+            return DigestAnswer(digest.hex())
+        return DigestAnswer(None, f"has applied {replica.applied_index} of {call.index}")
 
     # -- deep ------------------------------------------------------------------------------------------
 
-    async def _start_deep(self, arguments: Mapping[str, str], deadline: float) -> JSON:
+    async def _start_deep(self, call: StartDeepVerification, deadline: float) -> VerificationBegun:
         if self._deep is None or self._deep.done():
             self._deep = start_task(
                 asyncio.get_running_loop(), self._verify_deep(), self._broken_off
             )
-        return {"node": self.node}
+        return VerificationBegun(self._router.node)
 
-    async def _deep_result(self, arguments: Mapping[str, str], deadline: float) -> JSON:
-        """`result` is None while it is under way."""
+    async def _deep_result(self, call: GetDeepVerification, deadline: float) -> DeepComparison:
         if self._deep is None:
             raise ValueError("no deep verification was begun at this node")
         if not self._deep.done():
-            return {"result": None, "progress": self._progress}
+            return DeepComparison(None, self._progress)
         error = self._deep.exception()
         if error is not None:
             raise Unavailable(Failure(f"the deep verification was broken off: {error}"))
-        return {"result": self._deep.result(), "progress": "done"}
+        return DeepComparison(self._deep.result(), "done")
 
-    async def _verify_deep(self) -> JSON:
+    async def _verify_deep(self) -> Comparison:
         shards = []
-        for shard in self.router.view.shards:
+        for shard in self._router.view.shards:
             self._progress = f"shard {shard}"
             shards.append(await self._read_shard(shard))
         self._mend_soon(shards)
-        return {"equal": all(s["equal"] for s in shards), "shards": shards}
+        return _verdict(shards)
 
-    async def _read_shard(self, shard: int) -> dict[str, Any]:
-        index = await self._mark(shard, self.clock() + SHARD_S, deep=True)
-        members = self.router.view.members(shard)
+    async def _read_shard(self, shard: int) -> ShardComparison:
+        index = await self._mark(shard, self._clock() + SHARD_S, deep=True)
+        members = self._router.view.members(shard)
         digests = await asyncio.gather(*[self._deep_of(n, shard, index) for n in members])
         found = {n: d for n, d in zip(members, digests, strict=True) if isinstance(d, DeepDigest)}
-        rows = []
-        for node, digest in zip(members, digests, strict=True):
-            row: dict[str, Any] = {"node": node, "index": index, "digest": None, "error": None}
-            if isinstance(digest, DeepDigest):
-                row |= {
-                    "digest": digest.digest.hex(),
-                    "bodies": digest.bodies,
-                    "body_bytes": digest.body_bytes,
-                    "bad_bodies": [body.hex() for body in digest.bad_bodies],
-                }
-            else:
-                row["error"] = digest
-            rows.append(row)
+        rows = [_row(node, index, d) for node, d in zip(members, digests, strict=True)]
         told = await self._differences(shard, index, found)
         equal = (
             len(found) == len(members)
             and len({d.digest for d in found.values()}) == 1
             and not any(d.bad_bodies for d in found.values())
         )
-        result = {
-            "shard": shard,
-            "index": index,
-            "equal": equal,
-            "replicas": rows,
-            "differences": told,
-        }
-        self._note(shard, result, deep=True)
+        result = ShardComparison(shard, index, equal, tuple(rows), tuple(told))
+        self._note(result, deep=True)
         return result
 
     async def _deep_of(self, node: str, shard: int, index: int) -> DeepDigest | str:
         """What a replica has, or why that cannot be told."""
-        arguments = {"shard": str(shard), "index": str(index)}
-        until = self.clock() + SHARD_S
-        while self.clock() < until:
-            answer = await self._ask(node, "deep-here", arguments)
+        until = self._clock() + SHARD_S
+        while self._clock() < until:
+            answer = await self._ask(node, DeepHere(shard, index))
             if answer is not None:
-                if answer.get("failed"):
-                    return f"{answer['failed']}; it is repaired by itself: verify again in a moment"
-                if answer["reading"]:
-                    until = self.clock() + SHARD_S
-                if answer["digest"]:
+                if answer.failed:
+                    return f"{answer.failed}; it is repaired by itself: verify again in a moment"
+                if answer.reading:
+                    until = self._clock() + SHARD_S
+                if answer.digest:
                     try:
-                        return DeepDigest.decode(answer["digest"])
+                        return DeepDigest.decode(answer.digest)
                     except CodecError as e:
                         return str(e)
             await asyncio.sleep(POLL_S)
         return "does not answer, or did not come to the mark"
 
-    async def _deep_here(self, arguments: Mapping[str, str], deadline: float) -> JSON:
-        replica, index = self._replica(arguments), _number(arguments, "index")
-        deep = replica.deep_reading(index)
+    async def _deep_here(self, call: DeepHere, deadline: float) -> DeepAnswer:
+        deep = self._replica(call.shard).deep_reading(call.index)
         if deep is None or deep.closed:
-            failed = "" if deep is None else deep.failed
-            return {"reading": False, "digest": b"", "failed": failed}
-        result = deep.result(self.clock())
-        digest = b"" if result is None else result.encode()
-        return {"reading": True, "digest": digest, "failed": ""}
+            return DeepAnswer(reading=False, digest=b"", failed="" if deep is None else deep.failed)
+        result = deep.result(self._clock())
+        return DeepAnswer(
+            reading=True, digest=b"" if result is None else result.encode(), failed=""
+        )
 
     async def _differences(
         self, shard: int, index: int, found: Mapping[str, DeepDigest]
-    ) -> list[dict[str, Any]]:
+    ) -> list[ReplicaDifference]:
         """Exactly where each replica differs from the ones that most are like."""
-        told: list[dict[str, Any]] = []
+        told: list[ReplicaDifference] = []
         if not found:
             return told
         common = Counter(d.digest for d in found.values()).most_common(1)[0][0]
@@ -247,13 +242,10 @@ class ConsistencyCheck:
             if digest.digest == common:
                 continue
             comparison = compare(digest, found[good])
-            for name in comparison.tables:
-                told.append(
-                    {
-                        "node": node, "other": good, "user": "", "mailbox": "", "uid": 0,
-                        "what": f"the table of {name}", "here": "another", "there": "another",
-                    }
-                )  # fmt: skip
+            told += [
+                ReplicaDifference(node, good, "", "", 0, f"the table of {name}", _ANOTHER, _ANOTHER)
+                for name in comparison.tables
+            ]
             for number in comparison.mailboxes[:MAILBOXES_LISTED_MAX]:
                 told += await self._mailbox(shard, index, number, node, good)
                 if len(told) >= DIFFERENCES_MAX:
@@ -262,46 +254,38 @@ class ConsistencyCheck:
 
     async def _mailbox(
         self, shard: int, index: int, number: int, node: str, good: str
-    ) -> list[dict[str, Any]]:
-        told: list[dict[str, Any]] = []
+    ) -> list[ReplicaDifference]:
+        told: list[ReplicaDifference] = []
         uid = 1
         while uid and len(told) < DIFFERENCES_MAX:
-            arguments = {
-                "shard": str(shard), "index": str(index), "mailbox": str(number), "uid": str(uid),
-            }  # fmt: skip
-            pages = [await self._ask(n, "listing-here", arguments) for n in (node, good)]
-            if None in pages:
+            call = ListingHere(shard, index, number, uid)
+            mine_page, theirs_page = await self._ask(node, call), await self._ask(good, call)
+            if mine_page is None or theirs_page is None:
                 break
             try:
-                mine, theirs = [Listing.decode(page["listing"]) for page in pages]
+                mine = Listing.decode(mine_page.listing)
+                theirs = Listing.decode(theirs_page.listing)
             except CodecError:
                 break
             told += [
-                {
-                    "node": node, "other": good, "user": d.user, "mailbox": d.mailbox, "uid": d.uid,
-                    "what": d.what, "here": d.mine, "there": d.theirs,
-                }
+                ReplicaDifference(node, good, d.user, d.mailbox, d.uid, d.what, d.mine, d.theirs)
                 for d in differences(mine, theirs)
                 if d.uid or uid == 1
-            ]  # fmt: skip
+            ]
             ends = [page.next_uid for page in (mine, theirs) if page.next_uid]
             uid = min(ends, default=0)
         if not told:
+            what = "what is kept beside the messages"
             told.append(
-                {
-                    "node": node, "other": good, "user": "", "mailbox": f"number {number}", "uid": 0,
-                    "what": "what is kept beside the messages", "here": "another", "there": "another",
-                }
-            )  # fmt: skip
+                ReplicaDifference(node, good, "", f"number {number}", 0, what, _ANOTHER, _ANOTHER)
+            )
         return told
 
-    async def _listing_here(self, arguments: Mapping[str, str], deadline: float) -> JSON:
-        replica, index = self._replica(arguments), _number(arguments, "index")
-        deep = replica.deep_reading(index)
+    async def _listing_here(self, call: ListingHere, deadline: float) -> ListingAnswer:
+        deep = self._replica(call.shard).deep_reading(call.index)
         if deep is None or deep.closed:
-            raise ValueError(f"index: no deep reading at {index} is under way")
-        number, uid = _number(arguments, "mailbox"), _number(arguments, "uid")
-        return {"listing": deep.listing(self.clock(), number, uid).encode()}
+            raise ValueError(f"index: no deep reading at {call.index} is under way")
+        return ListingAnswer(deep.listing(self._clock(), call.mailbox, call.uid).encode())
 
     # -- by itself -------------------------------------------------------------------------------------
 
@@ -309,8 +293,8 @@ class ConsistencyCheck:
         """Compare a shard that this node leads, when it is time to."""
         if not self.period_s or (self._routine is not None and not self._routine.done()):
             return
-        for shard, opened in self.opened.items():
-            if not opened.replica.is_leader:
+        for shard, replica in self._router.replicas.items():
+            if not replica.is_leader:
                 self._due.pop(shard, None)
             elif now >= self._due.setdefault(shard, now + self.period_s):
                 self._due[shard] = now + self.period_s
@@ -331,82 +315,70 @@ class ConsistencyCheck:
 
     async def _check(self, shard: int) -> None:
         try:
-            result = await self._verify_shard(shard, self.clock() + SHARD_S)
+            result = await self._verify_shard(shard, self._clock() + SHARD_S)
         except Unavailable as e:
             logger.warning("shard %d could not be verified: %s", shard, e)
             return
-        if not result["equal"]:
-            self._due[shard] = min(self._due.get(shard, 0.0), self.clock() + AGAIN_S)
-            await self._mend(shard, result["replicas"])
+        if not result.equal:
+            self._due[shard] = min(self._due.get(shard, 0.0), self._clock() + AGAIN_S)
+            await self._mend(result)
 
-    def _mend_soon(self, results: Sequence[dict[str, Any]]) -> None:
+    def _mend_soon(self, results: Sequence[ShardComparison]) -> None:
         """Have what was found to differ brought back, at once and one shard after the other."""
-        differing = [result for result in results if _differing(result["replicas"])]
+        differing = [result for result in results if result.differing]
         if not differing or (self._mending is not None and not self._mending.done()):
             return
 
         async def mend() -> None:
             for result in differing:
-                await self._mend(result["shard"], result["replicas"])
+                await self._mend(result)
 
         self._mending = start_task(asyncio.get_running_loop(), mend(), self._broken_off)
 
-    async def _mend(self, shard: int, rows: list[dict[str, Any]]) -> None:
+    async def _mend(self, result: ShardComparison) -> None:
         """Have those that differ from a majority brought back."""
-        counts = Counter(row["digest"] for row in rows if row["digest"])
-        if len(counts) < 2:
+        differing = result.differing
+        if not differing:
             return
-        common, count = counts.most_common(1)[0]
-        if 2 * count <= len(rows):
+        shard = result.shard
+        good = tuple(row.node for row in result.replicas if row.digest == result.common)
+        if 2 * len(good) <= len(result.replicas):
             logger.critical(
                 "shard %d: no majority of its replicas is equal: nobody can tell which is right",
                 shard,
             )
             return
-        good = [row["node"] for row in rows if row["digest"] == common]
-        for row in rows:
-            if row["digest"] and row["digest"] != common:
-                logger.error(
-                    "shard %d: the replica on %s is resynced from %s",
-                    shard,
-                    row["node"],
-                    ", ".join(good),
-                )
-                arguments = {"shard": str(shard), "full": "1", "only": ",".join(good)}
-                try:
-                    await self.router.admin("resync-start", {"node": row["node"], **arguments})
-                except (Unavailable, ValueError) as e:
-                    logger.error("shard %d: %s cannot be resynced now: %s", shard, row["node"], e)
+        for node in differing:
+            logger.error(
+                "shard %d: the replica on %s is resynced from %s", shard, node, ", ".join(good)
+            )
+            call = StartResync(node, shard, full=True, only=good)
+            try:
+                await self.calls.do(call, self._clock() + ADMIN_S)
+            except (Unavailable, ValueError) as e:
+                logger.error("shard %d: %s cannot be resynced now: %s", shard, node, e)
 
-    def _note(self, shard: int, result: Mapping[str, Any], *, deep: bool) -> None:
-        differing = sorted(_differing(result["replicas"]))
+    def _note(self, result: ShardComparison, *, deep: bool) -> None:
+        differing = sorted(result.differing)
         if differing:
             logger.critical(
                 "ALARM: shard %d: not all replicas are equal at entry %d: %s differ",
-                shard,
-                result["index"],
+                result.shard,
+                result.index,
                 ", ".join(differing),
             )
-        self.found[shard] = {
-            "at": round(self.wall()),
-            "index": result["index"],
-            "equal": result["equal"],
-            "deep": deep,
-            "differing": differing,
-        }
+        self.found[result.shard] = Verified(
+            round(self.wall()), result.index, result.equal, deep, tuple(differing)
+        )
 
 
-def _differing(rows: list[dict[str, Any]]) -> list[str]:
-    """The nodes whose digest is not the one that most have."""
-    counts = Counter(row["digest"] for row in rows if row["digest"])
-    if len(counts) < 2:
-        return []
-    common = counts.most_common(1)[0][0]
-    return [row["node"] for row in rows if row["digest"] and row["digest"] != common]
+def _verdict(shards: Sequence[ShardComparison]) -> Comparison:
+    return Comparison(all(one.equal for one in shards), tuple(shards))
 
 
-def _number(arguments: Mapping[str, str], name: str) -> int:
-    text = arguments.get(name, "")
-    if not text.isdecimal():
-        raise ValueError(f"{name}: {text!r} is no number")
-    return int(text)
+def _row(node: str, index: int, found: DeepDigest | str) -> ReplicaDigest:
+    """What a replica has, or why that cannot be told."""
+    if isinstance(found, str):
+        return ReplicaDigest(node, index, None, found)
+    bad = tuple(body.hex() for body in found.bad_bodies)
+    return ReplicaDigest(node, index, found.digest.hex(), None, found.bodies, found.body_bytes, bad)

@@ -9,87 +9,89 @@ in the root; what is broken off between the two is finished by asking again.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from raftmail.admin.admin_calls import AdminCalls, Handlers
+from raftmail.admin.api.between_nodes import ReplicaHere
+from raftmail.admin.api.calls import GetReplicaHere, LookAtRecovery, RecoverHere, RecoverShard
+from raftmail.admin.api.members import LeftReplica, LeftVoter, Nothing, OtherReplica, RecoveryLook
 from raftmail.admin.config_writer import ConfigSource, ConfigWriter
 from raftmail.cluster import changes
 from raftmail.cluster.changes import ChangeDenied
 from raftmail.cluster.records import ShardRecord
-from raftmail.cluster.router import Router
 from raftmail.consensus.membership import Membership
-from raftmail.mail.admin import JSON
 from raftmail.mail.failures import Failure, Unavailable
 from raftmail.shard.status import Capability
 
-Arguments = Mapping[str, str]
-Handler = Callable[[Arguments, float], Awaitable[JSON]]
 ASK_S = 1.0
 ASK_AGAIN_S = 3.0
 """For nodes that did not answer at first: a busy node must not be taken for a lost one."""
 
 POLL_S = 0.2
+RECOVER_S = 10.0
+"""How long a node may take to force its replica."""
 
 
 @dataclass(slots=True, repr=False)
 class ForceRecovery:
     """`force(shard, next_id)` makes this node's replica the only voter of its group; `is_up` tells whether there is a link to a node."""
 
-    router: Router
+    calls: AdminCalls
     config_source: ConfigSource
     writer: ConfigWriter
     force: Callable[[int, int], Awaitable[None]]
     is_up: Callable[[str], bool]
 
     @property
-    def handlers(self) -> dict[str, Handler]:
-        """By the names of the calls."""
+    def handlers(self) -> Handlers:
         return {
-            "recover-look": self._look_at,
-            "recover": self._recover,
-            "replica-here": self._replica_here,
-            "recover-here": self._recover_here,
+            LookAtRecovery: self._look_at,
+            RecoverShard: self._recover,
+            GetReplicaHere: self._replica_here,
+            RecoverHere: self._recover_here,
         }
 
     # -- on each node --------------------------------------------------------------------------------
 
-    async def _replica_here(self, arguments: Arguments, deadline: float) -> JSON:
-        """What this node has of a shard; {} when it has nothing."""
-        replica = self.router.own(_number(arguments, "shard"))
+    async def _replica_here(self, call: GetReplicaHere, deadline: float) -> ReplicaHere:
+        router = self.calls.router
+        replica = router.own(call.shard)
         if replica is None:
-            return {}
-        return {
-            "id": replica.replica_id,
-            "members": replica.membership.encode().hex(),
-            "last_index": replica.last_index,
-            "last_term": replica.last_term,
-            "applied_index": replica.applied_index,
-            "lacks_bodies": replica.lacks_bodies() or not replica.may(Capability.READ),
-            "leads": replica.is_leader,
-            "hears_master": replica.hears_leader(self.router.clock()),
-        }
+            return ReplicaHere(None)
+        return ReplicaHere(
+            LeftReplica(
+                id=replica.replica_id,
+                members=replica.membership.encode().hex(),
+                last_index=replica.last_index,
+                last_term=replica.last_term,
+                applied_index=replica.applied_index,
+                lacks_bodies=replica.lacks_bodies() or not replica.may(Capability.READ),
+                leads=replica.is_leader,
+                hears_master=replica.hears_leader(router.clock()),
+            )
+        )
 
-    async def _recover_here(self, arguments: Arguments, deadline: float) -> JSON:
-        shard, id = _number(arguments, "shard"), _number(arguments, "id")
-        replica = self.router.own(shard)
+    async def _recover_here(self, call: RecoverHere, deadline: float) -> Nothing:
+        router, shard, id = self.calls.router, call.shard, call.id
+        replica = router.own(shard)
         if replica is None or replica.replica_id != id:
-            raise ValueError(f"{self.router.node} has no replica {id} of shard {shard}")
-        if replica.hears_leader(self.router.clock()):
+            raise ValueError(f"{router.node} has no replica {id} of shard {shard}")
+        if replica.hears_leader(router.clock()):
             raise ValueError(f"shard {shard} has a master: there is nothing to recover")
         if not replica.may(Capability.READ):
             raise ValueError(
                 f"replica {id} of shard {shard} is itself being brought back: its records are not complete"
             )
-        await self.force(shard, _number(arguments, "next_id"))
-        return {}
+        await self.force(shard, call.next_id)
+        return Nothing()
 
     # -- on the node that is asked -------------------------------------------------------------------
 
-    async def _look_at(self, arguments: Arguments, deadline: float) -> JSON:
-        return await self._look(_number(arguments, "shard"))
+    async def _look_at(self, call: LookAtRecovery, deadline: float) -> RecoveryLook:
+        return await self._look(call.shard)
 
-    async def _look(self, number: int) -> dict[str, Any]:
+    async def _look(self, number: int) -> RecoveryLook:
         """What is left of a shard. Raises ValueError when there is no such shard, or nothing is left."""
         state = self.config_source.state
         shard = state.find(ShardRecord, number)
@@ -98,91 +100,89 @@ class ForceRecovery:
         answers = await self._ask_all(state.nodes, number, ASK_S)
         quiet = [node for node in state.nodes if answers[node] is None]
         answers |= await self._ask_all(quiet, number, ASK_AGAIN_S)
-        rows = {node: answer for node, answer in answers.items() if answer}
+        rows = {n: a.replica for n, a in answers.items() if a is not None and a.replica is not None}
         if not rows:
             raise ValueError(
                 f"no node that can be reached has a replica of shard {number}: there is nothing to recover it from"
             )
-        newest = max(rows.values(), key=_newness)
-        members = Membership.decode(bytes.fromhex(newest["members"]))
+        newest = max(rows.values(), key=lambda row: row.newness)
+        members = Membership.decode(bytes.fromhex(newest.members))
         left = {
-            row["id"]: {"node": node, **row}
+            row.id: LeftVoter(node, row)
             for node, row in rows.items()
-            if members.voters.get(row["id"]) == node
+            if members.voters.get(row.id) == node
         }
         # One that lacks bodies would never get those that only the others had; entries that it alone has may be newer, though.
         best = max(
-            left.values(), key=lambda row: (not row["lacks_bodies"], _newness(row)), default=None
+            left.values(),
+            key=lambda row: (not row.has.lacks_bodies, row.has.newness),
+            default=None,
         )
-        return {
-            "shard": number,
-            "voters": {str(id): node for id, node in members.voters.items()},
-            "left": list(left.values()),
-            "others": [
-                {"node": node, **row, "learner": row["id"] in members.learners}
+        lost = {id: node for id, node in members.voters.items() if id not in left}
+        return RecoveryLook(
+            shard=number,
+            voters=dict(members.voters),
+            left=tuple(left.values()),
+            others=tuple(
+                OtherReplica(node, row, row.id in members.learners)
                 for node, row in rows.items()
-                if row["id"] not in left
-            ],
-            "lost": {str(id): node for id, node in members.voters.items() if id not in left},
-            "why_lost": {
-                str(id): self._why_lost(node, answers.get(node))
-                for id, node in members.voters.items()
-                if id not in left
-            },
-            "silent": sorted(
-                node
-                for id, node in members.voters.items()
-                if id not in left and answers.get(node) is None and self.is_up(node)
+                if row.id not in left
             ),
-            "has_majority": 2 * len(left) > len(members.voters),
-            "kept": None if best is None else best["id"],
-            "node": None if best is None else best["node"],
-            "written_down": [r.id for r in shard.replicas]
-            == ([] if best is None else [best["id"]]),
-        }
+            lost=lost,
+            why_lost={id: self._why_lost(node, answers.get(node)) for id, node in lost.items()},
+            silent=tuple(
+                sorted(
+                    node for node in lost.values() if answers.get(node) is None and self.is_up(node)
+                )
+            ),
+            has_majority=2 * len(left) > len(members.voters),
+            kept=None if best is None else best.has.id,
+            node=None if best is None else best.node,
+            written_down=[r.id for r in shard.replicas] == ([] if best is None else [best.has.id]),
+        )
 
-    def _why_lost(self, node: str, answer: Any) -> str:
+    def _why_lost(self, node: str, answer: ReplicaHere | None) -> str:
         if answer is None:
             return (
                 "there is a link to it, but it does not answer" if self.is_up(node) else "no link"
             )
         return "it answers, and has no such replica"
 
-    async def _recover(self, arguments: Arguments, deadline: float) -> JSON:
-        number, kept = _number(arguments, "shard"), _number(arguments, "kept")
-        by = arguments.get("by", "")
+    async def _recover(self, call: RecoverShard, deadline: float) -> RecoveryLook:
+        number, kept = call.shard, call.kept
         look = await self._look(number)
-        nodes = {row["id"]: row["node"] for row in look["left"]}
+        nodes = {row.has.id: row.node for row in look.left}
         if kept not in nodes:
             raise ValueError(
                 f"replica {kept} of shard {number} is none of those that are left: look again"
             )
         # It was forced before, and is to be written down.
-        alone = list(look["voters"]) == [str(kept)]
-        if look["has_majority"] and (not alone or look["written_down"]):
+        alone = list(look.voters) == [kept]
+        if look.has_majority and (not alone or look.written_down):
             raise ValueError(
-                f"shard {number} has a majority: {len(look['left'])} of {len(look['voters'])} voters can be reached. It elects a master by "
+                f"shard {number} has a majority: {len(look.left)} of {len(look.voters)} voters can be reached. It elects a master by "
                 "itself; nothing is forced"
             )
-        if look["silent"]:
+        if look.silent:
             raise ValueError(
-                f"{', '.join(look['silent'])} can be reached, but does not tell what it has of shard {number}: it may have more, or make a "
+                f"{', '.join(look.silent)} can be reached, but does not tell what it has of shard {number}: it may have more, or make a "
                 "majority. Ask again in a moment; if it stays so, stop that node, or wait until it runs"
             )
-        if better := _better(look["left"], kept):
+        if better := _better(look.left, kept):
             raise ValueError(
-                f"replica {better['id']} on {better['node']} has more than replica {kept} on {nodes[kept]}: it ends with "
-                f"{_place(better)}, and lacks no more bodies. Go on with that one"
+                f"replica {better.has.id} on {better.node} has more than replica {kept} on {nodes[kept]}: it ends with "
+                f"entry {better.has.last_index} of term {better.has.last_term}, and lacks no more bodies. Go on with that one"
             )
         if not alone:
             next_id = self.config_source.state.every_shard[number].next_id
-            extra = {"id": str(kept), "next_id": str(next_id)}
-            await self._tell(nodes[kept], "recover-here", number, extra)
+            forced = RecoverHere(number, kept, next_id)
+            await self.calls.ask(nodes[kept], forced, RECOVER_S)
         await self._wait_for_master(number, nodes[kept], deadline)
-        voters = [int(id) for id in look["voters"]]
+        voters = list(look.voters)
         try:
             await self.writer.change(
-                lambda state, now: changes.recover(state, number, kept, voters, now, by), deadline
+                lambda state, now: changes.recover(state, number, kept, voters, now, call.by),
+                deadline,
             )
         except ChangeDenied as e:
             raise ValueError(str(e)) from None
@@ -190,10 +190,10 @@ class ForceRecovery:
 
     async def _wait_for_master(self, number: int, node: str, deadline: float) -> None:
         while True:
-            answer = await self._ask(node, "replica-here", number)
-            if answer and answer["leads"]:
+            answer = await self._ask(node, number)
+            if answer is not None and answer.replica is not None and answer.replica.leads:
                 return
-            if self.router.clock() + POLL_S >= deadline:
+            if self.calls.router.clock() + POLL_S >= deadline:
                 raise Unavailable(
                     Failure(
                         f"shard {number} is forced, and {node} does not lead it yet: ask again",
@@ -202,47 +202,25 @@ class ForceRecovery:
                 )
             await asyncio.sleep(POLL_S)
 
-    async def _ask_all(self, nodes: Iterable[str], shard: int, wait_s: float) -> dict[str, Any]:
+    async def _ask_all(
+        self, nodes: Iterable[str], shard: int, wait_s: float
+    ) -> dict[str, ReplicaHere | None]:
         """What each of the nodes has of a shard; None of one that does not answer."""
         names = list(nodes)
-        asked = [self._ask(node, "replica-here", shard, wait_s) for node in names]
+        asked = [self._ask(node, shard, wait_s) for node in names]
         return dict(zip(names, await asyncio.gather(*asked), strict=True))
 
-    async def _ask(self, node: str, what: str, shard: int, wait_s: float = ASK_S) -> Any:
+    async def _ask(self, node: str, shard: int, wait_s: float = ASK_S) -> ReplicaHere | None:
         try:
-            return await self._tell(node, what, shard, {}, wait_s)
+            return await self.calls.ask(node, GetReplicaHere(shard), wait_s)
         except Unavailable:
             return None
 
-    async def _tell(
-        self, node: str, what: str, shard: int, more: Arguments, wait_s: float = 10.0
-    ) -> Any:
-        arguments = {"shard": str(shard), **more}
-        if node == self.router.node:
-            return await self.handlers[what](arguments, self.router.clock() + wait_s)
-        return await self.router.ask(node, what, arguments, wait_s)
 
-
-def _better(left: Iterable[Mapping[str, Any]], kept: int) -> Mapping[str, Any] | None:
+def _better(left: Sequence[LeftVoter], kept: int) -> LeftVoter | None:
     """A replica that is left with a newer log than the one to be kept, and no less whole."""
-    rows = {row["id"]: row for row in left}
-    mine = rows[kept]
-    for row in sorted(rows.values(), key=_newness, reverse=True):
-        if _newness(row) > _newness(mine) and row["lacks_bodies"] <= mine["lacks_bodies"]:
+    mine = next(row.has for row in left if row.has.id == kept)
+    for row in sorted(left, key=lambda row: row.has.newness, reverse=True):
+        if row.has.newness > mine.newness and row.has.lacks_bodies <= mine.lacks_bodies:
             return row
     return None
-
-
-def _place(row: Mapping[str, Any]) -> str:
-    return f"entry {row['last_index']} of term {row['last_term']}"
-
-
-def _newness(row: Mapping[str, Any]) -> tuple[int, int]:
-    return row["last_term"], row["last_index"]
-
-
-def _number(arguments: Arguments, name: str) -> int:
-    text = arguments.get(name, "")
-    if not text.isdecimal() or len(text) > 10:
-        raise ValueError(f"{name}: {text!r} is no whole number")
-    return int(text)

@@ -4,15 +4,16 @@ ask for; and changing these groups."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
 
+from raftmail.admin.admin_calls import Handlers
+from raftmail.admin.api.between_nodes import GroupReport, Held, NodeObservation
+from raftmail.admin.api.calls import ChangeHere, HoldHere, ObserveHere
+from raftmail.admin.api.members import Nothing
 from raftmail.cluster.router import Router
 from raftmail.cluster.steps import ObservedNode, ObservedShard, Seen
 from raftmail.consensus.group import ChangeRefused, NotLeader
 from raftmail.consensus.membership import Membership
-from raftmail.mail.admin import JSON
 from raftmail.mail.failures import Failure, Unavailable
 from raftmail.shard.replica import Replica
 from raftmail.storage.disk import DiskFull
@@ -29,35 +30,49 @@ class GroupReports:
     """The answering side, on every node."""
 
     router: Router
-    clock: Callable[[], float]
     _held: dict[int, float] = field(default_factory=dict)
     """Until when the mastership of a shard stays here, if it is here."""
 
-    async def hold_here(self, arguments: Mapping[str, str], deadline: float) -> JSON:
-        """An operator wants this node to lead a shard: the balancer shall not undo it. Raises
-        ValueError."""
-        shard = int(arguments["shard"])
-        if shard not in self.router.replicas:
-            raise ValueError(f"shard: this node has no replica of shard {shard}")
-        self._held[shard] = self.clock() + HOLD_S
-        return {"hold_s": HOLD_S}
+    @property
+    def handlers(self) -> Handlers:
+        return {
+            HoldHere: self._hold_here,
+            ObserveHere: self._observe_here,
+            ChangeHere: self._change_here,
+        }
 
-    async def observe_here(self, arguments: Mapping[str, str], deadline: float) -> JSON:
+    async def _hold_here(self, call: HoldHere, deadline: float) -> Held:
+        """An operator wants this node to lead a shard: the balancer shall not undo it. Raises ValueError."""
+        if call.shard not in self.router.replicas:
+            raise ValueError(f"shard: this node has no replica of shard {call.shard}")
+        self._held[call.shard] = self.router.clock() + HOLD_S
+        return Held(HOLD_S)
+
+    async def _observe_here(self, call: ObserveHere, deadline: float) -> NodeObservation:
         """The revision that this node follows, and what it knows of the groups that it leads."""
         led = [r for r in self.router.replicas.values() if r.is_leader]
         proved = await asyncio.gather(*[self._leads(replica) for replica in led])
-        return {
-            "revision": self.router.view.revision,
-            "shards": {
-                str(replica.shard): _of_group(replica)
-                | {"held": self.clock() < self._held.get(replica.shard, 0.0)}
+        return NodeObservation(
+            self.router.view.revision,
+            {
+                replica.shard: self._of_group(replica)
                 for replica, leads in zip(led, proved, strict=True)
                 if leads and replica.is_leader
             },
-            "commands": {
-                str(shard): dict(counts) for shard, counts in self.router.commands.items()
-            },
-        }
+            {shard: dict(counts) for shard, counts in self.router.commands.items()},
+        )
+
+    def _of_group(self, replica: Replica) -> GroupReport:
+        committed = replica.committed_membership
+        return GroupReport(
+            id=replica.replica_id,
+            membership=committed.encode(),
+            changing=replica.membership != committed,
+            whole=tuple(sorted(replica.complete_members())),
+            able=tuple(sorted(replica.able_members())),
+            bytes=replica.body_bytes,
+            held=self.router.clock() < self._held.get(replica.shard, 0.0),
+        )
 
     async def _leads(self, replica: Replica) -> bool:
         """Whether a replica leads its group, by a round of answers that began now."""
@@ -67,42 +82,37 @@ class GroupReports:
             if not future.done():
                 future.set_result(index is not None)
 
-        replica.barrier(self.clock(), done)
+        replica.barrier(self.router.clock(), done)
         self.router.links.wake(replica.shard)
         try:
             return await asyncio.wait_for(future, PROOF_S)
         except TimeoutError:
             return False
 
-    async def change_here(self, arguments: Mapping[str, str], deadline: float) -> JSON:
-        """Change the membership of a group that this node leads, if it still is what the change was
-        decided by: `voters` and `learners` are ids with commas, `action` is add (with `node`),
-        promote or remove, `id` the replica. Raises ValueError for bad arguments, `Unavailable` when
-        the change may not be made now."""
-        shard, id = int(arguments["shard"]), int(arguments["id"])
+    async def _change_here(self, call: ChangeHere, deadline: float) -> Nothing:
+        """Raises ValueError for bad arguments, `Unavailable` when the change may not be made now."""
+        shard, id = call.shard, call.id
         replica = self.router.replicas.get(shard)
         if replica is None:
             raise Unavailable(Failure(f"this node has no replica of shard {shard}"))
         newest = replica.membership
-        seen = _ids(arguments["voters"]), _ids(arguments["learners"])
-        if seen != seen_of(newest):
+        if (call.voters, call.learners) != seen_of(newest):
             raise Unavailable(Failure(f"the members of shard {shard} are others by now: {newest}"))
-        action = arguments["action"]
-        if action == "add":
-            learners = {**newest.learners, id: arguments["node"]}
+        if call.action == "add":
+            if not call.node:
+                raise ValueError("change-here: node: must be given")
+            learners = {**newest.learners, id: call.node}
             wanted = replace(newest, learners=learners, next_id=max(newest.next_id, id + 1))
-        elif action == "promote":
+        elif call.action == "promote":
             wanted = newest.promoted(id)
-        elif action == "remove":
-            wanted = newest.without(id)
         else:
-            raise ValueError(f"action: {action!r} is none of add, promote, remove")
+            wanted = newest.without(id)
         try:
             replica.change(self.router.clock(), wanted)
         except (ChangeRefused, NotLeader, DiskFull) as e:
             raise Unavailable(Failure(f"shard {shard}: {e}")) from None
         self.router.links.wake(shard)
-        return {}
+        return Nothing()
 
 
 def seen_of(membership: Membership) -> Seen:
@@ -110,37 +120,20 @@ def seen_of(membership: Membership) -> Seen:
     return tuple(sorted(membership.voters)), tuple(sorted(membership.learners))
 
 
-def _ids(text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in text.split(",") if part)
-
-
-def _of_group(replica: Replica) -> dict[str, Any]:
-    committed = replica.committed_membership
+def observed_shards(node: str, answer: NodeObservation) -> dict[int, ObservedShard]:
+    """The groups that a node says it leads. Raises ValueError for a membership that cannot be read."""
     return {
-        "id": replica.replica_id,
-        "membership": committed.encode(),
-        "changing": replica.membership != committed,
-        "whole": sorted(replica.complete_members()),
-        "able": sorted(replica.able_members()),
-        "bytes": replica.body_bytes,
-    }
-
-
-def read_shards(node: str, answer: Any) -> dict[int, ObservedShard]:
-    """The groups that a node says it leads, of its answer to "observe-here". Raises KeyError,
-    ValueError and TypeError for what no node of this release answers."""
-    return {
-        int(number): ObservedShard(
+        number: ObservedShard(
             node,
-            int(row["id"]),
-            Membership.decode(row["membership"]),
-            bool(row["changing"]),
-            frozenset(map(int, row["whole"])),
-            frozenset(map(int, row["able"])),
-            int(row["bytes"]),
-            bool(row.get("held", False)),
+            one.id,
+            Membership.decode(one.membership),
+            one.changing,
+            frozenset(one.whole),
+            frozenset(one.able),
+            one.bytes,
+            one.held,
         )
-        for number, row in answer["shards"].items()
+        for number, one in answer.shards.items()
     }
 
 
@@ -151,9 +144,9 @@ class LastHeard:
     began: float
     _heard: dict[str, float]
 
-    def note(self, node: str, now: float, answer: Any) -> ObservedNode:
+    def note(self, node: str, now: float, answer: NodeObservation | None) -> ObservedNode:
         """A node has answered, or with None it has not."""
         if answer is not None:
             self._heard[node] = now
-            return ObservedNode(True, 0.0, int(answer["revision"]))
+            return ObservedNode(True, 0.0, answer.revision)
         return ObservedNode(False, now - self._heard.get(node, self.began))

@@ -3,12 +3,43 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
 
+from raftmail.admin.admin_calls import Handlers
+from raftmail.admin.api.calls import (
+    GetUserUsage,
+    ListAliases,
+    ListDomains,
+    ListRules,
+    ListUsage,
+    PlaceUser,
+    RemoveAlias,
+    RemoveDomain,
+    RemoveRule,
+    SetAlias,
+    SetDomain,
+    SetQuota,
+    SetRule,
+)
+from raftmail.admin.api.policies import (
+    Alias,
+    Aliases,
+    AliasRemoved,
+    Domain,
+    DomainRemoved,
+    Domains,
+    Placed,
+    Pool,
+    Rule,
+    RuleChanged,
+    Rules,
+    UsersPage,
+    UserUsage,
+)
 from raftmail.admin.config_writer import ConfigSource, ConfigWriter
+from raftmail.admin.status_calls import StatusCalls
 from raftmail.cluster import rules
 from raftmail.cluster.changes import Change, ChangeDenied
 from raftmail.cluster.leader_balancing import BALANCED
@@ -22,15 +53,10 @@ from raftmail.cluster.records import (
 )
 from raftmail.cluster.router import Router
 from raftmail.cluster.state import ClusterState
+from raftmail.mail import queries
 from raftmail.mail.addresses import account, alias_address, spellings
-from raftmail.mail.admin import JSON
 from raftmail.mail.failures import Unavailable
-from raftmail.mail.limits import NUMBER_MAX
 from raftmail.mail.names import quoted
-from raftmail.mail.queries import GetUsage, GetUser, ListUsers, Usage
-
-Arguments = Mapping[str, str]
-Handler = Callable[[Arguments, float], Awaitable[JSON]]
 
 ALIASES_MAX = 10_000
 """Aliases in one answer."""
@@ -46,26 +72,24 @@ class PolicyCalls:
     router: Router
     config_source: ConfigSource
     writer: ConfigWriter
-    waits: Callable[[float], Awaitable[Mapping[str, str]]]
-    """What the root's master waits for; see `ControllerLoop.waits`."""
+    status: StatusCalls
 
     @property
-    def handlers(self) -> dict[str, Handler]:
-        """By the names of the calls."""
+    def handlers(self) -> Handlers:
         return {
-            "rules": self._rules,
-            "rule-set": self._set_rule,
-            "rule-remove": self._remove_rule,
-            "domains": self._domains,
-            "domain-set": self._set_domain,
-            "domain-remove": self._remove_domain,
-            "aliases": self._aliases,
-            "alias-set": self._set_alias,
-            "alias-remove": self._remove_alias,
-            "place": self._place,
-            "quota-set": self._set_quota,
-            "users": self._users,
-            "user": self._user,
+            ListRules: self._rules,
+            SetRule: self._set_rule,
+            RemoveRule: self._remove_rule,
+            ListDomains: self._domains,
+            SetDomain: self._set_domain,
+            RemoveDomain: self._remove_domain,
+            ListAliases: self._aliases,
+            SetAlias: self._set_alias,
+            RemoveAlias: self._remove_alias,
+            PlaceUser: self._place,
+            SetQuota: self._set_quota,
+            ListUsage: self._users,
+            GetUserUsage: self._user,
         }
 
     async def _newest(self, deadline: float) -> ClusterState:
@@ -81,155 +105,140 @@ class PolicyCalls:
 
     # -- rules ---------------------------------------------------------------------------------------
 
-    async def _rules(self, arguments: Arguments, deadline: float) -> JSON:
+    async def _rules(self, call: ListRules, deadline: float) -> Rules:
         state = await self._newest(deadline)
         found = list(state.table(RuleRecord).values())
         changing = any(one.state is not RuleState.ACTIVE for one in found)
-        waits = await self.waits(deadline) if changing else {}
-        return {
-            "rules": [
-                {
-                    "domain": one.domain,
-                    "pool": one.pool,
-                    "state": one.state.value,
-                    "waits_for": waits.get(f"rule {one.domain}", ""),
-                }
+        waits = await self.status.waits() if changing else {}
+        return Rules(
+            tuple(
+                Rule(one.domain, one.pool, one.state.value, waits.get(f"rule {one.domain}", ""))
                 for one in found
-            ],
-            "pools": [pool_row(one) for one in state.table(PoolRecord).values()],
-        }
+            ),
+            tuple(_pool(one) for one in state.table(PoolRecord).values()),
+        )
 
-    async def _set_rule(self, arguments: Arguments, deadline: float) -> JSON:
+    async def _set_rule(self, call: SetRule, deadline: float) -> RuleChanged:
         default = rules.Wish()
         wish = rules.Wish(
-            _names(arguments, "zones"),
-            _names(arguments, "labels"),
-            _names(arguments, "nodes"),
-            _number(arguments, "replicas", default.replicas),
-            _number(arguments, "shards", default.shards),
-            arguments.get("master") or BALANCED,
+            call.zones,
+            call.labels,
+            call.nodes,
+            default.replicas if call.replicas is None else call.replicas,
+            default.shards if call.shards is None else call.shards,
+            call.master or BALANCED,
         )
-        domain, pool = arguments.get("domain", ""), arguments.get("pool", "")
-        state = await self._make(lambda s: rules.set_rule(s, domain, wish, pool), deadline)
-        return _rule_row(state, domain)
+        state = await self._make(
+            lambda s: rules.set_rule(s, call.domain, wish, call.pool), deadline
+        )
+        return _rule(state, call.domain)
 
-    async def _remove_rule(self, arguments: Arguments, deadline: float) -> JSON:
-        domain = arguments.get("domain", "")
-        state = await self._make(lambda s: rules.remove_rule(s, domain), deadline)
-        return _rule_row(state, domain)
+    async def _remove_rule(self, call: RemoveRule, deadline: float) -> RuleChanged:
+        state = await self._make(lambda s: rules.remove_rule(s, call.domain), deadline)
+        return _rule(state, call.domain)
 
-    async def _place(self, arguments: Arguments, deadline: float) -> JSON:
+    async def _place(self, call: PlaceUser, deadline: float) -> Placed:
         """For a user who is yet to be made."""
-        address = account(arguments.get("address", ""))
-        shard = _number(arguments, "shard", 0)
-        left_s = deadline - self.router.clock()
-        exists = await self.router.query(GetUser(address), deadline_s=left_s) is not None
+        address, shard = account(call.address), call.shard
+        exists = await self._exists(address, deadline)
         await self._make(lambda s: rules.place_user(s, address, shard, exists=exists), deadline)
-        return {"address": address, "shard": shard}
+        return Placed(address, shard)
 
     # -- domains and aliases -------------------------------------------------------------------------
 
-    async def _domains(self, arguments: Arguments, deadline: float) -> JSON:
+    async def _domains(self, call: ListDomains, deadline: float) -> Domains:
         state = await self._newest(deadline)
         found = sorted(state.table(DomainRecord).values(), key=lambda one: one.name)
-        return {"domains": [_domain_row(one) for one in found]}
+        return Domains(tuple(_domain(one) for one in found))
 
-    async def _set_domain(self, arguments: Arguments, deadline: float) -> JSON:
-        name, catch_all = arguments.get("name", ""), arguments.get("catch_all")
-        quota_bytes = None
-        if "quota" in arguments:
-            quota_bytes = _size(arguments, "quota", allowed="none")
+    async def _set_domain(self, call: SetDomain, deadline: float) -> Domain:
+        catch_all = call.catch_all
         if catch_all:
             (catch_all,) = await self._targets([catch_all], deadline)
         state = await self._make(
-            lambda s: rules.set_domain(s, name, catch_all, quota_bytes), deadline
+            lambda s: rules.set_domain(s, call.name, catch_all, call.quota_bytes), deadline
         )
-        name = rules.domain_of(state, name)
-        return _domain_row(state.find(DomainRecord, name) or DomainRecord(name))
+        name = rules.domain_of(state, call.name)
+        return _domain(state.find(DomainRecord, name) or DomainRecord(name))
 
-    async def _remove_domain(self, arguments: Arguments, deadline: float) -> JSON:
-        name = arguments.get("name", "")
-        await self._make(lambda s: rules.remove_domain(s, name), deadline)
-        return {"name": name}
+    async def _remove_domain(self, call: RemoveDomain, deadline: float) -> DomainRemoved:
+        await self._make(lambda s: rules.remove_domain(s, call.name), deadline)
+        return DomainRemoved(call.name)
 
     # -- quotas --------------------------------------------------------------------------------------
 
-    async def _set_quota(self, arguments: Arguments, deadline: float) -> JSON:
-        """`bytes` is a number, `none` (no limit), or `default` (that of the domain)."""
-        address, is_user = await self._there(arguments.get("address", ""), deadline)
-        default = arguments.get("bytes") == "default"
-        bytes_max = None if default else _size(arguments, "bytes", allowed="none or default")
+    async def _set_quota(self, call: SetQuota, deadline: float) -> UserUsage:
+        address, is_user = await self._there(call.address, deadline)
         # Who is no user any more can still have the quota taken away.
-        if not default and not is_user:
+        if call.quota_bytes is not None and not is_user:
             raise ValueError(f"there is no user {address}")
-        state = await self._make(lambda s: rules.set_quota(s, address, bytes_max), deadline)
-        return await self._user_row(state, address, deadline)
+        state = await self._make(lambda s: rules.set_quota(s, address, call.quota_bytes), deadline)
+        return await self._usage(state, address, deadline)
 
-    async def _user(self, arguments: Arguments, deadline: float) -> JSON:
-        address, is_user = await self._there(arguments.get("address", ""), deadline)
+    async def _user(self, call: GetUserUsage, deadline: float) -> UserUsage:
+        address, is_user = await self._there(call.address, deadline)
         state = await self._newest(deadline)
         if not is_user:
             raise ValueError(f"there is no user {address}")
-        return await self._user_row(state, address, deadline)
+        return await self._usage(state, address, deadline)
 
-    async def _users(self, arguments: Arguments, deadline: float) -> JSON:
-        """Users after an address, in order, with what they have; only those of a domain, if one is named. `after` of the answer is
-        what to go on with, "" at the end."""
-        after, domain = arguments.get("after", ""), arguments.get("domain", "").lower()
+    async def _users(self, call: ListUsage, deadline: float) -> UsersPage:
+        domain = call.domain.lower()
         state = await self._newest(deadline)
         left_s = deadline - self.router.clock()
-        found = await self.router.query(ListUsers(after, USERS_MAX), deadline_s=left_s)
+        query = queries.ListUsers(call.after, USERS_MAX)
+        found = await self.router.query(query, deadline_s=left_s)
         assert isinstance(found, tuple)
         names = [one for one in found if isinstance(one, str)]
         rows = await asyncio.gather(
             *[
-                self._user_row(state, one, deadline)
+                self._usage(state, one, deadline)
                 for one in names
                 if not domain or one.endswith("@" + domain)
             ]
         )
-        return {"users": rows, "after": names[-1] if len(names) == USERS_MAX else ""}
+        return UsersPage(tuple(rows), names[-1] if len(names) == USERS_MAX else "")
 
-    async def _user_row(self, state: ClusterState, address: str, deadline: float) -> dict[str, Any]:
-        """`used_bytes` and `messages` are None while the user's shard does not answer."""
-        usage: Usage | None = None
+    async def _usage(self, state: ClusterState, address: str, deadline: float) -> UserUsage:
+        usage: queries.Usage | None = None
         with suppress(Unavailable):
             left_s = deadline - self.router.clock()
-            answer = await self.router.query(GetUsage(address), deadline_s=left_s)
-            assert isinstance(answer, Usage)
+            answer = await self.router.query(queries.GetUsage(address), deadline_s=left_s)
+            assert isinstance(answer, queries.Usage)
             usage = answer
-        return {
-            "address": address,
-            "shard": state.shard_of(address),
-            "quota_bytes": state.quota_of(address),
-            "own_quota": state.find(QuotaRecord, address) is not None,
-            "used_bytes": None if usage is None else usage.size_bytes,
-            "messages": None if usage is None else usage.messages,
-        }
+        return UserUsage(
+            address,
+            state.shard_of(address),
+            state.quota_of(address),
+            state.find(QuotaRecord, address) is not None,
+            None if usage is None else usage.size_bytes,
+            None if usage is None else usage.messages,
+        )
 
-    async def _aliases(self, arguments: Arguments, deadline: float) -> JSON:
-        """Those of a domain, or all; in order, after an address."""
+    async def _aliases(self, call: ListAliases, deadline: float) -> Aliases:
         state = await self._newest(deadline)
-        domain, after = arguments.get("domain", ""), arguments.get("after", "")
         found = [
-            {"address": one.address, "to": list(one.to)}
+            Alias(one.address, one.to)
             for one in sorted(state.table(AliasRecord).values(), key=lambda one: one.address)
-            if one.address > after and (not domain or one.address.endswith("@" + domain))
+            if one.address > call.after
+            and (not call.domain or one.address.endswith("@" + call.domain))
         ]
-        return {"aliases": found[:ALIASES_MAX], "more": len(found) > ALIASES_MAX}
+        return Aliases(tuple(found[:ALIASES_MAX]), len(found) > ALIASES_MAX)
 
-    async def _set_alias(self, arguments: Arguments, deadline: float) -> JSON:
-        address, to = arguments.get("address", ""), _names(arguments, "to")
-        targets = await self._targets(to, deadline)
-        await self._make(lambda s: rules.set_alias(s, address, targets), deadline)
-        return {"address": alias_address(address), "to": targets}
+    async def _set_alias(self, call: SetAlias, deadline: float) -> Alias:
+        targets = await self._targets(call.to, deadline)
+        await self._make(lambda s: rules.set_alias(s, call.address, targets), deadline)
+        return Alias(alias_address(call.address), tuple(targets))
+
+    async def _exists(self, address: str, deadline: float) -> bool:
+        left_s = deadline - self.router.clock()
+        return await self.router.query(queries.GetUser(address), deadline_s=left_s) is not None
 
     async def _there(self, text: str, deadline: float) -> tuple[str, bool]:
         """The name of the user whom an address means, and whether there is one. Raises ValueError, `Unavailable`."""
         names = spellings(text)
         for name in names:
-            left_s = deadline - self.router.clock()
-            if await self.router.query(GetUser(name), deadline_s=left_s) is not None:
+            if await self._exists(name, deadline):
                 return name, True
         return names[0], False
 
@@ -252,59 +261,32 @@ class PolicyCalls:
             )
         return list(found)
 
-    async def _remove_alias(self, arguments: Arguments, deadline: float) -> JSON:
-        address = arguments.get("address", "")
-        await self._make(lambda s: rules.remove_alias(s, address), deadline)
-        return {"address": address}
+    async def _remove_alias(self, call: RemoveAlias, deadline: float) -> AliasRemoved:
+        await self._make(lambda s: rules.remove_alias(s, call.address), deadline)
+        return AliasRemoved(call.address)
 
 
-def _domain_row(domain: DomainRecord) -> dict[str, Any]:
-    return {
-        "name": domain.name,
-        "catch_all": domain.catch_all,
-        "quota_bytes": domain.quota_bytes,
-    }
+def _domain(domain: DomainRecord) -> Domain:
+    return Domain(domain.name, domain.catch_all, domain.quota_bytes)
 
 
-def pool_row(pool: PoolRecord) -> dict[str, Any]:
-    """A pool as calls show it."""
-    return {
-        "name": pool.name,
-        "shards": list(pool.shards),
-        "replicas": pool.replication,
-        "zones": list(pool.zones),
-        "labels": list(pool.labels),
-        "nodes": list(pool.nodes),
-        "master": pool.master,
-    }
+def _pool(pool: PoolRecord) -> Pool:
+    return Pool(
+        pool.name,
+        pool.shards,
+        pool.replication,
+        pool.zones,
+        pool.labels,
+        pool.nodes,
+        pool.master,
+    )
 
 
-def _rule_row(state: ClusterState, domain: str) -> dict[str, Any]:
+def _rule(state: ClusterState, domain: str) -> RuleChanged:
     rule = state.find(RuleRecord, rules.domain_of(state, domain))
     pool = None if rule is None else state.find(PoolRecord, rule.pool)
-    return {
-        "domain": domain,
-        "state": "" if rule is None else rule.state.value,
-        "pool": None if pool is None else pool_row(pool),
-    }
-
-
-def _names(arguments: Arguments, name: str) -> tuple[str, ...]:
-    return tuple(one.strip() for one in arguments.get(name, "").split(",") if one.strip())
-
-
-def _size(arguments: Arguments, name: str, *, allowed: str) -> int:
-    """Bytes, or 0 for `none`."""
-    text = arguments.get(name, "")
-    if text == "none":
-        return 0
-    if not text.isascii() or not text.isdigit() or not 0 < int(text[:20]) <= NUMBER_MAX:
-        raise ValueError(f"{name}: a number of bytes from 1 on, {allowed}, not {text!r}")
-    return int(text)
-
-
-def _number(arguments: Arguments, name: str, default: int) -> int:
-    text = arguments.get(name, "")
-    if text and (not text.isascii() or not text.isdigit() or len(text) > 9):
-        raise ValueError(f"{name}: a whole number, not {text!r}")
-    return int(text) if text else default
+    return RuleChanged(
+        domain,
+        "" if rule is None else rule.state.value,
+        None if pool is None else _pool(pool),
+    )

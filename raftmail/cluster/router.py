@@ -124,7 +124,10 @@ class Router:
     view: ClusterView
     links: NodeLinks
     clock: Callable[[], float]
-    answer_admin: Callable[[str, Mapping[str, str], float], Awaitable[JSON]] | None = None
+    answer_operator: Callable[[str, Mapping[str, str], float], Awaitable[JSON]] | None = None
+    """Answers an administrative call of a client, by a deadline; None: this node answers none."""
+    answer_node: Callable[[str, Mapping[str, str], float], Awaitable[JSON]] | None = None
+    """Answers an administrative call of another node."""
     commands: dict[int, Counter[str]] = field(default_factory=dict)
     """How many writes this node took as a shard's master, by the node to which clients gave them;
     halved once a minute."""
@@ -257,9 +260,9 @@ class Router:
     async def admin(
         self, what: str, arguments: Mapping[str, str], deadline_s: float = ADMIN_S
     ) -> JSON:
-        if self.answer_admin is None:
+        if self.answer_operator is None:
             raise ValueError("this node answers no administrative calls")
-        return await self.answer_admin(what, arguments, self.clock() + deadline_s)
+        return await self.answer_operator(what, arguments, self.clock() + deadline_s)
 
     # -- calls of the administration to other nodes ------------------------------------------------
 

@@ -70,7 +70,7 @@ class Routing(Protocol):
     replicas: Mapping[int, Replica]
     view: ClusterView
     links: NodeLinks
-    answer_admin: Callable[[str, Mapping[str, str], float], Awaitable[JSON]] | None
+    answer_node: Callable[[str, Mapping[str, str], float], Awaitable[JSON]] | None
 
     @property
     def clock(self) -> Callable[[], float]: ...
@@ -194,9 +194,9 @@ class RpcServer:
                     return
                 answer: Any = encode_answer(await self.router.query(query, deadline_s=deadline_s))
             else:
-                if self.router.answer_admin is None:
+                if self.router.answer_node is None:
                     raise ValueError("this node answers no administrative calls")
-                answer = await self.router.answer_admin(
+                answer = await self.router.answer_node(
                     call.data[0], call.data[1], self.router.clock() + deadline_s
                 )
             self._reply(node, call.number, "ok", answer)

@@ -14,6 +14,9 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from raftmail.admin.api.between_nodes import WholeState
+from raftmail.admin.api.calls import GetStateHere, kind_of
+from raftmail.admin.api.codec import decode
 from raftmail.cluster.records import NodeRecord, NodeState
 from raftmail.cluster.router import Router
 from raftmail.cluster.rpc import CallKind
@@ -219,8 +222,8 @@ class ConfigFollower:
         if not state.revision:
             # Which nodes have the root is not known: anybody who knows more may tell.
             for node in [source] if source else list(self.peers_up()):
-                answer = await router.ask(node, "state-here", {}, FETCH_S)
-                found = ClusterState.from_bytes(answer["state"])
+                answer = await router.ask(node, kind_of(GetStateHere()).name, {}, FETCH_S)
+                found = ClusterState.from_bytes(decode(WholeState, answer).state)
                 if found.revision:
                     return found
             return state

@@ -9,10 +9,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from raftmail.admin.admin_calls import AdminCalls
+from raftmail.admin.api.between_nodes import NodeObservation
+from raftmail.admin.api.calls import ChangeHere, ObserveHere, TransferHere
+from raftmail.admin.group_reports import LastHeard, observed_shards
 from raftmail.cluster.controller import next_steps
 from raftmail.cluster.records import ReplicaRecord, ReplicaState, RuleRecord, RuleState, ShardRecord
 from raftmail.cluster.router import Router
@@ -30,13 +34,12 @@ from raftmail.cluster.steps import (
     WriteRecords,
 )
 from raftmail.cluster.view import ROOT_SHARD
-from raftmail.mail.admin import JSON
+from raftmail.consensus.membership import BadMembership
 from raftmail.mail.failures import Unavailable
 from raftmail.mail.queries import ListUsers
 from raftmail.mail.results import Refused
 from raftmail.net.errors import start_task, tell
 from raftmail.node.config_follower import ConfigFollower
-from raftmail.admin.group_reports import LastHeard, read_shards
 
 logger = logging.getLogger(__name__)
 
@@ -50,17 +53,15 @@ OBSERVE_S = 2.0
 UNREACHED_S = 0.5
 """How long a node is waited for to which there is no link: it may answer through another one."""
 
-Here = Callable[[str, Mapping[str, str], float], Awaitable[JSON]]
-
 
 @dataclass(slots=True, repr=False)
 class ControllerLoop:
-    """Works while this node leads the root, one round at a time. `here` answers administrative calls for this node itself."""
+    """Works while this node leads the root, one round at a time."""
 
     loop: asyncio.AbstractEventLoop
     router: Router
     config_source: ConfigFollower
-    here: Here
+    calls: AdminCalls
     observed: Observed | None = None
     """What the last round saw; None while this node does not lead the root."""
     _hearing: LastHeard | None = None
@@ -163,15 +164,15 @@ class ControllerLoop:
         heard = {}
         for node, answer in zip(nodes, answers, strict=True):
             try:
-                led = {} if answer is None else read_shards(node, answer)
+                led = {} if answer is None else observed_shards(node, answer)
                 heard[node] = hearing.note(node, self.loop.time(), answer)
-            except (KeyError, ValueError, TypeError) as e:
-                logger.warning("what %s answers cannot be understood: %r", node, e)
+            except BadMembership as e:
+                logger.warning("what %s answers cannot be understood: %s", node, e)
                 heard[node] = hearing.note(node, self.loop.time(), None)
                 continue
             shards |= led
-            for number, counts in {} if answer is None else answer["commands"].items():
-                commands.setdefault(int(number), Counter()).update(counts)
+            for number, counts in {} if answer is None else answer.commands.items():
+                commands.setdefault(number, Counter()).update(counts)
         return Observed(shards, heard, commands, await self._users(to_pin(state)))
 
     async def _users(self, domains: Sequence[str]) -> dict[str, tuple[str, ...]]:
@@ -190,12 +191,11 @@ class ControllerLoop:
             after = names[-1]
         return {domain: tuple(names) for domain, names in found.items()}
 
-    async def _ask(self, node: str) -> Any:
+    async def _ask(self, node: str) -> NodeObservation | None:
+        is_near = node == self.router.node or self.router.links.is_up(node)
         try:
-            if node == self.router.node:
-                return await self.here("observe-here", {}, self.loop.time() + OBSERVE_S)
-            wait_s = OBSERVE_S if self.router.links.is_up(node) else UNREACHED_S
-            return await self.router.ask(node, "observe-here", {}, wait_s)
+            wait_s = OBSERVE_S if is_near else UNREACHED_S
+            return await self.calls.ask(node, ObserveHere(), wait_s)
         except Unavailable:
             return None
 
@@ -222,28 +222,16 @@ class ControllerLoop:
         self, step: AddLearner | Promote | RemoveReplica | Transfer, observed: Observed
     ) -> None:
         master = observed.shards[step.shard].master
-        arguments = {"shard": str(step.shard)}
+        call: TransferHere | ChangeHere
         if isinstance(step, Transfer):
-            what = "transfer-here"
-            arguments["node"] = step.node
+            call = TransferHere(step.shard, step.node)
             text = f"master to {step.node} ({step.why})" if step.why else f"master to {step.node}"
         else:
-            what = "change-here"
-            action = _ACTIONS[type(step)]
-            arguments |= {
-                "id": str(step.id),
-                "action": action,
-                "voters": ",".join(map(str, step.seen[0])),
-                "learners": ",".join(map(str, step.seen[1])),
-            }
-            text = f"{action} replica {step.id}"
-            if isinstance(step, AddLearner):
-                arguments["node"] = step.node
-                text += f" on {step.node}"
-        if master == self.router.node:
-            await self.here(what, arguments, self.loop.time() + STEP_S)
-        else:
-            await self.router.ask(master, what, arguments, STEP_S)
+            action, (voters, learners) = _ACTIONS[type(step)], step.seen
+            node = step.node if isinstance(step, AddLearner) else ""
+            call = ChangeHere(step.shard, step.id, action, voters, learners, node)
+            text = f"{action} replica {step.id}" + (f" on {node}" if node else "")
+        await self.calls.ask(master, call, STEP_S)
         logger.info("shard %d: %s", step.shard, text)
 
 

@@ -12,7 +12,8 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+
+from raftmail.admin.api.status import DiskStatus
 
 logger = logging.getLogger(__name__)
 
@@ -84,26 +85,26 @@ class DiskWatch:
         self.slow = slow
         return slow
 
-    def status(self) -> dict[str, Any]:
+    def status(self) -> DiskStatus:
         """Milliseconds of the last syncs: median, 99th percentile, the last one; and of the one that is under way."""
         latest = [took_s for _, took_s in list(self._took)]
         took = sorted(latest)
         last_s = latest[-1] if took else 0.0
-        return {
-            "slow": self.slow,
-            "sync_p50_ms": _ms(took[len(took) // 2]) if took else 0.0,
-            "sync_p99_ms": _ms(took[len(took) * 99 // 100]) if took else 0.0,
-            "sync_last_ms": _ms(last_s),
-            "sync_under_way_ms": _ms(self.hangs_s()),
-        }
+        return DiskStatus(
+            slow=self.slow,
+            sync_p50_ms=_ms(took[len(took) // 2]) if took else 0.0,
+            sync_p99_ms=_ms(took[len(took) * 99 // 100]) if took else 0.0,
+            sync_last_ms=_ms(last_s),
+            sync_under_way_ms=_ms(self.hangs_s()),
+        )
 
     def text(self) -> str:
         """The same in words."""
         found = self.status()
-        hangs = f"a sync has been under way for {found['sync_under_way_ms']:.0f} ms; "
-        return (hangs if found["sync_under_way_ms"] >= 1000 * HANG_S else "") + (
-            f"syncs take {found['sync_p50_ms']:.0f} ms (median), {found['sync_p99_ms']:.0f} ms (99 %), "
-            f"the last one took {found['sync_last_ms']:.0f} ms"
+        hangs = f"a sync has been under way for {found.sync_under_way_ms:.0f} ms; "
+        return (hangs if found.sync_under_way_ms >= 1000 * HANG_S else "") + (
+            f"syncs take {found.sync_p50_ms:.0f} ms (median), {found.sync_p99_ms:.0f} ms (99 %), "
+            f"the last one took {found.sync_last_ms:.0f} ms"
         )
 
     # -- the thread ----------------------------------------------------------------------------------

@@ -57,8 +57,3 @@ def move_aside(data: Path, shard: int, replica: int) -> None:
         shutil.rmtree(aside, ignore_errors=True)
         os.rename(folder, aside)
         RealDisk(data).sync_folder("shards")
-
-
-def status_of(lost: LostDisk) -> dict[str, object]:
-    """What status shows of one, in place of what it shows of a replica that is open."""
-    return {"replica": lost.replica, "state": "disk went back", "why": lost.why}

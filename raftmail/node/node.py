@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
+from raftmail.admin.api.calls import ReplaceDisk
 from raftmail.cluster.changes import ChangeDenied, find_invite
 from raftmail.cluster.router import Router
 from raftmail.cluster.rpc import BULK as CLUSTER_BULK
@@ -135,24 +136,13 @@ class Node:
             config, loop, self.executor, router, state, self._changed, self._peers_up
         )
         router.heard_revision = follower.heard
-        self._admin = admin = Admin(
-            config,
-            router,
-            follower,
-            table.opened,
-            table.aside,
-            table.turns.disk,
-            self.is_up,
-            loop.time,
-            loop.time(),
-            self.wall,
-            table.force_alone,
-            table.mend_journal,
+        self._admin = admin = Admin.of(
+            config, router, follower, table, self.is_up, self.wall, lambda: folder.lost
         )
-        router.answer_admin = admin.answer
-        self._controller = ControllerLoop(loop, router, follower, admin.answer)
-        admin.waits = self._controller.waits
-        admin.lost = lambda: folder.lost
+        router.answer_operator = admin.calls.answer_operator
+        router.answer_node = admin.calls.answer_node
+        self._controller = ControllerLoop(loop, router, follower, admin.calls)
+        admin.own.waits_of_root = self._controller.waits
         if folder.is_founding:
             # What the cluster begins with is kept before anything is made by it: without it, a node is one that comes later.
             save_state(config.data, state)
@@ -172,13 +162,13 @@ class Node:
     async def _replace_disk(self, admin: Admin) -> None:
         """Have the cluster give this node new replica ids for those that it lost. Until then nothing is opened."""
         config = self.config
-        arguments = {"name": config.node.name, "by": "the node itself"}
+        call = ReplaceDisk(config.node.name, "the node itself")
         revision = 0
         while not revision or self._state.revision < revision:
             try:
                 if not revision:
-                    answer = await admin.answer("replace", arguments, self.loop.time() + REPLACE_S)
-                    revision = int(answer["revision"])
+                    answer = await admin.calls.do(call, self.loop.time() + REPLACE_S)
+                    revision = answer.revision
             except Unavailable as e:
                 logger.info("the root cannot be asked for new replicas yet: %s", e)
             except ValueError as e:
@@ -243,7 +233,7 @@ class Node:
         net.listens_at = config.listen.peer
         net.on_outlawed = self._outlawed
         assert self._admin is not None
-        self._admin.outlaws = net.outlaws
+        self._admin.own.outlaws = net.outlaws
         await self._listen_on(
             config.listen.peer,
             TextListener(front, peers=net, tls=self._context, descriptors=self._descriptors),
@@ -582,13 +572,11 @@ class Node:
             while not self._stopping and (
                 lost := set(self._plan().lost) & self._folder.lost.keys()
             ):
-                only = ",".join(
-                    f"{shard}:{self._folder.lost[shard].replica}" for shard in sorted(lost)
-                )
-                arguments = {"name": name, "by": "the node itself", "only": only}
+                only = {shard: self._folder.lost[shard].replica for shard in sorted(lost)}
+                call = ReplaceDisk(name, "the node itself", only)
                 try:
                     deadline = self.loop.time() + REPLACE_S
-                    await self._admin.answer("replace", arguments, deadline)
+                    await self._admin.calls.do(call, deadline)
                 except (Unavailable, ValueError) as e:
                     logger.info(
                         "other replicas for shards %s cannot be had yet: %s", sorted(lost), e

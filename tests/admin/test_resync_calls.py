@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
-from raftmail.mail.failures import Failure, Unavailable
+from raftmail.admin.admin_calls import AdminCalls
+from raftmail.admin.api.calls import StartResync
 from raftmail.admin.resync_calls import ResyncCalls
+from raftmail.mail.failures import Failure, Unavailable
 
 
 class Replicas:
@@ -23,24 +25,26 @@ class Replicas:
         self.half: set[str] = set()
         self.calls = {name: self._calls(name) for name in self.names}
 
-    def _calls(self, name: str) -> ResyncCalls:
+    def _calls(self, name: str) -> AdminCalls:
         replica: Any = Replica(self, name)
-        links = SimpleNamespace(wake=lambda shard: None)
         router: Any = SimpleNamespace(
             ask=self._ask,
-            links=links,
+            links=SimpleNamespace(wake=lambda shard: None),
             view=SimpleNamespace(nodes=self.names),
             clock=lambda: 0.0,
+            node=name,
+            replicas={1: replica},
         )
-        opened: Any = {1: SimpleNamespace(replica=replica)}
-        return ResyncCalls(name, router, opened)
+        calls = AdminCalls(router)
+        calls.add(ResyncCalls(calls).handlers)
+        return calls
 
     async def _ask(self, node: str, what: str, arguments: Mapping[str, str], wait_s: float) -> Any:
         await asyncio.sleep(0)
         if node in self.down:
             raise Unavailable(Failure("it is down"))
         try:
-            answer = await self.calls[node].handlers()[what](arguments, 0.0)
+            answer = await self.calls[node].answer_node(what, arguments, 0.0)
         except ValueError as e:  # this is what comes of it between nodes
             raise Unavailable(Failure(str(e), final=True)) from None
         await asyncio.sleep(0)
@@ -49,7 +53,7 @@ class Replicas:
     async def order(self, by: str, node: str) -> str:
         """Why it is refused; "": it is not."""
         try:
-            await self.calls[by].handlers()["resync-start"]({"node": node, "full": "1"}, 0.0)
+            await self.calls[by].do(StartResync(node, full=True), 0.0)
         except ValueError as e:
             return str(e)
         return ""

@@ -35,13 +35,13 @@ def test_a_sync_that_hangs_makes_the_disk_slow_before_it_ends_and_the_log_names_
     clock.now += HANG_S
     assert watch.look()
     assert "the disk of /data is slow: a sync has been under way for 1200 ms" in caplog.text
-    assert watch.status()["sync_under_way_ms"] == 1200.0
+    assert watch.status().sync_under_way_ms == 1200.0
 
 
 def test_one_that_has_hung_counts_for_a_while_and_then_no_more() -> None:
     watch, clock = made()
     _sync(watch, clock, 3.0)
-    assert watch.look() and watch.status()["sync_last_ms"] == 3000.0
+    assert watch.look() and watch.status().sync_last_ms == 3000.0
     clock.now += CALM_S - 1
     assert watch.look()
     clock.now += 2
@@ -61,4 +61,4 @@ def test_a_disk_is_slow_when_half_of_its_syncs_are_and_not_for_one_of_them() -> 
         _sync(watch, clock, 0.01)
     assert not watch.look()
     found = watch.status()
-    assert found["sync_p50_ms"] == 10.0 and found["sync_p99_ms"] == 500.0
+    assert found.sync_p50_ms == 10.0 and found.sync_p99_ms == 500.0

@@ -134,7 +134,7 @@ _BY_TYPE: Final[dict[Any, Form]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class _Named:
+class _Argument:
     """An argument: the name of its field, and what is known of it."""
 
     field: str
@@ -143,7 +143,7 @@ class _Named:
 
 
 @cache
-def _arguments_of(kind: Any) -> Mapping[str, _Named]:
+def _arguments_of(kind: Any) -> Mapping[str, _Argument]:
     """By the name in the protocol."""
     hints = get_type_hints(kind, include_extras=True)
     found = {}
@@ -154,7 +154,7 @@ def _arguments_of(kind: Any) -> Mapping[str, _Named]:
             wire = names[0] if names else wire
         else:
             form = _BY_TYPE[hint]
-        found[wire] = _Named(one.name, form, one.default)
+        found[wire] = _Argument(one.name, form, one.default)
     return found
 
 

@@ -68,7 +68,7 @@ class Wholeness:
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class MarkMade:
     """A mark in a shard's log."""
 
     index: int

@@ -24,7 +24,7 @@ from raftmail.admin.api.between_nodes import (
     DigestAnswer,
     Held,
     ListingAnswer,
-    Mark,
+    MarkMade,
     NodeObservation,
     ReplicaHere,
     Wholeness,
@@ -36,13 +36,13 @@ from raftmail.admin.api.members import (
     Joined,
     LeadingMember,
     MasterPlaced,
-    Member,
     MemberDetails,
-    Members,
+    MemberList,
+    MemberRow,
     Moves,
     Nothing,
     Operations,
-    Recovery,
+    RecoveryLook,
     RepairedRecord,
     ReplacedMember,
     Shard,
@@ -66,17 +66,17 @@ from raftmail.admin.api.policies import (
 )
 from raftmail.admin.api.status import ClusterStatus, NodeStatus
 from raftmail.admin.api.verification import (
-    DeepVerdict,
+    Comparison,
+    DeepComparison,
     ResyncOrdered,
-    Verdict,
     VerificationBegun,
 )
 
-R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
 
 
-class Call(Generic[R]):
-    """What is asked; `R` is what is answered."""
+class Call(Generic[R_co]):
+    """What is asked; `R_co` is what is answered."""
 
     __slots__ = ()
 
@@ -126,7 +126,7 @@ class TransferMaster(Call[MasterPlaced]):
 
 
 @dataclass(frozen=True, slots=True)
-class Verify(Call[Verdict]):
+class Verify(Call[Comparison]):
     """Compare the digests of all replicas."""
 
 
@@ -136,7 +136,7 @@ class StartDeepVerification(Call[VerificationBegun]):
 
 
 @dataclass(frozen=True, slots=True)
-class GetDeepVerification(Call[DeepVerdict]):
+class GetDeepVerification(Call[DeepComparison]):
     """How far the deep verification is that was begun at this node."""
 
 
@@ -156,7 +156,7 @@ class StartResync(Call[ResyncOrdered]):
 
 
 @dataclass(frozen=True, slots=True)
-class ListMembers(Call[Members]):
+class ListMembers(Call[MemberList]):
     """All nodes."""
 
 
@@ -208,7 +208,7 @@ class JoinMember(Call[Joined]):
 
 
 @dataclass(frozen=True, slots=True)
-class DrainMember(Call[Member]):
+class DrainMember(Call[MemberRow]):
     """Empty a node."""
 
     name: Annotated[str, NODE_NAME]
@@ -216,7 +216,7 @@ class DrainMember(Call[Member]):
 
 
 @dataclass(frozen=True, slots=True)
-class UndrainMember(Call[Member]):
+class UndrainMember(Call[MemberRow]):
     """Keep a node after all."""
 
     name: Annotated[str, NODE_NAME]
@@ -237,7 +237,7 @@ class UncordonMember(Call[LeadingMember]):
 
 
 @dataclass(frozen=True, slots=True)
-class RemoveMember(Call[Member]):
+class RemoveMember(Call[MemberRow]):
     """Take a node out for ever: an empty one, or with `force` a dead one."""
 
     name: Annotated[str, NODE_NAME]
@@ -309,14 +309,14 @@ class RepairRecord(Call[RepairedRecord]):
 
 
 @dataclass(frozen=True, slots=True)
-class LookAtRecovery(Call[Recovery]):
+class LookAtRecovery(Call[RecoveryLook]):
     """What is left of a shard that lost its majority."""
 
     shard: int
 
 
 @dataclass(frozen=True, slots=True)
-class RecoverShard(Call[Recovery]):
+class RecoverShard(Call[RecoveryLook]):
     """Go on with one replica alone, and give up the others for ever."""
 
     shard: int
@@ -414,7 +414,7 @@ class SetQuota(Call[UserUsage]):
 
 
 @dataclass(frozen=True, slots=True)
-class ListUsers(Call[UsersPage]):
+class ListUsage(Call[UsersPage]):
     """Users after an address with what they have, of all domains or one."""
 
     after: str = ""
@@ -422,7 +422,7 @@ class ListUsers(Call[UsersPage]):
 
 
 @dataclass(frozen=True, slots=True)
-class GetUser(Call[UserUsage]):
+class GetUserUsage(Call[UserUsage]):
     """One user with what is stored."""
 
     address: str
@@ -492,7 +492,7 @@ class WholeHere(Call[Wholeness]):
 
 
 @dataclass(frozen=True, slots=True)
-class MarkHere(Call[Mark]):
+class MarkHere(Call[MarkMade]):
     """Put a mark into the log of a shard that this node leads."""
 
     shard: int
@@ -545,7 +545,7 @@ class RecoverHere(Call[Nothing]):
 
 
 @dataclass(frozen=True, slots=True)
-class CallKind:
+class AdminCall:
     """What is known of a kind of call."""
 
     name: str
@@ -568,69 +568,69 @@ _OPERATOR, _NODE = Asker.OPERATOR, Asker.NODE
 _LOOKS, _CHANGES, _DESTROYS = Effect.LOOKS, Effect.CHANGES, Effect.DESTROYS
 
 CALLS: Final = (
-    CallKind("status", GetStatus, _OPERATOR, _LOOKS),
-    CallKind("status-here", GetNodeStatus, _OPERATOR, _LOOKS),
-    CallKind("transfer", TransferMaster, _OPERATOR, _CHANGES),
-    CallKind("verify", Verify, _OPERATOR, _LOOKS),
-    CallKind("verify-start", StartDeepVerification, _OPERATOR, _LOOKS),
-    CallKind("verify-result", GetDeepVerification, _OPERATOR, _LOOKS),
-    CallKind("resync-start", StartResync, _OPERATOR, _CHANGES),
-    CallKind("nodes", ListMembers, _OPERATOR, _LOOKS),
-    CallKind("node", GetMember, _OPERATOR, _LOOKS),
-    CallKind("invite", InviteMember, _OPERATOR, _CHANGES),
-    CallKind("invitations", ListInvitations, _OPERATOR, _LOOKS),
-    CallKind("withdraw", WithdrawInvitation, _OPERATOR, _CHANGES),
-    CallKind("join", JoinMember, _OPERATOR, _CHANGES),
-    CallKind("drain", DrainMember, _OPERATOR, _CHANGES),
-    CallKind("undrain", UndrainMember, _OPERATOR, _CHANGES),
-    CallKind("cordon", CordonMember, _OPERATOR, _CHANGES),
-    CallKind("uncordon", UncordonMember, _OPERATOR, _CHANGES),
-    CallKind("remove", RemoveMember, _OPERATOR, _DESTROYS),
-    CallKind("replace", ReplaceDisk, _OPERATOR, _DESTROYS),
-    CallKind("shards", ListShards, _OPERATOR, _LOOKS),
-    CallKind("shard", GetShard, _OPERATOR, _LOOKS),
-    CallKind("move", MoveReplica, _OPERATOR, _CHANGES),
-    CallKind("rebalance", Rebalance, _OPERATOR, _CHANGES),
-    CallKind("rebalance-stop", StopRebalance, _OPERATOR, _CHANGES),
-    CallKind("operations", ListOperations, _OPERATOR, _LOOKS),
-    CallKind("records", ListRecords, _OPERATOR, _LOOKS),
-    CallKind("record-repair", RepairRecord, _OPERATOR, _DESTROYS),
-    CallKind("recover-look", LookAtRecovery, _OPERATOR, _LOOKS),
-    CallKind("recover", RecoverShard, _OPERATOR, _DESTROYS),
-    CallKind("rules", ListRules, _OPERATOR, _LOOKS),
-    CallKind("rule-set", SetRule, _OPERATOR, _CHANGES),
-    CallKind("rule-remove", RemoveRule, _OPERATOR, _CHANGES),
-    CallKind("domains", ListDomains, _OPERATOR, _LOOKS),
-    CallKind("domain-set", SetDomain, _OPERATOR, _CHANGES),
-    CallKind("domain-remove", RemoveDomain, _OPERATOR, _CHANGES),
-    CallKind("aliases", ListAliases, _OPERATOR, _LOOKS),
-    CallKind("alias-set", SetAlias, _OPERATOR, _CHANGES),
-    CallKind("alias-remove", RemoveAlias, _OPERATOR, _CHANGES),
-    CallKind("place", PlaceUser, _OPERATOR, _CHANGES),
-    CallKind("quota-set", SetQuota, _OPERATOR, _CHANGES),
-    CallKind("users", ListUsers, _OPERATOR, _LOOKS),
-    CallKind("user", GetUser, _OPERATOR, _LOOKS),
-    CallKind("transfer-here", TransferHere, _NODE, _CHANGES),
-    CallKind("state-here", GetStateHere, _NODE, _LOOKS),
-    CallKind("waits-here", GetWaitsHere, _NODE, _LOOKS),
-    CallKind("observe-here", ObserveHere, _NODE, _LOOKS),
-    CallKind("hold-here", HoldHere, _NODE, _CHANGES),
-    CallKind("change-here", ChangeHere, _NODE, _CHANGES),
-    CallKind("resync-here", ResyncHere, _NODE, _CHANGES),
-    CallKind("whole-here", WholeHere, _NODE, _LOOKS),
-    CallKind("mark-here", MarkHere, _NODE, _LOOKS),
-    CallKind("digest-here", DigestHere, _NODE, _LOOKS),
-    CallKind("deep-here", DeepHere, _NODE, _LOOKS),
-    CallKind("listing-here", ListingHere, _NODE, _LOOKS),
-    CallKind("replica-here", GetReplicaHere, _NODE, _LOOKS),
-    CallKind("recover-here", RecoverHere, _NODE, _DESTROYS),
+    AdminCall("status", GetStatus, _OPERATOR, _LOOKS),
+    AdminCall("status-here", GetNodeStatus, _OPERATOR, _LOOKS),
+    AdminCall("transfer", TransferMaster, _OPERATOR, _CHANGES),
+    AdminCall("verify", Verify, _OPERATOR, _LOOKS),
+    AdminCall("verify-start", StartDeepVerification, _OPERATOR, _LOOKS),
+    AdminCall("verify-result", GetDeepVerification, _OPERATOR, _LOOKS),
+    AdminCall("resync-start", StartResync, _OPERATOR, _CHANGES),
+    AdminCall("nodes", ListMembers, _OPERATOR, _LOOKS),
+    AdminCall("node", GetMember, _OPERATOR, _LOOKS),
+    AdminCall("invite", InviteMember, _OPERATOR, _CHANGES),
+    AdminCall("invitations", ListInvitations, _OPERATOR, _LOOKS),
+    AdminCall("withdraw", WithdrawInvitation, _OPERATOR, _CHANGES),
+    AdminCall("join", JoinMember, _OPERATOR, _CHANGES),
+    AdminCall("drain", DrainMember, _OPERATOR, _CHANGES),
+    AdminCall("undrain", UndrainMember, _OPERATOR, _CHANGES),
+    AdminCall("cordon", CordonMember, _OPERATOR, _CHANGES),
+    AdminCall("uncordon", UncordonMember, _OPERATOR, _CHANGES),
+    AdminCall("remove", RemoveMember, _OPERATOR, _DESTROYS),
+    AdminCall("replace", ReplaceDisk, _OPERATOR, _DESTROYS),
+    AdminCall("shards", ListShards, _OPERATOR, _LOOKS),
+    AdminCall("shard", GetShard, _OPERATOR, _LOOKS),
+    AdminCall("move", MoveReplica, _OPERATOR, _CHANGES),
+    AdminCall("rebalance", Rebalance, _OPERATOR, _CHANGES),
+    AdminCall("rebalance-stop", StopRebalance, _OPERATOR, _CHANGES),
+    AdminCall("operations", ListOperations, _OPERATOR, _LOOKS),
+    AdminCall("records", ListRecords, _OPERATOR, _LOOKS),
+    AdminCall("record-repair", RepairRecord, _OPERATOR, _DESTROYS),
+    AdminCall("recover-look", LookAtRecovery, _OPERATOR, _LOOKS),
+    AdminCall("recover", RecoverShard, _OPERATOR, _DESTROYS),
+    AdminCall("rules", ListRules, _OPERATOR, _LOOKS),
+    AdminCall("rule-set", SetRule, _OPERATOR, _CHANGES),
+    AdminCall("rule-remove", RemoveRule, _OPERATOR, _CHANGES),
+    AdminCall("domains", ListDomains, _OPERATOR, _LOOKS),
+    AdminCall("domain-set", SetDomain, _OPERATOR, _CHANGES),
+    AdminCall("domain-remove", RemoveDomain, _OPERATOR, _CHANGES),
+    AdminCall("aliases", ListAliases, _OPERATOR, _LOOKS),
+    AdminCall("alias-set", SetAlias, _OPERATOR, _CHANGES),
+    AdminCall("alias-remove", RemoveAlias, _OPERATOR, _CHANGES),
+    AdminCall("place", PlaceUser, _OPERATOR, _CHANGES),
+    AdminCall("quota-set", SetQuota, _OPERATOR, _CHANGES),
+    AdminCall("users", ListUsage, _OPERATOR, _LOOKS),
+    AdminCall("user", GetUserUsage, _OPERATOR, _LOOKS),
+    AdminCall("transfer-here", TransferHere, _NODE, _CHANGES),
+    AdminCall("state-here", GetStateHere, _NODE, _LOOKS),
+    AdminCall("waits-here", GetWaitsHere, _NODE, _LOOKS),
+    AdminCall("observe-here", ObserveHere, _NODE, _LOOKS),
+    AdminCall("hold-here", HoldHere, _NODE, _CHANGES),
+    AdminCall("change-here", ChangeHere, _NODE, _CHANGES),
+    AdminCall("resync-here", ResyncHere, _NODE, _CHANGES),
+    AdminCall("whole-here", WholeHere, _NODE, _LOOKS),
+    AdminCall("mark-here", MarkHere, _NODE, _LOOKS),
+    AdminCall("digest-here", DigestHere, _NODE, _LOOKS),
+    AdminCall("deep-here", DeepHere, _NODE, _LOOKS),
+    AdminCall("listing-here", ListingHere, _NODE, _LOOKS),
+    AdminCall("replica-here", GetReplicaHere, _NODE, _LOOKS),
+    AdminCall("recover-here", RecoverHere, _NODE, _DESTROYS),
 )
 """All calls, those of operators first. A `…-here` is answered of what the node itself has."""
 
-BY_NAME: Final[Mapping[str, CallKind]] = {one.name: one for one in CALLS}
-BY_CLASS: Final[Mapping[type[Call[Any]], CallKind]] = {one.call: one for one in CALLS}
+BY_NAME: Final[Mapping[str, AdminCall]] = {one.name: one for one in CALLS}
+BY_CLASS: Final[Mapping[type[Call[Any]], AdminCall]] = {one.call: one for one in CALLS}
 
 
-def kind_of(call: Call[Any]) -> CallKind:
+def kind_of(call: Call[Any]) -> AdminCall:
     """What is known of a call."""
     return BY_CLASS[type(call)]

@@ -21,7 +21,7 @@ class Nothing:
 
 
 @dataclass(frozen=True, slots=True)
-class Member:
+class MemberRow:
     """A node of the cluster."""
 
     name: str
@@ -55,7 +55,7 @@ class Member:
 
 
 @dataclass(frozen=True, slots=True)
-class LeadingMember(Member):
+class LeadingMember(MemberRow):
     """A node, and what it leads."""
 
     leads: tuple[int, ...]
@@ -75,7 +75,7 @@ class HeldReplica:
 
 
 @dataclass(frozen=True, slots=True)
-class Operation:
+class OperationRow:
     """Something that an operator has begun."""
 
     id: str
@@ -107,7 +107,7 @@ class MemberDetails(LeadingMember):
 
     held: tuple[HeldReplica, ...]
     """Its replicas."""
-    operations: tuple[Operation, ...]
+    operations: tuple[OperationRow, ...]
     """What was begun with it."""
     at_risk: tuple[str, ...]
     """What removing it would put at risk, if that was asked."""
@@ -116,7 +116,7 @@ class MemberDetails(LeadingMember):
 
 
 @dataclass(frozen=True, slots=True)
-class ReplacedMember(Member):
+class ReplacedMember(MemberRow):
     """A node that gets new replicas for those that it lost."""
 
     revision: int
@@ -124,7 +124,7 @@ class ReplacedMember(Member):
 
 
 @dataclass(frozen=True, slots=True)
-class Members:
+class MemberList:
     """All nodes of the cluster."""
 
     revision: int
@@ -135,7 +135,7 @@ class Members:
     """Shards besides the root."""
     replicas: int
     """Replicas of each shard where no rule says otherwise."""
-    nodes: tuple[Member, ...]
+    nodes: tuple[MemberRow, ...]
     """All nodes, with those that were removed."""
 
 
@@ -242,7 +242,7 @@ class Shards:
 
 
 @dataclass(frozen=True, slots=True)
-class Move:
+class PlannedMove:
     """A move of a replica that evens things out."""
 
     shard: int
@@ -261,7 +261,7 @@ class Move:
 class Moves:
     """What a rebalance moves."""
 
-    moves: tuple[Move, ...]
+    moves: tuple[PlannedMove, ...]
     """Each move."""
     bytes: int
     """What their bodies take together."""
@@ -289,7 +289,7 @@ class MovingReplica:
 class Operations:
     """What operators have asked for."""
 
-    operations: tuple[Operation, ...]
+    operations: tuple[OperationRow, ...]
     """Each of them, the oldest first."""
     moving: tuple[MovingReplica, ...]
     """The replicas that come and go now."""
@@ -391,7 +391,7 @@ class OtherReplica:
 
 
 @dataclass(frozen=True, slots=True)
-class Recovery:
+class RecoveryLook:
     """What is left of a shard, and what is lost."""
 
     shard: int

@@ -94,7 +94,7 @@ class ScrubFinding:
 
 
 @dataclass(frozen=True, slots=True)
-class ScrubStatus:
+class ScrubProgress:
     """How far the scrub is, which reads everything that a replica has."""
 
     rounds: int
@@ -209,7 +209,7 @@ class ReplicaStatus:
     """Messages of such bodies, the first of them."""
     serving: tuple[Serving, ...]
     """The nodes that are brought back from it now."""
-    scrub: ScrubStatus
+    scrub: ScrubProgress
     """How far its scrub is."""
     last_resync: Annotated[LastResync | None, OMITTED] = None
     """Omitted until one was finished."""

@@ -31,7 +31,7 @@ class ReplicaDigest:
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
+class ReplicaDifference:
     """Where a replica differs from one of those that most are like."""
 
     node: str
@@ -46,14 +46,14 @@ class Difference:
     """The UID; 0: it is not about one message."""
     what: str
     """What differs."""
-    here: str
-    """What it is on `node`; "": missing."""
-    there: str
-    """What it is on `other`; "": missing."""
+    here: str | None
+    """What it is on `node`; None: missing."""
+    there: str | None
+    """What it is on `other`; None: missing."""
 
 
 @dataclass(frozen=True, slots=True)
-class ShardVerdict:
+class ShardComparison:
     """The comparison of a shard's replicas."""
 
     shard: int
@@ -64,7 +64,7 @@ class ShardVerdict:
     """Whether all answered and are equal, and every body that was read is as it should be."""
     replicas: tuple[ReplicaDigest, ...]
     """What each has."""
-    differences: Annotated[tuple[Difference, ...] | None, OMITTED] = None
+    differences: Annotated[tuple[ReplicaDifference, ...] | None, OMITTED] = None
     """Where they differ. Omitted by a comparison of digests alone."""
 
     @property
@@ -80,12 +80,12 @@ class ShardVerdict:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class Comparison:
     """The comparison of all replicas of all shards."""
 
     equal: bool
     """Whether all are equal."""
-    shards: tuple[ShardVerdict, ...]
+    shards: tuple[ShardComparison, ...]
     """Each shard."""
 
 
@@ -104,10 +104,10 @@ class VerificationBegun:
 
 
 @dataclass(frozen=True, slots=True)
-class DeepVerdict:
+class DeepComparison:
     """How far a deep verification is."""
 
-    result: Verdict | None
+    result: Comparison | None
     """The result; None while it is under way."""
     progress: str
     """What it is at, in words."""
