@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
+from collections.abc import Sequence
 
 import click
 from rich.console import Console
 
+from raftmail.admin.api.calls import GetStatus, TransferMaster
+from raftmail.admin.api.codec import encode
+from raftmail.admin.api.members import MasterPlaced
+from raftmail.admin.api.status import OK, ClusterStatus, MemberStatus, ReplicaRow, ShardStatus
 from raftmail_cli.output import duration, make_table, plural, printable, show, size
-from raftmail_cli.session import JSON
 from raftmail_cli.settings import Settings, common_options, pass_settings
 from raftmail_cli.troubles import Trouble, exit_code, troubles_of
 
@@ -39,11 +43,11 @@ def status(settings: Settings, everything: bool, check: bool) -> None:
     shard has no master, 75 no node answers.
     """
     with settings.connect() as session:
-        answer = session.admin("status", {})
+        answer = session.admin(GetStatus())
     troubles = troubles_of(answer)
     show(
         settings.output,
-        {**answer, "troubles": troubles},
+        {**encode(answer), "troubles": troubles},
         lambda console: (
             _render_check(console, answer, troubles)
             if check
@@ -54,9 +58,9 @@ def status(settings: Settings, everything: bool, check: bool) -> None:
         sys.exit(exit_code(troubles))
 
 
-def _render_check(console: Console, answer: JSON, troubles: list[Trouble]) -> None:
+def _render_check(console: Console, answer: ClusterStatus, troubles: list[Trouble]) -> None:
     if not troubles:
-        nodes, shards = len(answer["nodes"]), len(answer["shards"])
+        nodes, shards = len(answer.nodes), len(answer.shards)
         console.print(f"OK: {plural(nodes, 'node')} up, {plural(shards, 'shard')} with a master.")
     for trouble in troubles:
         word = "WARNING" if trouble.serving else "CRITICAL"
@@ -70,15 +74,12 @@ _REPLICA_COLUMNS = (
 )
 
 
-def render_status(console: Console, answer: JSON, *, everything: bool = True) -> None:
-    """A line for each node and each replica, after what is wrong; without `everything`, of a large
-    cluster those that want looking at."""
-    nodes = answer["nodes"]
-    shards = answer["shards"]
-    up = sum(bool(node["up"]) for node in nodes)
-    led = sum(shard["master"] is not None for shard in shards)
-    users = answer.get("users")
-    console.print(f"Cluster {answer['cluster']}, asked node {answer['asked']}")
+def render_status(console: Console, answer: ClusterStatus, *, everything: bool = True) -> None:
+    """A line for each node and each replica, after what is wrong; without `everything`, of a large cluster those that want looking at."""
+    nodes, shards, users = answer.nodes, answer.shards, answer.users
+    up = sum(node.up for node in nodes)
+    led = sum(shard.master is not None for shard in shards)
+    console.print(f"Cluster {answer.cluster}, asked node {answer.asked}")
     console.print(
         f"Nodes up: {up} of {len(nodes)}.  Shards with a master: {led} of {len(shards)}."
         f"  Users: {'unknown' if users is None else users}."
@@ -92,7 +93,7 @@ def render_status(console: Console, answer: JSON, *, everything: bool = True) ->
         console.print(f"! {printable(trouble.text)}", style="bold red", soft_wrap=True)
     if len(shown) < len(troubles):
         console.print(f"! and {len(troubles) - len(shown)} more", style="bold red")
-    rows = [(shard, replica) for shard in shards for replica in shard["replicas"]]
+    rows = [(shard, replica) for shard in shards for replica in shard.replicas]
     if not everything and len(nodes) + len(rows) > ROWS_MAX:
         _render_large(console, nodes, rows)
         return
@@ -100,18 +101,7 @@ def render_status(console: Console, answer: JSON, *, everything: bool = True) ->
     console.print(
         make_table(
             ("node", "state", "peer", "version", "pid", "up for", "disk free"),
-            [
-                (
-                    node["name"],
-                    _node_state(node),
-                    node.get("peer", "-"),
-                    node.get("version", "-"),
-                    node.get("pid", "-"),
-                    duration(node.get("uptime_s")),
-                    size(node.get("disk_free_bytes")),
-                )
-                for node in nodes
-            ],
+            [_node_row(node) for node in nodes],
             right=("pid", "up for", "disk free"),
         )
     )
@@ -125,28 +115,31 @@ def render_status(console: Console, answer: JSON, *, everything: bool = True) ->
     )
 
 
-def _render_large(console: Console, nodes: list[JSON], rows: list[tuple[JSON, JSON]]) -> None:
-    """A line for each node, as long as they fit, and for the replicas that are not as they should
-    be."""
-    held = Counter(replica["node"] for _, replica in rows)
-    led = Counter(shard["master"] for shard, replica in rows if shard["master"] == replica["node"])
+def _render_large(
+    console: Console,
+    nodes: Sequence[MemberStatus],
+    rows: Sequence[tuple[ShardStatus, ReplicaRow]],
+) -> None:
+    """A line for each node, as long as they fit, and for the replicas that are not as they should be."""
+    held = Counter(replica.node for _, replica in rows)
+    led = Counter(shard.master for shard, replica in rows if shard.master == replica.node)
     lag: Counter[str] = Counter()
     for _, replica in rows:
-        lag[replica["node"]] = max(lag[replica["node"]], replica.get("lag", 0))
-    by_trouble = sorted(nodes, key=lambda node: (node["up"], node["name"]))
+        lag[replica.node] = max(lag[replica.node], replica.lag or 0)
+    by_trouble = sorted(nodes, key=lambda node: (node.up, node.name))
     console.print()
     console.print(
         make_table(
             ("node", "state", "replicas", "masters", "most lag", "up for", "disk free"),
             [
                 (
-                    node["name"],
-                    _node_state(node, node.get("membership", "up")),
-                    held[node["name"]],
-                    led[node["name"]],
-                    lag[node["name"]],
-                    duration(node.get("uptime_s")),
-                    size(node.get("disk_free_bytes")),
+                    node.name,
+                    _node_state(node, node.membership),
+                    held[node.name],
+                    led[node.name],
+                    lag[node.name],
+                    duration(node.report.uptime_s if node.report else None),
+                    size(node.report.disk_free_bytes if node.report else None),
                 )
                 for node in by_trouble[:NODES_SHOWN_MAX]
             ],
@@ -158,19 +151,17 @@ def _render_large(console: Console, nodes: list[JSON], rows: list[tuple[JSON, JS
     wrong = [
         (shard, replica)
         for shard, replica in rows
-        if replica.get("state") != "ok"
-        or shard["master"] is None
-        or replica.get("lag", 0) > LAG_MAX
+        if replica.state != OK or shard.master is None or (replica.lag or 0) > LAG_MAX
     ]
     if wrong:
         console.print()
         cells = [
             (
-                shard["shard"],
-                replica["node"],
-                replica.get("role", "-"),
-                replica.get("lag", "-"),
-                replica.get("state", "-"),
+                shard.shard,
+                replica.node,
+                replica.opened.role if replica.opened else "-",
+                "-" if replica.lag is None else replica.lag,
+                replica.state,
             )
             for shard, replica in wrong[:WRONG_SHOWN_MAX]
         ]
@@ -181,26 +172,43 @@ def _render_large(console: Console, nodes: list[JSON], rows: list[tuple[JSON, JS
     console.print("\n`raftmail status --all` shows every replica.")
 
 
-def _node_state(node: JSON, as_up: str = "up") -> str:
-    state = as_up if node["up"] else "DOWN"
-    return f"{state}, cordoned" if node.get("cordoned") else state
+def _node_state(node: MemberStatus, as_up: str = "up") -> str:
+    state = as_up if node.up else "DOWN"
+    return f"{state}, cordoned" if node.cordoned else state
 
 
-def _replica_row(shard: JSON, replica: JSON) -> tuple[object, ...]:
-    role = replica.get("role", "-")
+def _node_row(node: MemberStatus) -> tuple[object, ...]:
+    report = node.report
+    if report is None:
+        return (node.name, _node_state(node), node.peer, "-", "-", "-", "-")
     return (
-        shard["shard"],
-        replica["node"],
-        "MASTER" if shard["master"] == replica["node"] else role,
-        replica.get("term", "-"),
-        replica.get("commit_index", "-"),
-        replica.get("applied_index", "-"),
-        replica.get("lag", "-"),
-        size(replica.get("log_bytes")),
-        size(replica.get("index_bytes")),
-        size(replica.get("blob_bytes")),
-        replica.get("deliveries_known", "-"),
-        replica.get("state", "-"),
+        node.name,
+        _node_state(node),
+        node.peer,
+        report.version,
+        report.pid,
+        duration(report.uptime_s),
+        size(report.disk_free_bytes),
+    )
+
+
+def _replica_row(shard: ShardStatus, row: ReplicaRow) -> tuple[object, ...]:
+    replica = row.opened
+    if replica is None:
+        return (shard.shard, row.node, *["-"] * (len(_REPLICA_COLUMNS) - 3), row.state)
+    return (
+        shard.shard,
+        row.node,
+        "MASTER" if shard.master == row.node else replica.role,
+        replica.term,
+        replica.commit_index,
+        replica.applied_index,
+        row.lag,
+        size(replica.log_bytes),
+        size(replica.index_bytes),
+        size(replica.blob_bytes),
+        replica.deliveries_known,
+        replica.state,
     )
 
 
@@ -212,20 +220,20 @@ def _replica_row(shard: JSON, replica: JSON) -> tuple[object, ...]:
 def transfer(settings: Settings, shard: int, node: str) -> None:
     """Have NODE lead SHARD, for example before the maintenance of the node that leads it now."""
     with settings.connect() as session:
-        answer = session.admin("transfer", {"shard": str(shard), "node": node})
+        answer = session.admin(TransferMaster(shard, node))
     show(
         settings.output,
-        answer,
-        lambda console: console.print(_transferred(shard, answer)),
+        encode(answer),
+        lambda console: console.print(_transferred(answer)),
     )
 
 
-def _transferred(shard: int, answer: JSON) -> str:
-    text = f"Shard {shard} is led by {answer['master']}."
-    if held_s := answer.get("hold_s"):
+def _transferred(answer: MasterPlaced) -> str:
+    text = f"Shard {answer.shard} is led by {answer.master}."
+    if answer.hold_s:
         text += (
-            f" For {duration(held_s)} the cluster leaves it there; `raftmail member cordon` "
-            f"keeps masters away from a node for longer."
+            f" For {duration(answer.hold_s)} the cluster leaves it there; `raftmail member cordon` keeps masters away from a node "
+            "for longer."
         )
     return text
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
 
+from raftmail.admin.api.calls import Call
 from raftmail.client import ClientError, Refused, SyncClient, TryAgain
 from raftmail.mail.commands import StoreMode
 from raftmail.mail.queries import MailboxInfo, MessageInfo
@@ -13,7 +14,7 @@ from raftmail.mail.results import Executed
 from raftmail.mail.uidset import UidSet
 from raftmail.node.bootstrap import BootstrapError, read_authority
 from raftmail_cli.errors import CliError, TryLater
-from raftmail_cli.session import JSON, CliSession, Where
+from raftmail_cli.session import CliSession, Where
 
 T = TypeVar("T")
 
@@ -52,8 +53,8 @@ class _ClientSession:
     def __init__(self, client: SyncClient) -> None:
         self._client = client
 
-    def admin(self, what: str, arguments: Mapping[str, str]) -> JSON:
-        return _do(lambda: self._client.admin(what, **arguments))
+    def admin(self, call: Call[T]) -> T:
+        return _do(lambda: self._client.operate(call))
 
     def users(self) -> Iterator[str]:
         return _each(self._client.users())

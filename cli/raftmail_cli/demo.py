@@ -24,6 +24,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+from raftmail.admin.api.calls import Verify
+from raftmail.admin.api.status import ClusterStatus
 from raftmail.mail.endpoint import split_address
 from raftmail.mail.uidset import UidSet
 from raftmail.node.bootstrap import plan_loopback
@@ -33,7 +35,7 @@ from raftmail_cli.demo_load import DemoLedger, DemoLoad, DemoMessage, make_messa
 from raftmail_cli.errors import CliError, TryLater
 from raftmail_cli.output import Format, make_console, make_table, show
 from raftmail_cli.processes import Process
-from raftmail_cli.session import JSON, Opener
+from raftmail_cli.session import Opener
 
 MAIL_SHARD = 1
 USERS = tuple(f"{name}@demo.example" for name in ("anna", "bela", "carl", "dora"))
@@ -132,7 +134,7 @@ class _Demo:
         self.running[entry.name] = Process.start(entry)
         processes.write_file(self.folder, self.cluster, self.running.values())
 
-    async def _ready(self, timeout_s: float) -> JSON:
+    async def _ready(self, timeout_s: float) -> ClusterStatus | None:
         return await asyncio.to_thread(
             processes.wait_until_ready,
             self.opener,
@@ -191,7 +193,7 @@ class _Demo:
             status = await asyncio.to_thread(
                 processes.read_status, self.opener, self.cluster, others
             )
-            now = _master(status) if status else None
+            now = _master(status)
             self.reporter.say(
                 f"node {now} leads the mail; starting {master} again"
                 if now
@@ -221,20 +223,17 @@ class _Demo:
         while True:
             try:
                 with self.opener(processes.where(self.cluster)) as session:
-                    answer = session.admin("verify", {})
+                    is_equal = session.admin(Verify()).equal
             except TryLater:
-                answer = {"equal": False}
-            if answer["equal"] or self.cancelled or time.monotonic() > deadline_s:
-                return bool(answer["equal"])
+                is_equal = False
+            if is_equal or self.cancelled or time.monotonic() > deadline_s:
+                return is_equal
             time.sleep(_POLL_S)
 
 
-def _master(status: JSON) -> str | None:
-    for shard in status["shards"]:
-        if shard["shard"] == MAIL_SHARD:
-            name: str | None = shard["master"]
-            return name
-    return None
+def _master(status: ClusterStatus | None) -> str | None:
+    shard = None if status is None else status.shard(MAIL_SHARD)
+    return None if shard is None else shard.master
 
 
 def judge(

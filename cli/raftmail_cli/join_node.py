@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from raftmail.admin.api.arguments import read_arguments
+from raftmail.admin.api.calls import JoinMember
+from raftmail.admin.api.members import Joined
 from raftmail.admin.invitation import BadInvitation, Token
 from raftmail.client import ClientError, Refused, TryAgain
 from raftmail.client.invitation import fetch_invitation
@@ -12,7 +16,7 @@ from raftmail.node import join
 from raftmail.node.config import Config, ConfigError, load
 from raftmail.node.folder import FolderError
 from raftmail_cli.errors import CliError, TryLater
-from raftmail_cli.session import JSON, Where
+from raftmail_cli.session import Where
 from raftmail_cli.settings import Settings
 
 _FETCH_S = 5.0
@@ -21,9 +25,18 @@ _KNOWN_S = 6.0
 """By then every node that answers has heard of an invitation."""
 
 
-def join_node(settings: Settings, text: str, folder: Path, deadline_s: float) -> JSON:
-    """Make the folder of the invited node, and have the cluster take it in. Raises `CliError`; of a
-    node that is not taken in, nothing is left."""
+@dataclass(frozen=True, slots=True)
+class JoinedNode:
+    """A node that the cluster has taken in."""
+
+    name: str
+    folder: Path
+    revision: int
+
+
+def join_node(settings: Settings, text: str, folder: Path, deadline_s: float) -> JoinedNode:
+    """Make the folder of the invited node, and have the cluster take it in. Raises `CliError`; of a node that is not taken in,
+    nothing is left."""
     deadline = time.monotonic() + deadline_s
     existed = folder.exists()
     try:
@@ -43,7 +56,7 @@ def join_node(settings: Settings, text: str, folder: Path, deadline_s: float) ->
         join.clear_folder(folder, existed=existed)
         raise CliError(str(error)) from None
     join.finish(folder)
-    return {"name": config.node.name, "folder": folder, "revision": answer["revision"]}
+    return JoinedNode(config.node.name, folder, answer.revision)
 
 
 class _NotTaken(Exception):
@@ -81,27 +94,20 @@ def _fetch(token: Token, deadline: float) -> bytes:
 
 def _tell(
     settings: Settings, token: Token, config: Config, deadline: float, *, again: bool
-) -> JSON:
-    """Have the cluster take the node in. What is asked once more after a lost answer is known for
-    what it is."""
+) -> Joined:
+    """Have the cluster take the node in. What is asked once more after a lost answer is known for what it is."""
     secret = (config.folder / config.tls.token_file).read_text(encoding="ascii").strip()
     ca = config.folder / config.tls.ca
-    arguments = {
-        "id": token.invite,
-        "name": config.node.name,
-        "peer": config.listen.peer,
-        "client": config.listen.client,
-        "lmtp": config.listen.lmtp,
-        **join.place_of(config.folder),
-    }
+    texts = {"id": token.invite, "name": config.node.name, "peer": config.listen.peer}
+    texts |= {"client": config.listen.client, "lmtp": config.listen.lmtp}
+    texts |= join.place_of(config.folder)
+    call = read_arguments(JoinMember, "join", texts, strict=False)
     while True:
         for address, _ in token.addresses:
             where = Where((address,), ca, secret, _FETCH_S, config.cluster.id)
             try:
                 with settings.opener(where) as session:
-                    if again:
-                        arguments["again"] = "yes"
-                    return session.admin("join", arguments)
+                    return session.admin(replace(call, again=again))
             except TryLater as error:
                 said = str(error)
                 again = True  # it may have been done

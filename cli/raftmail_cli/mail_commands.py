@@ -15,6 +15,7 @@ from typing import BinaryIO
 
 import click
 
+from raftmail.admin.api.calls import GetUserUsage, SetQuota
 from raftmail.mail.commands import StoreMode
 from raftmail.mail.names import SPECIAL_USES, mailbox_name
 from raftmail.mail.queries import MessageInfo
@@ -33,7 +34,7 @@ from raftmail_cli.output import (
     show,
     size,
 )
-from raftmail_cli.quotas import SIZE_OR_DEFAULT, usage, usage_table
+from raftmail_cli.quotas import SIZE_OR_DEFAULT, quota_bytes_of, usage, usage_table
 from raftmail_cli.settings import Settings, common_options, pass_settings
 from raftmail_cli.watching import admin
 
@@ -146,7 +147,7 @@ def list_users(settings: Settings, with_usage: bool) -> None:
 @pass_settings
 def show_user(settings: Settings, address: str) -> None:
     """Show what a user has, and may have."""
-    row = admin(settings, "user", {"address": address})
+    row = admin(settings, GetUserUsage(address))
     show(settings.output, row, lambda console: console.print(usage_table([row])))
 
 
@@ -156,9 +157,8 @@ def show_user(settings: Settings, address: str) -> None:
 @common_options
 @pass_settings
 def set_quota(settings: Settings, address: str, limit: str) -> None:
-    """Limit what a user may keep to SIZE: 2G, 500M, or none; default leaves it to the domain. What
-    is there already stays."""
-    row = admin(settings, "quota-set", {"address": address, "bytes": limit})
+    """Limit what a user may keep to SIZE: 2G, 500M, or none; default leaves it to the domain. What is there already stays."""
+    row = admin(settings, SetQuota(address, quota_bytes_of(limit)))
     show(settings.output, row, lambda console: console.print(usage_table([row])))
 
 

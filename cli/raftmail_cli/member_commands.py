@@ -12,12 +12,34 @@ from typing import TYPE_CHECKING
 import click
 from rich.console import Console
 
+from raftmail.admin.api.calls import (
+    CordonMember,
+    DrainMember,
+    GetMember,
+    InviteMember,
+    ListInvitations,
+    ListMembers,
+    RemoveMember,
+    UncordonMember,
+    UndrainMember,
+    WithdrawInvitation,
+)
+from raftmail.admin.api.codec import encode
+from raftmail.admin.api.members import (
+    ACTIVE,
+    DRAINING,
+    REMOVED,
+    VOTER,
+    Invitations,
+    MemberDetails,
+    MemberList,
+    MemberRow,
+)
 from raftmail_cli import clusterfile
 from raftmail_cli.asking import confirm, yes_option
 from raftmail_cli.clusterfile import NodeEntry
 from raftmail_cli.errors import CliError
 from raftmail_cli.output import duration, make_table, plural, printable, show
-from raftmail_cli.session import JSON
 from raftmail_cli.settings import Settings, common_options, pass_settings
 from raftmail_cli.watching import admin, watch
 
@@ -172,13 +194,13 @@ def withdraw(settings: Settings, name: str) -> None:
     with settings.connect() as session:
         found = [
             one
-            for one in session.admin("invitations", {})["invitations"]
-            if one["name"] == name and one["state"] == "open"
+            for one in session.admin(ListInvitations()).invitations
+            if one.name == name and one.state == "open"
         ]
         if not found:
             raise CliError(f"there is no open invitation for a node {name}")
         for one in found:
-            session.admin("withdraw", {"id": one["id"]})
+            session.admin(WithdrawInvitation(one.id))
     path = settings.cluster_path()
     if path.exists():
         file = settings.cluster_file()
@@ -204,36 +226,28 @@ def _invite(
     except BadInvitation as error:
         raise CliError(str(error)) from None
     with settings.connect() as session:
-        known = session.admin("nodes", {})
-        there = [n for n in known["nodes"] if n["state"] != "removed"]
-        names = {n["name"] for n in there}
+        known = session.admin(ListMembers())
+        there = [n for n in known.nodes if n.state != REMOVED]
+        names = {n.name for n in there}
         addresses = tuple((n.client, True) for n in file.nodes if n.client and n.name in names)
         token = Token.new(addresses, ca)
         bundle = Bundle(
             file.cluster,
-            known["shards"],
-            known["replicas"],
+            known.shards,
+            known.replicas,
             plan.name,
             plan.peer,
             plan.client,
             plan.lmtp,
-            {n["name"]: n["peer"] for n in there if "." not in n["name"]},
+            {n.name: n.peer for n in there if "." not in n.name},
             ca.decode(),
             pair.certificate.decode(),
             pair.key.decode(),
             file.token_file.read_text(encoding="ascii").strip(),
             place,
         )
-        session.admin(
-            "invite",
-            {
-                "id": token.invite,
-                "name": plan.name,
-                "peer": plan.peer,
-                "expires_s": str(expires_s),
-                "bundle": base64.b64encode(token.seal(bundle)).decode(),
-            },
-        )
+        sealed = base64.b64encode(token.seal(bundle)).decode()
+        session.admin(InviteMember(token.invite, plan.name, plan.peer, expires_s, sealed))
     return token.encode()
 
 
@@ -254,39 +268,41 @@ def _tell_token(console: Console, plan: NodePlan, token: str, hours: float) -> N
 def list_members(settings: Settings) -> None:
     """Show the nodes of the cluster, and invitations that are open."""
     with settings.connect() as session:
-        answer = session.admin("nodes", {})
-        answer["invitations"] = session.admin("invitations", {})["invitations"]
-    show(settings.output, answer, lambda console: _render_members(console, answer))
+        members = session.admin(ListMembers())
+        invited = session.admin(ListInvitations())
+    value = encode(members) | encode(invited)
+    show(settings.output, value, lambda console: _render_members(console, members, invited))
 
 
-def _render_members(console: Console, answer: JSON) -> None:
+def _render_members(console: Console, members: MemberList, invited: Invitations) -> None:
     rows = []
-    for node in answer["nodes"]:
-        if node["state"] == "removed":
+    for node in members.nodes:
+        if node.state == REMOVED:
             continue
-        moving = [f"{node[what]} {what}" for what in ("joining", "leaving") if node[what]]
-        where = "/".join(filter(None, (node["zone"], node["host"])))
+        counts = ((node.joining, "joining"), (node.leaving, "leaving"))
+        moving = [f"{count} {what}" for count, what in counts if count]
+        where = "/".join(filter(None, (node.zone, node.host)))
         rows.append(
             (
-                node["name"],
-                f"{node['state']}, cordoned" if node.get("cordoned") else node["state"],
-                node["replicas"],
+                node.name,
+                f"{node.state}, cordoned" if node.cordoned else node.state,
+                node.replicas,
                 ", ".join(moving) or "-",
-                node["capacity"],
+                node.capacity,
                 where or "-",
-                ",".join(node["labels"]) or "-",
-                node["peer"],
+                ",".join(node.labels) or "-",
+                node.peer,
             )
         )
     columns = ("node", "state", "replicas", "moving", "capacity", "zone/host", "labels", "address")
     console.print(make_table(columns, rows, right=("replicas", "capacity")))
-    gone = [node["name"] for node in answer["nodes"] if node["state"] == "removed"]
+    gone = [node.name for node in members.nodes if node.state == REMOVED]
     if gone:
         console.print(f"\nRemoved: {', '.join(gone)}.")
-    waiting = [one for one in answer["invitations"] if one["state"] == "open"]
+    waiting = [one for one in invited.invitations if one.state == "open"]
     for one in waiting:
-        left = duration(max(0.0, one["expires_s"] - time.time()))
-        console.print(f"\nInvited: {one['name']} at {one['peer']}, for {left} more ({one['id']}).")
+        left = duration(max(0.0, one.expires_s - time.time()))
+        console.print(f"\nInvited: {one.name} at {one.peer}, for {left} more ({one.id}).")
 
 
 @member.command("show")
@@ -295,29 +311,29 @@ def _render_members(console: Console, answer: JSON) -> None:
 @pass_settings
 def show_member(settings: Settings, name: str) -> None:
     """Show a node: what it holds, and what is being done with it."""
-    answer = admin(settings, "node", {"name": name})
-    show(settings.output, answer, lambda console: _render_member(console, answer))
+    answer = admin(settings, GetMember(name))
+    show(settings.output, encode(answer), lambda console: _render_member(console, answer))
 
 
-def _render_member(console: Console, answer: JSON) -> None:
+def _render_member(console: Console, answer: MemberDetails) -> None:
     shown = ("name", "state", "peer", "client", "lmtp", "zone", "host", "capacity")
-    rows = [(key, answer[key] or "-") for key in shown]
-    rows.append(("labels", ",".join(answer["labels"]) or "-"))
-    rows.append(("replicas", answer["replicas"]))
-    rows.append(("leads", ", ".join(map(str, answer["leads"])) or "-"))
-    rows.append(("cordoned", "yes" if answer["cordoned"] else "no"))
+    rows: list[tuple[str, object]] = [(key, getattr(answer, key) or "-") for key in shown]
+    rows.append(("labels", ",".join(answer.labels) or "-"))
+    rows.append(("replicas", answer.replicas))
+    rows.append(("leads", ", ".join(map(str, answer.leads)) or "-"))
+    rows.append(("cordoned", "yes" if answer.cordoned else "no"))
     console.print(make_table(("", "value"), rows))
-    moving = [row for row in answer["held"] if row["state"] != "voter"]
+    moving = [row for row in answer.held if row.state != VOTER]
     if moving:
         console.print()
-        cells = [(row["shard"], row["id"], row["state"]) for row in moving]
+        cells = [(row.shard, row.id, row.state) for row in moving]
         console.print(make_table(("shard", "replica", "state"), cells))
-    for text in answer["waits_for"][:10]:
+    for text in answer.waits_for[:10]:
         console.print(f"waits for {text}")
-    for one in answer["operations"]:
-        began = duration(max(0.0, time.time() - one["began_s"]))
-        by = f" by {one['by']}" if one["by"] else ""
-        console.print(f"\n{one['kind']}{by}, {began} ago: {one['state']}, {one['left']} left")
+    for one in answer.operations:
+        began = duration(max(0.0, time.time() - one.began_s))
+        by = f" by {one.by}" if one.by else ""
+        console.print(f"\n{one.kind}{by}, {began} ago: {one.state}, {one.left} left")
 
 
 @member.command("drain")
@@ -333,32 +349,33 @@ def drain(settings: Settings, name: str, wait: bool) -> None:
     It goes on without this command; run it again, or `member show`, to look how far it is. `member
     undrain` takes it back.
     """
-    answer = _drain(settings, name, again=wait)
+    answer: MemberRow = _drain(settings, name, again=wait)
     if wait:
-        answer = watch(settings, "node", {"name": name}, _held, f"draining {name}")
-    show(settings.output, answer, lambda console: console.print(_drained(answer, wait=wait)))
+        answer = watch(settings, GetMember(name), _held, f"draining {name}")
+    show(
+        settings.output, encode(answer), lambda console: console.print(_drained(answer, wait=wait))
+    )
 
 
-def _drain(settings: Settings, name: str, *, again: bool) -> JSON:
+def _drain(settings: Settings, name: str, *, again: bool) -> MemberRow:
     with settings.connect() as session:
-        if again and session.admin("node", {"name": name})["state"] == "draining":
-            return session.admin("node", {"name": name})
-        return session.admin("drain", {"name": name, "by": asker()})
+        if again and (found := session.admin(GetMember(name))).state == DRAINING:
+            return found
+        return session.admin(DrainMember(name, asker()))
 
 
-def _held(answer: JSON) -> int:
-    if answer["state"] == "active":
-        raise CliError(f"{answer['name']} is not being drained any more: somebody took it back")
-    return int(answer["replicas"])
+def _held(answer: MemberDetails) -> int:
+    if answer.state == ACTIVE:
+        raise CliError(f"{answer.name} is not being drained any more: somebody took it back")
+    return answer.replicas
 
 
-def _drained(answer: JSON, *, wait: bool) -> str:
-    name = answer["name"]
-    if wait or not answer["replicas"]:
+def _drained(answer: MemberRow, *, wait: bool) -> str:
+    name = answer.name
+    if wait or not answer.replicas:
         return f"{name} is empty. `raftmail member remove {name}` takes it out of the cluster."
     return (
-        f"{name} is being drained, {plural(answer['replicas'], 'replica is', 'replicas are')} "
-        f"left. "
+        f"{name} is being drained, {plural(answer.replicas, 'replica is', 'replicas are')} left. "
         f"`raftmail member drain {name} --wait` watches it."
     )
 
@@ -369,8 +386,8 @@ def _drained(answer: JSON, *, wait: bool) -> str:
 @pass_settings
 def undrain(settings: Settings, name: str) -> None:
     """Keep a node after all. What has left it stays where it is."""
-    answer = admin(settings, "undrain", {"name": name})
-    show(settings.output, answer, lambda console: console.print(f"{name} stays."))
+    answer = admin(settings, UndrainMember(name))
+    show(settings.output, encode(answer), lambda console: console.print(f"{name} stays."))
 
 
 @member.command("cordon")
@@ -383,18 +400,12 @@ def cordon(settings: Settings, name: str) -> None:
 
     It stays so, also over restarts, until `member uncordon`. It leads only what no other node can.
     """
-    answer = admin(settings, "cordon", {"name": name})
-    led = answer["leads"]
-    text = (
-        f"{name} is cordoned: it gets no masters and no new replicas until `raftmail member "
-        f"uncordon {name}`."
-    )
+    answer = admin(settings, CordonMember(name))
+    led = answer.leads
+    text = f"{name} is cordoned: it gets no masters and no new replicas until `raftmail member uncordon {name}`."
     if led:
-        text += (
-            f" It hands over what it leads: {plural(len(led), 'shard')}. `raftmail member "
-            f"show {name}` tells what is left."
-        )
-    show(settings.output, answer, lambda console: console.print(printable(text)))
+        text += f" It hands over what it leads: {plural(len(led), 'shard')}. `raftmail member show {name}` tells what is left."
+    show(settings.output, encode(answer), lambda console: console.print(printable(text)))
 
 
 @member.command("uncordon")
@@ -403,8 +414,12 @@ def cordon(settings: Settings, name: str) -> None:
 @pass_settings
 def uncordon(settings: Settings, name: str) -> None:
     """Give a node masters and replicas again."""
-    answer = admin(settings, "uncordon", {"name": name})
-    show(settings.output, answer, lambda console: console.print(f"{name} gets masters again."))
+    answer = admin(settings, UncordonMember(name))
+    show(
+        settings.output,
+        encode(answer),
+        lambda console: console.print(f"{name} gets masters again."),
+    )
 
 
 @member.command("remove")
@@ -419,24 +434,21 @@ def remove(settings: Settings, name: str, force: bool, yes: bool) -> None:
     With --force, a dead one: its replicas are made anew from the others. What this puts at risk is
     shown first.
     """
-    arguments = {"name": name, "by": asker()}
-    if force:
-        arguments["force"] = "yes"
-        if not yes:
-            _tell_risk(settings, name)
+    if force and not yes:
+        _tell_risk(settings, name)
     confirm(f"Remove {name} for ever? Its name is not used again.", yes=yes)
-    answer = admin(settings, "remove", arguments)
+    answer = admin(settings, RemoveMember(name, asker(), force))
     _drop_entry(settings, name)
-    show(settings.output, answer, lambda console: console.print(f"{name} is removed."))
+    show(settings.output, encode(answer), lambda console: console.print(f"{name} is removed."))
 
 
 def _tell_risk(settings: Settings, name: str) -> None:
-    answer = admin(settings, "node", {"name": name, "risk": "yes"})
+    answer = admin(settings, GetMember(name, risk=True))
     click.echo(
-        f"{name} holds {plural(answer['replicas'], 'replica')}, made anew from the others.",
+        f"{name} holds {plural(answer.replicas, 'replica')}, made anew from the others.",
         err=True,
     )
-    for line in answer["at_risk"]:
+    for line in answer.at_risk:
         click.echo(f"AT RISK: {line}", err=True)
 
 
@@ -456,19 +468,17 @@ def _drop_entry(settings: Settings, name: str) -> None:
 @common_options
 @pass_settings
 def replace(settings: Settings, name: str) -> None:
-    """Say how a node whose disk was lost comes back. Nothing is done from here: the node does it
-    itself."""
-    answer = admin(settings, "node", {"name": name})
+    """Say how a node whose disk was lost comes back. Nothing is done from here: the node does it itself."""
+    answer = admin(settings, GetMember(name))
     text = (
         f"On the machine of {name}, with its folder as it is and its data folder empty or moved "
         f"away, run\n\n"
         f"  raftmail node --replace DIR\n\n"
-        f"It gets {plural(answer['replicas'], 'new replica')} from the others. "
-        f"`raftmail member show {name}` tells how far it is. When the folder is lost too, remove "
-        f"the node "
+        f"It gets {plural(answer.replicas, 'new replica')} from the others. "
+        f"`raftmail member show {name}` tells how far it is. When the folder is lost too, remove the node "
         f"(`raftmail member remove {name} --force`) and invite another in its place."
     )
-    show(settings.output, answer, lambda console: console.print(text))
+    show(settings.output, encode(answer), lambda console: console.print(text))
 
 
 COMMANDS = [member]

@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING
 
 import click
 
+from raftmail.admin.api.codec import encode
+from raftmail.admin.api.status import ClusterStatus
 from raftmail_cli import clusterfile
 from raftmail_cli.cluster_commands import render_status
 from raftmail_cli.clusterfile import NodeEntry
 from raftmail_cli.errors import REFUSED, CliError
 from raftmail_cli.output import Format, make_console, show
-from raftmail_cli.session import JSON
 from raftmail_cli.settings import Settings, output_option, pass_settings
 
 if TYPE_CHECKING:
@@ -260,8 +261,7 @@ def join_node(
             settings.output,
             made,
             lambda console: console.print(
-                f"{made['name']} has joined. Run it with `raftmail node "
-                f"{shlex.quote(str(folder))}`."
+                f"{made.name} has joined. Run it with `raftmail node {shlex.quote(str(folder))}`."
             ),
         )
         return
@@ -324,9 +324,9 @@ def up(
             click.echo(f"raftmail: node {name} did not stop in time and was killed", err=True)
 
 
-def _say_ready(output: Format, path: Path, status: JSON) -> None:
+def _say_ready(output: Format, path: Path, status: ClusterStatus) -> None:
     if output is Format.JSON:
-        show(output, {"cluster_file": path, "status": status}, lambda _: None)
+        show(output, {"cluster_file": path, "status": encode(status)}, lambda _: None)
     else:
         render_status(make_console(), status, everything=False)
         click.echo(

@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
 
 import click
 from rich.console import Console
 
+from raftmail.admin.api.calls import (
+    ListAliases,
+    ListDomains,
+    ListRules,
+    PlaceUser,
+    RemoveAlias,
+    RemoveDomain,
+    RemoveRule,
+    SetAlias,
+    SetDomain,
+    SetRule,
+)
+from raftmail.admin.api.codec import encode
+from raftmail.admin.api.policies import Pool, Rules
 from raftmail_cli.asking import confirm, yes_option
 from raftmail_cli.errors import CliError
 from raftmail_cli.output import make_table, plural, printable, printable_lines, show, size
-from raftmail_cli.quotas import SIZE, quota, usage
-from raftmail_cli.session import JSON
+from raftmail_cli.quotas import SIZE, quota, quota_bytes_of, usage
 from raftmail_cli.settings import Settings, common_options, pass_settings
 from raftmail_cli.watching import admin
 
@@ -26,30 +39,27 @@ def rule() -> None:
 @pass_settings
 def list_rules(settings: Settings) -> None:
     """Show the rules, and the pools of shards."""
-    answer = admin(settings, "rules", {})
-    show(settings.output, answer, lambda console: _render_rules(console, answer))
+    answer = admin(settings, ListRules())
+    show(settings.output, encode(answer), lambda console: _render_rules(console, answer))
 
 
-def _render_rules(console: Console, answer: JSON) -> None:
+def _render_rules(console: Console, answer: Rules) -> None:
     pools = [
-        (pool["name"], len(pool["shards"]), pool["replicas"], _nodes_of(pool), pool["master"])
-        for pool in answer["pools"]
+        (pool.name, len(pool.shards), pool.replicas, _nodes_of(pool), pool.master)
+        for pool in answer.pools
     ]
     columns = ("pool", "shards", "replicas", "nodes", "master")
     console.print(make_table(columns, pools, right=("shards", "replicas")))
-    if answer["rules"]:
-        rows = [
-            (one["domain"], one["pool"], one["state"], one["waits_for"] or "-")
-            for one in answer["rules"]
-        ]
+    if answer.rules:
+        rows = [(one.domain, one.pool, one.state, one.waits_for or "-") for one in answer.rules]
         console.print(make_table(("domain", "pool", "state", "waits for"), rows))
 
 
-def _nodes_of(pool: JSON) -> str:
+def _nodes_of(pool: Pool) -> str:
     parts = [
-        f"{what} {','.join(pool[key])}"
-        for what, key in (("zone", "zones"), ("label", "labels"), ("node", "nodes"))
-        if pool[key]
+        f"{what} {','.join(names)}"
+        for what, names in (("zone", pool.zones), ("label", pool.labels), ("node", pool.nodes))
+        if names
     ]
     return "; ".join(parts) or "any"
 
@@ -85,22 +95,21 @@ def set_rule(
 
     For some seconds, until all nodes know it, no users of the domain can be added.
     """
-    arguments = {
-        "domain": domain,
-        "zones": zones,
-        "labels": labels,
-        "nodes": nodes,
-        "replicas": "" if replicas is None else str(replicas),
-        "shards": "" if shards is None else str(shards),
-        "master": master,
-        "pool": pool,
-    }
-    answer = admin(settings, "rule-set", {key: value for key, value in arguments.items() if value})
-    text = (
-        f"New users of {domain} go to the pool {answer['pool']['name']} "
-        f"({_nodes_of(answer['pool'])})."
+    call = SetRule(
+        domain, _names(zones), _names(labels), _names(nodes), replicas, shards, master, pool
     )
-    show(settings.output, answer, lambda console: console.print(printable(text)))
+    answer = admin(settings, call)
+    made = answer.pool
+    text = (
+        f"New users of {domain} have no pool"
+        if made is None
+        else f"New users of {domain} go to the pool {made.name} ({_nodes_of(made)})."
+    )
+    show(settings.output, encode(answer), lambda console: console.print(printable(text)))
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(one.strip() for one in text.split(",") if one.strip())
 
 
 @rule.command("remove")
@@ -111,9 +120,9 @@ def set_rule(
 def remove_rule(settings: Settings, domain: str, yes: bool) -> None:
     """Let new users of DOMAIN go to the main pool again."""
     confirm(f"Remove the rule of {domain}? New users go to the main pool then.", yes=yes)
-    answer = admin(settings, "rule-remove", {"domain": domain})
+    answer = admin(settings, RemoveRule(domain))
     text = f"New users of {domain} go to the main pool."
-    show(settings.output, answer, lambda console: console.print(printable(text)))
+    show(settings.output, encode(answer), lambda console: console.print(printable(text)))
 
 
 @rule.command("place")
@@ -123,9 +132,9 @@ def remove_rule(settings: Settings, domain: str, yes: bool) -> None:
 @pass_settings
 def place(settings: Settings, address: str, shard: int) -> None:
     """Have the mail of a user who is yet to be added in SHARD, whatever the rules say."""
-    answer = admin(settings, "place", {"address": address, "shard": str(shard)})
-    text = f"The mail of {answer['address']} is in shard {answer['shard']}."
-    show(settings.output, answer, lambda console: console.print(printable(text)))
+    answer = admin(settings, PlaceUser(address, shard))
+    text = f"The mail of {answer.address} is in shard {answer.shard}."
+    show(settings.output, encode(answer), lambda console: console.print(printable(text)))
 
 
 @click.group()
@@ -138,13 +147,27 @@ def domain() -> None:
 @pass_settings
 def list_domains(settings: Settings) -> None:
     """Show the domains that were set."""
-    answer = admin(settings, "domains", {})
-    rows = [
-        (one["name"], quota(one["quota_bytes"]), one["catch_all"] or "-")
-        for one in answer["domains"]
-    ]
+    answer = admin(settings, ListDomains())
+    rows = [(one.name, quota(one.quota_bytes), one.catch_all or "-") for one in answer.domains]
     columns = ("domain", "quota", "catch-all")
-    show(settings.output, answer, lambda c: c.print(make_table(columns, rows, right=("quota",))))
+    show(
+        settings.output,
+        encode(answer),
+        lambda c: c.print(make_table(columns, rows, right=("quota",))),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class DomainSummary:
+    """A domain, and what its users have together; `unknown` are users whose shard does not answer."""
+
+    name: str
+    catch_all: str
+    quota_bytes: int
+    users: int
+    messages: int
+    used_bytes: int
+    unknown: tuple[str, ...]
 
 
 @domain.command("show")
@@ -153,25 +176,24 @@ def list_domains(settings: Settings) -> None:
 @pass_settings
 def show_domain(settings: Settings, name: str) -> None:
     """Show what was set for a domain, and what its users have."""
-    set_for = [one for one in admin(settings, "domains", {})["domains"] if one["name"] == name]
+    set_for = [one for one in admin(settings, ListDomains()).domains if one.name == name]
     users = list(usage(settings, name))
     if not set_for and not users:
         raise CliError(f"there is no domain {name}, and no user in it")
-    silent = [one["address"] for one in users if one["used_bytes"] is None]
-    answer: dict[str, Any] = {
-        "name": name,
-        "catch_all": set_for[0]["catch_all"] if set_for else "",
-        "quota_bytes": set_for[0]["quota_bytes"] if set_for else 0,
-        "users": len(users),
-        "messages": sum(one["messages"] or 0 for one in users),
-        "used_bytes": sum(one["used_bytes"] or 0 for one in users),
-        "unknown": silent,
-    }
+    silent = tuple(one.address for one in users if one.used_bytes is None)
+    answer = DomainSummary(
+        name,
+        set_for[0].catch_all if set_for else "",
+        set_for[0].quota_bytes if set_for else 0,
+        len(users),
+        sum(one.messages or 0 for one in users),
+        sum(one.used_bytes or 0 for one in users),
+        silent,
+    )
     text = (
-        f"{name}: {plural(len(users), 'user')}, {plural(answer['messages'], 'message')}, "
-        f"{size(answer['used_bytes'])}.\n"
-        f"Quota of each user: {quota(answer['quota_bytes'])}.\n"
-        f"Catch-all: {answer['catch_all'] or '-'}."
+        f"{name}: {plural(len(users), 'user')}, {plural(answer.messages, 'message')}, {size(answer.used_bytes)}.\n"
+        f"Quota of each user: {quota(answer.quota_bytes)}.\n"
+        f"Catch-all: {answer.catch_all or '-'}."
     )
     if silent:
         text += (
@@ -194,18 +216,14 @@ def show_domain(settings: Settings, name: str) -> None:
 @common_options
 @pass_settings
 def set_domain(settings: Settings, name: str, catch_all: str | None, limit: str | None) -> None:
-    """Set what is done with mail for NAME that no user or alias has, and how much each of its users
-    may keep. What is not given stays as it is."""
-    asked = {"name": name}
-    if catch_all is not None:
-        asked["catch_all"] = catch_all
-    if limit is not None:
-        asked["quota"] = limit
-    answer = admin(settings, "domain-set", asked)
-    whose = answer["catch_all"]
+    """Set what is done with mail for NAME that no user or alias has, and how much each of its users may keep. What is not given
+    stays as it is."""
+    quota_bytes = None if limit is None else quota_bytes_of(limit)
+    answer = admin(settings, SetDomain(name, catch_all, quota_bytes))
+    whose = answer.catch_all
     text = f"{name}: " + (f"{whose} gets what nobody has; " if whose else "no catch-all; ")
-    text += f"quota of each user: {quota(answer['quota_bytes'])}."
-    show(settings.output, answer, lambda console: console.print(printable(text)))
+    text += f"quota of each user: {quota(answer.quota_bytes)}."
+    show(settings.output, encode(answer), lambda console: console.print(printable(text)))
 
 
 @domain.command("remove")
@@ -216,8 +234,12 @@ def set_domain(settings: Settings, name: str, catch_all: str | None, limit: str 
 def remove_domain(settings: Settings, name: str, yes: bool) -> None:
     """Forget what was set for a domain. Users stay."""
     confirm(f"Forget the catch-all and the quota of {name}?", yes=yes)
-    answer = admin(settings, "domain-remove", {"name": name})
-    show(settings.output, answer, lambda console: console.print(printable(f"{name} is forgotten.")))
+    answer = admin(settings, RemoveDomain(name))
+    show(
+        settings.output,
+        encode(answer),
+        lambda console: console.print(printable(f"{name} is forgotten.")),
+    )
 
 
 @click.group()
@@ -231,9 +253,9 @@ def alias() -> None:
 @pass_settings
 def list_aliases(settings: Settings, domain: str) -> None:
     """Show aliases, all or those of DOMAIN."""
-    answer = admin(settings, "aliases", {"domain": domain})
-    rows = [(one["address"], ", ".join(one["to"])) for one in answer["aliases"]]
-    show(settings.output, answer, lambda c: c.print(make_table(("alias", "goes to"), rows)))
+    answer = admin(settings, ListAliases(domain))
+    rows = [(one.address, ", ".join(one.to)) for one in answer.aliases]
+    show(settings.output, encode(answer), lambda c: c.print(make_table(("alias", "goes to"), rows)))
 
 
 @alias.command("set")
@@ -243,9 +265,9 @@ def list_aliases(settings: Settings, domain: str) -> None:
 @pass_settings
 def set_alias(settings: Settings, address: str, to: tuple[str, ...]) -> None:
     """Have mail for ADDRESS go to others; name ADDRESS itself, too, when it is a user's."""
-    answer = admin(settings, "alias-set", {"address": address, "to": ",".join(to)})
-    text = f"Mail for {address} goes to {', '.join(answer['to'])}."
-    show(settings.output, answer, lambda console: console.print(printable(text)))
+    answer = admin(settings, SetAlias(address, to))
+    text = f"Mail for {address} goes to {', '.join(answer.to)}."
+    show(settings.output, encode(answer), lambda console: console.print(printable(text)))
 
 
 @alias.command("remove")
@@ -256,9 +278,9 @@ def set_alias(settings: Settings, address: str, to: tuple[str, ...]) -> None:
 def remove_alias(settings: Settings, address: str, yes: bool) -> None:
     """Take an alias away."""
     confirm(f"Take the alias {address} away? Mail for it is refused then.", yes=yes)
-    answer = admin(settings, "alias-remove", {"address": address})
+    answer = admin(settings, RemoveAlias(address))
     text = f"{address} is no alias any more."
-    show(settings.output, answer, lambda console: console.print(printable(text)))
+    show(settings.output, encode(answer), lambda console: console.print(printable(text)))
 
 
 COMMANDS = [rule, domain, alias]

@@ -19,6 +19,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from raftmail.admin.api.calls import GetStatus
+from raftmail.admin.api.status import ClusterStatus
 from raftmail.mail.endpoint import split_address
 from raftmail.node.bootstrap import (
     BootstrapError,
@@ -30,7 +32,7 @@ from raftmail.node.config import ConfigError, load
 from raftmail_cli import clusterfile
 from raftmail_cli.clusterfile import ClusterFile, NodeEntry
 from raftmail_cli.errors import CliError
-from raftmail_cli.session import JSON, Opener, Where
+from raftmail_cli.session import Opener, Where
 
 SHARDS = 1
 """On one machine, whose cores all nodes share, more shards only cost: what an entry of a log costs
@@ -264,22 +266,15 @@ def where(cluster: ClusterFile, nodes: Sequence[NodeEntry] = (), deadline_s: flo
     )
 
 
-def read_status(opener: Opener, cluster: ClusterFile, nodes: Sequence[NodeEntry] = ()) -> JSON:
+def read_status(
+    opener: Opener, cluster: ClusterFile, nodes: Sequence[NodeEntry] = ()
+) -> ClusterStatus | None:
     """What a node says of the cluster now; None when none answers within a second."""
     try:
         with opener(where(cluster, nodes, deadline_s=1.0)) as session:
-            return session.admin("status", {})
+            return session.admin(GetStatus())
     except CliError:
         return None
-
-
-def is_ready(status: JSON) -> bool:
-    """Whether every node is up, and every shard has a master."""
-    return (
-        status is not None
-        and all(node["up"] for node in status["nodes"])
-        and all(shard["master"] for shard in status["shards"])
-    )
 
 
 def wait_until_ready(
@@ -288,7 +283,7 @@ def wait_until_ready(
     processes: Sequence[Process],
     timeout_s: float,
     is_cancelled: Callable[[], bool] = lambda: False,
-) -> JSON:
+) -> ClusterStatus | None:
     """Wait for all nodes and masters; the status then, or None when it is cancelled.
 
     Raises `CliError` when a node ends, with the end of its log, or when it takes too long."""
@@ -301,7 +296,7 @@ def wait_until_ready(
                     f"node {process.entry.name} {process.ending()} ({process.log}): {tail}"
                 )
         status = read_status(opener, cluster)
-        if is_ready(status):
+        if status is not None and status.is_ready:
             return status
         if time.monotonic() > deadline:
             logs = ", ".join(str(process.log) for process in processes)

@@ -8,8 +8,9 @@ from collections.abc import Iterable, Iterator
 import click
 from rich.table import Table
 
+from raftmail.admin.api.calls import ListUsage
+from raftmail.admin.api.policies import UserUsage
 from raftmail_cli.output import make_table, size
-from raftmail_cli.session import JSON
 from raftmail_cli.settings import Settings
 from raftmail_cli.watching import admin
 
@@ -45,36 +46,41 @@ SIZE = SizeType("none")
 SIZE_OR_DEFAULT = SizeType("none", "default")
 
 
+def quota_bytes_of(limit: str) -> int | None:
+    """What a converted size stands for: bytes, 0 for none, and None for default."""
+    return {"none": 0, "default": None}[limit] if limit.isalpha() else int(limit)
+
+
 def quota(quota_bytes: int) -> str:
     """A limit as people read it."""
     return size(quota_bytes) if quota_bytes else "none"
 
 
-def usage(settings: Settings, domain: str) -> Iterator[JSON]:
+def usage(settings: Settings, domain: str) -> Iterator[UserUsage]:
     """What the users of a domain (""; all users) have, page by page."""
     after = ""
     while True:
-        answer = admin(settings, "users", {"after": after, "domain": domain})
-        yield from answer["users"]
-        after = answer["after"]
+        answer = admin(settings, ListUsage(after, domain))
+        yield from answer.users
+        after = answer.after
         if not after:
             return
 
 
-def usage_table(rows: Iterable[JSON]) -> Table:
+def usage_table(rows: Iterable[UserUsage]) -> Table:
     """Users with what they have and may have."""
     columns = ("user", "used", "quota", "full", "messages", "shard", "set for")
     return make_table(
         columns,
         [
             (
-                row["address"],
-                "?" if row["used_bytes"] is None else size(row["used_bytes"]),
-                quota(row["quota_bytes"]),
+                row.address,
+                "?" if row.used_bytes is None else size(row.used_bytes),
+                quota(row.quota_bytes),
                 _percent(row),
-                "?" if row["messages"] is None else row["messages"],
-                row["shard"],
-                "the user" if row["own_quota"] else "the domain" if row["quota_bytes"] else "-",
+                "?" if row.messages is None else row.messages,
+                row.shard,
+                "the user" if row.own_quota else "the domain" if row.quota_bytes else "-",
             )
             for row in rows
         ],
@@ -82,7 +88,7 @@ def usage_table(rows: Iterable[JSON]) -> Table:
     )
 
 
-def _percent(row: JSON) -> str:
-    if not row["quota_bytes"] or row["used_bytes"] is None:
+def _percent(row: UserUsage) -> str:
+    if not row.quota_bytes or row.used_bytes is None:
         return "-"
-    return f"{100 * row['used_bytes'] // row['quota_bytes']} %"
+    return f"{100 * row.used_bytes // row.quota_bytes} %"

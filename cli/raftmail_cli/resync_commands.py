@@ -6,15 +6,25 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import click
 from rich.console import Console
 
+from raftmail.admin.api.calls import (
+    GetDeepVerification,
+    GetStatus,
+    StartDeepVerification,
+    StartResync,
+    Verify,
+)
+from raftmail.admin.api.codec import encode
+from raftmail.admin.api.status import ClusterStatus, LostBody, ResyncProgress
+from raftmail.admin.api.verification import ReplicaDifference, Verification
 from raftmail_cli.errors import REFUSED
 from raftmail_cli.output import Format, duration, make_table, printable, show, size
-from raftmail_cli.session import JSON, CliSession
+from raftmail_cli.session import CliSession
 from raftmail_cli.settings import Settings, common_options, pass_settings
 
 _DIGEST_CHARS = 16
@@ -37,50 +47,47 @@ def verify(settings: Settings, deep: bool) -> None:
     one differs, does not answer, or (with --deep) has a body that cannot be read.
     """
     with settings.connect() as session:
-        answer = _deep(session, settings.output) if deep else session.admin("verify", {})
-    show(settings.output, answer, lambda console: render_verify(console, answer))
-    if not answer["equal"]:
+        answer = _deep(session, settings.output) if deep else session.admin(Verify())
+    show(settings.output, encode(answer), lambda console: render_verify(console, answer))
+    if not answer.equal:
         sys.exit(REFUSED)
 
 
-def _deep(session: CliSession, output: Format) -> JSON:
+def _deep(session: CliSession, output: Format) -> Verification:
     """Begin a deep verification, and wait for its end."""
-    session.admin("verify-start", {})
+    session.admin(StartDeepVerification())
     told = ""
     while True:
-        answer = session.admin("verify-result", {})
-        if answer["result"] is not None:
-            return answer["result"]
-        if answer["progress"] != told and output is Format.HUMAN and sys.stderr.isatty():
-            told = answer["progress"]
+        answer = session.admin(GetDeepVerification())
+        if answer.result is not None:
+            return answer.result
+        if answer.progress != told and output is Format.HUMAN and sys.stderr.isatty():
+            told = answer.progress
             click.echo(f"{told} ...", err=True)
         time.sleep(_POLL_S)
 
 
-def render_verify(console: Console, answer: JSON) -> None:
+def render_verify(console: Console, answer: Verification) -> None:
     """A line for each replica, what differs, and the verdict."""
     rows = []
-    for shard in answer["shards"]:
-        digests = [replica.get("digest") for replica in shard["replicas"]]
-        common = max(set(digests) - {None}, key=digests.count, default=None)
-        for replica in shard["replicas"]:
-            digest = replica.get("digest")
-            bad = len(replica.get("bad_bodies", ()))
-            if digest is None:
-                verdict = replica.get("error") or "no digest"
-            elif digest != common:
+    for shard in answer.shards:
+        for replica in shard.replicas:
+            bad = len(replica.bad_bodies or ())
+            if replica.digest is None:
+                verdict = replica.error or "no digest"
+            elif replica.digest != shard.common:
                 verdict = "DIFFERS"
             else:
                 verdict = f"{bad} BODIES CANNOT BE READ" if bad else "equal"
-            shown = (digest or "-")[:_DIGEST_CHARS]
-            rows.append((shard["shard"], shard["index"], replica["node"], shown, verdict))
+            shown = (replica.digest or "-")[:_DIGEST_CHARS]
+            rows.append((shard.shard, shard.index, replica.node, shown, verdict))
     columns = ("shard", "at index", "node", "digest", "verdict")
     console.print(make_table(columns, rows, right=("shard", "at index")))
     console.print()
-    for shard in answer["shards"]:
-        for found in shard.get("differences", ()):
-            console.print(printable(_difference(shard["shard"], found)), soft_wrap=True)
-    if answer["equal"]:
+    for shard in answer.shards:
+        for found in shard.differences or ():
+            console.print(printable(_difference(shard.shard, found)), soft_wrap=True)
+    if answer.equal:
         console.print("All replicas are equal.")
     else:
         console.print(
@@ -90,13 +97,12 @@ def render_verify(console: Console, answer: JSON) -> None:
         )
 
 
-def _difference(shard: int, found: JSON) -> str:
-    where = f"{found['user']}/{found['mailbox']}" if found["mailbox"] else ""
-    uid = f" UID {found['uid']}" if found["uid"] else ""
+def _difference(shard: int, found: ReplicaDifference) -> str:
+    where = f"{found.user}/{found.mailbox}" if found.mailbox else ""
+    uid = f" UID {found.uid}" if found.uid else ""
     return (
-        f"shard {shard}: {where}{uid}: {found['what']} is {found['here'] or 'missing'} on "
-        f"{found['node']}, "
-        f"{found['there'] or 'missing'} on {found['other']}"
+        f"shard {shard}: {where}{uid}: {found.what} is {found.here or 'missing'} on {found.node}, "
+        f"{found.there or 'missing'} on {found.other}"
     )
 
 
@@ -130,17 +136,13 @@ def start(
         raise click.UsageError("--mailbox needs --user")
     if user is not None and shard is not None:
         raise click.UsageError("a user's shard is known: leave --shard away")
-    arguments = {"node": node, "full": "1" if full else ""}
-    if shard is not None:
-        arguments["shard"] = str(shard)
-    if user is not None:
-        arguments |= {"user": user, "mailbox": mailbox or ""}
+    call = StartResync(node, shard, user or "", mailbox or "", full)
     with settings.connect() as session:
-        answer = session.admin("resync-start", arguments)
-    shards = ", ".join(str(one["shard"]) for one in answer["started"])
+        answer = session.admin(call)
+    shards = ", ".join(str(one.shard) for one in answer.started)
     show(
         settings.output,
-        answer,
+        encode(answer),
         lambda console: console.print(
             f"Ordered on {node}, shard {shards}. Follow it: raftmail resync status --watch"
         ),
@@ -157,37 +159,53 @@ def status(settings: Settings, watch: bool) -> None:
     Exit status 0 when all that answer are whole, 1 otherwise.
     """
     with settings.connect() as session:
-        rows = list(resync_rows(session.admin("status", {})))
+        rows = list(resync_rows(session.admin(GetStatus())))
         while watch and rows:
             show(settings.output, rows, partial(_render, rows))
             sys.stdout.flush()
             time.sleep(_WATCH_S)
-            rows = list(resync_rows(session.admin("status", {})))
+            rows = list(resync_rows(session.admin(GetStatus())))
     show(settings.output, rows, partial(_render, rows))
-    if any(row["node_is_up"] for row in rows):
+    if any(row.node_is_up for row in rows):
         sys.exit(REFUSED)
 
 
-def resync_rows(answer: JSON) -> Iterator[dict[str, Any]]:
+@dataclass(frozen=True, slots=True)
+class ResyncRow:
+    """A replica that is not whole, or cannot be asked; what it does not tell is None."""
+
+    shard: int
+    node: str
+    node_is_up: bool
+    state: str
+    missing_bodies: int | None
+    missing_bytes: int | None
+    lost: tuple[LostBody, ...]
+    resync: ResyncProgress | None
+
+
+def resync_rows(answer: ClusterStatus) -> Iterator[ResyncRow]:
     """Of a cluster's status: replicas that are not whole, or cannot be asked."""
-    for shard in answer["shards"]:
-        for replica in shard["replicas"]:
-            up = replica.get("state") != "unreachable"
-            if up and replica.get("whole", True) and not replica.get("lost_bodies"):
+    for shard in answer.shards:
+        for row in shard.replicas:
+            replica = row.opened
+            if replica is not None and (replica.whole and not replica.lost_bodies):
                 continue
-            yield {
-                "shard": shard["shard"],
-                "node": replica["node"],
-                "node_is_up": up,
-                "state": replica.get("state", "unreachable"),
-                "missing_bodies": replica.get("missing_bodies"),
-                "missing_bytes": replica.get("missing_bytes"),
-                "lost": replica.get("lost", []),
-                "resync": replica.get("resync"),
-            }
+            if replica is None and row.is_reachable:
+                continue
+            yield ResyncRow(
+                shard.shard,
+                row.node,
+                row.is_reachable,
+                row.state,
+                None if replica is None else replica.missing_bodies,
+                None if replica is None else replica.missing_bytes,
+                () if replica is None else replica.lost,
+                None if replica is None else replica.resync,
+            )
 
 
-def _render(rows: list[dict[str, Any]], console: Console) -> None:
+def _render(rows: list[ResyncRow], console: Console) -> None:
     if not rows:
         console.print("All replicas are whole.")
         return
@@ -213,39 +231,35 @@ def _render(rows: list[dict[str, Any]], console: Console) -> None:
         )
     )
     for row in rows:
-        for lost in row["lost"]:
+        for lost in row.lost:
             console.print(
                 printable(
-                    f"lost: {lost['user']}/{lost['mailbox']} UID {lost['uid']}: no replica has "
-                    f"its body {lost['body']}"
+                    f"lost: {lost.user}/{lost.mailbox} UID {lost.uid}: no replica has its body {lost.body}"
                 ),
                 soft_wrap=True,
             )
 
 
-def _row(row: dict[str, Any]) -> tuple[object, ...]:
-    resync = row["resync"] or {}
-
-    def of(name: str) -> str:
-        total = resync.get(f"{name}_total")
-        return f"{resync[name]}/{total}" if total else "-"
-
-    rate = resync.get("rate_bytes_s")
-    note = resync.get("error") or ""
+def _row(row: ResyncRow) -> tuple[object, ...]:
+    resync = row.resync
     return (
-        row["shard"],
-        row["node"],
-        row["state"],
-        resync.get("phase", "-"),
-        resync.get("peer", "-"),
-        of("mailboxes"),
-        of("messages"),
-        row["missing_bodies"] if row["missing_bodies"] is not None else "-",
-        size(row["missing_bytes"]),
-        f"{size(rate)}/s" if rate else "-",
-        duration(resync.get("eta_s")),
-        note,
+        row.shard,
+        row.node,
+        row.state,
+        resync.phase if resync else "-",
+        resync.peer if resync else "-",
+        _part(resync.mailboxes, resync.mailboxes_total) if resync else "-",
+        _part(resync.messages, resync.messages_total) if resync else "-",
+        row.missing_bodies if row.missing_bodies is not None else "-",
+        size(row.missing_bytes),
+        f"{size(resync.rate_bytes_s)}/s" if resync and resync.rate_bytes_s else "-",
+        duration(resync.eta_s if resync else None),
+        resync.error or "" if resync else "",
     )
+
+
+def _part(done: int, total: int) -> str:
+    return f"{done}/{total}" if total else "-"
 
 
 COMMANDS = [verify, resync]

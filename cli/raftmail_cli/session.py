@@ -3,18 +3,19 @@ put a twin in its place."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol, TypeVar
 
+from raftmail.admin.api.calls import Call
 from raftmail.mail.commands import StoreMode
 from raftmail.mail.queries import MailboxInfo, MessageInfo
 from raftmail.mail.results import Executed
 from raftmail.mail.uidset import UidSet
 
-JSON = Any
+R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +34,7 @@ class CliSession(Protocol):
     """A connection to a cluster. Writes give the `Executed` of a command that took effect; a
     refusal is a `CliError`, no answer in time a `TryLater`."""
 
-    def admin(self, what: str, arguments: Mapping[str, str]) -> JSON: ...
+    def admin(self, call: Call[R]) -> R: ...
 
     def users(self) -> Iterator[str]: ...
 

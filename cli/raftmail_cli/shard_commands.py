@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 
 import click
 from rich.console import Console
 
+from raftmail.admin.api.calls import (
+    GetShard,
+    ListOperations,
+    ListShards,
+    MoveReplica,
+    Rebalance,
+    StopRebalance,
+)
+from raftmail.admin.api.codec import encode
+from raftmail.admin.api.members import Moves, Operations, Shard, ShardDetails
 from raftmail_cli.asking import confirm, yes_option
 from raftmail_cli.errors import REFUSED
 from raftmail_cli.member_commands import asker
 from raftmail_cli.output import make_table, plural, show, size
-from raftmail_cli.session import JSON
 from raftmail_cli.settings import Settings, common_options, pass_settings
 from raftmail_cli.watching import admin, watch
 
@@ -28,8 +38,8 @@ def shard() -> None:
 @pass_settings
 def list_shards(settings: Settings) -> None:
     """Show each shard's master, replicas and size."""
-    answer = admin(settings, "shards", {})
-    show(settings.output, answer, lambda console: _render(console, answer["shards"]))
+    answer = admin(settings, ListShards())
+    show(settings.output, encode(answer), lambda console: _render(console, answer.shards))
 
 
 @shard.command("show")
@@ -38,26 +48,23 @@ def list_shards(settings: Settings) -> None:
 @pass_settings
 def show_shard(settings: Settings, number: int) -> None:
     """Show one shard, with the ids of its replicas."""
-    answer = admin(settings, "shard", {"shard": str(number)})
+    answer = admin(settings, GetShard(number))
 
     def render(console: Console) -> None:
         _render(console, [answer])
         console.print()
-        rows = [(r["id"], r["node"], r["state"]) for r in answer["replicas"]]
+        rows = [(r.id, r.node, r.state) for r in answer.replicas]
         console.print(make_table(("replica", "node", "state"), rows, right=("replica",)))
 
-    show(settings.output, answer, render)
+    show(settings.output, encode(answer), render)
 
 
-def _render(console: Console, shards: list[JSON]) -> None:
+def _render(console: Console, shards: Sequence[Shard]) -> None:
     rows = []
     for one in shards:
-        replicas = [
-            r["node"] if r["state"] == "voter" else f"{r['node']} ({r['state']})"
-            for r in one["replicas"]
-        ]
-        master = one["master"] or "NONE"
-        rows.append((one["shard"], one["pool"], master, size(one["bytes"]), ", ".join(replicas)))
+        replicas = [r.node if r.state == "voter" else f"{r.node} ({r.state})" for r in one.replicas]
+        master = one.master or "NONE"
+        rows.append((one.shard, one.pool, master, size(one.bytes), ", ".join(replicas)))
     columns = ("shard", "pool", "master", "bodies", "replicas")
     console.print(make_table(columns, rows, right=("shard", "bodies")))
 
@@ -79,25 +86,24 @@ def move(settings: Settings, number: int, source: str, target: str, wait: bool, 
     `transfer`.
     """
     if not yes:
-        replicas = admin(settings, "shard", {"shard": str(number)})["replicas"]
+        replicas = admin(settings, GetShard(number)).replicas
         if len(replicas) == 1:
             confirm(f"Move the only replica of shard {number} off {source}?", yes=yes)
-    arguments = {"shard": str(number), "source": source, "target": target}
-    answer = admin(settings, "move", arguments)
+    answer: Shard = admin(settings, MoveReplica(number, source, target))
     if wait:
         title = f"moving shard {number} to {target}"
-        answer = watch(settings, "shard", {"shard": str(number)}, _unsettled, title)
+        answer = watch(settings, GetShard(number), _unsettled, title)
     text = (
-        f"Shard {number} is on {', '.join(r['node'] for r in answer['replicas'])}."
+        f"Shard {number} is on {', '.join(r.node for r in answer.replicas)}."
         if wait
         else f"Shard {number} moves from {source} to {target}. `raftmail shard show {number}` "
         f"tells how far it is."
     )
-    show(settings.output, answer, lambda console: console.print(text))
+    show(settings.output, encode(answer), lambda console: console.print(text))
 
 
-def _unsettled(answer: JSON) -> int:
-    return sum(r["state"] != "voter" for r in answer["replicas"])
+def _unsettled(answer: ShardDetails) -> int:
+    return sum(r.state != "voter" for r in answer.replicas)
 
 
 @click.command()
@@ -117,31 +123,34 @@ def rebalance(settings: Settings, dry_run: bool, stop: bool, wait: bool) -> None
     if dry_run + stop + wait > 1:
         raise click.UsageError("one of --dry-run, --stop and --wait at a time")
     if stop:
-        answer = admin(settings, "rebalance-stop", {})
-        show(settings.output, answer, lambda console: console.print("No more moves are begun."))
+        stopped = admin(settings, StopRebalance())
+        show(
+            settings.output,
+            encode(stopped),
+            lambda console: console.print("No more moves are begun."),
+        )
         return
-    if wait and _left(admin(settings, "operations", {})):
-        answer = watch(settings, "operations", {}, _left, "rebalancing")
-        show(settings.output, answer, lambda console: console.print("Rebalanced."))
+    if wait and _left(admin(settings, ListOperations())):
+        done = watch(settings, ListOperations(), _left, "rebalancing")
+        show(settings.output, encode(done), lambda console: console.print("Rebalanced."))
         return
-    arguments = {"by": asker()} | ({"dry_run": "yes"} if dry_run else {})
-    answer = admin(settings, "rebalance", arguments)
+    answer = admin(settings, Rebalance(asker(), dry_run))
     if wait:
-        watch(settings, "operations", {}, _left, "rebalancing")
-    show(settings.output, answer, lambda console: _render_moves(console, answer, done=wait))
+        watch(settings, ListOperations(), _left, "rebalancing")
+    show(settings.output, encode(answer), lambda console: _render_moves(console, answer, done=wait))
 
 
-def _left(answer: JSON) -> int:
-    return sum(o["left"] for o in answer["operations"] if o["kind"] == "rebalance")
+def _left(answer: Operations) -> int:
+    return sum(o.left for o in answer.operations if o.kind == "rebalance")
 
 
-def _render_moves(console: Console, answer: JSON, *, done: bool) -> None:
-    moves = answer["moves"]
+def _render_moves(console: Console, answer: Moves, *, done: bool) -> None:
+    moves = answer.moves
     if not moves:
         console.print("Replicas are spread evenly: there is nothing to move.")
         return
     rows = [
-        (m["shard"], m["source"] or "-", m["target"] or "-", size(m["bytes"]), m["why"])
+        (m.shard, m.source or "-", m.target or "-", size(m.bytes), m.why)
         for m in moves[:MOVES_SHOWN_MAX]
     ]
     console.print(
@@ -151,9 +160,9 @@ def _render_moves(console: Console, answer: JSON, *, done: bool) -> None:
         console.print(f"and {len(moves) - MOVES_SHOWN_MAX} more")
     one = len(moves) == 1
     begun = "is" if one else "are"
-    verb = ("was" if one else "were") if done else begun if answer["begun"] else "would be"
-    console.print(f"\n{plural(len(moves), 'replica')} with {size(answer['bytes'])} {verb} moved.")
-    if answer["begun"] and not done:
+    verb = ("was" if one else "were") if done else begun if answer.begun else "would be"
+    console.print(f"\n{plural(len(moves), 'replica')} with {size(answer.bytes)} {verb} moved.")
+    if answer.begun and not done:
         console.print("`raftmail rebalance --wait` watches it, `--stop` begins no more.")
 
 
@@ -161,24 +170,17 @@ def _render_moves(console: Console, answer: JSON, *, done: bool) -> None:
 @common_options
 @pass_settings
 def operations(settings: Settings) -> None:
-    """Show what operators have asked for, and which replicas come and go now. Exit status 1 while
-    something is under way."""
-    answer = admin(settings, "operations", {})
-    show(settings.output, answer, lambda console: _render_operations(console, answer))
-    if answer["moving"] or any(o["state"] == "running" for o in answer["operations"]):
+    """Show what operators have asked for, and which replicas come and go now. Exit status 1 while something is under way."""
+    answer = admin(settings, ListOperations())
+    show(settings.output, encode(answer), lambda console: _render_operations(console, answer))
+    if answer.moving or any(o.is_running for o in answer.operations):
         sys.exit(REFUSED)
 
 
-def _render_operations(console: Console, answer: JSON) -> None:
-    rows = [
-        (o["kind"], o["subject"] or "-", o["state"], o["left"], o["by"] or "-")
-        for o in answer["operations"]
-    ]
+def _render_operations(console: Console, answer: Operations) -> None:
+    rows = [(o.kind, o.subject or "-", o.state, o.left, o.by or "-") for o in answer.operations]
     console.print(make_table(("operation", "of", "state", "left", "by"), rows, right=("left",)))
-    moving = [
-        (m["shard"], m["id"], m["node"], m["state"], m["waits_for"] or "-")
-        for m in answer["moving"]
-    ]
+    moving = [(m.shard, m.id, m.node, m.state, m.waits_for or "-") for m in answer.moving]
     if moving:
         columns = ("shard", "replica", "node", "state", "waits for")
         console.print()

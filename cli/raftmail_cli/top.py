@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import click
@@ -10,11 +11,12 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
+from raftmail.admin.api.calls import GetStatus
+from raftmail.admin.api.status import OK, UNREACHABLE, ClusterStatus, MemberStatus, ShardStatus
 from raftmail_cli.errors import TryLater
 from raftmail_cli.output import Format, make_console, make_table, plural, printable, show, size
-from raftmail_cli.session import JSON
 from raftmail_cli.settings import Settings, common_options, pass_settings
-from raftmail_cli.troubles import troubles_of
+from raftmail_cli.troubles import Trouble, troubles_of
 
 _TROUBLES_MAX = 5
 _HEAD_LINES = 8
@@ -44,9 +46,9 @@ def top(settings: Settings, interval: float, once: bool) -> None:
     console = make_console()
     if once or settings.output is Format.JSON or not console.is_terminal:
         with settings.connect() as session:
-            look(session.admin("status", {}), rates, time.monotonic())
+            look(session.admin(GetStatus()), rates, time.monotonic())
             time.sleep(interval)
-            seen = look(session.admin("status", {}), rates, time.monotonic())
+            seen = look(session.admin(GetStatus()), rates, time.monotonic())
         show(settings.output, seen, lambda c: c.print(picture(seen, c.height)))
         return
     _watch(settings, console, rates, interval)
@@ -58,7 +60,7 @@ def _watch(settings: Settings, console: Console, rates: Rates, interval: float) 
             try:
                 with settings.connect() as session:
                     while True:
-                        seen = look(session.admin("status", {}), rates, time.monotonic())
+                        seen = look(session.admin(GetStatus()), rates, time.monotonic())
                         live.update(picture(seen, console.height), refresh=True)
                         time.sleep(interval)
             except TryLater as error:
@@ -66,114 +68,151 @@ def _watch(settings: Settings, console: Console, rates: Rates, interval: float) 
                 time.sleep(interval)
 
 
-def look(status: JSON, rates: Rates, now: float) -> JSON:
-    """What is shown of a status: nodes with what they lead, shards with what is written, the
-    busiest first."""
-    nodes = {
-        node["name"]: {
-            "node": node["name"],
-            "up": node["up"],
-            "masters": 0,
-            "replicas": 0,
-            "lag": 0,
-            "writes_s": 0.0,
-            "disk_free_bytes": node.get("disk_free_bytes"),
-        }
-        for node in status["nodes"]
+@dataclass(frozen=True, slots=True)
+class NodeLine:
+    """A node, with what it leads."""
+
+    node: str
+    up: bool
+    masters: int
+    replicas: int
+    lag: int
+    writes_s: float
+    disk_free_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class ShardLine:
+    """A shard, with what is written to it; `states` are those of replicas that are not as they should be."""
+
+    shard: int
+    master: str | None
+    writes_s: float
+    sync_ms: float | None
+    lag: int
+    states: tuple[str, ...]
+    replicas: int
+    unreachable: int
+
+
+@dataclass(frozen=True, slots=True)
+class TopView:
+    """What is shown of a status: the busiest shards first, before them those with troubles."""
+
+    cluster: str
+    users: int | None
+    troubles: list[Trouble]
+    nodes: list[NodeLine]
+    shards: list[ShardLine]
+
+
+def look(status: ClusterStatus, rates: Rates, now: float) -> TopView:
+    """What is shown of a status."""
+    writes = {
+        (shard.shard, row.node): rates.of(f"{shard.shard} {row.node}", row.opened.requests, now)
+        for shard in status.shards
+        for row in shard.replicas
+        if row.opened is not None
     }
-    shards = []
-    for shard in status["shards"]:
-        row = {"shard": shard["shard"], "master": shard["master"], "writes_s": 0.0, "sync_ms": None}
-        row["lag"] = max([r.get("lag", 0) for r in shard["replicas"]], default=0)
-        states = [r.get("state", "-") for r in shard["replicas"]]
-        row["states"] = sorted({*states} - {"ok", "unreachable"})
-        row["replicas"], row["unreachable"] = len(states), states.count("unreachable")
-        for replica in shard["replicas"]:
-            node = nodes.get(replica["node"])
-            name = f"{shard['shard']} {replica['node']}"
-            writes = rates.of(name, replica.get("requests", 0), now)
-            leads = replica["node"] == shard["master"]
-            if leads:
-                row |= {"writes_s": round(writes, 1), "sync_ms": replica.get("sync_ms")}
-            if node is not None:
-                node["replicas"] += 1
-                node["masters"] += leads
-                node["lag"] = max(node["lag"], replica.get("lag", 0))
-                node["writes_s"] += writes if leads else 0.0
-        shards.append(row)
-    for node in nodes.values():
-        node["writes_s"] = round(node["writes_s"], 1)
+    shards = [_shard_line(shard, writes) for shard in status.shards]
     shards.sort(
-        key=lambda r: (
-            r["master"] is not None,
-            not (r["states"] or r["unreachable"]),
-            -r["writes_s"],
-            r["shard"],
+        key=lambda line: (
+            line.master is not None,
+            not (line.states or line.unreachable),
+            -line.writes_s,
+            line.shard,
         )
     )
-    return {
-        "cluster": status["cluster"],
-        "users": status.get("users"),
-        "troubles": troubles_of(status),
-        "nodes": list(nodes.values()),
-        "shards": shards,
-    }
+    return TopView(
+        status.cluster,
+        status.users,
+        troubles_of(status),
+        [_node_line(node, status.shards, writes) for node in status.nodes],
+        shards,
+    )
 
 
-def _state_of(shard: JSON) -> str:
-    states = list(shard["states"])
-    if shard["unreachable"]:
-        states.append(
-            f"{shard['unreachable']} of {plural(shard['replicas'], 'replica')} unreachable"
-        )
+def _shard_line(shard: ShardStatus, writes: Mapping[tuple[int, str], float]) -> ShardLine:
+    leading = next((row.opened for row in shard.replicas if row.node == shard.master), None)
+    states = [row.state for row in shard.replicas]
+    return ShardLine(
+        shard.shard,
+        shard.master,
+        round(writes.get((shard.shard, shard.master or ""), 0.0), 1),
+        None if leading is None else leading.sync_ms,
+        shard.lag,
+        tuple(sorted({*states} - {OK, UNREACHABLE})),
+        len(states),
+        states.count(UNREACHABLE),
+    )
+
+
+def _node_line(
+    node: MemberStatus,
+    shards: Sequence[ShardStatus],
+    writes: Mapping[tuple[int, str], float],
+) -> NodeLine:
+    led = [shard.shard for shard in shards if shard.master == node.name]
+    rows = [row for shard in shards for row in shard.replicas if row.node == node.name]
+    return NodeLine(
+        node.name,
+        node.up,
+        len(led),
+        len(rows),
+        max((row.lag or 0 for row in rows), default=0),
+        round(sum(writes.get((shard, node.name), 0.0) for shard in led), 1),
+        None if node.report is None else node.report.disk_free_bytes,
+    )
+
+
+def _state_of(shard: ShardLine) -> str:
+    states = list(shard.states)
+    if shard.unreachable:
+        states.append(f"{shard.unreachable} of {plural(shard.replicas, 'replica')} unreachable")
     return ", ".join(states) or "ok"
 
 
-def picture(seen: JSON, lines: int) -> Group:
+def picture(seen: TopView, lines: int) -> Group:
     """It on a screen of so many lines."""
-    writes = sum(node["writes_s"] for node in seen["nodes"])
-    up = sum(bool(node["up"]) for node in seen["nodes"])
-    head = (
-        f"{up} of {len(seen['nodes'])} nodes up, {len(seen['shards'])} shards, {writes:.0f} "
-        f"writes/s"
-    )
+    writes = sum(node.writes_s for node in seen.nodes)
+    up = sum(node.up for node in seen.nodes)
+    head = f"{up} of {len(seen.nodes)} nodes up, {len(seen.shards)} shards, {writes:.0f} writes/s"
     parts: list[object] = [Text(head, style="bold")]
     parts += [
-        Text(f"! {printable(one.text)}", style="bold red")
-        for one in seen["troubles"][:_TROUBLES_MAX]
+        Text(f"! {printable(one.text)}", style="bold red") for one in seen.troubles[:_TROUBLES_MAX]
     ]
     room = max(6, lines - _HEAD_LINES - len(parts))
-    nodes = seen["nodes"][: max(3, room // 2)]
+    nodes = seen.nodes[: max(3, room // 2)]
     parts.append(
         make_table(
             ("node", "state", "masters", "replicas", "lag", "writes/s", "disk free"),
             [
                 (
-                    n["node"],
-                    "up" if n["up"] else "DOWN",
-                    n["masters"],
-                    n["replicas"],
-                    n["lag"],
-                    n["writes_s"],
-                    size(n["disk_free_bytes"]),
+                    n.node,
+                    "up" if n.up else "DOWN",
+                    n.masters,
+                    n.replicas,
+                    n.lag,
+                    n.writes_s,
+                    size(n.disk_free_bytes),
                 )
                 for n in nodes
             ],
             right=("masters", "replicas", "lag", "writes/s", "disk free"),
         )
     )
-    shards = seen["shards"][: max(3, room - len(nodes))]
+    shards = seen.shards[: max(3, room - len(nodes))]
     parts.append(Text())
     parts.append(
         make_table(
             ("shard", "master", "writes/s", "sync ms", "lag", "state"),
             [
                 (
-                    s["shard"],
-                    s["master"] or "NONE",
-                    s["writes_s"],
-                    "-" if s["sync_ms"] is None else f"{s['sync_ms']:.2f}",
-                    s["lag"],
+                    s.shard,
+                    s.master or "NONE",
+                    s.writes_s,
+                    "-" if s.sync_ms is None else f"{s.sync_ms:.2f}",
+                    s.lag,
                     _state_of(s),
                 )
                 for s in shards
@@ -181,8 +220,8 @@ def picture(seen: JSON, lines: int) -> Group:
             right=("shard", "writes/s", "sync ms", "lag"),
         )
     )
-    if len(shards) < len(seen["shards"]):
-        parts.append(Text(f"and {len(seen['shards']) - len(shards)} shards more"))
+    if len(shards) < len(seen.shards):
+        parts.append(Text(f"and {len(seen.shards) - len(shards)} shards more"))
     return Group(*parts)  # type: ignore[arg-type]
 
 

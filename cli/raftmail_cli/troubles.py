@@ -5,9 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from raftmail.admin.api.status import (
+    OK,
+    UNREACHABLE,
+    ClusterStatus,
+    ReplicaRow,
+    ReplicaStatus,
+    ScrubProgress,
+    ShardStatus,
+)
 from raftmail_cli.errors import REFUSED, UNAVAILABLE
 from raftmail_cli.output import plural, size
-from raftmail_cli.session import JSON
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,10 +31,10 @@ class Trouble:
     node: str | None = None
 
 
-def troubles_of(answer: JSON) -> list[Trouble]:
+def troubles_of(answer: ClusterStatus) -> list[Trouble]:
     """All of them, those first that keep mail from being read or saved."""
     found = [*_of_nodes(answer)]
-    for shard in answer["shards"]:
+    for shard in answer.shards:
         found += _of_shard(shard)
     return sorted(found, key=lambda trouble: trouble.serving)
 
@@ -43,44 +51,43 @@ def listed(names: Sequence[str]) -> str:
     return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
 
 
-def _of_nodes(answer: JSON) -> Iterator[Trouble]:
-    for node in answer["nodes"]:
-        if not node["up"]:
-            name = node["name"]
+def _of_nodes(answer: ClusterStatus) -> Iterator[Trouble]:
+    for node in answer.nodes:
+        if not node.up:
+            name = node.name
             advice = (
                 "start it on its machine (`raftmail node DIR`), and look at its log; if it is "
                 "gone for ever, "
                 f"`raftmail member remove {name} --force`"
             )
             yield Trouble("node-down", f"node {name} is down", advice, node=name)
-    for alarm in answer.get("alarms", ()):
-        text = f"{alarm['text']} (says {', '.join(alarm['nodes'])})"
+    for alarm in answer.alarms:
+        text = f"{alarm.text} (says {', '.join(alarm.nodes)})"
         yield Trouble(
             "alarm", text, "do what it says, or what the log of the node that it names says"
         )
 
 
-def _of_shard(shard: JSON) -> Iterator[Trouble]:
-    number = shard["shard"]
-    if shard["master"] is None:
+def _of_shard(shard: ShardStatus) -> Iterator[Trouble]:
+    number = shard.shard
+    if shard.master is None:
         yield _no_master(shard)
-    for replica in shard["replicas"]:
+    for replica in shard.replicas:
         yield from _of_replica(number, replica)
-    verified = shard.get("verified")
-    if verified and verified["differing"]:
-        names = ", ".join(verified["differing"])
+    verified = shard.verified
+    if verified and verified.differing:
+        names = ", ".join(verified.differing)
         yield Trouble(
             "differs",
-            f"shard {number}: the replica on {names} differs from the others (at entry "
-            f"{verified['index']})",
+            f"shard {number}: the replica on {names} differs from the others (at entry {verified.index})",
             "it is resynced by itself; `raftmail resync status` shows how far it is",
             shard=number,
         )
 
 
-def _no_master(shard: JSON) -> Trouble:
-    number = shard["shard"]
-    silent = [r["node"] for r in shard["replicas"] if r.get("state") == "unreachable"]
+def _no_master(shard: ShardStatus) -> Trouble:
+    number = shard.shard
+    silent = [row.node for row in shard.replicas if not row.is_reachable]
     what = (
         "nothing of the cluster can be changed"
         if number == 0
@@ -98,7 +105,7 @@ def _no_master(shard: JSON) -> Trouble:
     verb = "does" if len(silent) == 1 else "do"
     advice = (
         f"start {listed(silent)}; if a majority is lost for ever, `raftmail recover {number}`"
-        if 2 * len(silent) >= len(shard["replicas"])
+        if 2 * len(silent) >= len(shard.replicas)
         else f"the others elect one: look again in a moment; and start {listed(silent)}"
     )
     return Trouble(
@@ -117,37 +124,34 @@ _ADVICE = {
 """What to do about a replica in a state that does not end by itself."""
 
 
-def _of_replica(number: int, replica: JSON) -> Iterator[Trouble]:
-    node = replica["node"]
-    state = replica.get("state", "ok")
+def _of_replica(number: int, row: ReplicaRow) -> Iterator[Trouble]:
+    node, state, replica = row.node, row.state, row.opened
     where = f"shard {number} on node {node}"
-    if state not in ("ok", "unreachable"):
-        why = f": {replica['why']}" if replica.get("why") else ""
+    if state not in (OK, UNREACHABLE):
+        why = f": {row.why}" if row.why else ""
+        progress = _progress(replica) if replica else ""
         advice = _ADVICE.get(
             state, "it is mended by itself; `raftmail resync status` shows how far it is"
         )
         kind = state.replace(" ", "-")
-        yield Trouble(
-            kind, f"{where}: {state}{why}{_progress(replica)}", advice, True, number, node
-        )
-    if lost := replica.get("lost_bodies"):
-        text = (
-            f"{where}: {plural(lost, 'body is', 'bodies are')} lost, no replica has "
-            f"{'it' if lost == 1 else 'them'}"
-        )
+        yield Trouble(kind, f"{where}: {state}{why}{progress}", advice, True, number, node)
+    if replica is None:
+        return
+    if lost := replica.lost_bodies:
+        text = f"{where}: {plural(lost, 'body is', 'bodies are')} lost, no replica has {'it' if lost == 1 else 'them'}"
         advice = "`raftmail resync status` lists them; a backup of a node's disk may have them"
         yield Trouble("lost-bodies", text, advice, True, number, node)
-    for text in replica.get("files", []):
+    for text in replica.files:
         yield Trouble(
             "files", f"{where}: {text}", "see who touches the node's files", True, number, node
         )
-    for text, advice in _scrub_notes(replica.get("scrub", {})):
+    for text, advice in _scrub_notes(replica.scrub):
         yield Trouble("scrub", f"{where}: {text}", advice, True, number, node)
 
 
-def _scrub_notes(scrub: JSON) -> Iterator[tuple[str, str]]:
-    rate, needed = scrub.get("rate_bytes_s", 0), scrub.get("needed_bytes_s", 0)
-    if scrub.get("late"):
+def _scrub_notes(scrub: ScrubProgress) -> Iterator[tuple[str, str]]:
+    rate, needed = scrub.rate_bytes_s, scrub.needed_bytes_s
+    if scrub.late:
         text = (
             "the scrub takes longer than scrub.period_s: this machine does not let it read as much"
         )
@@ -160,14 +164,14 @@ def _scrub_notes(scrub: JSON) -> Iterator[tuple[str, str]]:
         yield text, "set scrub.rate_bytes_s higher, or scrub.period_s longer"
 
 
-def _progress(replica: JSON) -> str:
+def _progress(replica: ReplicaStatus) -> str:
     """How far it is on the way to being whole."""
-    resync = replica.get("resync")
+    resync = replica.resync
     text = ""
-    if missing := replica.get("missing_bodies"):
-        text += f", {plural(missing, 'body', 'bodies')} ({size(replica['missing_bytes'])}) to come"
-    if resync and resync["phase"] not in ("idle", "waiting"):
-        text += f", {resync['phase']} from {resync['peer']} at {size(resync['rate_bytes_s'])}/s"
-    if resync and resync["error"]:
-        text += f"; {resync['error']}"
+    if missing := replica.missing_bodies:
+        text += f", {plural(missing, 'body', 'bodies')} ({size(replica.missing_bytes)}) to come"
+    if resync and resync.phase not in ("idle", "waiting"):
+        text += f", {resync.phase} from {resync.peer} at {size(resync.rate_bytes_s)}/s"
+    if resync and resync.error:
+        text += f"; {resync.error}"
     return text

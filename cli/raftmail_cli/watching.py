@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from raftmail.admin.api.calls import Call
+from raftmail.admin.api.members import MemberDetails, Operations, ShardDetails
 from raftmail_cli.errors import TryLater
 from raftmail_cli.output import Format, make_console
-from raftmail_cli.session import JSON
 from raftmail_cli.settings import Settings
+
+R = TypeVar("R")
+W = TypeVar("W", MemberDetails, ShardDetails, Operations)
+"""What tells what it waits for."""
 
 POLL_S = 0.5
 _STUCK_S = 10.0
@@ -22,18 +28,16 @@ _PATIENCE_S = 60.0
 
 def watch(
     settings: Settings,
-    what: str,
-    arguments: Mapping[str, str],
-    left_of: Callable[[JSON], int],
+    call: Call[W],
+    left_of: Callable[[W], int],
     title: str,
-) -> JSON:
-    """Ask `what` again and again until nothing is left, showing how much is. Returns the last
-    answer. Ctrl-C ends the watching alone.
+) -> W:
+    """Make a call again and again until nothing is left, showing how much is. Returns the last answer. Ctrl-C ends the watching alone.
 
     Raises `CliError`, among them `TryLater` when no node answers for a minute."""
     console = make_console(stderr=True)
     if settings.output is Format.JSON or not console.is_terminal:
-        return _poll(settings, what, arguments, left_of, _Lines(console, title).tell)
+        return _poll(settings, call, left_of, _Lines(console, title).tell)
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -46,7 +50,7 @@ def watch(
             total = max(progress.tasks[0].total or 0, left)
             progress.update(task, total=total, completed=total - left, left=left, waits=waits)
 
-        return _poll(settings, what, arguments, left_of, show)
+        return _poll(settings, call, left_of, show)
 
 
 @dataclass(slots=True)
@@ -66,29 +70,27 @@ class _Lines:
             self.console.print(f"{self.title}: {left} left {stuck}".rstrip())
 
 
-def _waits(answer: JSON) -> str:
+def _waits(waits: Sequence[str]) -> str:
     """What is waited for, in a few words."""
-    waits = answer["waits_for"]
     more = f" and {len(waits) - 1} more" if len(waits) > 1 else ""
     return f"(waits for {waits[0]}{more})" if waits else ""
 
 
 def _poll(
     settings: Settings,
-    what: str,
-    arguments: Mapping[str, str],
-    left_of: Callable[[JSON], int],
+    call: Call[W],
+    left_of: Callable[[W], int],
     told: Callable[[int, str], None],
-) -> JSON:
+) -> W:
     give_up = time.monotonic() + _PATIENCE_S
     while True:
         try:
             with settings.connect() as session:
                 while True:
-                    answer = session.admin(what, arguments)
+                    answer = session.admin(call)
                     give_up = time.monotonic() + _PATIENCE_S
                     left = left_of(answer)
-                    told(left, _waits(answer))
+                    told(left, _waits(answer.waits_for))
                     if not left:
                         return answer
                     time.sleep(POLL_S)
@@ -98,7 +100,7 @@ def _poll(
             time.sleep(POLL_S)
 
 
-def admin(settings: Settings, what: str, arguments: Mapping[str, str]) -> JSON:
+def admin(settings: Settings, call: Call[R]) -> R:
     """One administrative call. Raises `CliError`."""
     with settings.connect() as session:
-        return session.admin(what, arguments)
+        return session.admin(call)

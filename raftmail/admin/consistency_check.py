@@ -29,11 +29,11 @@ from raftmail.admin.api.calls import (
 )
 from raftmail.admin.api.status import Verified
 from raftmail.admin.api.verification import (
-    Comparison,
-    DeepComparison,
+    DeepVerification,
     ReplicaDifference,
     ReplicaDigest,
-    ShardComparison,
+    ShardVerification,
+    Verification,
     VerificationBegun,
 )
 from raftmail.cluster.router import Router
@@ -70,7 +70,7 @@ class ConsistencyCheck:
     period_s: float
     found: dict[int, Verified] = field(default_factory=dict)
     _due: dict[int, float] = field(default_factory=dict)
-    _deep: asyncio.Task[Comparison] | None = None
+    _deep: asyncio.Task[Verification] | None = None
     _progress: str = ""
     _routine: asyncio.Task[None] | None = None
     _mending: asyncio.Task[None] | None = None
@@ -93,18 +93,18 @@ class ConsistencyCheck:
 
     # -- by digests ------------------------------------------------------------------------------------
 
-    async def _verify(self, call: Verify, deadline: float) -> Comparison:
+    async def _verify(self, call: Verify, deadline: float) -> Verification:
         shards = self._router.view.shards
         results = await asyncio.gather(*[self._verify_shard(s, deadline) for s in shards])
         self._mend_soon(results)
         return _verdict(results)
 
-    async def _verify_shard(self, shard: int, deadline: float) -> ShardComparison:
+    async def _verify_shard(self, shard: int, deadline: float) -> ShardVerification:
         index = await self._mark(shard, deadline, deep=False)
         members = self._router.view.members(shard)
         rows = await asyncio.gather(*[self._digest_of(n, shard, index, deadline) for n in members])
         digests = {row.digest for row in rows}
-        result = ShardComparison(
+        result = ShardVerification(
             shard, index, len(digests) == 1 and None not in digests, tuple(rows)
         )
         self._note(result, deep=False)
@@ -168,17 +168,17 @@ class ConsistencyCheck:
             )
         return VerificationBegun(self._router.node)
 
-    async def _deep_result(self, call: GetDeepVerification, deadline: float) -> DeepComparison:
+    async def _deep_result(self, call: GetDeepVerification, deadline: float) -> DeepVerification:
         if self._deep is None:
             raise ValueError("no deep verification was begun at this node")
         if not self._deep.done():
-            return DeepComparison(None, self._progress)
+            return DeepVerification(None, self._progress)
         error = self._deep.exception()
         if error is not None:
             raise Unavailable(Failure(f"the deep verification was broken off: {error}"))
-        return DeepComparison(self._deep.result(), "done")
+        return DeepVerification(self._deep.result(), "done")
 
-    async def _verify_deep(self) -> Comparison:
+    async def _verify_deep(self) -> Verification:
         shards = []
         for shard in self._router.view.shards:
             self._progress = f"shard {shard}"
@@ -186,7 +186,7 @@ class ConsistencyCheck:
         self._mend_soon(shards)
         return _verdict(shards)
 
-    async def _read_shard(self, shard: int) -> ShardComparison:
+    async def _read_shard(self, shard: int) -> ShardVerification:
         index = await self._mark(shard, self._clock() + SHARD_S, deep=True)
         members = self._router.view.members(shard)
         digests = await asyncio.gather(*[self._deep_of(n, shard, index) for n in members])
@@ -198,7 +198,7 @@ class ConsistencyCheck:
             and len({d.digest for d in found.values()}) == 1
             and not any(d.bad_bodies for d in found.values())
         )
-        result = ShardComparison(shard, index, equal, tuple(rows), tuple(told))
+        result = ShardVerification(shard, index, equal, tuple(rows), tuple(told))
         self._note(result, deep=True)
         return result
 
@@ -323,7 +323,7 @@ class ConsistencyCheck:
             self._due[shard] = min(self._due.get(shard, 0.0), self._clock() + AGAIN_S)
             await self._mend(result)
 
-    def _mend_soon(self, results: Sequence[ShardComparison]) -> None:
+    def _mend_soon(self, results: Sequence[ShardVerification]) -> None:
         """Have what was found to differ brought back, at once and one shard after the other."""
         differing = [result for result in results if result.differing]
         if not differing or (self._mending is not None and not self._mending.done()):
@@ -335,7 +335,7 @@ class ConsistencyCheck:
 
         self._mending = start_task(asyncio.get_running_loop(), mend(), self._broken_off)
 
-    async def _mend(self, result: ShardComparison) -> None:
+    async def _mend(self, result: ShardVerification) -> None:
         """Have those that differ from a majority brought back."""
         differing = result.differing
         if not differing:
@@ -358,7 +358,7 @@ class ConsistencyCheck:
             except (Unavailable, ValueError) as e:
                 logger.error("shard %d: %s cannot be resynced now: %s", shard, node, e)
 
-    def _note(self, result: ShardComparison, *, deep: bool) -> None:
+    def _note(self, result: ShardVerification, *, deep: bool) -> None:
         differing = sorted(result.differing)
         if differing:
             logger.critical(
@@ -372,8 +372,8 @@ class ConsistencyCheck:
         )
 
 
-def _verdict(shards: Sequence[ShardComparison]) -> Comparison:
-    return Comparison(all(one.equal for one in shards), tuple(shards))
+def _verdict(shards: Sequence[ShardVerification]) -> Verification:
+    return Verification(all(one.equal for one in shards), tuple(shards))
 
 
 def _row(node: str, index: int, found: DeepDigest | str) -> ReplicaDigest:

@@ -15,7 +15,7 @@ from raftmail.admin.api.status import (
     Serving,
 )
 from raftmail.resync import status as resync
-from raftmail.resync.sink import Done
+from raftmail.resync.sink import ResyncDone
 from raftmail.shard.replica import Replica
 from raftmail.shard.status import Capability, conditions_of
 
@@ -82,7 +82,7 @@ def _scrub_of(scrub: resync.ScrubStatus) -> ScrubProgress:
     )
 
 
-def _last_of(last: Done | None) -> LastResync | None:
+def _last_of(last: ResyncDone | None) -> LastResync | None:
     if last is None:
         return None
     return LastResync(

@@ -9,20 +9,23 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TypeVar
 
+from raftmail.admin.api.arguments import write_arguments
+from raftmail.admin.api.calls import Call, kind_of
+from raftmail.admin.api.codec import BadAnswer, decode
 from raftmail.client.calls import ClientListing, Key
 from raftmail.client.dispatcher import Dispatcher
 from raftmail.client.errors import ProtocolError, Refused
 from raftmail.frontends.text import values
-from raftmail.mail.admin import ADMIN_S
+from raftmail.mail.admin import ADMIN_S, JSON
 from raftmail.mail.commands import StoreMode
 from raftmail.mail.queries import MailboxInfo, MessageInfo, MessagePage
 from raftmail.mail.results import Code, Done, Executed
 from raftmail.mail.uidset import UidSet
 from raftmail.net.lines import Line, quote
 
-JSON = Any
+R = TypeVar("R")
 
 _MODES = {StoreMode.ADD: b"+FLAGS", StoreMode.REMOVE: b"-FLAGS", StoreMode.REPLACE: b"FLAGS"}
 _STATE = ("uidvalidity", "uidnext", "messages", "highestmodseq")
@@ -510,6 +513,17 @@ class Client:
             return json.loads(answer)
         except ValueError as error:
             raise ProtocolError(f"the answer to {what} is no JSON: {error}") from None
+
+    async def operate(self, call: Call[R], *, timeout_s: float | None = None) -> R:
+        """As `admin`, with typed arguments and a typed answer. Raises `ProtocolError` for an answer
+        that is none of this release."""
+        kind = kind_of(call)
+        answer = await self.admin(kind.name, timeout_s=timeout_s, **write_arguments(call))
+        try:
+            found: R = decode(kind.answer, answer)
+        except BadAnswer as error:
+            raise ProtocolError(f"the answer to {kind.name}: {error}") from None
+        return found
 
     async def ping(self, *, timeout_s: float | None = None) -> None:
         """See that a node answers."""

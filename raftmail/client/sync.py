@@ -8,12 +8,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
-from raftmail.client.aio import JSON, Client, MailboxState, NewMail, Uids
+from raftmail.admin.api.calls import Call
+from raftmail.client.aio import Client, MailboxState, NewMail, Uids
+from raftmail.mail.admin import JSON
 from raftmail.mail.commands import StoreMode
 from raftmail.mail.queries import MailboxInfo, MessageInfo, MessagePage
 from raftmail.mail.results import Executed
 from raftmail.mail.uidset import UidSet
 
+R = TypeVar("R")
 T = TypeVar("T")
 
 
@@ -197,6 +200,10 @@ class SyncClient:
     def admin(self, what: str, **arguments: Any) -> JSON:
         """See `Client.admin`."""
         return self.run(lambda: self.client.admin(what, **arguments))
+
+    def operate(self, call: Call[R], **options: Any) -> R:
+        """See `Client.operate`."""
+        return self.run(lambda: self.client.operate(call, **options))
 
     def ping(self, **options: Any) -> None:
         """See `Client.ping`."""

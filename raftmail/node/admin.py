@@ -28,7 +28,7 @@ from raftmail.node.config_follower import ConfigFollower
 from raftmail.node.disk_watch import HANG_S, DiskWatch
 from raftmail.node.file_watch import FileWatch
 from raftmail.node.lost_disks import LostDisk
-from raftmail.node.table import Table
+from raftmail.node.table import ReplicaTable
 from raftmail.peering.peers import address_problem
 
 
@@ -39,7 +39,7 @@ class ThisNode:
     config: Config
     router: Router
     config_source: ConfigFollower
-    table: Table
+    table: ReplicaTable
     is_up: Callable[[str], bool]
     files: FileWatch
     verifying: ConsistencyCheck
@@ -117,7 +117,7 @@ class Admin:
         config: Config,
         router: Router,
         config_source: ConfigFollower,
-        table: Table,
+        table: ReplicaTable,
         is_up: Callable[[str], bool],
         wall: Callable[[], float],
         lost_disks: Callable[[], Mapping[int, LostDisk]],

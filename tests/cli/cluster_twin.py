@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
+from raftmail.admin.api.arguments import write_arguments
+from raftmail.admin.api.calls import Call, kind_of
+from raftmail.admin.api.codec import decode
 from raftmail.mail.commands import StoreMode
 from raftmail.mail.queries import MailboxInfo, MessageInfo
 from raftmail.mail.results import (
@@ -25,6 +28,8 @@ from raftmail.mail.summary import encode_summary, summarise
 from raftmail.mail.uidset import UidSet
 from raftmail_cli.errors import CliError
 from raftmail_cli.session import CliSession, Where
+
+R = TypeVar("R")
 
 
 @dataclass
@@ -64,9 +69,11 @@ class Twin:
         except KeyError:
             raise CliError(f"{name}: there is no such mailbox") from None
 
-    def admin(self, what: str, arguments: Mapping[str, str]) -> Any:
-        self.asked.append((what, dict(arguments)))
-        return self.answers[what]
+    def admin(self, call: Call[R]) -> R:
+        kind = kind_of(call)
+        self.asked.append((kind.name, write_arguments(call)))
+        found: R = decode(kind.answer, self.answers[kind.name])
+        return found
 
     def users(self) -> Iterator[str]:
         return iter(sorted(self.known))

@@ -26,12 +26,29 @@ STATUS: dict[str, Any] = {
             "name": "n1",
             "up": True,
             "peer": "127.0.0.1:9000",
+            "membership": "active",
+            "cordoned": False,
             "version": "0.1.0",
             "pid": 17,
             "uptime_s": 300.5,
             "disk_free_bytes": 20_500_000_000,
+            "disk": {
+                "slow": False,
+                "sync_p50_ms": 1.0,
+                "sync_p99_ms": 9.0,
+                "sync_last_ms": 1.0,
+                "sync_under_way_ms": 0.0,
+            },
+            "memory_budget_bytes": 1_000_000_000,
+            "links": {"n2": False},
         },
-        {"name": "n2", "up": False, "peer": "127.0.0.1:9010"},
+        {
+            "name": "n2",
+            "up": False,
+            "peer": "127.0.0.1:9010",
+            "membership": "active",
+            "cordoned": False,
+        },
     ],
     "shards": [
         {
@@ -46,17 +63,43 @@ STATUS: dict[str, Any] = {
                     "term": 4,
                     "commit_index": 120,
                     "applied_index": 119,
-                    "lag": 1,
+                    "last_index": 120,
                     "log_bytes": 65536,
                     "index_bytes": 4096,
                     "blob_bytes": 999,
+                    "deliveries_known": 0,
                     "state": "ok",
+                    "conditions": [],
+                    "may_lead": True,
+                    "whole": True,
+                    "missing_bodies": 0,
+                    "missing_bytes": 0,
+                    "lost_bodies": 0,
+                    "lost": [],
+                    "serving": [],
+                    "scrub": {
+                        "rounds": 1,
+                        "table": "mailboxes",
+                        "read_bytes": 0,
+                        "round_s": 0.0,
+                        "late": False,
+                        "rate_bytes_s": 4_194_304,
+                        "needed_bytes_s": 1,
+                        "findings": [],
+                    },
+                    "requests": 0,
+                    "entries": 0,
+                    "sync_ms": 1.5,
+                    "files": [],
+                    "lag": 1,
                 },
                 {"node": "n2", "state": "unreachable"},
             ],
+            "verified": None,
         }
     ],
     "users": 3,
+    "alarms": [],
 }
 
 
@@ -65,7 +108,8 @@ def replica(node: str, digest: str | None, error: str | None = None) -> dict[str
 
 
 def verified(*replicas: dict[str, Any], equal: bool) -> dict[str, Any]:
-    return {"equal": equal, "shards": [{"shard": 1, "index": 9, "replicas": list(replicas)}]}
+    shard = {"shard": 1, "index": 9, "equal": equal, "replicas": list(replicas)}
+    return {"equal": equal, "shards": [shard]}
 
 
 def run(twin: Twin, *arguments: str, cluster: str = "127.0.0.1:1") -> Result:
@@ -103,7 +147,7 @@ def test_json_is_the_answer_itself_before_and_after_the_command() -> None:
 def test_a_check_tells_by_its_exit_code_and_says_what_to_do() -> None:
     well = copy.deepcopy(STATUS)
     well["nodes"][1]["up"] = True
-    well["shards"][0]["replicas"][1] = {"node": "n2", "state": "ok"}
+    well["shards"][0]["replicas"][1] = {**well["shards"][0]["replicas"][0], "node": "n2"}
     dead = copy.deepcopy(STATUS)
     dead["shards"][0]["master"] = None
     cases = ((well, 0, "OK: 2 nodes up"), (STATUS, 1, "WARNING: node n2"), (dead, 69, "CRITICAL"))

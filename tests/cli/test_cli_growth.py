@@ -9,9 +9,13 @@ from typing import Any
 
 import pytest
 
+from raftmail.admin.api.calls import Call
+from raftmail.admin.api.codec import decode
+from raftmail.admin.api.status import ClusterStatus
 from raftmail_cli.cluster_commands import ROWS_MAX
+from raftmail_cli.output import to_json
 from raftmail_cli.top import Rates, look, picture
-from tests.cli.cluster_twin import Twin
+from tests.cli.cluster_twin import R, Twin
 from tests.cli.test_cli_cluster import STATUS, run
 
 SCREEN_LINES = 50
@@ -47,25 +51,26 @@ def test_top_shows_what_is_written_and_troubles_first_on_as_many_lines_as_there_
     status = _large(30, 200)
     status["shards"][9]["master"] = None
     rates = Rates()
-    look(status, rates, 10.0)
+    look(decode(ClusterStatus, status), rates, 10.0)
     later = copy.deepcopy(status)
     for replica in later["shards"][5]["replicas"]:
         replica["requests"] += 300
-    seen = look(later, rates, 12.0)
-    assert seen["shards"][0]["shard"] == 9, "one without a master comes first"
-    assert seen["shards"][2] == {
+    seen = look(decode(ClusterStatus, later), rates, 12.0)
+    assert seen.shards[0].shard == 9, "one without a master comes first"
+    assert to_json(seen.shards[2]) == {
         "shard": 5, "master": "n5", "writes_s": 150.0, "sync_ms": 1.5, "lag": 1, "states": [],
         "replicas": 3, "unreachable": 0,
     }  # fmt: skip
-    assert sum(node["writes_s"] for node in seen["nodes"]) == 150.0
+    assert sum(node.writes_s for node in seen.nodes) == 150.0
     assert len(picture(seen, 24).renderables) >= 4
 
 
 NODE = {
-    "name": "n1", "peer": "h:1", "client": "h:2", "lmtp": "", "host": "", "zone": "b",
-    "labels": ["ssd"],
-    "capacity": 100, "state": "draining", "joined_s": 0, "replicas": 2, "joining": 0, "leaving": 1,
+    "name": "n1", "peer": "h:1", "client": "h:2", "lmtp": "", "host": "", "zone": "b", "labels": ["ssd"],
+    "capacity": 100, "state": "draining", "joined_s": 0, "cordoned": False, "replicas": 2, "joining": 0, "leaving": 1,
 }  # fmt: skip
+DETAILS = {**NODE, "leads": [], "held": [], "operations": [], "at_risk": [], "waits_for": []}
+MEMBERS = {"revision": 9, "cluster": "c", "shards": 1, "replicas": 3, "nodes": [NODE]}
 
 
 def test_a_drain_is_watched_until_nothing_is_left_and_can_be_watched_again(
@@ -76,15 +81,13 @@ def test_a_drain_is_watched_until_nothing_is_left_and_can_be_watched_again(
     left = [2, 2, 2, 2, 1, 0]
 
     class Draining(Twin):
-        def admin(self, what: str, arguments: Any) -> Any:
-            self.asked.append((what, dict(arguments)))
-            return {
-                **NODE,
+        def admin(self, call: Call[R]) -> R:
+            self.answers["node"] = {
+                **DETAILS,
                 "replicas": left.pop(0) if len(left) > 1 else left[0],
-                "held": [],
-                "operations": [],
                 "waits_for": ["shard 3: n4 (silent for 9 s)", "shard 4: it is being filled"],
             }
+            return super().admin(call)
 
     twin = Draining()
     result = run(twin, "member", "drain", "n1", "--wait")
@@ -98,19 +101,14 @@ def test_a_drain_is_watched_until_nothing_is_left_and_can_be_watched_again(
 
 
 def test_a_drain_that_somebody_takes_back_is_not_watched_for_ever() -> None:
-    answer = {**NODE, "state": "active", "held": [], "operations": []}
+    answer = {**DETAILS, "state": "active"}
     result = run(Twin({"node": answer, "drain": NODE}), "member", "drain", "n1", "--wait")
     assert result.exit_code == 1
     assert "somebody took it back" in result.stderr
 
 
 def test_removing_by_force_shows_what_is_at_risk_and_asks() -> None:
-    answer = {
-        **NODE,
-        "held": [],
-        "operations": [],
-        "at_risk": ["shard 3: 1 of 3 replicas are left"],
-    }
+    answer = {**DETAILS, "at_risk": ["shard 3: 1 of 3 replicas are left"]}
     twin = Twin({"node": answer, "remove": {**NODE, "state": "removed"}})
     result = run(twin, "member", "remove", "n1", "--force")
     assert result.exit_code == 1 and "--yes" in result.stderr, "nobody can be asked"
@@ -141,18 +139,18 @@ def test_operations_that_run_are_told_by_the_exit_status() -> None:
         "state": "done",
         "left": 0,
         "by": "",
+        "via": "n2",
         "began_s": 1,
     }
-    assert (
-        run(Twin({"operations": {"operations": [done], "moving": []}}), "operations").exit_code == 0
-    )
-    running = {**done, "state": "running", "left": 3}
-    result = run(Twin({"operations": {"operations": [running], "moving": []}}), "operations")
+    answer: dict[str, Any] = {"operations": [done], "moving": [], "waits_for": []}
+    assert run(Twin({"operations": answer}), "operations").exit_code == 0
+    answer["operations"] = [{**done, "state": "running", "left": 3}]
+    result = run(Twin({"operations": answer}), "operations")
     assert result.exit_code == 1
     assert "running" in result.stdout
 
 
 def test_lists_are_given_to_programs_as_json() -> None:
-    twin = Twin({"nodes": {"nodes": [NODE], "revision": 9}, "invitations": {"invitations": []}})
+    twin = Twin({"nodes": MEMBERS, "invitations": {"invitations": []}})
     assert json.loads(run(twin, "member", "list", "-o", "json").stdout)["nodes"][0]["name"] == "n1"
     assert "1 leaving" in run(twin, "member", "list").stdout

@@ -18,6 +18,8 @@ from tests.cli.cluster_twin import Twin
 
 TOKEN = 32 * "5e"
 
+MEMBERS = {"revision": 1, "cluster": "c", "shards": 1, "replicas": 1, "nodes": []}
+
 
 def run(
     twin: Twin, *arguments: str, cluster: str = "", env: dict[str, str] | None = None
@@ -41,7 +43,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def ask(folder: Path) -> tuple[Twin, Result]:
-    twin = Twin(answers={"nodes": {"nodes": []}, "invitations": {"invitations": []}})
+    twin = Twin(answers={"nodes": MEMBERS, "invitations": {"invitations": []}})
     return twin, run(twin, "member", "list", cluster=str(folder / "cluster.json"))
 
 

@@ -66,9 +66,9 @@ from raftmail.admin.api.policies import (
 )
 from raftmail.admin.api.status import ClusterStatus, NodeStatus
 from raftmail.admin.api.verification import (
-    Comparison,
-    DeepComparison,
+    DeepVerification,
     ResyncOrdered,
+    Verification,
     VerificationBegun,
 )
 
@@ -126,7 +126,7 @@ class TransferMaster(Call[MasterPlaced]):
 
 
 @dataclass(frozen=True, slots=True)
-class Verify(Call[Comparison]):
+class Verify(Call[Verification]):
     """Compare the digests of all replicas."""
 
 
@@ -136,7 +136,7 @@ class StartDeepVerification(Call[VerificationBegun]):
 
 
 @dataclass(frozen=True, slots=True)
-class GetDeepVerification(Call[DeepComparison]):
+class GetDeepVerification(Call[DeepVerification]):
     """How far the deep verification is that was begun at this node."""
 
 

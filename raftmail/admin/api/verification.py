@@ -53,7 +53,7 @@ class ReplicaDifference:
 
 
 @dataclass(frozen=True, slots=True)
-class ShardComparison:
+class ShardVerification:
     """The comparison of a shard's replicas."""
 
     shard: int
@@ -80,12 +80,12 @@ class ShardComparison:
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class Verification:
     """The comparison of all replicas of all shards."""
 
     equal: bool
     """Whether all are equal."""
-    shards: tuple[ShardComparison, ...]
+    shards: tuple[ShardVerification, ...]
     """Each shard."""
 
 
@@ -104,10 +104,10 @@ class VerificationBegun:
 
 
 @dataclass(frozen=True, slots=True)
-class DeepComparison:
+class DeepVerification:
     """How far a deep verification is."""
 
-    result: Comparison | None
+    result: Verification | None
     """The result; None while it is under way."""
     progress: str
     """What it is at, in words."""
