@@ -75,7 +75,8 @@ _REPLICA_COLUMNS = (
 
 
 def render_status(console: Console, answer: ClusterStatus, *, everything: bool = True) -> None:
-    """A line for each node and each replica, after what is wrong; without `everything`, of a large cluster those that want looking at."""
+    """A line for each node and each replica, after what is wrong; without `everything`, of a
+    large cluster those that want looking at."""
     nodes, shards, users = answer.nodes, answer.shards, answer.users
     up = sum(node.up for node in nodes)
     led = sum(shard.master is not None for shard in shards)
@@ -120,7 +121,8 @@ def _render_large(
     nodes: Sequence[MemberStatus],
     rows: Sequence[tuple[ShardStatus, ReplicaRow]],
 ) -> None:
-    """A line for each node, as long as they fit, and for the replicas that are not as they should be."""
+    """A line for each node, as long as they fit, and for the replicas that are not as they
+    should be."""
     held = Counter(replica.node for _, replica in rows)
     led = Counter(shard.master for shard, replica in rows if shard.master == replica.node)
     lag: Counter[str] = Counter()
@@ -232,7 +234,8 @@ def _transferred(answer: MasterPlaced) -> str:
     text = f"Shard {answer.shard} is led by {answer.master}."
     if answer.hold_s:
         text += (
-            f" For {duration(answer.hold_s)} the cluster leaves it there; `raftmail member cordon` keeps masters away from a node "
+            f" For {duration(answer.hold_s)} the cluster leaves it there; `raftmail member cordon` "
+            "keeps masters away from a node "
             "for longer."
         )
     return text

@@ -35,8 +35,8 @@ class JoinedNode:
 
 
 def join_node(settings: Settings, text: str, folder: Path, deadline_s: float) -> JoinedNode:
-    """Make the folder of the invited node, and have the cluster take it in. Raises `CliError`; of a node that is not taken in,
-    nothing is left."""
+    """Make the folder of the invited node, and have the cluster take it in. Raises `CliError`;
+    of a node that is not taken in, nothing is left."""
     deadline = time.monotonic() + deadline_s
     existed = folder.exists()
     try:
@@ -95,7 +95,8 @@ def _fetch(token: Token, deadline: float) -> bytes:
 def _tell(
     settings: Settings, token: Token, config: Config, deadline: float, *, again: bool
 ) -> Joined:
-    """Have the cluster take the node in. What is asked once more after a lost answer is known for what it is."""
+    """Have the cluster take the node in. What is asked once more after a lost answer is known
+    for what it is."""
     secret = (config.folder / config.tls.token_file).read_text(encoding="ascii").strip()
     ca = config.folder / config.tls.ca
     texts = {"id": token.invite, "name": config.node.name, "peer": config.listen.peer}

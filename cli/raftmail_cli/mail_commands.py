@@ -157,7 +157,8 @@ def show_user(settings: Settings, address: str) -> None:
 @common_options
 @pass_settings
 def set_quota(settings: Settings, address: str, limit: str) -> None:
-    """Limit what a user may keep to SIZE: 2G, 500M, or none; default leaves it to the domain. What is there already stays."""
+    """Limit what a user may keep to SIZE: 2G, 500M, or none; default leaves it to the domain.
+    What is there already stays."""
     row = admin(settings, SetQuota(address, quota_bytes_of(limit)))
     show(settings.output, row, lambda console: console.print(usage_table([row])))
 

@@ -402,9 +402,15 @@ def cordon(settings: Settings, name: str) -> None:
     """
     answer = admin(settings, CordonMember(name))
     led = answer.leads
-    text = f"{name} is cordoned: it gets no masters and no new replicas until `raftmail member uncordon {name}`."
+    text = (
+        f"{name} is cordoned: it gets no masters and no new replicas until `raftmail member "
+        f"uncordon {name}`."
+    )
     if led:
-        text += f" It hands over what it leads: {plural(len(led), 'shard')}. `raftmail member show {name}` tells what is left."
+        text += (
+            f" It hands over what it leads: {plural(len(led), 'shard')}. `raftmail member show "
+            f"{name}` tells what is left."
+        )
     show(settings.output, encode(answer), lambda console: console.print(printable(text)))
 
 
@@ -468,14 +474,16 @@ def _drop_entry(settings: Settings, name: str) -> None:
 @common_options
 @pass_settings
 def replace(settings: Settings, name: str) -> None:
-    """Say how a node whose disk was lost comes back. Nothing is done from here: the node does it itself."""
+    """Say how a node whose disk was lost comes back. Nothing is done from here: the node does it
+    itself."""
     answer = admin(settings, GetMember(name))
     text = (
         f"On the machine of {name}, with its folder as it is and its data folder empty or moved "
         f"away, run\n\n"
         f"  raftmail node --replace DIR\n\n"
         f"It gets {plural(answer.replicas, 'new replica')} from the others. "
-        f"`raftmail member show {name}` tells how far it is. When the folder is lost too, remove the node "
+        f"`raftmail member show {name}` tells how far it is. When the folder is lost too, remove "
+        "the node "
         f"(`raftmail member remove {name} --force`) and invite another in its place."
     )
     show(settings.output, encode(answer), lambda console: console.print(text))

@@ -159,7 +159,8 @@ def list_domains(settings: Settings) -> None:
 
 @dataclass(frozen=True, slots=True)
 class DomainSummary:
-    """A domain, and what its users have together; `unknown` are users whose shard does not answer."""
+    """A domain, and what its users have together; `unknown` are users whose shard does not
+    answer."""
 
     name: str
     catch_all: str
@@ -191,7 +192,8 @@ def show_domain(settings: Settings, name: str) -> None:
         silent,
     )
     text = (
-        f"{name}: {plural(len(users), 'user')}, {plural(answer.messages, 'message')}, {size(answer.used_bytes)}.\n"
+        f"{name}: {plural(len(users), 'user')}, {plural(answer.messages, 'message')}, "
+        f"{size(answer.used_bytes)}.\n"
         f"Quota of each user: {quota(answer.quota_bytes)}.\n"
         f"Catch-all: {answer.catch_all or '-'}."
     )
@@ -216,8 +218,8 @@ def show_domain(settings: Settings, name: str) -> None:
 @common_options
 @pass_settings
 def set_domain(settings: Settings, name: str, catch_all: str | None, limit: str | None) -> None:
-    """Set what is done with mail for NAME that no user or alias has, and how much each of its users may keep. What is not given
-    stays as it is."""
+    """Set what is done with mail for NAME that no user or alias has, and how much each of its
+    users may keep. What is not given stays as it is."""
     quota_bytes = None if limit is None else quota_bytes_of(limit)
     answer = admin(settings, SetDomain(name, catch_all, quota_bytes))
     whose = answer.catch_all

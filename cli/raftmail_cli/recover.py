@@ -40,7 +40,8 @@ def recover(settings: Settings, shard: int, keep: int | None, yes: bool) -> None
     _tell(console, look, keep or look.kept)
     if look.has_majority and len(look.voters) > 1:
         raise CliError(
-            f"shard {shard} has a majority: {len(look.left)} of {len(look.voters)} voters can be reached; it elects a master "
+            f"shard {shard} has a majority: {len(look.left)} of {len(look.voters)} voters can be "
+            "reached; it elects a master "
             "by itself"
         )
     nodes = {row.has.id: row.node for row in look.left}
@@ -49,7 +50,8 @@ def recover(settings: Settings, shard: int, keep: int | None, yes: bool) -> None
         raise CliError(f"shard {shard}: replica {kept} is none of those that are left")
     if look.silent:
         raise CliError(
-            f"shard {shard}: {', '.join(look.silent)} can be reached, but does not tell what it has; ask again in a moment"
+            f"shard {shard}: {', '.join(look.silent)} can be reached, but does not tell what it "
+            "has; ask again in a moment"
         )
     question = f"Go on with replica {kept} on {nodes[kept]} alone, and give up the others for ever?"
     confirm(question, yes=yes)
@@ -99,7 +101,8 @@ def _tell(console: Console, look: RecoveryLook, kept: int) -> None:
     for row in left:
         if mine is not None and row.has.newness > mine.has.newness:
             console.print(
-                f"\nReplica {row.has.id} on {row.node} has entries that replica {kept} has not: what is in them is lost."
+                f"\nReplica {row.has.id} on {row.node} has entries that replica {kept} has not: "
+                "what is in them is lost."
             )
     if lost:
         names = ", ".join(f"{id} on {node}" for id, node in look.lost.items())

@@ -234,7 +234,8 @@ def _render(rows: list[ResyncRow], console: Console) -> None:
         for lost in row.lost:
             console.print(
                 printable(
-                    f"lost: {lost.user}/{lost.mailbox} UID {lost.uid}: no replica has its body {lost.body}"
+                    f"lost: {lost.user}/{lost.mailbox} UID {lost.uid}: no replica has its body "
+                    f"{lost.body}"
                 ),
                 soft_wrap=True,
             )

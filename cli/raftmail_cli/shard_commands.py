@@ -170,7 +170,8 @@ def _render_moves(console: Console, answer: Moves, *, done: bool) -> None:
 @common_options
 @pass_settings
 def operations(settings: Settings) -> None:
-    """Show what operators have asked for, and which replicas come and go now. Exit status 1 while something is under way."""
+    """Show what operators have asked for, and which replicas come and go now. Exit status 1
+    while something is under way."""
     answer = admin(settings, ListOperations())
     show(settings.output, encode(answer), lambda console: _render_operations(console, answer))
     if answer.moving or any(o.is_running for o in answer.operations):

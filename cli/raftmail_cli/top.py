@@ -83,7 +83,8 @@ class NodeLine:
 
 @dataclass(frozen=True, slots=True)
 class ShardLine:
-    """A shard, with what is written to it; `states` are those of replicas that are not as they should be."""
+    """A shard, with what is written to it; `states` are those of replicas that are not as they
+    should be."""
 
     shard: int
     master: str | None

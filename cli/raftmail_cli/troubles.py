@@ -79,7 +79,8 @@ def _of_shard(shard: ShardStatus) -> Iterator[Trouble]:
         names = ", ".join(verified.differing)
         yield Trouble(
             "differs",
-            f"shard {number}: the replica on {names} differs from the others (at entry {verified.index})",
+            f"shard {number}: the replica on {names} differs from the others (at entry "
+            f"{verified.index})",
             "it is resynced by itself; `raftmail resync status` shows how far it is",
             shard=number,
         )
@@ -138,7 +139,10 @@ def _of_replica(number: int, row: ReplicaRow) -> Iterator[Trouble]:
     if replica is None:
         return
     if lost := replica.lost_bodies:
-        text = f"{where}: {plural(lost, 'body is', 'bodies are')} lost, no replica has {'it' if lost == 1 else 'them'}"
+        text = (
+            f"{where}: {plural(lost, 'body is', 'bodies are')} lost, no replica has "
+            f"{'it' if lost == 1 else 'them'}"
+        )
         advice = "`raftmail resync status` lists them; a backup of a node's disk may have them"
         yield Trouble("lost-bodies", text, advice, True, number, node)
     for text in replica.files:

@@ -32,7 +32,8 @@ def watch(
     left_of: Callable[[W], int],
     title: str,
 ) -> W:
-    """Make a call again and again until nothing is left, showing how much is. Returns the last answer. Ctrl-C ends the watching alone.
+    """Make a call again and again until nothing is left, showing how much is. Returns the last
+    answer. Ctrl-C ends the watching alone.
 
     Raises `CliError`, among them `TryLater` when no node answers for a minute."""
     console = make_console(stderr=True)

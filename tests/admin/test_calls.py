@@ -1,4 +1,5 @@
-"""The table of calls, and the JSON of every answer: as it was before there were types."""
+"""The table of calls, and the JSON of every answer: as it was before there were types, to the
+byte."""
 
 from __future__ import annotations
 
@@ -105,7 +106,8 @@ def test_every_field_of_an_answer_is_documented(module: ModuleType) -> None:
     [
         ("drain", {}, "drain: name: must be given: 1 to 32 of a-z"),
         ("drain", {"name": "N 1"}, "drain: name: 'N 1' is not 1 to 32 of a-z"),
-        ("drain", {"name": "n1", "nmae": "x"}, "drain: there is no argument 'nmae'; it takes name"),
+        ("drain", {"name": "n1", "nmae": "x"},
+         "drain: there is no argument 'nmae'; it takes name, by"),
         ("status", {"x": "1"}, "status: there is no argument 'x'; it takes none"),
         ("shard", {"shard": "x"}, "shard: shard: 'x' is not a whole number"),
         ("shard", {"shard": "-1"}, "shard: shard: '-1' is not a whole number"),
@@ -114,7 +116,8 @@ def test_every_field_of_an_answer_is_documented(module: ModuleType) -> None:
         ("remove", {"name": "n1", "force": "maybe"}, "remove: force: 'maybe' is not yes or no"),
         ("replace", {"name": "n1", "only": "1"}, "replace: only: '1' is not SHARD:REPLICA"),
         ("withdraw", {"id": "g" * 32}, "withdraw: id: 'ggg"),
-        ("domain-set", {"name": "x", "quota": "0"}, "domain-set: quota: '0' is not a number of"),
+        ("domain-set", {"name": "x", "quota": "0"},
+         "domain-set: quota: '0' is not a number of bytes"),
         ("quota-set", {"address": "x", "bytes": "default1"}, "from 1 on, none or default"),
         ("quota-set", {"address": "x", "bytes": str(2**63)}, "quota-set: bytes:"),
         ("change-here", {"shard": "1", "id": "1", "action": "x"}, "add, promote or remove"),

@@ -66,8 +66,10 @@ def test_top_shows_what_is_written_and_troubles_first_on_as_many_lines_as_there_
 
 
 NODE = {
-    "name": "n1", "peer": "h:1", "client": "h:2", "lmtp": "", "host": "", "zone": "b", "labels": ["ssd"],
-    "capacity": 100, "state": "draining", "joined_s": 0, "cordoned": False, "replicas": 2, "joining": 0, "leaving": 1,
+    "name": "n1", "peer": "h:1", "client": "h:2", "lmtp": "", "host": "", "zone": "b",
+    "labels": ["ssd"],
+    "capacity": 100, "state": "draining", "joined_s": 0, "cordoned": False, "replicas": 2,
+    "joining": 0, "leaving": 1,
 }  # fmt: skip
 DETAILS = {**NODE, "leads": [], "held": [], "operations": [], "at_risk": [], "waits_for": []}
 MEMBERS = {"revision": 9, "cluster": "c", "shards": 1, "replicas": 3, "nodes": [NODE]}

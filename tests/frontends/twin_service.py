@@ -1,4 +1,5 @@
-"""`Service` in dictionaries, for tests of front ends: obvious, in memory, one of everything."""
+"""`Service` in dictionaries, for tests of front ends: obvious, in memory, one copy of
+everything."""
 
 from __future__ import annotations
 
