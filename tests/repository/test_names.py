@@ -20,17 +20,7 @@ from tests.repository.test_import_rule import room_of
 
 ONE_THING = {
     "Refused": "what the store answers, and the exception by which the client library tells it",
-    "Mark": "its form in administrative calls",
-    "ListUsers": "its form in administrative calls",
-    "GetUser": "its form in administrative calls",
-    "CallKind": "its form in administrative calls",
-    "Member": "its form in administrative calls",
-    "Operation": "its form in administrative calls",
-    "Members": "its form in administrative calls",
-    "Move": "its form in administrative calls",
-    "ScrubStatus": "its form in administrative calls",
-    "Difference": "its form in administrative calls",
-    "Verdict": "its form in administrative calls",
+    "Delivery": "a message on its way, and what chaos notes of it",
 }
 """Class names that two rooms have because they are one thing, and what that is."""
 
@@ -58,12 +48,8 @@ NOT_CALLED_HERE = {
     # What waits for IMAP, with its tests.
     "body_from": "BODY",
     "find_part": "FETCH of a part",
-    # What administrative calls are about to use.
-    "write_arguments": "administrative calls",
-    "read_arguments": "administrative calls",
-    "BY_NAME": "administrative calls",
-    "newness": "administrative calls",
-    "is_reachable": "administrative calls",
+    # What front ends are about to use.
+    "may_do_everything": "front ends that let users in",
 }
 """Public names that nothing of the project uses, and for whom they are there."""
 
