@@ -28,7 +28,7 @@ from raftmail.node.config_follower import ConfigFollower
 from raftmail.node.disk_watch import HANG_S, DiskWatch
 from raftmail.node.file_watch import FileWatch
 from raftmail.node.lost_disks import LostDisk
-from raftmail.node.table import ReplicaTable
+from raftmail.node.replica_table import ReplicaTable
 from raftmail.peering.peers import address_problem
 
 
