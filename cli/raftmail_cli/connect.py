@@ -59,6 +59,9 @@ class _ClientSession:
     def users(self) -> Iterator[str]:
         return _each(self._client.users())
 
+    def user_exists(self, address: str) -> bool:
+        return _do(lambda: self._client.user_exists(address))
+
     def add_user(self, address: str, password: str) -> Executed:
         return _do(lambda: self._client.add_user(address, password))
 

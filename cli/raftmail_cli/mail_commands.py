@@ -200,6 +200,9 @@ def list_mailboxes(settings: Settings, user: str) -> None:
     """List a user's mailboxes."""
     with settings.connect() as session:
         found = session.mailboxes(user)
+        # Mail of a user who was removed stays until it is purged; without any, there may be none.
+        if not found and not session.user_exists(user):
+            raise CliError(f"there is no user {user}")
     rows = [
         (
             info.name,

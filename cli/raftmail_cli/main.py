@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 from click.shell_completion import get_completion_class
+from click.utils import PacifyFlushWrapper
 
 from raftmail import __version__
 from raftmail_chaos.commands import chaos
@@ -67,7 +68,7 @@ def _prepare_streams() -> None:
 def _exit_code(run: Callable[[], Any]) -> int:
     """Run, and turn what it raises into one line on stderr and an exit code."""
     try:
-        code = run()
+        code = _code_of(run)
         sys.stdout.flush()
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
@@ -105,6 +106,17 @@ def _exit_code(run: Callable[[], Any]) -> int:
         )
         return FAULT
     return code if isinstance(code, int) else 0
+
+
+def _code_of(run: Callable[[], Any]) -> Any:
+    """What `run` returns, or the code with which it wants to end. Raises `BrokenPipeError` where
+    click has met one: click ends with 1 then, which would say that something failed."""
+    try:
+        return run()
+    except SystemExit as end:
+        if isinstance(sys.stdout, PacifyFlushWrapper):
+            raise BrokenPipeError from None
+        return end.code
 
 
 def _let_go_of_output() -> None:

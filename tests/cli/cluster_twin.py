@@ -78,6 +78,9 @@ class Twin:
     def users(self) -> Iterator[str]:
         return iter(sorted(self.known))
 
+    def user_exists(self, address: str) -> bool:
+        return address in self.known
+
     def add_user(self, address: str, password: str) -> Executed:
         if address in self.known:
             raise CliError(f"{address}: exists already")

@@ -267,3 +267,11 @@ def test_bad_uids_are_wrong_usage(run: Run, uids: str) -> None:
     assert result.exit_code == 2
     assert result.stderr.startswith("raftmail: ")
     assert result.stderr.count("\n") == 1
+
+
+def test_mailboxes_of_a_user_who_does_not_exist_are_refused(twin: Twin, run: Run) -> None:
+    result = run("mailbox", "list", "nobody@example.org")
+    assert result.exit_code == 1 and result.stdout == ""
+    assert result.stderr == "raftmail: there is no user nobody@example.org\n"
+    twin.known["new@example.org"] = "secret"
+    assert run("mailbox", "list", "new@example.org").exit_code == 0

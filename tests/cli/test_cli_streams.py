@@ -30,11 +30,34 @@ def run(*arguments: str | bytes, shell: str = "", cwd: Path | None = None) -> tu
     return done.returncode, stderr
 
 
-@pytest.mark.parametrize(
-    ("shell", "code"), [(">&-", 0), ("2>&-", 0), ("| head -c 0; exit 0", 0), (">/dev/full", 1)]
-)
+@pytest.mark.parametrize(("shell", "code"), [(">&-", 0), ("2>&-", 0), (">/dev/full", 1)])
 def test_output_that_nobody_takes_is_no_fault(shell: str, code: int) -> None:
     assert run("completion", "bash", shell=shell)[0] == code
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"], ids=["at the end", "in between"])
+@pytest.mark.parametrize(
+    "arguments",
+    [("completion", "bash"), ("--help",), ("--version",), ("chaos", "--help")],
+    ids=" ".join,
+)
+def test_a_pipe_that_nobody_reads_ends_a_command_that_prints_quietly_with_0(
+    arguments: tuple[str, ...], unbuffered: str
+) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    try:
+        done = subprocess.run(
+            [*PROGRAM, *arguments],
+            stdout=write,
+            stderr=subprocess.PIPE,
+            timeout=60,
+            check=False,
+            env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+        )
+    finally:
+        os.close(write)
+    assert (done.returncode, done.stderr) == (0, b"")
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
