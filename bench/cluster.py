@@ -18,16 +18,21 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self, TypeVar
 
 from bench.access import Access
 from bench.runtime import BenchError, session_cpu_s, stop_session
+from raftmail.admin.api.arguments import write_arguments
+from raftmail.admin.api.calls import Call, GetNodeStatus, GetStatus, TransferMaster, Verify, kind_of
+from raftmail.admin.api.codec import BadAnswer, decode
+from raftmail.admin.api.status import ClusterStatus
 from raftmail.client import SyncClient
 from raftmail.mail.endpoint import split_address
 from raftmail.node.bootstrap import NodePlan, make_cluster, plan_loopback
 from raftmail_cli import clusterfile
 from raftmail_cli.clusterfile import NodeEntry
 
+R = TypeVar("R")
 ROOT = Path(__file__).resolve().parent.parent
 START_S = 60.0
 ANSWER_S = 60.0
@@ -198,27 +203,31 @@ class Raftmail:
 
     # What the nodes say
 
-    def admin(self, command: str, node: str | None = None) -> Any:
-        """What ``ADMIN command`` answers, asked of a node or of any that answers.
+    def admin(self, call: Call[R], node: str | None = None) -> R:
+        """What is answered to a call, asked of a node or of any that answers.
 
         Raises BenchError when none does."""
         last: Exception | None = None
+        kind = kind_of(call)
+        named = [f" {name}={value}" for name, value in write_arguments(call).items()]
+        request = f"ADMIN {kind.name}{''.join(named)}".encode()
         for name in [node] if node else [n for n in self.names if self._runs(n)]:
             try:
                 with TextClient(self._by_name[name].client, self.access) as client:
-                    return json.loads(client.ask(b"ADMIN " + command.encode()))
-            except (OSError, BenchError) as error:
+                    found: R = decode(kind.answer, json.loads(client.ask(request)))
+                    return found
+            except (OSError, BenchError, BadAnswer) as error:
                 last = error
-        raise BenchError(f"ADMIN {command}: no node answers: {last}")
+        raise BenchError(f"ADMIN {kind.name}: no node answers: {last}")
 
     def master_of(self, shard: int = MAIL_SHARD) -> str:
         """The node that leads the shard; waits for one if there is none just now."""
         deadline_s = time.monotonic() + START_S
         while time.monotonic() < deadline_s:
             with contextlib.suppress(BenchError):
-                for row in self.admin("status")["shards"]:
-                    if row["shard"] == shard and row["master"]:
-                        return str(row["master"])
+                found = self.admin(GetStatus()).shard(shard)
+                if found is not None and found.master:
+                    return found.master
             time.sleep(_POLL_S)
         raise BenchError(f"shard {shard} has no master after {START_S:.0f} s:\n{self.logs()}")
 
@@ -226,12 +235,12 @@ class Raftmail:
         """Until all nodes are up, every shard has a master, and every replica has applied all but
         ``lag_max`` entries of what the master had written when it was asked."""
         deadline_s = time.monotonic() + timeout_s
-        status: Any = None
+        status: ClusterStatus | None = None
         while time.monotonic() < deadline_s:
             if ended := self._ended_by_itself():
                 raise BenchError(ended)
             with contextlib.suppress(BenchError):
-                status = self.admin("status")
+                status = self.admin(GetStatus())
                 if _is_ready(status, lag_max):
                     return
             time.sleep(_POLL_S)
@@ -254,22 +263,21 @@ class Raftmail:
         masters, will soon take some away again.) Raises BenchError."""
         shards = self.led_by(name)
         wanted = [
-            row["shard"]
-            for row in self.admin("status")["shards"]
-            if row["shard"] not in shards and any(r["node"] == name for r in row["replicas"])
+            one.shard
+            for one in self.admin(GetStatus()).shards
+            if one.shard not in shards and any(row.node == name for row in one.replicas)
         ]
         with ThreadPoolExecutor(_TRANSFERS_AT_ONCE) as threads:
-            asked = [f"transfer shard={shard} node={name}" for shard in wanted]
+            asked = [TransferMaster(shard, name) for shard in wanted]
             list(threads.map(self.admin, asked, [name] * len(asked)))
 
     def led_by(self, name: str) -> frozenset[int]:
         """The shards that a node leads by its own word. Raises BenchError."""
-        rows = self.admin("status-here", name)["shards"]
-        return frozenset(int(shard) for shard, row in rows.items() if row["role"] == "master")
+        return self.admin(GetNodeStatus(), name).led
 
     def is_equal(self) -> bool:
         """Whether all replicas prove to be equal (``raftmail verify``)."""
-        return bool(self.admin("verify")["equal"])
+        return self.admin(Verify()).equal
 
     def logs(self) -> str:
         """The end of every node's log."""
@@ -316,7 +324,7 @@ class Raftmail:
         deadline_s = time.monotonic() + START_S
         while time.monotonic() < deadline_s:
             with contextlib.suppress(BenchError):
-                self.admin("status-here", plan.name)
+                self.admin(GetNodeStatus(), plan.name)
                 return plan.name
             time.sleep(_POLL_S)
         raise BenchError(f"{plan.name} does not answer after {START_S:.0f} s:\n{self.logs()}")
@@ -401,16 +409,11 @@ def resident_bytes(smaps: str) -> tuple[int, int]:
     return outside * 1024, index * 1024
 
 
-def _is_ready(status: Any, lag_max: int) -> bool:
-    shards = status["shards"]
-    return (
-        all(node["up"] for node in status["nodes"])
-        and all(shard["master"] for shard in shards)
-        and all(
-            replica.get("lag", lag_max + 1) <= lag_max
-            for shard in shards
-            for replica in shard["replicas"]
-        )
+def _is_ready(status: ClusterStatus, lag_max: int) -> bool:
+    return status.is_ready and all(
+        row.lag is not None and row.lag <= lag_max
+        for shard in status.shards
+        for row in shard.replicas
     )
 
 

@@ -28,6 +28,7 @@ from bench.report import BenchOptions, BenchReport, BenchTarget, main_of
 from bench.runtime import BenchError, CpuMeter, first_of_group
 from bench.spread import users_over
 from bench.store_load import StorePlan, fill
+from raftmail.admin.api.calls import GetNodeStatus
 
 SHARDS = 16
 USERS = 32
@@ -74,7 +75,7 @@ def measure(options: BenchOptions) -> BenchReport:
             raise BenchError(f"{acknowledged} deliveries were acknowledged, {stored} are there")
         if not cluster.is_equal():
             raise BenchError("the replicas are not equal")
-        held = cluster.admin("status-here", cluster.names[-1])["shards"]
+        held = cluster.admin(GetNodeStatus(), cluster.names[-1]).shards
     report = report_of(ledger, growth)
     report.notes += [
         f"{cluster.names[-1]} holds {len(held)} replicas; {ledger.count('STORE')} STOREs and "

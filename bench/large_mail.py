@@ -32,6 +32,7 @@ from bench.report import BenchOptions, BenchReport, BenchTarget, main_of
 from bench.runtime import BenchError, first_of_group
 from bench.stats import Cell
 from bench.store_load import StorePlan, fill
+from raftmail.admin.api.calls import GetNodeStatus, GetStatus
 from raftmail.mail.endpoint import split_address
 
 SHARDS = 16
@@ -288,7 +289,7 @@ class Trial:
 
     def _terms(self) -> int:
         """Of all shards together: as many more later were elections, or hand-overs."""
-        return sum(int(row["term"]) for row in self.cluster.admin("status")["shards"])
+        return sum(one.term for one in self.cluster.admin(GetStatus()).shards)
 
     async def _send_first(self, case: Case, victim: str, via: str, message: bytes) -> Sent:
         sent = threading.Event()
@@ -367,8 +368,8 @@ def measure_with(
     ) as cluster:
         plan = StorePlan(cluster.client_addresses, tuple(others), messages=1, access=cluster.access)
         asyncio.run(fill(plan))
-        status = cluster.admin("status-here", cluster.names[0])
-        budget = int(status["node"]["memory_budget_bytes"])
+        status = cluster.admin(GetNodeStatus(), cluster.names[0])
+        budget = status.node.memory_budget_bytes
         trial = Trial(cluster, to, message_bytes)
         for case in cases:
             with first_of_group():

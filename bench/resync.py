@@ -15,12 +15,13 @@ import sys
 import threading
 import time
 from contextlib import suppress
-from typing import Any
 
 from bench.cluster import MAIL_SHARD, Raftmail
 from bench.planting import BODY_BYTES, bodies_of, lose, plant
 from bench.report import BenchOptions, BenchReport, BenchTarget, main_of
 from bench.stats import Cell
+from raftmail.admin.api.calls import GetStatus
+from raftmail.admin.api.status import LastResync, ReplicaStatus
 from raftmail.client import Refused, SyncClient
 from raftmail.mail.commands import StoreMode
 from raftmail.mail.uidset import UidSet
@@ -59,10 +60,9 @@ def measure(options: BenchOptions) -> BenchReport:
     return report
 
 
-def _replica(cluster: Raftmail, name: str) -> dict[str, Any]:
-    rows = cluster.admin("status", _other(cluster, name))["shards"][MAIL_SHARD]["replicas"]
-    found: dict[str, Any] = next(row for row in rows if row["node"] == name)
-    return found
+def _replica(cluster: Raftmail, name: str) -> ReplicaStatus | None:
+    shard = cluster.admin(GetStatus(), _other(cluster, name)).shards[MAIL_SHARD]
+    return next(row.opened for row in shard.replicas if row.node == name)
 
 
 def _other(cluster: Raftmail, name: str) -> str:
@@ -74,13 +74,13 @@ def _follower(cluster: Raftmail) -> str:
     return next(name for name in cluster.names if name != master)
 
 
-def _wait_until_whole(cluster: Raftmail, name: str) -> dict[str, Any]:
-    """The replica's status when it is whole, and was brought back by a resync."""
+def _wait_until_whole(cluster: Raftmail, name: str) -> LastResync:
+    """The last resync of a replica, when it is whole and was brought back by one."""
     end = time.monotonic() + WAIT_S
     while time.monotonic() < end:
         row = _replica(cluster, name)
-        if row.get("whole") and row.get("last_resync"):
-            return row
+        if row is not None and row.whole and row.last_resync is not None:
+            return row.last_resync
         time.sleep(0.25)  # asking costs all nodes something
     raise RuntimeError(f"{name} did not become whole:\n{cluster.logs()}")
 
@@ -141,17 +141,17 @@ def _changes(report: BenchReport, cluster: Raftmail, messages: int) -> None:
             _outrun_log(client)
         used += max(1, count // mailboxes)
         cluster.restart(name)
-        last = _wait_until_whole(cluster, name)["last_resync"]
-        moved = last["received_bytes"] + last["sent_bytes"]
+        last = _wait_until_whole(cluster, name)
+        moved = last.received_bytes + last.sent_bytes
         worst = max(worst, (moved - new * BODY_BYTES - MAILBOXES * BYTES_PER_MAILBOX_MAX) / count)
         rows.append(
             {
                 "changed messages": count,
                 "in mailboxes": mailboxes,
-                "received bytes": last["received_bytes"],
-                "asked bytes": last["sent_bytes"],
-                "usable s": last["records_s"],
-                "all s": last["all_s"],
+                "received bytes": last.received_bytes,
+                "asked bytes": last.sent_bytes,
+                "usable s": last.records_s or 0.0,
+                "all s": last.all_s,
             }
         )
         if not cluster.is_equal():
@@ -206,7 +206,7 @@ def _whole(report: BenchReport, cluster: Raftmail, messages: int) -> None:
     size = planted * BODY_BYTES / 1e6
     before = cluster.cpu_s()
     name = _lose_and_restart(cluster)
-    alone = _wait_until_whole(cluster, name)["last_resync"]
+    alone = _wait_until_whole(cluster, name)
     cpu_s = cluster.cpu_s() - before
     if not cluster.is_equal():
         raise RuntimeError("the replicas differ")
@@ -227,15 +227,15 @@ def _whole(report: BenchReport, cluster: Raftmail, messages: int) -> None:
     took_s = time.monotonic() - begun  # with the start of the process
     busy = (writers.count() - first) / took_s
     writers.stop()
-    rate = size / alone["all_s"]
+    rate = size / alone.all_s
     report.tables.append(
         [
             {
                 "messages": planted,
                 "body MB": round(size),
-                "received MB": round(alone["received_bytes"] / 1e6),
-                "usable s": alone["records_s"],
-                "all s": alone["all_s"],
+                "received MB": round(alone.received_bytes / 1e6),
+                "usable s": alone.records_s or 0.0,
+                "all s": alone.all_s,
                 "MB/s": round(rate, 1),
                 "CPU s of all nodes": round(cpu_s, 2),
                 "MB/s beside writes": round(size / took_s, 1),

@@ -17,8 +17,9 @@ import weakref
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
+from raftmail.admin.api.calls import GetNodeStatus
+from raftmail.admin.api.status import OK, NodeStatus
 from raftmail.client import Client, ClientError
 from raftmail_chaos.disks import FOLDER, NodeDisk
 from raftmail_chaos.errors import ChaosError
@@ -96,7 +97,7 @@ class NodeProcess:
     lmtp: str
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     process: subprocess.Popen[bytes] | None = None
-    status: Any = None
+    status: NodeStatus | None = None
     """Its own view of itself at the last look; None when it did not answer."""
     started_at: float = 0.0
     damaged: bool = False
@@ -127,10 +128,7 @@ class NodeProcess:
     @property
     def masters(self) -> frozenset[int]:
         """The shards that it said it leads."""
-        if self.status is None:
-            return frozenset()
-        shards = self.status["shards"].items()
-        return frozenset(int(shard) for shard, row in shards if row["role"] == "master")
+        return frozenset() if self.status is None else self.status.led
 
     def note_memory(self) -> None:
         """Take in the peak of its process, and the budget that its status tells."""
@@ -144,8 +142,7 @@ class NodeProcess:
                     peak = int(line.split()[1]) << 10
                     self.memory_peak_bytes = max(self.memory_peak_bytes, peak)
         if self.status is not None:
-            told = self.status["node"].get("memory_budget_bytes", 0)
-            self.memory_budget_bytes = int(told)
+            self.memory_budget_bytes = self.status.node.memory_budget_bytes
 
     def give_disk(self, size_bytes: int) -> None:
         """Make it a disk of its own. Before it is started. Raises `ChaosError`."""
@@ -380,7 +377,7 @@ class ChaosCluster:
             node.status = None
             return
         try:
-            status = await client.admin("status-here", timeout_s=STATUS_S)
+            status = await client.operate(GetNodeStatus(), timeout_s=STATUS_S)
         except ClientError:
             status = None
         if node.process is process:
@@ -390,8 +387,8 @@ class ChaosCluster:
         """The node that says it leads the shard, in the highest term if several do."""
         best, name = -1, None
         for node in self.nodes.values():
-            if shard in node.masters:
-                term = int(node.status["shards"][str(shard)]["term"])
+            if node.status is not None and shard in node.status.led:
+                term = node.status.shards[shard].term
                 if term > best:
                     best, name = term, node.name
         return name
@@ -401,25 +398,22 @@ class ChaosCluster:
         look: else what this node loses, all of it or one body, may be the last copy of mail that
         was acknowledged by a majority, and no store keeps that."""
         rows = [
-            other.status["shards"].get(str(MAIL_SHARD))
+            other.status.shards.get(MAIL_SHARD)
             for other in self.nodes.values()
             if other is not node and other.status is not None
         ]
-        there = [row for row in rows if row is not None and row["state"] == "ok"]
-        newest = max((int(row["commit_index"]) for row in there), default=0)
-        near = [row for row in there if int(row["applied_index"]) >= newest - _LAG_MAX]
+        there = [row for row in rows if row is not None and row.state == OK]
+        newest = max((row.commit_index for row in there), default=0)
+        near = [row for row in there if row.applied_index >= newest - _LAG_MAX]
         return 2 * len(near) > self.copies
 
     @property
     def is_ready(self) -> bool:
         """Whether every node answers, every link is up and every shard has a master."""
-        if any(node.status is None for node in self.nodes.values()):
-            return False
-        shards = set().union(*[node.masters for node in self.nodes.values()])
-        return all(
-            all(node.status["node"]["links"].values())
-            and {int(shard) for shard in node.status["shards"]} <= shards
-            for node in self.nodes.values()
+        told = [node.status for node in self.nodes.values() if node.status is not None]
+        led = frozenset().union(*[one.led for one in told])
+        return len(told) == len(self.nodes) and all(
+            all(one.node.links.values()) and one.shards.keys() <= led for one in told
         )
 
     async def wait_until_ready(self, timeout_s: float) -> str:
@@ -441,7 +435,7 @@ class ChaosCluster:
             f"{node.name} has no link to {other}"
             for node in self.nodes.values()
             if node.status is not None
-            for other, up in node.status["node"]["links"].items()
+            for other, up in node.status.node.links.items()
             if not up
         ]
         said = [f"{name} does not answer" for name in silent] + links
@@ -457,7 +451,7 @@ class ChaosCluster:
                 f"{node.name} has a link to {other}"
                 for node in self.nodes.values()
                 if node.status is not None
-                for other, is_up in node.status["node"]["links"].items()
+                for other, is_up in node.status.node.links.items()
                 if is_up
             ]
             if not silent and not up:

@@ -13,8 +13,11 @@ import json
 import shutil
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
+from raftmail.admin.api.codec import decode
+from raftmail.admin.api.members import VOTER, MemberDetails
 from raftmail_chaos.cluster import NodeProcess
 from raftmail_chaos.errors import ChaosError
 from raftmail_chaos.faults import Arena, surely
@@ -71,7 +74,7 @@ async def leave(arena: Arena, node: NodeProcess, *, change_of_mind: bool) -> Non
                 await asyncio.sleep(arena.rng.uniform(0.1, 3.0))
                 await _raftmail(arena, "member", "undrain", name)
                 return
-            if not await _until(arena, lambda shown: not shown["replicas"], name):
+            if not await _until(arena, lambda shown: not shown.replicas, name):
                 arena.tell(f"{name} is not empty after {_PATIENCE_S:.0f} s, and stays")
                 await _raftmail(arena, "member", "undrain", name)
                 return
@@ -123,29 +126,32 @@ async def _unsettled(arena: Arena) -> list[str]:
     left = []
     for name in arena.cluster.nodes:
         try:
-            shown = await _raftmail(arena, "member", "show", name)
+            shown = await _shown(arena, name)
         except NotDone as why:
             left.append(f"{name} cannot be looked at: {why}")
             continue
         if not _is_settled(shown):
-            moving = [
-                f"shard {r['shard']} {r['state']}" for r in shown["held"] if r["state"] != "voter"
-            ]
-            left.append(f"{name}: {', '.join(moving) or shown['operations']}")
+            moving = [f"shard {r.shard} {r.state}" for r in shown.held if r.state != VOTER]
+            left.append(f"{name}: {', '.join(moving) or shown.operations}")
     return left
 
 
-def _is_settled(shown: Any) -> bool:
-    under_way = [one for one in shown["operations"] if one["state"] == "running"]
-    return not under_way and all(row["state"] == "voter" for row in shown["held"])
+def _is_settled(shown: MemberDetails) -> bool:
+    under_way = [one for one in shown.operations if one.is_running]
+    return not under_way and all(row.state == VOTER for row in shown.held)
 
 
-async def _until(arena: Arena, is_so: Any, name: str) -> bool:
+async def _shown(arena: Arena, name: str) -> MemberDetails:
+    """What `member show` tells of a node. Raises `NotDone`."""
+    return decode(MemberDetails, await _raftmail(arena, "member", "show", name))
+
+
+async def _until(arena: Arena, is_so: Callable[[MemberDetails], bool], name: str) -> bool:
     """Wait until what `member show` tells is so; False when it is not in time."""
     deadline = time.monotonic() + _PATIENCE_S
     while time.monotonic() < deadline:
         try:
-            if is_so(await _raftmail(arena, "member", "show", name)):
+            if is_so(await _shown(arena, name)):
                 return True
         except NotDone:
             pass

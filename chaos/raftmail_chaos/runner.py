@@ -19,6 +19,8 @@ from collections.abc import AsyncIterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from raftmail.admin.api.calls import Verify
+from raftmail.admin.api.codec import encode
 from raftmail.client import ClientError
 from raftmail_chaos import members, page, toxiproxy
 from raftmail_chaos.cluster import LOOPBACK, ChaosCluster, Ports
@@ -343,8 +345,8 @@ class ChaosRunner:
             name: None
             if node.status is None
             else {
-                shard: {key: row.get(key) for key in keys}
-                for shard, row in node.status["shards"].items()
+                str(shard): {key: getattr(row, key) for key in keys}
+                for shard, row in node.status.shards.items()
             }
             for name, node in self.arena.cluster.nodes.items()
         }
@@ -514,12 +516,12 @@ class ChaosRunner:
         node = next(iter(self.arena.cluster.nodes.values()))
         try:
             async with self.arena.cluster.client(node, _VERIFY_S) as client:
-                answer = await client.admin("verify", timeout_s=_VERIFY_S)
+                answer = await client.operate(Verify(), timeout_s=_VERIFY_S)
         except ClientError as error:
             self.arena.blame("P4", f"the replicas cannot be compared: {error}")
             return
-        if not answer["equal"]:
-            self.arena.blame("P4", f"the replicas differ: {json.dumps(answer)}")
+        if not answer.equal:
+            self.arena.blame("P4", f"the replicas differ: {json.dumps(encode(answer))}")
 
     async def _stop_nodes(self) -> None:
         """Stop in order, and examine what is on the disks."""

@@ -17,6 +17,7 @@ from bench.nodefail import Kill, report_of
 from bench.report import BenchOptions, Runs
 from bench.runtime import BenchError, first_of_group
 from bench.spread import deliver, in_turns, store, users_over
+from raftmail.admin.api.calls import GetNodeStatus, GetStatus
 from raftmail.cluster.state import hash_of
 
 
@@ -43,7 +44,7 @@ def test_loads_reach_users_of_all_shards_through_every_worker(tmp_path: Path) ->
         deliver(cluster, runs, "a", 0.5)
         store(cluster, runs, "a", 0.5)
         assert min(cluster.messages_of([user]) for user in users) > 0
-        rows = [cluster.admin("status-here")["shards"] for _ in range(20)]
+        rows = [cluster.admin(GetNodeStatus()).shards for _ in range(20)]
     assert len({frozenset(row) for row in rows}) == 2  # each worker holds shards of its own
     assert [row["failures"] for row in runs.table()] == [0, 0]
     assert list(tmp_path.iterdir()) == []
@@ -114,5 +115,5 @@ def test_growth_is_held_against_the_load_before_it_and_failures_are_counted() ->
 def test_a_node_can_be_added_while_it_is_measured(tmp_path: Path) -> None:
     with Raftmail(1, shards=1, parent=tmp_path, replicas=1) as cluster:
         assert cluster.add_node() == "n2"
-        assert [node["name"] for node in cluster.admin("status")["nodes"]] == ["n1", "n2"]
+        assert [node.name for node in cluster.admin(GetStatus()).nodes] == ["n1", "n2"]
     assert list(tmp_path.iterdir()) == []
