@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import logging
 import ssl
 from collections.abc import Callable, Coroutine, Mapping, Sequence
@@ -14,7 +13,7 @@ from functools import partial
 from typing import Any
 
 from raftmail.admin.api.calls import ReplaceDisk
-from raftmail.cluster.changes import ChangeDenied, find_invite
+from raftmail.admin.open_invitation import sealed_bundle
 from raftmail.cluster.router import Router
 from raftmail.cluster.rpc import BULK as CLUSTER_BULK
 from raftmail.cluster.rpc import Part, encode_revision
@@ -474,13 +473,10 @@ class Node:
             self._start_task(self._leave())
             self._reconcile_soon()
 
-    def _invitation(self, invite: str) -> bytes | None:
+    async def _invitation(self, invite: str) -> bytes | None:
         """The sealed bundle of an invitation, for a machine that is no node yet."""
-        try:
-            found = find_invite(self._state, invite, int(self.wall()))
-            return base64.b64decode(found.bundle)
-        except (ChangeDenied, ValueError):  # ValueError: what stands there is no base64
-            return None
+        assert self._config_follower is not None
+        return await sealed_bundle(self._config_follower, invite, int(self.wall()))
 
     def _tell_revision(self, node: str) -> None:
         self.send(node, ROOT_SHARD, ClusterFrame.STATE, (encode_revision(self._state.revision),))

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from raftmail.admin.invitation import BadInvitation, Bundle, Token
+from raftmail.admin.open_invitation import sealed_bundle
 from raftmail.client import Refused
 from raftmail.client.invitation import fetch_invitation
+from raftmail.cluster.records import InviteRecord, encode, key_of
+from raftmail.cluster.state import ClusterState
 from raftmail.frontends.text.context import TextContext
 from raftmail.frontends.text.server import TextListener
 from raftmail.net import tls
@@ -74,7 +78,11 @@ def test_a_new_machine_fetches_its_bundle_without_the_clients_token(
     async def run() -> None:
         sealed = bytes(range(256)) * 12
         front = TextContext(TwinService("secret"), "n1", "test", lambda: 0.0)
-        front.invitation = {"ab": sealed}.get
+
+        async def find(invite: str) -> bytes | None:
+            return {"ab": sealed}.get(invite)
+
+        front.invitation = find
         context = (
             tls.server_context(Certificates(tmp_path / "ca", "test").files("n1"))
             if secured
@@ -94,3 +102,37 @@ def test_a_new_machine_fetches_its_bundle_without_the_clients_token(
             await listener.close()
 
     asyncio.run(run())
+
+
+class Known:
+    """A node whose state lags behind the root's."""
+
+    def __init__(self, state: ClusterState, newest: ClusterState) -> None:
+        self.state, self._newest = state, newest
+        self.asked = 0
+
+    async def newest(self, deadline_s: float) -> ClusterState:
+        self.asked += 1
+        return self._newest
+
+    async def reached(self, revision: int, deadline_s: float) -> None:
+        return
+
+
+def _state_with(*invites: InviteRecord) -> ClusterState:
+    return ClusterState().with_puts(tuple((key_of(one), encode(one)) for one in invites))
+
+
+def test_an_invitation_that_was_withdrawn_elsewhere_is_not_given_out() -> None:
+    open_ = InviteRecord("ab" * 16, "n4", "h:1", 2000, base64.b64encode(b"sealed").decode())
+    before, after = _state_with(open_), _state_with()
+    lagging = Known(before, after)
+    assert asyncio.run(sealed_bundle(lagging, open_.id, 1000)) is None
+    assert asyncio.run(sealed_bundle(Known(before, before), open_.id, 1000)) == b"sealed"
+    assert asyncio.run(sealed_bundle(Known(before, before), open_.id, 2000)) is None, "it is over"
+
+
+def test_an_invitation_that_the_node_does_not_know_costs_the_root_nothing() -> None:
+    nothing = Known(ClusterState(), ClusterState())
+    assert asyncio.run(sealed_bundle(nothing, "cd" * 16, 1000)) is None
+    assert not nothing.asked

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from raftmail.frontends.text.limits import TextLimits
 from raftmail.mail.budget import Budget
 from raftmail.service.service import Service
 
+Invitation: TypeAlias = Callable[[str], Awaitable[bytes | None]]
 _BODIES_AT_ONCE = 32
 
 
@@ -23,8 +25,8 @@ class TextContext:
     wall_s: Callable[[], float]
     """Unix time, for UIDVALIDITY and for messages that come without a date."""
     limits: TextLimits = field(default_factory=TextLimits)
-    invitation: Callable[[str], bytes | None] | None = None
-    """The sealed bundle of an invitation, by its id."""
+    invitation: Invitation | None = None
+    """The sealed bundle of an invitation that is open now, by its id. Raises `Unavailable`."""
     budget: Budget = field(init=False)
     fetching: asyncio.Semaphore = field(init=False)
     """Bodies being read, which are in memory before anyone knows their size."""

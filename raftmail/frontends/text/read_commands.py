@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from raftmail.frontends.text import requests
-from raftmail.frontends.text.context import TextContext
+from raftmail.frontends.text.context import Invitation, TextContext
 from raftmail.frontends.text.requests import MailboxNumber, MailboxNumbers, RequestRefused
 from raftmail.frontends.text.responses import Channel, ResponseWriter
 from raftmail.frontends.text.values import (
@@ -338,6 +338,23 @@ class ReadCommands:
         if await self._ask(query, deadline_s) is None:
             raise RequestRefused(Code.UNKNOWNUSER, f"there is no user {query.address}")
         self._writer.ok(tag, b" address=" + quote(query.address.encode()))
+
+    def invitation(
+        self, tag: bytes, invite: str, ask: Invitation | None, failed: Callable[[], None]
+    ) -> None:
+        """INVITE: the sealed bundle; `failed` is told when there is none."""
+        self._start(tag, partial(self._tell_invitation, tag, invite, ask, failed))
+
+    async def _tell_invitation(
+        self, tag: bytes, invite: str, ask: Invitation | None, failed: Callable[[], None]
+    ) -> None:
+        sealed = None if ask is None else await ask(invite)
+        if sealed is None:
+            text = "there is no such invitation here"
+            self._writer.no(tag, RequestRefused(Code.NONEXISTENT, text))
+            failed()
+            return
+        self._writer.ok(tag, b" {%d}\r\n%b" % (len(sealed), sealed))
 
     def admin(self, tag: bytes, line: Line) -> None:
         """ADMIN: whatever the node offers, with named arguments and a JSON literal for an

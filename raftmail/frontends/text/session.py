@@ -417,14 +417,7 @@ class TextSession(Session):
         """The sealed bundle of an invitation, which is of no use without the token."""
         (invite,) = requests.words_of(line, "INVITE <id>", 1)
         ask = self._front.invitation
-        sealed = None if ask is None else ask(requests.text("id", invite))
-        if sealed is None:
-            self._writer.no(
-                tag, RequestRefused(Code.NONEXISTENT, "there is no such invitation here")
-            )
-            self._failed()
-            return
-        self._writer.ok(tag, b" {%d}\r\n%b" % (len(sealed), sealed))
+        self._reads.invitation(tag, requests.text("id", invite), ask, self._failed)
 
     def _logout(self, tag: bytes, line: Line) -> None:
         requests.words_of(line, "LOGOUT", 0)
