@@ -12,7 +12,6 @@ from typing import Any
 
 import click
 from click.shell_completion import get_completion_class
-from click.utils import PacifyFlushWrapper
 
 from raftmail import __version__
 from raftmail_chaos.commands import chaos
@@ -111,10 +110,11 @@ def _exit_code(run: Callable[[], Any]) -> int:
 def _code_of(run: Callable[[], Any]) -> Any:
     """What `run` returns, or the code with which it wants to end. Raises `BrokenPipeError` where
     click has met one: click ends with 1 then, which would say that something failed."""
+    stdout = sys.stdout
     try:
         return run()
     except SystemExit as end:
-        if isinstance(sys.stdout, PacifyFlushWrapper):
+        if sys.stdout is not stdout:  # click puts another in the place of one that was closed
             raise BrokenPipeError from None
         return end.code
 

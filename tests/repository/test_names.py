@@ -20,7 +20,6 @@ from tests.repository.test_import_rule import room_of
 
 ONE_THING = {
     "Refused": "what the store answers, and the exception by which the client library tells it",
-    "Delivery": "a message on its way, and what chaos notes of it",
 }
 """Class names that two rooms have because they are one thing, and what that is."""
 
