@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from raftmail.admin.api.codec import decode
+from raftmail.admin.api.members import MemberDetails
 from raftmail_chaos import members
 from raftmail_chaos.cluster import ChaosCluster, NodeProcess
 from raftmail_chaos.faults import Arena
@@ -20,9 +22,28 @@ def _node(folder: Path, name: str) -> NodeProcess:
 
 
 def _shown(state: str, operation: str) -> dict[str, Any]:
+    """What `member show` prints of a node."""
     return {
+        **dict.fromkeys(("peer", "client", "lmtp", "host", "zone"), ""),
+        **dict.fromkeys(("joined_s", "replicas", "joining", "leaving"), 0),
+        **{one: [] for one in ("labels", "leads", "at_risk", "waits_for")},
+        "name": "n1",
+        "capacity": 1,
+        "state": "active",
+        "cordoned": False,
         "held": [{"shard": 1, "id": 1, "state": "voter"}, {"shard": 0, "id": 4, "state": state}],
-        "operations": [{"kind": "drain", "state": operation}],
+        "operations": [
+            {
+                "id": "1",
+                "kind": "drain",
+                "subject": "n1",
+                "began_s": 1,
+                "by": "",
+                "via": "",
+                "state": operation,
+                "left": 0,
+            }
+        ],
     }
 
 
@@ -40,7 +61,7 @@ def test_a_cluster_is_at_rest_when_nothing_moves_and_nothing_is_under_way(
     operation: str,
     settled: bool,
 ) -> None:
-    assert members._is_settled(_shown(state, operation)) is settled
+    assert members._is_settled(decode(MemberDetails, _shown(state, operation))) is settled
 
 
 def test_what_does_not_come_to_rest_is_told_by_node(
