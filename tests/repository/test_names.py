@@ -48,7 +48,6 @@ NOT_CALLED_HERE = {
     "body_from": "BODY",
     "find_part": "FETCH of a part",
     # What front ends are about to use.
-    "may_do_everything": "front ends that let users in",
 }
 """Public names that nothing of the project uses, and for whom they are there."""
 
