@@ -1,4 +1,5 @@
-"""Administrative calls find who answers them: here by a handler, elsewhere by a message to the node."""
+"""Administrative calls find who answers them: here by a handler, elsewhere by a message to the
+node."""
 
 from __future__ import annotations
 
@@ -48,8 +49,8 @@ class AdminCalls:
     async def answer_operator(
         self, what: str, arguments: Mapping[str, str], deadline: float
     ) -> JSON:
-        """Of a client. Raises ValueError for a call that there is not or may not be made, for bad arguments and what is refused;
-        `Unavailable`."""
+        """Of a client. Raises ValueError for a call that there is not or may not be made, for bad
+        arguments and what is refused; `Unavailable`."""
         kind = BY_NAME.get(what)
         if kind is None:
             known = ", ".join(one.name for one in CALLS if one.asker is Asker.OPERATOR)
@@ -75,7 +76,8 @@ class AdminCalls:
     async def ask(self, node: str, call: Call[R], wait_s: float) -> R:
         """Have a node answer, this one or another.
 
-        Raises `Unavailable`, among them `NotUnderstood`; for what this node itself refuses ValueError."""
+        Raises `Unavailable`, among them `NotUnderstood`; for what this node itself refuses
+        ValueError."""
         if node == self.router.node:
             return await self.do(call, self.router.clock() + wait_s)
         kind = kind_of(call)

@@ -1,7 +1,9 @@
-"""What operators ask of the cluster as a whole: who is in it, what is to come and to go, and how far that is.
+"""What operators ask of the cluster as a whole: who is in it, what is to come and to go, and how
+far that is.
 
-A change is decided by the newest state, written by the root, and carried out by the root's master. So every call here returns at once;
-`node`, `shard` and `operations` tell how far things are, to whoever asks.
+A change is decided by the newest state, written by the root, and carried out by the root's master.
+So every call here returns at once; `node`, `shard` and `operations` tell how far things are, to
+whoever asks.
 """
 
 from __future__ import annotations
@@ -123,7 +125,7 @@ class ClusterCalls:
         except ChangeDenied as e:
             raise ValueError(str(e)) from None
 
-    # -- nodes ---------------------------------------------------------------------------------------
+    # -- nodes -------------------------------------------------------------------------------------
 
     async def _nodes(self, call: ListMembers, deadline: float) -> MemberList:
         state = await self._newest(deadline)
@@ -244,7 +246,7 @@ class ClusterCalls:
         )
         return ReplacedMember(**_fields_of(_member(state, call.name)), revision=state.revision)
 
-    # -- shards --------------------------------------------------------------------------------------
+    # -- shards ------------------------------------------------------------------------------------
 
     async def _shards(self, call: ListShards, deadline: float) -> Shards:
         state = await self._newest(deadline)
@@ -323,7 +325,7 @@ class ClusterCalls:
             tuple(_operation(state, one) for one in found), moving, tuple(dict.fromkeys(texts))
         )
 
-    # -- records that cannot be read -------------------------------------------------------------------
+    # -- records that cannot be read ---------------------------------------------------------------
 
     async def _records(self, call: ListRecords, deadline: float) -> UnreadableRecords:
         state = await self._newest(deadline)

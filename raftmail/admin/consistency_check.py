@@ -1,8 +1,11 @@
-"""Proving that all replicas of a shard are equal at one log index, and what is done when they are not.
+"""Proving that all replicas of a shard are equal at one log index, and what is done when they are
+not.
 
-The master puts a mark into the log, and each replica notes its digest when it applies it; at a deep mark each also reads every record and
-body that it has, as they stood there. Once every `verify.period_s` the master of a shard compares it by itself: replicas that differ from
-what a majority has are brought back by a resync that compares everything, from those of the majority alone.
+The master puts a mark into the log, and each replica notes its digest when it applies it; at a deep
+mark each also reads every record and body that it has, as they stood there. Once every
+`verify.period_s` the master of a shard compares it by itself: replicas that differ from what a
+majority has are brought back by a resync that compares everything, from those of the majority
+alone.
 """
 
 from __future__ import annotations
@@ -62,8 +65,9 @@ _ANOTHER = "another"
 
 @dataclass(slots=True, repr=False)
 class ConsistencyCheck:
-    """Answers "verify" (digests), "verify-start" and "verify-result" (deep), and what nodes ask each other for them. `found` has the
-    last comparison of each shard that was made here. `wall` is Unix time."""
+    """Answers "verify" (digests), "verify-start" and "verify-result" (deep), and what nodes ask
+    each other for them. `found` has the last comparison of each shard that was made here. `wall` is
+    Unix time."""
 
     calls: AdminCalls
     wall: Callable[[], float]
@@ -91,7 +95,7 @@ class ConsistencyCheck:
     def _router(self) -> Router:
         return self.calls.router
 
-    # -- by digests ------------------------------------------------------------------------------------
+    # -- by digests --------------------------------------------------------------------------------
 
     async def _verify(self, call: Verify, deadline: float) -> Verification:
         shards = self._router.view.shards
@@ -159,7 +163,7 @@ class ConsistencyCheck:
             return DigestAnswer(digest.hex())
         return DigestAnswer(None, f"has applied {replica.applied_index} of {call.index}")
 
-    # -- deep ------------------------------------------------------------------------------------------
+    # -- deep --------------------------------------------------------------------------------------
 
     async def _start_deep(self, call: StartDeepVerification, deadline: float) -> VerificationBegun:
         if self._deep is None or self._deep.done():
@@ -287,7 +291,7 @@ class ConsistencyCheck:
             raise ValueError(f"index: no deep reading at {call.index} is under way")
         return ListingAnswer(deep.listing(self._clock(), call.mailbox, call.uid).encode())
 
-    # -- by itself -------------------------------------------------------------------------------------
+    # -- by itself ---------------------------------------------------------------------------------
 
     def tick(self, now: float) -> None:
         """Compare a shard that this node leads, when it is time to."""

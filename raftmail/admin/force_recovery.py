@@ -1,9 +1,10 @@
 """A shard that lost its majority for good, put on its feet with the best replica that is left.
 
-It is asked in two calls: `recover-look` shows what is left and what may be lost, and `recover` does it. It is refused while a majority can
-be reached: then the shard recovers by itself; while a node is there that does not tell what it has; and for a replica when another
-one that is left has more. First the group is forced, on the node that has the replica, and then it is written down
-in the root; what is broken off between the two is finished by asking again.
+It is asked in two calls: `recover-look` shows what is left and what may be lost, and `recover` does
+it. It is refused while a majority can be reached: then the shard recovers by itself; while a node
+is there that does not tell what it has; and for a replica when another one that is left has more.
+First the group is forced, on the node that has the replica, and then it is written down in the
+root; what is broken off between the two is finished by asking again.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ RECOVER_S = 10.0
 
 @dataclass(slots=True, repr=False)
 class ForceRecovery:
-    """`force(shard, next_id)` makes this node's replica the only voter of its group; `is_up` tells whether there is a link to a node."""
+    """`force(shard, next_id)` makes this node's replica the only voter of its group; `is_up` tells
+    whether there is a link to a node."""
 
     calls: AdminCalls
     config_source: ConfigSource
@@ -52,7 +54,7 @@ class ForceRecovery:
             RecoverHere: self._recover_here,
         }
 
-    # -- on each node --------------------------------------------------------------------------------
+    # -- on each node ------------------------------------------------------------------------------
 
     async def _replica_here(self, call: GetReplicaHere, deadline: float) -> ReplicaHere:
         router = self.calls.router
@@ -81,18 +83,20 @@ class ForceRecovery:
             raise ValueError(f"shard {shard} has a master: there is nothing to recover")
         if not replica.may(Capability.READ):
             raise ValueError(
-                f"replica {id} of shard {shard} is itself being brought back: its records are not complete"
+                f"replica {id} of shard {shard} is itself being brought back: its records are not "
+                f"complete"
             )
         await self.force(shard, call.next_id)
         return Nothing()
 
-    # -- on the node that is asked -------------------------------------------------------------------
+    # -- on the node that is asked -----------------------------------------------------------------
 
     async def _look_at(self, call: LookAtRecovery, deadline: float) -> RecoveryLook:
         return await self._look(call.shard)
 
     async def _look(self, number: int) -> RecoveryLook:
-        """What is left of a shard. Raises ValueError when there is no such shard, or nothing is left."""
+        """What is left of a shard. Raises ValueError when there is no such shard, or nothing is
+        left."""
         state = self.config_source.state
         shard = state.find(ShardRecord, number)
         if shard is None:
@@ -103,7 +107,8 @@ class ForceRecovery:
         rows = {n: a.replica for n, a in answers.items() if a is not None and a.replica is not None}
         if not rows:
             raise ValueError(
-                f"no node that can be reached has a replica of shard {number}: there is nothing to recover it from"
+                f"no node that can be reached has a replica of shard {number}: there is nothing "
+                f"to recover it from"
             )
         newest = max(rows.values(), key=lambda row: row.newness)
         members = Membership.decode(bytes.fromhex(newest.members))
@@ -112,7 +117,8 @@ class ForceRecovery:
             for node, row in rows.items()
             if members.voters.get(row.id) == node
         }
-        # One that lacks bodies would never get those that only the others had; entries that it alone has may be newer, though.
+        # One that lacks bodies would never get those that only the others had; entries that it
+        # alone has may be newer, though.
         best = max(
             left.values(),
             key=lambda row: (not row.has.lacks_bodies, row.has.newness),
@@ -160,18 +166,23 @@ class ForceRecovery:
         alone = list(look.voters) == [kept]
         if look.has_majority and (not alone or look.written_down):
             raise ValueError(
-                f"shard {number} has a majority: {len(look.left)} of {len(look.voters)} voters can be reached. It elects a master by "
+                f"shard {number} has a majority: {len(look.left)} of {len(look.voters)} voters "
+                f"can be reached. It elects a master by "
                 "itself; nothing is forced"
             )
         if look.silent:
             raise ValueError(
-                f"{', '.join(look.silent)} can be reached, but does not tell what it has of shard {number}: it may have more, or make a "
-                "majority. Ask again in a moment; if it stays so, stop that node, or wait until it runs"
+                f"{', '.join(look.silent)} can be reached, but does not tell what it has of shard "
+                f"{number}: it may have more, or make a "
+                "majority. Ask again in a moment; if it stays so, stop that node, or wait until "
+                "it runs"
             )
         if better := _better(look.left, kept):
             raise ValueError(
-                f"replica {better.has.id} on {better.node} has more than replica {kept} on {nodes[kept]}: it ends with "
-                f"entry {better.has.last_index} of term {better.has.last_term}, and lacks no more bodies. Go on with that one"
+                f"replica {better.has.id} on {better.node} has more than replica {kept} on "
+                f"{nodes[kept]}: it ends with "
+                f"entry {better.has.last_index} of term {better.has.last_term}, and lacks no more "
+                f"bodies. Go on with that one"
             )
         if not alone:
             next_id = self.config_source.state.every_shard[number].next_id

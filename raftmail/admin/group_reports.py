@@ -42,7 +42,8 @@ class GroupReports:
         }
 
     async def _hold_here(self, call: HoldHere, deadline: float) -> Held:
-        """An operator wants this node to lead a shard: the balancer shall not undo it. Raises ValueError."""
+        """An operator wants this node to lead a shard: the balancer shall not undo it. Raises
+        ValueError."""
         if call.shard not in self.router.replicas:
             raise ValueError(f"shard: this node has no replica of shard {call.shard}")
         self._held[call.shard] = self.router.clock() + HOLD_S
@@ -90,7 +91,8 @@ class GroupReports:
             return False
 
     async def _change_here(self, call: ChangeHere, deadline: float) -> Nothing:
-        """Raises ValueError for bad arguments, `Unavailable` when the change may not be made now."""
+        """Raises ValueError for bad arguments, `Unavailable` when the change may not be made
+        now."""
         shard, id = call.shard, call.id
         replica = self.router.replicas.get(shard)
         if replica is None:
@@ -121,7 +123,8 @@ def seen_of(membership: Membership) -> Seen:
 
 
 def observed_shards(node: str, answer: NodeObservation) -> dict[int, ObservedShard]:
-    """The groups that a node says it leads. Raises ValueError for a membership that cannot be read."""
+    """The groups that a node says it leads. Raises ValueError for a membership that cannot be
+    read."""
     return {
         number: ObservedShard(
             node,

@@ -62,7 +62,8 @@ class MasterTransfer:
             )
         if self.config_source.state.every_node[node].cordoned:
             raise ValueError(
-                f"node: {node} is cordoned, and gets no masters; `raftmail member uncordon {node}` lifts it"
+                f"node: {node} is cordoned, and gets no masters; `raftmail member uncordon "
+                f"{node}` lifts it"
             )
 
     def _check_shard(self, shard: int) -> None:

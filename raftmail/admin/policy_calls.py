@@ -103,7 +103,7 @@ class PolicyCalls:
         except ChangeDenied as e:
             raise ValueError(str(e)) from None
 
-    # -- rules ---------------------------------------------------------------------------------------
+    # -- rules -------------------------------------------------------------------------------------
 
     async def _rules(self, call: ListRules, deadline: float) -> Rules:
         state = await self._newest(deadline)
@@ -144,7 +144,7 @@ class PolicyCalls:
         await self._make(lambda s: rules.place_user(s, address, shard, exists=exists), deadline)
         return Placed(address, shard)
 
-    # -- domains and aliases -------------------------------------------------------------------------
+    # -- domains and aliases -----------------------------------------------------------------------
 
     async def _domains(self, call: ListDomains, deadline: float) -> Domains:
         state = await self._newest(deadline)
@@ -165,7 +165,7 @@ class PolicyCalls:
         await self._make(lambda s: rules.remove_domain(s, call.name), deadline)
         return DomainRemoved(call.name)
 
-    # -- quotas --------------------------------------------------------------------------------------
+    # -- quotas ------------------------------------------------------------------------------------
 
     async def _set_quota(self, call: SetQuota, deadline: float) -> UserUsage:
         address, is_user = await self._there(call.address, deadline)
@@ -235,7 +235,8 @@ class PolicyCalls:
         return await self.router.query(queries.GetUser(address), deadline_s=left_s) is not None
 
     async def _there(self, text: str, deadline: float) -> tuple[str, bool]:
-        """The name of the user whom an address means, and whether there is one. Raises ValueError, `Unavailable`."""
+        """The name of the user whom an address means, and whether there is one. Raises ValueError,
+        `Unavailable`."""
         names = spellings(text)
         for name in names:
             if await self._exists(name, deadline):
@@ -243,7 +244,8 @@ class PolicyCalls:
         return names[0], False
 
     async def _targets(self, to: Iterable[str], deadline: float) -> list[str]:
-        """Where mail for others would arrive: users and aliases that are here. Raises ValueError, `Unavailable`."""
+        """Where mail for others would arrive: users and aliases that are here. Raises ValueError,
+        `Unavailable`."""
         state = await self._newest(deadline)
         unknown = []
         found: dict[str, None] = {}
@@ -256,7 +258,8 @@ class PolicyCalls:
         if unknown:
             shown = ", ".join(map(quoted, unknown[:3]))
             raise ValueError(
-                f"no user or alias of this cluster: {shown}; mail is not sent on to other systems, and users are added "
+                f"no user or alias of this cluster: {shown}; mail is not sent on to other "
+                f"systems, and users are added "
                 "before aliases lead to them"
             )
         return list(found)

@@ -98,7 +98,8 @@ class ResyncCalls:
             self._ordering.difference_update(shards)
 
     async def _check_majorities(self, shards: Sequence[int]) -> None:
-        """Raises ValueError, with the reasons, when a shard would be left without a majority of whole voters."""
+        """Raises ValueError, with the reasons, when a shard would be left without a majority of
+        whole voters."""
         refused = [why for why in await asyncio.gather(*map(self._why_not, shards)) if why]
         if refused:
             raise ValueError("node: " + "; ".join(refused))
@@ -137,12 +138,14 @@ class ResyncCalls:
 
 
 def _numbers(replica: Replica, user: str, name: str) -> list[int]:
-    """The mailboxes of a user, or one of them. Raises ValueError when there are none, or it cannot be told."""
+    """The mailboxes of a user, or one of them. Raises ValueError when there are none, or it cannot
+    be told."""
     if not user:
         return []
     if not replica.may(Capability.READ):
         raise ValueError(
-            f"shard: the replica of shard {replica.shard} is being resynced, and cannot tell the mailboxes of {user}"
+            f"shard: the replica of shard {replica.shard} is being resynced, and cannot tell the "
+            f"mailboxes of {user}"
         )
     try:
         found = replica.mailbox_numbers(user, name)

@@ -1,6 +1,7 @@
 """The condition of this node and of the whole cluster.
 
-A call is answered from this node's own replicas and, for the cluster, from what the other nodes answer.
+A call is answered from this node's own replicas and, for the cluster, from what the other nodes
+answer.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ R = TypeVar("R")
 PEER_ANSWER_S = 2.0
 RELAYED_ANSWER_S = 0.5
 CONTRADICTED_S = 600.0
-"""For so long status tells of an append that contradicted what is committed. A leader that keeps to it sends others meanwhile."""
+"""For so long status tells of an append that contradicted what is committed. A leader that keeps to
+it sends others meanwhile."""
 ALARMS_MAX = 100
 """Alarms that one node tells at once."""
 
@@ -50,7 +52,8 @@ class OwnNode(Protocol):
         """What the index of an open replica takes."""
 
     def count_users(self) -> int | None:
-        """How many users there are, by a plain look at the own replica of the root; None without one."""
+        """How many users there are, by a plain look at the own replica of the root; None without
+        one."""
 
     def changed_files(self, shard: int) -> Sequence[str]:
         """What somebody did to a replica's files, in words."""
@@ -98,7 +101,7 @@ class StatusCalls:
             GetWaitsHere: self._waits,
         }
 
-    # -- of the cluster ------------------------------------------------------------------------------
+    # -- of the cluster ----------------------------------------------------------------------------
 
     async def _status(self, call: GetStatus, deadline: float) -> ClusterStatus:
         router = self.calls.router
@@ -158,7 +161,7 @@ class StatusCalls:
             max(found, key=lambda one: one.at, default=None),
         )
 
-    # -- of this node --------------------------------------------------------------------------------
+    # -- of this node ------------------------------------------------------------------------------
 
     async def _node_status(self, call: GetNodeStatus, deadline: float) -> NodeStatus:
         return self._here()
@@ -200,10 +203,11 @@ class StatusCalls:
     async def _waits(self, call: GetWaitsHere, deadline: float) -> Mapping[str, str]:
         return self.own.waited_for()
 
-    # -- for other calls -----------------------------------------------------------------------------
+    # -- for other calls ---------------------------------------------------------------------------
 
     async def _ask(self, node: str, call: Call[R]) -> R:
-        """Without a link of its own a node may still be reached through a third one; a dead one is not waited for long."""
+        """Without a link of its own a node may still be reached through a third one; a dead one is
+        not waited for long."""
         wait_s = PEER_ANSWER_S if self._is_up(node) else RELAYED_ANSWER_S
         return await self.calls.ask(node, call, wait_s)
 
@@ -211,7 +215,8 @@ class StatusCalls:
         return node == self.calls.router.node or self.calls.router.links.is_up(node)
 
     async def ask_or_none(self, node: str, call: Call[R]) -> R | None:
-        """What a node answers; None when it does not. Raises ValueError for what this node itself refuses."""
+        """What a node answers; None when it does not. Raises ValueError for what this node itself
+        refuses."""
         try:
             return await self._ask(node, call)
         except Unavailable:

@@ -6,14 +6,16 @@ from __future__ import annotations
 import re
 
 _METHOD = re.compile(
-    rb"(?:GET|HEAD|POST|PUT|DELETE|CONNECT|OPTIONS|TRACE|PATCH|PRI|PROPFIND|PROPPATCH|MKCOL|COPY|MOVE|LOCK|UNLOCK|SEARCH|REPORT)"
+    rb"(?:GET|HEAD|POST|PUT|DELETE|CONNECT|OPTIONS|TRACE|PATCH"
+    rb"|PRI|PROPFIND|PROPPATCH|MKCOL|COPY|MOVE|LOCK|UNLOCK|SEARCH|REPORT)"
     rb"[ \t]+(?:/|\*|[A-Za-z][A-Za-z0-9+.-]*:|[^ \t]+[ \t]+HTTP/)",
     re.IGNORECASE,
 )
 _VERSION = re.compile(rb"[ \t](?:HTTP|RTSP|SIP)/[0-9]", re.IGNORECASE)
 _NO_VERB = re.compile(rb"[!-@\[-`{-~]|[^\r\n]*[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _FIELD = re.compile(
-    rb"(?:Host|User-Agent|Content-(?:Type|Length|Encoding|Disposition)|Transfer-Encoding|Origin|Referer|Cookie|Connection|Accept"
+    rb"(?:Host|User-Agent|Content-(?:Type|Length|Encoding|Disposition)|Transfer-Encoding"
+    rb"|Origin|Referer|Cookie|Connection|Accept"
     rb"(?:-[A-Za-z]+)?|Sec-[A-Za-z-]+|Upgrade(?:-Insecure-Requests)?|X-[A-Za-z-]+|Cache-Control"
     rb"|Pragma|Authorization|Via|Forwarded)[ \t]*:",
     re.IGNORECASE,

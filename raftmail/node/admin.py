@@ -1,4 +1,5 @@
-"""Puts together what answers operators' calls at this node (`raftmail.admin`), and tells it of this process and its disk."""
+"""Puts together what answers operators' calls at this node (`raftmail.admin`), and tells it of this
+process and its disk."""
 
 from __future__ import annotations
 
@@ -91,7 +92,8 @@ class ThisNode:
 
     def alarms(self) -> Sequence[str]:
         found = [
-            f"node {node.name} cannot be reached: {problem}; remove it, or have it join with the right address"
+            f"node {node.name} cannot be reached: {problem}; remove it, or have it join with the "
+            f"right address"
             for node in self.config_source.state.every_node.values()
             if node.state is not NodeState.REMOVED and (problem := address_problem(node.peer))
         ]

@@ -1,8 +1,9 @@
 """What a node knows of the cluster, kept as new as the root's.
 
-It begins with what it kept in a file, or with what a new cluster begins with. A node with a replica of the root reads what that has
-applied; the others are told of changes by those, and ask for what is new; when nobody tells them anything, they ask now and then.
-The root is not on the path of any command.
+It begins with what it kept in a file, or with what a new cluster begins with. A node with a replica
+of the root reads what that has applied; the others are told of changes by those, and ask for what
+is new; when nobody tells them anything, they ask now and then. The root is not on the path of any
+command.
 """
 
 from __future__ import annotations
@@ -45,8 +46,8 @@ SAVE_S = 0.2
 
 
 def load_state(config: Config, *, founding: bool) -> ClusterState:
-    """The state that was kept; without one, what a new cluster begins with for a node that is `founding` it, and nothing for one that
-    came later."""
+    """The state that was kept; without one, what a new cluster begins with for a node that is
+    `founding` it, and nothing for one that came later."""
     path = config.data / STATE_FILE
     try:
         return ClusterState.from_bytes(path.read_bytes())
@@ -58,7 +59,8 @@ def load_state(config: Config, *, founding: bool) -> ClusterState:
 
 
 def first_state(config: Config) -> ClusterState:
-    """What a new cluster begins with: alike on every node that has the same [cluster] in its configuration."""
+    """What a new cluster begins with: alike on every node that has the same [cluster] in its
+    configuration."""
     cluster = config.cluster
     nodes = [
         worker_record(name, member.peer, worker, member.workers)
@@ -92,7 +94,8 @@ def save_state(data: Path, state: ClusterState) -> None:
 
 @dataclass(slots=True, repr=False)
 class ConfigFollower:
-    """Keeps `state` new. `changed` is called with every new state, on the event loop; `tell` sends a revision to a node.
+    """Keeps `state` new. `changed` is called with every new state, on the event loop; `tell` sends
+    a revision to a node.
 
     Invariant: the revision of `state` never goes back."""
 
@@ -115,7 +118,8 @@ class ConfigFollower:
     _told: int = 0
 
     def tick(self, now: float) -> None:
-        """Let time pass: look at the own replica of the root, or ask for what is new when it is time to."""
+        """Let time pass: look at the own replica of the root, or ask for what is new when it is
+        time to."""
         if self._read_own() and self.state.revision >= self._told:
             self._next_poll = now + POLL_S
         elif now >= self._next_poll:
@@ -126,7 +130,8 @@ class ConfigFollower:
         self._told = max(self._told, revision)
         if self._read_own():
             if self.state.revision < revision:
-                # The own replica of the root will know it in a moment, unless it was taken out of the group.
+                # The own replica of the root will know it in a moment, unless it was taken out of
+                # the group.
                 self._next_poll = min(self._next_poll, self.loop.time() + LAGGING_S)
         elif self.state.revision < revision:
             self._fetch_soon(node)
@@ -143,7 +148,8 @@ class ConfigFollower:
         await asyncio.gather(*self._saved, return_exceptions=True)
 
     async def newest(self, deadline_s: float) -> ClusterState:
-        """The state of now: everything that the root had acknowledged when this was asked. Raises `Unavailable`."""
+        """The state of now: everything that the root had acknowledged when this was asked. Raises
+        `Unavailable`."""
         state = self.state
         while True:
             answer = await self.router.query(state.question, deadline_s=deadline_s)
@@ -165,7 +171,8 @@ class ConfigFollower:
                 await asyncio.sleep(REACHED_S)
 
     def _read_own(self) -> bool:
-        """Take over what the own replica of the root has applied; False when there is none that can be read."""
+        """Take over what the own replica of the root has applied; False when there is none that can
+        be read."""
         replica = self.router.replicas.get(ROOT_SHARD)
         if replica is None or not replica.may(Capability.READ):
             return False
@@ -181,7 +188,8 @@ class ConfigFollower:
         except IndexDamaged as e:
             replica.index_damaged(e)
             return False
-        # A replica that was away may lag behind what was kept, and one that hears no master behind everybody: others are asked then.
+        # A replica that was away may lag behind what was kept, and one that hears no master behind
+        # everybody: others are asked then.
         return replica.hears_leader(self.loop.time()) and revision >= self.state.revision
 
     def _fetch_soon(self, source: str) -> None:

@@ -1,7 +1,9 @@
-"""What the root's master does for the cluster: it writes down what the cluster begins with, and carries out what operators asked for.
+"""What the root's master does for the cluster: it writes down what the cluster begins with, and
+carries out what operators asked for.
 
-Each round it looks at all nodes and has `controller.next_steps` say what to do now. It keeps nothing that matters: whoever leads the
-root next begins with what the root's records and the groups say. A step that fails is decided anew in the next round.
+Each round it looks at all nodes and has `controller.next_steps` say what to do now. It keeps
+nothing that matters: whoever leads the root next begins with what the root's records and the groups
+say. A step that fails is decided anew in the next round.
 """
 
 from __future__ import annotations
@@ -121,17 +123,19 @@ class ControllerLoop:
         self._calm = not steps and not _unsettled(state) and not to_pin(state)
 
     async def _write_genesis(self) -> None:
-        """The first records of a new cluster. Refused when somebody else has written them meanwhile."""
+        """The first records of a new cluster. Refused when somebody else has written them
+        meanwhile."""
         command = genesis_command(self.config_source.state)
         executed = await self.router.execute(command, deadline_s=GENESIS_S)
         if not isinstance(executed.result, Refused):
             logger.info("wrote down what the cluster begins with, %d records", len(command.puts))
 
-    # -- telling -------------------------------------------------------------------------------------
+    # -- telling -----------------------------------------------------------------------------------
 
     def waits(self) -> dict[str, str]:
-        """What each replica that comes or goes (`SHARD ID`), and each rule that is being changed (`rule DOMAIN`), waits for, as the last
-        round saw it; nothing when this node does not lead the root."""
+        """What each replica that comes or goes (`SHARD ID`), and each rule that is being changed
+        (`rule DOMAIN`), waits for, as the last round saw it; nothing when this node does not lead
+        the root."""
         observed, state = self.observed, self.config_source.state
         if observed is None:
             return {}
@@ -151,7 +155,7 @@ class ControllerLoop:
                 )
         return waits
 
-    # -- looking -------------------------------------------------------------------------------------
+    # -- looking -----------------------------------------------------------------------------------
 
     async def _observe(self, state: ClusterState) -> Observed:
         if self._hearing is None:
@@ -199,7 +203,7 @@ class ControllerLoop:
         except Unavailable:
             return None
 
-    # -- doing ---------------------------------------------------------------------------------------
+    # -- doing -------------------------------------------------------------------------------------
 
     async def _carry_out(self, step: Step, observed: Observed) -> None:
         try:
@@ -244,7 +248,10 @@ def _silence(observed: Observed, node: str, patience_s: float) -> str:
     if found is None or found.alive:
         return "it is being told"
     left_s = max(0.0, patience_s - found.silent_s)
-    return f"silent for {found.silent_s:.0f} s; not waited for in {left_s:.0f} s, or when it is removed"
+    return (
+        f"silent for {found.silent_s:.0f} s; not waited for in {left_s:.0f} s, or when it is "
+        f"removed"
+    )
 
 
 def _replica_waits_for(shard: ShardRecord, replica: ReplicaRecord, observed: Observed) -> str:

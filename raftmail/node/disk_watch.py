@@ -1,8 +1,9 @@
 """What syncs of this node's disk take: whether it is slow, or hangs, and telling so.
 
-Syncs are made by the loop and by several threads; `note` is told when one begins and ends. A thread of its own looks every half second,
-so that a hang is in the log also while the loop itself waits for the disk. All replicas of a node share the disk: `Table` marks them
-when it is slow, and those that lead hand over (`shard.status`).
+Syncs are made by the loop and by several threads; `note` is told when one begins and ends. A thread
+of its own looks every half second, so that a hang is in the log also while the loop itself waits
+for the disk. All replicas of a node share the disk: `Table` marks them when it is slow, and those
+that lead hand over (`shard.status`).
 """
 
 from __future__ import annotations
@@ -70,7 +71,8 @@ class DiskWatch:
         return 0.0 if began is None else self.clock() - began
 
     def look(self) -> bool:
-        """Whether the disk is slow now: something hangs, or has lately, or the median of the last syncs is too long."""
+        """Whether the disk is slow now: something hangs, or has lately, or the median of the last
+        syncs is too long."""
         now = self.clock()
         lately = sorted(s for at, s in list(self._took)[-RECENT:] if now - at < CALM_S)
         slow = self.hangs_s() >= HANG_S
@@ -86,7 +88,8 @@ class DiskWatch:
         return slow
 
     def status(self) -> DiskStatus:
-        """Milliseconds of the last syncs: median, 99th percentile, the last one; and of the one that is under way."""
+        """Milliseconds of the last syncs: median, 99th percentile, the last one; and of the one
+        that is under way."""
         latest = [took_s for _, took_s in list(self._took)]
         took = sorted(latest)
         last_s = latest[-1] if took else 0.0
@@ -107,7 +110,7 @@ class DiskWatch:
             f"the last one took {found.sync_last_ms:.0f} ms"
         )
 
-    # -- the thread ----------------------------------------------------------------------------------
+    # -- the thread --------------------------------------------------------------------------------
 
     def start(self) -> None:
         """Look at hangs from a thread of its own, too."""

@@ -1,7 +1,9 @@
-"""Replicas of a running node whose disk went back in time, or whose log is an older one: they are set aside, and the cluster gives others.
+"""Replicas of a running node whose disk went back in time, or whose log is an older one: they are
+set aside, and the cluster gives others.
 
-Which they were stands in `lost.json` of the data folder before anything of them is moved, so that none is ever opened again under its
-old id. What they held is kept in `lost/SHARD.REPLICA`, for an operator who wants to look at it; nothing reads it.
+Which they were stands in `lost.json` of the data folder before anything of them is moved, so that
+none is ever opened again under its old id. What they held is kept in `lost/SHARD.REPLICA`, for an
+operator who wants to look at it; nothing reads it.
 """
 
 from __future__ import annotations
@@ -29,7 +31,8 @@ class LostDisk:
 
 
 def read_lost(data: Path) -> dict[int, LostDisk]:
-    """What was set aside, by shard. Raises ValueError when the file cannot be read: a replica might be opened that must not be."""
+    """What was set aside, by shard. Raises ValueError when the file cannot be read: a replica might
+    be opened that must not be."""
     path = data / FILE
     if not path.exists():
         return {}

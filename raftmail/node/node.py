@@ -1,4 +1,5 @@
-"""A node: replicas, their runners, the links to the other nodes, and the front ends, put together."""
+"""A node: replicas, their runners, the links to the other nodes, and the front ends, put
+together."""
 
 from __future__ import annotations
 
@@ -66,7 +67,8 @@ MAKE_AGAIN_S = 10.0
 ASK_AGAIN_S = 2.0
 BUSY_S = 0.2
 SHORT_BYTES_MAX = 4 << 20
-"""Requests that no long body comes with, on their way to one node; what is more waits, so that heartbeats are not late."""
+"""Requests that no long body comes with, on their way to one node; what is more waits, so that
+heartbeats are not late."""
 _CLUSTER_FRAMES = frozenset(ClusterFrame)
 
 
@@ -143,7 +145,8 @@ class Node:
         self._controller = ControllerLoop(loop, router, follower, admin.calls)
         admin.own.waits_of_root = self._controller.waits
         if folder.is_founding:
-            # What the cluster begins with is kept before anything is made by it: without it, a node is one that comes later.
+            # What the cluster begins with is kept before anything is made by it: without it, a node
+            # is one that comes later.
             save_state(config.data, state)
         if config.worker == 1 and config.node.workers > 1:
             self._enrolment = Enrolment(config, loop, router)
@@ -159,7 +162,8 @@ class Node:
         await self._listen_to_clients(front)
 
     async def _replace_disk(self, admin: Admin) -> None:
-        """Have the cluster give this node new replica ids for those that it lost. Until then nothing is opened."""
+        """Have the cluster give this node new replica ids for those that it lost. Until then
+        nothing is opened."""
         config = self.config
         call = ReplaceDisk(config.node.name, "the node itself")
         revision = 0
@@ -291,8 +295,8 @@ class Node:
         return self.config.node.workers > 1
 
     def reload(self) -> None:
-        """Take over what changed in the configuration and beside it, as far as it can change while the node runs. What cannot be used
-        changes nothing."""
+        """Take over what changed in the configuration and beside it, as far as it can change while
+        the node runs. What cannot be used changes nothing."""
         before = self.config
         try:
             found = load_again(before)
@@ -335,7 +339,8 @@ class Node:
             self._lmtp.take_over(_lmtp_config(self.config), server)
 
     async def stop(self) -> None:
-        """Hand mastership over, answer what is under way, close the files. Harmless after a failed start."""
+        """Hand mastership over, answer what is under way, close the files. Harmless after a failed
+        start."""
         self._stopping = True
         await self._hand_over()
         if self._controller is not None:
@@ -363,7 +368,8 @@ class Node:
             self._folder.release()
 
     async def _hand_over(self) -> None:
-        """Give the shards that this node leads to others, so that nobody has to wait for an election."""
+        """Give the shards that this node leads to others, so that nobody has to wait for an
+        election."""
         deadline = self.loop.time() + HAND_OVER_S
         replicas = {} if self._table is None else self._table.replicas
         led = [replica for replica in replicas.values() if replica.is_leader]
@@ -375,7 +381,7 @@ class Node:
         ):
             await asyncio.sleep(TICK_S)
 
-    # -- cluster.router.Links ------------------------------------------------------------------------
+    # -- cluster.router.Links ----------------------------------------------------------------------
 
     def send(self, node: str, shard: int, kind: str, parts: Sequence[Part]) -> bool:
         return self._net is not None and self._net.send(node, shard, kind, parts)
@@ -413,7 +419,7 @@ class Node:
         if self._router is not None:
             self._router.role_changed(shard)
 
-    # -- the cluster's state -----------------------------------------------------------------------------
+    # -- the cluster's state -----------------------------------------------------------------------
 
     @property
     def _state(self) -> ClusterState:
@@ -441,7 +447,8 @@ class Node:
             self._controller.changed()
 
     def _outlawed(self, peer: str, error: HelloRefused) -> None:
-        """A peer refuses this process: another one is this node, or the data folder is an older one. It must not go on."""
+        """A peer refuses this process: another one is this node, or the data folder is an older
+        one. It must not go on."""
         text = f"{peer} says: {error}"
         if isinstance(error, Older):
             note_older(self.config.data, text)
@@ -451,7 +458,8 @@ class Node:
         self.fatal(FolderError(f"{self.config.data}: {text}"))
 
     def _look_at_copy(self) -> None:
-        """A data folder that looks like a copy is one like any other when all its replicas are known to have lost nothing."""
+        """A data folder that looks like a copy is one like any other when all its replicas are
+        known to have lost nothing."""
         assert self._folder is not None and self._table is not None
         opened = self._table.replicas
         if opened.keys() == self._folder.made.keys() and all(
@@ -466,7 +474,8 @@ class Node:
             logger.info("the data folder is a copy, and has everything that this node promised")
 
     def _expelled_by(self, whom: str) -> None:
-        """This node was removed from the cluster, for ever: it serves nobody any more, and tells nobody what it knew."""
+        """This node was removed from the cluster, for ever: it serves nobody any more, and tells
+        nobody what it knew."""
         if not self._expelled:
             self._expelled = True
             logger.error("by %s: this node was removed from the cluster; it serves nobody", whom)
@@ -493,7 +502,8 @@ class Node:
         task.add_done_callback(self._tasks.discard)
 
     def _peers(self) -> tuple[dict[str, str], set[str]]:
-        """The addresses of the other nodes, among them those that were removed a moment ago, and the names of those removed before."""
+        """The addresses of the other nodes, among them those that were removed a moment ago, and
+        the names of those removed before."""
         peers, removed = peers_of(self._state, self.config)
         if self._expelled:
             return {}, removed
@@ -504,7 +514,8 @@ class Node:
         return peers | {name: known[name].peer for name in parting}, removed - parting
 
     async def _leave(self) -> None:
-        """Send clients to other nodes, after a moment: the one who had it removed may have asked this very node."""
+        """Send clients to other nodes, after a moment: the one who had it removed may have asked
+        this very node."""
         await asyncio.sleep(PARTING_S / 2)
         if self._clients is not None:
             await self._clients.close()
@@ -547,7 +558,8 @@ class Node:
             self._start_task(self._ask_for_replicas())
         for shard in set(wanted.lost) - self._lost - aside:
             logger.error(
-                "shard %d: this node should have a replica that has voted, and has none: its disk was lost. Stop the node and "
+                "shard %d: this node should have a replica that has voted, and has none: its disk "
+                "was lost. Stop the node and "
                 "run `raftmail node --replace %s`",
                 shard,
                 self.config.folder,
@@ -581,7 +593,7 @@ class Node:
         finally:
             self._asking_for_replicas = False
 
-    # -- the loop ------------------------------------------------------------------------------------
+    # -- the loop ----------------------------------------------------------------------------------
 
     def _send_frame(self, shard: int, frame: Frame) -> None:
         self.send(frame[0], shard, frame[1], frame[2])

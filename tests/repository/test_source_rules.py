@@ -51,7 +51,8 @@ _CLOCKS = re.compile(
     re.VERBOSE,
 )
 _LOOP_CLOCKS = re.compile(
-    r"asyncio\.(?:sleep|wait_for|timeout|timeout_at)|(?:.*\.)?(?:_?loop|get_running_loop\(\))\.(?:time|call_later|call_at)"
+    r"asyncio\.(?:sleep|wait_for|timeout|timeout_at)"
+    r"|(?:.*\.)?(?:_?loop|get_running_loop\(\))\.(?:time|call_later|call_at)"
 )
 _ON_A_LOOP = (
     "raftmail.net",

@@ -123,7 +123,8 @@ def _apply_names() -> None:
 
 
 _TABLES = re.compile(
-    r"\.(casefold|isalnum|isalpha|isprintable|isspace|isupper|islower|istitle|isidentifier|isnumeric|title|swapcase)\(|!r\}|repr\("
+    r"\.(casefold|isalnum|isalpha|isprintable|isspace|isupper|islower|istitle"
+    r"|isidentifier|isnumeric|title|swapcase)\(|!r\}|repr\("
 )
 
 

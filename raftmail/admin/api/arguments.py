@@ -22,12 +22,14 @@ SHOWN_CHARS_MAX: Final = 60
 
 
 class BadArgument(ValueError):
-    """An argument that is missing, unknown or of another form; the text names the call and the argument, and what is allowed."""
+    """An argument that is missing, unknown or of another form; the text names the call and the
+    argument, and what is allowed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """How a value is written as text. `read` raises ValueError; `empty` tells whether "" is a value and not the default."""
+    """How a value is written as text. `read` raises ValueError; `empty` tells whether "" is a value
+    and not the default."""
 
     allowed: str
     read: Callable[[str], Any]
@@ -169,7 +171,8 @@ def write_arguments(call: object) -> dict[str, str]:
 
 
 def read_arguments(kind: type[T], name: str, texts: Mapping[str, str], *, strict: bool = True) -> T:
-    """A call of its arguments. Raises `BadArgument`. Unless `strict`, an argument that is not known is ignored."""
+    """A call of its arguments. Raises `BadArgument`. Unless `strict`, an argument that is not known
+    is ignored."""
     known = _arguments_of(cast("Any", kind))
     unknown = [one for one in texts if one not in known]
     if strict and unknown:

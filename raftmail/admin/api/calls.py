@@ -1,6 +1,7 @@
 """Every administrative call: a frozen value with its arguments, whose class names what is answered.
 
-`CALLS` is the one table. The node that answers, the client library, commands, chaos and bench use it.
+`CALLS` is the one table. The node that answers, the client library, commands, chaos and bench use
+it.
 """
 
 from __future__ import annotations

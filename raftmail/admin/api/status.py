@@ -1,4 +1,5 @@
-"""The condition of a cluster, its nodes, shards and replicas: one form for commands, metrics, chaos and bench.
+"""The condition of a cluster, its nodes, shards and replicas: one form for commands, metrics, chaos
+and bench.
 
 A field whose docstring begins with "Omitted" has no key in JSON while it is None.
 """

@@ -28,7 +28,8 @@ _TURN_COMMANDS = 500
 """Commands of one session in one turn of the loop, so that heartbeats and other sessions go on."""
 _PIECE_BYTES = 16 * 1024
 _TURN_PIECES = 2
-"""Pieces of what came that are looked at in one turn of the loop: lines cost as much as commands where they are empty."""
+"""Pieces of what came that are looked at in one turn of the loop: lines cost as much as commands
+where they are empty."""
 _WEB = "this port is not for the web"
 
 
@@ -240,7 +241,8 @@ class TextSession(Session):
                 return
 
     def _feed(self) -> int:
-        """Give the reader the next piece of what came; 1, or 0 for one that is part of a literal and costs nothing to look at."""
+        """Give the reader the next piece of what came; 1, or 0 for one that is part of a literal
+        and costs nothing to look at."""
         reader = self._reader
         at = self._unread_at
         data = self._unread[0]
