@@ -32,11 +32,19 @@ class Format(StrEnum):
     JSON = "json"
 
 
+class TextConsole(Console):
+    """A console that takes a pipe which its reader has closed as every other writer does: rich
+    would end the process with 1, which says that something failed."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
 def make_console(*, stderr: bool = False) -> Console:
     """A console that takes text as it is: no markup, no guessing at what is a number."""
     stream = sys.stderr if stderr else sys.stdout
     width = None if stream.isatty() else _PIPE_COLUMNS
-    return Console(
+    return TextConsole(
         file=stream, width=width, markup=False, emoji=False, highlight=False, soft_wrap=False
     )
 

@@ -161,7 +161,7 @@ def _node_line(
         len(led),
         len(rows),
         max((row.lag or 0 for row in rows), default=0),
-        round(sum(writes.get((shard, node.name), 0.0) for shard in led), 1),
+        round(sum((writes.get((shard, node.name), 0.0) for shard in led), 0.0), 1),
         None if node.report is None else node.report.disk_free_bytes,
     )
 

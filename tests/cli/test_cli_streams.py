@@ -8,12 +8,14 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from raftmail.net import tls
+from tests.repository.source_tree import ROOT
 
 PROGRAM = (sys.executable, "-m", "raftmail_cli")
 
@@ -35,6 +37,25 @@ def test_output_that_nobody_takes_is_no_fault(shell: str, code: int) -> None:
     assert run("completion", "bash", shell=shell)[0] == code
 
 
+def run_into_a_closed_pipe(argv: Sequence[str], unbuffered: str) -> tuple[int, bytes]:
+    """The exit code and what stands on stderr; nobody reads stdout from the beginning."""
+    read, write = os.pipe()
+    os.close(read)
+    try:
+        done = subprocess.run(
+            [*argv],
+            stdout=write,
+            stderr=subprocess.PIPE,
+            timeout=60,
+            check=False,
+            env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+            cwd=ROOT,
+        )
+    finally:
+        os.close(write)
+    return done.returncode, done.stderr
+
+
 @pytest.mark.parametrize("unbuffered", ["", "1"], ids=["at the end", "in between"])
 @pytest.mark.parametrize(
     "arguments",
@@ -44,20 +65,32 @@ def test_output_that_nobody_takes_is_no_fault(shell: str, code: int) -> None:
 def test_a_pipe_that_nobody_reads_ends_a_command_that_prints_quietly_with_0(
     arguments: tuple[str, ...], unbuffered: str
 ) -> None:
-    read, write = os.pipe()
-    os.close(read)
-    try:
-        done = subprocess.run(
-            [*PROGRAM, *arguments],
-            stdout=write,
-            stderr=subprocess.PIPE,
-            timeout=60,
-            check=False,
-            env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
-        )
-    finally:
-        os.close(write)
-    assert (done.returncode, done.stderr) == (0, b"")
+    assert run_into_a_closed_pipe([*PROGRAM, *arguments], unbuffered) == (0, b"")
+
+
+ASKING = """
+import sys
+from raftmail_cli.main import main
+from raftmail_cli.settings import Settings
+from tests.cli.cluster_twin import Twin
+from tests.cli.test_cli_cluster import STATUS
+
+twin = Twin({"status": STATUS, "records": {"records": [], "more": False}})
+main(sys.argv[1:], obj=Settings(cluster="127.0.0.1:1", opener=twin.open))
+"""
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"], ids=["at the end", "in between"])
+@pytest.mark.parametrize(
+    "arguments",
+    [("status",), ("status", "-o", "json"), ("record", "list"), ("user", "list")],
+    ids=" ".join,
+)
+def test_so_does_a_command_that_shows_what_a_node_answers(
+    arguments: tuple[str, ...], unbuffered: str
+) -> None:
+    argv = (sys.executable, "-c", ASKING, *arguments)
+    assert run_into_a_closed_pipe(argv, unbuffered) == (0, b"")
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1"])

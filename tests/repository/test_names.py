@@ -32,6 +32,7 @@ NOT_CALLED_HERE = {
     "pause_writing": "asyncio",
     "resume_writing": "asyncio",
     "convert": "click",
+    "on_broken_pipe": "rich",
     "addNode": "pysyncobj",
     "dropNode": "pysyncobj",
     "destroy": "pysyncobj",
