@@ -157,7 +157,7 @@ class Runner:
         for job in self.driver.begin_background(self.loop.time()):
             executor = None
             if job.long_body is not None:
-                job.long_body.rest = LongBodyPace().rest
+                job.long_body.rest = LongBodyPace(lambda: self._stopped).rest
                 executor = self.long_executor
             done = self.loop.run_in_executor(executor or self.executor, job.run)
             done.add_done_callback(partial(self._background_done, job))

@@ -181,6 +181,8 @@ class Joiner:
     def _begin(self, number: int, shard: int, kind: bytes, total: int) -> _Begun:
         if not kind.isalpha() or not kind.isupper() or len(kind) > _KIND_BYTES_MAX:
             raise ProtocolViolation(f"a piece of a frame of the kind {kind[:20]!r}")
+        if not total:
+            raise ProtocolViolation("a piece of a frame of 0 bytes")
         if total > self._frame_bytes_max:
             raise ProtocolViolation(f"a frame of {total} bytes, more than {self._frame_bytes_max}")
         if self._begun_bytes + total > self._bytes_max:

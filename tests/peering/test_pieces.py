@@ -117,6 +117,8 @@ def piece(number: int, offset: int, total: int, data: bytes, kind: bytes = b"LON
         [piece(1, 0, 10, b"x", b"low")],
         [piece(1, 0, 10, b"x", b"X" * 17)],
         [piece(1, 0, 10, b"")],
+        [piece(1, 0, 0, b"")],
+        [piece(1, 0, 0, b"x")],
         [piece(n, 0, 900, b"x") for n in range(4)],
     ],
 )
