@@ -89,6 +89,9 @@ class ResyncManager:
         self._tried: set[str] = set()
         """The sources that were asked since the last pause, or success."""
         self._next_at_once = False
+        self._lacking_serves = False
+        """Every source was asked, and none gave the records: those that lack bodies do as well, for
+        they may have the last records that there are. Bodies come from any replica, later."""
         self._lacking: dict[bytes, set[str]] = {}
         self._asked_again_at = LOST_RETRY_S
 
@@ -270,6 +273,7 @@ class ResyncManager:
             records=records,
             full=self._session_is_full,
             at_least=self.at_least,
+            lacking_serves=self._lacking_serves,
         )
 
     def step(self, now: float, room_bytes: Callable[[str], int]) -> bool:
@@ -395,10 +399,10 @@ class ResyncManager:
 
     # -- inside ---------------------------------------------------------------------------------
 
-    def _unfit(self) -> str:
+    def _unfit(self, lacking_serves: bool) -> str:
         if self.sink.holds:
             return "it is being resynced itself"
-        count = self.missing.total()[0]
+        count = 0 if lacking_serves else self.missing.total()[0]
         return f"it lacks {count} bodies itself" if count else ""
 
     def _open_source(self, now: float, peer: str, session: int) -> Source:
@@ -442,11 +446,12 @@ class ResyncManager:
                 logger.warning("%s; another one is asked", sink.error)
             else:
                 self._tried.clear()
+                self._lacking_serves = True
                 if sink.error.elsewhere:
                     sink.retry_within(now)
                 logger.warning("%s; tried again in %.1f s", sink.error, sink.retry_at - now)
             return
-        self.full_disk = False
+        self.full_disk = self._lacking_serves = False
         self._tried.clear()
         for digest in sink.unavailable:
             if len(self._lacking) < _LACKING_MAX or digest in self._lacking:

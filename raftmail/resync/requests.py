@@ -54,11 +54,13 @@ class RequestKind(IntEnum):
 @dataclass(frozen=True, slots=True)
 class ResyncHello:
     """Begins a session. `records`: it is not for bodies alone. A source that is not ahead of
-    `applied_index` is of use only to a sink that says so (`equal_serves`)."""
+    `applied_index` is of use only to a sink that says so (`equal_serves`), as is one that lacks
+    bodies itself (`lacking_serves`)."""
 
     applied_index: int
     records: bool
     equal_serves: bool
+    lacking_serves: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,12 +240,12 @@ def _rows(value: Any) -> tuple[Row, ...]:
 
 
 def encode_hello(x: ResyncHello) -> bytes:
-    return pack((x.applied_index, x.records, x.equal_serves))
+    return pack((x.applied_index, x.records, x.equal_serves, x.lacking_serves))
 
 
 def decode_hello(data: bytes) -> ResyncHello:
-    raw = _array(data, 3, "a greeting")
-    return ResyncHello(_int(raw[0]), _bool(raw[1]), _bool(raw[2]))
+    raw = _array(data, 4, "a greeting")
+    return ResyncHello(_int(raw[0]), _bool(raw[1]), _bool(raw[2]), _bool(raw[3]))
 
 
 def encode_accepted(x: Accepted) -> bytes:

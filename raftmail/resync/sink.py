@@ -184,11 +184,13 @@ class Sink:
         records: bool,
         full: bool,
         at_least: int = 0,
+        lacking_serves: bool = False,
     ) -> None:
         """Begin a session with `peer`, under a number that was not used with it before. Without
         `records` it is for missing bodies alone; `full` compares every record; a source of records
-        must have applied the entry `at_least`. Raises RuntimeError
-        when one is under way, `DiskError` when the index cannot be committed."""
+        must have applied the entry `at_least`, and have every body unless `lacking_serves`.
+        Raises RuntimeError when one is under way, `DiskError` when the index cannot be
+        committed."""
         if self.active:
             raise RuntimeError("a resync is under way already")
         index = self._index
@@ -217,7 +219,7 @@ class Sink:
             self._job = RecordsJob(index, self._bodies, self.missing, suspects, self.limits)
         self.phase = SinkPhase.GREETING
         stands_at = max(index.applied_index, at_least) if records else 0
-        hello = r.ResyncHello(stands_at, records, equal_serves)
+        hello = r.ResyncHello(stands_at, records, equal_serves, lacking_serves)
         self._tasks.append(_Running(self._greet(hello)))
 
     def receive(self, now: float, frame: bytes) -> None:

@@ -100,11 +100,12 @@ class Source:
         link: Link,
         session: int,
         bucket: TokenBucket,
-        unfit: Callable[[], str],
+        unfit: Callable[[bool], str],
         now: float,
         limits: ResyncLimits | None = None,
     ) -> None:
-        """`unfit` tells why this replica is no source of records; "": it is."""
+        """`unfit` tells why this replica is no source of records, of a sink that one serves that
+        lacks bodies or of one that it does not; "": it is."""
         self.link = link
         self.session = session
         self.closed = False
@@ -258,7 +259,7 @@ class Source:
     def _hello(self, hello: r.ResyncHello) -> bytes:
         if not hello.records:
             return r.encode_accepted(r.Accepted(0, 0, 1, 0, 0, 0))
-        why = self._unfit()
+        why = self._unfit(hello.lacking_serves)
         if why:
             raise _Refused(f"this replica is no source: {why}")
         self._snapshot = self._index.engine.snapshot()

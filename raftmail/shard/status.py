@@ -143,8 +143,8 @@ class Capability(IntEnum):
     """Commit its index, trim its log, and give space back; note what is missing."""
 
     SOURCE = 256
-    """Give others its records. `ResyncManager` asks: it knows at once what `LACKS_BODIES` says
-    after a while."""
+    """Give others its records at once. `ResyncManager` asks: it knows at once what `LACKS_BODIES`
+    says after a while. Under that, it gives them to those that found no other source."""
 
 
 _PART, _VOTE, _ACK = Capability.TAKE_PART, Capability.VOTE, Capability.ACKNOWLEDGE

@@ -46,7 +46,7 @@ def test_a_sink_in_the_middle_of_a_session_hears_it_at_once() -> None:
     sink.take_frames()
     sent: list[tuple[str, int, str, Any]] = []
     encoder = Encoder(Link(CLUSTER, 7, "n2"), 5)
-    for frame in encoder.frames(RequestKind.CUT, encode_hello(ResyncHello(1, True, True))):
+    for frame in encoder.frames(RequestKind.CUT, encode_hello(ResyncHello(1, True, True, False))):
         Node._on_frame(_node(sent), "n2", 7, FrameKind.SYNC, frame)
     ((*_, (answer,)),) = sent
     sink.receive(3.0, answer)

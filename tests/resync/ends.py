@@ -110,7 +110,7 @@ class Node:
         return {name: list(scan(self.engine.table(name))) for name in REPLICATED}
 
     def source(self, peer: str, session: int, now: float, bucket: TokenBucket | None) -> Source:
-        def unfit() -> str:
+        def unfit(lacking_serves: bool) -> str:
             return "it is half" if self.sink.mark is not None else ""
 
         link = Link(CLUSTER, self.shard, peer)

@@ -256,7 +256,7 @@ def test_a_bad_request_ends_the_session_of_the_source(kind: int, payload: bytes)
     source = giver.source("target", 1, 0.0, None)
     encoder = Encoder(LINK, 1)
     if kind != RequestKind.HELLO:
-        hello = r.encode_hello(r.ResyncHello(0, True, False))
+        hello = r.encode_hello(r.ResyncHello(0, True, False, False))
         for frame in encoder.frames(RequestKind.HELLO, hello):
             source.receive(0.0, frame)
         source.step(0.0, 1 << 20)
@@ -271,7 +271,7 @@ def test_more_requests_than_may_wait_end_the_session() -> None:
     giver, _, _ = pair()
     source = giver.source("target", 1, 0.0, None)
     encoder = Encoder(LINK, 1)
-    hello = r.encode_hello(r.ResyncHello(0, True, False))
+    hello = r.encode_hello(r.ResyncHello(0, True, False, False))
     with pytest.raises(ResyncError, match="requests wait"):
         for kind in [RequestKind.HELLO] + [RequestKind.DIGEST] * 100:
             for frame in encoder.frames(kind, hello if kind == RequestKind.HELLO else b""):

@@ -135,6 +135,38 @@ def test_a_source_that_is_half_itself_says_so_and_another_is_asked_at_once() -> 
     _refused_by_n0(shard)
 
 
+def _takes_a_body_away(shard: Shard, name: str) -> bytes:
+    body = body_of("x3")
+    digest = hashlib.sha256(body).digest()
+    node = shard.nodes[int(name[1])]
+    del node.bodies.bodies[digest]
+    shard.managers[name].want(digest, len(body))
+    return digest
+
+
+def test_a_source_that_lacks_a_body_says_so_and_another_is_asked_at_once() -> None:
+    shard = Shard(None, 0, None)
+    _takes_a_body_away(shard, "n0")
+    shard.managers["n0"].tick = lambda *_, **__: None  # type: ignore[method-assign]
+    _refused_by_n0(shard)
+
+
+def test_the_last_source_there_is_gives_its_records_though_it_lacks_a_body() -> None:
+    """Else a body that only a dead machine has would keep the shard standing for ever (P6)."""
+    shard = Shard(None, 0, None)
+    digest = _takes_a_body_away(shard, "n0")
+    shard.cut.add("n2")
+    manager = shard.managers["n1"]
+    manager.need()
+    shard.run()
+    assert manager.sink.records_done == 1 and not manager.needs_records
+    assert list(manager.missing.all()) == [digest], "it waits for the one that may have it"
+    shard.cut.clear()
+    shard.run()
+    assert shard.whole()
+    assert_equal(shard.nodes[1], shard.nodes[0])
+
+
 def test_a_source_that_knows_no_replica_there_says_so_and_another_is_asked_at_once() -> None:
     shard = Shard(None, 0, None)
     manager = shard.managers["n0"]

@@ -342,7 +342,7 @@ def test_a_node_that_holds_no_replica_and_asks_for_a_resync_is_told_that_there_i
     shard.save("x")
     replica = shard.leader()
     encoder = Encoder(Link("", 1, "n9"), 3)
-    for frame in encoder.frames(RequestKind.HELLO, encode_hello(ResyncHello(0, True, True))):
+    for frame in encoder.frames(RequestKind.HELLO, encode_hello(ResyncHello(0, True, True, False))):
         replica.receive(shard.now, "n9", FrameKind.SYNC, frame)
     replica.step(shard.now)
     ((_, kind, (answer,)),) = [f for f in replica.take_frames() if f[0] == "n9"]

@@ -16,6 +16,7 @@ from functools import partial
 from raftmail.consensus.group import ChangeRefused
 from raftmail.consensus.membership import Membership
 from raftmail.storage.disk import DiskFull
+from raftmail.storage.kv import scan
 from tests.simulation.judge import Judge
 from tests.simulation.node import SimNode
 from tests.simulation.world import World
@@ -185,6 +186,8 @@ class Operator:
             return False
         replica = node.replica
         is_rescued = replica.keep_to > replica.group.applied_index or replica.bodies.withheld
+        if not all(replica.blobs.has(body) for body, _ in scan(node.engine.table("blobrefs"))):
+            return False  # nor has one whose bodies are of an older disk, which nobody told it
         return not (replica.recovery.frozen or replica.recovery.manager.needs_records or is_rescued)
 
     # -- in the end
@@ -207,7 +210,7 @@ class Operator:
                 self._joins_or_goes(leader, stray, now)
         elif gone:
             learners = [i for i in gone if i in now.learners]
-            if learners or self._lost_voters(now):
+            if learners or (self._lost_voters(now) and self._others_are_whole(now, gone)):
                 self._remove(leader, (learners or gone)[0])
             else:
                 self._more(leader, now)
@@ -220,6 +223,12 @@ class Operator:
         else:
             return leader.group.committed_membership == now
         return False
+
+    def _others_are_whole(self, now: Membership, gone: Sequence[int]) -> bool:
+        """As `cluster.controller` asks before a voter that is lost goes without one in its place:
+        others may need the new one to tell that it does not have what they lack, either."""
+        others = [self.holder(i) for i in now.voters if i not in gone]
+        return all(node is not None and node.opened and node.replica.is_whole for node in others)
 
     def _more(self, leader: SimNode, now: Membership) -> None:
         there = [i for i in now.learners if self.holder(i) is not None]
