@@ -23,6 +23,7 @@ from pysyncobj.transport import Transport
 from pysyncobj.version import VERSION
 
 from raftmail.consensus.journal import Entry, Journal
+from raftmail.consensus.timing import Timing
 from raftmail.storage.disk import DiskFull
 
 logger = logging.getLogger(__name__)
@@ -149,17 +150,13 @@ class Engine(SyncObj):
         self_id: int,
         journal: Journal,
         rng: random.Random,
-        *,
-        heartbeat_s: float,
-        election_min_s: float,
-        election_max_s: float,
-        fallback_s: float,
+        timing: Timing,
     ) -> None:
         self.owner = owner
         self.self_id = self_id
         self.rng = rng
-        self.election_min_s = election_min_s
-        self.election_max_s = election_max_s
+        self.election_min_s = timing.election_min_s
+        self.election_max_s = timing.election_max_s
         self.count_only_synced = False
         self.withheld_from = 0
         """See `group.Group.withhold`."""
@@ -170,11 +167,11 @@ class Engine(SyncObj):
         conf = SyncObjConf(
             autoTick=False,
             appendEntriesUseBatch=False,  # L4: batching is done above the engine
-            appendEntriesPeriod=heartbeat_s,
-            raftMinTimeout=election_min_s,
-            raftMaxTimeout=election_max_s,
-            leaderFallbackTimeout=fallback_s,  # G5
-            connectionTimeout=max(3.5, election_max_s),
+            appendEntriesPeriod=timing.heartbeat_s,
+            raftMinTimeout=timing.election_min_s,
+            raftMaxTimeout=timing.election_max_s,
+            leaderFallbackTimeout=timing.fallback_s,  # G5
+            connectionTimeout=max(3.5, timing.election_max_s),
             appendEntriesBatchSizeBytes=1 << 62,  # L3: never split an entry
             commandsWaitLeader=False,  # G11
             dynamicMembershipChange=False,  # G12: `set_members` instead

@@ -123,16 +123,7 @@ class Group:
         """Index and term of a state that the leader offers, because its log does not reach back far
         enough (`take_resync_wanted`)."""
         clock.now = now
-        self.engine = Engine(
-            self,
-            self_id,
-            journal,
-            rng,
-            heartbeat_s=timing.heartbeat_s,
-            election_min_s=timing.election_min_s,
-            election_max_s=timing.election_max_s,
-            fallback_s=timing.fallback_s,
-        )
+        self.engine = Engine(self, self_id, journal, rng, timing)
         self._out = out = Outbox(group, self_id, self.engine, self.members)
         self._send = out.send
         last = journal.last_index
@@ -161,9 +152,15 @@ class Group:
             self._send,
             self._members_changed,
         )
+        self._keep_promises_at = 0.0
+        self._begin_at(applied_index, membership_index)
+
+    def _begin_at(self, applied_index: int, membership_index: int) -> None:
+        """Take up the log behind what is applied, and the memberships that it names."""
+        journal = self.journal
         if applied_index == 0:
             # PySyncObj's log begins with a no-op of term 0 at index 1, alike everywhere.
-            applier.apply(1, 0, b"")
+            self._applier.apply(1, 0, b"")
             applied_index = 1
         if applied_index > journal.last_index:
             raise JournalBehind(
@@ -172,7 +169,6 @@ class Group:
                 "the journal lost entries; give this replica a new disk (it resyncs under a new id)"
             )
         self.engine.set_applied(applied_index)
-        self._keep_promises_at = 0.0
         for command, index, _ in self.entries(applied_index + 1, journal.last_index):
             later = membership_of(command)
             if later is not None and index > membership_index:
@@ -482,33 +478,41 @@ class Group:
         elif kind is ACK:
             self._on_ack(message)
         elif kind is VOTE:
-            self.promises.note(sender, message.term, 0)
-            self.engine.deliver(
-                sender,
-                {
-                    "type": "request_vote",
-                    "term": message.term,
-                    "last_log_index": message.fields[0],
-                    "last_log_term": message.fields[1],
-                },
-            )
+            self._on_vote(message)
         elif kind is Kind.VOTE_GRANTED:
             self._on_vote_granted(message)
         elif kind is Kind.TIMEOUT_NOW:
-            if not self.proof.may_vote:
-                return  # G13
-            if self._applier.fitness() is not Fitness.ABLE:
-                self._refused += 1  # the leader learns of it by the next answer to a heartbeat
-            elif not self.engine.withheld_from:  # it may have held everything once, and not now
-                self.engine.deliver(sender, {"type": "timeout_now", "term": message.term})
-                self.elections.tick(now)  # it stands at once
-                self.engine.tick()
+            self._on_timeout_now(now, message)
         elif kind is Kind.TICKET:
             self.resync_wanted = self._following.on_ticket(now, message) or self.resync_wanted
         elif kind is Kind.ROUND:
             self._through(self._reads.confirm(message.fields[0], sender, self.voters))
         elif kind is Kind.REMOVED:
             self.elections.removed = True
+
+    def _on_vote(self, message: Message) -> None:
+        """A candidate asks, of this term, for a vote that may be granted."""
+        self.promises.note(message.sender, message.term, 0)
+        self.engine.deliver(
+            message.sender,
+            {
+                "type": "request_vote",
+                "term": message.term,
+                "last_log_index": message.fields[0],
+                "last_log_term": message.fields[1],
+            },
+        )
+
+    def _on_timeout_now(self, now: float, message: Message) -> None:
+        """The leader hands over (Raft dissertation, section 3.10)."""
+        if not self.proof.may_vote:
+            return  # G13
+        if self._applier.fitness() is not Fitness.ABLE:
+            self._refused += 1  # the leader learns of it by the next answer to a heartbeat
+        elif not self.engine.withheld_from:  # it may have held everything once, and not now
+            self.engine.deliver(message.sender, {"type": "timeout_now", "term": message.term})
+            self.elections.tick(now)  # it stands at once
+            self.engine.tick()
 
     def tick(self, now: float) -> None:
         """Let time pass: elections, heartbeats, the fall back of a leader without a majority, then

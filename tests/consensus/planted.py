@@ -157,7 +157,12 @@ FAULTS: dict[str, Fault] = {
     ),
     "no-fallback": _fault(
         "a leader that reaches no majority goes on believing in itself",
-        (Group, "__init__", "fallback_s=timing.fallback_s", "fallback_s=1e9"),
+        (
+            Engine,
+            "__init__",
+            "leaderFallbackTimeout=timing.fallback_s",
+            "leaderFallbackTimeout=1e9",
+        ),
     ),
     # G8
     "vote-before-sync": _fault(
@@ -320,7 +325,7 @@ FAULTS: dict[str, Fault] = {
         "a membership that is in the log and not applied is not restored at the start",
         (
             Group,
-            "__init__",
+            "_begin_at",
             "if later is not None and index > membership_index:",
             "if False:",
         ),
@@ -454,7 +459,7 @@ FAULTS: dict[str, Fault] = {
     ),
     "withheld-takes-over": _fault(
         "a replica takes over with a log that others cannot take from it",
-        (Group, "_handle", "if not self.engine.withheld_from:", "if True:"),
+        (Group, "_on_timeout_now", "if not self.engine.withheld_from:", "if True:"),
     ),
     "unable-stands": _fault(
         "a replica that is only a last resort stands at once",
@@ -470,7 +475,12 @@ FAULTS: dict[str, Fault] = {
     ),
     "unable-takes-over": _fault(
         "a replica that may lead no more takes over",
-        (Group, "_handle", "if self._applier.fitness() is not Fitness.ABLE:", "if False:"),
+        (
+            Group,
+            "_on_timeout_now",
+            "if self._applier.fitness() is not Fitness.ABLE:",
+            "if False:",
+        ),
     ),
     "ability-of-another-link": _fault(
         "what a follower said on a link that is gone counts",
