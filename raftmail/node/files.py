@@ -2,7 +2,8 @@
 
 A node counts its start in a file. On a disk without any space it could not, and would not start: it
 could neither say so in its status nor have anything removed. So a few blocks are set aside while
-there is space (`set_space_aside`), and given up where a small file finds none.
+there is space (`set_space_aside`), and given up where a small file finds none: in its own folder,
+or in one of those around it, which are on the same disk.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import json
 import os
 from collections.abc import Mapping
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,8 @@ from raftmail.storage.spares import SPARES
 
 ASIDE = ".space"
 _ASIDE_BYTES = 256 << 10
+_DEPTH = 2
+"""How far below the folder with the space small files are: `shards/7` in the data folder."""
 
 
 def write_json(folder: Path, name: str, value: Mapping[str, Any]) -> None:
@@ -29,10 +33,11 @@ def write_json(folder: Path, name: str, value: Mapping[str, Any]) -> None:
         try:
             _write(folder, name, value)
         except OSError as e:
-            if e.errno != errno.ENOSPC or not _give_up_space(folder):
+            around = _give_up_space(folder) if e.errno == errno.ENOSPC else None
+            if around is None:
                 raise
             _write(folder, name, value)
-            set_space_aside(folder)  # the file that was replaced has given back its own
+            set_space_aside(around)  # the file that was replaced has given back its own
     except OSError as e:
         raise OSError(e.errno, e.strerror, str(folder / name)) from None
 
@@ -48,14 +53,15 @@ def set_space_aside(folder: Path) -> None:
             os.close(fd)
 
 
-def _give_up_space(folder: Path) -> bool:
-    """Whether there was any."""
-    try:
-        had = os.stat(folder / ASIDE).st_blocks > 0
-        os.truncate(folder / ASIDE, 0)
-    except OSError:
-        return False
-    return had
+def _give_up_space(folder: Path) -> Path | None:
+    """The nearest folder that had any."""
+    for around in (folder, *islice(folder.parents, _DEPTH)):
+        with suppress(OSError):
+            had = os.stat(around / ASIDE).st_blocks > 0
+            os.truncate(around / ASIDE, 0)
+            if had:
+                return around
+    return None
 
 
 def _write(folder: Path, name: str, value: Mapping[str, Any]) -> None:

@@ -13,8 +13,10 @@ cleared away.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
+import logging
 import os
 import shutil
 import zlib
@@ -29,6 +31,8 @@ from raftmail.node.lost_disks import LostDisk, move_aside, read_lost, write_lost
 from raftmail.node.starts import OlderFolder, begin_start
 from raftmail.peering.starts import Start
 from raftmail.storage.disk import RealDisk
+
+logger = logging.getLogger(__name__)
 
 FORMAT = 1
 REPLICAS_FILE = "replicas.json"
@@ -57,7 +61,7 @@ class DataFolder:
     is_copy: bool = False
     """Whether the folder looks like a copy of the one that was used last (see `starts`)."""
     lost: dict[int, LostDisk] = field(default_factory=dict)
-    """What was set aside, by shard, until another is made in its place (see `lostdisks`)."""
+    """What was set aside, by shard, until another is made in its place (see `lost_disks`)."""
 
     @classmethod
     def claim(cls, config: Config) -> DataFolder:
@@ -93,28 +97,36 @@ class DataFolder:
     def note_made(self, replicas: Mapping[int, int]) -> None:
         """Note, durably, that these replicas (shard to id) exist, and that this node takes part
         now. Before any of them is started."""
-        self.made |= replicas
+        made = {**self.made, **replicas}
         if self.is_new:
-            mark_joined(self.config, self.made)
+            mark_joined(self.config, made)
             self.is_new = False
         else:
-            _write_made(self.config.data, self.made)
+            _write_made(self.config.data, made)
+        self.made = made
         if self.lost.keys() & replicas.keys():
-            self.lost = {s: one for s, one in self.lost.items() if s not in replicas}
-            write_lost(self.config.data, self.lost)
+            lost = {s: one for s, one in self.lost.items() if s not in replicas}
+            write_lost(self.config.data, lost)
+            self.lost = lost
 
     def set_aside(self, shard: int, replica: int, why: str) -> None:
         """A replica has lost its disk: it is never opened again."""
-        self.lost[shard] = LostDisk(replica, why)
-        write_lost(self.config.data, self.lost)
+        lost = self.lost | {shard: LostDisk(replica, why)}
+        write_lost(self.config.data, lost)
+        self.lost = lost
         self.forget(shard)
-        move_aside(self.config.data, shard, replica)
+        try:
+            move_aside(self.config.data, shard, replica)
+        except OSError as e:
+            logger.warning("%s; what the replica kept is removed when another is made", e)
 
     def forget(self, shard: int) -> None:
         """Give up a shard's replica: it is gone for good when this returns. What it had is removed
         by `clear`."""
-        if self.made.pop(shard, None) is not None:
-            _write_made(self.config.data, self.made)
+        made = {s: replica for s, replica in self.made.items() if s != shard}
+        if made != self.made:
+            _write_made(self.config.data, made)
+            self.made = made
 
     def clear(self, shard: int) -> None:
         """Remove what is in the folder of a shard whose replica was given up, or made and never
@@ -123,9 +135,14 @@ class DataFolder:
         folder = self.config.data / "shards" / str(shard)
         if folder.exists():
             gone = self.config.data / _GONE / str(shard)
-            gone.parent.mkdir(exist_ok=True)
-            shutil.rmtree(gone, ignore_errors=True)
-            os.rename(folder, gone)
+            try:
+                gone.parent.mkdir(exist_ok=True)
+                shutil.rmtree(gone, ignore_errors=True)
+                os.rename(folder, gone)
+            except OSError as e:
+                if e.errno != errno.ENOSPC:
+                    raise
+                gone = folder  # on a full disk there is no space for a folder, either
             shutil.rmtree(gone, ignore_errors=True)
 
     def shard_disk(self, shard: int) -> RealDisk:

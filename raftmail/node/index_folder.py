@@ -10,6 +10,7 @@ stands in `repair.json`.
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import re
 import shutil
@@ -24,6 +25,8 @@ from raftmail.storage.disk import DiskError, RealDisk
 from raftmail.storage.index import TABLES, Index, IndexIdentity
 from raftmail.storage.kv import LmdbEngine
 from raftmail.storage.lmdbcheck import FILE, check_pages
+
+logger = logging.getLogger(__name__)
 
 INDEX = "index"
 SET_ASIDE = "index.damaged"
@@ -148,9 +151,12 @@ def made_with(disk: RealDisk, told: Membership, *, made: bool) -> tuple[Membersh
 
 def note_closed(root: Path) -> None:
     """The index was closed in order: what it looks like now can be told from what somebody else
-    makes of it."""
-    stat = os.stat(root / INDEX / FILE)
-    write_json(root, CLOSED, {"bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns})
+    makes of it. Where that cannot be noted, the next opening looks at every page."""
+    try:
+        stat = os.stat(root / INDEX / FILE)
+        write_json(root, CLOSED, {"bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns})
+    except OSError as e:
+        logger.warning("%s; the next start looks at the whole index", e)
 
 
 def _was_closed(root: Path) -> bool:

@@ -55,6 +55,7 @@ from raftmail.service.cluster_service import ClusterService
 from raftmail.service.delivery import LONGER_S_MAX, MailDelivery
 from raftmail.shard.replica import Frame
 from raftmail.shard.replica import FrameKind as ShardFrame
+from raftmail.storage.disk import DiskFull
 
 logger = logging.getLogger(__name__)
 
@@ -528,6 +529,10 @@ class Node:
             while self._stale and not self._stopping:
                 self._stale = False
                 await self._bring_about()
+        except (DiskFull, OSError) as e:
+            # Of the node's small files, which are noted before anything follows from them.
+            logger.error("what the cluster wants of this node cannot be brought about yet: %s", e)
+            self.loop.call_later(MAKE_AGAIN_S, self._reconcile_soon)
         finally:
             self._reconciling = False
 

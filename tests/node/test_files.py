@@ -38,6 +38,25 @@ def test_a_small_file_is_written_on_a_full_disk_and_space_is_set_aside_again(
         assert os.stat(tmp_path / ASIDE).st_blocks
 
 
+def test_a_file_of_a_shard_uses_what_is_set_aside_in_the_data_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_space_aside(tmp_path)
+    shard = tmp_path / "shards" / "0"
+    shard.mkdir(parents=True)
+    write = files._write
+
+    def write_if_space(folder: Path, name: str, value: Mapping[str, Any]) -> None:
+        if os.stat(tmp_path / ASIDE).st_blocks:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(folder, name, value)
+
+    monkeypatch.setattr(files, "_write", write_if_space)
+    write_json(shard, "repair.json", {"rebuild": "why"})
+    assert json.loads((shard / "repair.json").read_text()) == {"rebuild": "why"}
+    assert os.stat(tmp_path / ASIDE).st_blocks and not (shard / ASIDE).exists()
+
+
 def test_without_space_set_aside_the_file_is_named_and_stays_as_it_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

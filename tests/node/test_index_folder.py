@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from raftmail.node import index_folder
+from raftmail.node.index_folder import CLOSED, note_closed
 from raftmail.storage.disk import DiskError
 
 
@@ -42,3 +45,21 @@ def test_an_index_that_this_process_may_not_read_is_left_alone(
     monkeypatch.setattr(index_folder, "check_pages", fails)
     with pytest.raises(DiskError, match=r"data\.mdb: cannot be read"):
         index_folder._trouble(tmp_path, closed=False)
+
+
+def test_where_it_cannot_be_noted_that_an_index_was_closed_it_is_closed_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A replica that is given up is closed on a disk that is full, too."""
+
+    def full(folder: Path, name: str, value: Mapping[str, Any]) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(folder / name))
+
+    (tmp_path / "index").mkdir()
+    (tmp_path / "index" / "data.mdb").write_bytes(b"some")
+    note_closed(tmp_path)
+    assert (tmp_path / CLOSED).exists()
+    (tmp_path / CLOSED).unlink()
+    monkeypatch.setattr(index_folder, "write_json", full)
+    note_closed(tmp_path)
+    assert not (tmp_path / CLOSED).exists()
