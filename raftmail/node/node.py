@@ -665,7 +665,7 @@ class Node:
         try:
             runner.replica.receive(self.loop.time(), node, kind, payload)
         except Exception as e:
-            runner.fatal(e)
+            runner.fail(e)
             return
         runner.received(kind)
 

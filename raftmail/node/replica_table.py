@@ -18,9 +18,10 @@ from raftmail.consensus.heartbeats import unpack
 from raftmail.consensus.journal import JournalDamaged, JournalError
 from raftmail.consensus.membership import Membership
 from raftmail.consensus.messages import BadMessage
-from raftmail.net.errors import start_task
+from raftmail.net.errors import describe, start_task, tell
 from raftmail.node.budget import LONG_BODIES_AT_ONCE, memory_of_replicas
 from raftmail.node.config import Config
+from raftmail.node.exit_message import is_foreseen
 from raftmail.node.folder import DataFolder
 from raftmail.node.index_folder import note_closed, order
 from raftmail.node.reconcile import first_membership
@@ -45,6 +46,10 @@ ASIDE_MIN_S, ASIDE_MAX_S = 5.0, 60.0
 """How long it is before a replica that could not be opened is tried again: twice as long after each
 try."""
 
+ENDED_LATELY_S = 300.0
+"""An error that nobody foresaw and that comes again within this is likely to come with the same
+entry: the replica waits longer before it is opened again."""
+
 REPAIR_HELPED_S = 60.0
 """Damage that is met within this after a repair was not mended by it, and the next one goes
 further."""
@@ -56,9 +61,14 @@ BEATS_ROUTE = 0
 """The shard that frames with the beats of all shards go under."""
 
 
+class ReplicaEnded(Exception):
+    """An error that nobody foresaw ended a replica; the text says which, and where in the code."""
+
+
 @dataclass(frozen=True, slots=True)
 class Aside:
-    """A replica that could not be opened: why, and when it is tried again."""
+    """A replica that could not be opened, or was ended by an error that nobody foresaw: why, and
+    when it is tried again."""
 
     replica_id: int
     told: Membership
@@ -95,13 +105,15 @@ class ReplicaTable:
     memory: Memory = field(init=False)
     """What all replicas hold together."""
     aside: dict[int, Aside] = field(default_factory=dict)
-    """Replicas that could not be opened, and are tried again."""
+    """Replicas that are not open, and are tried again."""
 
     _long_executor: ThreadPoolExecutor = field(init=False)
     _say_bad_at: float = -1e18
     _slow: bool = False
     _tried: dict[int, tuple[float, Repairs]] = field(default_factory=dict)
     _closing: set[int] = field(default_factory=set)
+    _ended: dict[int, tuple[float, float]] = field(default_factory=dict)
+    """When an error that nobody foresaw ended a replica last, and how long it waited then."""
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     def __post_init__(self) -> None:
@@ -291,12 +303,16 @@ class ReplicaTable:
 
     def failed(self, shard: int, error: BaseException) -> None:
         """An error that a replica must not go on after. Of an index that cannot be used it is
-        opened anew, without, and of a log that somebody was at with what this process knows of it;
-        any other ends the process."""
+        opened anew, without, and of a log that somebody was at with what this process knows of it.
+        One that nobody foresaw ends this replica, as a crash would; others that can be foreseen
+        are the machine's, and end the process."""
         if isinstance(error, JournalDamaged):
             self.mend_journal(shard, str(error))
         elif not isinstance(error, TableDamaged | IndexDamaged):
-            self.fatal(error)
+            if is_foreseen(error):
+                self.fatal(error)
+            elif shard in self.opened and shard not in self._closing:
+                self._begin(shard, self._end(shard, error))
         elif shard in self.opened and shard not in self._closing:
             logger.error("shard %d: %s; the replica is opened anew, to repair it", shard, error)
             order(self.folder.shard_disk(shard), self._repair_of(shard, error))
@@ -343,6 +359,34 @@ class ReplicaTable:
             opened.replica.abandon()
             opened.index.close()
             self._lost(shard, opened.replica.replica_id, why)
+        finally:
+            self._closing.discard(shard)
+
+    async def _end(self, shard: int, error: BaseException) -> None:
+        """A replica met an error that nobody foresaw, perhaps with an entry that it would meet
+        again: the node's other replicas go on (P10), and this one is opened again after a while."""
+        opened = self.opened.pop(shard)
+        self.replicas.pop(shard, None)
+        runner = self.runners.pop(shard)
+        now = self.loop.time()
+        at, wait_s = self._ended.get(shard, (-ENDED_LATELY_S, 0.0))
+        lately = now - at < ENDED_LATELY_S
+        wait_s = min(2 * wait_s, ASIDE_MAX_S) if lately else ASIDE_MIN_S
+        self._ended[shard] = (now, wait_s)
+        replica = opened.replica
+        what = f"shard {shard}: this node's replica ends, and is opened again in {wait_s:.0f} s"
+        tell(logger, what, error)
+        try:
+            await runner.failed()
+            replica.abandon()
+            opened.index.close()
+            ended = ReplicaEnded(
+                f"an error that nobody foresaw ended it, please report it: {describe(error)}"
+            )
+            again_at = self.loop.time() + wait_s
+            self.aside[shard] = Aside(
+                replica.replica_id, replica.membership, ended, wait_s, again_at
+            )
         finally:
             self._closing.discard(shard)
 

@@ -6,8 +6,11 @@ from __future__ import annotations
 import re
 import signal
 import threading
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
+
+import pytest
 
 from raftmail.client import ClientError
 from raftmail.mail.results import SaveResult
@@ -147,3 +150,57 @@ def test_a_node_without_a_link_to_the_master_reaches_it_through_the_third(tmp_pa
             assert isinstance(executed.result, SaveResult)
             assert executed.master == "n3"
             assert client.body(USER, "INBOX", executed.result.saved[0].uid) == body
+
+
+POISON = """
+from raftmail.shard import machine
+
+create = machine._COMMANDS[machine.CREATE]
+
+
+def poisoned(state, command):
+    if command.name == "poison":
+        raise TypeError("a fault in the code")
+    return create(state, command)
+
+
+machine._COMMANDS[machine.CREATE] = poisoned
+"""
+
+
+def test_a_fault_in_the_code_that_an_entry_meets_stops_its_shard_alone_until_it_is_mended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(POISON)
+    with monkeypatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(tmp_path))
+        cluster = Cluster(tmp_path / "c", nodes=1, replicas=1, shards=2)
+        cluster.start("n1")
+    users = [f"user{number}@example.org" for number in range(8)]
+    body = b"Subject: on\r\n\r\n"
+    try:
+        with cluster.client() as client:
+            for user in users:
+                client.add_user(user, "secret-password")
+            with pytest.raises(ClientError):
+                client.create_mailbox(users[0], "poison", timeout_s=2.0)
+
+            def why() -> str:
+                status = cluster.status() or {"shards": []}
+                rows = [row for shard in status["shards"] for row in shard["replicas"]]
+                return next((row["why"] for row in rows if row["state"] == "cannot be opened"), "")
+
+            assert "a fault in the code" in wait_for("the replica to be shown", why)
+            served = 0
+            for user in users[1:]:
+                with suppress(ClientError):
+                    client.save(user, "INBOX", body, timeout_s=1.0)
+                    served += 1
+            assert served
+        assert cluster.processes["n1"].poll() is None
+        assert cluster.terminate("n1") == 0
+        cluster.start("n1")
+        with cluster.client() as client:
+            client.save(users[0], "poison", body)
+    finally:
+        cluster.__exit__()
