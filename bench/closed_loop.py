@@ -1,7 +1,7 @@
 """What every closed-loop load has in common: what is written down, and what is made of it.
 
-A load generator is a module run as a process of its own, so that it shares no interpreter with
-what it measures; it keeps a :class:`LoadTally`, has :func:`observe` time it, and prints the
+A load generator is a module run as a process of its own, so that it shares no interpreter with what
+it measures. It keeps a :class:`LoadTally`, has :func:`observe` time it, and prints the
 :class:`LoadResult` as JSON, which :func:`run_generator` reads.
 """
 
@@ -33,7 +33,7 @@ DRAIN_S = 5.0
 class LoadResult:
     """What a run measured.
 
-    ``done`` operations were acknowledged inside the measured ``seconds``; ``accepted_total`` also
+    ``done`` operations were acknowledged inside the measured ``seconds``. ``accepted_total`` also
     counts the warm-up and those still under way at the end, and is what the server must hold.
     Failures are of the whole run, by reply code, or ``connect``, ``lost`` (connection),
     ``protocol``, ``unfinished``. ``longest_gap_ms`` is the longest time inside the measured seconds

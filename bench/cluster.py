@@ -98,7 +98,7 @@ class TextClient:
 class Raftmail:
     """A running cluster: ``with Raftmail(nodes=3, users=["ann@example.org"]) as c``.
 
-    Entering waits until every node is up and every shard has a master, and raises BenchError with
+    Entering waits until every node is up and every shard has a master. It raises BenchError with
     the end of the logs when that does not come about. ``parent`` is the folder to put everything in
     (default: the system's temporary folder) and decides which disk is measured. ``replicas`` is of
     each shard for mail; ``workers`` are the processes of a node. Leaving stops the nodes and
@@ -232,8 +232,11 @@ class Raftmail:
         raise BenchError(f"shard {shard} has no master after {START_S:.0f} s:\n{self.logs()}")
 
     def wait_until_ready(self, timeout_s: float = START_S, lag_max: int = 0) -> None:
-        """Until all nodes are up, every shard has a master, and every replica has applied all but
-        ``lag_max`` entries of what the master had written when it was asked."""
+        """Until all nodes are up and every shard has a master.
+
+        And every replica has applied all but ``lag_max`` entries of what the master had written
+        when it was asked.
+        """
         deadline_s = time.monotonic() + timeout_s
         status: ClusterStatus | None = None
         while time.monotonic() < deadline_s:

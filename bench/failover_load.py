@@ -1,7 +1,7 @@
 """Clients that survive the nodes they talk to: STORE and LMTP, each over a connection of its own.
 
-A client that loses its connection goes to the next node and repeats what had no answer, as a mail
-transfer agent or a front end would. Every acknowledgement is written down with its time.
+A client that loses its connection goes to the next node and repeats what had no answer. A mail
+transfer agent or a front end would do so, too. Every acknowledgement is written down with its time.
 """
 
 from __future__ import annotations

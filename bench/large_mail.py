@@ -5,7 +5,7 @@ Three nodes at the default configuration, 16 shards; one of them leads most. The
 through that node, and through another one, while it lives, is stopped (SIGSTOP) in the middle, or
 is killed. Every recipient must get 250 or 4xx; those without 250 get the same bytes again, until
 all have it. Then everybody must have it once. What the nodes need of memory is compared with what
-they say they may need, and what the others wait meanwhile with what they waited before.
+they say they may need. What the others wait meanwhile is compared with what they waited before.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What a mailbox of a million messages costs, beside one of a thousand in the same cluster.
 
-The large mailbox is filled by COPY of ranges into itself, so its messages share few bodies but have
+The large mailbox is filled by COPY of ranges into itself. So its messages share few bodies but have
 records, modseqs and summaries of their own. Then single messages are saved and flagged in both
 mailboxes in turns: one command at a time (latency), and many outstanding (rate, CPU). At last all
 nodes are restarted, and their memory is looked at while they are idle.

@@ -1,7 +1,7 @@
 """How long shards are without a master when the node is killed (SIGKILL) that leads (nearly) all 64
 of them.
 
-Every shard has a user and a client of its own, half of which STORE and half deliver by LMTP; those
+Every shard has a user and a client of its own, half of which STORE and half deliver by LMTP. Those
 on the killed node go to another one. Masterships are handed to one node, it is killed under load,
 and the two others are asked until they lead all shards. Then it is started again, must catch up,
 and gets all masterships again.

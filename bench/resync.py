@@ -1,11 +1,11 @@
 """What it costs to bring a replica back: between real nodes, each a process with its own disk
 folder.
 
-First a shard with many messages: a node is stopped, k messages in m mailboxes change (half are
-flagged, a quarter is expunged, a quarter is new), and the node is started when the log of the
-others does not reach back to it any more. Bytes and time should follow k and m, not the messages
-that are there. Then a node that has lost all mail of a shard takes it whole, with the bodies; once
-alone, and once while clients write to the shard.
+First a shard with many messages: a node is stopped, and k messages in m mailboxes change. (Half are
+flagged, a quarter is expunged, a quarter is new.) The node is started when the log of the others
+does not reach back to it any more. Bytes and time should follow k and m, not the messages that are
+there. Then a node that has lost all mail of a shard takes it whole, with the bodies. It does so
+once alone, and once while clients write to the shard.
 """
 
 from __future__ import annotations

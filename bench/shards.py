@@ -2,7 +2,7 @@
 shards.
 
 Each time the same 64 users, spread evenly over the shards, and the same clients, dealt to all
-nodes. Every shard has a log and files of its own, so entries become smaller and syncs more; in
+nodes. Every shard has a log and files of its own, so entries become smaller and syncs more. In
 return the masters are spread over the nodes.
 """
 

@@ -1,7 +1,7 @@
 """A load of STORE or SAVE commands over the text protocol, as a process of its own.
 
 Closed loop: every connection keeps ``pipeline`` commands outstanding. A STORE sets or takes away a
-flag of one message, so that each one changes something, gets a modseq of its own, and stands in the
+flag of one message. So each one changes something, gets a modseq of its own, and stands in the
 journals of a majority before it is answered. A SAVE brings a new message of some hundred bytes.
 """
 

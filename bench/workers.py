@@ -1,7 +1,7 @@
 """What a second worker does for a node: LMTP and STORE over 16 shards, one worker and two.
 
 First one node with one replica of each shard, so that there is a core for each worker, and the load
-generator between them; then three nodes with three replicas on the same two cores, which are busy
+generator between them. Then three nodes with three replicas on the same two cores, which are busy
 already with one worker each.
 """
 

@@ -1,6 +1,6 @@
 """Bytes that are nearly right: what a disk, a peer or another release may hand to a decoder.
 
-`altered` takes good bytes and does to them what rot, torn writes and strangers do; `bounded_memory`
+`altered` takes good bytes and does to them what rot, torn writes and strangers do. `bounded_memory`
 sees that a length in them is never believed before it is checked.
 """
 

@@ -12,11 +12,11 @@ processes share it. `check` gives the problems found:
 - flags and modseqs are what some order of the operations gives, one that keeps to the order in
   which clients saw them happen;
 - no read goes back behind what was acknowledged before it began;
-- the mailbox that a name stands for is what some order of CREATE, RENAME and DELETE gives, and a
-  name never has one UIDVALIDITY for two mailboxes.
+- the mailbox that a name stands for is what some order of CREATE, RENAME and DELETE gives. A name
+  never has one UIDVALIDITY for two mailboxes.
 
 Histories may rename and delete mailboxes of names without a separator that they make themselves
-(see `names`); messages are only saved into those, listed, and removed with them.
+(see `names`). Messages are only saved into those, listed, and removed with them.
 """
 
 from __future__ import annotations

@@ -395,8 +395,11 @@ class ChaosCluster:
 
     def can_lose(self, node: NodeProcess) -> bool:
         """Whether a majority of the mail shard's replicas is on other nodes and whole, by the last
-        look: else what this node loses, all of it or one body, may be the last copy of mail that
-        was acknowledged by a majority, and no store keeps that."""
+        look.
+
+        Else what this node loses, all of it or one body, may be the last copy of mail that was
+        acknowledged by a majority. No store keeps that.
+        """
         rows = [
             other.status.shards.get(MAIL_SHARD)
             for other in self.nodes.values()

@@ -1,7 +1,7 @@
 """Faults of disks: full, read-only, failing at work, and bits that flip at rest. Each is undone, as
 those of `faults` are.
 
-With a disk of its own (`disks`) a node meets what happens on real ones; without, a reserve that the
+With a disk of its own (`disks`) a node meets what happens on real ones. Without, a reserve that the
 disk does not have and modes of files stand in for it.
 """
 

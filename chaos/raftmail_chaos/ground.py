@@ -3,7 +3,7 @@ systems that can be full or fail.
 
 This process goes into a network and a mount namespace without names, and stays there until it ends.
 Everything that is made inside (other namespaces, their devices, rules, mounts, loop devices) goes
-away with the last process in it, so that nothing is left on the machine, however a run ends.
+away with the last process in it. So nothing is left on the machine, however a run ends.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """The verdict on a run's histories: `python -m raftmail_chaos.judge FOLDER` prints it as JSON.
 
 Users share nothing, so each user's history is checked by itself. Deliveries over LMTP get the place
-in it that the final read of their mailbox tells: an acknowledged one must be there exactly once,
-also when it was given more than once, the same bytes, because a reply was lost or put it off (P9).
+in it that the final read of their mailbox tells. An acknowledged one must be there exactly once.
+That holds also when it was given more than once, the same bytes, because a reply was lost or put it
+off (P9).
 """
 
 from __future__ import annotations

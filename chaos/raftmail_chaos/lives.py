@@ -2,13 +2,13 @@
 
 A message is unborn, then there, then gone for ever. While it is there it has flags and a modseq
 that grows with every change. The search goes through the operations in the order of time and keeps
-the set of all states that the message may be in, each with the operations that have taken effect
-without being answered yet (Lowe, "Testing for linearizability", 2017). A write that was never
+the set of all states that the message may be in. Each has the operations that have taken effect
+without being answered yet. (Lowe, "Testing for linearizability", 2017.) A write that was never
 answered may take effect at any later time.
 
 Many unanswered writes would make many states, most of which need not be looked at:
 
-- of two states that differ in unanswered writes only, the one from which fewer of them took effect
+- two states may differ in unanswered writes only. Then the one from which fewer of them took effect
   can still do all that the other can;
 - unanswered writes that say the same are one as good as the other: the one asked first goes first;
 - a modseq that is known as a lower bound only can be all that a greater one can;

@@ -1,8 +1,8 @@
 """What the load knows of the mail of one user, and the operations that it makes up from that.
 
-A user's mail stays small (`BIRTHS_MAX` messages), and is then left alone for a new user's: so the
-checker can look at every order of the operations, and a run of hours costs it no more for each
-message than one of seconds.
+A user's mail stays small (`BIRTHS_MAX` messages), and is then left alone for a new user's. So the
+checker can look at every order of the operations. A run of hours costs it no more for each message
+than one of seconds.
 """
 
 from __future__ import annotations

@@ -82,9 +82,10 @@ def compose(rng: random.Random, token: str, size_bytes: int) -> bytes:
 
 @dataclass(slots=True, repr=False)
 class Mta:
-    """The transfer agent of one load process. `nodes` gives the LMTP addresses that there are now,
-    `make_user` makes a user with the mailbox of deliveries, `took` is told of each message that was
-    taken."""
+    """The transfer agent of one load process. `nodes` gives the LMTP addresses that there are now.
+    `make_user` makes a user with the mailbox of deliveries, and `took` is told of each message that
+    was taken.
+    """
 
     index: int
     seed: int

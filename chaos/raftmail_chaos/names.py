@@ -1,9 +1,9 @@
 """Which mailbox each name stood for: whether some order of CREATE, RENAME and DELETE explains
 everything that was seen of it.
 
-For the names that a history renames or deletes. They begin without a mailbox; whoever names one has
-to be told, or have asked for, nothing that depends on which mailbox that was, except SAVE and the
-reads whose answers tell its number.
+For the names that a history renames or deletes. They begin without a mailbox. Whoever names one has
+to be told, or have asked for, nothing that depends on which mailbox that was. Excepted are SAVE and
+the reads whose answers tell its number.
 
 The search is that of `lives`, over maps from names to mailbox numbers. A read takes effect as soon
 as what it saw is so: that changes nothing, and leaves nothing out. The number of a mailbox whose

@@ -1,7 +1,7 @@
 """Each node in a network namespace of its own, all joined by a bridge in the run's (`ground`):
 there packets can really be lost.
 
-Toxiproxy, the load and the run itself are in the bridge's namespace; whatever they say to a node,
+Toxiproxy, the load and the run itself are in the bridge's namespace. Whatever they say to a node,
 and nodes to each other, goes through the node's one device, `eth0`. Namespaces have no names: they
 are there as long as this process holds them open.
 """

@@ -1,7 +1,7 @@
 """The links between nodes, each through a proxy of a real Toxiproxy server that can hurt it.
 
 Node i dials node j at the proxy i→j. Between two nodes only one of the two connections stays, and
-nobody knows which; so what is to hold from i to j is put on the upstream of proxy i→j and on the
+nobody knows which. So what is to hold from i to j is put on the upstream of proxy i→j and on the
 downstream of proxy j→i.
 """
 
@@ -28,8 +28,10 @@ from raftmail_chaos.leash import leashed
 PROGRAM = "toxiproxy-server"
 _START_S = 15.0
 _CALL_S = 60.0
-"""To take a toxic away, the server waits until what it holds has gone on to a node that may be
-paused, or that packets do not reach."""
+"""To take a toxic away, the server waits until what it holds has gone on to a node.
+
+That may be paused, or packets may not reach it.
+"""
 _POLL_S = 0.05
 _VERSION = re.compile(r"version v?([0-9]+)\.([0-9]+)|version git")
 

@@ -23,7 +23,8 @@ FILE = "cluster.json"
 @dataclass(frozen=True, slots=True)
 class NodeEntry:
     """One node. `data`, `start` (the argv that starts it) and `pid` are known of nodes that run on
-    this machine alone; `pid` is 0 while it is not running."""
+    this machine alone. `pid` is 0 while it is not running.
+    """
 
     name: str
     peer: str

@@ -1,8 +1,8 @@
 """The mail of the demonstration: who sends what, what was acknowledged, and when.
 
 A sender whose connection breaks after the whole message was sent, but before the reply, cannot know
-whether it was delivered (RFC 2033 and RFC 1047). It sends the same bytes again, to another node. Of
-some messages it throws the reply away on purpose and does the same. However often a message was
+whether it was delivered. (RFC 2033 and RFC 1047.) It sends the same bytes again, to another node.
+Of some messages it throws the reply away on purpose and does the same. However often a message was
 sent, there must be exactly one of it. Every message carries an id of its own in `X-Raftmail-Demo`,
 and the ledger notes which were sent again without the outcome being known.
 """
@@ -43,8 +43,11 @@ class DemoMessage:
 
 
 def make_messages(count: int, users: Sequence[str]) -> list[DemoMessage]:
-    """`count` messages to the users in turn: the examples again and again, and among them once, at
-    a quarter of the way, the largest (20 MB), and at three places a large one (1 MB)."""
+    """`count` messages to the users in turn: the examples again and again.
+
+    Among them are once, at a quarter of the way, the largest (20 MB), and at three places a large
+    one (1 MB).
+    """
     examples = list(corpus(large=True))
     small = [body for name, body in examples if not name.startswith("generated_")]
     large = [body for name, body in examples if name.startswith("generated_")]

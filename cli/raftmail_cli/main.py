@@ -142,8 +142,11 @@ def _complain(text: str) -> None:
 def main() -> None:
     """A replicated mail store.
 
-    Exit codes: 0 done, 1 refused, failed or found wrong, 2 wrong usage, 69 a shard serves nobody
-    (status --check), 70 a fault in raftmail, 75 try again later, 130 interrupted.
+    Exit codes:
+
+    - 0 done, 1 refused, failed or found wrong, 2 wrong usage;
+    - 69 a shard serves nobody (status --check), 70 a fault in raftmail;
+    - 75 try again later, 130 interrupted.
     """
 
 

@@ -1,6 +1,6 @@
 """Nodes as processes of this machine: making a loopback cluster, starting, watching and ending.
 
-Used by `up`, `down` and `demo`. A node runs in a session of its own, so that Ctrl-C in a terminal
+Used by `up`, `down` and `demo`. A node runs in a session of its own. So Ctrl-C in a terminal
 reaches the command alone, which then ends the nodes in order. Nodes are ended by pid, and only
 those that are what the pid was written down for.
 """

@@ -18,8 +18,10 @@ _SIZE = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,6})?) ?([kmgt]?)(i?)b?")
 
 
 class SizeType(click.ParamType[str]):
-    """A size as `500M` or `1.5 GB` (powers of 1000), or `2GiB` (of 1024), or a word; gives the
-    number of bytes in digits, or the word."""
+    """A size as `500M` or `1.5 GB` (powers of 1000), or `2GiB` (of 1024), or a word.
+
+    It gives the number of bytes in digits, or the word.
+    """
 
     name = "size"
 

@@ -1,7 +1,7 @@
 """Proving that all replicas of a shard are equal at one log index, and what is done when they are
 not.
 
-The master puts a mark into the log, and each replica notes its digest when it applies it; at a deep
+The master puts a mark into the log, and each replica notes its digest when it applies it. At a deep
 mark each also reads every record and body that it has, as they stood there. Once every
 `verify.period_s` the master of a shard compares it by itself: replicas that differ from what a
 majority has are brought back by a resync that compares everything, from those of the majority

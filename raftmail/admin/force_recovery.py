@@ -1,10 +1,14 @@
 """A shard that lost its majority for good, put on its feet with the best replica that is left.
 
 It is asked in two calls: `recover-look` shows what is left and what may be lost, and `recover` does
-it. It is refused while a majority can be reached: then the shard recovers by itself; while a node
-is there that does not tell what it has; and for a replica when another one that is left has more.
+it. It is refused in three cases:
+
+- while a majority can be reached: then the shard recovers by itself;
+- while a node is there that does not tell what it has;
+- for a replica when another one that is left has more.
+
 First the group is forced, on the node that has the replica, and then it is written down in the
-root; what is broken off between the two is finished by asking again.
+root. What is broken off between the two is finished by asking again.
 """
 
 from __future__ import annotations

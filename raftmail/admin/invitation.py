@@ -1,6 +1,6 @@
 """Invitations: how a machine becomes a node without the authority's key being on any node.
 
-Whoever has the authority's key makes the new node's certificate and key, and seals them, with all
+Whoever has the authority's key makes the new node's certificate and key. They are sealed, with all
 else that the node needs, under a random secret. The cluster keeps the sealed bundle, which it
 cannot read; the token, which goes to the new machine by hand, has the secret.
 
@@ -127,9 +127,10 @@ class Token:
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """All that a new node needs. `seeds` maps the names of nodes to their peers' addresses; `ca`,
-    `certificate` and `key` are PEM, `token` is the one that clients show; `place` is where the node
-    stands (zone, host, labels, capacity)."""
+    """All that a new node needs. `seeds` maps the names of nodes to their peers' addresses. `ca`,
+    `certificate` and `key` are PEM, and `token` is the one that clients show. `place` is where the
+    node stands (zone, host, labels, capacity).
+    """
 
     cluster: str
     shards: int

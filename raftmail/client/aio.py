@@ -71,11 +71,11 @@ class Client:
 
     Calls begin when the method is called, not when it is awaited: many can be under way on the one
     connection, and none needs a task. When the connection is lost they go on over another, also to
-    another node, until their deadline; a write has one effect however often it was sent. Calls that
+    another node, until their deadline. A write has one effect however often it was sent. Calls that
     are under way together may be executed in any order.
 
     A name means the mailbox that had it when this client first used it over the connection, also
-    when another client renames that one; after a CREATE, RENAME or DELETE of its own the client
+    when another client renames that one. After a CREATE, RENAME or DELETE of its own the client
     looks again.
 
     Every method raises `Refused`, `TryAgain` or `ProtocolError` (see `errors`), and ValueError for

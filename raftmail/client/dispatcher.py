@@ -43,7 +43,7 @@ _REASONS_MAX = 5
 
 class Dispatcher:
     """Invariants:
-    1. At most one connection is used; calls are sent on it in the order they were made, and again
+    1. At most one connection is used. Calls are sent on it in the order they were made, and again
        in that order on the next one.
     2. A sequence number is released when its call has ended, so the floor passes over none that
        may be sent again.

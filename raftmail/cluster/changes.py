@@ -3,11 +3,11 @@
 Each gives a `Change`, or raises `ChangeDenied` with the reason.
 
 A change is one `Configure`: all of it or nothing. It expects every record that it was decided by to
-be as it was read, so of two operators who decide at once one is refused by the root, reads again,
+be as it was read. So of two operators who decide at once one is refused by the root, reads again,
 and is then told the reason here.
 
 A drain, a removal and a rebalance only write down what is wanted. What has to be done for it
-follows from the records alone (`controller.next_steps`), by whoever leads the root; so it can be
+follows from the records alone (`controller.next_steps`), by whoever leads the root. So it can be
 left, watched, and undone.
 """
 
@@ -239,7 +239,10 @@ def undrain(state: ClusterState, name: str) -> Change:
 
 def _kept(shard: ShardRecord, name: str) -> ShardRecord:
     """The shard with a replica that was to leave a node staying there, and the one that was to
-    replace it leaving; unless enough others have become voters."""
+    replace it leaving.
+
+    It is left as it is when enough others have become voters.
+    """
     voters = [r for r in shard.replicas if r.state is ReplicaState.VOTER]
     going = [r for r in shard.on(name) if r.state is ReplicaState.LEAVING]
     if len(going) != 1 or len(shard.on(name)) != 1 or len(voters) >= shard.replication:
@@ -280,9 +283,10 @@ def remove(
     by: str = "",
 ) -> Change:
     """Take a node out for ever. Without `force` only one whose replicas count for nothing: an empty
-    one, or a dead one (`alive` says what the others see) to which some were only to come; with it
+    one, or a dead one (`alive` says what the others see) to which some were only to come. With it
     any dead one, whose replicas are then made anew elsewhere. What was to come is given up at once.
-    Raises `ChangeDenied`, saying which shards are at risk."""
+    Raises `ChangeDenied`, saying which shards are at risk.
+    """
     node = state.find(NodeRecord, name)
     if node is None:
         raise ChangeDenied(f"there is no node {name}")

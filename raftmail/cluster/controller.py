@@ -1,10 +1,9 @@
 """The controller of the root's master: what to do next, as a pure function of what is wanted and
 what is seen.
 
-It keeps nothing between rounds: whoever leads the root calls it again and again, and any step may
-fail, come late, be done twice or be half of what a controller that died had begun. What is under
-way is read from the records (a replica that is joining or leaving) and from the groups'
-memberships.
+It keeps nothing between rounds: whoever leads the root calls it again and again. Any step may fail,
+come late, be done twice or be half of what a controller that died had begun. What is under way is
+read from the records (a replica that is joining or leaving) and from the groups' memberships.
 
 A replica that moves goes through these states, one change at a time for each group:
 
@@ -19,12 +18,15 @@ A replica that moves goes through these states, one change at a time for each gr
 | leaving | voter | `RemoveReplica`, when all who stay are voters |
 | leaving | – | `WriteRecords`: it is dropped, and its node deletes it |
 
-So that no step costs safety: (1) replicas are added before others are removed, but for those that
-are lost for ever while all others are whole: as long as they are voters, a voter more would need
-one more of the living for every majority, and the loss of the new one could stop the group; (2)
-after each removal of a whole voter the whole ones that are left are a majority of the group, and of
-the replicas that the shard is to have; (3) a step for a group is decided on a committed membership,
-and carried out only while the group still has it.
+So that no step costs safety:
+
+1. Replicas are added before others are removed, but for those that are lost for ever while all
+   others are whole. As long as the lost ones are voters, a voter more would need one more of the
+   living for every majority. The loss of the new one could stop the group then.
+2. After each removal of a whole voter, the whole ones that are left are a majority of the group.
+   They are one of the replicas that the shard is to have, too.
+3. A step for a group is decided on a committed membership. It is carried out only while the group
+   still has it.
 """
 
 from __future__ import annotations
@@ -144,9 +146,12 @@ def _as_seen(shard: ShardRecord, seen: ObservedShard) -> ShardRecord:
 
 
 def _tells_of_a_loss(shard: ShardRecord, replica: ReplicaRecord, group: Membership) -> bool:
-    """Whether the record of a replica that will not join is all that tells that an older one, in
-    whose place it was to come, is lost (`_is_lost`). It stays until that one is out of the group:
-    who does not know of the loss waits for a disk that never comes back."""
+    """Whether the record of a replica that will not join is all that tells that an older one is
+    lost (`_is_lost`).
+
+    It was to come in that one's place. It stays until that one is out of the group: who does not
+    know of the loss waits for a disk that never comes back.
+    """
     return any(
         other.state is _LEAVING and other.id < replica.id and other.id in group.voters
         for other in shard.on(replica.node)

@@ -1,5 +1,6 @@
-"""COPY and MOVE between shards: one command of a client becomes one command in each of two shards,
-so that a retry at any point has one effect (P3), and nothing is ever lost on the way.
+"""COPY and MOVE between shards: one command of a client becomes one command in each of two shards.
+
+So a retry at any point has one effect (P3), and nothing is ever lost on the way.
 
 1. The messages are read in the source's shard.
 2. Bodies that the target's shard lacks are read too; those that it has are not sent.
@@ -12,7 +13,7 @@ so that a retry at any point has one effect (P3), and nothing is ever lost on th
    source's shard.
 
 A shard keeps results by client id and number, and of a command between shards each of the two
-shards sees its own half only; so no ids have to be made up. What stops between 3 and 4 leaves a
+shards sees its own half only. So no ids have to be made up. What stops between 3 and 4 leaves a
 copy more, never a message less; a retry then does 4. Flags that change between 1 and 4 stay behind
 with the source's message.
 

@@ -1,11 +1,16 @@
 """Where masters should be, and which to move.
 
-In this order: away from nodes that are drained or cordoned and replicas that leave; into the zone
-that a shard prefers; near its clients; to nodes that lead less. Moving a master costs its shard
-some milliseconds, so the last two have hysteresis: clients must come from elsewhere twice as much,
-and a node must lead clearly more than another. None but the first undoes what an operator has just
-asked for: for a while such a shard is held (`ObservedShard.held`). A round moves at most one master
-from each node and to each.
+In this order:
+
+- away from nodes that are drained or cordoned and replicas that leave;
+- into the zone that a shard prefers;
+- near its clients;
+- to nodes that lead less.
+
+Moving a master costs its shard some milliseconds, so the last two have hysteresis: clients must
+come from elsewhere twice as much, and a node must lead clearly more than another. None but the
+first undoes what an operator has just asked for: for a while such a shard is held
+(`ObservedShard.held`). A round moves at most one master from each node and to each.
 """
 
 from __future__ import annotations

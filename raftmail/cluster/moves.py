@@ -8,7 +8,7 @@ added, only it receives: of n+1 nodes it gets at most its share, and nothing mov
 others.
 
 Nothing here looks at what is under way: a replica that is joining counts as there, one that is
-leaving as gone, so the plan of a state in which all planned moves have begun is empty.
+leaving as gone. So the plan of a state in which all planned moves have begun is empty.
 """
 
 from __future__ import annotations

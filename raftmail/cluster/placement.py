@@ -6,8 +6,8 @@ Each replica goes, in this order of importance,
    there are enough;
 2. to a machine that has the fewest, so that no two are on one host when there are enough hosts;
 3. to a node that holds little for its capacity (within `SLACK` replicas of the least);
-4. to a node that shares the fewest shards with those already chosen, so that what a node led is
-   spread over all others when it fails;
+4. to a node that shares the fewest shards with those already chosen. So what a node led is spread
+   over all others when it fails;
 5. by rendezvous hashing (the highest hash of shard and node), so that nothing depends on the order
    of names.
 

@@ -15,13 +15,13 @@
 | `operation/ID` | `OperationRecord` |
 | `recovered/NUMBER` | `RecoveryRecord` |
 
-JSON objects have a field for each field of the class but the first, which is in the key; a field at
+JSON objects have a field for each field of the class but the first, which is in the key. A field at
 its default may be missing. Fields that this release does not know are of a later one: they mean
 nothing here, and stay in the record when it is written anew (`encode` with what was read).
 
-Decoding raises `BadRecord` for a wrong type, and for a value that the code could not work with,
-such as a shard whose replicas share an id. What is written must be better than what can be read:
-see `mail.records`, which is asked before a record is proposed and again when it is applied.
+Decoding raises `BadRecord` for a wrong type, and for a value that the code could not work with.
+Such a value is a shard whose replicas share an id. What is written must be better than what can be
+read: see `mail.records`, which is asked before a record is proposed and again when it is applied.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Getting a command to the node that leads its shard, and the answer back (P3, P5).
 
-Any node takes any command. If it leads the shard, the command goes into its own replica; if not, to
-the node that leads, through a third node when the direct link is down; while nobody leads, the
-command waits. All within the caller's deadline. What was sent and not answered is sent again under
-the same client id and sequence number, so that it has one effect.
+Any node takes any command. If it leads the shard, the command goes into its own replica. If not, it
+goes to the node that leads, through a third node when the direct link is down. While nobody leads,
+the command waits. All within the caller's deadline. What was sent and not answered is sent again
+under the same client id and sequence number, so that it has one effect.
 
 Invariants:
 
@@ -523,8 +523,8 @@ class Router:
 
     def _dispatch_all(self, waiting: Sequence[_Pending]) -> None:
         """Send calls, in their order. After one for whose shard there is no master, or no room on
-        the way to it, others of the shard are not looked at; short ones do not wait for long
-        ones."""
+        the way to it, others of the shard are not looked at. Short ones do not wait for long ones.
+        """
         stuck: set[tuple[int, bool]] = set()
         for pending in waiting:
             is_common = not pending.target and pending.kind is not CallKind.QUERY

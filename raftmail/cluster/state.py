@@ -5,7 +5,7 @@ Every node has a `ClusterState`: at first the one that it kept in a file, or `ge
 follows the root, page by page (`apply`). It is immutable: a change gives a new one, which shares
 what did not change.
 
-A user's shard never changes silently. Who has a `user-shard/` record is there; else the address is
+A user's shard never changes silently. Who has a `user-shard/` record is there. Else the address is
 hashed among the shards of the pool that the domain's rule names, or of the main pool. A pool's
 shards are fixed once it is made.
 """

@@ -46,8 +46,9 @@ def judge(
 ) -> AppendVerdict:
     """Compare an append with the log (Raft paper, section 5.3). Raises `Diverged`.
 
-    Everything up to `commit_index` is known to be the same in every log, so entries at or below it
-    are never compared with a trimmed log, and never cut."""
+    Everything up to `commit_index` is known to be the same in every log. So entries at or below it
+    are never compared with a trimmed log, and never cut.
+    """
     last = log.last_index
     if prev_index > last:
         return AppendVerdict(0, 0, ask=commit_index + 1)

@@ -1,8 +1,8 @@
 """What change of a group's membership its leader may put into the log now (guard G12).
 
-Two majorities of consecutive memberships always meet when one voter differs, and no other leader
-can have put a change of its own between them when an entry of the own term is committed (Raft
-dissertation, section 4.1, and the correction of 2015 to it). That keeps what is committed. That a
+Two majorities of consecutive memberships always meet when one voter differs. No other leader can
+have put a change of its own between them when an entry of the own term is committed. (Raft
+dissertation, section 4.1, and the correction of 2015 to it.) That keeps what is committed. That a
 lost machine loses nothing takes more: whoever is counted as having everything must have every body,
 too, but for those that come with the few entries that it still lacks. So the log keeps those until
 the change is committed (`Group.keeps_log`).

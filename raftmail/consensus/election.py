@@ -3,8 +3,8 @@ sections 9.6 and 4.2.3).
 
 A replica whose election timeout passes first asks whether it would be elected, without raising its
 term. It is told yes only by replicas that have not heard from a leader lately and whose log is no
-newer. So a replica that was cut off, or paused, cannot depose a healthy leader when it returns, and
-one that reaches no majority raises no term.
+newer. So a replica that was cut off, or paused, cannot depose a healthy leader when it returns. One
+that reaches no majority raises no term.
 """
 
 from __future__ import annotations
@@ -72,10 +72,15 @@ class Send(Protocol):
 class Elections:
     """When this replica stands, and what it tells others that want to.
 
-    Invariants: the engine stands only when a majority said that it would vote, when the leader
-    asked for it (a transfer), or when there is no one else; a voter's answer counts once; a term
-    has one leader (S7); who is no voter by the newest membership does not stand, and its answers do
-    not count, though it answers (G12)."""
+    Invariants:
+
+    - The engine stands only when a majority said that it would vote, or when the leader asked for
+      it (a transfer). Or it stands when there is no one else.
+    - A voter's answer counts once.
+    - A term has one leader (S7).
+    - Who is no voter by the newest membership does not stand, and its answers do not count, though
+      it answers (G12).
+    """
 
     def __init__(
         self,

@@ -399,8 +399,8 @@ class Engine(SyncObj):
         return self.election_min_s + spread * self.rng.random()
 
     def _SyncObj__getCurrentLogIndex(self) -> int:
-        # G8: in the tick of a leader this bounds the search for the commit index, so that the
-        # leader counts itself only for what its own disk holds.
+        # G8: in the tick of a leader this bounds the search for the commit index. So the leader
+        # counts itself only for what its own disk holds.
         if self.count_only_synced:
             return self.held_index()
         return self.journal.last_index

@@ -132,8 +132,11 @@ class Follower:
     def takes_beat(
         self, now: float, sender: int, term: int, index: int, index_term: int, commit: int
     ) -> bool:
-        """Take a beat of the leader; False when anything is not as it is while nothing happens, so
-        that it has to be taken as an append. Nothing follows from a beat that is taken."""
+        """Take a beat of the leader.
+
+        False when anything is not as it is while nothing happens, so that it has to be taken as an
+        append. Nothing follows from a beat that is taken.
+        """
         engine = self._engine
         journal = self._journal
         if (

@@ -1,8 +1,8 @@
 """What a leader knows of its followers, and how much it sends them.
 
 PySyncObj sends everything it has in one go and moves back on every acknowledgement (S2, L2). Here
-each follower has a window of bytes in flight, the next index never goes back on a success (G2), and
-a follower that could not take an append is probed with one message at a time.
+each follower has a window of bytes in flight, and the next index never goes back on a success (G2).
+A follower that could not take an append is probed with one message at a time.
 """
 
 from __future__ import annotations
@@ -203,8 +203,9 @@ class Followers:
 
     def _term_is_durable(self) -> bool:
         """Whether the leader's own vote in its term is on its disk: nothing leaves before (G8).
-        Others' votes prove it; but one that is the only voter needs none, and after a loss of power
-        might lead the same term again, with other entries than its learners have."""
+        Others' votes prove it. But one that is the only voter needs none, and after a loss of power
+        might lead the same term again. It could then have other entries than its learners have.
+        """
         if self._durable_term == self._engine.term():
             return True
         self._durable_term = self._journal.synced_hard_state[0]

@@ -2,9 +2,9 @@
 good.
 
 This is what a group must never do by itself. What only the lost replicas had acknowledged is lost
-with them, and if they came back with their disks, there would be two groups under one number. So it
-is asked for by an operator, who was shown what is at stake, and is done to a journal that nobody
-has open.
+with them. If they came back with their disks, there would be two groups under one number. So it is
+asked for by an operator, who was shown what is at stake, and is done to a journal that nobody has
+open.
 """
 
 from __future__ import annotations

@@ -7,14 +7,14 @@ The driver's loop, once per turn: feed `receive` and `propose`; send `take_messa
 Invariants:
 
 1. A message that promises something (a vote, an acknowledgement, a candidacy) leaves only after a
-   sync that began after the promise was written to the journal (G8).
+   sync. That sync began after the promise was written to the journal (G8).
 2. The commit index never passes what this replica's own disk holds while it leads.
 3. Entries reach `Applier.apply` once, in order, and only when committed; an exception from there
    ends the process (G10).
 4. Every barrier's callback is called exactly once.
-5. The membership in force is the newest of the log; consecutive ones differ in one voter at most,
-   and one follows another only when that is committed, and with it an entry of the leader's own
-   term (G12).
+5. The membership in force is the newest of the log. Consecutive ones differ in one voter at most.
+   One follows another only when that is committed, and with it an entry of the leader's own term
+   (G12).
 6. Before others have told what this replica promised them it acknowledges nothing, votes for nobody
    and adopts no term (G13).
 """
@@ -606,7 +606,10 @@ class Group:
 
     def best_successor(self) -> int | None:
         """Of a leader: of the connected voters that say that they may lead, the one that has most
-        of the log; None when there is none, or it lacks much of it."""
+        of the log.
+
+        None when there is none, or it lacks much of it.
+        """
         able = [p for p in sorted(self.members.other_voters) if self.followers.is_able(p)]
         best = max(able, key=self.engine.match_index, default=None)
         if best is None or self.last_index - self.match_index(best) > HAND_OVER_ENTRIES:

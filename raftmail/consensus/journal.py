@@ -7,8 +7,8 @@ whole files. The format is told in `records`, what happens on opening in `replay
 Invariants:
 
 1. The log has no gap: position p holds the entry of index `first_index + p`. After a trim or a
-   reset position 0 is a stub, the entry before the first that is kept, with its term and an empty
-   command.
+   reset position 0 is a stub. It is the entry before the first that is kept, with its term and an
+   empty command.
 2. What is in memory is what a replay of everything written and buffered would give.
 3. `synced_index` and `synced_hard_state` speak only of what a finished sync has covered.
 4. A write that fails changes nothing: what it was to write stays in the buffer, for the next flush.
@@ -278,8 +278,8 @@ class Journal:
     def add(self, command: bytes, idx: int, term: int) -> None:
         """Append an entry, in memory; `idx` must be the last index plus one.
 
-        Raises ValueError when it is not, when the term goes back or the command is too long, and
-        `DiskFull` when there is no space to write it; the entry is then not added.
+        Raises ValueError when it is not, or when the term goes back or the command is too long.
+        Raises `DiskFull` when there is no space to write it. The entry is then not added.
         """
         if self._hidden is not None and self._restore(command, idx, term):
             return
@@ -378,8 +378,8 @@ class Journal:
     def _restore(self, command: bytes, idx: int, term: int) -> bool:
         """True: the entry is the next one of the hidden suffix and has come back.
 
-        Same index and same term is the same entry (Raft paper, section 5.3, log matching), so a
-        cut that is followed by the same entries must never touch what may have been acknowledged.
+        Same index and same term is the same entry (Raft paper, section 5.3, log matching). So a cut
+        that is followed by the same entries must never touch what may have been acknowledged.
         """
         hidden = self._hidden
         assert hidden is not None
@@ -465,8 +465,9 @@ class Journal:
     def setCurrentTerm(self, term: int, votedForNodeId: Vote) -> None:
         """Note the current term and vote; to be synced before any message tells of them.
 
-        Raises ValueError when the term goes back or a vote changes within its term, and `DiskFull`
-        when there is no space for it, which the reserve makes unlikely; then nothing has changed.
+        Raises ValueError when the term goes back or a vote changes within its term. Raises
+        `DiskFull` when there is no space for it, which the reserve makes unlikely. Then nothing has
+        changed.
         """
         log = self._log
         if term < log.term:

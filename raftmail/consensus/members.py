@@ -30,8 +30,11 @@ def membership_of(command: bytes) -> Membership | None:
 
 class Members:
     """Invariants: the kept memberships are in the order of their entries, and the first of them is
-    committed; `newest`, `index` and `voters` are those of the last, which is in force. Of one with
-    the index 0, which is none of the log, this replica is no voter."""
+    committed.
+
+    `newest`, `index` and `voters` are those of the last, which is in force. Of one with the index
+    0, which is none of the log, this replica is no voter.
+    """
 
     def __init__(self, self_id: int, membership: Membership, index: int) -> None:
         self.self_id = self_id

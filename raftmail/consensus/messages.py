@@ -68,19 +68,21 @@ ACK_UNABLE = 8
 class Message:
     """A decoded message. `fields` by kind:
 
-    APPEND: round, commit index, previous index, previous term, terms of the entries, commands of
-        the entries
-    ACK: next index wanted, success (`ACK_NO`, `ACK_YES`, `ACK_WHOLE`, `ACK_LACKS`; the last two
-        perhaps with `ACK_UNABLE`)
-    PREVOTE, VOTE: last log index, last log term, transfer (0/1)
-    PREVOTE_GRANTED, VOTE_GRANTED, TIMEOUT_NOW, NEWER_TERM: none
-    REMOVED: none (the receiver is no member any more)
-    TICKET: applied index of the leader (the follower needs entries that left the log)
-    ROUND: the round of reads that the follower confirms
-    ASK: a nonce, term and index of the promise that the sender's disk can keep (`proof`)
-    TELL: the nonce of the question, term and index of the highest promise that the sender remembers
-        of the receiver, index and term of the sender's last entry,
-        flags (`proof.LEADS`, `proof.LOST`)
+    - APPEND: round, commit index, previous index, previous term, terms of the entries, commands of
+      the entries
+    - ACK: next index wanted, success (`ACK_NO`, `ACK_YES`, `ACK_WHOLE`, `ACK_LACKS`; the last two
+      perhaps with `ACK_UNABLE`)
+    - PREVOTE, VOTE: last log index, last log term, transfer (0/1)
+    - PREVOTE_GRANTED, VOTE_GRANTED, TIMEOUT_NOW, NEWER_TERM: none
+    - REMOVED: none (the receiver is no member any more)
+    - TICKET: applied index of the leader (the follower needs entries that left the log)
+    - ROUND: the round of reads that the follower confirms
+    - ASK: a nonce, term and index of the promise that the sender's disk can keep (`proof`)
+    - TELL, in this order:
+      - the nonce of the question;
+      - term and index of the highest promise that the sender remembers of the receiver;
+      - index and term of the sender's last entry;
+      - flags (`proof.LEADS`, `proof.LOST`)
     """
 
     kind: Kind

@@ -2,13 +2,13 @@
 recognised (guard G13).
 
 A promise is a pair (term, index). (5, 80) says: this replica took part in term 5, and its disk held
-the log of that term's leader up to entry 80; the index is 0 where it only voted. Promises of one
+the log of that term's leader up to entry 80. The index is 0 where it only voted. Promises of one
 replica only grow: its term never goes back, and within a term only the leader of that term could
 cut its log, which does not. So a replica whose disk has less than a promise of it has lost that
 disk.
 
 The memory stands in the journal (`Journal.keep_promises`) and is written with whatever is synced
-there next, so that it costs no sync of its own while entries come; where none come any more, it is
+there next. So it costs no sync of its own while entries come. Where none come any more, it is
 synced within `KEEP_S`.
 """
 

@@ -11,17 +11,18 @@ a replica takes part only step by step:
    life, and where the other stands). Until it may follow it takes no message but these, and adopts
    no term.
 2. It *follows* when as many others answered as it takes to be elected (half of the voters, rounded
-   down), and all that it has links to, or they were silent for `patience_s`. It adopts the highest
-   term that it was told. Where the voters that its log names are gone, the answer of a leader that
-   is none of them will do, and after `patience_s` that of any other whose log is ahead.
+   down). All that it has links to must have answered too, or were silent for `patience_s`. It
+   adopts the highest term that it was told. Where the voters that its log names are gone, the
+   answer of a leader that is none of them will do. After `patience_s` that of any other whose log
+   is ahead will do, too.
 3. It *votes* and stands when all other voters answered, or `patience_s` has passed since the start.
    No vote is given in a term that a teller was in already: it might be a second one.
 4. It is *lost* as soon as anybody remembers more than it has, also later: it takes no part any
    more, for ever.
 
-A *doubtful* replica, whose files are known to be a copy, needs more: answers of so many others that
-one of them was in every majority that it can have been part of (half of the voters, rounded up),
-and it votes only for logs that reach as far as those of all that answered.
+A *doubtful* replica, whose files are known to be a copy, needs more. It needs answers of so many
+others that one of them was in every majority that it can have been part of. (That is half of the
+voters, rounded up.) And it votes only for logs that reach as far as those of all that answered.
 """
 
 from __future__ import annotations

@@ -4,19 +4,23 @@ A segment `%016x.log` (the name is its sequence number) is a header of 512 bytes
 records. All numbers are little-endian. Whatever comes after the last record is zeros (space
 allocated ahead) or the end of the file.
 
-Header: magic, format version, flags, cluster id, shard, replica, sequence, index and term of the
-entry before the segment's first record, where the previous segment ends, the position known to be
-durable when the header was written, the hard state (term and vote) of that moment, padding, CRC-32
-of all of it.
+Header:
+
+- magic, format version, flags, cluster id, shard, replica, sequence;
+- index and term of the entry before the segment's first record;
+- where the previous segment ends;
+- the position known to be durable when the header was written;
+- the hard state (term and vote) of that moment;
+- padding, CRC-32 of all of it.
 
 Record: `crc u32 | length u32 | kind u8 | index u64 | term u64 | payload`; `length` counts the whole
 record. The CRC-32 is seeded with the segment's salt plus the record's offset, so a record is good
 only where it was written. It covers the payload, of a BODY record the beginning of it (see `BODY`).
 
 A position is a pair (segment sequence, offset); positions are ordered as they were written. A MARK
-says "everything before this position is known to be durable", which is what tells rot from the torn
-end of a batch that nobody was told about: a bad record before a marked position is damage, one
-after every mark was never acknowledged.
+says "everything before this position is known to be durable". That tells rot from the torn end of a
+batch that nobody was told about. A bad record before a marked position is damage, one after every
+mark was never acknowledged.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """The journal's files: a buffer that is written to the newest segment, and the sync of it.
 
-Space is allocated ahead by writing zeros, because a sync of data that overwrites zeros needs no
-change to the file's metadata and takes half the time. Allocating before a record is accepted into
-the buffer also means that the buffer can always be written: a full disk is noticed when something
-is added, never between a promise and its keeping.
+Space is allocated ahead by writing zeros. A sync of data that overwrites zeros needs no change to
+the file's metadata, and takes half the time. Allocating before a record is accepted into the buffer
+also means that the buffer can always be written: a full disk is noticed when something is added,
+never between a promise and its keeping.
 """
 
 from __future__ import annotations
@@ -162,8 +162,8 @@ class SegmentFiles:
         self._file = disk.open(segment_name(folder, self._sequence))
         self._allocated = self._file.size()
         if found.dirty_tail:
-            # Records of a batch that no one was told about could otherwise come back to life
-            # behind new ones that end where an old one began.
+            # No one was told about the records of such a batch. They could otherwise come back to
+            # life behind new ones that end where an old one began.
             self._file.truncate(self._end)
             self._allocated = self._end
         self._unsynced.append(self._file)

@@ -10,7 +10,7 @@ names them and through which door.
   are the same (IDNA 2008, UTS 46).
 
 It refuses what no delivery can reach, or what cannot be seen: with the reason. This needs Unicode's
-tables, and so it is done before a command is made; `check_new` has fixed rules, and is asked again
+tables, and so it is done before a command is made. `check_new` has fixed rules, and is asked again
 when the command is applied.
 
 Users who were made under earlier rules are found as well: `spellings` has their form, too. A

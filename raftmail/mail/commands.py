@@ -1,8 +1,8 @@
 """The commands that change mail: what goes, totally ordered, through a shard's Raft group.
 
-A command holds everything its result depends on besides the shard's state: dates, GUIDs and
-UIDVALIDITY seeds are chosen by the front end that made it, never by the apply, so that every
-replica comes to the same state.
+A command holds everything its result depends on besides the shard's state. Dates, GUIDs and
+UIDVALIDITY seeds are chosen by the front end that made it, never by the apply. So every replica
+comes to the same state.
 
 A mailbox is named by a `MailboxRef`: its name (str), or its shard-local number (int), which is
 given once, never again, and survives RENAME. A command over many messages is one command: `uids` is
@@ -86,7 +86,7 @@ class NewMessage:
     """One message to save: body by hash, never inline.
 
     `blob` is the body's sha256, `size_bytes` its length, `guid` 16 bytes that stay the same on
-    copy, `received_us` the internal date in microseconds since 1970, `summary` the encoded
+    copy. `received_us` is the internal date in microseconds since 1970, `summary` the encoded
     `mail.summary.Summary`.
 
     `delivery_keys` are of deliveries that may be sent again (P9): none, or one of 32 bytes for each

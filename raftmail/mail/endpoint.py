@@ -1,8 +1,8 @@
 """Addresses of nodes, `host:port`: one parser for whoever writes, reads, dials or listens on one.
 
-It stands in this room because every room may import it. It is strict: what one resolver takes for
-an address and another does not (`127.1`, `::1:9000`, a blank at the end) would be one node to some
-and none to others.
+It stands in this room because every room may import it. It is strict. One resolver takes for an
+address what another does not (`127.1`, `::1:9000`, a blank at the end). That would be one node to
+some and none to others.
 """
 
 from __future__ import annotations

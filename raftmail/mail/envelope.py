@@ -5,7 +5,7 @@ those. Whatever it does not know (groups, comments, routes, quoted local parts, 
 slower reader, which finds some address in any bytes whatever.
 
 Limits: each string is cut after `STRING_BYTES_MAX` bytes, each member of an address after
-`ADDRESS_STRING_BYTES_MAX`, and an address list ends, after a whole address, where its room ends.
+`ADDRESS_STRING_BYTES_MAX`. An address list ends, after a whole address, where its room ends.
 """
 
 import re

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 class Failure:
     """No result within the deadline. With `unknown`, the command may still take effect (once): ask
     again under the same client id and sequence number. `full` tells that disks are nearly full,
-    which waiting does not mend; `final` that asking again is of no use (the request itself is at
-    fault)."""
+    which waiting does not mend. `final` tells that asking again is of no use (the request itself is
+    at fault).
+    """
 
     text: str
     unknown: bool = False

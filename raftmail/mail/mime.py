@@ -8,8 +8,8 @@ BODYSTRUCTURE can be fetched by its number. Where a message is broken or too muc
 - A message/rfc822 part that is encoded, which RFC 2046 section 5.2.1 forbids, is shown as
   application/octet-stream.
 - After `PARTS_MAX` parts, or when the room for the structure is used up, the parts that follow are
-  left out. A container of which no part has room, that lies `NESTING_MAX` deep, or whose scan
-  would exceed the work allowed for the message, is shown as application/octet-stream.
+  left out. A container is shown as application/octet-stream in three cases: no part has room, it
+  lies `NESTING_MAX` deep, or its scan would exceed the work allowed for the message.
 - Strings are cut after `STRING_BYTES_MAX` bytes, and a parameter list ends, after a whole
   parameter, before `PARAMETERS_BYTES_MAX`.
 """
@@ -193,7 +193,7 @@ class _Walk:
     """The walk over one message. Its allowances only shrink, so that it ends soon on any input.
 
     Invariants: `places` is in the order of the part numbers, and every part in it is shown in the
-    structure; what is shown and located is paid for from `room`.
+    structure. What is shown and located is paid for from `room`.
     """
 
     __slots__ = ("complete", "data", "delimiters", "places", "room", "work")
@@ -358,8 +358,8 @@ class _Walk:
     ) -> bytes | None:
         """What lies in [body, end) under the header at `start`, or None if there is no room.
 
-        `depth` is how many numbers the part's own number has; `number` is its last, or 0 for the
-        body of a message, which has the number of the message with .1 after it unless it is a
+        `depth` is how many numbers the part's own number has. `number` is its last, or 0 for the
+        body of a message. That has the number of the message with .1 after it unless it is a
         multipart (RFC 3501 section 6.4.5). `level` counts the containers around it.
         """
         kind = _type_of(fields, in_digest)

@@ -1,7 +1,7 @@
 """Mail addresses as they stand in MAIL and RCPT (RFC 5321 section 4.1.2, RFC 6531 section 3.3).
 
 Which account an address is of, `mail.addresses` decides: here as everywhere else. What follows the
-first detail separator in the local part (`alice+lists`) is shown as the detail; it keeps its letter
+first detail separator in the local part (`alice+lists`) is shown as the detail. It keeps its letter
 case, as it often names a mailbox.
 """
 
@@ -39,9 +39,9 @@ class AddressError(ValueError):
 class Address:
     """One address, parsed.
 
-    `local` is the local part as sent, without quotes; `domain` is folded for comparison, and empty
+    `local` is the local part as sent, without quotes. `domain` is folded for comparison, and empty
     when none was given (`<postmaster>`, and the bare user names that some delivery agents send).
-    `user` is the local part folded for comparison and without its detail; `detail` is what followed
+    `user` is the local part folded for comparison and without its detail. `detail` is what followed
     the separator, as sent, and empty when there was none. `separator` is "" where there are no
     details.
     """

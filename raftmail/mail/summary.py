@@ -1,12 +1,12 @@
 """The summary of a message: all that is ever asked of it short of the body itself.
 
 A front end summarises a message once, when it arrives. The summary travels in the log entry and
-lies in the index, and every later ENVELOPE, BODYSTRUCTURE, common header field or part of the
-message is answered from it without parsing anything again.
+lies in the index. Every later ENVELOPE, BODYSTRUCTURE, common header field or part of the message
+is answered from it without parsing anything again.
 
 `summarise` takes any bytes whatever: a broken message gets a poorer summary, never an error. An
-encoded summary never exceeds `SUMMARY_BYTES_MAX`. Cached fields have `HEADERS_BYTES_MAX`, the
-envelope has limits for each of its members (`envelope`), and the structure has what these leave
+encoded summary never exceeds `SUMMARY_BYTES_MAX`. Cached fields have `HEADERS_BYTES_MAX`, and the
+envelope has limits for each of its members (`envelope`). The structure has what these leave
 (`mime`), which is enough for many hundreds of parts in all but the oddest messages.
 """
 

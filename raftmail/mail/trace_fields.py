@@ -49,10 +49,10 @@ def make_trace(
     """Build the trace of a message.
 
     `peer` is the client as the server saw it (`[192.0.2.1]`, `[IPv6:2001:db8::1]`, `local`), `host`
-    the name of this server, `protocol` comes from `with_keyword`, and `received_unix_s` is seconds
-    since 1970 in UTC. Folded where mail readers expect it; a line stays under the 998 octets of
-    RFC 5322 because every part of it has a limit. Nothing is escaped: the parts were checked where
-    they were read.
+    the name of this server. `protocol` comes from `with_keyword`, and `received_unix_s` is seconds
+    since 1970 in UTC. Folded where mail readers expect it; a line stays under the 998 octets of RFC
+    5322 because every part of it has a limit. Nothing is escaped: the parts were checked where they
+    were read.
     """
     return Trace(
         f"Return-Path: <{'' if sender is None else sender}>\r\n".encode(),

@@ -1,6 +1,6 @@
 """Accepting connections, a few in each turn of the loop, and no more than the gate lets in.
 
-The loop's own servers accept whatever waits, until the process may open nothing more; then they
+The loop's own servers accept whatever waits, until the process may open nothing more. Then they
 close what they listen on, or wake up again and again. Here the process stops to accept before that,
 and whoever is turned away is told.
 """

@@ -15,8 +15,9 @@ class ReaderLimits:
 
     A line longer than `line_bytes_max` ends the connection. A literal longer than
     `literal_bytes_max`, or one that takes its request over `request_bytes_max`, is read past
-    without being kept, and its request is answered BAD; one longer than `discard_bytes_max` ends
-    the connection. A request of more than `words_max` words ends it too."""
+    without being kept, and its request is answered BAD. One longer than `discard_bytes_max` ends
+    the connection. A request of more than `words_max` words ends it too.
+    """
 
     line_bytes_max: int = 16 * KIB
     literal_bytes_max: int = 50 * MIB + 64 * KIB
@@ -46,8 +47,10 @@ class ConnectionLimits:
     address_connections_max: int = 1024
     """The same from one address."""
     strangers_max: int = 256
-    """Connections that have not said what only a client says, handshakes of TLS among them; at the
-    limit the oldest one of the busiest address is closed."""
+    """Connections that have not said what only a client says, handshakes of TLS among them.
+
+    At the limit the oldest one of the busiest address is closed.
+    """
     read_bytes_max: int = 64 * KIB
     """Taken from a connection by one read."""
     output_bytes_max: int = 1 * MIB

@@ -4,8 +4,9 @@ A line is words between white space: atoms, quoted strings, `key=value`, and lit
 ends in `{n}` goes on after the next n bytes. docs/protocol.md has the grammar.
 
 Lines of atoms only, which nearly all are, come out of `LineReader` as what `bytes.split` gives, a
-whole chunk in one pass; nobody has looked for `key=value` in them yet (`Line.of` does). All
-others come out as a `Line`."""
+whole chunk in one pass. Nobody has looked for `key=value` in them yet (`Line.of` does). All others
+come out as a `Line`.
+"""
 
 from __future__ import annotations
 

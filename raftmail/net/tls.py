@@ -2,8 +2,9 @@
 
 A cluster has one authority (ECDSA P-256, kept by whoever adds nodes) and nothing else is trusted.
 It issues each node one certificate, whose SAN names cluster and node in a URI,
-`raftmail://<cluster>/<node>`; that URI, not a host name, is what a peer or client checks, since
-nodes move between addresses. TLS 1.3 only."""
+`raftmail://<cluster>/<node>`. That URI, not a host name, is what a peer or client checks, since
+nodes move between addresses. TLS 1.3 only.
+"""
 
 from __future__ import annotations
 

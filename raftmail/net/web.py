@@ -37,9 +37,12 @@ def is_web_line(line: bytes) -> bool:
 
 def is_no_command(line: bytes) -> bool:
     """Whether a line of a protocol whose commands begin with a word cannot be one that a client got
-    wrong: it is of a web request; it has control characters, as TLS has; or it begins with neither
+    wrong.
+
+    It is of a web request. Or it has control characters, as TLS has. Or it begins with neither
     letter nor blank, as parts of forms and bulk strings do.
 
-    A program that can be made to connect here (a web page, a TLS session that is resumed) often has
-    only the beginning dictated to it."""
+    A program that can be made to connect here often has only the beginning dictated to it.
+    (Examples are a web page, and a TLS session that is resumed.)
+    """
     return is_web_line(line) or _NO_VERB.match(line[:LINE_BYTES_MAX]) is not None

@@ -72,8 +72,11 @@ def read_authority(path: Path) -> str:
 
 def plan_loopback(count: int, base_port: int, workers: int = 1) -> list[NodePlan]:
     """Nodes n1, n2, … on this machine: node i, from 0, has the ports `base_port` + 10 i for its
-    peers, one more for clients, one more for LMTP, and the next for the peers of its further
-    workers. Raises ValueError when they do not fit."""
+    peers, and one more for clients.
+
+    One more is for LMTP, and the next for the peers of its further workers. Raises ValueError when
+    they do not fit.
+    """
     if base_port < 1 or base_port + 10 * (count - 1) + 1 + workers > 65535:
         raise ValueError(f"{count} nodes from port {base_port} on do not fit below port 65536")
     plans = []
@@ -199,8 +202,9 @@ def write_node(
     token: str,
 ) -> None:
     """Make a node's folder. `pair` is its certificate with the key, `ca` the authority's
-    certificate; `seeds` maps the names of nodes, this one among them, to what is known of them.
-    Raises OSError, `config.ConfigError`."""
+    certificate. `seeds` maps the names of nodes, this one among them, to what is known of them.
+    Raises OSError, `config.ConfigError`.
+    """
     (home / "tls").mkdir(parents=True, mode=0o700)
     home.chmod(0o700)
     tls.save(pair, home / "tls" / "node.pem", home / "tls" / "node.key")

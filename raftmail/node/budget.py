@@ -49,11 +49,18 @@ LONG_BODIES_AT_ONCE: Final = 2
 class NodeLimits:
     """What follows from the configuration of one process.
 
-    `pool_bytes` is the limit of each of these: what LMTP clients have sent, what text clients have
-    sent, the node's own calls without an answer, those of others that it works at, the messages
-    that are being delivered. The requests that wait at all shards that it leads are calls of its
-    own or of others, and have two pools together. `sending_bytes` is that of long bodies for the
-    followers that another process was sent and has not acknowledged."""
+    `pool_bytes` is the limit of each of these:
+
+    - what LMTP clients have sent;
+    - what text clients have sent;
+    - the node's own calls without an answer;
+    - those of others that it works at;
+    - the messages that are being delivered.
+
+    The requests that wait at all shards that it leads are calls of its own or of others, and have
+    two pools together. `sending_bytes` is that of long bodies for the followers that another
+    process was sent and has not acknowledged.
+    """
 
     body_bytes_max: int
     pool_bytes: int

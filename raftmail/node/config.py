@@ -105,7 +105,10 @@ class LogSection:
 @dataclass(frozen=True, slots=True)
 class ResyncSection:
     """What this node sends to those it brings back, in each shard, and while clients write to the
-    shard; 0 is as fast as it goes."""
+    shard.
+
+    0 is as fast as it goes.
+    """
 
     rate_bytes_s: int = 0
     busy_rate_bytes_s: int = 4 << 20

@@ -1,8 +1,8 @@
 """What a node knows of the cluster, kept as new as the root's.
 
 It begins with what it kept in a file, or with what a new cluster begins with. A node with a replica
-of the root reads what that has applied; the others are told of changes by those, and ask for what
-is new; when nobody tells them anything, they ask now and then. The root is not on the path of any
+of the root reads what that has applied. The others are told of changes by those, and ask for what
+is new. When nobody tells them anything, they ask now and then. The root is not on the path of any
 command.
 """
 
@@ -46,8 +46,11 @@ SAVE_S = 0.2
 
 
 def load_state(config: Config, *, founding: bool) -> ClusterState:
-    """The state that was kept; without one, what a new cluster begins with for a node that is
-    `founding` it, and nothing for one that came later."""
+    """The state that was kept.
+
+    Without one, what a new cluster begins with for a node that is `founding` it, and nothing for
+    one that came later.
+    """
     path = config.data / STATE_FILE
     try:
         return ClusterState.from_bytes(path.read_bytes())

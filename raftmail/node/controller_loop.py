@@ -134,8 +134,10 @@ class ControllerLoop:
 
     def waits(self) -> dict[str, str]:
         """What each replica that comes or goes (`SHARD ID`), and each rule that is being changed
-        (`rule DOMAIN`), waits for, as the last round saw it; nothing when this node does not lead
-        the root."""
+        (`rule DOMAIN`), waits for.
+
+        It is as the last round saw it. Nothing when this node does not lead the root.
+        """
         observed, state = self.observed, self.config_source.state
         if observed is None:
             return {}

@@ -1,7 +1,7 @@
 """A node's further workers, told to the cluster.
 
 A cluster begins with the workers that its configuration names. Those that a node is given later are
-written down by its first worker, which is a member already; then the others let them in, and
+written down by its first worker, which is a member already. Then the others let them in, and
 replicas can be moved to them (`raftmail rebalance`).
 """
 
@@ -27,9 +27,11 @@ PUT_S = 5.0
 
 
 def enrolment(state: ClusterState, config: Config) -> Configure | None:
-    """The command that writes down the workers of a node that the cluster does not know; None when
-    it knows them all, or not the node itself. They are on the node's host, and where the node
-    is."""
+    """The command that writes down the workers of a node that the cluster does not know.
+
+    None when it knows them all, or not the node itself. They are on the node's host, and where the
+    node is.
+    """
     first = state.every_node.get(config.node.name)
     workers = config.every_worker
     if first is None or len(workers) < 2:

@@ -1,7 +1,7 @@
 """Noticing that somebody was at a running node's files: removed, cut short, changed, or added some.
 
 Names and lengths are looked at every `LOOK_S`, one shard at a time. What is in the files of the log
-is read here, too, a segment each time; what is in the others the scrub reads, and it begins a round
+is read here, too, a segment each time. What is in the others the scrub reads, and it begins a round
 at once when something was found. A log that is not as it was written is mended.
 """
 

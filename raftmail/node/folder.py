@@ -49,8 +49,9 @@ class FolderError(Exception):
 @dataclass(slots=True, repr=False)
 class DataFolder:
     """The folder, locked for this process. `is_new` says that no replica was ever started from it,
-    `is_founding` that its node may be one with which the cluster begins; `made` has the id of each
-    shard's replica that was made here."""
+    `is_founding` that its node may be one with which the cluster begins. `made` has the id of each
+    shard's replica that was made here.
+    """
 
     config: Config
     is_new: bool

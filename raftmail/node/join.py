@@ -1,10 +1,10 @@
 """A node's folder that is made from an invitation, and one whose data disk was lost: how either
 comes to take part.
 
-A folder that joins notes which invitation it is for until the cluster has taken it in, so that what
-was broken off can be run again; it is marked as one that has joined before the cluster is told, so
-that it never takes itself for a founder. A folder whose disk is replaced keeps a note beside its
-data until the cluster has given it new replica ids: until then it opens no replica.
+A folder that joins notes which invitation it is for until the cluster has taken it in. So what was
+broken off can be run again. It is marked as one that has joined before the cluster is told. So it
+never takes itself for a founder. A folder whose disk is replaced keeps a note beside its data until
+the cluster has given it new replica ids: until then it opens no replica.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Replicas of a running node whose disk went back in time, or whose log is an older one: they are
 set aside, and the cluster gives others.
 
-Which they were stands in `lost.json` of the data folder before anything of them is moved, so that
-none is ever opened again under its old id. What they held is kept in `lost/SHARD.REPLICA`, for an
+Which they were stands in `lost.json` of the data folder before anything of them is moved. So none
+is ever opened again under its old id. What they held is kept in `lost/SHARD.REPLICA`, for an
 operator who wants to look at it; nothing reads it.
 """
 

@@ -2,9 +2,9 @@
 
 `run` is what the command line calls. Everything foreseeable that keeps a node from starting
 (configuration, folders, ports, certificates, damage) ends in one line on stderr and exit code 1.
-What must not be survived while it runs (a failed sync, damage, a broken promise of Raft, an error
-that nobody foresaw) ends the process at once with exit code 70: the other replicas go on, and the
-journal tells the rest at the next start.
+What must not be survived while it runs ends the process at once with exit code 70. That is a failed
+sync, damage, a broken promise of Raft, or an error that nobody foresaw. The other replicas go on,
+and the journal tells the rest at the next start.
 """
 
 from __future__ import annotations
@@ -48,8 +48,11 @@ THREADS_MAX = 2 * SYNC_THREADS_MAX
 
 def run(path: Path, *, replace: bool = False) -> int:
     """Run the node of a configuration file (or its folder) until SIGTERM or SIGINT, as one process
-    or as several workers; with `replace`, one whose data was lost, which gets new replicas from the
-    others. Returns the exit code."""
+    or as several workers.
+
+    With `replace`, one whose data was lost, which gets new replicas from the others. Returns the
+    exit code.
+    """
     for number in (signal.SIGHUP, *UNUSED_SIGNALS):
         signal.signal(number, signal.SIG_IGN)  # until the node can do something about them
     try:

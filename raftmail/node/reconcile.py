@@ -13,9 +13,11 @@ from raftmail.consensus.membership import Membership
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """`open` maps shards to the ids of the replicas to run; `give_up` are shards whose replica here
-    was taken out of the group; `lost` are shards of which this node should have a voter with a
-    past, and has nothing."""
+    """`open` maps shards to the ids of the replicas to run.
+
+    `give_up` are shards whose replica here was taken out of the group. `lost` are shards of which
+    this node should have a voter with a past, and has nothing.
+    """
 
     open: Mapping[int, int]
     give_up: tuple[int, ...]
@@ -30,10 +32,11 @@ def plan(
 
     A replica is given up when the shard's record is known to be younger than it and does not name
     it: a record that has given out no id above its own may be older. It was taken out of the group
-    before the record forgot it. A voter is begun with an empty log only while the shard is founded;
-    afterwards an empty log is a lost disk, and would have forgotten what it voted and acknowledged.
+    before the record forgot it. A voter is begun with an empty log only while the shard is founded.
+    Afterwards an empty log is a lost disk, and would have forgotten what it voted and acknowledged.
     A replica that joins waits until the record names another that is there: alone, it would take
-    itself for the whole group."""
+    itself for the whole group.
+    """
     opened: dict[int, int] = {}
     gone: list[int] = []
     without: list[int] = []

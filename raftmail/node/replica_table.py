@@ -303,9 +303,10 @@ class ReplicaTable:
 
     def failed(self, shard: int, error: BaseException) -> None:
         """An error that a replica must not go on after. Of an index that cannot be used it is
-        opened anew, without, and of a log that somebody was at with what this process knows of it.
-        One that nobody foresaw ends this replica, as a crash would; others that can be foreseen
-        are the machine's, and end the process."""
+        opened anew, without. Of a log that somebody was at, it is opened anew with what this
+        process knows of it. One that nobody foresaw ends this replica, as a crash would. Others
+        that can be foreseen are the machine's, and end the process.
+        """
         if isinstance(error, JournalDamaged):
             self.mend_journal(shard, str(error))
         elif not isinstance(error, TableDamaged | IndexDamaged):

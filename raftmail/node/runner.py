@@ -21,9 +21,10 @@ from raftmail.shard.replica import BackgroundJob, Frame, Replica
 
 @dataclass(slots=True, eq=False, repr=False)
 class Runner:
-    """Schedules the turns of one replica (`shard.driver`). `due` has `turns` begin a turn of it;
-    `send` queues a frame on a link; `fatal` stops the process after an error that must not be
-    survived (a failed sync, damage, a broken promise of Raft)."""
+    """Schedules the turns of one replica (`shard.driver`). `due` has `turns` begin a turn of it.
+    `send` queues a frame on a link. `fatal` stops the process after an error that must not be
+    survived (a failed sync, damage, a broken promise of Raft).
+    """
 
     replica: Replica
     loop: asyncio.AbstractEventLoop

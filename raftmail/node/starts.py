@@ -2,11 +2,11 @@
 or a copy, is known as one.
 
 `start.json` in the data folder has the folder's name, the number of starts and the tokens of the
-last ones; `started.json` beside the configuration has the same, off the data disk. The folder's may
+last ones. `started.json` beside the configuration has the same, off the data disk. The folder's may
 be ahead by a crash, and never behind: one that is behind was put back. `start.seal.json` has what
 no copy has: inode and time of change (ctime) of `start.json`. The replicas of a folder whose seal
-does not fit ask more of the others (`consensus.proof`), until each of them is known to have lost
-nothing.
+does not fit ask more of the others (`consensus.proof`). They do so until each of them is known to
+have lost nothing.
 """
 
 from __future__ import annotations

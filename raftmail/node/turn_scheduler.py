@@ -1,11 +1,11 @@
 """Replicas take their turns together: what is due at the same moment is one flush of the links for
 each phase, and one round of syncs.
 
-A node holds many replicas, each with a log of its own, and what one turn costs beside its entries
+A node holds many replicas, each with a log of its own. What one turn costs beside its entries
 (records of TLS, hand-overs to threads) would be paid for each of them. So the runners that are due
 go through a phase one after the other before any of them begins the next. None waits for another's
-sync longer than it would for the disk itself: those that have nothing to sync go on at once, and
-where syncs are slow several threads make them, each going on with those whose syncs it has made.
+sync longer than it would for the disk itself. Those that have nothing to sync go on at once. Where
+syncs are slow several threads make them, each going on with those whose syncs it has made.
 """
 
 from __future__ import annotations

@@ -1,14 +1,14 @@
 """A node of several workers: a process for each, and one that watches them.
 
 Python runs on one core; a node with more of them spreads its replicas over as many processes. To
-the cluster each is a node of its own, on one host (`Config.of_worker`), so placement never gives
-two replicas of a shard to one machine while there are others, and everything that moves replicas
+the cluster each is a node of its own, on one host (`Config.of_worker`). So placement never gives
+two replicas of a shard to one machine while there are others. And everything that moves replicas
 moves them between workers, too. What they share are the addresses for clients and for mail: the
 kernel deals the connections out.
 
-The process that was started only watches: it passes SIGTERM, SIGINT and SIGHUP on, starts a
-worker again that was killed or ended itself after an error that must not be survived, and ends
-all when one refuses to start. The workers are killed with it.
+The process that was started only watches. It passes SIGTERM, SIGINT and SIGHUP on. It starts a
+worker again that was killed, or ended itself after an error that must not be survived. It ends all
+when one refuses to start. The workers are killed with it.
 """
 
 from __future__ import annotations

@@ -52,10 +52,11 @@ class Older(HelloRefused):
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """What the dialling side says. `boot` is new with every start of a process, `dial` counts up
-    within it, `link` names this connection, `seen` the last one that was live ("0": none); `start`
-    tells by which start of its data folder it runs (`starts.Start`), and `at` where it listens;
-    both are "" in earlier releases."""
+    """What the dialling side says. `boot` is new with every start of a process, and `dial` counts
+    up within it. `link` names this connection, `seen` the last one that was live ("0": none).
+    `start` tells by which start of its data folder it runs (`starts.Start`), and `at` where it
+    listens. Both are "" in earlier releases.
+    """
 
     cluster: str
     node: str

@@ -240,8 +240,9 @@ class PeerNet:
 
     def send(self, peer: str, shard: int, kind: str, payload: bytes | Sequence[Payload]) -> bool:
         """Queue a frame. False when the link is down, also when it goes down over this one because
-        too much waits; the frames queued so far are lost then, and `on_down` follows. A frame of a
-        kind in `bulk` is not taken when too much waits: False, and the link stays."""
+        too much waits. The frames queued so far are lost then, and `on_down` follows. A frame of a
+        kind in `bulk` is not taken when too much waits: False, and the link stays.
+        """
         known = self._peers.get(peer)
         if known is None or known.link is None:
             return False

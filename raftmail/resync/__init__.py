@@ -8,9 +8,10 @@ resync that was broken off is taken up by beginning again, with any source: what
 not sent again.
 
 1. *Survey*: digests over ranges of rows, down to the mailboxes that differ (`survey`, `ranges`).
-2. *Records*: for each of them what changed since the own modseq and what was expunged since; where
-   that does not lead to the digest of the source, digests over ranges of its messages (`pull`).
-3. *Verify*: every changed mailbox against its digest, and the whole against the shard's; only then
+2. *Records*: for each of them what changed since the own modseq and what was expunged since. Where
+   that does not lead to the digest of the source, digests over ranges of its messages are compared
+   (`pull`).
+3. *Verify*: every changed mailbox against its digest, and the whole against the shard's. Only then
    does the index stand at the source's index, and the mark of a half resync goes (`marks`).
 4. *Bodies*: newest first, and before all those that somebody waits for (`bodies`, `missing`).
 

@@ -72,9 +72,10 @@ class BodyFetch:
         self._cursor = b""
 
     def settle(self) -> None:
-        """Take what is on stable storage by now from the list. A body that is gone before it was
-        (given back, since no message has it any more, or damaged) is looked at again instead of
-        being waited for."""
+        """Take what is on stable storage by now from the list. A body that is gone before it was is
+        looked at again instead of being waited for. (It was given back, since no message has it any
+        more, or damaged.)
+        """
         settled = []
         bodies = self._bodies
         while self._arrived:

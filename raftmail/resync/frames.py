@@ -2,8 +2,8 @@
 
 A frame: `version u8 | kind u8 | flags u16 | identity 8 | session u64 | message u32 | total u32 |
 offset u32 | length u32 | crc u32`, big-endian, then the payload. `identity` is a hash of the
-cluster and the shard; `message` counts from 1 in either direction of a session; `total`, `offset`
-and `length` are bytes before compression (flag 1: zstd); the CRC32 covers the header before it and
+cluster and the shard. `message` counts from 1 in either direction of a session. `total`, `offset`
+and `length` are bytes before compression (flag 1: zstd). The CRC32 covers the header before it and
 the payload. The frames of a message follow each other without a gap, but for messages that have one
 frame and the number 0: they stand outside the order, and may come at any time.
 """

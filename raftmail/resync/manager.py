@@ -1,6 +1,6 @@
 """All that a replica has to do with resyncs, in one place: its sink, the sinks it serves, scrub.
 
-The replica that owns it feeds frames and time, tells what is needed and who is there, and asks
+The replica that owns it feeds frames and time, and tells what is needed and who is there. It asks
 `holds` before it applies, commits, serves or votes.
 """
 
@@ -109,8 +109,10 @@ class ResyncManager:
 
     @property
     def busy(self) -> bool:
-        """A resync is under way here, or has ended and is to be taken, or is being served, or
-        another source is to be asked at once."""
+        """A resync is under way here, or has ended and is to be taken, or is being served.
+
+        Or another source is to be asked at once.
+        """
         return bool(self._sources or self._frames) or self._next_at_once or self.sink.busy
 
     @property

@@ -1,9 +1,13 @@
 """The bodies that messages refer to and the blob store does not have, on the disk, newest first.
 
-Rows of the index's local table: `missing/order/` with the received date counted down and the hash
-(to the size), `missing/body/` with the hash (to the date and size), `missing/lost/` with the hash
-for those that no peer has, and `missing/total`. All is written in the index's open transaction,
-with whatever made a body missing.
+Rows of the index's local table:
+
+- `missing/order/` with the received date counted down and the hash (to the size);
+- `missing/body/` with the hash (to the date and size);
+- `missing/lost/` with the hash for those that no peer has;
+- `missing/total`.
+
+All is written in the index's open transaction, with whatever made a body missing.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Bringing one mailbox to the state that the source has of it.
 
-First by what changed since the own modseq and what was expunged since. Where that cannot be told
-(the expunge log was cut, the own state is no earlier one of the source's) or does not lead to the
-source's digest, by comparing the messages themselves. Where own records are damaged, or suspect,
-they are first checked one by one, and bad ones dropped.
+First by what changed since the own modseq and what was expunged since. Where that cannot be told or
+does not lead to the source's digest, by comparing the messages themselves. It cannot be told when
+the expunge log was cut, or the own state is no earlier one of the source's. Where own records are
+damaged, or suspect, they are first checked one by one, and bad ones dropped.
 
 The mailbox's record is written together with every part of the messages, at the modseq reached: a
 resync that is broken off in the middle goes on from there.

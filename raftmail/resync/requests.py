@@ -54,8 +54,9 @@ class RequestKind(IntEnum):
 @dataclass(frozen=True, slots=True)
 class ResyncHello:
     """Begins a session. `records`: it is not for bodies alone. A source that is not ahead of
-    `applied_index` is of use only to a sink that says so (`equal_serves`), as is one that lacks
-    bodies itself (`lacking_serves`)."""
+    `applied_index` is of use only to a sink that says so (`equal_serves`). So is one that lacks
+    bodies itself (`lacking_serves`).
+    """
 
     applied_index: int
     records: bool
@@ -65,8 +66,10 @@ class ResyncHello:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """The state that the source's snapshot has, how many rows there are, and the membership of the
-    group that is in force there, with the index of its entry."""
+    """The state that the source's snapshot has, and how many rows there are.
+
+    Also the membership of the group that is in force there, with the index of its entry.
+    """
 
     applied_index: int
     applied_term: int

@@ -1,8 +1,8 @@
 """Reading everything, slowly and for ever, so that rot is found while there are good copies.
 
-Of the index every record is read against its checksum, and what belongs together is compared; of
+Of the index every record is read against its checksum, and what belongs together is compared. Of
 the blob store every body that a message has is read against its sha256. A damaged or missing body
-goes among the missing ones, to be fetched from a peer; a damaged record is handed to `suspect`,
+goes among the missing ones, to be fetched from a peer. A damaged record is handed to `suspect`,
 which has it compared and fetched by a resync. Works on the open transaction, a page at a time; the
 place it has come to, and how long that took, survive a restart.
 
@@ -96,9 +96,10 @@ class _Sum:
 
 
 class Scrub:
-    """One for the life of a replica. `findings` has the latest; `rounds` counts whole rounds since
-    the start, and `round_s` tells what the last took; `dirty` tells that the open transaction has
-    something of it."""
+    """One for the life of a replica. `findings` has the latest. `rounds` counts whole rounds since
+    the start, and `round_s` tells what the last took. `dirty` tells that the open transaction has
+    something of it.
+    """
 
     def __init__(
         self,

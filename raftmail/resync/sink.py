@@ -2,7 +2,7 @@
 
 Invariants:
 
-1. From `start` on until the records are whole, nothing else may change the index (`holds`); what is
+1. From `start` on until the records are whole, nothing else may change the index (`holds`). What is
    written goes in with the mark, and only the transaction that takes the mark away sets the applied
    index. A commit by somebody else between two steps does no harm.
 2. That transaction is written only when every mailbox that differed, and the shard, have the
@@ -187,10 +187,10 @@ class Sink:
         lacking_serves: bool = False,
     ) -> None:
         """Begin a session with `peer`, under a number that was not used with it before. Without
-        `records` it is for missing bodies alone; `full` compares every record; a source of records
-        must have applied the entry `at_least`, and have every body unless `lacking_serves`.
-        Raises RuntimeError when one is under way, `DiskError` when the index cannot be
-        committed."""
+        `records` it is for missing bodies alone. `full` compares every record. A source of records
+        must have applied the entry `at_least`, and have every body unless `lacking_serves`. Raises
+        RuntimeError when one is under way, `DiskError` when the index cannot be committed.
+        """
         if self.active:
             raise RuntimeError("a resync is under way already")
         index = self._index

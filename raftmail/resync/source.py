@@ -1,7 +1,7 @@
 """The end that has what the other lacks: answers the requests of one sink from a snapshot.
 
-Invariants: answers leave in the order of the requests; nothing that was asked is remembered but the
-snapshot and the requests that wait; a request that is not as it should be ends the session.
+Invariants: answers leave in the order of the requests. Nothing that was asked is remembered but the
+snapshot and the requests that wait. A request that is not as it should be ends the session.
 """
 
 from __future__ import annotations
@@ -104,8 +104,10 @@ class Source:
         now: float,
         limits: ResyncLimits | None = None,
     ) -> None:
-        """`unfit` tells why this replica is no source of records, of a sink that one serves that
-        lacks bodies or of one that it does not; "": it is."""
+        """`unfit` tells why this replica is no source of records; "": it is.
+
+        It is asked of a sink that one serves that lacks bodies, or of one that it does not.
+        """
         self.link = link
         self.session = session
         self.closed = False

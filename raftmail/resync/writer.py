@@ -1,7 +1,7 @@
 """Writing what a source sent into the index, table by table, under the mark of a half resync.
 
 Works on the tables, not on the index's objects: nothing else may change the index meanwhile. What
-the tables of changes and blobrefs have follows from the messages, and is written with them; a body
+the tables of changes and blobrefs have follows from the messages, and is written with them. A body
 that is not in the store is noted as missing in the same transaction.
 """
 

@@ -274,9 +274,11 @@ class MailDelivery:
     async def _save_group(
         self, mail: _Mail, group: list[Place], verdicts: dict[Place, Verdict]
     ) -> None:
-        """Save for places in one shard, with one command if none of them is refused; else half by
-        half, so that those who can get it do. The shard's master has the body after the first
-        command."""
+        """Save for places in one shard, with one command if none of them is refused.
+
+        Else it is done half by half, so that those who can get it do. The shard's master has the
+        body after the first command.
+        """
         waiting = [group]
         blobs: Sequence[Blob] = ((mail.digest, mail.message),)
         while waiting:

@@ -4,13 +4,14 @@ more.
 Invariants:
 
 1. An entry is said to be held only when every body that it names is in the store and pinned until
-   the entry is applied, or is known to have lost its last message by an entry that comes later.
-   Where the index was lost, an entry of the log may lack one that it never had: it is kept, and
-   `withheld`.
+   the entry is applied. Or the body is known to have lost its last message by an entry that comes
+   later. Where the index was lost, an entry of the log may lack one that it never had: it is kept,
+   and `withheld`.
 2. What other replicas send is verified against its hash before it is stored (P8).
 3. A body that is stored and not yet on the disk in the store is in the journal, before every entry
-   that names it; or it is longer than `BodyLimits.journal_bytes_max`, and then the store is synced
-   before any such entry is acknowledged."""
+   that names it. Or it is longer than `BodyLimits.journal_bytes_max`, and then the store is synced
+   before any such entry is acknowledged.
+"""
 
 from __future__ import annotations
 
@@ -88,8 +89,10 @@ class BodyLimits:
 
     journal_bytes_max: int = 16 << 10
     """Bodies up to this length are written to the journal as well, so that one sync makes them and
-    their entry durable; the store follows in the background. Longer ones cost more to write twice
-    than a sync."""
+    their entry durable.
+
+    The store follows in the background. Longer ones cost more to write twice than a sync.
+    """
     long_bytes_min: int = 2 << 20
     """Bodies from this length on have a segment of their own, which another thread writes and
     syncs."""
@@ -140,9 +143,11 @@ class _Arrival:
 
 @dataclass(slots=True, repr=False)
 class Bodies:
-    """`missing` are bodies that entries of the log wait for; `unheld` those that entries lacked
-    that were in the log at the start; `withheld` are entries that must not be acknowledged before
-    their bodies are on the disk, with their terms and bodies."""
+    """`missing` are bodies that entries of the log wait for.
+
+    `unheld` are those that entries lacked that were in the log at the start. `withheld` are entries
+    that must not be acknowledged before their bodies are on the disk, with their terms and bodies.
+    """
 
     store: BlobStore
     index: Index
@@ -374,8 +379,9 @@ class Bodies:
         last sync is forgotten, and comes again from the leader. Up to `keep_to` (see `rescue`) that
         cannot be told from an entry that was acknowledged and whose body was lost later: bodies are
         read to find those that are damaged. Entries that lack some and may have been acknowledged
-        are kept, and withheld until others have given them; of those that are known to be
-        `committed` nobody counts any more who has them."""
+        are kept, and withheld until others have given them. Of those that are known to be
+        `committed` nobody counts any more who has them.
+        """
         self.withheld.clear()
         kept = max(keep_to, committed)
         for index, term, payload in entries:

@@ -47,8 +47,9 @@ class Driver:
     """Takes one replica through its turns. `send` takes its frames, in order; it is not called
     without any.
 
-    Invariants: phases follow each other as the module's docstring tells; one turn is under way at a
-    time; what comes in meanwhile is handled by `step`, or has another turn follow."""
+    Invariants: phases follow each other as the module's docstring tells. One turn is under way at a
+    time. What comes in meanwhile is handled by `step`, or has another turn follow.
+    """
 
     replica: Replica
     send: Callable[[list[Frame]], None]

@@ -14,7 +14,7 @@ that part lives in the index alone. So:
 4. No entry is cut off because its body is not there, until all that the log had is applied.
    Elsewhere that a body was never on the disk is told by its place being unknown; here every place
    is unknown at first. All bodies that the log names are read instead, and bad ones are fetched. An
-   entry without its body may have been acknowledged once, and so is kept; or a loss of power took
+   entry without its body may have been acknowledged once, and so is kept. Or a loss of power took
    the body before that, and so it is not acknowledged (again) until the body has come: see
    `Group.withhold`.
 
@@ -28,12 +28,12 @@ nothing that was acknowledged: as after a lost index, all bodies that the log na
 *Segments of bodies*: the index tells which bodies were in them; they are fetched from others.
 
 *Files of the log, while it was in use* (`mend_journal`): the process still knows everything that
-they said, but for old entries. The blob store is synced and the index committed first, so that the
-log need hold nothing up to there, and the rest is written anew (`Journal.mend`). The replica takes
-no part meanwhile: its runner is stopped, and then it is opened like any other. Only when an entry
-behind the index can be read nowhere any more, which takes a log that grew by more than the journal
-keeps in memory without being applied, the log begins anew at its end. It may have acknowledged
-entries that it forgets with that; so the index, which ends before the log begins, is none until a
+they said, but for old entries. The blob store is synced and the index committed first. So the log
+need hold nothing up to there, and the rest is written anew (`Journal.mend`). The replica takes no
+part meanwhile: its runner is stopped, and then it is opened like any other. Only when an entry
+behind the index can be read nowhere any more, the log begins anew at its end. That takes a log that
+grew by more than the journal keeps in memory without being applied. It may have acknowledged
+entries that it forgets with that. So the index, which ends before the log begins, is none until a
 resync has brought it to where the log had ended, at least: the same from 2 on.
 """
 
@@ -141,8 +141,10 @@ def _commit(machine: Machine, store: BlobStore, *, half: bool) -> int:
 
 
 def keep_to(index: Index) -> int:
-    """Up to here nothing may be cut off the log for want of a body, and no body is given up; 0 when
-    the index never was lost, or has come so far since. Raises `IndexDamaged`."""
+    """Up to here nothing may be cut off the log for want of a body, and no body is given up.
+
+    0 when the index never was lost, or has come so far since. Raises `IndexDamaged`.
+    """
     to = read_local(index, _KEEP_TO)
     return to if type(to) is int and to > index.applied_index else 0
 

@@ -1,6 +1,6 @@
 """How much of the log is kept, for followers that were away: by bytes, by entries and by age.
 
-Only what the index has on its disk is ever cut off, and only whole segments of the journal go; so
+Only what the index has on its disk is ever cut off, and only whole segments of the journal go. So
 that entries and age count too, segments are ended early. Entries carry no time: their age counts
 from when they were seen here, or from the start.
 """

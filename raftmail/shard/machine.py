@@ -3,7 +3,7 @@ on every replica (P4).
 
 `apply` is total: what cannot be decoded has no effect, what breaks a rule is refused, and either
 is the same everywhere. It raises only for what is this replica's own trouble, damage or a full
-disk; then nothing can be committed until `abort`, and what that loses is applied again.
+disk. Then nothing can be committed until `abort`, and what that loses is applied again.
 
 A message's modseq changes only with its flags: a STORE that leaves a message as it is does not
 touch it, and does not name it among the changed. A command makes one step of the modseq of each

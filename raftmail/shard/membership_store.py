@@ -33,8 +33,9 @@ def standing_at_start(
     Raises `IndexDamaged`, `DiskError`.
 
     An index that was lost does not know, and what others say may be older or newer than what the
-    log had: such a replica stands for no election until the log or a resync has told it; unless
-    `told` is what it was made with (`first`), and the log begins there."""
+    log had. Such a replica stands for no election until the log or a resync has told it. It may
+    stand at once if `told` is what it was made with (`first`), and the log begins there.
+    """
     found = kept(index)
     if found is not None:
         return found

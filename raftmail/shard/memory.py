@@ -15,8 +15,9 @@ class Memory:
     from other nodes that wait to be stored. `sending_bytes_max` bounds the long bodies that one
     node was sent and has not acknowledged; one always may be on its way.
 
-    Invariant: `arrived.bytes_max` is enough for what the other nodes may send at once, so that
-    bodies are dropped only when a link was lost and is up again."""
+    Invariant: `arrived.bytes_max` is enough for what the other nodes may send at once. So bodies
+    are dropped only when a link was lost and is up again.
+    """
 
     waiting: Budget = field(default_factory=lambda: Budget(128 << 20))
     arrived: Budget = field(default_factory=lambda: Budget(160 << 20))

@@ -250,9 +250,11 @@ def _open_index(keeper: IndexKeeper, spec: ReplicaSpec, lost: str) -> tuple[Inde
 
 
 def finish_jump(index: Index, journal: Journal) -> None:
-    """A crash between the end of a resync and the jump of the log left the index ahead of it, or at
-    an entry that the log has of another term. The log is begun anew where the index stands; nothing
-    that it had was needed any more."""
+    """A crash between the end of a resync and the jump of the log left the index ahead of it.
+
+    Or the index is at an entry that the log has of another term. The log is begun anew where the
+    index stands; nothing that it had was needed any more.
+    """
     pending = pending_jump(index)
     if pending is None or index.applied_index != pending[0] or pending[0] < journal.begins_at:
         return

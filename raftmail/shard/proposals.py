@@ -57,8 +57,11 @@ class Waiting:
 
 @dataclass(slots=True, repr=False)
 class Proposals:
-    """`known` gives the result of a request that was applied before; `store` puts a request's
-    bodies into the store (raising `BlobsUnknown`, DiskFull); `master` names the node that leads."""
+    """`known` gives the result of a request that was applied before.
+
+    `store` puts a request's bodies into the store (raising `BlobsUnknown`, DiskFull). `master`
+    names the node that leads.
+    """
 
     limits: ReplicaLimits
     counters: Counters

@@ -6,8 +6,8 @@ through its turns (`driver`); frames for other nodes come out of `take_frames`.
 
 Invariants:
 
-1. An entry is proposed only when every body that it names is in the blob store, and acknowledged by
-   a follower only when it holds them too; they stay pinned until the entry is applied (P1).
+1. An entry is proposed only when every body that it names is in the blob store. A follower
+   acknowledges it only when it holds them too. They stay pinned until the entry is applied (P1).
 2. The index commits only what the journal on disk holds; the journal is trimmed only up to what the
    index has on disk."""
 
@@ -383,10 +383,12 @@ class Replica:
 
     @property
     def is_whole(self) -> bool:
-        """Whether this replica has all records and bodies of the state that it stands at, so that
-        it may vote with the others, and be a source for them. (How far that state is behind the
+        """Whether this replica has all records and bodies of the state that it stands at.
+
+        So it may vote with the others, and be a source for them. (How far that state is behind the
         log, the master's match index tells.) False where the index cannot tell: that is noted, as
-        in any turn."""
+        in any turn.
+        """
         try:
             return self._failure is None and self.recovery.is_whole(self.group)
         except IndexDamaged as e:
@@ -485,8 +487,9 @@ class Replica:
     def next_deadline(self, now: float) -> float:
         """When to `tick` again at the latest, if nothing comes in before. A replica that nothing
         happens in has little to do between heartbeats, and hardly more between elections that do
-        not come; one that took an entry has to commit its index once, and to put bodies to the
-        disk."""
+        not come. One that took an entry has to commit its index once, and to put bodies to the
+        disk.
+        """
         if (
             self.disk_full
             or self.bodies.missing
@@ -513,8 +516,9 @@ class Replica:
     @property
     def request_needs_turn(self) -> bool:
         """Whether the request that came last leaves anything to do at once. One that joins others
-        that wait changes nothing, unless there are now so many that they are worth an entry beside
-        the one that is on its way."""
+        that wait changes nothing. The exception is when there are now so many that they are worth
+        an entry beside the one that is on its way.
+        """
         requests = self.requests
         limits = self.limits
         waiting = len(requests.waiting)
@@ -987,7 +991,8 @@ class Replica:
     def take_beats(self) -> list[tuple[str, bytes]]:
         """Beats that may leave now, with the nodes they are for. Who drives many replicas puts
         those for one node into one frame, after ticking them and after handing them the beats of a
-        frame; what it does not take leaves with the next turn's frames."""
+        frame. What it does not take leaves with the next turn's frames.
+        """
         return self.group.take_beats()
 
     def connected(self, now: float, node: str) -> None:

@@ -164,8 +164,9 @@ class State:
 
     def check_quota(self, user: str, more_bytes: int, quota_bytes: int) -> None:
         """Whether a user can have messages of so many bytes more. The size of all that a user has
-        is the sum of what the mailboxes' records say, so it is kept, checked and compared with
-        them. Raises `Refusal`."""
+        is the sum of what the mailboxes' records say. So it is kept, checked and compared with
+        them. Raises `Refusal`.
+        """
         used = sum([mailbox.size_bytes for mailbox in self.owned(user)])
         if used + more_bytes > quota_bytes:
             raise Refusal(

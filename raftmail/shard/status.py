@@ -24,13 +24,13 @@ all allow. Its status, for people, is the worst of them (`describe`).
 
 How a leader's place follows from it:
 
-1. A replica that may not `LEAD` hands over at once to one that says that it may, and goes on as
-   well as it can while there is none.
+1. A replica that may not `LEAD` hands over at once to one that says that it may. It goes on as well
+   as it can while there is none.
 2. One that may `STAND` but not `LEAD` stands for election only when nobody else was elected for a
    while (`Elections.tick`).
 3. One that may not `STAND` never does.
 4. Followers say with each answer to a heartbeat whether they may lead. Only those are handed the
-   leader's place, by themselves, by an operator, or by the balancer; one that can lead no more by
+   leader's place, by themselves, by an operator, or by the balancer. One that can lead no more by
    then refuses it.
 
 Bodies that come are taken under every condition: they prove themselves by their hash (P8).

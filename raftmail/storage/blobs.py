@@ -1,7 +1,7 @@
 """The blob store: message bodies by their sha256, in append-only segments.
 
 A body is stored once, however many messages have it. Where it is stands in the index's place table
-(`PlaceTable`), written in the transactions of the index; a checkpoint there says up to where the
+(`PlaceTable`), written in the transactions of the index. A checkpoint there says up to where the
 segments have been entered, and `open` reads only what comes after it.
 
 Invariants:
@@ -123,8 +123,9 @@ class BlobStore:
         self._folder = folder
         self._places = places
         self._files = BlobSegmentFiles(disk, folder, limits)
-        # Places that are not yet in the table, in the order of the places; and those that were put
-        # into it last, which come back here when the transaction turns out to have been aborted.
+        # Places that are not yet in the table, in the order of the places. Those that were put into
+        # it last are kept too. They come back here when the transaction turns out to have been
+        # aborted.
         self._pending: dict[bytes, BlobPlace] = {}
         self._placed: dict[bytes, BlobPlace] = {}
         self._recorded: list[int] = []  # segments whose sealing was recorded with them
@@ -345,8 +346,10 @@ class BlobStore:
         return True
 
     def append_kept(self, digest: bytes, body: bytes, crc: int) -> None:
-        """Store a body, as it is, that the store does not have (`has`) and that the caller keeps
-        safe elsewhere until a sync of the store has covered it. `crc` is its CRC-32.
+        """Store a body, as it is, that the store does not have (`has`).
+
+        The caller keeps it safe elsewhere until a sync of the store has covered it. `crc` is its
+        CRC-32.
 
         Raises `DiskFull`, having changed nothing.
         """
@@ -559,8 +562,9 @@ class BlobStore:
 
     def nearly_full(self, now: float) -> bool:
         """True when the file system has less than `free_bytes_min` left; asked once a second. When
-        it was so the last time, there must be an eighth more before there is space again, or what
-        is given back would be used up at once."""
+        it was so the last time, there must be an eighth more before there is space again. Else what
+        is given back would be used up at once.
+        """
         if now - self._free_polled >= _FREE_POLL_S or now < self._free_polled:
             self._free_polled = now
             self._free_bytes = self._disk.free_bytes()

@@ -4,10 +4,10 @@ For each client id: a floor, up to which everything was answered and is forgotte
 of the sequence numbers above it. Everything here follows from the order of the log alone, so that
 all replicas forget alike.
 
-Limits: of more than `CLIENTS_MAX` clients the one longest unused is forgotten (and a command that
-it then sends again would be taken for a new one). More than `RESULTS_MAX` results of one client,
-or `WEIGHT_MAX` of all, raise floors: then a command that is sent again is refused as STALE, never
-done twice.
+Limits: of more than `CLIENTS_MAX` clients the one longest unused is forgotten. (A command that it
+then sends again would be taken for a new one.) More than `RESULTS_MAX` results of one client, or
+`WEIGHT_MAX` of all, raise floors: then a command that is sent again is refused as STALE, never done
+twice.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Only the root shard has any. One counter, the revision, is raised by every change; each record has
 the revision that wrote it. A key that was taken away stays as a record without a value, so that who
-asks what changed is told; there are at most `TOMBSTONES_MAX` of these. When there are more, the
+asks what changed is told. There are at most `TOMBSTONES_MAX` of these. When there are more, the
 oldest are forgotten, and the floor rises to the revision of the last one forgotten: who was last
 told of a revision below the floor has to be told everything.
 

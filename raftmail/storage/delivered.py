@@ -1,8 +1,8 @@
 """The table of what was delivered: what makes a delivery that is sent again happen once (P9).
 
 For each message that was delivered to a user under a key (see `mail.commands.NewMessage`) it has
-where the message went first. Nothing here reads a clock: what is forgotten, and when, follows from
-the order of the log and from the dates of receipt in it, so that all replicas forget alike.
+where the message went first. Nothing here reads a clock. What is forgotten, and when, follows from
+the order of the log and from the dates of receipt in it. So all replicas forget alike.
 
 Rows, all sealed:
 

@@ -1,8 +1,8 @@
 """The only door to the file system.
 
-Everything below `node/` that keeps files (journal, blob segments) goes through a `Disk`, so that
-the simulator can put in its place one that cuts the power, tears writes, fills up or lies. LMDB is
-the one exception: it maps its own file, and has a twin of its own (see `raftmail.storage.kv`).
+Everything below `node/` that keeps files (journal, blob segments) goes through a `Disk`. So the
+simulator can put in its place one that cuts the power, tears writes, fills up or lies. LMDB is the
+one exception: it maps its own file, and has a twin of its own (see `raftmail.storage.kv`).
 
 Invariants of every implementation:
 
@@ -74,8 +74,9 @@ class File(Protocol):
 
     def allocate(self, size: int) -> None:
         """Have space for `size` bytes in all, so that writing them cannot fail for want of it on
-        file systems that write in place; a shorter file is extended with zeros. Raises
-        `DiskFull`.
+        file systems that write in place.
+
+        A shorter file is extended with zeros. Raises `DiskFull`.
         """
 
     def sync(self) -> None:

@@ -129,7 +129,7 @@ class Index:
         self._failed = ""
         self.identity = identity
         self._open()
-        # What a process committed last before it was killed may be on the disk in part; a log that
+        # What a process committed last before it was killed may be on the disk in part. A log that
         # is trimmed by it must not outlive it.
         engine.sync()
         self.durable_index = self.committed_index = self.applied_index
@@ -261,11 +261,17 @@ class Index:
         return mailbox
 
     def digest(self) -> bytes:
-        """16 bytes that are equal on replicas with the same applied index, and differ when anything
-        replicated does: the records of mailboxes (each with the digest of its messages),
-        subscriptions, users, configuration and clients, what was delivered (by a digest that is
-        kept up to date), and the counters. Cost is that of the mailboxes and clients, not of the
-        messages."""
+        """16 bytes, equal on replicas with the same applied index.
+
+        They differ when anything replicated does:
+
+        - the records of mailboxes, each with the digest of its messages;
+        - subscriptions, users, configuration and clients;
+        - what was delivered, by a digest that is kept up to date;
+        - the counters.
+
+        Cost is that of the mailboxes and clients, not of the messages.
+        """
         self.flush()
         total = blake2b(digest_size=16)
         total.update(

@@ -2,10 +2,10 @@
 
 LMDB trusts its pages. One that was cut off ends the process with SIGBUS, one that is not what it
 should be with a failed assertion: nothing that could be caught. So after a process ended without
-saying so, the trees are walked here first, from their roots, page by page: every page says which it
-is, is of the kind that it should be, lies in the file, belongs to one tree only, and has its keys
-in order. No page that is listed as free belongs to a tree: LMDB would write over it. Records have
-checksums of their own, and are not looked at.
+saying so, the trees are walked here first, from their roots, page by page. Every page says which it
+is, is of the kind that it should be, and lies in the file. It belongs to one tree only, and has its
+keys in order. No page that is listed as free belongs to a tree: LMDB would write over it. Records
+have checksums of their own, and are not looked at.
 
 A sector that cannot be read would end the process in the same way, so all is read once with calls
 that say so.

@@ -34,8 +34,9 @@ def _no_rest() -> None:
 class LongBody:
     """A body on its way into the segment `sequence`, which nothing else uses.
 
-    After `run`: `place` tells where it is, on stable storage; without one, `full` tells that there
-    is no space, or the body is not the one of `digest`. The segment is then not there."""
+    After `run`: `place` tells where it is, on stable storage. Without one, `full` tells that there
+    is no space, or the body is not the one of `digest`. The segment is then not there.
+    """
 
     disk: Disk
     folder: str

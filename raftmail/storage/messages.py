@@ -1,8 +1,8 @@
 """The tables of messages: the hot records, their summaries, what changed since, what vanished
 since, and how many messages have each body.
 
-Nothing here costs more in a large mailbox than in a small one, but for `absent`, which is asked
-only for what the expunge log no longer has.
+Nothing here costs more in a large mailbox than in a small one, but for `absent`. That is asked only
+for what the expunge log no longer has.
 """
 
 from __future__ import annotations
@@ -229,9 +229,11 @@ class Messages:
         return sorted(CHANGE_KEY.unpack(key)[2] for key, _ in rows)
 
     def vanished_since(self, mailbox: MailboxRecord, modseq: int) -> UidSet:
-        """UIDs that were expunged after `modseq`; where the log does not reach back, every UID
-        given so far without a message, which RFC 7162 section 3.2.5.1 allows. Raises
-        `IndexDamaged`."""
+        """UIDs that were expunged after `modseq`.
+
+        Where the log does not reach back, it is every UID given so far without a message, which RFC
+        7162 section 3.2.5.1 allows. Raises `IndexDamaged`.
+        """
         if modseq < mailbox.expunge_floor:
             return self.absent(mailbox)
         ranges: list[tuple[int, int]] = []

@@ -1,8 +1,8 @@
 """The records of the index as bytes: fixed-size structs for messages, msgpack for what is rarely
 written.
 
-Every record ends in a CRC32 over itself and what it is filed under, so that neither a flipped bit
-nor a record in the wrong place is taken for good.
+Every record ends in a CRC32 over itself and what it is filed under. So neither a flipped bit nor a
+record in the wrong place is taken for good.
 """
 
 from __future__ import annotations
@@ -127,10 +127,11 @@ _NUMBER_MAX = (1 << 64) - 1
 class MailboxRecord:
     """A mailbox, as it is cached and changed; written when the transaction is committed.
 
-    Invariants: every UID is below `uidnext`, every modseq at most `highestmodseq`; `digest` is the
-    sum of the messages' digests modulo 2^128; `unseen` counts messages without \\Seen;
+    Invariants: every UID is below `uidnext`, every modseq at most `highestmodseq`. `digest` is the
+    sum of the messages' digests modulo 2^128. `unseen` counts messages without \\Seen.
     `expunge_rows` counts its rows of the expunge log, which is complete for what vanished after
-    modseq `expunge_floor`."""
+    modseq `expunge_floor`.
+    """
 
     __slots__ = (
         "bits",

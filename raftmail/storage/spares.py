@@ -1,9 +1,9 @@
 """Descriptors that are kept open for nothing, so that a file can be opened when no more may be.
 
 What the process may open is shared by files and connections. Connections are kept away from the
-last ones (`net.gate`); these spares are for what is opened all the same, and for a machine whose
+last ones (`net.gate`). These spares are for what is opened all the same, and for a machine whose
 table of files is full. When they are used up as well, whoever wants a file is told that there is no
-room, as on a full disk, and tries again later.
+room, as on a full disk. It tries again later.
 """
 
 from __future__ import annotations

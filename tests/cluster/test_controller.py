@@ -290,8 +290,11 @@ def test_a_step_that_is_done_again_does_nothing() -> None:
 def _one_shard(
     replicas: dict[int, str], voters: dict[int, str], whole: set[int], next_id: int = 9
 ) -> list[s.Step]:
-    """The steps for shard 1 whose record has replica ids in some states (1 to 6 are on n00 to n05),
-    and whose group has voters."""
+    """The steps for shard 1 whose record has replica ids in some states, and whose group has
+    voters.
+
+    (1 to 6 are on n00 to n05.)
+    """
     state = cluster(6, shards=1)
     made = tuple(
         rec.ReplicaRecord(id, f"n{id - 1:02}", rec.ReplicaState(to)) for id, to in replicas.items()

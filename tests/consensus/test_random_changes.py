@@ -185,8 +185,10 @@ class Walk:
             self.lose(replica)
 
     def lose(self, replica: int) -> None:
-        """The disk is gone, if so few were lost that the group lives; the node may come back with a
-        new one, under a new id."""
+        """The disk is gone, if so few were lost that the group lives.
+
+        The node may come back with a new one, under a new id.
+        """
         gone = {*self.gone, replica}
         known = [self.newest[1], *(self.c.group(n).membership for n in self.c.nodes)]
         if all(2 * len(gone & m.voters.keys()) < len(m.voters) for m in known):

@@ -1,8 +1,8 @@
 """Processes that tests started and left running.
 
-A process is found by either of two signs: it is a child of this one, or it carries in its
-environment the token of this test session, which every program started from a test inherits; the
-second finds those whose parent has gone. Linux only: elsewhere nothing is found.
+A process is found by either of two signs. It is a child of this one, or it carries in its
+environment the token of this test session. Every program started from a test inherits that. The
+second sign finds those whose parent has gone. Linux only: elsewhere nothing is found.
 """
 
 from __future__ import annotations

@@ -221,8 +221,10 @@ def test_a_source_that_was_opened_anew_in_the_middle_is_replaced_within_seconds(
 
 
 def test_a_leader_that_needs_records_gets_its_bodies_all_the_same() -> None:
-    """Else it would be no source for those who can take over only when they got records from it,
-    and each would wait for the other."""
+    """Else it would be no source for those who can take over only when they got records from it.
+
+    And each would wait for the other.
+    """
     shard = Shard(None, 0)
     manager, node = shard.managers["n1"], shard.nodes[1]
     manager.need()

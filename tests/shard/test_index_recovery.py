@@ -249,8 +249,11 @@ def test_a_committed_entry_is_not_cut_off_for_a_body_that_rotted_before_its_plac
     None
 ):
     """The body lies behind what the index has on the disk, where a loss of power may have torn
-    things; but the log says that more than this replica had it. It may be one of two that have the
-    entry, and the other may be away."""
+    things.
+
+    But the log says that more than this replica had it. It may be one of two that have the entry,
+    and the other may be away.
+    """
     machinery = Machinery()
     machinery.save(TEXTS)
     last = machinery.replica.group.last_index

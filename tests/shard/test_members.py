@@ -232,9 +232,12 @@ def test_a_learner_beyond_the_log_is_resynced_and_knows_the_membership() -> None
 
 
 def test_what_a_resync_brought_is_not_applied_again_while_bodies_are_synced() -> None:
-    """Found by the simulator: between the end of the records' exchange and the jump of the log,
-    which waits for the sync, entries that the records held already were applied from a log that had
-    been trimmed by what the records held."""
+    """Found by the simulator, between the end of the records' exchange and the jump of the log,
+    which waits for the sync.
+
+    Entries that the records held already were applied from a log that had been trimmed by what the
+    records held.
+    """
     shard = Shard(log_bytes_max=16 << 10)
     shard.save("first")
     number = next(n for n, one in shard.all.items() if one is not shard.master)
@@ -473,8 +476,10 @@ def test_a_resync_that_ended_while_bodies_were_synced_gets_a_turn_when_that_is_d
 
 
 def test_a_replica_says_that_it_has_all_bodies_only_when_they_are_on_its_disk() -> None:
-    """A body that came ahead of its entry may be named by records that a resync brings, and then no
-    entry brings a sync to it."""
+    """A body that came ahead of its entry may be named by records that a resync brings.
+
+    Then no entry brings a sync to it.
+    """
     shard = Shard()
     shard.save("x")
     shard.until(lambda: not any(one.replica.lacks_bodies() for one in shard.all.values()))

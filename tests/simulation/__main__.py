@@ -1,9 +1,9 @@
 """`python -m tests.simulation`: whole clusters of the real code in one process, from seeds.
 
-python -m tests.simulation --seeds 100              seeds 0 to 99
-python -m tests.simulation --seed 17                one seed again, telling what happens
-python -m tests.simulation --seconds-budget 60      as many new seeds as fit into a minute
-python -m tests.simulation --planted                after how many seeds each fault is found
+- `python -m tests.simulation --seeds 100`: seeds 0 to 99
+- `python -m tests.simulation --seed 17`: one seed again, telling what happens
+- `python -m tests.simulation --seconds-budget 60`: as many new seeds as fit into a minute
+- `python -m tests.simulation --planted`: after how many seeds each fault is found
 """
 
 from __future__ import annotations

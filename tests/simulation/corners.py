@@ -1,9 +1,12 @@
 """Faults that wait for their moment, or lead up to one.
 
-What strikes at random times seldom hits what lasts for milliseconds: the time between the end of a
-resync and the jump of the log, two changes of members that a parted master makes in a row (`odds`),
-a body that the log needs while its segment is given back. Each fault of these modules goes there.
-Some are traps (`node.Trap`), others little plays (`plays`).
+What strikes at random times seldom hits what lasts for milliseconds:
+
+- the time between the end of a resync and the jump of the log;
+- two changes of members that a parted master makes in a row (`odds`);
+- a body that the log needs while its segment is given back.
+
+Each fault of these modules goes there. Some are traps (`node.Trap`), others little plays (`plays`).
 """
 
 from __future__ import annotations
@@ -113,8 +116,11 @@ class Corners(MembersAtOdds):
         self._die(node)
 
     def _half_source(self) -> None:
-        """One is left behind by the log; when it comes back, the one that it would ask first is
-        half resynced itself, and its source is out of reach."""
+        """One is left behind by the log.
+
+        When it comes back, the one that it would ask first is half resynced itself, and its source
+        is out of reach.
+        """
         leader = self.operator.leader()
         followers = self._followers(leader) if leader else []
         if leader is None or len(followers) < 2:
@@ -148,8 +154,11 @@ class Corners(MembersAtOdds):
     # -- masters that are alone
 
     def _lonely_master(self) -> None:
-        """The master goes on alone, with a lot to write; when it comes back the others' log has
-        just been trimmed beyond where theirs and its own part, and is shorter than its own."""
+        """The master goes on alone, with a lot to write.
+
+        When it comes back the others' log has just been trimmed beyond where theirs and its own
+        part, and is shorter than its own.
+        """
         leader = self.operator.leader()
         if leader is None or len(leader.group.voters) < 2:
             return
@@ -197,8 +206,11 @@ class Corners(MembersAtOdds):
         self._once(lambda: not (leader.running and leader.group.is_leader), heal, 8.0, heal)
 
     def _needed_again(self) -> None:
-        """The last message with a body goes; the master, which reaches nobody for a moment, is
-        given another with it, while the segment that it is in is given back everywhere."""
+        """The last message with a body goes.
+
+        The master, which reaches nobody for a moment, is given another with it, while the segment
+        that it is in is given back everywhere.
+        """
         leader = self.operator.leader()
         if leader is None:
             return

@@ -2,10 +2,10 @@
 
 The fault model:
 
-- **Power loss.** What a file holds afterwards is what its last finished sync covered, and of the
-  writes since then, for each sector of 512 bytes by itself, those up to some random one: all, none,
-  or anything between. The file's length is that after some random one of them. Some losses keep a
-  plain prefix of the writes instead, the last of them torn at any byte.
+- **Power loss.** What a file holds afterwards is what its last finished sync covered, and some of
+  the writes since then. For each sector of 512 bytes by itself, it is those up to some random one:
+  all, none, or anything between. The file's length is that after some random one of them. Some
+  losses keep a plain prefix of the writes instead, the last of them torn at any byte.
 - **Names.** Creations, removals and renames that `sync_folder` did not cover are kept up to a
   random one, or each by the toss of a coin. A rename is kept whole or not at all. A folder whose
   own name was lost takes everything in it along.

@@ -7,10 +7,10 @@ Processes
 
 Power and disks (`disk.SimDisk` tells what a loss of power leaves)
 - The index of a node is lost, while the others are whole; its journal and bodies are not.
-- The power goes at a moment between operations of the disk, or at any one of the next operations:
-  in the middle of a write, before or after a sync, between the syncs of journal and blobs, around a
-  commit of the index, when a new term is written (and whoever is elected then is killed); of one
-  node, or of all at once.
+- The power goes, of one node, or of all at once. The moment is between operations of the disk, or
+  at any one of the next operations. That may be in the middle of a write, before or after a sync,
+  or between the syncs of journal and blobs. Or it is around a commit of the index, or when a new
+  term is written (and whoever is elected then is killed).
 - A sync fails. The process must stop; the machine is restarted, since the kernel may show what is
   not on the disk.
 - The disk is full for a while: writes of journal and blobs, puts into the index and its commits
@@ -26,30 +26,30 @@ Network (`network.Network`)
 - Delays of up to 0.3 s on single frames.
 
 Operators
-- Mastership is handed over; logs are trimmed as they grow, also past what a node that is down still
-  needs (it is then resynced); everything is compared by order.
+- Mastership is handed over. Logs are trimmed as they grow, also past what a node that is down still
+  needs (it is then resynced). Everything is compared by order.
 - Members change (`members.Operator`): machines join and are promoted, voters are removed, the
   master after a transfer. A disk is lost for ever, as long as the others can do without it; its
   machine comes back under a new id.
 
 - Bodies, records of the index and journals rot at rest on one node, where disks and indices are not
-  lost besides: the scrub, applies and reads have to find and mend bodies and records; a running
-  replica writes a journal anew when it comes across what rotted; and a start has to refuse it,
+  lost besides: the scrub, applies and reads have to find and mend bodies and records. A running
+  replica writes a journal anew when it comes across what rotted. And a start has to refuse it,
   after which the disk counts as lost. What rots in a journal is before a position that something
   else on the disk tells to be durable: damage behind that cannot be told from the end of a batch
   that no sync had covered.
 
 - A disk goes back in time: the journal, the index, the bodies, or all of them are put back as they
-  were at an earlier moment, on one replica, as long as the others can do without it, and no other
-  does before that one is known to be whole, or was given up. What is known to be a copy may start
-  whenever; a snapshot of a whole machine, which looks like the machine itself, while all others run
-  and are reached, for who could tell might be away else.
+  were at an earlier moment. It happens on one replica, as long as the others can do without it. No
+  other does so before that one is known to be whole, or was given up. What is known to be a copy
+  may start whenever. A snapshot of a whole machine looks like the machine itself. It may start
+  while all others run and are reached, for who could tell might be away else.
 
 Not in the model: disks that lie about syncs, nodes that lie, links that drop or change order within
 a connection (TLS over TCP does not).
 
 Each seed picks some of these and how often they come (some seeds are about elections alone, or
-about masters that are cut off); at the end all faults are taken back and the cluster has to
+about masters that are cut off). At the end all faults are taken back and the cluster has to
 converge.
 """
 

@@ -5,11 +5,11 @@
    index once, in order.
 3. Nodes that have applied the same index have the same digest.
 4. When the first node applies an entry (only then it can be acknowledged), it is on the disks of a
-   majority: if the power went everywhere now, a majority would come back with the log entry (or the
-   index that has applied it) and the bodies that it names. A disk that had it and was lost for good
-   counts too: its replica may have said so before.
-5. What the index has committed, the journal has on the disk (unless it came by a resync that is
-   about to end, or is the first entry).
+   majority. That is, if the power went everywhere now, a majority would come back with the log
+   entry and the bodies that it names. (Or with the index that has applied it.) A disk that had it
+   and was lost for good counts too: its replica may have said so before.
+5. What the index has committed, the journal has on the disk. (Excepted is what came by a resync
+   that is about to end, or is the first entry.)
 6. Of two memberships in a row, one voter differs at most, and a majority of the later one has every
    body (`keeping`). Where its state machine stands, a node has the membership that is in force
    there. Who leads is a voter.

@@ -1,6 +1,7 @@
-"""Whether what was acknowledged outlives a change of members: a replica that becomes a voter counts
-as one that has every body, and of a membership that is without another's voters, a majority must
-have them.
+"""Whether what was acknowledged outlives a change of members.
+
+A replica that becomes a voter counts as one that has every body. Of a membership that is without
+another's voters, a majority must have them.
 
 Entries need no such look: who acknowledges the change has all that are before it in the log. Bodies
 do not come with the log to one that was brought back by a resync.

@@ -1,8 +1,8 @@
 """The twin of the LMDB engine: sorted tables in memory, whose power can be cut and whose disk can
 be full.
 
-Durability as `raftmail.storage.kv` promises it: a commit with sync is durable; one without is so
-after the commit that follows; `power_loss` takes away what is not (or, by luck, the last commit
+Durability as `raftmail.storage.kv` promises it: a commit with sync is durable. One without is so
+after the commit that follows. `power_loss` takes away what is not (or, by luck, the last commit
 stays all the same).
 """
 

@@ -1,6 +1,7 @@
-"""Changes of members at the moments when they can do harm: two that a parted master makes in a row,
-those of two masters that know nothing of each other's, a voter taken out while others lack what it
-has.
+"""Changes of members at the moments when they can do harm.
+
+These are two that a parted master makes in a row, and those of two masters that know nothing of
+each other's. Another is a voter taken out while others lack what it has.
 """
 
 from __future__ import annotations
@@ -60,8 +61,9 @@ class MembersAtOdds(Plays):
 
     def _crossed_changes(self) -> None:
         """The master, of an even number of voters, is parted and takes one out. Who is elected next
-        reaches only so many that they are a majority once another is out, and takes one out as
-        early as it can. Then the first comes back to those who were left over."""
+        reaches only so many that they are a majority once another is out. It takes one out as early
+        as it can. Then the first comes back to those who were left over.
+        """
         if self.is_playing:
             return
         self.is_playing = leads_up = True
@@ -216,8 +218,10 @@ class MembersAtOdds(Plays):
         self._once(lambda: settled, go_on, 6.0, self._play_ends)
 
     def _needed_voter(self) -> None:
-        """A voter comes back from where the log left it behind when another's disk is lost, which
-        is taken out as soon as it can be."""
+        """A voter comes back from where the log left it behind when another's disk is lost.
+
+        That one is taken out as soon as it can be.
+        """
         leader = self.operator.leader()
         followers = self._followers(leader) if leader else []
         if leader is None or len(followers) < 2:

@@ -11,9 +11,11 @@ FOLDER = "journal"
 
 
 def surely_durable(disk: NodeDisk, identity: Identity) -> list[tuple[str, int]]:
-    """Segments of a journal, and up to where each was on the disk by what a mark, or the header of
-    a later segment, says there. What rots before that, a start has to notice; what rots behind it
-    looks like the end of a batch that no sync had covered."""
+    """Segments of a journal, and up to where each was on the disk.
+
+    A mark, or the header of a later segment, says that there. What rots before that, a start has to
+    notice; what rots behind it looks like the end of a batch that no sync had covered.
+    """
     copy = stable_copy(disk)
     contents = {n: copy.content(segment_name(FOLDER, n)) for n in list_segments(copy, FOLDER)}
     headers = {n: decode_header(content) for n, content in contents.items()}

@@ -1,9 +1,9 @@
 """What sort of cluster, clients and faults a seed has.
 
-Faults hide each other: a cluster that loses power all the time never gets far enough for its log to
-be trimmed, and one where everything may happen at once seldom has the one thing twice in a row. So
+Faults hide each other. A cluster that loses power all the time never gets far enough for its log to
+be trimmed. One where everything may happen at once seldom has the one thing twice in a row. So
 every seed draws its own subset of faults, each with a weight of its own, its own limits and its own
-clients (Groce et al., "Swarm Testing", 2012), and some seeds are about one thing alone (`kinds`).
+clients. (Groce et al., "Swarm Testing", 2012.) Some seeds are about one thing alone (`kinds`).
 """
 
 from __future__ import annotations
@@ -77,11 +77,12 @@ NAMES_SHARES = (0.0, 0.0, 0.1, 0.3)
 
 @dataclass(frozen=True, slots=True)
 class Habits:
-    """Of the clients. `repeats` is the share of messages saved whose body was saved before, `loss`
-    that of requests and answers that get lost, `again` that of requests that are sent twice.
-    `think_s` is between two operations, on average. Where that is short, clients work in bursts,
-    and `away` is the chance that one ends with an operation: requests come together and entries
-    follow each other, with fewer of them in a seed."""
+    """Of the clients. `repeats` is the share of messages saved whose body was saved before, and
+    `loss` that of requests and answers that get lost. `again` is that of requests that are sent
+    twice. `think_s` is between two operations, on average. Where that is short, clients work in
+    bursts, and `away` is the chance that one ends with an operation: requests come together and
+    entries follow each other, with fewer of them in a seed.
+    """
 
     clients: int
     think_s: float

@@ -2,8 +2,8 @@
 them.
 
 Nothing is simulated: the calls are made, and noted on their way. A file is unsynced from a write to
-it until an fsync or fdatasync of it that began after the write; a folder from a change of its names
-until an fsync of it.
+it until an fsync or fdatasync of it that began after the write. A folder is so from a change of its
+names until an fsync of it.
 """
 
 from __future__ import annotations

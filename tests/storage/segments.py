@@ -45,7 +45,7 @@ def check_segments(
     nowhere.
 
     `places` are the rows (digest, place) of the place table, `local` reads the store's own values
-    (`PlaceTable.get_local`); without it, missing and foreign files are not noticed. With `deep`,
+    (`PlaceTable.get_local`). Without it, missing and foreign files are not noticed. With `deep`,
     every body is read and its sha256 verified. Changes nothing; keeps one row a place in memory.
     """
     check = _Check(disk, folder, deep)

@@ -51,7 +51,7 @@ def parse_name(argument: bytes) -> str:
 def parse_mail(argument: bytes, message_bytes_max: int) -> MailFrom:
     """`FROM:<path> [parameters]`: SIZE (RFC 1870), BODY (RFC 6152), SMTPUTF8 (RFC 6531).
 
-    BODY says nothing that the store would have to know, as it keeps eight bits anyway; BINARYMIME
+    BODY says nothing that the store would have to know, as it keeps eight bits anyway. BINARYMIME
     is refused, because IMAP could not show such a message. Raises CommandError.
     """
     sender, rest = _parse_path(argument, b"FROM:", replies.BAD_SENDER, "")

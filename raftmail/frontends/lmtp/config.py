@@ -72,11 +72,11 @@ class ServerConfig(ConnectionLimits):
     """Limits of a server, beside those of each connection in `session`.
 
     Who is one too many gets 421; connections that have not said LHLO are the strangers. A
-    connection is not read from while more than `unread_bytes_max` wait for the service to answer,
-    nor, by the rule of `ReadBudget`, while all of them hold more than `buffered_bytes_max`. A call
-    of the service that takes longer than `service_timeout_s` is cancelled and answered 451.
-    `handshake_s` is for STARTTLS. Slow readers have no limit here beside the time that a
-    transaction may take. Raises ValueError.
+    connection is not read from while more than `unread_bytes_max` wait for the service to answer.
+    By the rule of `ReadBudget`, it is not read either while all of them hold more than
+    `buffered_bytes_max`. A call of the service that takes longer than `service_timeout_s` is
+    cancelled and answered 451. `handshake_s` is for STARTTLS. Slow readers have no limit here
+    beside the time that a transaction may take. Raises ValueError.
     """
 
     session: LmtpConfig = field(default_factory=LmtpConfig)

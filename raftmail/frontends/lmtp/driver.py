@@ -1,7 +1,7 @@
 """What ties an LMTP session to its connection and to the service.
 
-Nothing is awaited per command. A session is fed as bytes come in; a task exists only while the
-service is asked something that it cannot say at once, and goes on for as long as pipelined input
+Nothing is awaited per command. A session is fed as bytes come in. A task exists only while the
+service is asked something that it cannot say at once. It goes on for as long as pipelined input
 brings more to ask.
 """
 
@@ -69,7 +69,7 @@ class LmtpDriver(Session):
     """One client.
 
     Invariants: `_waiting` is set exactly while the session waits for the service, and `_task` while
-    a task asks it; whatever the service answers is used only if its serial is still `_serial`.
+    a task asks it. Whatever the service answers is used only if its serial is still `_serial`.
     """
 
     def __init__(self, shared: LmtpContext, connection: Connection) -> None:

@@ -153,7 +153,7 @@ class LmtpSession:
     def deadline(self) -> float:
         """When `expire` has to be called. Infinite while the session waits for its own side.
 
-        A client is idle when it sends neither a whole command nor a part of a message; a
+        A client is idle when it sends neither a whole command nor a part of a message. A
         transaction takes too long counted from its MAIL.
         """
         pending = self._pending

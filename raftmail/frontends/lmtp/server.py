@@ -80,8 +80,9 @@ class LmtpServer:
         self._listener.take_over(config, None)
 
     async def stop(self, grace_s: float) -> None:
-        """Stop. Idle clients get 421 at once, the others when their transaction is through; after
-        `grace_s` those that are left get it, too, and their calls to the service are cancelled."""
+        """Stop. Idle clients get 421 at once, the others when their transaction is through. After
+        `grace_s` those that are left get it, too, and their calls to the service are cancelled.
+        """
         await self._listener.stop(grace_s)
         abandoned = self._shared.abandoned
         if abandoned:

@@ -1,8 +1,8 @@
 """Message text as it comes after DATA: where it ends, and its dots (RFC 5321 section 4.5.2).
 
-Only CRLF ends a line here. LF or CR alone are kept as data, unchanged: the end of the message is
-CRLF `.` CRLF and nothing like it, so what one relay takes for data can never be taken for commands
-here ("SMTP smuggling"), and what was signed is stored as it was signed.
+Only CRLF ends a line here. LF or CR alone are kept as data, unchanged. The end of the message is
+CRLF `.` CRLF and nothing like it. So what one relay takes for data can never be taken for commands
+here ("SMTP smuggling"). And what was signed is stored as it was signed.
 """
 
 from typing import Final

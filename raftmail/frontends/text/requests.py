@@ -45,8 +45,9 @@ class RequestRefused(Exception):
 class MailboxNumber:
     """What a mailbox number of the client stands for.
 
-    At first its name; as soon as the server knows it, the shard-local number, so that neither
-    RENAME nor another mailbox under the old name changes what is meant."""
+    At first its name. As soon as the server knows it, the shard-local number. So neither RENAME nor
+    another mailbox under the old name changes what is meant.
+    """
 
     __slots__ = ("name", "ref", "shard", "target", "user")
 

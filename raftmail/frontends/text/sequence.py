@@ -7,8 +7,9 @@ class SequenceWindow:
     """Gives sequence numbers, and knows the highest floor that passes over none without an
     answer.
 
-    Invariant: every number at or below `floor` was given by `take` and released; memory is
-    bounded by the numbers given and not released, and those released above the oldest of them."""
+    Invariant: every number at or below `floor` was given by `take` and released. Memory is bounded
+    by the numbers given and not released, and those released above the oldest of them.
+    """
 
     __slots__ = ("_released", "floor", "last")
 

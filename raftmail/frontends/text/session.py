@@ -241,8 +241,10 @@ class TextSession(Session):
                 return
 
     def _feed(self) -> int:
-        """Give the reader the next piece of what came; 1, or 0 for one that is part of a literal
-        and costs nothing to look at."""
+        """Give the reader the next piece of what came.
+
+        Gives 1, or 0 for one that is part of a literal and costs nothing to look at.
+        """
         reader = self._reader
         at = self._unread_at
         data = self._unread[0]

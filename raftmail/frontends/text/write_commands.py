@@ -54,7 +54,8 @@ _WITH_SEQUENCE = frozenset((b"seq", b"floor", b"deadline"))
 
 class WriteCommands:
     """Of one session. Invariant: a number taken from `_window` is released when its command has an
-    answer, so the floor passes over no command that may still be applied for the first time."""
+    answer. So the floor passes over no command that may still be applied for the first time.
+    """
 
     def __init__(
         self,

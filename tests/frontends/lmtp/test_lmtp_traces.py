@@ -1,8 +1,8 @@
 """Whole conversations, kept as text; the name of a file in traces/ is its claim.
 
-`C:` a line from the client, `C>` bytes from it (Python escapes, no line end), `S:` a line from the
-server, `M:` a message as the backend gets it. `config:` stands first and sets limits. `TLS` ends a
-handshake, `WAIT n` lets n seconds pass, `DRAIN` stops the server, `CLOSED` is its end.
+`C:` is a line from the client, `C>` are bytes from it (Python escapes, no line end). `S:` is a line
+from the server, `M:` a message as the backend gets it. `config:` stands first and sets limits.
+`TLS` ends a handshake, `WAIT n` lets n seconds pass, `DRAIN` stops the server, `CLOSED` is its end.
 
 The backend of the traces knows every user but `unknown`, has no word on `later`, and finds the
 mailbox of `full` full. RAFTMAIL_REWRITE_TRACES=1 writes what the session answers into the files,
