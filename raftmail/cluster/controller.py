@@ -24,7 +24,7 @@ So that no step costs safety:
    others are whole. As long as the lost ones are voters, a voter more would need one more of the
    living for every majority. The loss of the new one could stop the group then.
 2. After each removal of a whole voter, the whole ones that are left are a majority of the group.
-   They are one of the replicas that the shard is to have, too.
+   They are also a majority of the replicas that the shard is to have.
 3. A step for a group is decided on a committed membership. It is carried out only while the group
    still has it.
 """
