@@ -21,7 +21,7 @@ nothing here, and stay in the record when it is written anew (`encode` with what
 
 Decoding raises `BadRecord` for a wrong type, and for a value that the code could not work with.
 Such a value is a shard whose replicas share an id. What is written must be better than what can be
-read: see `mail.records`, which is asked before a record is proposed and again when it is applied.
+read: see `mail.record_rules`, which is asked before a record is proposed and when it is applied.
 """
 
 from __future__ import annotations

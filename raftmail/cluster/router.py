@@ -310,8 +310,8 @@ class Router:
         self.watches.flush()
 
     def tick(self) -> None:
-        """Every 20 ms: give up what is over its deadline, send again what should have gone
-        elsewhere."""
+        """With every tick of the node: give up what is over its deadline, send again what should
+        have gone elsewhere."""
         now = self.clock()
         waiting: list[_Pending] = []
         for pending in list(self._pending.values()):

@@ -20,7 +20,7 @@ class Applier(Protocol):
     """The state machine as the group sees it."""
 
     def apply(self, index: int, term: int, payload: bytes) -> None:
-        """Apply one committed entry; b"" is a no-op. Any exception stops the process."""
+        """Apply one committed entry; b"" is a no-op. Any exception ends the replica."""
 
     def may_apply(self) -> bool:
         """Whether committed entries may be applied now. If not, they wait."""

@@ -10,7 +10,7 @@ Invariants:
    sync. That sync began after the promise was written to the journal (G8).
 2. The commit index never passes what this replica's own disk holds while it leads.
 3. Entries reach `Applier.apply` once, in order, and only when committed; an exception from there
-   ends the process (G10).
+   ends the replica (G10).
 4. Every barrier's callback is called exactly once.
 5. The membership in force is the newest of the log. Consecutive ones differ in one voter at most.
    One follows another only when that is committed, and with it an entry of the leader's own term

@@ -2,8 +2,8 @@
 
 Syncs are made by the loop and by several threads; `note` is told when one begins and ends. A thread
 of its own looks every half second. So a hang is in the log also while the loop itself waits for the
-disk. All replicas of a node share the disk: `Table` marks them when it is slow, and those that lead
-hand over (`shard.status`).
+disk. All replicas of a node share the disk: `ReplicaTable` marks them when it is slow, and those
+that lead hand over (`shard.status`).
 """
 
 from __future__ import annotations

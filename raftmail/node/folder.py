@@ -1,10 +1,11 @@
 """A node's data folder: whose it is, that one process uses it, and that what it once held is still
 there (D7, G12).
 
-Layout: `node.json` (identity), `replicas.json` (which replicas were made here), `lock`,
-`shards/N/{journal,index,blobs}`. Beside the configuration stands `joined.json` (of worker K
-`joined.K.json`), a copy of the identity that is not on the data disk: a node that once held
-replicas and finds none has lost its disk, and must not vote under its old ids.
+Here are `node.json` (identity), `replicas.json` (which replicas were made here), `lock` and
+`shards/N`; docs/architecture/node.md lists every file with its format and who writes it. Beside the
+configuration stands `joined.json` (of worker K `joined.K.json`), a copy of the identity that is not
+on the data disk: a node that once held replicas and finds none has lost its disk, and must not vote
+under its old ids.
 
 A replica that is in `replicas.json` is opened, never made again: what it voted and acknowledged is
 in its journal. One that is not there was never started, or is given up; what a crash left of it is

@@ -3,8 +3,8 @@
 `run` is what the command line calls. Everything foreseeable that keeps a node from starting
 (configuration, folders, ports, certificates, damage) ends in one line on stderr and exit code 1.
 What must not be survived while it runs ends the process at once with exit code 70. That is a failed
-sync, damage, a broken promise of Raft, or an error that nobody foresaw. The other replicas go on,
-and the journal tells the rest at the next start.
+sync, no memory, or an error that nobody foresaw and that was not met in the turn of one replica.
+The other nodes go on, and the journal tells the rest at the next start.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Everything that arrives in one turn of the event loop is handled together: one Raft entry, one sync,
 one batch of answers. While a sync runs in a thread, the next batch gathers. When each phase of a
-turn comes, `turns` decides, for all replicas of the node.
+turn comes, `turn_scheduler` decides, for all replicas of the node.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from raftmail.shard.replica import BackgroundJob, Frame, Replica
 
 @dataclass(slots=True, eq=False, repr=False)
 class Runner:
-    """Schedules the turns of one replica (`shard.driver`). `due` has `turns` begin a turn of it.
-    `send` queues a frame on a link. `fatal` stops the process after an error that must not be
-    survived (a failed sync, damage, a broken promise of Raft).
+    """Schedules the turns of one replica (`shard.driver`). `due` has `turn_scheduler` begin a turn
+    of it. `send` queues a frame on a link. `fatal` is told of an error after which the replica must
+    not go on (see `ReplicaTable.failed`).
     """
 
     replica: Replica
@@ -132,7 +132,7 @@ class Runner:
             self._idle.clear()
             await self._idle.wait()
 
-    # -- a turn, whose phases `turns` has come -----------------------------------------------------
+    # -- a turn, whose phases `turn_scheduler` has come --------------------------------------------
 
     def begin(self) -> bool:
         """Begin a turn; False when one is under way, after which another one follows, or when none

@@ -288,7 +288,7 @@ class PeerNet:
     # Links
 
     def accept(self, transport: asyncio.Transport, line: Line, rest: bytes) -> None:
-        """See `server.PeerAcceptor`."""
+        """See `frontends.text.session.PeerAcceptor`."""
         tag = line.words[0][:64]
         hello: Hello | None = None
         try:

@@ -166,8 +166,8 @@ class Operators(Protocol):
     async def admin(
         self, what: str, arguments: Mapping[str, str], deadline_s: float = ADMIN_S
     ) -> JSON:
-        """Operators' calls: "status", "transfer", "verify", "log". Raises `Unavailable`, or
-        ValueError for bad arguments."""
+        """A call of operators by its name in `admin.api.calls`, such as "status". Raises
+        `Unavailable`, or ValueError for bad arguments."""
 
 
 class Service(Commands, Reads, Accounts, DeliveryService, Operators, Protocol):

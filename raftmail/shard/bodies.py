@@ -376,11 +376,11 @@ class Bodies:
 
         A loss of power between the syncs of the journal and of the blobs may keep an entry and lose
         its body. Such an entry was never acknowledged, and must not be now (P1): what follows the
-        last sync is forgotten, and comes again from the leader. Up to `keep_to` (see `rescue`) that
-        cannot be told from an entry that was acknowledged and whose body was lost later: bodies are
-        read to find those that are damaged. Entries that lack some and may have been acknowledged
-        are kept, and withheld until others have given them. Of those that are known to be
-        `committed` nobody counts any more who has them.
+        last sync is forgotten, and comes again from the leader. Up to `keep_to` (see
+        `index_recovery`) that cannot be told from an entry that was acknowledged and whose body was
+        lost later: bodies are read to find those that are damaged. Entries that lack some and may
+        have been acknowledged are kept, and withheld until others have given them. Of those that
+        are known to be `committed` nobody counts any more who has them.
         """
         self.withheld.clear()
         kept = max(keep_to, committed)

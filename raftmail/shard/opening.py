@@ -4,13 +4,13 @@
    it is read.
 2. **The index.** One that cannot be used is set aside and made anew; its own tables are made again
    when they alone are damaged.
-3. **The rescue** (`rescue.join`). Where the log goes on behind what the index has, a resync has to
-   come first.
+3. **Log and index are joined** (`index_recovery.join`). Where the log goes on behind what the
+   index has, a resync has to come first.
 4. **The bodies.** What the journal alone kept is put into the store, and what is missing is noted.
 5. **A jump that was not finished** (`finish_jump`). From here on log and index stand at the same
    entry, or the log goes on.
 6. **The machine and the replica**, which knows up to where no body may be given up
-   (`rescue.keep_to`).
+   (`index_recovery.keep_to`).
 7. **The membership** that the replica stands at, which the index knows, or is told once.
 8. **The group**, which calls the replica back, and `Replica.start`, which pins what the log names.
 

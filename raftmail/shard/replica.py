@@ -161,7 +161,7 @@ class ApplyWaiters:
 @dataclass(slots=True, repr=False)
 class Replica:
     """One shard's replica on this node. Others are known by their nodes' names. `keep_to` is that
-    of `rescue`; `observer` hears of `events`."""
+    of `index_recovery`; `observer` hears of `events`."""
 
     shard: int
     node: str
@@ -244,7 +244,7 @@ class Replica:
     def start(self, group: Group) -> None:
         """Take the group, which calls back into this object while it is made, and pin what its log
         names. What never was acknowledged is cut off, for it must not be now. What may have been
-        (up to `keep_to`, see `rescue`) is withheld until its bodies have come."""
+        (up to `keep_to`, see `index_recovery`) is withheld until its bodies have come."""
         self.group = group
         self.marks.begun_at = group.last_index
         self.bodies.journal = group.journal
@@ -1009,8 +1009,8 @@ class Replica:
         self.recovery.manager.disconnected(now, node)
 
     def mend_journal(self) -> bool:
-        """See `rescue.mend_journal`. Nothing may be under way any more; `abandon` this replica
-        then, and open it anew."""
+        """See `index_recovery.mend_journal`. Nothing may be under way any more; `abandon` this
+        replica then, and open it anew."""
         if self._blob_job is not None:
             self.blobs.end_sync(self._blob_job)
             self._blob_job = None

@@ -1,6 +1,6 @@
 """The status of a replica: what keeps it from its work, and what it may do all the same. This is
-the one rule that elections, hand-overs, the balancer, reads, the apply, the commit of the index and
-operators' status ask.
+the one rule for elections, hand-overs, the balancer, reads, the apply, the commit of the index and
+operators' status.
 
 A replica is under any number of conditions at once. Each follows from a fact that one part of the
 replica owns. `Replica.conditions` is the one function that puts them together, as a set of bits.
@@ -32,6 +32,9 @@ How a leader's place follows from it:
 4. Followers say with each answer to a heartbeat whether they may lead. Only those are handed the
    leader's place, by themselves, by an operator, or by the balancer. One that can lead no more by
    then refuses it.
+
+Most of the table is asked by `Replica.may`. `TAKE_PART`, `VOTE`, `ACKNOWLEDGE` and `SOURCE` are
+enforced where their facts are, as their docstrings say.
 
 Bodies that come are taken under every condition: they prove themselves by their hash (P8).
 """
@@ -117,15 +120,18 @@ class Capability(IntEnum):
 
     TAKE_PART = 1
     """Take part in Raft at all: hear messages and beats, let the time of elections pass, and
-    commit. Without, only what tells others of a start is heard."""
+    commit. Without, only what tells others of a start is heard. `Replica.takes_part` enforces it,
+    by the two conditions that deny it."""
 
     VOTE = 2
-    """Vote for others, and take entries from a leader. `Proof` asks for `PROVING` and
-    `LOST_DISK`."""
+    """Give votes to others. `Proof.grants` enforces it for `PROVING` and `LOST_DISK`,
+    `Replica.takes_part` for the rest. Whether a vote counts is the candidate's affair
+    (`Elections.vote_granted`)."""
 
     ACKNOWLEDGE = 4
-    """Count as one that has an entry. With `WITHHOLDING`: those before the first that is withheld
-    (`Group.withhold`)."""
+    """Take entries from a leader, and count as one that has them. With `WITHHOLDING`: those before
+    the first that is withheld (`Group.withhold`). `Proof.may_follow` and `Replica.takes_part`
+    enforce it."""
 
     STAND = 8
     """Stand for election when nobody better does."""
@@ -143,8 +149,9 @@ class Capability(IntEnum):
     """Commit its index, trim its log, and give space back; note what is missing."""
 
     SOURCE = 256
-    """Give others its records at once. `ResyncManager` asks: it knows at once what `LACKS_BODIES`
-    says after a while. Under that, it gives them to those that found no other source."""
+    """Give others its records at once. `ResyncManager` enforces it by the facts: it knows at once
+    what `LACKS_BODIES` says after a while. Under that, it gives them to those that found no other
+    source. Under `LOST_DISK` and `FAILED` the node closes the replica."""
 
 
 _PART, _VOTE, _ACK = Capability.TAKE_PART, Capability.VOTE, Capability.ACKNOWLEDGE

@@ -1,5 +1,6 @@
 """The guards, taken out one by one (see `planting`). Each fault is found by a test of this folder;
-most by the simulator too."""
+most by the simulator too. The comment above a group of faults names their guard: docs/engine.md has
+a table of them."""
 
 from __future__ import annotations
 
@@ -440,6 +441,7 @@ FAULTS: dict[str, Fault] = {
             "if True:",
         ),
     ),
+    # Withheld
     "withheld-acknowledged": _fault(
         "entries that are withheld are acknowledged",
         (Follower, "on_append", "if withheld := self._engine.withheld_from:", "if withheld := 0:"),
@@ -461,6 +463,7 @@ FAULTS: dict[str, Fault] = {
         "a replica takes over with a log that others cannot take from it",
         (Group, "_on_timeout_now", "if not self.engine.withheld_from:", "if True:"),
     ),
+    # Fitness
     "unable-stands": _fault(
         "a replica that is only a last resort stands at once",
         (Elections, "_waits_for_abler", "if not self._members.other_voters:", "if True:"),

@@ -6,15 +6,21 @@ A document has such a table between `<!-- table: NAME -->` and `<!-- end of tabl
 from __future__ import annotations
 
 import ast
+import inspect
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from tests.consensus.planted import FAULTS as GUARDED
 from tests.consensus.planting import Edit, Fault
 from tests.repository.source_tree import ROOT, SHIPPED, shipped_modules
 from tests.repository.test_import_rule import MAY_IMPORT
 from tests.simulation.planted import FAULTS
 
+_GROUP_OR_FAULT = re.compile(
+    r"""^    (?:\# (?P<group>.+)|"(?P<fault>[a-z-]+)": _fault\()$""", re.MULTILINE
+)
 _BLOCK = re.compile(r"(<!-- table: ([a-z-]+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
 
 
@@ -50,10 +56,12 @@ def rooms_table(may_import: Mapping[str, Sequence[str]]) -> str:
 
 
 def _place(edit: Edit) -> str:
-    """Where a fault is planted, as `module.owner.function` without the package's name."""
-    owner = edit.owner
-    name = f"{getattr(owner, '__module__', '')}.{owner.__name__}".lstrip(".")
-    return f"`{name.removeprefix('raftmail.')}.{edit.name}`"
+    """What a fault changes, as `module.owner.function` without the package's name: where it is
+    defined, which may be elsewhere than where it is put in place."""
+    found: Any = inspect.getattr_static(edit.owner, edit.name)
+    function: Any = found.fget if isinstance(found, property) else found
+    name = f"{function.__module__}.{function.__qualname__}"
+    return f"`{name.removeprefix('raftmail.')}`"
 
 
 def planted_table(faults: Mapping[str, Fault]) -> str:
@@ -65,9 +73,49 @@ def planted_table(faults: Mapping[str, Fault]) -> str:
     return _table(("fault", "what is wrong then", "planted in"), rows)
 
 
+def groups_of(text: str) -> dict[str, str]:
+    """By fault, the comment above its group, which names the guard; `text` is that of
+    `tests/consensus/planted.py`."""
+    found = {}
+    group = ""
+    for match in _GROUP_OR_FAULT.finditer(text):
+        group = match["group"] or group
+        if match["fault"]:
+            found[match["fault"]] = group
+    return found
+
+
+def claims_in(text: str) -> Iterator[tuple[str, str]]:
+    """Each fault that a test of a module is marked to find (`planting.fails_with`), and the
+    test."""
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef):
+            for mark in node.decorator_list:
+                if isinstance(mark, ast.Call) and ast.unparse(mark.func) == "fails_with":
+                    yield from ((ast.literal_eval(fault), node.name) for fault in mark.args)
+
+
+def guards_table(
+    faults: Mapping[str, Fault], groups: Mapping[str, str], claims: Sequence[tuple[str, str]]
+) -> str:
+    """Each fault by which a guard is taken out, and the tests that find it."""
+    rows = []
+    for name, fault in faults.items():
+        tests = dict.fromkeys(f"`{test}`" for found, test in claims if found == name)
+        rows.append((groups[name], f"`{name}`: {fault.does}", ", ".join(tests)))
+    return _table(("guard", "planted fault, and what is wrong then", "tests that fail"), rows)
+
+
+def _guards() -> str:
+    folder = ROOT / "tests" / "consensus"
+    claims = [one for path in sorted(folder.glob("test_*.py")) for one in claims_in(_read(path))]
+    return guards_table(GUARDED, groups_of(_read(folder / "planted.py")), claims)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "rooms": lambda: rooms_table(MAY_IMPORT),
     "planted-faults": lambda: planted_table(FAULTS),
+    "guards": _guards,
 }
 
 

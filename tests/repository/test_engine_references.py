@@ -26,7 +26,7 @@ def test_every_fault_and_guard_that_the_code_names_is_defined() -> None:
 
 
 def test_all_guards_are_defined_and_named_by_the_consensus_room() -> None:
-    guards = {f"G{number}" for number in range(1, 13)}
+    guards = {f"G{number}" for number in range(1, 14)}
     assert guards <= _defined()
     named = "".join(m.text for m in shipped_modules() if m.name.startswith("raftmail.consensus"))
     assert guards <= set(_NUMBER.findall(named))

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
 
 from tests.consensus.planting import Edit, Fault
-from tests.repository.generated import TABLES, documents, planted_table, rooms_table, with_tables
+from tests.repository.generated import (
+    TABLES,
+    claims_in,
+    documents,
+    groups_of,
+    guards_table,
+    planted_table,
+    rooms_table,
+    with_tables,
+)
 from tests.repository.source_tree import ROOT
 
 
@@ -38,8 +48,24 @@ def test_the_table_of_rooms_has_what_each_may_import() -> None:
     assert table.splitlines()[3].endswith("| `mail` |")
 
 
-def test_the_table_of_faults_tells_where_each_is_planted() -> None:
-    fault = Fault("nothing is read", (Edit(Path, "read_text", "a", "b"),))
-    assert "| `blind` | nothing is read | `pathlib.Path.read_text` |" in planted_table(
-        {"blind": fault}
+def test_the_table_of_faults_tells_where_what_each_changes_is_defined() -> None:
+    here = sys.modules[__name__]
+    fault = Fault("no block is found", (Edit(here, "with_tables", "a", "b"),))
+    assert (
+        "| `blind` | no block is found | `tests.repository.generated.with_tables` |"
+        in planted_table({"blind": fault})
     )
+
+
+def test_the_table_of_guards_tells_what_finds_each_fault() -> None:
+    groups = groups_of('    # G1\n    "deaf": _fault(\n    # G2\n    "blind": _fault(\n')
+    assert groups == {"deaf": "G1", "blind": "G2"}
+    claims = list(claims_in('@fails_with("blind", "deaf")\ndef test_a(): ...\ndef test_b(): ...\n'))
+    assert claims == [("blind", "test_a"), ("deaf", "test_a")]
+    table = guards_table({"blind": Fault("nothing is read", ())}, groups, claims)
+    assert table.splitlines()[2] == "| G2 | `blind`: nothing is read | `test_a` |"
+
+
+def test_every_fault_of_a_guard_has_its_guard_and_a_test() -> None:
+    rows = [line.strip("| ").split(" | ") for line in TABLES["guards"]().splitlines()[2:]]
+    assert rows and not [row for row in rows if len(row) != 3 or not all(row)]

@@ -14,14 +14,41 @@ from tests.repository.source_tree import ROOT
 
 TOUR = ROOT / "docs" / "architecture" / "README.md"
 
-QUESTIONS = (
-    "When may an entry be acknowledged?",
-    "What does a full disk do?",
-    "When does a replica serve a read?",
-    "Where would a new protocol go?",
-    "Who may vote?",
-    "How does a delivery become a reply?",
-)
+FACTS = {
+    "When may an entry be acknowledged?": ("synced", "withheld", "`PROVING`", "`FAILED`"),
+    "What does a full disk do?": ("half of R", "a follower", "a majority", "452"),
+    "When does a replica serve a read?": ("read index", "0.3 s", "without a replica", "RETRY"),
+    "Where would a new protocol go?": ("import rule", "`Session`", "node/config.py"),
+    "Who may vote?": ("a learner", "removed", "`LOST_DISK`", "`FAILED`"),
+    "Who may lead?": ("last resort", "`LOST_DISK`", "`FAILED`", "Only a voter"),
+    "How does a delivery become a reply?": ("driver.py", "2 MiB", "552 5.2.2", "`SECURING`"),
+    "What does a replica do that has just started?": ("`PROVING`", "follows", "`LOST_DISK`"),
+    "Who enforces what a status allows?": ("`Proof.grants`", "`ResyncManager._unfit`"),
+    "What happens to a damaged table?": ("`places`", "`meta`", "repair_of", "60 s"),
+    "Where is a body, and what becomes of it?": ("`ARRIVED`", "`GONE`", "becomes"),
+    "What are the phases of a resync?": ("`SURVEY`", "`WAITING`", "next"),
+    "When is a request's outcome unknown?": ("in flight", "deadline", "no effect"),
+    "What ends the process?": ("SIGTERM", "70", "ADR 1", "connection"),
+    "Which files does a node keep, in which format?": (
+        "`started.json`",
+        "`replacing.json`",
+        "index.closed.json",
+        "3; 1 and 2 are read",
+    ),
+    "How do two nodes agree on one link?": ("PEER HELLO", "`STALE`", "`ALREADYEXISTS`"),
+    "Which frames may others overtake?": ("`SYNC`", "`BODY`", "`BEATS`"),
+    "How is a replicated command added?": (
+        "`mail/codec.py`",
+        "`_DIGESTED`",
+        "`SMALL`",
+        "`REPLICATED`",
+        "before all nodes have the release",
+    ),
+    "How is a call of operators added?": ("`CALLS`", "`Admin.of`", "recorded.json"),
+    "How is a column of status added?": ("`ReplicaStatus`", "`_REPLICA_COLUMNS`", "default"),
+    "Which test shows a guard?": ("| G8 |", "`ack-before-sync`", "G6 and G7"),
+}
+"""What a newcomer asks, and what the section that answers it has to say."""
 
 ANSWER_WORDS_MAX = 25
 
@@ -55,6 +82,23 @@ def anchors_of(text: str) -> set[str]:
     """The anchors of a document's headings."""
     headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
     return {re.sub(r"[^\w -]", "", one.lower()).replace(" ", "-") for one in headings}
+
+
+def section_of(text: str, anchor: str) -> str:
+    """The text below a heading, up to the next that is no deeper; "": the whole document."""
+    if not anchor:
+        return text
+    found: list[str] = []
+    depth = 0
+    for line in text.split("\n"):
+        level = len(line) - len(line.lstrip("#"))
+        if depth and 0 < level <= depth:
+            break
+        if not depth and level and anchor in anchors_of(line):
+            depth = level
+        if depth:
+            found.append(line)
+    return "\n".join(found)
 
 
 def defined_in(text: str) -> set[str]:
@@ -93,7 +137,23 @@ def test_the_tour_is_one_click_from_the_readme_and_answers_every_question() -> N
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert "docs/architecture/README.md" in [link[0] for link in _LINK.findall(readme)]
     asked = [row.question for row in rows_of(TOUR.read_text(encoding="utf-8"))]
-    assert not set(QUESTIONS) - set(asked)
+    assert not set(FACTS) - set(asked)
+
+
+@pytest.mark.parametrize("question", FACTS)
+def test_the_section_that_answers_says_what_has_to_be_known(question: str) -> None:
+    rows = {row.question: row for row in rows_of(TOUR.read_text(encoding="utf-8"))}
+    link = _LINK.fullmatch(rows[question].page)
+    assert link is not None
+    text = (TOUR.parent / link[1]).read_text(encoding="utf-8")
+    section = section_of(text, link[2] or "")
+    assert not [fact for fact in FACTS[question] if fact not in section]
+
+
+def test_a_section_ends_where_the_next_begins() -> None:
+    text = "# A\none\n## B c\ntwo\n### D\nthree\n## E\nfour\n"
+    assert section_of(text, "b-c") == "## B c\ntwo\n### D\nthree"
+    assert section_of(text, "gone") == "" and section_of(text, "") == text
 
 
 @pytest.mark.parametrize(
