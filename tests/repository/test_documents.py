@@ -62,7 +62,9 @@ def test_every_link_of_a_document_leads_somewhere(document: Path) -> None:
 
 def tour() -> list[Path]:
     """The documents that lead to the code."""
-    return [*(ROOT / "docs" / "architecture").glob("*.md"), ROOT / "docs" / "engine.md"]
+    folders = ("architecture", "adr")
+    found = [path for name in folders for path in sorted((ROOT / "docs" / name).glob("*.md"))]
+    return [*found, ROOT / "docs" / "engine.md"]
 
 
 def test_every_file_that_the_tour_names_exists() -> None:
