@@ -14,6 +14,10 @@ SECTIONS = {
     "tls": config.TlsSection,
     "raft": config.RaftSection,
     "mail": config.MailSection,
+    "log": config.LogSection,
+    "resync": config.ResyncSection,
+    "scrub": config.ScrubSection,
+    "verify": config.VerifySection,
 }
 
 

@@ -9,9 +9,27 @@ import ast
 import inspect
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import MISSING, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, cast
 
+from raftmail.admin.api.arguments import (
+    ANY_TEXT,
+    INVITE_ID,
+    NODE_NAME,
+    NUMBER,
+    ONE,
+    TEXT,
+    YES,
+    Argument,
+    arguments_of,
+)
+from raftmail.admin.api.calls import CALLS, AdminCall, Asker
+from raftmail.frontends.text.limits import TextLimits
+from raftmail.net.limits import KIB, MIB
+from raftmail.node.budget import limits_of, memory_of
+from raftmail.node.config import ClusterSection, Config, ListenSection, Member, NodeSection
+from raftmail.peering.link import LinkLimits
 from tests.consensus.planted import FAULTS as GUARDED
 from tests.consensus.planting import Edit, Fault
 from tests.repository.source_tree import ROOT, SHIPPED, shipped_modules
@@ -112,10 +130,167 @@ def _guards() -> str:
     return guards_table(GUARDED, groups_of(_read(folder / "planted.py")), claims)
 
 
+DEFAULTS: Final = Config(
+    Path("node.toml"),
+    NodeSection("n1"),
+    ClusterSection("0" * 32, 16, {f"n{n}": Member(f"mail{n}:9000") for n in (1, 2, 3)}, 3),
+    ListenSection("mail1:9000", "mail1:9001", "mail1:9002"),
+)
+"""What `raftmail init` makes for three nodes when it is told nothing else."""
+
+AT_TEXT_LIMIT: Final = {
+    "line_bytes_max": "A longer line, without its literals, ends the connection.",
+    "literal_bytes_max": "A longer literal is read past, and its request is answered BAD.",
+    "request_bytes_max": "The same for one request with all its literals.",
+    "discard_bytes_max": "A literal too long to be read past ends the connection.",
+    "words_max": "A request of more words ends the connection.",
+    "outstanding_commands_max": "Requests of a connection without an answer. Reading pauses.",
+    "connection_buffered_bytes_max": "Literals of requests of a connection without an answer. "
+    "The next literal waits.",
+    "total_buffered_bytes_max": "The same of all connections, and bodies that are not read yet. "
+    "The request is answered RETRY.",
+    "read_bytes_max": "Taken from a connection by one read.",
+    "output_bytes_max": "Answers that the client has not read. Reading and listing pause.",
+    "slow_reader_s": "A connection above `output_bytes_max` for so long is cut off.",
+    "close_s": "A closing connection whose last answers are not read for so long is cut off.",
+    "mailbox_numbers_max": "Mailbox numbers of a session. The next is answered NO LIMIT.",
+    "connections_max": "Connections of clients. The next gets BYE.",
+    "address_connections_max": "The same from one address.",
+    "strangers_max": "Connections before AUTH, TLS handshakes among them. The oldest one of the "
+    "busiest address is closed.",
+    "handshake_s": "From connecting to AUTH; then BYE.",
+    "stalled_request_s": "Half a request, and silence; then BYE.",
+    "idle_s": "No request, and none without an answer; then BYE.",
+    "bad_lines_max": "BAD answers; then BYE.",
+    "first_bad_lines_max": "BAD answers before the first request that is understood; then BYE.",
+    "blank_bytes_max": "Empty lines without a request in between; then BYE.",
+    "refused_before_auth_max": "Requests refused because AUTH has to come first; then BYE.",
+    "failed_auths_max": "Wrong tokens; then BYE.",
+    "deadline_default_s": "The deadline of requests that give none.",
+    "deadline_max_s": "The longest deadline; a longer one is cut to it.",
+}
+"""What happens at each limit of a client's connection."""
+
+AT_LINK_LIMIT: Final = {
+    "frame_bytes_max": "A longer frame ends the link that it comes on, and is not sent.",
+    "queue_bytes_max": "Frames that the peer has not read. More end the link.",
+    "bulk_bytes_max": "The same of frames that others may overtake. What is more waits.",
+    "silence_s": "A link on which nothing came for so long has ended.",
+    "ping_s": "After so long without a frame to send, PING is sent.",
+    "dial_s": "Connecting, TLS and hello together take no longer.",
+    "backoff_min_s": "The shortest time between two dials.",
+    "backoff_max_s": "The longest; it doubles up to that, and half of it is random.",
+}
+"""What happens at each limit of a link."""
+
+
+MEMORY: Final = {
+    "the process": ("the process", "128 MiB"),
+    "replicas": ("replicas: newest entries, buffers, the index's open transaction", "12 MiB × R"),
+    "LMTP clients": ("what LMTP clients have sent, and the same as it is saved", "2 P + M"),
+    "text clients": ("what text clients have sent, or have asked for and not read", "P + M"),
+    "calls of other nodes": ("calls of other nodes that are worked at", "P"),
+    "links": (
+        "links: what waits to be sent, and what has come in part",
+        "N × (48 MiB + P + the larger of 64 MiB and M)",
+    ),
+    "bodies for followers": (
+        "long bodies that others sent to this one's replicas, not yet on the disk",
+        "N × the larger of 64 MiB and M",
+    ),
+    "storing and reading bodies": (
+        "bodies being compressed, two at once, and read for other nodes, two at once",
+        "4 M",
+    ),
+}
+"""What takes memory in a node (`memory_of`), and by which formula."""
+
+
+def shown(name: str, value: float) -> str:
+    """A limit as a document writes it; the name ends with its unit."""
+    if not name.endswith(("_bytes_max", "_bytes")):
+        return f"{value:g}" if isinstance(value, float) else str(value)
+    rest = int(value)
+    parts = []
+    for size, unit in ((MIB, "MiB"), (KIB, "KiB"), (1, "bytes")):
+        count, rest = divmod(rest, size)
+        parts += [f"{count} {unit}"] if count else []
+    return " + ".join(parts) or "0"
+
+
+def text_limits_table(limits: TextLimits) -> str:
+    """What a connection of the text protocol may cost in a node, and what happens at each limit.
+    Raises KeyError for a limit without a text."""
+    rows = []
+    before = {one.name: getattr(limits.before_auth, one.name) for one in fields(limits.before_auth)}
+    for one in fields(limits.reader):
+        value, first = getattr(limits.reader, one.name), before[one.name]
+        rows.append((one.name, shown(one.name, value), shown(one.name, first)))
+    rows += [
+        (one.name, shown(one.name, getattr(limits, one.name)), "")
+        for one in fields(limits)
+        if one.name not in ("reader", "before_auth")
+    ]
+    order = list(AT_TEXT_LIMIT)
+    rows.sort(key=lambda row: order.index(row[0]))
+    return _table(
+        ("limit", "in a node", "before AUTH", "what happens"),
+        [(f"`{name}`", *values, AT_TEXT_LIMIT[name]) for name, *values in rows],
+    )
+
+
+def link_limits_table(limits: LinkLimits) -> str:
+    """The same of a link between two nodes."""
+    rows = [
+        (f"`{one.name}`", shown(one.name, getattr(limits, one.name)), AT_LINK_LIMIT[one.name])
+        for one in fields(limits)
+    ]
+    return _table(("limit", "in a node", "what happens"), rows)
+
+
+_PLAIN: Final = (TEXT, ANY_TEXT, NUMBER, YES, ONE, NODE_NAME, INVITE_ID)
+"""Forms that the document tells once, or that need no words."""
+
+
+def _argument(name: str, argument: Argument) -> str:
+    form = argument.form
+    text = f"`{name}=yes`" if form in (YES, ONE) else f"`{name}=`"
+    if form not in _PLAIN:
+        text += f" ({form.allowed})"
+    return text if argument.default is MISSING else f"[{text}]"
+
+
+def calls_table(calls: Sequence[AdminCall]) -> str:
+    """The calls of operators: what each takes and does, and the class of its answer."""
+    rows = [
+        (
+            f"`{one.name}`",
+            ", ".join(_argument(*item) for item in arguments_of(cast("Any", one.call)).items()),
+            " ".join(inspect.cleandoc(one.call.__doc__ or "").split()),
+            f"`{one.answer.__name__}`",
+        )
+        for one in calls
+        if one.asker is Asker.OPERATOR
+    ]
+    return _table(("call", "arguments", "what it does", "answer"), rows)
+
+
+def memory_table(config: Config) -> str:
+    """What one process may take of memory, with the figures of a configuration."""
+    sizes = memory_of(config)
+    rows = [(*MEMORY[what], f"{size // MIB} MiB") for what, size in sizes.items()]
+    rows.append(("together", "", f"{sum(sizes.values()) // MIB} MiB"))
+    return _table(("for", "at most", "at the defaults, three nodes"), rows)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "rooms": lambda: rooms_table(MAY_IMPORT),
     "planted-faults": lambda: planted_table(FAULTS),
     "guards": _guards,
+    "text-limits": lambda: text_limits_table(limits_of(DEFAULTS).clients),
+    "link-limits": lambda: link_limits_table(limits_of(DEFAULTS).link),
+    "memory": lambda: memory_table(DEFAULTS),
+    "admin-calls": lambda: calls_table(CALLS),
 }
 
 

@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from raftmail.admin.api.calls import BY_NAME
+from raftmail.node.budget import limits_of
 from tests.consensus.planting import Edit, Fault
 from tests.repository.generated import (
+    DEFAULTS,
     TABLES,
+    calls_table,
     claims_in,
     documents,
     groups_of,
     guards_table,
+    link_limits_table,
+    memory_table,
     planted_table,
     rooms_table,
+    shown,
+    text_limits_table,
     with_tables,
 )
 from tests.repository.source_tree import ROOT
@@ -69,3 +78,38 @@ def test_the_table_of_guards_tells_what_finds_each_fault() -> None:
 def test_every_fault_of_a_guard_has_its_guard_and_a_test() -> None:
     rows = [line.strip("| ").split(" | ") for line in TABLES["guards"]().splitlines()[2:]]
     assert rows and not [row for row in rows if len(row) != 3 or not all(row)]
+
+
+def test_the_tables_of_limits_have_those_of_a_node_and_not_those_of_the_class() -> None:
+    limits = limits_of(DEFAULTS)
+    text = text_limits_table(limits.clients)
+    assert "| `line_bytes_max` | 16 KiB | 1 KiB |" in text
+    assert "| `total_buffered_bytes_max` | 150 MiB + 192 KiB |" in text
+    assert "| `connections_max` | 2000 |" in text
+    assert "| `queue_bytes_max` | 48 MiB |" in link_limits_table(limits.link)
+    larger = replace(DEFAULTS, mail=replace(DEFAULTS.mail, message_bytes_max=100 << 20))
+    assert text_limits_table(limits_of(larger).clients) != text
+
+
+def test_a_limit_is_shown_with_its_unit() -> None:
+    assert shown("one_bytes_max", 0) == "0"
+    assert shown("one_bytes_max", (3 << 20) + 5) == "3 MiB + 5 bytes"
+    assert (shown("idle_s", 1800.0), shown("half_s", 0.05), shown("lines_max", 20)) == (
+        "1800",
+        "0.05",
+        "20",
+    )
+
+
+def test_the_table_of_memory_has_every_part_and_the_sum() -> None:
+    lines = memory_table(DEFAULTS).splitlines()
+    assert len(lines) == 11
+    figures = [int(line.split("|")[3].split()[0]) for line in lines[2:]]
+    assert 0 <= figures[-1] - sum(figures[:-1]) < len(figures)
+
+
+def test_the_table_of_calls_has_those_of_operators_with_their_arguments() -> None:
+    table = calls_table([BY_NAME["quota-set"], BY_NAME["node"], BY_NAME["state-here"]])
+    assert "`address=`, `bytes=` (a number of bytes from 1 on, none or default)" in table
+    assert "| `node` | `name=`, [`risk=yes`] | One node;" in table
+    assert "state-here" not in table, "nodes alone may make it"

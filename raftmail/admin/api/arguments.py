@@ -136,8 +136,8 @@ _BY_TYPE: Final[dict[Any, Form]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class _Argument:
-    """An argument: the name of its field, and what is known of it."""
+class Argument:
+    """An argument: the name of its field, its form, and its default (MISSING: it must be given)."""
 
     field: str
     form: Form
@@ -145,8 +145,8 @@ class _Argument:
 
 
 @cache
-def _arguments_of(kind: Any) -> Mapping[str, _Argument]:
-    """By the name in the protocol."""
+def arguments_of(kind: Any) -> Mapping[str, Argument]:
+    """The arguments of a kind of call, by their names in the protocol."""
     hints = get_type_hints(kind, include_extras=True)
     found = {}
     for one in dataclasses.fields(kind):
@@ -156,14 +156,14 @@ def _arguments_of(kind: Any) -> Mapping[str, _Argument]:
             wire = names[0] if names else wire
         else:
             form = _BY_TYPE[hint]
-        found[wire] = _Argument(one.name, form, one.default)
+        found[wire] = Argument(one.name, form, one.default)
     return found
 
 
 def write_arguments(call: object) -> dict[str, str]:
     """The arguments of a call as text; those at their default are left away."""
     found = {}
-    for name, one in _arguments_of(cast("Any", type(call))).items():
+    for name, one in arguments_of(cast("Any", type(call))).items():
         value = getattr(call, one.field)
         if value != one.default:
             found[name] = one.form.write(value)
@@ -173,7 +173,7 @@ def write_arguments(call: object) -> dict[str, str]:
 def read_arguments(kind: type[T], name: str, texts: Mapping[str, str], *, strict: bool = True) -> T:
     """A call of its arguments. Raises `BadArgument`. Unless `strict`, an argument that is not known
     is ignored."""
-    known = _arguments_of(cast("Any", kind))
+    known = arguments_of(cast("Any", kind))
     unknown = [one for one in texts if one not in known]
     if strict and unknown:
         takes = f"it takes {', '.join(known)}" if known else "it takes none"

@@ -369,11 +369,12 @@ class ListDomains(Call[Domains]):
 
 @dataclass(frozen=True, slots=True)
 class SetDomain(Call[Domain]):
-    """Set a domain's catch-all and quota (0: none); None leaves it as it is."""
+    """Set a domain's catch-all and quota; what is not given stays."""
 
     name: str
     catch_all: str | None = None
     quota_bytes: Annotated[int | None, QUOTA, "quota"] = None
+    """Of each user; 0 is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -408,10 +409,11 @@ class RemoveAlias(Call[AliasRemoved]):
 
 @dataclass(frozen=True, slots=True)
 class SetQuota(Call[UserUsage]):
-    """Set a user's limit (0: none); None takes away the own one, and the domain's holds."""
+    """Set a user's limit, or take it away (`default`), so that the domain's holds."""
 
     address: str
     quota_bytes: Annotated[int | None, QUOTA_OR_DEFAULT, "bytes"]
+    """0 is none, and None the domain's."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from dataclasses import fields
 from pathlib import Path
-
-import pytest
 
 from raftmail.frontends.text.limits import TextLimits
 from raftmail.mail.results import Code
@@ -39,19 +36,7 @@ def test_every_code_is_named() -> None:
         assert f"`{code.value}`" in DOCUMENT
 
 
-@pytest.mark.parametrize(
-    "name",
-    [field.name for field in fields(TextLimits) if field.name not in {"reader", "before_auth"}]
-    + ["line_bytes_max", "literal_bytes_max", "request_bytes_max"],
-)
-def test_every_limit_is_listed_with_its_default(name: str) -> None:
-    if name in {"deadline_default_s", "deadline_max_s"}:
-        assert "(default\n10, at most 120)" in DOCUMENT
-        assert (TextLimits().deadline_default_s, TextLimits().deadline_max_s) == (
-            10,
-            120,
-        )
-        return
+def test_the_deadlines_are_those_of_a_node() -> None:
     limits = TextLimits()
-    value = getattr(limits, name, None) or getattr(limits.reader, name)
-    assert f"| `{name}` | {value:g} |" in DOCUMENT or f"| `{name}` | {value} |" in DOCUMENT
+    assert "(default\n10, at most 120)" in DOCUMENT
+    assert (limits.deadline_default_s, limits.deadline_max_s) == (10, 120)
