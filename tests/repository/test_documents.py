@@ -12,9 +12,11 @@ from pathlib import Path
 import pytest
 
 from tests.repository.source_tree import ROOT, Module, make_module, shipped_modules, tree_of
+from tests.repository.test_tour import anchors_of
 
 _TEST = re.compile(r"`(test_\w+)`")
 _LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
+_SECTION = re.compile(r"\]\(([^)#:]*)#([^)]+)\)")
 _FILE = re.compile(r"`((?:raftmail/)?[a-z]+(?:/[a-z_]+)+\.py)`")
 _BARE_FILE = re.compile(r"`([a-z_]+\.py)`")
 _MODULES_HEAD = re.compile(r"\| module of `raftmail/([a-z/]+)` \|")
@@ -58,6 +60,28 @@ def test_every_link_of_a_document_leads_somewhere(document: Path) -> None:
     text = document.read_text(encoding="utf-8")
     dead = [link for link in _LINK.findall(text) if not (document.parent / link).exists()]
     assert not dead, f"{_named(document)}: {dead}"
+
+
+def dead_sections(text: str, document: Path) -> list[str]:
+    """The links of a document to sections that no document has."""
+    dead = []
+    for name, anchor in _SECTION.findall(text):
+        path = document.parent / name if name else document
+        other = path.read_text(encoding="utf-8") if path.is_file() else ""
+        if anchor not in anchors_of(other):
+            dead.append(f"{name}#{anchor}")
+    return dead
+
+
+@pytest.mark.parametrize("document", _documents(), ids=_named)
+def test_every_section_that_a_document_links_to_exists(document: Path) -> None:
+    assert not dead_sections(document.read_text(encoding="utf-8"), document)
+
+
+def test_a_link_to_a_section_that_went_is_found(tmp_path: Path) -> None:
+    here = tmp_path / "a.md"
+    here.write_text("# A b\n[x](#a-b) [y](#gone) [z](a.md#a-b) [w](b.md#a-b)\n", encoding="utf-8")
+    assert dead_sections(here.read_text(encoding="utf-8"), here) == ["#gone", "b.md#a-b"]
 
 
 def tour() -> list[Path]:
