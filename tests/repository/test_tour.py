@@ -37,6 +37,8 @@ FACTS = {
     ),
     "How do two nodes agree on one link?": ("PEER HELLO", "`STALE`", "`ALREADYEXISTS`"),
     "Which frames may others overtake?": ("`SYNC`", "`BODY`", "`BEATS`"),
+    "How does a session hear of a change on another node?": ("WATCH", "`Missed`", "watchers.py"),
+    "Where do the limits in bytes come from?": ("`mail.message_bytes_max`", "3 M"),
     "How is a replicated command added?": (
         "`mail/codec.py`",
         "`_DIGESTED`",
