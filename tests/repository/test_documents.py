@@ -84,6 +84,14 @@ def test_a_link_to_a_section_that_went_is_found(tmp_path: Path) -> None:
     assert dead_sections(here.read_text(encoding="utf-8"), here) == ["#gone", "b.md#a-b"]
 
 
+def test_the_readme_links_every_document() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    linked = {(ROOT / link).resolve() for link in _LINK.findall(text)}
+    docs = ROOT / "docs"
+    there = {*ROOT.glob("*.md"), *docs.glob("*.md"), *docs.glob("*/README.md")}
+    assert not there - linked - {ROOT / "README.md"}
+
+
 def tour() -> list[Path]:
     """The documents that lead to the code."""
     folders = ("architecture", "adr")
