@@ -35,7 +35,16 @@ That may be paused, or packets may not reach it.
 _POLL_S = 0.05
 _VERSION = re.compile(r"version v?([0-9]+)\.([0-9]+)|version git")
 
+_LATE_S = 5.0
+"""How long what the server was late with is given to come about, before it is taken away again."""
+
 T = TypeVar("T")
+
+
+class _Late(ChaosError):
+    """The server gave up waiting for itself, and answered nothing; it goes on with what it was
+    asked."""
+
 
 Way = tuple[str, str]
 """From one node to another."""
@@ -93,6 +102,8 @@ class ProxyLinks:
     proxies: dict[Way, Any] = field(default_factory=dict)
     _closed: Counter[Way] = field(default_factory=Counter)
     _toxics: dict[str, list[tuple[Way, str]]] = field(default_factory=dict)
+    _late: set[tuple[Way, str]] = field(default_factory=set)
+    """Toxics whose coming the server did not confirm in time."""
 
     @classmethod
     def start(
@@ -195,7 +206,10 @@ class ProxyLinks:
                     toxicity=toxicity,
                     attributes=dict(attributes),
                 )
-                await self._call(add)
+                try:
+                    await self._call(add)
+                except _Late:
+                    self._late.add((way, name))
 
     async def close(self, pairs: Iterable[Way]) -> None:
         """End the connections between these nodes and refuse new ones. Undone by `open`, as often
@@ -216,8 +230,12 @@ class ProxyLinks:
         from toxiproxy.exceptions import NotFound
 
         for way, name in self._toxics.pop(fault, []):
+            take_away = partial(self.proxies[way].destroy_toxic, name)
+            if (way, name) in self._late:
+                self._late.discard((way, name))
+                await asyncio.sleep(_LATE_S)  # so that it does not come only now
             with contextlib.suppress(NotFound):
-                await self._call(partial(self.proxies[way].destroy_toxic, name))
+                await self._call(take_away)
 
     async def heal(self) -> None:
         """Undo everything."""
@@ -237,7 +255,9 @@ class ProxyLinks:
             raise ChaosError(f"{PROGRAM} does not answer within {_CALL_S:.0f} s")
         try:
             return task.result()
-        except OSError as error:  # all that requests raises
+        except ValueError as error:  # of a body that is no JSON: there was none
+            raise _Late(f"{PROGRAM} answered nothing: {error}") from None
+        except OSError as error:  # all else that requests raises
             raise ChaosError(f"{PROGRAM} does not answer: {error}") from None
 
     def stop(self) -> None:

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -198,5 +198,36 @@ def test_a_fault_that_is_broken_off_while_it_begins_is_undone(
             await asyncio.gather(fault, return_exceptions=True)
             await asyncio.sleep(0.2)  # for one that would come late
             assert await asyncio.to_thread(proxy.toxics) == {}
+
+    asyncio.run(run())
+
+
+class _SlowProxy:
+    """A proxy of a server that answers nothing when a toxic is put, and puts it all the same."""
+
+    def __init__(self) -> None:
+        self.toxics: list[str] = []
+
+    def add_toxic(self, *, name: str, **_: object) -> None:
+        self.toxics.append(name)
+        raise ValueError("Expecting value: line 1 column 1 (char 0)")
+
+    def destroy_toxic(self, name: str) -> bool:
+        self.toxics.remove(name)
+        return True
+
+
+def test_a_toxic_that_the_server_was_late_with_is_no_failure_and_is_taken_away(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(toxiproxy, "_LATE_S", 0.01)
+
+    async def run() -> None:
+        slow = {("a", "b"): _SlowProxy(), ("b", "a"): _SlowProxy()}
+        links = ProxyLinks(cast(Any, None), None, cast(Any, slow))
+        await links.cut("fault", [("a", "b")])
+        assert all(proxy.toxics for proxy in slow.values())
+        await links.cure("fault")
+        assert not any(proxy.toxics for proxy in slow.values())
 
     asyncio.run(run())
