@@ -6,7 +6,7 @@ fields are passed over. Of a header only the first `HEADER_BYTES_MAX` bytes are 
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
 HEADER_BYTES_MAX: Final = 128 * 1024
@@ -38,8 +38,10 @@ _ROLES: Mapping[bytes, int] = {
 
 _HEADER_END = re.compile(rb"\n\r?\n").search
 _EMPTY_LINE = re.compile(rb"\r?\n").match
-_FIELDS = re.compile(rb"^(([!-9;-~]++)[ \t]*:(.*+(?:\n[ \t].*+)*+))", re.MULTILINE).findall
-_FOLD = re.compile(rb"\r*\n").sub
+_FIELD = re.compile(rb"^(([!-9;-~]++)[ \t]*:(.*+(?:\n[ \t].*+)*+))", re.MULTILINE)
+_FIELDS = _FIELD.findall
+_EACH_FIELD = _FIELD.finditer
+_FOLD = re.compile(rb"(?<!\r)\r*+\n").sub
 _PLAIN = re.compile(rb"[\t -!#-\[\]-~]*").fullmatch
 _QUOTABLE = re.compile(rb"[\t -~]*").fullmatch
 _ODD = re.compile(rb'(["\\])')
@@ -87,9 +89,19 @@ def read_fields(block: bytes) -> tuple[dict[bytes, bytes], list[bytes]]:
 
 def select_fields(block: bytes, wanted: Callable[[bytes], bool]) -> bytes:
     """The lines of a header whose lower-case name is wanted, in order, each with its line end."""
-    return b"".join(
-        [line + b"\n" for line, name, _ in _FIELDS(block) if wanted(name.lower())],
-    )
+    selected = bytearray()
+    for found in _EACH_FIELD(block):
+        if wanted(found[2].lower()):
+            selected += found[1]
+            selected += b"\n"
+    return bytes(selected)
+
+
+def each_field(block: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """All fields of a header, in order: the name as it is written, and the raw value (see
+    `read_fields`)."""
+    for found in _EACH_FIELD(block):
+        yield found[2], found[3]
 
 
 def unfold(value: bytes) -> bytes:

@@ -64,7 +64,9 @@ _TOKEN = re.compile(rb"[^][\x00-\x20\x7f-\xff()<>@,;:\\\"/?=]+").match
 _PARAMETER = re.compile(
     rb""";[ \t]*+([^\s=;"]++)[ \t]*+=[ \t]*+(?:"((?:[^"\\]++|\\.)*+)\\?"?|([^;]*+))""", re.DOTALL
 ).findall
-_COMMENT = re.compile(rb'("(?:[^"\\]++|\\.)*+"?)|(?<=[ \t;])\((?:[^()\\]++|\\.)*+\)', re.DOTALL).sub
+_COMMENT = re.compile(
+    rb'("(?:[^"\\]++|\\.)*+"?)|(?<![^ \t;])\((?:[^()\\]++|\\.)*+\)', re.DOTALL
+).sub
 _ESCAPED = re.compile(rb"\\(.)", re.DOTALL).sub
 _DELIMITER_TAIL = re.compile(rb"(--)?[ \t]*\r?(?:\n|\Z)").match
 
@@ -111,7 +113,7 @@ def _parameters(value: bytes) -> tuple[bytes, bytes]:
 
 def _clean(raw: bytes) -> bytes:
     value = unfold(raw)
-    return _COMMENT(rb"\1", value) if b"(" in value else value
+    return _COMMENT(rb"\1", value).strip() if b"(" in value else value
 
 
 @lru_cache(maxsize=512)
@@ -141,14 +143,39 @@ def _language(raw: bytes) -> bytes:
     return b"(%b)" % b" ".join(shown) if shown else b"NIL"
 
 
-def _encoding(raw: bytes | None) -> bytes:
+def transfer_encoding(raw: bytes | None) -> bytes:
+    """The name in a Content-Transfer-Encoding field, in lower case (RFC 2045 section 6.1).
+
+    `raw` is the field's value. It is 7bit if there is no field, or none that can be read.
+    """
     if raw is None:
-        return b'"7bit"'
+        return b"7bit"
     found = _TOKEN(_clean(raw))
-    if found is None:
-        return b'"7bit"'
-    name = found[0][:_TOKEN_BYTES_MAX].lower()
+    return b"7bit" if found is None else found[0][:_TOKEN_BYTES_MAX].lower()
+
+
+def _encoding(raw: bytes | None) -> bytes:
+    name = transfer_encoding(raw)
     return _ENCODINGS.get(name) or string(name)
+
+
+def type_and_charset(raw: bytes | None) -> tuple[bytes, bytes]:
+    """What a Content-Type field says of a part, in lower case: its type, and its charset or b"".
+
+    `raw` is the field's value. The type is text if there is no field, or none that can be read, as
+    in BODYSTRUCTURE. The subtype does not matter to those who ask.
+    """
+    if raw is None:
+        return b"text", b""
+    value = _clean(raw)
+    found = _TYPE(value)
+    if found is None or max(len(found[1]), len(found[2])) > _TOKEN_BYTES_MAX:
+        return b"text", b""
+    for name, quoted, plain in _PARAMETER(value):
+        if name.lower() == b"charset":
+            charset = _ESCAPED(rb"\1", quoted) if quoted else plain.strip()
+            return found[1].lower(), charset[:_TOKEN_BYTES_MAX].lower()
+    return found[1].lower(), b""
 
 
 def _type_of(fields: Mapping[bytes, bytes], in_digest: bool) -> _Type:

@@ -6,7 +6,7 @@ import pytest
 
 from raftmail.mail.body import body_from
 from raftmail.mail.envelope import ADDRESS_STRING_BYTES_MAX, addresses
-from raftmail.mail.headers import HEADER_BYTES_MAX
+from raftmail.mail.headers import HEADER_BYTES_MAX, unfold
 from raftmail.mail.mime import NESTING_MAX, PARTS_MAX
 from raftmail.mail.summary import (
     HEADERS_BYTES_MAX,
@@ -436,3 +436,59 @@ def test_a_summary_above_the_limit_is_refused() -> None:
 def test_a_list_that_is_no_part_list_is_refused(parts: bytes) -> None:
     with pytest.raises(SummaryError, match="part list"):
         decode_parts(parts)
+
+
+def test_a_long_run_of_carriage_returns_in_a_folded_field_is_read_once() -> None:
+    """If it were read again from each of them, this would not end for a long time."""
+    run = b"\r" * 3_000_000
+    assert unfold(b"a" + run + b"b\n c" + run + b"\n d") == b"a" + run + b"b c d"
+
+
+def test_a_comment_before_a_type_or_an_encoding_is_passed_over() -> None:
+    message = (
+        b"Content-Type: (odd) image/png (x)\r\nContent-Transfer-Encoding: (x) base64\r\n\r\nYQ=="
+    )
+    assert summarise(message).bodystructure == (
+        b'("image" "png" NIL NIL NIL "base64" 4 NIL NIL NIL NIL)'
+    )
+
+
+def test_quotes_and_backslashes_of_a_sender_are_escaped_in_every_string() -> None:
+    message = (
+        b'Content-Type: text/pl"ain; name="q\\"x\\\\y"\r\nContent-Description: he"llo\r\n'
+        b'Content-ID: <i"d@example.org>\r\nContent-Disposition: att"ach; filename="a\\"b"\r\n'
+        b'Message-ID: <"q\\\\z"@example.org>\r\nFrom: "a\\"b\\\\c" <x@example.org>\r\n\r\nx\r\n'
+    )
+    summary = summarise(message)
+    assert summary.bodystructure == (
+        b'("text" "pl" ("name" "q\\"x\\\\y") "<i\\"d@example.org>" "he\\"llo" "7bit" 3 1 NIL '
+        b'("att" ("filename" "a\\"b")) NIL NIL)'
+    )
+    assert b'(("a\\"b\\\\c" NIL "x" "example.org"))' in summary.envelope
+    assert summary.envelope.endswith(b'"<\\"q\\\\\\\\z\\"@example.org>")')
+
+
+def test_of_two_content_types_the_first_counts() -> None:
+    message = b"Content-Type: text/html\r\nContent-Type: image/png\r\n\r\nx"
+    assert summarise(message).bodystructure.startswith(b'("text" "html" ')
+
+
+@pytest.mark.parametrize("encoding", [b"", b"Content-Transfer-Encoding:\r\n"])
+def test_a_part_without_an_encoding_has_7bit_and_never_nil(encoding: bytes) -> None:
+    message = b"Content-Type: text/plain; charset=x\r\n" + encoding + b"\r\nx"
+    assert summarise(message).bodystructure == (
+        b'("text" "plain" ("charset" "x") NIL NIL "7bit" 1 0 NIL NIL NIL NIL)'
+    )
+
+
+@pytest.mark.parametrize("content_type", [b"image/png; name", b"image/png; name; =x; ;"])
+def test_a_parameter_without_a_value_is_left_out(content_type: bytes) -> None:
+    message = b"Content-Type: " + content_type + b"\r\n\r\nx"
+    assert summarise(message).bodystructure == (
+        b'("image" "png" NIL NIL NIL "7bit" 1 NIL NIL NIL NIL)'
+    )
+
+
+def test_nothing_stands_between_the_parts_of_a_multipart() -> None:
+    shown = summarise(FORWARDED).bodystructure
+    assert shown.count(b')("') == 3
