@@ -1,0 +1,220 @@
+"""Commands about mailboxes, and APPEND (RFC 9051 section 6.3)."""
+
+from __future__ import annotations
+
+from raftmail.frontends.imap import commands as c
+from raftmail.frontends.imap.scanner import ParseError, Scanner
+from raftmail.mail.limits import MESSAGES_MAX
+from raftmail.mail.names import SEPARATOR
+from raftmail.mail.uidset import UidSet
+
+_STATUS_ITEMS = {one.value: one for one in c.StatusItem}
+_SELECTIONS = {one.value: one for one in c.ListSelection}
+_RETURNS = {one.value: one for one in c.ListReturn}
+
+
+def _name(scanner: Scanner) -> str:
+    scanner.space("a mailbox name")
+    return scanner.mailbox()
+
+
+def select(scanner: Scanner) -> c.Select:
+    return _select(scanner, False)
+
+
+def examine(scanner: Scanner) -> c.Select:
+    return _select(scanner, True)
+
+
+def _select(scanner: Scanner, read_only: bool) -> c.Select:
+    name = _name(scanner)
+    found: dict[str, c.Qresync | None] = {}
+
+    def read() -> None:
+        word = scanner.peek_word()
+        if word in found or word not in ("CONDSTORE", "QRESYNC"):
+            scanner.fail("CONDSTORE or QRESYNC, each once,")
+        scanner.take(word)
+        found[word] = _qresync(scanner) if word == "QRESYNC" else None
+
+    if scanner.skip(b" "):
+        scanner.items("CONDSTORE or QRESYNC", read)
+    return c.Select(name, read_only, "CONDSTORE" in found, found.get("QRESYNC"))
+
+
+def _qresync(scanner: Scanner) -> c.Qresync:
+    """`(uidvalidity modseq [known-uids] [(sequence-numbers uids)])`."""
+    scanner.space("( and a UIDVALIDITY")
+    scanner.expect(b"(", "( and a UIDVALIDITY")
+    uidvalidity = scanner.number("a UIDVALIDITY", least=1)
+    scanner.space("a mod-sequence")
+    modseq = scanner.modseq()
+    known = None
+    matched = None
+    more = scanner.skip(b" ")
+    if more and not scanner.stands(b"("):
+        known = scanner.uid_set()
+        more = scanner.skip(b" ")
+    if more:
+        matched = _matched(scanner)
+    scanner.expect(b")", ")")
+    return c.Qresync(uidvalidity, modseq, known, matched)
+
+
+def _matched(scanner: Scanner) -> tuple[UidSet, UidSet]:
+    scanner.expect(b"(", "( and sequence numbers")
+    numbers = scanner.uid_set()
+    scanner.space("their UIDs")
+    uids = scanner.uid_set()
+    scanner.expect(b")", ")")
+    if len(numbers) != len(uids):
+        raise ParseError(
+            f"QRESYNC has {len(numbers)} sequence numbers and {len(uids)} UIDs for them"
+        )
+    return numbers, uids
+
+
+def create(scanner: Scanner) -> c.Create:
+    """A separator at the end says that there will be mailboxes below; it is not part of the name
+    (RFC 9051 section 6.3.4)."""
+    name = _name(scanner)
+    uses: list[str] = []
+    if scanner.skip(b" "):
+        scanner.expect(b"(", "( and USE")
+        if not scanner.skip_word("USE"):
+            scanner.fail("USE")
+        scanner.space("special uses in parentheses")
+        uses = scanner.items("special uses", lambda: _use(scanner), empty=True)
+        scanner.expect(b")", ")")
+    if len(name) > 1:
+        name = name.removesuffix(SEPARATOR)
+    return c.Create(name, tuple(dict.fromkeys(uses)))
+
+
+def _use(scanner: Scanner) -> str:
+    if not scanner.stands(b"\\"):
+        scanner.fail("a special use such as \\Sent")
+    return scanner.flag()
+
+
+def delete(scanner: Scanner) -> c.Delete:
+    return c.Delete(_name(scanner))
+
+
+def rename(scanner: Scanner) -> c.Rename:
+    return c.Rename(_name(scanner), _name(scanner))
+
+
+def subscribe(scanner: Scanner) -> c.ImapSubscribe:
+    return c.ImapSubscribe(_name(scanner))
+
+
+def unsubscribe(scanner: Scanner) -> c.Unsubscribe:
+    return c.Unsubscribe(_name(scanner))
+
+
+def list_(scanner: Scanner) -> c.List:
+    scanner.space("a reference")
+    select: list[c.ListSelection] = []
+    extended = scanner.stands(b"(")
+    if extended:
+        select = scanner.items(
+            "selection options",
+            lambda: scanner.one_of(_SELECTIONS, "a selection option"),
+            empty=True,
+        )
+        scanner.space("a reference")
+    if c.ListSelection.RECURSIVEMATCH in select and c.ListSelection.SUBSCRIBED not in select:
+        raise ParseError("RECURSIVEMATCH stands beside SUBSCRIBED only (RFC 9051 section 6.3.9.1)")
+    reference = scanner.pattern()
+    scanner.space("a pattern")
+    if scanner.stands(b"("):
+        extended = True
+        patterns = scanner.items("patterns", scanner.pattern)
+    else:
+        patterns = [scanner.pattern()]
+    returns: list[c.ListReturn] = []
+    status: list[c.StatusItem] = []
+
+    def read() -> None:
+        if not status and scanner.skip_word("STATUS"):
+            status.extend(_status_items(scanner))
+        else:
+            returns.append(scanner.one_of(_RETURNS, "a return option"))
+
+    if scanner.skip(b" "):
+        extended = True
+        if not scanner.skip_word("RETURN"):
+            scanner.fail("RETURN")
+        scanner.space("return options in parentheses")
+        scanner.items("return options", read, empty=True)
+    return c.List(
+        reference,
+        tuple(dict.fromkeys(patterns)),
+        frozenset(select),
+        frozenset(returns),
+        tuple(status),
+        extended,
+    )
+
+
+def lsub(scanner: Scanner) -> c.Lsub:
+    scanner.space("a reference")
+    reference = scanner.pattern()
+    scanner.space("a pattern")
+    return c.Lsub(reference, scanner.pattern())
+
+
+def status(scanner: Scanner) -> c.Status:
+    return c.Status(_name(scanner), tuple(_status_items(scanner)))
+
+
+def _status_items(scanner: Scanner) -> list[c.StatusItem]:
+    scanner.space("STATUS items in parentheses")
+    items = scanner.items("STATUS items", lambda: scanner.one_of(_STATUS_ITEMS, "a STATUS item"))
+    return list(dict.fromkeys(items))
+
+
+def append(scanner: Scanner) -> c.Append:
+    name = _name(scanner)
+    messages = [_message(scanner)]
+    while not scanner.at_end:
+        if len(messages) == MESSAGES_MAX:
+            raise ParseError(f"APPEND takes at most {MESSAGES_MAX} messages", "LIMIT", no=True)
+        messages.append(_message(scanner))
+    return c.Append(name, tuple(messages))
+
+
+def _message(scanner: Scanner) -> c.AppendMessage:
+    """NUL is taken in any literal: it is mail as it is, and must go from server to server."""
+    scanner.space("a message")
+    flags: tuple[str, ...] = ()
+    received = None
+    utf8 = False
+    if scanner.stands(b"("):
+        flags = scanner.flags()
+        scanner.space("a message")
+    if scanner.stands(b'"'):
+        received = scanner.date_time()
+        scanner.space("a message")
+    if scanner.skip_word("UTF8"):
+        utf8 = True
+        scanner.space("( and a literal")
+        scanner.expect(b"(", "( and a literal")
+    literal = scanner.literal("a message as a literal")
+    if utf8:
+        if not literal.binary:
+            raise ParseError("the message of UTF8 (...) is a literal8, which begins with ~")
+        scanner.expect(b")", ")")
+    if not literal.octets:
+        raise ParseError("a message of 0 octets is none")
+    return c.AppendMessage(flags, received, literal.octets, literal.binary, utf8)
+
+
+def get_quota(scanner: Scanner) -> c.GetQuota:
+    scanner.space("a quota root")
+    return c.GetQuota(scanner.text("a quota root"))
+
+
+def get_quota_root(scanner: Scanner) -> c.GetQuotaRoot:
+    return c.GetQuotaRoot(_name(scanner))

@@ -1,0 +1,179 @@
+"""A selected mailbox as one client knows it: which message has which number, and what it has yet to
+be told (RFC 9051 sections 5.2 and 7.4).
+
+The client's picture changes only by what it was told: EXPUNGE or VANISHED takes a number away,
+EXISTS adds some at the end. The mailbox itself goes on meanwhile. `note` takes what was read of it;
+`tell` says what may be said now, and moves the picture.
+
+Invariants:
+
+1. `uids` ascend, and are the messages that the client has numbers for.
+2. No number changes but by `tell` with `expunges`. A message that is gone keeps its number until
+   then.
+3. What `tell` leaves unsaid stays to be said.
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable
+
+from raftmail.frontends.imap import responses
+from raftmail.frontends.imap.sequence import SequenceSet
+from raftmail.mail.queries import MessageInfo
+from raftmail.mail.uidset import STAR, UidSet
+
+
+class MailboxView:
+    """One client's picture of one mailbox. `modseq` is up to where it was noted."""
+
+    def __init__(self, name: str, number: int, uidvalidity: int) -> None:
+        self.name = name
+        self.number = number
+        self.uidvalidity = uidvalidity
+        self.read_only = False
+        self.uids = array("I")
+        self.modseq = 0
+        self.saved = UidSet()
+        """The result of the last search that was to be saved (RFC 5182)."""
+        self.tells_modseq = False
+        """The client uses CONDSTORE: flags are told with their modseq."""
+        self._gone: set[int] = set()
+        self._fresh: dict[int, MessageInfo] = {}
+        """Messages that came, or changed, and were not told; by UID."""
+        self._told: dict[int, int] = {}
+        """Modseqs of flags that were told before they were noted; until the next `note`."""
+
+    def begin(self, uids: Iterable[int], modseq: int) -> None:
+        """The mailbox is selected: the client is told of all messages, which were read at
+        `modseq`. `uids` ascend."""
+        self.uids = array("I", uids)
+        self.modseq = modseq
+
+    # -- numbers ----------
+
+    def __len__(self) -> int:
+        return len(self.uids)
+
+    def number_of(self, uid: int) -> int:
+        """The sequence number of a message; 0 when the client has none for it."""
+        at = bisect_left(self.uids, uid)
+        return at + 1 if at < len(self.uids) and self.uids[at] == uid else 0
+
+    @property
+    def last_uid(self) -> int:
+        """The highest UID that the client has a number for; 0 when there is none."""
+        return self.uids[-1] if self.uids else 0
+
+    def choose(self, sequence: SequenceSet, *, by_uid: bool) -> UidSet:
+        """The UIDs that a set means, of messages that the client has numbers for. UIDs that no
+        message has are passed over (RFC 9051 section 6.4.9). `9:*` is the last message where there
+        are fewer, and nothing where there is none: clients ask so for what is new. Raises
+        `NoSuchNumber` for any other sequence number that no message has."""
+        if sequence.saved:
+            return self.saved & UidSet.from_uids(self.uids)
+        if by_uid:
+            return self._known(sequence.numbers.resolve(self.last_uid))
+        return self._numbered(sequence.numbers)
+
+    def _known(self, wanted: UidSet) -> UidSet:
+        uids = self.uids
+        found: list[int] = []
+        for low, high in wanted.ranges():
+            found += uids[bisect_left(uids, low) : bisect_right(uids, high)]
+        return UidSet.from_uids(found)
+
+    def _numbered(self, numbers: UidSet) -> UidSet:
+        uids = self.uids
+        count = len(uids)
+        found: list[int] = []
+        for low, high in numbers.ranges():
+            if high == STAR:
+                if not count:
+                    continue
+                low, high = min(low, count), count
+            if high > count:
+                raise NoSuchNumber(high, count)
+            found += uids[low - 1 : high]
+        return UidSet.from_uids(found)
+
+    # -- changes ----------
+
+    def note(self, messages: Iterable[MessageInfo], vanished: UidSet, modseq: int) -> None:
+        """What became of the mailbox since `modseq` was noted last: messages that came or changed,
+        and UIDs that are gone (any others among them do no harm)."""
+        told, self._told = self._told, {}
+        for message in messages:
+            if told.get(message.uid, -1) < message.modseq:
+                self._fresh[message.uid] = message
+        if vanished:
+            gone = self._known(vanished)
+            self._gone.update(gone)
+            for uid in [uid for uid in self._fresh if uid in vanished]:
+                del self._fresh[uid]
+        self.modseq = max(self.modseq, modseq)
+
+    def told(self, uid: int, modseq: int) -> None:
+        """The client was told the flags of a message that it has a number for, as of `modseq`, or
+        does not want to be (`.SILENT`)."""
+        fresh = self._fresh.get(uid)
+        if fresh is not None and fresh.modseq <= modseq:
+            del self._fresh[uid]
+        if modseq > self.modseq:
+            self._told[uid] = modseq
+
+    @property
+    def has_news(self) -> bool:
+        """Whether there is anything that `tell` has left unsaid."""
+        return bool(self._fresh or self._gone)
+
+    def tell(self, *, expunges: bool, vanished: bool = False) -> list[bytes]:
+        """What may be said now, as untagged responses. With `expunges` that is also which messages
+        are gone: with `vanished` in the way of QRESYNC (RFC 7162 section 3.2.10)."""
+        lines: list[bytes] = []
+        if expunges and self._gone:
+            lines += self._tell_gone(vanished=vanished)
+        fresh, self._fresh = self._fresh, {}
+        known = self.last_uid
+        came = sorted(uid for uid in fresh if uid > known)
+        if came:
+            self.uids.extend(came)
+            lines.append(b"* %d EXISTS\r\n" % len(self.uids))
+        for uid in sorted(fresh):
+            number = self.number_of(uid)
+            if number:
+                lines.append(self._flags_of(number, fresh[uid]))
+        return lines
+
+    def _flags_of(self, number: int, message: MessageInfo) -> bytes:
+        shown = responses.flags(message.flags)
+        if self.tells_modseq:
+            return b"* %d FETCH (UID %d FLAGS %b MODSEQ (%d))\r\n" % (
+                number,
+                message.uid,
+                shown,
+                message.modseq,
+            )
+        return b"* %d FETCH (UID %d FLAGS %b)\r\n" % (number, message.uid, shown)
+
+    def _tell_gone(self, *, vanished: bool) -> list[bytes]:
+        gone, self._gone = self._gone, set()
+        lines: list[bytes] = []
+        if vanished:
+            pieces = responses.number_sets(UidSet.from_uids(gone))
+            lines += [b"* VANISHED %b\r\n" % piece for piece in pieces]
+        else:
+            # From the end on, no number is told that an earlier line has changed.
+            numbers = sorted((self.number_of(uid) for uid in gone), reverse=True)
+            lines += [b"* %d EXPUNGE\r\n" % number for number in numbers]
+        self.uids = array("I", [uid for uid in self.uids if uid not in gone])
+        self.saved = self.saved - UidSet.from_uids(gone)
+        return lines
+
+
+class NoSuchNumber(ValueError):
+    """A sequence number that no message has."""
+
+    def __init__(self, number: int, count: int) -> None:
+        super().__init__(f"there is no message {number}: the mailbox has {count}")
