@@ -63,12 +63,14 @@ class ClusterSection:
 
 @dataclass(frozen=True, slots=True)
 class ListenSection:
-    """Addresses to listen on, host:port; "" switches a listener off. `lmtp_socket` is a path."""
+    """Addresses to listen on, host:port; "" switches a listener off. `lmtp_socket` is a path.
+    `imap` begins in the clear, with STARTTLS; who is not on this machine cannot log in before."""
 
     peer: str
     client: str
     lmtp: str = ""
     lmtp_socket: str = ""
+    imap: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,6 +270,7 @@ _CHECKS: Mapping[str, Check] = {
     "listen.peer": _address,
     "listen.client": _address,
     "listen.lmtp": _address_or_none,
+    "listen.imap": _address_or_none,
     "raft.heartbeat_ms": _range(5, 10_000),
     "raft.election_min_ms": _range(20, 60_000),
     "raft.election_max_ms": _range(30, 120_000),
@@ -444,7 +447,11 @@ def _check_together(config: Config) -> None:
     if len(set(peers)) != len(peers):
         raise ConfigError(f"{path}: cluster.nodes: two nodes have the same peer address")
     listen = config.listen
-    taken = {listen.client: "listen.client", listen.lmtp: "listen.lmtp"}
+    taken = {
+        listen.client: "listen.client",
+        listen.lmtp: "listen.lmtp",
+        listen.imap: "listen.imap",
+    }
     for worker in config.every_worker[1:]:
         peer = worker.listen.peer
         if peer in taken:

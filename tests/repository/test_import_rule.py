@@ -44,6 +44,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "raftmail.peering": ("raftmail.mail", "raftmail.net"),
     "raftmail.frontends": (),
     "raftmail.frontends.text": _FRONT_END,
+    "raftmail.frontends.imap": _FRONT_END,
     "raftmail.frontends.lmtp": _FRONT_END,
     # Values and their forms alone: clients, commands and chaos import it.
     "raftmail.admin.api": ("raftmail.mail",),

@@ -46,7 +46,6 @@ NOT_CALLED_HERE = {
     # What tests alone can see.
     "stats": "what an LMTP server holds, for tests of its limits",
     # What waits for IMAP, with its tests.
-    "body_from": "BODY",
     "find_part": "FETCH of a part",
     # What front ends are about to use.
 }

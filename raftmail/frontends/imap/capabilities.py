@@ -1,0 +1,51 @@
+"""What a server says that it can do: complete things only (RFC 9051 section 6.1.1)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+_ALWAYS: Final = (
+    b"IMAP4rev1",
+    b"IMAP4rev2",
+    b"LITERAL+",
+    b"SASL-IR",
+    b"ID",
+    b"ENABLE",
+)
+_BEFORE_LOGIN: Final = _ALWAYS
+_AFTER_LOGIN: Final = (
+    *_ALWAYS,
+    b"IDLE",
+    b"NAMESPACE",
+    b"UNSELECT",
+    b"UIDPLUS",
+    b"MOVE",
+    b"MULTIAPPEND",
+    b"BINARY",
+    b"CONDSTORE",
+    b"QRESYNC",
+    b"ESEARCH",
+    b"SEARCHRES",
+    b"WITHIN",
+    b"SORT",
+    b"THREAD=ORDEREDSUBJECT",
+    b"THREAD=REFERENCES",
+    b"LIST-STATUS",
+    b"SPECIAL-USE",
+    b"CREATE-SPECIAL-USE",
+    b"CHILDREN",
+    b"STATUS=SIZE",
+    b"OBJECTID",
+)
+
+
+def capabilities(*, known: bool, may_log_in: bool, may_start_tls: bool, append_limit: int) -> bytes:
+    """The capabilities, in one line. Who may not log in has to begin TLS, so that no password goes
+    over a network in the clear (RFC 9051 section 6.2.3)."""
+    if known:
+        return b" ".join((*_AFTER_LOGIN, b"APPENDLIMIT=%d" % append_limit))
+    words = list(_BEFORE_LOGIN)
+    if may_start_tls:
+        words.append(b"STARTTLS")
+    words.append(b"AUTH=PLAIN" if may_log_in else b"LOGINDISABLED")
+    return b" ".join(words)

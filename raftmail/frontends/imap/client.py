@@ -1,0 +1,157 @@
+"""One client as its commands see it: who it is, what it has enabled, and what it has selected."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Final
+
+from raftmail.frontends.imap import responses
+from raftmail.frontends.imap.limits import ImapLimits
+from raftmail.frontends.imap.mailbox_names import encode_name
+from raftmail.frontends.imap.mailbox_reader import MailboxReader
+from raftmail.frontends.imap.responses import ResponseCode
+from raftmail.frontends.imap.view import MailboxView
+from raftmail.mail import commands as c
+from raftmail.mail.limits import validate
+from raftmail.mail.names import mailbox_name
+from raftmail.mail.results import Code, Refused, Result
+from raftmail.mail.uidset import UidSet
+from raftmail.service.service import Service
+
+_CODES: Final = {
+    Code.NONEXISTENT: ResponseCode.NONEXISTENT,
+    Code.ALREADYEXISTS: ResponseCode.ALREADYEXISTS,
+    Code.CANNOT: ResponseCode.CANNOT,
+    Code.LIMIT: ResponseCode.LIMIT,
+    Code.OVERQUOTA: ResponseCode.OVERQUOTA,
+}
+
+
+class Extension(Enum):
+    """What a client can enable (RFC 5161); the value is how it is written."""
+
+    CONDSTORE = "CONDSTORE"
+    QRESYNC = "QRESYNC"
+    REV2 = "IMAP4REV2"
+
+
+class CommandRefused(Exception):
+    """The command had no effect, or only in part: NO, with the code and the text."""
+
+    def __init__(self, code: ResponseCode | None, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+class CommandWrong(Exception):
+    """The command makes no sense here: BAD, with the text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The tagged OK of a command. `code` is written in brackets. Expunges may be told before it
+    unless it is one of the commands that talk of sequence numbers (RFC 9051 section 7.5.1)."""
+
+    text: str
+    code: bytes = b""
+    expunges: bool = True
+
+
+@dataclass(slots=True, repr=False)
+class LoggedInClient:
+    """A client that has logged in. `write` sends, `drained` waits until the client has read."""
+
+    service: Service
+    limits: ImapLimits
+    user: str
+    wall_s: Callable[[], float]
+    write: Callable[[bytes], None]
+    drained: Callable[[], Awaitable[None]]
+    reader: MailboxReader = field(init=False)
+    view: MailboxView | None = None
+    enabled: set[Extension] = field(default_factory=set)
+    tag: bytes = b""
+    """Of the command that is under way."""
+    stale: bool = False
+    """Something changed in the mailbox that is selected, or may have."""
+
+    def __post_init__(self) -> None:
+        self.reader = MailboxReader(self.service, self.user, self.limits.deadline_s)
+
+    @property
+    def utf8(self) -> bool:
+        """Whether mailbox names go as UTF-8 (RFC 9051 section 5.1)."""
+        return Extension.REV2 in self.enabled
+
+    @property
+    def qresync(self) -> bool:
+        return Extension.QRESYNC in self.enabled
+
+    def selected(self) -> MailboxView:
+        """The mailbox that is selected, which the session has seen to."""
+        assert self.view is not None
+        return self.view
+
+    def writable(self) -> MailboxView:
+        """As `selected`. Raises `CommandRefused` when it was opened by EXAMINE."""
+        view = self.selected()
+        if view.read_only:
+            raise CommandRefused(ResponseCode.CANNOT, "the mailbox is open for reading only")
+        return view
+
+    def shown(self, name: str) -> bytes:
+        """A mailbox name as this client reads it."""
+        return responses.astring(encode_name(name, utf8=self.utf8))
+
+    async def execute(
+        self, command: c.Command, blobs: Sequence[c.Blob] = (), *, creates: bool = False
+    ) -> Result:
+        """Have a command applied; what it gives back. With `creates`, a mailbox that is missing
+        could be made by the client. Raises `CommandRefused`, `CommandWrong`, `Unavailable`."""
+        try:
+            validate(command)
+        except ValueError as e:
+            raise CommandRefused(ResponseCode.CANNOT, str(e)) from None
+        done = await self.service.execute(command, blobs=blobs, deadline_s=self.limits.deadline_s)
+        result = done.result
+        if isinstance(result, Refused):
+            code = _CODES.get(result.code)
+            if creates and result.code is Code.NONEXISTENT:
+                code = ResponseCode.TRYCREATE
+            raise CommandRefused(code, result.text)
+        return result
+
+    async def refresh(self) -> None:
+        """Read what became of the mailbox that is selected."""
+        self.stale = False
+        if self.view is not None:
+            await self.reader.refresh(self.view)
+
+    def tell(self, *, expunges: bool) -> None:
+        """Say what may be said now of the mailbox that is selected."""
+        view = self.view
+        if view is not None and view.has_news:
+            for line in view.tell(expunges=expunges, vanished=self.qresync):
+                self.write(line)
+
+
+def good_name(name: str) -> str:
+    """The one spelling of a mailbox name. Raises `CommandRefused` for one that no mailbox can
+    have."""
+    try:
+        return mailbox_name(name)
+    except ValueError as e:
+        raise CommandRefused(ResponseCode.CANNOT, str(e)) from None
+
+
+def parts_of(uids: UidSet, most: int) -> Iterator[UidSet]:
+    """A set in sets of at most so many UIDs, ascending."""
+    if len(uids) <= most:
+        if uids:
+            yield uids
+        return
+    every = list(uids)
+    for at in range(0, len(every), most):
+        yield UidSet.from_uids(every[at : at + most])

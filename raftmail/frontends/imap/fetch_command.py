@@ -1,0 +1,187 @@
+"""FETCH and UID FETCH (RFC 9051 section 6.4.5)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from raftmail.frontends.imap import commands as i
+from raftmail.frontends.imap import responses
+from raftmail.frontends.imap.client import (
+    Answer,
+    CommandRefused,
+    CommandWrong,
+    Extension,
+    LoggedInClient,
+    parts_of,
+)
+from raftmail.frontends.imap.fetch_items import (
+    Attribute,
+    BinarySection,
+    BinarySize,
+    BodySection,
+    FetchItem,
+)
+from raftmail.frontends.imap.responses import ResponseCode
+from raftmail.frontends.imap.sections import (
+    binary_of,
+    binary_size_of,
+    needs_body,
+    section_of,
+    shown,
+)
+from raftmail.frontends.imap.view import MailboxView
+from raftmail.mail import commands as c
+from raftmail.mail.body import body_from
+from raftmail.mail.commands import StoreMode
+from raftmail.mail.limits import TOUCHED_MAX
+from raftmail.mail.queries import MessageInfo
+from raftmail.mail.results import StoreResult
+from raftmail.mail.summary import Summary, decode_summary
+from raftmail.mail.transfer import UnknownEncodingError
+from raftmail.mail.uidset import UidSet
+
+_OF_RECORDS = frozenset(
+    (
+        Attribute.UID,
+        Attribute.FLAGS,
+        Attribute.INTERNALDATE,
+        Attribute.SIZE,
+        Attribute.MODSEQ,
+        Attribute.EMAILID,
+        Attribute.THREADID,
+    )
+)
+"""Attributes that a message's record has without its summary."""
+
+
+async def fetch(client: LoggedInClient, command: i.ImapFetch) -> Answer:
+    """FETCH, with RFC 7162's modifiers."""
+    view = client.selected()
+    items = _all_items(client, view, command)
+    uids = view.choose(command.sequence, by_uid=command.uid)
+    if command.vanished:
+        await _tell_vanished(client, view, command)
+    if not view.read_only and any(_makes_seen(item) for item in items):
+        changed = UidSet()
+        for part in parts_of(uids, TOUCHED_MAX):
+            store = c.Store(client.user, view.number, part, StoreMode.ADD, ("\\Seen",))
+            done = await client.execute(store)
+            assert isinstance(done, StoreResult)
+            changed = changed | done.changed
+        if changed and Attribute.FLAGS not in items:
+            items = (*items, Attribute.FLAGS)
+    summaries = any(item not in _OF_RECORDS for item in items)
+    since = command.changed_since or 0
+    told = 0
+    async for page in client.reader.pages(
+        view.number, uids, changed_since=since, summaries=summaries
+    ):
+        for message in page.messages:
+            number = view.number_of(message.uid)
+            if not number:
+                continue
+            await client.drained()
+            line = await _line(client, view, message, items)
+            if line is None:
+                continue
+            client.write(b"* %d FETCH (%b)\r\n" % (number, line))
+            told += 1
+            if Attribute.FLAGS in items:
+                view.told(message.uid, message.modseq)
+    if not since and told < len(uids):
+        return Answer("some are gone", ResponseCode.EXPUNGEISSUED.value, expunges=command.uid)
+    return Answer("fetched", expunges=command.uid)
+
+
+def _all_items(
+    client: LoggedInClient, view: MailboxView, command: i.ImapFetch
+) -> tuple[FetchItem, ...]:
+    """What is asked for, and what the form of the command adds (RFC 7162 section 3.1.4)."""
+    items = list(command.items)
+    if command.uid and Attribute.UID not in items:
+        items.insert(0, Attribute.UID)
+    if command.changed_since is not None or Attribute.MODSEQ in items:
+        client.enabled.add(Extension.CONDSTORE)
+        view.tells_modseq = True
+    if command.changed_since is not None and Attribute.MODSEQ not in items:
+        items.append(Attribute.MODSEQ)
+    if command.vanished and not client.qresync:
+        raise CommandWrong("VANISHED is for those who have enabled QRESYNC")
+    return tuple(items)
+
+
+def _makes_seen(item: FetchItem) -> bool:
+    return isinstance(item, BodySection | BinarySection) and not item.peek
+
+
+async def _tell_vanished(client: LoggedInClient, view: MailboxView, command: i.ImapFetch) -> None:
+    vanished = await client.reader.vanished(view.number, command.changed_since or 0)
+    wanted = command.sequence.numbers
+    found = (vanished & wanted) - UidSet.from_uids(view.uids)
+    for piece in responses.number_sets(found):
+        client.write(b"* VANISHED (EARLIER) %b\r\n" % piece)
+
+
+async def _line(
+    client: LoggedInClient, view: MailboxView, message: MessageInfo, items: Sequence[FetchItem]
+) -> bytes | None:
+    """What is told of one message; None when it has gone meanwhile."""
+    summary = decode_summary(message.summary) if message.summary else None
+    body: bytes | None = None
+    if summary is not None and any(needs_body(summary, item) for item in items):
+        body = await client.reader.body(view.number, message.uid)
+        if body is None:
+            return None
+    return b" ".join(_value(item, message, summary, body or b"") for item in items)
+
+
+def _value(item: FetchItem, message: MessageInfo, summary: Summary | None, body: bytes) -> bytes:
+    if isinstance(item, Attribute):
+        simple = _simple(item, message)
+        if simple is not None:
+            return simple
+        assert summary is not None
+        if item is Attribute.ENVELOPE:
+            return b"ENVELOPE " + summary.envelope
+        if item is Attribute.BODYSTRUCTURE:
+            return b"BODYSTRUCTURE " + summary.bodystructure
+        return b"BODY " + body_from(summary.bodystructure)
+    assert summary is not None
+    if isinstance(item, BodySection):
+        return _section(item, summary, body)
+    return _binary(item, summary, body)
+
+
+def _simple(item: Attribute, message: MessageInfo) -> bytes | None:
+    """An attribute of the record; None when it is one of the summary."""
+    match item:
+        case Attribute.UID:
+            return b"UID %d" % message.uid
+        case Attribute.FLAGS:
+            return b"FLAGS " + responses.flags(message.flags)
+        case Attribute.INTERNALDATE:
+            return b"INTERNALDATE " + responses.internal_date(message.received_us)
+        case Attribute.SIZE:
+            return b"RFC822.SIZE %d" % message.size_bytes
+        case Attribute.MODSEQ:
+            return b"MODSEQ (%d)" % message.modseq
+        case Attribute.EMAILID:
+            return b"EMAILID (M%b)" % message.guid.hex().encode()
+        case Attribute.THREADID:
+            return b"THREADID NIL"
+    return None
+
+
+def _section(item: BodySection, summary: Summary, body: bytes) -> bytes:
+    found = section_of(summary, body, item)
+    return b"%b %b" % (shown(item), b"NIL" if found is None else responses.literal(found))
+
+
+def _binary(item: BinarySection | BinarySize, summary: Summary, body: bytes) -> bytes:
+    try:
+        if isinstance(item, BinarySize):
+            return b"%b %d" % (shown(item), binary_size_of(summary, body, item))
+        found = binary_of(summary, body, item)
+    except UnknownEncodingError as e:
+        raise CommandRefused(ResponseCode.UNKNOWN_CTE, str(e)) from None
+    return b"%b %b" % (shown(item), b"NIL" if found is None else responses.binary(found))

@@ -1,0 +1,100 @@
+"""Reads of one user's mail, in pages, each behind a barrier (P5)."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from raftmail.frontends.imap.view import MailboxView
+from raftmail.mail.commands import MailboxRef
+from raftmail.mail.queries import (
+    FetchBody,
+    FetchMessages,
+    FetchVanished,
+    GetMailbox,
+    ListMailboxes,
+    ListSubscriptions,
+    MailboxInfo,
+    MessageInfo,
+    MessagePage,
+)
+from raftmail.mail.uidset import STAR, UidSet
+from raftmail.service.service import Reads
+
+ALL_UIDS = UidSet.from_ranges([(1, STAR)])
+PAGE_MESSAGES = 500
+
+
+class MailboxGone(Exception):
+    """The mailbox was deleted since."""
+
+
+class MailboxReader:
+    """All methods raise `Unavailable`; those for a mailbox that is selected raise `MailboxGone`."""
+
+    def __init__(self, service: Reads, user: str, deadline_s: float) -> None:
+        self._service = service
+        self._user = user
+        self._deadline_s = deadline_s
+
+    async def mailboxes(self) -> list[MailboxInfo]:
+        """All, ordered by name."""
+        query = ListMailboxes(self._user)
+        found = await self._service.query(query, deadline_s=self._deadline_s)
+        assert isinstance(found, tuple)
+        return [info for info in found if isinstance(info, MailboxInfo)]
+
+    async def subscriptions(self) -> list[str]:
+        """All names, ordered."""
+        query = ListSubscriptions(self._user)
+        found = await self._service.query(query, deadline_s=self._deadline_s)
+        assert isinstance(found, tuple)
+        return [name for name in found if isinstance(name, str)]
+
+    async def mailbox(self, ref: MailboxRef) -> MailboxInfo | None:
+        """One mailbox; None when there is none."""
+        query = GetMailbox(self._user, ref)
+        found = await self._service.query(query, deadline_s=self._deadline_s)
+        return found if isinstance(found, MailboxInfo) else None
+
+    async def pages(
+        self, ref: MailboxRef, uids: UidSet, *, changed_since: int = 0, summaries: bool = False
+    ) -> AsyncIterator[MessagePage]:
+        """Messages by UID, ascending."""
+        while uids:
+            query = FetchMessages(self._user, ref, uids, changed_since, summaries, PAGE_MESSAGES)
+            page = await self._service.query(query, deadline_s=self._deadline_s)
+            if not isinstance(page, MessagePage):
+                raise MailboxGone
+            yield page
+            if not page.more or not page.messages:
+                return
+            uids = uids - UidSet.from_ranges([(1, page.messages[-1].uid)])
+
+    async def body(self, ref: MailboxRef, uid: int) -> bytes | None:
+        """A message's bytes; None when it is gone."""
+        query = FetchBody(self._user, ref, uid)
+        found = await self._service.query(query, deadline_s=self._deadline_s)
+        return found if isinstance(found, bytes) else None
+
+    async def vanished(self, ref: MailboxRef, since: int) -> UidSet:
+        """UIDs that were expunged after a modseq."""
+        query = FetchVanished(self._user, ref, since)
+        found = await self._service.query(query, deadline_s=self._deadline_s)
+        if not isinstance(found, UidSet):
+            raise MailboxGone
+        return found
+
+    async def refresh(self, view: MailboxView) -> None:
+        """Note in a view what became of its mailbox. Messages are read before what is gone: what
+        goes in between is told twice, which does no harm, and nothing is missed."""
+        info = await self.mailbox(view.number)
+        if info is None or info.uidvalidity != view.uidvalidity:
+            raise MailboxGone
+        if info.highestmodseq <= view.modseq:
+            return
+        messages: list[MessageInfo] = []
+        since = view.modseq
+        async for page in self.pages(view.number, ALL_UIDS, changed_since=since):
+            messages += page.messages
+        vanished = await self.vanished(view.number, since)
+        view.note(messages, vanished, info.highestmodseq)

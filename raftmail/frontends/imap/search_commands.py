@@ -1,0 +1,189 @@
+"""SEARCH (RFC 9051 section 6.4.4), SORT and THREAD (RFC 5256)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from raftmail.frontends.imap import commands as i
+from raftmail.frontends.imap import responses
+from raftmail.frontends.imap.client import Answer, CommandWrong, LoggedInClient
+from raftmail.frontends.imap.search import KeysTooDeepError, Level, Matcher, SearchFacts
+from raftmail.frontends.imap.search_keys import SearchKey
+from raftmail.frontends.imap.sorting import Sorter
+from raftmail.frontends.imap.threads import Threader
+from raftmail.frontends.imap.view import MailboxView
+from raftmail.mail.queries import MessageInfo
+from raftmail.mail.summary import Summary, decode_summary
+from raftmail.mail.uidset import UidSet
+
+_INLINE_BYTES_MAX = 64 * 1024
+"""The text of longer messages is searched in a thread, so that the others need not wait."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A message that a search has found. The summary is there where it was asked for."""
+
+    number: int
+    info: MessageInfo
+    summary: Summary | None
+
+
+async def search(client: LoggedInClient, command: i.Search) -> Answer:
+    """SEARCH, with RFC 4731's and RFC 5182's results."""
+    view = client.selected()
+    saves = command.returns is not None and i.SearchReturn.SAVE in command.returns
+    found: list[Found] = []
+    try:
+        async for page in _found(client, view, command.key):
+            found += page
+    except BaseException:
+        if saves:
+            view.saved = UidSet()  # RFC 5182 section 2.1
+        raise
+    if saves:
+        assert command.returns is not None
+        view.saved = _to_save(command.returns, found)
+    modseq = max((one.info.modseq for one in found), default=0) if command.modseq else 0
+    numbers = [one.info.uid if command.uid else one.number for one in found]
+    if command.returns is None and not client.utf8:
+        told = b"".join(b" %d" % number for number in numbers)
+        end = b" (MODSEQ %d)" % modseq if modseq else b""
+        client.write(b"* SEARCH%b%b\r\n" % (told, end))
+    else:
+        returns = command.returns or frozenset((i.SearchReturn.ALL,))
+        if returns != {i.SearchReturn.SAVE}:
+            _tell_extended(client, command, returns, numbers, modseq)
+    return Answer("searched", expunges=command.uid)
+
+
+def _to_save(returns: frozenset[i.SearchReturn], found: Sequence[Found]) -> UidSet:
+    """What `$` is from here on: all, or only the ends where only they were asked for (RFC 5182
+    section 2.4)."""
+    uids = [one.info.uid for one in found]
+    if uids and not returns & {i.SearchReturn.ALL, i.SearchReturn.COUNT}:
+        ends = []
+        if i.SearchReturn.MIN in returns:
+            ends.append(uids[0])
+        if i.SearchReturn.MAX in returns:
+            ends.append(uids[-1])
+        uids = ends or uids
+    return UidSet.from_uids(uids)
+
+
+def _tell_extended(
+    client: LoggedInClient,
+    command: i.Search,
+    returns: frozenset[i.SearchReturn],
+    numbers: Sequence[int],
+    modseq: int,
+) -> None:
+    parts = [b'* ESEARCH (TAG "%b")' % client.tag]
+    if command.uid:
+        parts.append(b"UID")
+    if numbers:
+        if i.SearchReturn.MIN in returns:
+            parts.append(b"MIN %d" % numbers[0])
+        if i.SearchReturn.MAX in returns:
+            parts.append(b"MAX %d" % numbers[-1])
+        if i.SearchReturn.ALL in returns:
+            parts.append(b"ALL " + responses.number_set(UidSet.from_uids(numbers)))
+    if i.SearchReturn.COUNT in returns:
+        parts.append(b"COUNT %d" % len(numbers))
+    if modseq:
+        parts.append(b"MODSEQ %d" % modseq)
+    client.write(b" ".join(parts) + b"\r\n")
+
+
+async def _found(
+    client: LoggedInClient, view: MailboxView, key: SearchKey, *, summaries: bool = False
+) -> AsyncIterator[list[Found]]:
+    """The messages that a key is true of, in the order of their numbers, a page at a time."""
+    facts = SearchFacts(int(client.wall_s()), len(view), view.last_uid, view.saved)
+    try:
+        matcher = Matcher(key, facts)
+    except KeysTooDeepError as e:
+        raise CommandWrong(str(e)) from None
+    needed = summaries or matcher.needs is not Level.RECORD
+    uids = UidSet.from_uids(view.uids)
+    async for page in client.reader.pages(view.number, uids, summaries=needed):
+        found: list[Found] = []
+        for info in page.messages:
+            number = view.number_of(info.uid)
+            if not number:
+                continue
+            is_it = matcher.matches_record(number, info)
+            if is_it is False:
+                continue
+            summary = decode_summary(info.summary) if needed else None
+            if is_it is None and summary is not None:
+                is_it = matcher.matches_summary(number, info, summary)
+                if is_it is None:
+                    is_it = await _body_matches(client, view, matcher, number, info, summary)
+            if is_it:
+                found.append(Found(number, info, summary if summaries else None))
+        yield found
+
+
+async def _body_matches(
+    client: LoggedInClient,
+    view: MailboxView,
+    matcher: Matcher,
+    number: int,
+    info: MessageInfo,
+    summary: Summary,
+) -> bool:
+    body = await client.reader.body(view.number, info.uid)
+    if body is None:
+        return False
+    if len(body) <= _INLINE_BYTES_MAX:
+        return matcher.matches_body(number, info, summary, body)
+    look = partial(matcher.matches_body, number, info, summary, body)
+    return await asyncio.get_running_loop().run_in_executor(None, look)
+
+
+async def sort(client: LoggedInClient, command: i.Sort) -> Answer:
+    """SORT (RFC 5256 section 3)."""
+    view = client.selected()
+    sorter = Sorter(command.criteria)
+    summaries = sorter.needs is not Level.RECORD
+    uids: dict[int, int] = {}
+    modseq = 0
+
+    def add(page: list[Found]) -> None:
+        for one in page:
+            sorter.add(one.number, one.info, one.summary)
+
+    loop = asyncio.get_running_loop()
+    async for page in _found(client, view, command.key, summaries=summaries):
+        await loop.run_in_executor(None, add, page)
+        uids.update((one.number, one.info.uid) for one in page)
+        modseq = max((modseq, *(one.info.modseq for one in page)))
+    numbers = await loop.run_in_executor(None, sorter.numbers)
+    if command.uid:
+        numbers = [uids[number] for number in numbers]
+    told = b"".join(b" %d" % number for number in numbers)
+    end = b" (MODSEQ %d)" % modseq if modseq and command.modseq else b""
+    client.write(b"* SORT%b%b\r\n" % (told, end))
+    return Answer("sorted", expunges=command.uid)
+
+
+async def thread(client: LoggedInClient, command: i.Thread) -> Answer:
+    """THREAD (RFC 5256 section 3)."""
+    view = client.selected()
+    threader = Threader(command.algorithm, uid=command.uid)
+
+    def add(page: list[Found]) -> None:
+        for one in page:
+            assert one.summary is not None
+            threader.add(one.number, one.info, one.summary)
+
+    loop = asyncio.get_running_loop()
+    async for page in _found(client, view, command.key, summaries=True):
+        await loop.run_in_executor(None, add, page)
+    told = await loop.run_in_executor(None, threader.rendered)
+    client.write(b"* THREAD %b\r\n" % told if told else b"* THREAD\r\n")
+    return Answer("threaded", expunges=command.uid)

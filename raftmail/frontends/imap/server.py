@@ -1,0 +1,42 @@
+"""The IMAP server: a listener whose sessions ask the service."""
+
+from __future__ import annotations
+
+import ssl
+
+from raftmail.frontends.imap.context import ImapContext
+from raftmail.frontends.imap.limits import ImapLimits
+from raftmail.frontends.imap.session import ImapSession
+from raftmail.net.connection import Connection
+from raftmail.net.gate import Descriptors
+from raftmail.net.listener import Listener
+
+_FULL = b"* BYE [UNAVAILABLE] too many connections: try again later\r\n"
+
+
+class ImapServer:
+    """Accepts mail programs on any number of addresses. They begin in the clear, and STARTTLS is
+    offered where the context has TLS."""
+
+    def __init__(self, context: ImapContext, *, descriptors: Descriptors | None = None) -> None:
+        """`descriptors` are the process's."""
+        self._context = context
+        self._listener = Listener(
+            self._make_session, context.limits, full=_FULL, descriptors=descriptors
+        )
+        self.listen_tcp = self._listener.listen_tcp
+        self.stop = self._listener.stop
+
+    @property
+    def connections(self) -> int:
+        """Mail programs that are connected now."""
+        return self._listener.gate.guests
+
+    def take_over(self, limits: ImapLimits, tls: ssl.SSLContext | None) -> None:
+        """Use these limits and this context for connections that come from now on."""
+        self._context.limits = limits
+        self._context.tls = tls
+        self._listener.take_over(limits, None)
+
+    def _make_session(self, connection: Connection) -> ImapSession:
+        return ImapSession(self._context, connection, secure=False)

@@ -1,0 +1,572 @@
+"""The server's side of an IMAP connection: from bytes to commands, one after the other.
+
+A command that asks the cluster runs as a task; what the client sends meanwhile waits. All else is
+answered at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+from raftmail.frontends.imap import commands as i
+from raftmail.frontends.imap import responses
+from raftmail.frontends.imap.capabilities import capabilities
+from raftmail.frontends.imap.client import (
+    Answer,
+    CommandRefused,
+    CommandWrong,
+    Extension,
+    LoggedInClient,
+)
+from raftmail.frontends.imap.context import ImapContext
+from raftmail.frontends.imap.dialect import Dialect
+from raftmail.frontends.imap.fetch_command import fetch
+from raftmail.frontends.imap.grammar import parse
+from raftmail.frontends.imap.mailbox_commands import (
+    close,
+    create,
+    delete,
+    get_quota,
+    get_quota_root,
+    list_mailboxes,
+    lsub,
+    namespace,
+    rename,
+    select,
+    status,
+    subscribe,
+    unselect,
+    unsubscribe,
+)
+from raftmail.frontends.imap.mailbox_reader import MailboxGone
+from raftmail.frontends.imap.message_commands import append, copy, expunge, move, store
+from raftmail.frontends.imap.request_reader import (
+    BEFORE_LOGIN,
+    BadRequest,
+    ContinuationNeeded,
+    Event,
+    ImapRequest,
+    RequestLimits,
+    RequestReader,
+)
+from raftmail.frontends.imap.responses import ResponseCode
+from raftmail.frontends.imap.scanner import ParseError
+from raftmail.frontends.imap.search_commands import search, sort, thread
+from raftmail.frontends.imap.states import TAKEN, SessionState
+from raftmail.frontends.imap.view import NoSuchNumber
+from raftmail.mail.addresses import account
+from raftmail.mail.changes import MailboxChanged, Missed
+from raftmail.mail.failures import Unavailable
+from raftmail.net.connection import Connection
+from raftmail.net.errors import tell
+from raftmail.net.lines import ProtocolViolation
+from raftmail.net.session import Bye, Session
+from raftmail.service.service import Principal
+from raftmail.service.watching import Watch
+
+_log = logging.getLogger("raftmail.imap")
+
+FAILED_LOGIN_S: Final = 2.0
+"""How long a wrong password takes to be answered, at least."""
+
+_ENABLES: Final = {one.value: one for one in Extension}
+
+_Handler = Callable[[LoggedInClient, Any], Awaitable[Answer]]
+_HANDLERS: Final[dict[type, _Handler]] = {
+    i.Select: select,
+    i.Create: create,
+    i.Delete: delete,
+    i.Rename: rename,
+    i.ImapSubscribe: subscribe,
+    i.Unsubscribe: unsubscribe,
+    i.List: list_mailboxes,
+    i.Lsub: lsub,
+    i.Namespace: namespace,
+    i.Status: status,
+    i.Append: append,
+    i.GetQuota: get_quota,
+    i.GetQuotaRoot: get_quota_root,
+    i.Close: close,
+    i.Unselect: unselect,
+    i.ImapExpunge: expunge,
+    i.Search: search,
+    i.Sort: sort,
+    i.Thread: thread,
+    i.ImapFetch: fetch,
+    i.ImapStore: store,
+    i.ImapCopy: copy,
+    i.ImapMove: move,
+}
+
+
+class ImapSession(Session):
+    """One client.
+
+    Invariants: `_working` while a task answers a command, and nothing else is answered then;
+    `_idle_tag` while the client is in IDLE."""
+
+    def __init__(self, context: ImapContext, connection: Connection, *, secure: bool) -> None:
+        self._context = context
+        self._connection = connection
+        self._secure = secure
+        self._trusted = secure or connection.is_loopback
+        self._client: LoggedInClient | None = None
+        self._watch: Watch | None = None
+        self._reader = RequestReader(BEFORE_LOGIN, self._admit)
+        self._working = False
+        self._idle_tag = b""
+        self._challenged: tuple[bytes, str] | None = None
+        self._failed_logins = 0
+        self._bad_commands = 0
+        self._held_bytes = 0
+        self._ended = False
+
+    # -- the connection's calls ----------
+
+    @property
+    def known(self) -> bool:
+        """See `Session`."""
+        return self._client is not None
+
+    @property
+    def blocked(self) -> bool:
+        """See `Session`."""
+        if self._reader.waiting:
+            return True
+        return self._working and self._reader.unread_bytes > self._context.limits.unread_bytes_max
+
+    @property
+    def busy(self) -> bool:
+        """See `Session`."""
+        return self._working
+
+    @property
+    def held_bytes(self) -> int:
+        """See `Session`."""
+        return self._held_bytes + self._reader.unread_bytes
+
+    @property
+    def state(self) -> SessionState:
+        """See `SessionState`."""
+        if self._ended:
+            return SessionState.ENDED
+        if self._client is None:
+            return SessionState.NOT_AUTHENTICATED
+        return SessionState.AUTHENTICATED if self._client.view is None else SessionState.SELECTED
+
+    def start(self) -> None:
+        """See `Session`."""
+        self._write(b"* OK [CAPABILITY %b] raftmail is ready\r\n" % self._capabilities())
+
+    def receive(self, data: bytes) -> None:
+        """See `Session`."""
+        self._reader.feed(data)
+        self.run()
+
+    def run(self) -> None:
+        """See `Session`."""
+        while not (self._working or self._ended):
+            try:
+                if not self._step():
+                    return
+            except ProtocolViolation as e:
+                self._write(b"* BAD %b\r\n" % responses.text(str(e)))
+                self.bye(Bye.BROKEN, "what follows cannot be understood")
+
+    def secured(self) -> None:
+        """See `Session`."""
+        self._secure = self._trusted = True
+        self._reader = RequestReader(BEFORE_LOGIN, self._admit)
+        self._working = False
+
+    def check(self, now: float) -> None:
+        """See `Session`."""
+        connection, limits = self._connection, self._context.limits
+        if self._ended or self._working or connection.congested or connection.short:
+            return
+        silent_s = now - connection.heard_at
+        if self._client is None and now - connection.began_at > limits.login_s:
+            self.bye(Bye.BROKEN, f"nobody logged in within {limits.login_s:g} s")
+        elif self._reader.inside_request and silent_s > limits.request_s:
+            self.bye(Bye.BROKEN, f"half a command, and nothing more for {limits.request_s:g} s")
+        elif silent_s > limits.idle_s:
+            self.bye(Bye.BROKEN, f"nothing was said for {limits.idle_s:g} s")
+
+    def bye(self, why: Bye, text: str) -> None:
+        """See `Session`."""
+        if not self._ended:
+            code = b"[UNAVAILABLE] " if why in (Bye.FULL, Bye.STOPPING) else b""
+            self._connection.write(b"* BYE %b%b\r\n" % (code, responses.text(text)))
+        self._end()
+        self._connection.hang_up()
+
+    def drain(self, now: float) -> None:
+        """See `Session`."""
+        if not self._working:
+            self.bye(Bye.STOPPING, "the node stops: connect to another")
+
+    def end(self) -> None:
+        """See `Session`."""
+        self._end()
+        self._context.budget.give(self._held_bytes)
+        self._held_bytes = 0
+
+    def _end(self) -> None:
+        self._ended = True
+        watch, self._watch = self._watch, None
+        if watch is not None:
+            watch.close()
+
+    # -- from bytes to commands ----------
+
+    def _step(self) -> bool:
+        """Take what came next; False when there is nothing to take."""
+        if self._idle_tag:
+            return self._step_idle()
+        if self._challenged is not None:
+            line = self._reader.take_line()
+            if line is None:
+                return False
+            tag, mechanism = self._challenged
+            self._challenged = None
+            self._answer_challenge(tag, mechanism, line)
+            return True
+        event = self._reader.take_one()
+        if event is None:
+            return False
+        self._take(event)
+        return True
+
+    def _take(self, event: Event) -> None:
+        if isinstance(event, ContinuationNeeded):
+            self._write(b"+ go on\r\n")
+            return
+        if isinstance(event, BadRequest):
+            self._give_back(event.literal_bytes)
+            self._refuse(event.tag, event.text, code=event.code, no=event.no)
+            return
+        try:
+            self._perform(event)
+        except ParseError as e:
+            self._give_back(event.literal_bytes)
+            self._refuse(event.tag, str(e), code=e.code, no=e.no)
+        except CommandWrong as e:
+            self._give_back(event.literal_bytes)
+            self._bad(event.tag, str(e))
+
+    def _perform(self, request: ImapRequest) -> None:
+        client = self._client
+        command = parse(request, Dialect(utf8=client is not None and client.utf8))
+        kind, tag = type(command), request.tag
+        if kind not in TAKEN[self.state]:
+            raise CommandWrong(
+                f"{kind.__name__.removeprefix('Imap').upper()} has no place {self.state.value}"
+            )
+        if kind in _HANDLERS:
+            assert client is not None
+            self._begin(self._answer(tag, client, command, request.literal_bytes))
+            return
+        self._give_back(request.literal_bytes)
+        match command:
+            case i.ImapCapability():
+                self._write(b"* CAPABILITY %b\r\n" % self._capabilities())
+                self._ok(tag, "that is all")
+            case i.Noop() | i.Check():
+                if client is None or client.view is None:
+                    self._ok(tag, "nothing done")
+                else:
+                    self._begin(self._noop(tag, client))
+            case i.Logout():
+                self._write(b"* BYE goodbye\r\n")
+                self._ok(tag, "logged out")
+                self._end()
+                self._connection.hang_up()
+            case i.Id():
+                self._write(b'* ID ("name" "raftmail")\r\n')
+                self._ok(tag, "that is me")
+            case i.Enable():
+                assert client is not None
+                self._enable(tag, client, command)
+            case i.Idle():
+                self._write(b"+ idling\r\n")
+                self._idle_tag = tag
+                if client is not None and client.view is not None:
+                    self._begin(self._idle_news(client))
+            case i.Compress():
+                self._compress(tag)
+            case i.StartTls():
+                self._start_tls(tag)
+            case i.Login():
+                self._log_in(tag, command.user, command.password.encode())
+            case i.Authenticate():
+                self._authenticate(tag, command)
+
+    def _begin(self, work: Any) -> None:
+        """Run a task that answers; nothing else is answered until it has ended."""
+        self._working = True
+        self._connection.spawn(self._work(work))
+
+    async def _work(self, work: Awaitable[None]) -> None:
+        try:
+            await work
+        finally:
+            self._working = False
+            if not self._ended:
+                self._connection.resume_soon()
+                self._connection.settle()
+
+    # -- commands of the service ----------
+
+    async def _answer(
+        self, tag: bytes, client: LoggedInClient, command: i.ImapCommand, literal_bytes: int
+    ) -> None:
+        client.tag = tag
+        try:
+            answer = await _HANDLERS[type(command)](client, command)
+        except CommandRefused as e:
+            self._no(tag, e.code, str(e))
+            return
+        except (CommandWrong, NoSuchNumber) as e:
+            self._bad(tag, str(e))
+            return
+        except Unavailable as e:
+            self._no(tag, ResponseCode.UNAVAILABLE, e.failure.text)
+            return
+        except MailboxGone:
+            self._gone()
+            return
+        except Exception as e:
+            tell(_log, "an IMAP command failed", e)
+            self._no(tag, ResponseCode.SERVERBUG, "the node failed over this; its log says how")
+            return
+        finally:
+            self._give_back(literal_bytes)
+        await self._news(client, expunges=answer.expunges)
+        code = b"[%b] " % answer.code if answer.code else b""
+        self._write(b"%b OK %b%b\r\n" % (tag, code, responses.text(answer.text)))
+
+    async def _news(self, client: LoggedInClient, *, expunges: bool) -> None:
+        """Tell what changed meanwhile. What cannot be read now is told later."""
+        self._look_at_watch(client)
+        if client.stale:
+            try:
+                await client.refresh()
+            except Unavailable:
+                client.stale = True
+            except MailboxGone:
+                self._gone()
+                return
+        client.tell(expunges=expunges)
+
+    async def _noop(self, tag: bytes, client: LoggedInClient) -> None:
+        try:
+            await client.refresh()
+        except Unavailable as e:
+            self._no(tag, ResponseCode.UNAVAILABLE, e.failure.text)
+            return
+        except MailboxGone:
+            self._gone()
+            return
+        client.tell(expunges=True)
+        self._ok(tag, "nothing done")
+
+    def _gone(self) -> None:
+        self.bye(Bye.BROKEN, "the mailbox that was selected is gone")
+
+    def _look_at_watch(self, client: LoggedInClient) -> None:
+        """Whether the mailbox that is selected is among those that changed."""
+        if self._watch is None:
+            return
+        for change in self._watch.take():
+            if isinstance(change, Missed):
+                client.stale = True
+            elif isinstance(change, MailboxChanged) and client.view is not None:
+                client.stale = client.stale or change.mailbox == client.view.number
+
+    def _enable(self, tag: bytes, client: LoggedInClient, command: i.Enable) -> None:
+        """ENABLE (6.3.1); QRESYNC has CONDSTORE in it (RFC 7162 section 3.2.3)."""
+        found = [_ENABLES[name] for name in command.capabilities if name in _ENABLES]
+        client.enabled.update(found)
+        if Extension.QRESYNC in found:
+            client.enabled.add(Extension.CONDSTORE)
+        if client.view is not None and Extension.CONDSTORE in client.enabled:
+            client.view.tells_modseq = True
+        told = b"".join(b" " + one.value.encode() for one in found)
+        self._write(b"* ENABLED%b\r\n" % told)
+        self._ok(tag, "enabled")
+
+    # -- IDLE ----------
+
+    def _woken(self) -> None:
+        """Something changed: see `Watch.wake`."""
+        if self._idle_tag and not self._ended:
+            self._connection.resume_soon()
+
+    def _step_idle(self) -> bool:
+        client = self._client
+        line = self._reader.take_line()
+        if line is None:
+            if client is not None and client.view is not None:
+                self._look_at_watch(client)
+                if client.stale:
+                    self._begin(self._idle_news(client))
+            return False
+        tag, self._idle_tag = self._idle_tag, b""
+        if line.strip().upper() == b"DONE":
+            self._ok(tag, "idled")
+        else:
+            self._bad(tag, "IDLE ends by DONE")
+        return True
+
+    async def _idle_news(self, client: LoggedInClient) -> None:
+        client.stale = True
+        await self._news(client, expunges=True)
+
+    # -- who it is ----------
+
+    def _capabilities(self) -> bytes:
+        return capabilities(
+            known=self._client is not None,
+            may_log_in=self._trusted,
+            may_start_tls=self._context.tls is not None and not self._secure,
+            append_limit=self._context.limits.message_bytes_max,
+        )
+
+    def _start_tls(self, tag: bytes) -> None:
+        """STARTTLS (6.2.1). What came in the clear behind it is not read (RFC 9051 section
+        11.1)."""
+        context = self._context.tls
+        if context is None or self._secure:
+            raise CommandWrong("there is no STARTTLS here")
+        if self._reader.unread_bytes:
+            self.bye(Bye.BROKEN, "nothing is sent behind STARTTLS before TLS has begun")
+            return
+        self._ok(tag, "begin TLS now")
+        self._working = True
+        self._connection.start_tls(context)
+
+    def _authenticate(self, tag: bytes, command: i.Authenticate) -> None:
+        """AUTHENTICATE (6.2.2) by PLAIN (RFC 4616)."""
+        if command.mechanism != "PLAIN":
+            self._no(tag, ResponseCode.CANNOT, "PLAIN is the only mechanism here")
+        elif not self._trusted:
+            self._no(tag, ResponseCode.PRIVACYREQUIRED, "begin TLS first")
+        elif command.initial is None:
+            self._challenged = (tag, command.mechanism)
+            self._write(b"+ \r\n")
+        else:
+            self._plain(tag, command.initial)
+
+    def _answer_challenge(self, tag: bytes, mechanism: str, line: bytes) -> None:
+        if line == b"*":
+            self._bad(tag, f"AUTHENTICATE {mechanism} was given up")
+            return
+        try:
+            self._plain(tag, base64.b64decode(line, validate=True))
+        except binascii.Error:
+            self._bad(tag, "that is no base64")
+
+    def _plain(self, tag: bytes, message: bytes) -> None:
+        parts = message.split(b"\x00")
+        if len(parts) != 3 or parts[0] not in (b"", parts[1]):
+            self._no(tag, ResponseCode.AUTHENTICATIONFAILED, "that is no user and password")
+            return
+        self._log_in(tag, parts[1].decode("utf-8", "replace"), parts[2])
+
+    def _log_in(self, tag: bytes, user: str, password: bytes) -> None:
+        if not self._trusted:
+            self._no(tag, ResponseCode.PRIVACYREQUIRED, "begin TLS first")
+        else:
+            self._begin(self._ask_who(tag, user, password))
+
+    async def _ask_who(self, tag: bytes, user: str, password: bytes) -> None:
+        context = self._context
+        try:
+            name = account(user)
+        except ValueError:
+            name = ""
+        try:
+            who: Principal | None = None
+            if name:
+                who = await context.service.authenticate_user(
+                    name, password, deadline_s=context.limits.deadline_s
+                )
+        except Unavailable as e:
+            self._no(tag, ResponseCode.UNAVAILABLE, e.failure.text)
+            return
+        if who is None:
+            await asyncio.sleep(FAILED_LOGIN_S)
+            self._failed_logins += 1
+            self._no(tag, ResponseCode.AUTHENTICATIONFAILED, "that is no user and password")
+            if self._failed_logins >= context.limits.failed_logins_max:
+                self.bye(Bye.BROKEN, "too many wrong passwords")
+            return
+        self._become(who.user)
+        self._write(b"%b OK [CAPABILITY %b] logged in\r\n" % (tag, self._capabilities()))
+
+    def _become(self, user: str) -> None:
+        context, connection = self._context, self._connection
+        self._client = LoggedInClient(
+            context.service,
+            context.limits,
+            user,
+            context.wall_s,
+            self._write,
+            connection.drained,
+        )
+        most = context.limits.message_bytes_max
+        self._reader.limits = RequestLimits(literal_bytes_max=most)
+        self._watch = context.service.watch(user, self._woken)
+
+    def _compress(self, tag: bytes) -> None:
+        """COMPRESS (RFC 4978)."""
+        if self._reader.unread_bytes:
+            self._bad(tag, "nothing is sent behind COMPRESS before its answer")
+            return
+        self._ok(tag, "compressed from here on")
+        self._connection.compress()
+
+    # -- answers ----------
+
+    def _write(self, data: bytes) -> None:
+        if not self._ended:
+            self._connection.write(data)
+
+    def _ok(self, tag: bytes, text: str) -> None:
+        self._write(b"%b OK %b\r\n" % (tag, responses.text(text)))
+
+    def _no(self, tag: bytes, code: ResponseCode | None, text: str) -> None:
+        shown = b"[%b] " % code.value if code is not None else b""
+        self._write(b"%b NO %b%b\r\n" % (tag, shown, responses.text(text)))
+
+    def _bad(self, tag: bytes, text: str) -> None:
+        self._refuse(tag, text)
+
+    def _refuse(self, tag: bytes, text: str, *, code: str = "", no: bool = False) -> None:
+        """A request that cannot be executed, whatever the state of the mail is."""
+        word = b"NO" if no else b"BAD"
+        shown = b"[%b] " % code.encode() if code else b""
+        self._write(b"%b %b %b%b\r\n" % (tag, word, shown, responses.text(text)))
+        self._count_bad()
+
+    def _count_bad(self) -> None:
+        self._bad_commands += 1
+        if self._bad_commands >= self._context.limits.bad_commands_max:
+            self.bye(Bye.BROKEN, f"{self._bad_commands} commands that make no sense")
+
+    def _admit(self, count: int, first: bool) -> str | None:
+        """See `RequestReader`."""
+        if self._context.budget.take(count):
+            self._held_bytes += count
+            return ""
+        return "the node holds as many messages in memory as it may: try again"
+
+    def _give_back(self, literal_bytes: int) -> None:
+        literal_bytes = min(literal_bytes, self._held_bytes)  # the end gives all of them back
+        self._context.budget.give(literal_bytes)
+        self._held_bytes -= literal_bytes

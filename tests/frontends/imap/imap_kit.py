@@ -1,0 +1,128 @@
+"""What tests of whole IMAP sessions share: a server over the service's twin, and a client that
+sends lines and reads whole responses."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable
+from typing import Self
+
+from raftmail.frontends.imap import session
+from raftmail.frontends.imap.context import ImapContext
+from raftmail.frontends.imap.limits import ImapLimits
+from raftmail.frontends.imap.server import ImapServer
+from raftmail.mail.budget import Budget
+from raftmail.service.passwords import hash_password
+from tests.frontends.twin_service import TwinService
+
+USER = "anna@example.org"
+PASSWORD = "secret-password"
+NOW_S = 1_700_000_000.0
+PATIENCE_S = 30.0
+_LITERAL = re.compile(rb"\{([0-9]+)\}\r\n\Z")
+_HASHED = hash_password(PASSWORD.encode())
+
+
+class ImapClient:
+    """Speaks IMAP as a test says it."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self._count = 0
+        self.greeting = b""
+
+    async def connect(self) -> Self:
+        self.reader, self.writer = await asyncio.open_connection("127.0.0.1", self.port)
+        self.greeting = await self.response()
+        return self
+
+    async def log_in(self) -> Self:
+        await self.connect()
+        await self.ok(f"LOGIN {USER} {PASSWORD}")
+        return self
+
+    async def response(self) -> bytes:
+        """One response with its literals; b"" at the end of the stream."""
+        whole = line = await self.reader.readline()
+        while found := _LITERAL.search(line):
+            whole += await self.reader.readexactly(int(found[1]))
+            line = await self.reader.readline()
+            whole += line
+        return whole
+
+    def send(self, data: bytes) -> None:
+        self.writer.write(data)
+
+    async def answer(self, tag: bytes) -> tuple[list[bytes], bytes]:
+        """The untagged responses up to a tagged one, and that one without its tag."""
+        said: list[bytes] = []
+        while line := await self.response():
+            if line.startswith(tag + b" "):
+                return said, line[len(tag) + 1 : -2]
+            said.append(line[:-2])
+        raise AssertionError(f"the connection ended: {said}")
+
+    async def do(self, command: str | bytes, *literals: bytes) -> tuple[list[bytes], bytes]:
+        """A command; `{}` in it stands for a literal, sent without waiting."""
+        self._count += 1
+        tag = b"t%d" % self._count
+        data = command.encode() if isinstance(command, str) else command
+        for one in literals:
+            data = data.replace(b"{}", b"{%d+}\r\n%b" % (len(one), one), 1)
+        self.send(tag + b" " + data + b"\r\n")
+        return await self.answer(tag)
+
+    async def ok(self, command: str | bytes, *literals: bytes) -> list[bytes]:
+        """As `do`, of a command that must be answered OK."""
+        said, answer = await self.do(command, *literals)
+        assert answer.startswith(b"OK"), answer
+        return said
+
+    async def close(self) -> None:
+        self.writer.close()
+
+
+Talk = Callable[[ImapClient, TwinService], Awaitable[None]]
+
+
+def run(talk: Talk, limits: ImapLimits | None = None) -> None:
+    """Have a client talk to a server. What the server says is closed with it."""
+
+    async def main() -> None:
+        service = TwinService()
+        service.users[USER] = _HASHED
+        context = ImapContext(service, lambda: NOW_S, Budget(1 << 26), limits or ImapLimits())
+        server = ImapServer(context)
+        _, port = await server.listen_tcp("127.0.0.1", 0)
+        client = ImapClient(port)
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                await talk(client, service)
+        finally:
+            await client.close()
+            await server.stop(1.0)
+        assert not server.connections
+        assert not context.budget.used_bytes
+
+    before, session.FAILED_LOGIN_S = session.FAILED_LOGIN_S, 0.01  # type: ignore[misc]
+    try:
+        asyncio.run(main())
+    finally:
+        session.FAILED_LOGIN_S = before  # type: ignore[misc]
+
+
+def message(subject: str, text: str = "hello") -> bytes:
+    """A small message."""
+    return (
+        f"From: Bob <bob@example.org>\r\nTo: {USER}\r\nSubject: {subject}\r\n"
+        f"Date: Tue, 14 Nov 2023 22:13:20 +0000\r\n\r\n{text}\r\n"
+    ).encode()
+
+
+async def filled(client: ImapClient, count: int) -> None:
+    """Log in, save some messages in INBOX, and select it."""
+    await client.log_in()
+    for number in range(1, count + 1):
+        await client.ok("APPEND INBOX {}", message(f"number {number}"))
+    await client.ok("SELECT INBOX")

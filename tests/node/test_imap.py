@@ -1,0 +1,72 @@
+"""Mail programs on real nodes: what one is told, the next one sees through any other node, also
+after a kill."""
+
+from __future__ import annotations
+
+import imaplib
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from raftmail.mail.results import SaveResult
+from tests.node.cluster import Cluster, free_ports
+
+USER = "alice@example.org"
+PASSWORD = "secret-password"
+BODY = b"From: a@example.org\r\nSubject: one\r\n\r\nhello\r\n"
+
+
+class ImapCluster(Cluster):
+    """Three nodes that listen for mail programs."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        used = {
+            address.rsplit(":")[-1] for p in self.plans for address in (p.peer, p.client, p.lmtp)
+        }
+        free = [port for port in free_ports(12) if str(port) not in used]
+        self.imap = dict(zip(self.folders, free, strict=False))
+        for name, home in self.folders.items():
+            path = home / "node.toml"
+            text = path.read_text(encoding="utf-8")
+            listen = f'[listen]\nimap = "127.0.0.1:{self.imap[name]}"'
+            path.write_text(text.replace("[listen]", listen), encoding="utf-8")
+
+    @contextmanager
+    def box(self, name: str, *, tls: bool = False) -> Iterator[Any]:
+        """Logged in through a node."""
+        with imaplib.IMAP4("127.0.0.1", self.imap[name], timeout=30) as box:
+            if tls:
+                context = ssl.create_default_context(cafile=str(self.made.ca))
+                context.check_hostname = False
+                box.starttls(context)
+            box.login(USER, PASSWORD)
+            yield box
+
+
+def test_what_one_client_is_told_the_next_one_sees_through_another_node_also_after_a_kill(
+    tmp_path: Path,
+) -> None:
+    with ImapCluster(tmp_path / "c") as cluster:
+        cluster.master(0)
+        master = cluster.master(1)
+        with cluster.client() as client:
+            client.add_user(USER, PASSWORD)
+            saved = client.save(USER, "INBOX", BODY).result
+            assert isinstance(saved, SaveResult)
+        others = [name for name in cluster.folders if name != master]
+        with cluster.box(master, tls=True) as box:
+            assert box.select("INBOX") == ("OK", [b"1"])
+            status, told = box.append("INBOX", None, None, BODY)
+            assert status == "OK" and b"APPENDUID" in told[0]
+            assert box.store("1", "+FLAGS", "(\\Flagged)")[0] == "OK"
+        cluster.kill(master)
+        for name in others:
+            with cluster.box(name) as box:
+                assert box.select("INBOX") == ("OK", [b"2"])
+                assert b"\\Flagged" in box.fetch("1", "(FLAGS)")[1][0]
+                _, found = box.fetch("2", "(BODY.PEEK[])")
+                assert found[0][1] == BODY
+                assert box.noop()[0] == "OK"
