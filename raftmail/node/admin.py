@@ -23,14 +23,27 @@ from raftmail.admin.status_calls import StatusCalls
 from raftmail.cluster.records import NodeState
 from raftmail.cluster.router import Router
 from raftmail.cluster.view import ROOT_SHARD
-from raftmail.node.budget import memory_of
-from raftmail.node.config import Config
+from raftmail.node.budget import address_limits, check_memory, memory_limits, memory_needed
+from raftmail.node.cluster_size import ClusterSize, size_in
+from raftmail.node.config import Config, ConfigError
 from raftmail.node.config_follower import ConfigFollower
 from raftmail.node.disk_watch import HANG_S, DiskWatch
 from raftmail.node.file_watch import FileWatch
 from raftmail.node.lost_disks import LostDisk
 from raftmail.node.replica_table import ReplicaTable
 from raftmail.peering.peers import address_problem
+
+
+def memory_alarm(
+    config: Config, size: ClusterSize, memory: Mapping[str, int], address: Mapping[str, int]
+) -> str:
+    """What to tell when a node has come to have more of the cluster than it has memory for; "": it
+    has not. Its workers are taken to be alike."""
+    try:
+        check_memory(config, [size] * config.node.workers, memory, address)
+    except ConfigError as e:
+        return f"node {config.node.name} has more of the cluster than it has memory for: {e}"
+    return ""
 
 
 @dataclass(slots=True, repr=False)
@@ -56,6 +69,10 @@ class ThisNode:
     def _disk(self) -> DiskWatch:
         return self.table.turns.disk
 
+    @property
+    def _size(self) -> ClusterSize:
+        return size_in(self.config_source.state, self.config)
+
     def report(self) -> NodeReport:
         own = self.config.node.name
         return NodeReport(
@@ -64,7 +81,7 @@ class ThisNode:
             uptime_s=round(self.router.clock() - self.started_at, 1),
             disk_free_bytes=shutil.disk_usage(self.config.data).free,
             disk=self._disk.status(),
-            memory_budget_bytes=sum(memory_of(self.config).values()),
+            memory_budget_bytes=memory_needed(self.config, [self._size]),
             links={name: self.is_up(name) for name in self.router.view.nodes if name != own},
         )
 
@@ -99,6 +116,8 @@ class ThisNode:
         ]
         if self._disk.slow or self._disk.hangs_s() >= HANG_S:
             found.append(f"{self._disk.what} is slow: {self._disk.text()}")
+        if text := memory_alarm(self.config, self._size, memory_limits(), address_limits()):
+            found.append(text)
         return [*found, *self.outlaws().values()]
 
     def waited_for(self) -> Mapping[str, str]:

@@ -2,13 +2,14 @@
 memory together, and what there is of it.
 
 `limits_of` is the one place that derives them, `check_memory` the one that compares them with the
-machine. docs/operating.md has the formula.
+machine. What they take together grows with the cluster (`cluster_size`). docs/operating.md has the
+formula.
 """
 
 from __future__ import annotations
 
 import resource
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -17,6 +18,7 @@ from raftmail.cluster.rpc import HEAD_BYTES_MAX
 from raftmail.frontends.text.limits import TextLimits
 from raftmail.mail.budget import Budget
 from raftmail.net.limits import KIB, MIB, ReaderLimits
+from raftmail.node.cluster_size import ClusterSize, first_size
 from raftmail.node.config import MESSAGE_BYTES_HIGHEST, MESSAGE_BYTES_LOWEST, Config, ConfigError
 from raftmail.peering.link import LinkLimits
 from raftmail.peering.pieces import BEGUN_BYTES_MAX
@@ -108,39 +110,36 @@ def pool_of(config: Config) -> Budget:
 
 
 def memory_of_replicas(config: Config) -> Memory:
-    """The pools that all replicas of one process share."""
+    """The pools that all replicas of one process share; `Memory.expect` makes room for nodes that
+    come later."""
     sending = limits_of(config).sending_bytes
-    arrived = Budget(_others(config) * sending)
+    arrived = Budget(first_size(config).others * sending)
     calls = pool_of(config)
     waiting = Budget(2 * calls.bytes_max, reserve_bytes=calls.reserve_bytes)
     return Memory(waiting, arrived, sending)
 
 
-def _others(config: Config) -> int:
-    """The processes that this one has links to, as far as its configuration tells."""
-    return max(1, sum(member.workers for member in config.cluster.nodes.values()) - 1)
-
-
-def memory_of(config: Config) -> dict[str, int]:
+def memory_of(config: Config, size: ClusterSize) -> dict[str, int]:
     """What one process may take of memory, in bytes, by what takes it."""
     limits = limits_of(config)
     pool, body = limits.pool_bytes, limits.body_bytes_max
-    others, begun = _others(config), max(BEGUN_BYTES_MAX, body)
+    begun = max(BEGUN_BYTES_MAX, body)
     return {
         "the process": _PROCESS_BYTES,
-        "replicas": _REPLICA_BYTES * (config.cluster.shards + 1),
+        "replicas": _REPLICA_BYTES * size.replicas,
         "LMTP clients": 2 * pool + body,
         "text clients": pool + body,
         "calls of other nodes": pool,
-        "links": others * (_LINK_QUEUE_BYTES + pool + begun),
-        "bodies for followers": others * limits.sending_bytes,
+        "links": size.others * (_LINK_QUEUE_BYTES + pool + begun),
+        "bodies for followers": size.others * limits.sending_bytes,
         "storing and reading bodies": (LONG_BODIES_AT_ONCE + 2) * body,
     }
 
 
-def memory_needed(config: Config) -> int:
-    """What all processes of a node may take of memory together, in bytes."""
-    return config.node.workers * sum(memory_of(config).values())
+def memory_needed(config: Config, sizes: Sequence[ClusterSize]) -> int:
+    """What all processes of a node may take of memory together, in bytes; `sizes` has one for each
+    of them."""
+    return sum(sum(memory_of(config, size).values()) for size in sizes)
 
 
 def memory_limits(root: Path = Path("/")) -> Mapping[str, int]:
@@ -184,29 +183,35 @@ def address_limits() -> Mapping[str, int]:
     return {name: value for name, value in soft.items() if value != resource.RLIM_INFINITY}
 
 
-def check_memory(config: Config, memory: Mapping[str, int], address: Mapping[str, int]) -> None:
-    """Refuse a configuration that may take more memory than there is. Other nodes on the same
-    machine are not counted: a cluster on one machine is for trials. Raises `ConfigError`."""
-    maps = MAP_BYTES_INITIAL * (config.cluster.shards + 1)
+def check_memory(
+    config: Config,
+    sizes: Sequence[ClusterSize],
+    memory: Mapping[str, int],
+    address: Mapping[str, int],
+) -> None:
+    """Refuse a configuration that may take more memory than there is; `sizes` has one for each
+    worker. Other nodes on the same machine are not counted: a cluster on one machine is for trials.
+    Raises `ConfigError`."""
+    most = max(sizes, key=lambda size: memory_needed(config, [size]))
     for where, there in address.items():
-        mapped = maps if where == "RLIMIT_AS" else 0
-        if sum(memory_of(config).values()) + mapped > there:
+        mapped = MAP_BYTES_INITIAL * most.replicas if where == "RLIMIT_AS" else 0
+        needed = memory_needed(config, [most]) + mapped
+        if needed > there:
             raise ConfigError(
-                f"{config.path}: the node needs "
-                f"{_shown(sum(memory_of(config).values()) + mapped)} of address space ("
+                f"{config.path}: the node needs {_shown(needed)} of address space ("
                 f"{_shown(mapped)} for the maps of its indices), and {where} is {_shown(there)}: "
                 f"{'do not limit it (ulimit -v)' if mapped else 'raise it (ulimit -d)'}"
             )
     for where, there in memory.items():
-        needed = memory_needed(config)
+        needed = memory_needed(config, sizes)
         if needed <= there:
             continue
-        largest = _largest(config, there)
-        shown = ", ".join(f"{what} {_shown(size)}" for what, size in memory_of(config).items())
+        largest = _largest(config, sizes, there)
+        shown = ", ".join(f"{what} {_shown(n)}" for what, n in memory_of(config, most).items())
         raise ConfigError(
             f"{config.path}: mail.message_bytes_max: with {config.mail.message_bytes_max} and "
-            f"{config.node.workers} workers the node may need {_shown(needed)} of memory (each "
-            f"worker: {shown}), and "
+            f"{len(sizes)} workers the node may need {_shown(needed)} of memory (a worker, with "
+            f"{most.replicas} replicas and links to {most.others} others: {shown}), and "
             f"{where} has {_shown(there)}; "
             + (
                 f"the largest that fits is {largest}"
@@ -216,13 +221,13 @@ def check_memory(config: Config, memory: Mapping[str, int], address: Mapping[str
         )
 
 
-def _largest(config: Config, there: int) -> int:
+def _largest(config: Config, sizes: Sequence[ClusterSize], there: int) -> int:
     """The largest message for which there is memory; 0: for none."""
     low, high = 0, config.mail.message_bytes_max
     while low < high:
         middle = (low + high + 1) // 2
         tried = replace(config, mail=replace(config.mail, message_bytes_max=middle))
-        if memory_needed(tried) <= there:
+        if memory_needed(tried, sizes) <= there:
             low = middle
         else:
             high = middle - 1

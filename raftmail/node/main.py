@@ -25,6 +25,7 @@ import uvloop
 from raftmail.consensus.engine import WrongEngine, check_version
 from raftmail.net.errors import TRACEBACK, LoopErrors
 from raftmail.node.budget import address_limits, check_memory, memory_limits
+from raftmail.node.cluster_size import first_size
 from raftmail.node.config import Config, ConfigError, load
 from raftmail.node.exit_message import EXIT_FAILED, EXIT_FATAL, die, explain, is_foreseen
 from raftmail.node.folder import FolderError
@@ -58,7 +59,8 @@ def run(path: Path, *, replace: bool = False) -> int:
     try:
         check_version()
         config = load(path)
-        check_memory(config, memory_limits(), address_limits())
+        sizes = [first_size(worker) for worker in config.every_worker]
+        check_memory(config, sizes, memory_limits(), address_limits())
         if replace:
             begin_replacing(config)
     except (ConfigError, FolderError, WrongEngine, OSError) as e:

@@ -36,6 +36,7 @@ from raftmail.net.tls import TlsFiles, check_files, peer_context, server_context
 from raftmail.net.token import check_token
 from raftmail.node.admin import Admin
 from raftmail.node.budget import NodeLimits, limits_of, pool_of
+from raftmail.node.cluster_size import size_in
 from raftmail.node.config import Config, ConfigError
 from raftmail.node.config_follower import ConfigFollower, load_state, peers_of, save_state
 from raftmail.node.controller_loop import ControllerLoop
@@ -134,6 +135,7 @@ class Node:
         )
         table.turns.disk.start()
         state = load_state(config, founding=folder.is_founding)
+        table.memory.expect(size_in(state, config).others)
         self._router = router = Router(
             config.node.name, table.replicas, state, self, loop.time, budget=pool_of(config)
         )
@@ -454,7 +456,8 @@ class Node:
     def _changed(self, state: ClusterState) -> None:
         """The cluster has changed: routing, links and replicas follow."""
         logger.info("the cluster's state has revision %d", state.revision)
-        assert self._router is not None
+        assert self._router is not None and self._table is not None
+        self._table.memory.expect(size_in(state, self.config).others)
         parting = set(self._router.view.nodes) - set(state.nodes)
         self._router.follow(state)
         if ROOT_SHARD in self._router.replicas:

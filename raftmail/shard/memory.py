@@ -24,6 +24,11 @@ class Memory:
     sending_bytes_max: int = 64 << 20
     _sending: dict[str, int] = field(default_factory=dict)
 
+    def expect(self, others: int) -> None:
+        """So many other nodes may send long bodies: there is room for those of each. It never
+        shrinks, since what a node sent may be here when it has left."""
+        self.arrived.bytes_max = max(self.arrived.bytes_max, others * self.sending_bytes_max)
+
     def begin_sending(self, node: str, size: int) -> bool:
         """Whether a long body may be sent to a node now; it then counts until `end_sending`."""
         sent = self._sending.get(node, 0)

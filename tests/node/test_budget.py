@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from raftmail.cluster.rpc import HEAD_BYTES_MAX
+from raftmail.node.admin import memory_alarm
 from raftmail.node.bootstrap import NodePlan, make_cluster
 from raftmail.node.budget import (
     BODY_BYTES_HIGHEST,
@@ -20,13 +21,16 @@ from raftmail.node.budget import (
     memory_of,
     memory_of_replicas,
 )
+from raftmail.node.cluster_size import ClusterSize, first_size, size_in
 from raftmail.node.config import (
     MESSAGE_BYTES_HIGHEST,
     MESSAGE_BYTES_LOWEST,
     Config,
     ConfigError,
+    Member,
     load,
 )
+from raftmail.node.config_follower import first_state
 from raftmail.resync.frames import HEAD
 from raftmail.storage.blobs import BlobLimits
 
@@ -71,7 +75,7 @@ def test_replicas_share_pools_that_take_what_the_other_nodes_may_send(
     body, memory = limits_of(config).body_bytes_max, memory_of_replicas(config)
     assert memory.begin_sending("n2", body), "the largest goes to a follower"
     assert memory.arrived.take(body) and memory.arrived.take(body), "one from each other node"
-    assert memory.arrived.bytes_max == memory_of(config)["bodies for followers"]
+    assert memory.arrived.bytes_max == memory_of(config, first_size(config))["bodies for followers"]
     assert memory.waiting.take(body), "the largest can be proposed"
     while memory.waiting.take(MIB):
         pass
@@ -91,9 +95,9 @@ def test_more_memory_than_there_is_is_refused_with_the_largest_message_that_fits
     config: Config,
 ) -> None:
     config = with_message(config, MESSAGE_BYTES_HIGHEST)
-    there = 3000 * MIB
+    there, sizes = 3000 * MIB, [first_size(config)]
     with pytest.raises(ConfigError) as refused:
-        check_memory(config, {"the control group": there}, {})
+        check_memory(config, sizes, {"the control group": there}, {})
     text = str(refused.value)
     for word in (
         str(config.path),
@@ -103,17 +107,59 @@ def test_more_memory_than_there_is_is_refused_with_the_largest_message_that_fits
     ):
         assert word in text
     largest = int(text.rsplit(" ", 1)[1])
-    check_memory(with_message(config, largest), {"the control group": there}, {})
+    check_memory(with_message(config, largest), sizes, {"the control group": there}, {})
     with pytest.raises(ConfigError, match="control group"):
-        check_memory(with_message(config, largest + 1), {"the control group": there}, {})
+        check_memory(with_message(config, largest + 1), sizes, {"the control group": there}, {})
 
 
 def test_the_default_fits_a_small_machine_and_workers_count_each(config: Config) -> None:
-    assert memory_needed(config) < 2048 * MIB
-    two = replace(config, node=replace(config.node, workers=2))
-    assert memory_needed(two) == 2 * memory_needed(config)
+    size = first_size(config)
+    assert memory_needed(config, [size]) < 2048 * MIB
+    assert memory_needed(config, [size, size]) == 2 * memory_needed(config, [size])
     with pytest.raises(ConfigError, match="fewer shards or workers"):
-        check_memory(config, {"the machine": 100 * MIB}, {})
+        check_memory(config, [size], {"the machine": 100 * MIB}, {})
+
+
+def grown(config: Config) -> Config:
+    """Of the same node, as if the cluster had begun with five nodes and 80 shards."""
+    more = {f"n{n}": Member(f"127.0.0.1:{9000 + 10 * n}") for n in (4, 5)}
+    nodes = config.cluster.nodes | more
+    return replace(config, cluster=replace(config.cluster, shards=80, nodes=nodes))
+
+
+def test_shards_and_nodes_that_came_later_count(config: Config) -> None:
+    first = first_size(config)
+    state = first_state(grown(config))
+    size = size_in(state, config)
+    assert size == ClusterSize(sum(1 for s in state.every_shard.values() if s.on("n1")), 4)
+    assert size.replicas > first.replicas
+
+    there = {"the machine": memory_needed(config, [first])}
+    check_memory(config, [first], there, {})
+    with pytest.raises(ConfigError, match=f"{size.replicas} replicas and links to 4 others"):
+        check_memory(config, [size], there, {})
+
+
+def test_a_cluster_that_became_smaller_counts_as_it_began(config: Config) -> None:
+    assert size_in(first_state(config), grown(config)) == first_size(grown(config))
+
+
+def test_a_running_node_that_has_grown_beyond_its_memory_says_so(config: Config) -> None:
+    first, now = first_size(config), ClusterSize(60, 4)
+    there = {"the machine": memory_needed(config, [first])}
+    assert memory_alarm(config, first, there, {}) == ""
+    text = memory_alarm(config, now, there, {})
+    assert "node n1" in text and "more of the cluster than" in text and "60 replicas" in text
+
+
+def test_there_is_room_for_a_long_body_of_each_node_that_comes_later(config: Config) -> None:
+    memory = memory_of_replicas(config)
+    body = limits_of(config).sending_bytes
+    memory.expect(4)
+    assert all(memory.arrived.take(body) for _ in range(4))
+    assert not memory.arrived.take(body)
+    memory.expect(2)
+    assert memory.arrived.bytes_max == 4 * body, "what was sent before may still be here"
 
 
 @pytest.mark.parametrize(
@@ -123,7 +169,7 @@ def test_a_limit_of_the_address_space_is_named_with_its_remedy(
     config: Config, name: str, remedy: str
 ) -> None:
     with pytest.raises(ConfigError, match=f"{name}.*{remedy}"):
-        check_memory(config, {}, {name: 90 * MIB})
+        check_memory(config, [first_size(config)], {}, {name: 90 * MIB})
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,7 @@ from raftmail.admin.api.calls import CALLS, AdminCall, Asker
 from raftmail.frontends.text.limits import TextLimits
 from raftmail.net.limits import KIB, MIB
 from raftmail.node.budget import limits_of, memory_of
+from raftmail.node.cluster_size import first_size
 from raftmail.node.config import ClusterSection, Config, ListenSection, Member, NodeSection
 from raftmail.peering.link import LinkLimits
 from tests.consensus.planted import FAULTS as GUARDED
@@ -277,7 +278,7 @@ def calls_table(calls: Sequence[AdminCall]) -> str:
 
 def memory_table(config: Config) -> str:
     """What one process may take of memory, with the figures of a configuration."""
-    sizes = memory_of(config)
+    sizes = memory_of(config, first_size(config))
     rows = [(*MEMORY[what], f"{size // MIB} MiB") for what, size in sizes.items()]
     rows.append(("together", "", f"{sum(sizes.values()) // MIB} MiB"))
     return _table(("for", "at most", "at the defaults, three nodes"), rows)

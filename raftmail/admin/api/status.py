@@ -51,7 +51,7 @@ class NodeReport:
     disk: DiskStatus
     """How fast that disk is."""
     memory_budget_bytes: int
-    """What it needs at most, by its configuration."""
+    """What it needs at most, by its configuration and its part of the cluster."""
     links: Mapping[str, bool]
     """By node: whether there is a link to it."""
 
