@@ -22,8 +22,8 @@ from raftmail.shard.replica import BackgroundJob, Frame, Replica
 @dataclass(slots=True, eq=False, repr=False)
 class Runner:
     """Schedules the turns of one replica (`shard.driver`). `due` has `turn_scheduler` begin a turn
-    of it. `send` queues a frame on a link. `fatal` is told of an error after which the replica must
-    not go on (see `ReplicaTable.failed`).
+    of it. `send` queues a frame on a link. `ended_by` is told of an error after which the replica
+    must not go on (see `ReplicaTable.failed`).
     """
 
     replica: Replica
@@ -31,7 +31,7 @@ class Runner:
     executor: Executor
     due: Callable[[Runner], None]
     send: Callable[[int, Frame], None]
-    fatal: Callable[[BaseException], None]
+    ended_by: Callable[[BaseException], None]
     role_changed: Callable[[int], None]
     long_executor: Executor | None = None
     """For storing long bodies, which takes memory of their length: a few at a time. None:
@@ -115,7 +115,7 @@ class Runner:
     def fail(self, error: BaseException) -> None:
         """Go no further after an error."""
         self._stopped = self.has_failed = True
-        self.fatal(error)
+        self.ended_by(error)
 
     async def failed(self) -> None:
         """After an error: begin no more turns, and wait for what still runs in threads."""
