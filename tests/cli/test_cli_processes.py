@@ -24,6 +24,7 @@ from raftmail_cli.clusterfile import ClusterFile, NodeEntry
 from raftmail_cli.errors import CliError
 from raftmail_cli.main import main
 from raftmail_cli.processes import check_ports, is_node
+from tests.node.cluster import own_ports
 from tests.repository.source_tree import ROOT, SHIPPED
 
 PATHS = [str(ROOT), *(str(ROOT / base) for base in SHIPPED.values() if base != ".")]
@@ -46,8 +47,9 @@ def raftmail(*arguments: str, stdin: bytes | None = None) -> subprocess.Complete
 
 def free_base_port(nodes: int) -> int:
     """A port from which `nodes` nodes find all theirs free."""
+    own = own_ports()
     while True:
-        port = random.SystemRandom().randrange(10_000, 32_000)  # the kernel gives none of them away
+        port = random.SystemRandom().choice(own[: -10 * nodes])
         plans = plan_loopback(nodes, port)
         try:
             check_ports([NodeEntry(p.name, p.peer, p.client, p.lmtp) for p in plans])

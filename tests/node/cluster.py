@@ -33,14 +33,27 @@ WAIT_S = 60.0
 
 _RANDOM = random.SystemRandom()
 
+_PORTS = range(10_000, 32_000)
+"""Those that the kernel gives to no outgoing connection."""
+
+
+def own_ports() -> range:
+    """The share of this process of parallel tests: another must not take a port between the moment
+    that it is found free and the start of who is to listen there."""
+    count = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    each = len(_PORTS) // count
+    return _PORTS[number * each : (number + 1) * each]
+
 
 def free_ports(count: int) -> list[int]:
-    """Different ports that nobody listened on a moment ago, and that the kernel gives to no
-    outgoing connection before they are used."""
+    """Different ports that nobody listened on a moment ago, and that nobody else takes before they
+    are used."""
+    own = own_ports()
     ports: list[int] = []
     with ExitStack() as stack:
         while len(ports) < count:
-            port = _RANDOM.randrange(10_000, 32_000)
+            port = _RANDOM.choice(own)
             held = stack.enter_context(socket.socket())
             try:
                 held.bind(("127.0.0.1", port))
