@@ -28,12 +28,13 @@ SHELL := /bin/bash
 # The steps of `make test` run in the order written, one at a time, whatever -j says.
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help venv demo test format-check ruff types lint format docs-tables unit simulate simulate-share chaos-short bench \
+.PHONY: help venv demo test test-all format-check ruff types lint format docs-tables unit unit-long simulate simulate-share chaos-short bench \
 	toxiproxy clean
 
 help:
 	@echo 'make demo         start a cluster on this machine, break it, watch it mend'
 	@echo 'make test         formatting, lint, types, tests, a share of the simulator, a short chaos run'
+	@echo 'make test-all     the same, and the tests that take long'
 	@echo 'make lint         formatting, lint and types alone'
 	@echo 'make format       put the code in its format'
 	@echo 'make docs-tables  write the tables of the documents that follow from the code'
@@ -62,6 +63,10 @@ demo: venv
 test: venv toxiproxy format-check ruff types unit simulate-share chaos-short
 	$(call title,All passed)
 
+# What takes longer, besides: `make test` has everything that is likely to find a fault.
+test-all: test unit-long
+	$(call title,The long ones passed, too)
+
 lint: venv format-check ruff types
 
 format-check: venv
@@ -78,7 +83,11 @@ types: venv
 
 unit: venv
 	$(call title,Tests and the rules of the repository)
-	@$(WITH_BIN) $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+	@$(WITH_BIN) $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not long"
+
+unit-long: venv
+	$(call title,Long tests)
+	@$(WITH_BIN) $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m long
 
 simulate: venv
 	$(call title,Simulator)

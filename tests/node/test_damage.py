@@ -151,6 +151,7 @@ def _fsck(cluster: Cluster, name: str, *options: str) -> tuple[int, str]:
     return run.returncode, run.stdout + run.stderr
 
 
+@pytest.mark.long
 def test_fsck_says_what_was_done_to_the_files_and_the_next_start_mends_it(tmp_path: Path) -> None:
     with Cluster(tmp_path / "c", config=SHORT_LOG + "[scrub]\nrate_bytes_s = 0\n") as cluster:
         cluster.master(0)

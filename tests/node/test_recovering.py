@@ -7,6 +7,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from raftmail.mail.results import SaveResult
 from raftmail.mail.uidset import UidSet
 from tests.node.cluster import Cluster, wait_for
@@ -71,6 +73,7 @@ def test_what_one_of_three_replicas_has_is_recovered_from_it_alone(tmp_path: Pat
         assert len(changes) > len(forced), "the new replicas came in order"
 
 
+@pytest.mark.long
 def test_the_best_of_those_that_are_left_is_kept_and_no_other(tmp_path: Path) -> None:
     """Five replicas. One falls behind, then three are lost: the one that has everything goes on,
     and the other is refused."""

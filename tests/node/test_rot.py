@@ -65,10 +65,19 @@ def _expunge(cluster: Cluster, name: str, uid: int) -> None:
         client.expunge(USER, "INBOX", UidSet.from_uids([uid]))
 
 
+OTHER_TABLES = ("places", "local", "meta", "mailboxes", "names")
+
 NO_SCRUB = "\n[scrub]\nrate_bytes_s = 0\n"
 
 
-@pytest.mark.parametrize("table", ["places", "local", "blobrefs", "messages", "clients"])
+@pytest.mark.parametrize(
+    "table",
+    [
+        "local",
+        "messages",
+        *(pytest.param(t, marks=pytest.mark.long) for t in ("places", "blobrefs", "clients")),
+    ],
+)
 def test_a_record_that_rots_under_the_running_master_stops_nothing(
     tmp_path: Path, table: str
 ) -> None:
@@ -92,7 +101,9 @@ def test_a_record_that_rots_under_the_running_master_stops_nothing(
         assert all(process.poll() is None for process in cluster.processes.values())
 
 
-@pytest.mark.parametrize("table", ["places", "local", "meta", "mailboxes", "messages", "names"])
+@pytest.mark.parametrize(
+    "table", ["messages", *(pytest.param(t, marks=pytest.mark.long) for t in OTHER_TABLES)]
+)
 def test_records_that_rot_on_two_stopped_nodes_keep_nobody_from_starting(
     tmp_path: Path, table: str
 ) -> None:
