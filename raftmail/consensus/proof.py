@@ -59,6 +59,8 @@ class Proof:
     """Term and index of the last entry of the longest log that was told; of a doubtful replica
     alone."""
     _asked_at: dict[int, float] = field(default_factory=dict)
+    _silent_since: dict[int, float] = field(default_factory=dict)
+    """When each was asked first over the link that there is."""
     _told: dict[int, int] = field(default_factory=dict)
 
     @property
@@ -83,12 +85,14 @@ class Proof:
         if peer in self._told or now < self._asked_at.get(peer, -1e18) + self.patience_s:
             return False
         self._asked_at[peer] = now
+        self._silent_since.setdefault(peer, now)
         return True
 
     def linked_anew(self, peer: int) -> None:
         """A new link: a question that was on its way on the older one may be lost, and is asked
         again first of all."""
         self._asked_at.pop(peer, None)
+        self._silent_since.pop(peer, None)
 
     def told(self, peer: int, promise: Promise, term: int, end: tuple[int, int], flags: int) -> str:
         """A peer answered: what this replica had promised it, its own term, the end of its log.
@@ -132,7 +136,7 @@ class Proof:
         before = self.may_follow
         if not before:
             self.may_follow = all(
-                peer in told or now >= self._asked_at.get(peer, now) + self.patience_s
+                peer in told or now >= self._silent_since.get(peer, now) + self.patience_s
                 for peer in linked
             )
         if self.may_follow:

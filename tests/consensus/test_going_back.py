@@ -215,6 +215,35 @@ def test_a_copy_and_one_that_nobody_ahead_answers_wait_for_the_voters_that_they_
         assert not proof.may_follow
 
 
+def test_who_is_asked_again_and_again_and_stays_silent_holds_nobody_up() -> None:
+    """Of a lost disk, the node may be there, and answer for the replica that came in its place."""
+    members = Members(3, Membership({1: "a", 2: "b", 3: "c", 4: "d", 5: "e"}, {}, 9), 1)
+    proof = Proof(members, (11, 91), 7, started_at=0.0, patience_s=0.4)
+    for peer in (1, 2, 4, 5):
+        assert proof.asks(peer, 0.0)
+    proof.told(1, (0, 0), 11, (11, 89), 0)
+    proof.told(5, (0, 0), 11, (11, 89), 0)
+    now, linked = 0.0, {1, 2, 4, 5}
+    while not proof.look(now, linked):
+        now += 0.1
+        for peer in (2, 4):
+            proof.asks(peer, now)
+        assert now < 1.0, "it waits for ever"
+    assert proof.may_follow and proof.may_vote
+
+
+def test_a_link_that_is_new_gives_the_other_side_its_time_to_answer() -> None:
+    members = Members(3, Membership({1: "a", 2: "b", 3: "c"}, {}, 4), 1)
+    proof = Proof(members, (1, 5), 7, started_at=0.0, patience_s=0.4)
+    proof.asks(1, 0.0)
+    proof.asks(2, 0.0)
+    proof.told(1, (0, 0), 1, (1, 5), 0)
+    proof.linked_anew(2)
+    proof.asks(2, 0.39)
+    assert not proof.look(0.5, {1, 2})
+    assert proof.look(0.8, {1, 2})
+
+
 def test_what_this_life_promised_does_not_hide_what_an_earlier_one_did() -> None:
     given = Given()
     given.note(4, 20)
