@@ -303,7 +303,12 @@ class Node:
         config = self.config
         assert self._service is not None
         context = ImapContext(
-            self._service, self.wall, front.budget, _imap_limits(config), self._context
+            self._service,
+            self.wall,
+            front.budget,
+            front.fetching,
+            _imap_limits(config),
+            self._context,
         )
         self._imap = imap = ImapServer(context, descriptors=self._descriptors)
         try:

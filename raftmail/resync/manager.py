@@ -448,8 +448,8 @@ class ResyncManager:
                 logger.warning("%s; another one is asked", sink.error)
             else:
                 self._tried.clear()
-                self._lacking_serves = True
                 if sink.error.elsewhere:
+                    self._lacking_serves = True
                     sink.retry_within(now)
                 logger.warning("%s; tried again in %.1f s", sink.error, sink.retry_at - now)
             return

@@ -34,6 +34,7 @@ _AFTER_LOGIN: Final = (
     b"SPECIAL-USE",
     b"CREATE-SPECIAL-USE",
     b"CHILDREN",
+    b"COMPRESS=DEFLATE",
     b"STATUS=SIZE",
     b"OBJECTID",
 )

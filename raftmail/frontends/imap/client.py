@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+import asyncio
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final
 
 from raftmail.frontends.imap import responses
+from raftmail.frontends.imap.context import ImapContext
 from raftmail.frontends.imap.limits import ImapLimits
 from raftmail.frontends.imap.mailbox_names import encode_name
 from raftmail.frontends.imap.mailbox_reader import MailboxReader
 from raftmail.frontends.imap.responses import ResponseCode
 from raftmail.frontends.imap.view import MailboxView
 from raftmail.mail import commands as c
-from raftmail.mail.limits import validate
-from raftmail.mail.names import mailbox_name
-from raftmail.mail.results import Code, Refused, Result
+from raftmail.mail.failures import Failure, Unavailable
+from raftmail.mail.limits import TOUCHED_MAX, validate
+from raftmail.mail.names import INBOX, mailbox_name
+from raftmail.mail.queries import MailboxInfo
+from raftmail.mail.results import Code, ExpungeResult, Refused, Result
 from raftmail.mail.uidset import UidSet
 from raftmail.service.service import Service
+
+_ROOM_S: Final = 0.1
+"""How often it is looked whether there is room for a body."""
 
 _CODES: Final = {
     Code.NONEXISTENT: ResponseCode.NONEXISTENT,
@@ -63,12 +72,13 @@ class Answer:
 class LoggedInClient:
     """A client that has logged in. `write` sends, `drained` waits until the client has read."""
 
-    service: Service
-    limits: ImapLimits
+    context: ImapContext
     user: str
-    wall_s: Callable[[], float]
     write: Callable[[bytes], None]
     drained: Callable[[], Awaitable[None]]
+    service: Service = field(init=False)
+    limits: ImapLimits = field(init=False)
+    wall_s: Callable[[], float] = field(init=False)
     reader: MailboxReader = field(init=False)
     view: MailboxView | None = None
     enabled: set[Extension] = field(default_factory=set)
@@ -78,6 +88,9 @@ class LoggedInClient:
     """Something changed in the mailbox that is selected, or may have."""
 
     def __post_init__(self) -> None:
+        self.service = self.context.service
+        self.limits = self.context.limits
+        self.wall_s = self.context.wall_s
         self.reader = MailboxReader(self.service, self.user, self.limits.deadline_s)
 
     @property
@@ -122,6 +135,52 @@ class LoggedInClient:
                 code = ResponseCode.TRYCREATE
             raise CommandRefused(code, result.text)
         return result
+
+    async def expunge(self, view: MailboxView, uids: UidSet) -> int:
+        """Remove those of the messages that are marked \\Deleted; the modseq of that, 0 when there
+        were none. Raises as `execute`."""
+        modseq = 0
+        for part in parts_of(uids, TOUCHED_MAX):
+            done = await self.execute(c.Expunge(self.user, view.number, part, only_deleted=True))
+            assert isinstance(done, ExpungeResult)
+            if done.uids:
+                modseq = done.highestmodseq
+        return modseq
+
+    async def mailbox(self, name: str) -> MailboxInfo:
+        """A mailbox by name. INBOX is always there (RFC 9051 section 5.1): it is made when somebody
+        looks for it. Raises `CommandRefused` when there is none."""
+        info = await self.reader.mailbox(name)
+        if info is None and name == INBOX:
+            made = c.CreateMailbox(self.user, INBOX, int(self.wall_s()), os.urandom(16))
+            try:
+                await self.execute(made)
+            except CommandRefused as e:
+                if e.code is not ResponseCode.ALREADYEXISTS:
+                    raise  # else another session was faster
+            info = await self.reader.mailbox(name)
+        if info is None:
+            raise CommandRefused(ResponseCode.NONEXISTENT, "there is no such mailbox")
+        return info
+
+    @asynccontextmanager
+    async def body(self, view: MailboxView, uid: int) -> AsyncIterator[bytes | None]:
+        """A message's bytes, counted in the budget until they are needed no more; None when it is
+        gone. Raises `Unavailable`, also when bodies of others leave no room within the deadline."""
+        budget = self.context.budget
+        async with self.context.fetching:
+            found = await self.reader.body(view.number, uid)
+            size = 0 if found is None else len(found)
+            left_s = self.limits.deadline_s
+            while not budget.take(size):
+                if left_s <= 0:
+                    raise Unavailable(Failure("the node holds as many messages as it may"))
+                left_s -= _ROOM_S
+                await asyncio.sleep(_ROOM_S)
+        try:
+            yield found
+        finally:
+            budget.give(size)
 
     async def refresh(self) -> None:
         """Read what became of the mailbox that is selected."""

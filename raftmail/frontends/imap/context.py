@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,12 +14,13 @@ from raftmail.service.service import Service
 
 @dataclass(slots=True, repr=False)
 class ImapContext:
-    """The node as mail programs see it. `wall_s` is Unix time; `budget` has what literals of all
-    sessions hold."""
+    """The node as mail programs see it. `wall_s` is Unix time; `budget` has what literals and
+    bodies of all sessions hold; `fetching` bodies whose size is not known yet."""
 
     service: Service
     wall_s: Callable[[], float]
     budget: Budget
+    fetching: asyncio.Semaphore
     limits: ImapLimits = field(default_factory=ImapLimits)
     tls: ssl.SSLContext | None = None
     """For STARTTLS."""

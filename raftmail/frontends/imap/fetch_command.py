@@ -77,14 +77,11 @@ async def fetch(client: LoggedInClient, command: i.ImapFetch) -> Answer:
         view.number, uids, changed_since=since, summaries=summaries
     ):
         for message in page.messages:
-            number = view.number_of(message.uid)
-            if not number:
+            if not view.number_of(message.uid):
                 continue
             await client.drained()
-            line = await _line(client, view, message, items)
-            if line is None:
+            if not await _tell(client, view, message, items):
                 continue
-            client.write(b"* %d FETCH (%b)\r\n" % (number, line))
             told += 1
             if Attribute.FLAGS in items:
                 view.told(message.uid, message.modseq)
@@ -122,17 +119,31 @@ async def _tell_vanished(client: LoggedInClient, view: MailboxView, command: i.I
         client.write(b"* VANISHED (EARLIER) %b\r\n" % piece)
 
 
-async def _line(
+async def _tell(
     client: LoggedInClient, view: MailboxView, message: MessageInfo, items: Sequence[FetchItem]
-) -> bytes | None:
-    """What is told of one message; None when it has gone meanwhile."""
+) -> bool:
+    """Tell of one message; False when it has gone meanwhile."""
     summary = decode_summary(message.summary) if message.summary else None
-    body: bytes | None = None
-    if summary is not None and any(needs_body(summary, item) for item in items):
-        body = await client.reader.body(view.number, message.uid)
+    if summary is None or not any(needs_body(summary, item) for item in items):
+        client.write(_line(view, message, summary, b"", items))
+        return True
+    async with client.body(view, message.uid) as body:
         if body is None:
-            return None
-    return b" ".join(_value(item, message, summary, body or b"") for item in items)
+            return False
+        client.write(_line(view, message, summary, body, items))
+        await client.drained()
+    return True
+
+
+def _line(
+    view: MailboxView,
+    message: MessageInfo,
+    summary: Summary | None,
+    body: bytes,
+    items: Sequence[FetchItem],
+) -> bytes:
+    values = b" ".join(_value(item, message, summary, body) for item in items)
+    return b"* %d FETCH (%b)\r\n" % (view.number_of(message.uid), values)
 
 
 def _value(item: FetchItem, message: MessageInfo, summary: Summary | None, body: bytes) -> bytes:

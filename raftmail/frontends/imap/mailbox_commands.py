@@ -41,12 +41,8 @@ async def select(client: LoggedInClient, command: i.Select) -> Answer:
         client.view = None
         if client.qresync or client.utf8:
             client.write(b"* OK [CLOSED] the mailbox before is closed\r\n")
-    name = good_name(command.name)
-    info = await client.reader.mailbox(name)
-    if info is None and name == INBOX:
-        info = await _made_inbox(client)
-    if info is None:
-        raise CommandRefused(ResponseCode.NONEXISTENT, "there is no such mailbox")
+    client.stale = False
+    info = await client.mailbox(good_name(command.name))
     view = MailboxView(info.name, info.number, info.uidvalidity)
     view.read_only = command.read_only
     if command.condstore:
@@ -64,12 +60,6 @@ async def select(client: LoggedInClient, command: i.Select) -> Answer:
         await _tell_since(client, view, command.qresync)
     code = ResponseCode.READ_ONLY if view.read_only else ResponseCode.READ_WRITE
     return Answer("the mailbox is open", code.value)
-
-
-async def _made_inbox(client: LoggedInClient) -> MailboxInfo | None:
-    """INBOX is always there (RFC 9051 section 5.1): it is made when somebody looks for it."""
-    await client.execute(c.CreateMailbox(client.user, INBOX, int(client.wall_s()), os.urandom(16)))
-    return await client.reader.mailbox(INBOX)
 
 
 def _tell_selected(
@@ -124,9 +114,8 @@ async def _tell_since(client: LoggedInClient, view: MailboxView, known: i.Qresyn
 async def close(client: LoggedInClient, command: i.Close) -> Answer:
     """CLOSE (6.4.1): what is marked \\Deleted goes, and nothing is said of it."""
     view = client.selected()
-    if not view.read_only and len(view):
-        uids = UidSet.from_uids(view.uids)
-        await client.execute(c.Expunge(client.user, view.number, uids, only_deleted=True))
+    if not view.read_only:
+        await client.expunge(view, UidSet.from_uids(view.uids))
     client.view = None
     return Answer("closed")
 
@@ -186,13 +175,13 @@ async def unsubscribe(client: LoggedInClient, command: i.Unsubscribe) -> Answer:
 
 
 async def list_mailboxes(client: LoggedInClient, command: i.List) -> Answer:
-    """LIST (6.3.9)."""
+    """LIST (6.3.9). INBOX is listed also when nobody has looked for it yet."""
     if not command.extended and command.patterns == ("",):
         client.write(b'* LIST (\\Noselect) "/" ""\r\n')
         return Answer("listed")
     infos = {info.name: info for info in await client.reader.mailboxes()}
     subscribed = set(await client.reader.subscriptions())
-    names = _with_parents(infos.keys() | (subscribed if _only_subscribed(command) else set()))
+    names = _with_parents({INBOX, *infos, *(subscribed if _only_subscribed(command) else ())})
     patterns = [command.reference + pattern for pattern in command.patterns]
     for name in sorted(names):
         if not any(_fits(pattern, name) for pattern in patterns):
@@ -201,10 +190,18 @@ async def list_mailboxes(client: LoggedInClient, command: i.List) -> Answer:
         if attributes is None:
             continue
         shown = client.shown(name)
-        client.write(b'* LIST (%b) "/" %b\r\n' % (" ".join(attributes).encode(), shown))
+        end = b""
+        if i.ListSelection.RECURSIVEMATCH in command.select and _has_below(name, subscribed):
+            end = b' ("CHILDINFO" ("SUBSCRIBED"))'
+        client.write(b'* LIST (%b) "/" %b%b\r\n' % (" ".join(attributes).encode(), shown, end))
         if command.status and name in infos:
             await _tell_status(client, infos[name], command.status)
     return Answer("listed")
+
+
+def _has_below(name: str, others: Iterable[str]) -> bool:
+    below = name + SEPARATOR
+    return any(other.startswith(below) for other in others)
 
 
 def _only_subscribed(command: i.List) -> bool:
@@ -234,16 +231,17 @@ def _attributes(
 ) -> list[str] | None:
     """Of one mailbox, or of a name that only has some below it; None: it is not listed."""
     info = infos.get(name)
-    below = name + SEPARATOR
-    has_children = any(other.startswith(below) for other in names)
-    if info is None and not has_children and name not in subscribed:
+    has_children = _has_below(name, names)
+    if info is None and not has_children and name not in subscribed and name != INBOX:
         return None
     use = info.special_use if info is not None else ""
     if i.ListSelection.SPECIAL_USE in command.select and not use:
         return None
     if _only_subscribed(command) and name not in subscribed:
-        return None
-    found = [] if info is not None else ["\\NonExistent"]
+        recursive = i.ListSelection.RECURSIVEMATCH in command.select
+        if not (recursive and _has_below(name, subscribed)):
+            return None
+    found = [] if info is not None or name == INBOX else ["\\NonExistent"]
     found.append("\\HasChildren" if has_children else "\\HasNoChildren")
     if name in subscribed and (
         _only_subscribed(command) or i.ListReturn.SUBSCRIBED in command.returns
@@ -268,9 +266,7 @@ async def lsub(client: LoggedInClient, command: i.Lsub) -> Answer:
 
 async def status(client: LoggedInClient, command: i.Status) -> Answer:
     """STATUS (6.3.11)."""
-    info = await client.reader.mailbox(good_name(command.name))
-    if info is None:
-        raise CommandRefused(ResponseCode.NONEXISTENT, "there is no such mailbox")
+    info = await client.mailbox(good_name(command.name))
     await _tell_status(client, info, command.items)
     return Answer("told")
 
@@ -318,10 +314,8 @@ async def get_quota(client: LoggedInClient, command: i.GetQuota) -> Answer:
 
 async def get_quota_root(client: LoggedInClient, command: i.GetQuotaRoot) -> Answer:
     """GETQUOTAROOT (4.1.2)."""
-    name = good_name(command.name)
-    if await client.reader.mailbox(name) is None and name != INBOX:
-        raise CommandRefused(ResponseCode.NONEXISTENT, "there is no such mailbox")
-    client.write(b'* QUOTAROOT %b ""\r\n' % client.shown(name))
+    info = await client.mailbox(good_name(command.name))
+    client.write(b'* QUOTAROOT %b ""\r\n' % client.shown(info.name))
     await _tell_quota(client)
     return Answer("told")
 

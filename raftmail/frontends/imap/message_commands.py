@@ -21,7 +21,7 @@ from raftmail.frontends.imap.sequence import SequenceSet
 from raftmail.frontends.imap.view import MailboxView
 from raftmail.mail import commands as c
 from raftmail.mail.limits import COPIED_MAX, TOUCHED_MAX
-from raftmail.mail.results import CopyResult, ExpungeResult, SaveResult, StoreResult
+from raftmail.mail.results import CopyResult, SaveResult, StoreResult
 from raftmail.mail.summary import encode_summary, summarise
 from raftmail.mail.uidset import UidSet
 
@@ -163,7 +163,7 @@ async def _copy(
     uids = view.choose(sequence, by_uid=by_uid)
     target = c.Target(client.user, good_name(name))
     quota_bytes = client.service.quota_of(client.user)
-    code = b""
+    uidvalidity, sources, targets = 0, UidSet(), UidSet()
     for part in parts_of(uids, COPIED_MAX):
         done = await client.execute(
             c.Copy(
@@ -178,20 +178,28 @@ async def _copy(
             creates=True,
         )
         assert isinstance(done, CopyResult)
-        if done.source_uids:
-            code = b"COPYUID %d %b %b" % (
-                done.uidvalidity,
-                responses.number_set(done.source_uids),
-                responses.number_set(done.target_uids),
-            )
-            if move:
-                client.write(b"* OK [%b] moved\r\n" % code)
+        uidvalidity = done.uidvalidity
+        sources, targets = sources | done.source_uids, targets | done.target_uids
+        if move and done.source_uids:
+            told = _copy_uid(uidvalidity, done.source_uids, done.target_uids)
+            client.write(b"* OK [%b] moved\r\n" % told)
     client.stale = True
     if not uids:
         if await client.reader.mailbox(target.mailbox) is None:
             raise CommandRefused(ResponseCode.TRYCREATE, "there is no such mailbox")
         return Answer("there was nothing to copy")
-    return Answer("moved") if move else Answer("copied", code)
+    if move or not sources:
+        return Answer("moved" if move else "there was nothing to copy any more")
+    return Answer("copied", _copy_uid(uidvalidity, sources, targets))
+
+
+def _copy_uid(uidvalidity: int, sources: UidSet, targets: UidSet) -> bytes:
+    """COPYUID (RFC 9051 section 7.1): both sets ascend, and correspond in order."""
+    return b"COPYUID %d %b %b" % (
+        uidvalidity,
+        responses.number_set(sources),
+        responses.number_set(targets),
+    )
 
 
 # -- EXPUNGE ----------
@@ -204,11 +212,6 @@ async def expunge(client: LoggedInClient, command: i.ImapExpunge) -> Answer:
         uids = UidSet.from_uids(view.uids)
     else:
         uids = view.choose(command.uids, by_uid=True)
-    modseq = 0
-    for part in parts_of(uids, TOUCHED_MAX):
-        done = await client.execute(c.Expunge(client.user, view.number, part, only_deleted=True))
-        assert isinstance(done, ExpungeResult)
-        if done.uids:
-            modseq = done.highestmodseq
+    modseq = await client.expunge(view, uids)
     client.stale = True
     return Answer("expunged", b"HIGHESTMODSEQ %d" % modseq if modseq and client.qresync else b"")

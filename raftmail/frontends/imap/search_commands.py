@@ -136,13 +136,13 @@ async def _body_matches(
     info: MessageInfo,
     summary: Summary,
 ) -> bool:
-    body = await client.reader.body(view.number, info.uid)
-    if body is None:
-        return False
-    if len(body) <= _INLINE_BYTES_MAX:
-        return matcher.matches_body(number, info, summary, body)
-    look = partial(matcher.matches_body, number, info, summary, body)
-    return await asyncio.get_running_loop().run_in_executor(None, look)
+    async with client.body(view, info.uid) as body:
+        if body is None:
+            return False
+        if len(body) <= _INLINE_BYTES_MAX:
+            return matcher.matches_body(number, info, summary, body)
+        look = partial(matcher.matches_body, number, info, summary, body)
+        return await asyncio.get_running_loop().run_in_executor(None, look)
 
 
 async def sort(client: LoggedInClient, command: i.Sort) -> Answer:

@@ -71,8 +71,11 @@ from raftmail.service.watching import Watch
 
 _log = logging.getLogger("raftmail.imap")
 
-FAILED_LOGIN_S: Final = 2.0
-"""How long a wrong password takes to be answered, at least."""
+_TURN_COMMANDS: Final = 50
+"""Commands that are taken in one turn of the loop; then others have theirs."""
+
+_NEWS_AGAIN_S: Final = 1.0
+"""How long it is before news are looked for again that could not be read, while a client idles."""
 
 _ENABLES: Final = {one.value: one for one in Extension}
 
@@ -124,6 +127,10 @@ class ImapSession(Session):
         self._failed_logins = 0
         self._bad_commands = 0
         self._held_bytes = 0
+        self._news_again_at = 0.0
+        self._more = False  # there may be more to take than was taken in this turn
+        self._compressed = False
+        self._draining = False
         self._ended = False
 
     # -- the connection's calls ----------
@@ -138,7 +145,8 @@ class ImapSession(Session):
         """See `Session`."""
         if self._reader.waiting:
             return True
-        return self._working and self._reader.unread_bytes > self._context.limits.unread_bytes_max
+        waits = self._working or self._more
+        return waits and self._reader.unread_bytes > self._context.limits.unread_bytes_max
 
     @property
     def busy(self) -> bool:
@@ -170,7 +178,14 @@ class ImapSession(Session):
 
     def run(self) -> None:
         """See `Session`."""
+        self._more = False
+        left = _TURN_COMMANDS
         while not (self._working or self._ended):
+            if not left:
+                self._more = True
+                self._connection.resume_soon()
+                return
+            left -= 1
             try:
                 if not self._step():
                     return
@@ -190,6 +205,8 @@ class ImapSession(Session):
         if self._ended or self._working or connection.congested or connection.short:
             return
         silent_s = now - connection.heard_at
+        if self._idle_tag and self._client is not None and self._client.stale:
+            connection.resume_soon()
         if self._client is None and now - connection.began_at > limits.login_s:
             self.bye(Bye.BROKEN, f"nobody logged in within {limits.login_s:g} s")
         elif self._reader.inside_request and silent_s > limits.request_s:
@@ -207,6 +224,7 @@ class ImapSession(Session):
 
     def drain(self, now: float) -> None:
         """See `Session`."""
+        self._draining = True
         if not self._working:
             self.bye(Bye.STOPPING, "the node stops: connect to another")
 
@@ -316,7 +334,9 @@ class ImapSession(Session):
             await work
         finally:
             self._working = False
-            if not self._ended:
+            if self._draining and not self._ended:
+                self.bye(Bye.STOPPING, "the node stops: connect to another")
+            elif not self._ended:
                 self._connection.resume_soon()
                 self._connection.settle()
 
@@ -358,6 +378,7 @@ class ImapSession(Session):
                 await client.refresh()
             except Unavailable:
                 client.stale = True
+                self._news_again_at = asyncio.get_running_loop().time() + _NEWS_AGAIN_S
             except MailboxGone:
                 self._gone()
                 return
@@ -413,7 +434,7 @@ class ImapSession(Session):
         if line is None:
             if client is not None and client.view is not None:
                 self._look_at_watch(client)
-                if client.stale:
+                if client.stale and asyncio.get_running_loop().time() >= self._news_again_at:
                     self._begin(self._idle_news(client))
             return False
         tag, self._idle_tag = self._idle_tag, b""
@@ -500,7 +521,7 @@ class ImapSession(Session):
             self._no(tag, ResponseCode.UNAVAILABLE, e.failure.text)
             return
         if who is None:
-            await asyncio.sleep(FAILED_LOGIN_S)
+            await asyncio.sleep(context.limits.failed_login_s)
             self._failed_logins += 1
             self._no(tag, ResponseCode.AUTHENTICATIONFAILED, "that is no user and password")
             if self._failed_logins >= context.limits.failed_logins_max:
@@ -510,15 +531,8 @@ class ImapSession(Session):
         self._write(b"%b OK [CAPABILITY %b] logged in\r\n" % (tag, self._capabilities()))
 
     def _become(self, user: str) -> None:
-        context, connection = self._context, self._connection
-        self._client = LoggedInClient(
-            context.service,
-            context.limits,
-            user,
-            context.wall_s,
-            self._write,
-            connection.drained,
-        )
+        context = self._context
+        self._client = LoggedInClient(context, user, self._write, self._connection.drained)
         most = context.limits.message_bytes_max
         self._reader.limits = RequestLimits(literal_bytes_max=most)
         self._watch = context.service.watch(user, self._woken)
@@ -528,6 +542,10 @@ class ImapSession(Session):
         if self._reader.unread_bytes:
             self._bad(tag, "nothing is sent behind COMPRESS before its answer")
             return
+        if self._compressed:
+            self._no(tag, ResponseCode.COMPRESSIONACTIVE, "it is compressed already")
+            return
+        self._compressed = True
         self._ok(tag, "compressed from here on")
         self._connection.compress()
 

@@ -8,7 +8,6 @@ import re
 from collections.abc import Awaitable, Callable
 from typing import Self
 
-from raftmail.frontends.imap import session
 from raftmail.frontends.imap.context import ImapContext
 from raftmail.frontends.imap.limits import ImapLimits
 from raftmail.frontends.imap.server import ImapServer
@@ -27,8 +26,10 @@ _HASHED = hash_password(PASSWORD.encode())
 class ImapClient:
     """Speaks IMAP as a test says it."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, budget: Budget | None = None) -> None:
         self.port = port
+        self.budget = budget or Budget(0)
+        """The server's."""
         self._count = 0
         self.greeting = b""
 
@@ -92,10 +93,16 @@ def run(talk: Talk, limits: ImapLimits | None = None) -> None:
     async def main() -> None:
         service = TwinService()
         service.users[USER] = _HASHED
-        context = ImapContext(service, lambda: NOW_S, Budget(1 << 26), limits or ImapLimits())
+        context = ImapContext(
+            service,
+            lambda: NOW_S,
+            Budget(1 << 26),
+            asyncio.Semaphore(4),
+            limits or ImapLimits(failed_login_s=0.01),
+        )
         server = ImapServer(context)
         _, port = await server.listen_tcp("127.0.0.1", 0)
-        client = ImapClient(port)
+        client = ImapClient(port, context.budget)
         try:
             async with asyncio.timeout(PATIENCE_S):
                 await talk(client, service)
@@ -105,11 +112,7 @@ def run(talk: Talk, limits: ImapLimits | None = None) -> None:
         assert not server.connections
         assert not context.budget.used_bytes
 
-    before, session.FAILED_LOGIN_S = session.FAILED_LOGIN_S, 0.01  # type: ignore[misc]
-    try:
-        asyncio.run(main())
-    finally:
-        session.FAILED_LOGIN_S = before  # type: ignore[misc]
+    asyncio.run(main())
 
 
 def message(subject: str, text: str = "hello") -> bytes:

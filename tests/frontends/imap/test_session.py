@@ -5,8 +5,14 @@ from __future__ import annotations
 import asyncio
 import base64
 import imaplib
+import zlib
+from collections.abc import AsyncIterator
 from typing import Any
 
+import pytest
+
+from raftmail.frontends.imap import client as client_module
+from raftmail.frontends.imap import message_commands
 from raftmail.frontends.imap.limits import ImapLimits
 from raftmail.mail.failures import Failure
 from tests.frontends.imap.imap_kit import PASSWORD, USER, ImapClient, filled, message, run
@@ -134,7 +140,7 @@ def test_a_client_that_sends_nonsense_for_ever_is_told_bye() -> None:
     run(talk, ImapLimits(bad_commands_max=5))
 
 
-async def _lines(client: ImapClient):  # type: ignore[no-untyped-def]
+async def _lines(client: ImapClient) -> AsyncIterator[bytes]:
     while line := await client.response():
         yield line
 
@@ -212,10 +218,10 @@ def test_names_beyond_ascii_go_as_the_client_reads_them() -> None:
         await client.log_in()
         await client.ok("CREATE Entw&APw-rfe")
         assert [box.name for box in service.boxes.values()] == ["Entwürfe"]
-        (line,) = await client.ok('LIST "" *')
+        line, _ = await client.ok('LIST "" *')
         assert line.endswith(b" Entw&APw-rfe")
         await client.ok("ENABLE IMAP4rev2")
-        (line,) = await client.ok('LIST "" *')
+        line, _ = await client.ok('LIST "" *')
         assert line.endswith(b"{9}\r\nEntw\xc3\xbcrfe")
         await client.ok('SELECT "Entw\u00fcrfe"')
 
@@ -328,3 +334,101 @@ def test_mail_is_sorted_and_threaded() -> None:
         assert await client.ok("THREAD REFERENCES UTF-8 SEEN") == [b"* THREAD"]
 
     run(talk)
+
+
+def test_sets_that_need_several_commands_are_copied_and_expunged_whole(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(client_module, "TOUCHED_MAX", 2)
+    monkeypatch.setattr(message_commands, "COPIED_MAX", 2)
+
+    async def talk(client: ImapClient, service: TwinService) -> None:
+        await filled(client, 5)
+        await client.ok("CREATE Copy")
+        _, answer = await client.do("COPY 1:5 Copy")
+        assert answer.split(b"]")[0].endswith(b" 1:5 1:5")
+        await client.ok("STORE 1:3 +FLAGS.SILENT (\\Deleted)")
+        assert len(await client.ok("EXPUNGE")) == 3
+        await client.ok("STORE 1:2 +FLAGS.SILENT (\\Deleted)")
+        await client.ok("CLOSE")
+        assert await client.ok("STATUS INBOX (MESSAGES)") == [b"* STATUS INBOX (MESSAGES 0)"]
+
+    run(talk)
+
+
+def test_inbox_is_there_for_a_user_who_never_had_mail() -> None:
+    async def talk(client: ImapClient, service: TwinService) -> None:
+        await client.log_in()
+        assert await client.ok('LIST "" %') == [b'* LIST (\\HasNoChildren) "/" INBOX']
+        assert await client.ok("STATUS INBOX (MESSAGES)") == [b"* STATUS INBOX (MESSAGES 0)"]
+        assert b"* 0 EXISTS" in await client.ok("SELECT inbox")
+
+    run(talk)
+
+
+def test_names_whose_children_alone_are_subscribed_are_listed_when_that_is_asked_for() -> None:
+    async def talk(client: ImapClient, service: TwinService) -> None:
+        await client.log_in()
+        await client.ok("CREATE Work/Reports")
+        await client.ok("SUBSCRIBE Work/Reports")
+        assert await client.ok('LIST (SUBSCRIBED) "" %') == []
+        assert await client.ok('LIST (SUBSCRIBED RECURSIVEMATCH) "" %') == [
+            b'* LIST (\\NonExistent \\HasChildren) "/" Work ("CHILDINFO" ("SUBSCRIBED"))'
+        ]
+
+    run(talk)
+
+
+def test_a_compressed_session_goes_on_and_is_not_compressed_twice() -> None:
+    async def talk(client: ImapClient, service: TwinService) -> None:
+        await client.log_in()
+        await client.ok("COMPRESS DEFLATE")
+        squeeze, inflate = zlib.compressobj(wbits=-15), zlib.decompressobj(-15)
+        for command, answer in ((b"NOOP", b"OK"), (b"COMPRESS DEFLATE", b"NO [COMPRESSIONACTIVE]")):
+            data = squeeze.compress(b"z " + command + b"\r\n")
+            client.send(data + squeeze.flush(zlib.Z_SYNC_FLUSH))
+            said = b""
+            while not said.endswith(b"\r\n"):
+                said += inflate.decompress(await client.reader.read(1000))
+            assert said.startswith(b"z " + answer)
+
+    run(talk)
+
+
+def test_many_commands_at_once_are_answered_in_order() -> None:
+    async def talk(client: ImapClient, service: TwinService) -> None:
+        await client.log_in()
+        client.send(b"".join(b"p%d NOOP\r\n" % number for number in range(20_000)))
+        for number in range(20_000):
+            assert (await client.response()).startswith(b"p%d OK" % number)
+
+    run(talk)
+
+
+def test_a_client_that_idles_while_nothing_can_be_read_costs_a_question_now_and_then() -> None:
+    async def talk(client: ImapClient, service: TwinService) -> None:
+        await filled(client, 1)
+        service.failures += [Failure("no master")] * 100
+        client.send(b"i IDLE\r\n")
+        assert (await client.response()).startswith(b"+ ")
+        await asyncio.sleep(0.5)
+        assert len(service.failures) >= 98
+        service.failures.clear()
+        client.send(b"DONE\r\n")
+        assert (await client.answer(b"i"))[1].startswith(b"OK")
+
+    run(talk)
+
+
+def test_a_body_for_which_there_is_no_room_is_refused_for_now() -> None:
+    async def talk(client: ImapClient, service: TwinService) -> None:
+        await client.log_in()
+        await client.ok("APPEND INBOX {}", message("long", "x" * 1000))
+        await client.ok("SELECT INBOX")
+        client.budget.bytes_max = 500
+        _, answer = await client.do("FETCH 1 (BODY.PEEK[])")
+        assert answer.startswith(b"NO [UNAVAILABLE]")
+        client.budget.bytes_max = 5000
+        assert len(await client.ok("FETCH 1 (BODY.PEEK[])")) == 1
+
+    run(talk, ImapLimits(deadline_s=0.2))
