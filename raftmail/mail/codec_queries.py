@@ -112,6 +112,7 @@ _TO_RAW: dict[type, Callable[[Any], Raw]] = {
     q.GetConfiguration: lambda x: (9, x.since, x.floor),
     q.MissingBodies: lambda x: (10, x.user, x.hashes),
     q.GetUsage: lambda x: (11, x.user),
+    q.FetchContents: lambda x: (12, x.user, x.mailbox),
 }
 
 
@@ -133,6 +134,7 @@ _FROM_RAW: dict[int, Callable[..., q.Query]] = {
     9: q.GetConfiguration,
     10: q.MissingBodies,
     11: q.GetUsage,
+    12: q.FetchContents,
 }
 
 # Answers
@@ -149,7 +151,8 @@ _FROM_RAW: dict[int, Callable[..., q.Query]] = {
     _NOTHING,
     _CONFIGURATION,
     _USAGE,
-) = range(11)
+    _CONTENTS,
+) = range(12)
 
 
 def encode_answer(answer: q.Answer) -> bytes:
@@ -174,6 +177,9 @@ def _answer_raw(answer: q.Answer) -> Raw:
     if isinstance(answer, q.MessagePage):
         messages = [_message_raw(message) for message in answer.messages]
         return (_PAGE, (_mailbox_raw(answer.mailbox), messages, answer.more))
+    if isinstance(answer, q.MailboxContents):
+        known = (answer.uids.to_wire(), answer.keywords, answer.first_unseen, answer.whole)
+        return (_CONTENTS, (_mailbox_raw(answer.mailbox), *known))
     if isinstance(answer, q.UserInfo):
         return (_USER, (answer.address, answer.password_hash))
     if isinstance(answer, q.Configuration):
@@ -211,6 +217,8 @@ def _read_answer(kind: int, value: Any = None) -> q.Answer:
         check_bool("more", more)
         page = tuple(_read_message(message) for message in _tuple(messages))
         return q.MessagePage(_read_mailbox(mailbox), page, more)
+    if kind == _CONTENTS:
+        return _read_contents(*values)
     if kind == _USER:
         address, password_hash = values
         _strings((address, password_hash))
@@ -265,6 +273,16 @@ def _read_mailbox(raw: object) -> q.MailboxInfo:
     check_bytes("digest", info.digest, 16)
     check_bool("subscribed", info.subscribed)
     return info
+
+
+def _read_contents(
+    mailbox: Any, uids: Any, keywords: Any, first_unseen: Any, whole: Any
+) -> q.MailboxContents:
+    _strings(_tuple(keywords))
+    check_int("first_unseen", first_unseen, 0, UID_MAX)
+    check_bool("whole", whole)
+    known = UidSet.from_wire(uids)
+    return q.MailboxContents(_read_mailbox(mailbox), known, keywords, first_unseen, whole)
 
 
 def _message_raw(x: q.MessageInfo) -> Raw:

@@ -42,6 +42,18 @@ class FetchMessages:
 
 
 @dataclass(frozen=True, slots=True)
+class FetchContents:
+    """What a front end numbers the messages of a mailbox by. Answer: MailboxContents, or None when
+    there is no such mailbox.
+
+    It costs as much for a million messages as for one, unless the expunge log does not tell all
+    that went. Then messages are read, some with each question, until the answer is whole."""
+
+    user: str
+    mailbox: MailboxRef
+
+
+@dataclass(frozen=True, slots=True)
 class FetchVanished:
     """UIDs expunged after a modseq (RFC 7162 section 3.2.5.1). Answer: UidSet, or None."""
 
@@ -113,6 +125,7 @@ Query: TypeAlias = (
     ListMailboxes
     | GetMailbox
     | FetchMessages
+    | FetchContents
     | FetchVanished
     | FetchBody
     | ListSubscriptions
@@ -139,6 +152,20 @@ class MailboxInfo:
     special_use: str
     subscribed: bool
     digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class MailboxContents:
+    """`uids` are those of all messages; `keywords` all that the mailbox has ever had. Where it is
+    not `whole`, ask again: there are no UIDs yet."""
+
+    mailbox: MailboxInfo
+    uids: UidSet
+    keywords: tuple[str, ...]
+    first_unseen: int
+    """The UID of the first message without \\Seen; 0: there is none, or it is far from both ends
+    of a large mailbox."""
+    whole: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +222,7 @@ class Configuration:
 
 Answer: TypeAlias = (
     MailboxInfo
+    | MailboxContents
     | MessagePage
     | UserInfo
     | Configuration

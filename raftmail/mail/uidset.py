@@ -7,7 +7,7 @@ those of RFC 9051 (`sequence-set`).
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
 from itertools import accumulate, chain
 from typing import TypeAlias, final
@@ -188,6 +188,22 @@ class UidSet:
     def range_count(self) -> int:
         return len(self._bounds) >> 1
 
+    @property
+    def bounds(self) -> tuple[int, ...]:
+        """The ends of the ranges: `(low, high, low, high, ...)`, ascending."""
+        return self._bounds
+
+    def part(self, low: int, high: int) -> UidSet:
+        """Those from `low` to `high`. The cost is that of the ranges it has."""
+        bounds = self._bounds
+        begin, end = bisect_left(bounds, low), bisect_right(bounds, high)
+        inner = bounds[begin:end]
+        if begin & 1:  # `low` is inside a range, or its end
+            inner = (low, *inner)
+        if end & 1:
+            inner = (*inner, high)
+        return UidSet._of(inner) if low <= high and inner else _EMPTY
+
     def __iter__(self) -> Iterator[int]:
         return chain.from_iterable(range(low, high + 1) for low, high in self.ranges())
 
@@ -210,6 +226,10 @@ class UidSet:
             return self
         if not self._bounds:
             return other
+        if other._bounds[0] > self._bounds[-1] + 1:
+            return UidSet._of(self._bounds + other._bounds)
+        if other._bounds[0] == self._bounds[-1] + 1:
+            return UidSet._of(self._bounds[:-1] + other._bounds[1:])
         return UidSet.from_ranges(chain(self.ranges(), other.ranges()))
 
     def __and__(self, other: UidSet) -> UidSet:

@@ -49,6 +49,8 @@ def answer(state: State, query: q.Query) -> q.Answer:
         return info_of(state, mailbox)
     if isinstance(query, q.FetchMessages):
         return _page(state, mailbox, query)
+    if isinstance(query, q.FetchContents):
+        return _contents(state, mailbox)
     if isinstance(query, q.FetchVanished):
         return index.messages.vanished_since(mailbox, query.since)
     fields = index.messages.message(mailbox, query.uid)
@@ -72,6 +74,18 @@ def info_of(state: State, mailbox: MailboxRecord) -> q.MailboxInfo:
         special_use=mailbox.special_use,
         subscribed=state.index.subscriptions.has(mailbox.user, mailbox.name),
         digest=mailbox.digest.to_bytes(16, "little"),
+    )
+
+
+def _contents(state: State, mailbox: MailboxRecord) -> q.MailboxContents:
+    known = state.index.known_uids
+    uids = known.uids(mailbox)
+    return q.MailboxContents(
+        mailbox=info_of(state, mailbox),
+        uids=UidSet() if uids is None else uids,
+        keywords=tuple(mailbox.keywords),
+        first_unseen=0 if uids is None else known.first_unseen(mailbox, uids),
+        whole=uids is not None,
     )
 
 

@@ -35,6 +35,7 @@ from raftmail.storage.clients import Clients
 from raftmail.storage.config_table import ConfigTable
 from raftmail.storage.delivered import Delivered, digested_rows
 from raftmail.storage.disk import DiskError, LaterRelease
+from raftmail.storage.known_uids import KnownUids
 from raftmail.storage.kv import KvEngine, Row, TableDamaged, Tables, scan
 from raftmail.storage.mailboxes import Mailboxes, Subscriptions, Users
 from raftmail.storage.messages import Messages
@@ -141,6 +142,7 @@ class Index:
         self.users = Users(engine)
         self.config = ConfigTable(engine.table("config"))
         self.messages = Messages(engine)
+        self.known_uids = KnownUids(self.messages)
         self.clients = Clients(engine.table("clients"))
         self.delivered = Delivered(engine)
         self.applied_index = self.applied_term = 0

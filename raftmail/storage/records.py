@@ -19,7 +19,7 @@ from raftmail.storage.kv import Table
 
 DIGEST_MASK = 2**128 - 1
 CRC = Struct("<I")
-_RESIDUE = 0x2144DF1C
+RESIDUE = 0x2144DF1C
 """The CRC32 of anything with its own CRC32, little-endian, behind it."""
 
 MESSAGE_KEY = Struct(">QI")
@@ -86,7 +86,7 @@ def seal(key: bytes, value: bytes) -> bytes:
 
 def unseal(table: str, key: bytes, record: bytes) -> bytes:
     """The value in a sealed record. Raises `IndexDamaged`."""
-    if len(record) < 4 or crc32(record, crc32(key)) != _RESIDUE:
+    if len(record) < 4 or crc32(record, crc32(key)) != RESIDUE:
         raise IndexDamaged(table, key)
     return record[:-4]
 
@@ -111,7 +111,7 @@ def message_digest(body: bytes) -> bytes:
 def unpack_message(key: bytes, record: bytes) -> Raw:
     """The fields of `MESSAGE`. Raises `IndexDamaged`."""
     mailbox, uid = MESSAGE_KEY.unpack(key)
-    if len(record) == MESSAGE.size and crc32(record, mailbox & 0xFFFFFFFF) == _RESIDUE:
+    if len(record) == MESSAGE.size and crc32(record, mailbox & 0xFFFFFFFF) == RESIDUE:
         fields = MESSAGE.unpack(record)
         if fields[0] == uid:
             return fields

@@ -437,6 +437,13 @@ class TwinService:
             case q.FetchBody(uid=uid):
                 found = box.messages.get(uid)
                 return None if found is None else self.bodies[found.blob]
+            case q.FetchContents():
+                unseen = [m.uid for m in box.messages.values() if "\\Seen" not in m.flags]
+                flags = sorted({f for m in box.messages.values() for f in m.flags})
+                keywords = tuple(flag for flag in flags if flag[0] != "\\")
+                uids = UidSet.from_uids(box.messages)
+                first = min(unseen, default=0)
+                return q.MailboxContents(box.info(), uids, keywords, first, True)
             case q.FetchVanished(since=since):
                 return UidSet.from_uids(u for u, modseq in box.vanished.items() if modseq > since)
             case q.FetchMessages():

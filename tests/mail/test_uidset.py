@@ -94,3 +94,9 @@ def test_ranges_are_bounded() -> None:
 
 def test_a_set_of_a_million_uids_in_a_row_is_as_small_as_one_of_two() -> None:
     assert len(pack(UidSet.parse("1:1000000").to_wire())) < 10
+
+
+@given(_uids, st.integers(1, 60), st.integers(1, 60))
+def test_a_part_has_what_lies_between(uids: frozenset[int], low: int, high: int) -> None:
+    part = UidSet.from_uids(uids).part(low, high)
+    assert part == UidSet.from_uids(uid for uid in uids if low <= uid <= high)

@@ -123,6 +123,7 @@ queries = st.one_of(
         q.FetchMessages, users, refs, uidsets, st.integers(0, 99), st.booleans(), st.integers(1, 99)
     ),
     st.builds(q.FetchVanished, users, refs, st.integers(0, 99)),
+    st.builds(q.FetchContents, users, refs),
     st.builds(q.FetchBody, users, refs, st.integers(1, 99)),
     st.builds(q.ListSubscriptions, users),
     st.builds(q.ListUsers, st.just("") | users, st.integers(1, 1000)),
@@ -174,6 +175,14 @@ answers = st.one_of(
         st.booleans(),
     ),
     uidsets,
+    st.builds(
+        q.MailboxContents,
+        infos,
+        uidsets,
+        st.lists(names, max_size=3).map(tuple),
+        st.integers(0, 99),
+        st.booleans(),
+    ),
     st.binary(max_size=50),
     st.lists(infos, max_size=2).map(tuple),
     st.lists(names, max_size=3).map(tuple),

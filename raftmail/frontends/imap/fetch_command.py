@@ -114,7 +114,7 @@ def _makes_seen(item: FetchItem) -> bool:
 async def _tell_vanished(client: LoggedInClient, view: MailboxView, command: i.ImapFetch) -> None:
     vanished = await client.reader.vanished(view.number, command.changed_since or 0)
     wanted = command.sequence.numbers
-    found = (vanished & wanted) - UidSet.from_uids(view.uids)
+    found = (vanished & wanted) - view.uids
     for piece in responses.number_sets(found):
         client.write(b"* VANISHED (EARLIER) %b\r\n" % piece)
 

@@ -20,9 +20,8 @@ from raftmail.frontends.imap.responses import ResponseCode
 from raftmail.frontends.imap.view import MailboxView
 from raftmail.mail import commands as c
 from raftmail.mail.names import INBOX, SEPARATOR, matches, parents
-from raftmail.mail.queries import GetUsage, MailboxInfo, MessageInfo, Usage
+from raftmail.mail.queries import GetUsage, MailboxContents, MailboxInfo, Usage
 from raftmail.mail.results import MailboxResult
-from raftmail.mail.uidset import UidSet
 
 _SYSTEM_FLAGS: Final = ("\\Answered", "\\Flagged", "\\Deleted", "\\Seen", "\\Draft")
 
@@ -48,30 +47,20 @@ async def select(client: LoggedInClient, command: i.Select) -> Answer:
     if command.condstore:
         client.enabled.add(Extension.CONDSTORE)
     view.tells_modseq = bool(client.enabled & {Extension.CONDSTORE, Extension.QRESYNC})
-    messages: list[MessageInfo] = []
-    async for page in client.reader.pages(info.number, ALL_UIDS):
-        if not messages:
-            info = page.mailbox
-        messages += page.messages
-    view.begin((message.uid for message in messages), info.highestmodseq)
+    contents = await client.reader.contents(info.number)
+    view.begin(contents.uids, contents.mailbox.highestmodseq)
     client.view = view
-    _tell_selected(client, view, info, messages)
+    _tell_selected(client, view, contents)
     if command.qresync is not None:
         await _tell_since(client, view, command.qresync)
     code = ResponseCode.READ_ONLY if view.read_only else ResponseCode.READ_WRITE
     return Answer("the mailbox is open", code.value)
 
 
-def _tell_selected(
-    client: LoggedInClient, view: MailboxView, info: MailboxInfo, messages: Iterable[MessageInfo]
-) -> None:
-    keywords: dict[str, None] = {}
-    unseen = 0
-    for number, message in enumerate(messages, 1):
-        if not unseen and "\\Seen" not in message.flags:
-            unseen = number
-        keywords.update(dict.fromkeys(f for f in message.flags if not f.startswith("\\")))
-    flags = responses.flags((*_SYSTEM_FLAGS, *keywords))
+def _tell_selected(client: LoggedInClient, view: MailboxView, contents: MailboxContents) -> None:
+    info = contents.mailbox
+    unseen = view.number_of(contents.first_unseen)
+    flags = responses.flags((*_SYSTEM_FLAGS, *contents.keywords))
     kept = b"()" if view.read_only else flags[:-1] + b" \\*)"
     write = client.write
     write(b"* FLAGS %b\r\n" % flags)
@@ -96,7 +85,7 @@ async def _tell_since(client: LoggedInClient, view: MailboxView, known: i.Qresyn
     vanished = await client.reader.vanished(view.number, known.modseq)
     if known.known is not None:
         vanished = vanished & known.known
-    vanished = vanished - UidSet.from_uids(view.uids)
+    vanished = vanished - view.uids
     for piece in responses.number_sets(vanished):
         client.write(b"* VANISHED (EARLIER) %b\r\n" % piece)
     wanted = ALL_UIDS if known.known is None else known.known.resolve(view.last_uid)
@@ -115,7 +104,7 @@ async def close(client: LoggedInClient, command: i.Close) -> Answer:
     """CLOSE (6.4.1): what is marked \\Deleted goes, and nothing is said of it."""
     view = client.selected()
     if not view.read_only:
-        await client.expunge(view, UidSet.from_uids(view.uids))
+        await client.expunge(view, view.uids)
     client.view = None
     return Answer("closed")
 

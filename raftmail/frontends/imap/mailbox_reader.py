@@ -8,11 +8,13 @@ from raftmail.frontends.imap.view import MailboxView
 from raftmail.mail.commands import MailboxRef
 from raftmail.mail.queries import (
     FetchBody,
+    FetchContents,
     FetchMessages,
     FetchVanished,
     GetMailbox,
     ListMailboxes,
     ListSubscriptions,
+    MailboxContents,
     MailboxInfo,
     MessageInfo,
     MessagePage,
@@ -69,6 +71,17 @@ class MailboxReader:
             if not page.more or not page.messages:
                 return
             uids = uids - UidSet.from_ranges([(1, page.messages[-1].uid)])
+
+    async def contents(self, ref: MailboxRef) -> MailboxContents:
+        """What its messages are numbered by. Of a mailbox whose messages have to be read for that,
+        some are read in each turn."""
+        while True:
+            query = FetchContents(self._user, ref)
+            found = await self._service.query(query, deadline_s=self._deadline_s)
+            if not isinstance(found, MailboxContents):
+                raise MailboxGone
+            if found.whole:
+                return found
 
     async def body(self, ref: MailboxRef, uid: int) -> bytes | None:
         """A message's bytes; None when it is gone."""

@@ -209,7 +209,7 @@ async def expunge(client: LoggedInClient, command: i.ImapExpunge) -> Answer:
     """EXPUNGE (6.4.3) and UID EXPUNGE (6.4.9), of messages that the client knows."""
     view = client.writable()
     if command.uids is None:
-        uids = UidSet.from_uids(view.uids)
+        uids = view.uids
     else:
         uids = view.choose(command.uids, by_uid=True)
     modseq = await client.expunge(view, uids)

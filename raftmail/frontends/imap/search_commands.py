@@ -108,8 +108,7 @@ async def _found(
     except KeysTooDeepError as e:
         raise CommandWrong(str(e)) from None
     needed = summaries or matcher.needs is not Level.RECORD
-    uids = UidSet.from_uids(view.uids)
-    async for page in client.reader.pages(view.number, uids, summaries=needed):
+    async for page in client.reader.pages(view.number, view.uids, summaries=needed):
         found: list[Found] = []
         for info in page.messages:
             number = view.number_of(info.uid)

@@ -15,11 +15,10 @@ Invariants:
 
 from __future__ import annotations
 
-from array import array
-from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
 
 from raftmail.frontends.imap import responses
+from raftmail.frontends.imap.numbering import Numbering
 from raftmail.frontends.imap.sequence import SequenceSet
 from raftmail.mail.queries import MessageInfo
 from raftmail.mail.uidset import STAR, UidSet
@@ -33,38 +32,42 @@ class MailboxView:
         self.number = number
         self.uidvalidity = uidvalidity
         self.read_only = False
-        self.uids = array("I")
+        self.numbering = Numbering(UidSet())
         self.modseq = 0
         self.saved = UidSet()
         """The result of the last search that was to be saved (RFC 5182)."""
         self.tells_modseq = False
         """The client uses CONDSTORE: flags are told with their modseq."""
-        self._gone: set[int] = set()
+        self._gone = UidSet()
         self._fresh: dict[int, MessageInfo] = {}
         """Messages that came, or changed, and were not told; by UID."""
         self._told: dict[int, int] = {}
         """Modseqs of flags that were told before they were noted; until the next `note`."""
 
-    def begin(self, uids: Iterable[int], modseq: int) -> None:
+    def begin(self, uids: UidSet, modseq: int) -> None:
         """The mailbox is selected: the client is told of all messages, which were read at
-        `modseq`. `uids` ascend."""
-        self.uids = array("I", uids)
+        `modseq`."""
+        self.numbering = Numbering(uids)
         self.modseq = modseq
 
     # -- numbers ----------
 
     def __len__(self) -> int:
-        return len(self.uids)
+        return self.numbering.count
+
+    @property
+    def uids(self) -> UidSet:
+        """Of the messages that the client has numbers for."""
+        return self.numbering.uids
 
     def number_of(self, uid: int) -> int:
         """The sequence number of a message; 0 when the client has none for it."""
-        at = bisect_left(self.uids, uid)
-        return at + 1 if at < len(self.uids) and self.uids[at] == uid else 0
+        return self.numbering.number_of(uid)
 
     @property
     def last_uid(self) -> int:
         """The highest UID that the client has a number for; 0 when there is none."""
-        return self.uids[-1] if self.uids else 0
+        return self.uids.last
 
     def choose(self, sequence: SequenceSet, *, by_uid: bool) -> UidSet:
         """The UIDs that a set means, of messages that the client has numbers for. UIDs that no
@@ -72,31 +75,21 @@ class MailboxView:
         are fewer, and nothing where there is none: clients ask so for what is new. Raises
         `NoSuchNumber` for any other sequence number that no message has."""
         if sequence.saved:
-            return self.saved & UidSet.from_uids(self.uids)
+            return self.numbering.known(self.saved)
         if by_uid:
-            return self._known(sequence.numbers.resolve(self.last_uid))
+            return self.numbering.known(sequence.numbers.resolve(self.last_uid))
         return self._numbered(sequence.numbers)
 
-    def _known(self, wanted: UidSet) -> UidSet:
-        uids = self.uids
-        found: list[int] = []
-        for low, high in wanted.ranges():
-            found += uids[bisect_left(uids, low) : bisect_right(uids, high)]
-        return UidSet.from_uids(found)
-
     def _numbered(self, numbers: UidSet) -> UidSet:
-        uids = self.uids
-        count = len(uids)
-        found: list[int] = []
-        for low, high in numbers.ranges():
-            if high == STAR:
-                if not count:
-                    continue
-                low, high = min(low, count), count
-            if high > count:
-                raise NoSuchNumber(high, count)
-            found += uids[low - 1 : high]
-        return UidSet.from_uids(found)
+        count = len(self)
+        if numbers.last == STAR:
+            *others, (low, _) = numbers.ranges()
+            if count:
+                others.append((min(low, count), count))
+            numbers = UidSet.from_ranges(others)
+        if numbers.last > count:
+            raise NoSuchNumber(numbers.last, count)
+        return self.numbering.numbered(numbers)
 
     # -- changes ----------
 
@@ -108,8 +101,7 @@ class MailboxView:
             if told.get(message.uid, -1) < message.modseq:
                 self._fresh[message.uid] = message
         if vanished:
-            gone = self._known(vanished)
-            self._gone.update(gone)
+            self._gone = self._gone | self.numbering.known(vanished)
             for uid in [uid for uid in self._fresh if uid in vanished]:
                 del self._fresh[uid]
         self.modseq = max(self.modseq, modseq)
@@ -138,8 +130,8 @@ class MailboxView:
         known = self.last_uid
         came = sorted(uid for uid in fresh if uid > known)
         if came:
-            self.uids.extend(came)
-            lines.append(b"* %d EXISTS\r\n" % len(self.uids))
+            self.numbering = Numbering(self.uids | UidSet.from_uids(came))
+            lines.append(b"* %d EXISTS\r\n" % len(self))
         for uid in sorted(fresh):
             number = self.number_of(uid)
             if number:
@@ -158,17 +150,17 @@ class MailboxView:
         return b"* %d FETCH (UID %d FLAGS %b)\r\n" % (number, message.uid, shown)
 
     def _tell_gone(self, *, vanished: bool) -> list[bytes]:
-        gone, self._gone = self._gone, set()
+        gone, self._gone = self._gone, UidSet()
         lines: list[bytes] = []
         if vanished:
-            pieces = responses.number_sets(UidSet.from_uids(gone))
+            pieces = responses.number_sets(gone)
             lines += [b"* VANISHED %b\r\n" % piece for piece in pieces]
         else:
             # From the end on, no number is told that an earlier line has changed.
-            numbers = sorted((self.number_of(uid) for uid in gone), reverse=True)
+            numbers = reversed(list(self.numbering.numbers(gone)))
             lines += [b"* %d EXPUNGE\r\n" % number for number in numbers]
-        self.uids = array("I", [uid for uid in self.uids if uid not in gone])
-        self.saved = self.saved - UidSet.from_uids(gone)
+        self.numbering = Numbering(self.uids - gone)
+        self.saved = self.saved - gone
         return lines
 
 

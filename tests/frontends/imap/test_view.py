@@ -19,7 +19,7 @@ def info(uid: int, modseq: int, *flags: str) -> MessageInfo:
 
 def view_of(*uids: int) -> MailboxView:
     view = MailboxView("INBOX", 1, 7)
-    view.begin(uids, 1)
+    view.begin(UidSet.from_uids(uids), 1)
     return view
 
 
