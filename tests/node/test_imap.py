@@ -3,7 +3,6 @@ after a kill."""
 
 from __future__ import annotations
 
-import imaplib
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from raftmail.mail.results import SaveResult
+from tests.frontends.imap.strict_imaplib import StrictImaplib
 from tests.node.cluster import Cluster, free_ports
 
 USER = "alice@example.org"
@@ -37,7 +37,7 @@ class ImapCluster(Cluster):
     @contextmanager
     def box(self, name: str, *, tls: bool = False) -> Iterator[Any]:
         """Logged in through a node."""
-        with imaplib.IMAP4("127.0.0.1", self.imap[name], timeout=30) as box:
+        with StrictImaplib("127.0.0.1", self.imap[name], timeout=30) as box:
             if tls:
                 context = ssl.create_default_context(cafile=str(self.made.ca))
                 context.check_hostname = False

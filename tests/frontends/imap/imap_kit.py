@@ -13,6 +13,7 @@ from raftmail.frontends.imap.limits import ImapLimits
 from raftmail.frontends.imap.server import ImapServer
 from raftmail.mail.budget import Budget
 from raftmail.service.passwords import hash_password
+from tests.frontends.imap.strict_parser import StrictParser
 from tests.frontends.twin_service import TwinService
 
 USER = "anna@example.org"
@@ -20,11 +21,13 @@ PASSWORD = "secret-password"
 NOW_S = 1_700_000_000.0
 PATIENCE_S = 30.0
 _LITERAL = re.compile(rb"\{([0-9]+)\}\r\n\Z")
+_OF_NUMBERS = re.compile(rb"(?:FETCH|STORE|SEARCH|SORT|THREAD) ", re.IGNORECASE)
+_SHIFTS = re.compile(rb"\* (?:[0-9]+ EXPUNGE|VANISHED [0-9])")
 _HASHED = hash_password(PASSWORD.encode())
 
 
 class ImapClient:
-    """Speaks IMAP as a test says it."""
+    """Speaks IMAP as a test says it. All that the server says is read by the strict parser."""
 
     def __init__(self, port: int, budget: Budget | None = None) -> None:
         self.port = port
@@ -32,6 +35,7 @@ class ImapClient:
         """The server's."""
         self._count = 0
         self.greeting = b""
+        self.parser = StrictParser()
 
     async def connect(self) -> Self:
         self.reader, self.writer = await asyncio.open_connection("127.0.0.1", self.port)
@@ -50,6 +54,8 @@ class ImapClient:
             whole += await self.reader.readexactly(int(found[1]))
             line = await self.reader.readline()
             whole += line
+        if whole:
+            self.parser.take(whole)
         return whole
 
     def send(self, data: bytes) -> None:
@@ -72,7 +78,11 @@ class ImapClient:
         for one in literals:
             data = data.replace(b"{}", b"{%d+}\r\n%b" % (len(one), one), 1)
         self.send(tag + b" " + data + b"\r\n")
-        return await self.answer(tag)
+        said, answer = await self.answer(tag)
+        if _OF_NUMBERS.match(data):
+            shifts = [line for line in said if _SHIFTS.match(line)]
+            assert not shifts, f"numbers shift inside {data[:80]!r}: {shifts}"
+        return said, answer
 
     async def ok(self, command: str | bytes, *literals: bytes) -> list[bytes]:
         """As `do`, of a command that must be answered OK."""
