@@ -25,6 +25,7 @@ from raftmail.admin.api.arguments import (
     arguments_of,
 )
 from raftmail.admin.api.calls import CALLS, AdminCall, Asker
+from raftmail.client import Client
 from raftmail.frontends.text.limits import TextLimits
 from raftmail.net.limits import KIB, MIB
 from raftmail.node.budget import limits_of, memory_of
@@ -276,6 +277,23 @@ def calls_table(calls: Sequence[AdminCall]) -> str:
     return _table(("call", "arguments", "what it does", "answer"), rows)
 
 
+def methods_table(client: type) -> str:
+    """The public methods of the client library: their arguments, and what they do."""
+    rows = []
+    for name, method in vars(client).items():
+        if name.startswith("_") or not inspect.isfunction(method):
+            continue
+        words = list(inspect.signature(method).parameters.values())[1:]
+        shown_words = [
+            f"[{one.name}]" if one.default is not inspect.Parameter.empty else one.name
+            for one in words
+            if one.name != "timeout_s"
+        ]
+        text = " ".join(inspect.cleandoc(method.__doc__ or "").split())
+        rows.append((f"`{name}`", ", ".join(f"`{one}`" for one in shown_words), text))
+    return _table(("method", "arguments", "what it does"), rows)
+
+
 def memory_table(config: Config) -> str:
     """What one process may take of memory, with the figures of a configuration."""
     sizes = memory_of(config, first_size(config))
@@ -291,6 +309,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "text-limits": lambda: text_limits_table(limits_of(DEFAULTS).clients),
     "link-limits": lambda: link_limits_table(limits_of(DEFAULTS).link),
     "memory": lambda: memory_table(DEFAULTS),
+    "client-methods": lambda: methods_table(Client),
     "admin-calls": lambda: calls_table(CALLS),
 }
 
