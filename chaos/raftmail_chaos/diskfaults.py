@@ -19,9 +19,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from raftmail.consensus.records import HEADER_BYTES
 from raftmail_chaos.cluster import MAIL_SHARD, NodeProcess
 from raftmail_chaos.faults import Arena, surely
 from raftmail_chaos.leash import leashed
+from raftmail_chaos.rot import surely_durable
 
 _POLL_S = 0.1
 _REFUSES_S = 60.0
@@ -176,13 +178,12 @@ async def _stop(arena: Arena, node: NodeProcess) -> None:
 
 
 async def rot_journal(arena: Arena, node: NodeProcess) -> None:
-    """Flip a bit in the older part of a stopped node's journal: the node must set that replica
-    aside and say why. Then undo it."""
+    """Flip a bit of a stopped node's journal, where the journal itself proves that it was on the
+    disk: the node must set that replica aside and say why. Then undo it."""
     async with node.lock:
         node.kill()
         try:
-            files = sorted((node.data / "shards" / str(MAIL_SHARD) / "journal").glob("*"))
-            flip = _flip(arena.rng, files[:1], older=True)
+            flip = _flip_in_journal(arena.rng, node.data / "shards" / str(MAIL_SHARD) / "journal")
             if flip is None:
                 return
             with arena.noted(
@@ -230,7 +231,7 @@ async def rot_body(arena: Arena, node: NodeProcess) -> None:
         node.kill()
         try:
             folder = node.data / "shards" / str(MAIL_SHARD) / "blobs"
-            flip = _flip(arena.rng, sorted(folder.glob("*")), older=False)
+            flip = _flip(arena.rng, sorted(folder.glob("*")))
             if flip is None:
                 return
             with arena.noted(
@@ -266,7 +267,7 @@ async def rot_index(arena: Arena, node: NodeProcess) -> None:
         try:
             path = node.data / "shards" / str(MAIL_SHARD) / "index" / "data.mdb"
             copy = node.data.parent / "index.copy"  # of the same file system
-            flip = _flip(arena.rng, [path], older=False)
+            flip = _flip(arena.rng, [path])
             if flip is None:
                 return
             flip.undo()
@@ -341,19 +342,27 @@ class Flip:
                 os.close(fd)
 
 
-def _flip(rng: random.Random, files: Sequence[Path], *, older: bool) -> Flip | None:
-    """Turn over a bit where something is written; None when there is nothing. `older` leaves the
-    last two thirds alone."""
-    for path in rng.sample(files, len(files)):
-        if not path.exists():
-            continue  # the node has no replica of this shard
-        data = path.read_bytes()
-        written = len(data.rstrip(b"\0"))
-        if written < 4096:
+def _flip_in_journal(rng: random.Random, folder: Path) -> Flip | None:
+    """As `_flip`, in a part of a journal that a start has to read."""
+    files = {int(path.stem, 16): path for path in folder.glob("*.log")}
+    ends = surely_durable({n: path.read_bytes() for n, path in files.items()})
+    return _flip_within(rng, [(files[n], HEADER_BYTES, end) for n, end in ends.items()])
+
+
+def _flip(rng: random.Random, files: Sequence[Path]) -> Flip | None:
+    """Turn over a bit where something is written; None when there is nothing."""
+    sizes = [(path, 64, len(path.read_bytes().rstrip(b"\0"))) for path in files if path.exists()]
+    return _flip_within(rng, sizes)
+
+
+def _flip_within(rng: random.Random, files: Sequence[tuple[Path, int, int]]) -> Flip | None:
+    """The same in one of several files, each between two offsets."""
+    for path, start, end in rng.sample(files, len(files)):
+        if end < 4096:
             continue
-        last = written // 3 if older else written
+        data = path.read_bytes()
         for _ in range(100):
-            offset = rng.randrange(64, last)
+            offset = rng.randrange(start, end)
             if data[offset]:
                 flip = Flip(path, offset, 1 << rng.randrange(8))
                 flip.undo()

@@ -74,7 +74,13 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "raftmail.node",
         "raftmail_chaos",
     ),
-    "raftmail_chaos": ("raftmail.client", "raftmail.mail", "raftmail.admin.api"),
+    # A journal's records tell where a bit may rot so that a start has to notice.
+    "raftmail_chaos": (
+        "raftmail.client",
+        "raftmail.mail",
+        "raftmail.admin.api",
+        "raftmail.consensus.records",
+    ),
 }
 """Room to what it may import of this project, besides itself. All may import the bare package
 `raftmail`, which holds nothing but its docstring and version."""

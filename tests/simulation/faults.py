@@ -59,7 +59,6 @@ import random
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from raftmail.consensus.journal import Identity
 from raftmail.storage.blobformat import segment_name, unpack_place
 from raftmail.storage.disk import DiskFull
 from raftmail.storage.index import REPLICATED
@@ -68,8 +67,8 @@ from raftmail.storage.records import unseal
 from tests.simulation.disk import PLENTY_BYTES
 from tests.simulation.members import Operator
 from tests.simulation.network import Network
-from tests.simulation.node import CLUSTER_ID, SHARD, TURN_S, DiskCopy, SimNode, Trap
-from tests.simulation.rot import surely_durable
+from tests.simulation.node import TURN_S, DiskCopy, SimNode, Trap
+from tests.simulation.rot import durable_parts
 from tests.simulation.swarm import ROT, Conditions
 from tests.simulation.world import World
 
@@ -349,7 +348,7 @@ class Injector:
         node = self.nodes[0]
         if not self._may_rot(node) or not self.operator.may_lose(node):
             return
-        parts = surely_durable(node.disk, Identity(CLUSTER_ID, SHARD, node.number))
+        parts = durable_parts(node.disk)
         if not parts:
             return
         path, end = self.rng.choice(parts)

@@ -3,34 +3,18 @@
 from __future__ import annotations
 
 from raftmail.consensus.journal import Identity, Journal, JournalLimits
-from raftmail.consensus.records import decode_header, find_marks
 from raftmail.consensus.replay import list_segments, segment_name
+from raftmail_chaos.rot import surely_durable
 from tests.simulation.nodedisk import NodeDisk, stable_copy
 
 FOLDER = "journal"
 
 
-def surely_durable(disk: NodeDisk, identity: Identity) -> list[tuple[str, int]]:
-    """Segments of a journal, and up to where each was on the disk.
-
-    A mark, or the header of a later segment, says that there. What rots before that, a start has to
-    notice; what rots behind it looks like the end of a batch that no sync had covered.
-    """
+def durable_parts(disk: NodeDisk) -> list[tuple[str, int]]:
+    """Segments of a journal, and up to where each was on the disk (`raftmail_chaos.rot`)."""
     copy = stable_copy(disk)
     contents = {n: copy.content(segment_name(FOLDER, n)) for n in list_segments(copy, FOLDER)}
-    headers = {n: decode_header(content) for n, content in contents.items()}
-    claims = [header.durable for header in headers.values() if header is not None]
-    for n, content in contents.items():
-        claims += find_marks(content, 0, identity.salt(n))
-    newest, offset = max(claims, default=(0, 0))
-    parts: list[tuple[str, int]] = []
-    for n in contents:
-        following = headers.get(n + 1)
-        if n == newest:
-            parts.append((segment_name(FOLDER, n), offset))
-        elif n < newest and following is not None and not following.reset:
-            parts.append((segment_name(FOLDER, n), following.previous_end))
-    return [(path, end) for path, end in parts if end]
+    return [(segment_name(FOLDER, n), end) for n, end in surely_durable(contents).items()]
 
 
 def log_of(journal: Journal) -> object:
@@ -46,4 +30,4 @@ def log_before_rot(disk: NodeDisk, identity: Identity, limits: JournalLimits) ->
     return log_of(Journal.open(disk.as_it_was(), FOLDER, identity, limits, create=False))
 
 
-__all__ = ["log_before_rot", "log_of", "surely_durable"]
+__all__ = ["durable_parts", "log_before_rot", "log_of"]
