@@ -181,13 +181,16 @@ def append(scanner: Scanner) -> c.Append:
     while not scanner.at_end:
         if len(messages) == MESSAGES_MAX:
             raise ParseError(f"APPEND takes at most {MESSAGES_MAX} messages", "LIMIT", no=True)
-        messages.append(_message(scanner))
+        messages.append(_message(scanner, first=False))
     return c.Append(name, tuple(messages))
 
 
-def _message(scanner: Scanner) -> c.AppendMessage:
-    """NUL is taken in any literal: it is mail as it is, and must go from server to server."""
+def _message(scanner: Scanner, *, first: bool = True) -> c.AppendMessage:
+    """NUL is taken in any literal: it is mail as it is, and must go from server to server. Before a
+    further message there may be two spaces, since IMAPClient sends them."""
     scanner.space("a message")
+    if not first:
+        scanner.skip(b" ")
     flags: tuple[str, ...] = ()
     received = None
     utf8 = False

@@ -97,7 +97,7 @@ class ImapClient:
 Talk = Callable[[ImapClient, TwinService], Awaitable[None]]
 
 
-def run(talk: Talk, limits: ImapLimits | None = None) -> None:
+def run(talk: Talk, limits: ImapLimits | None = None, *, patience_s: float = PATIENCE_S) -> None:
     """Have a client talk to a server. What the server says is closed with it."""
 
     async def main() -> None:
@@ -114,7 +114,7 @@ def run(talk: Talk, limits: ImapLimits | None = None) -> None:
         _, port = await server.listen_tcp("127.0.0.1", 0)
         client = ImapClient(port, context.budget)
         try:
-            async with asyncio.timeout(PATIENCE_S):
+            async with asyncio.timeout(patience_s):
                 await talk(client, service)
         finally:
             await client.close()

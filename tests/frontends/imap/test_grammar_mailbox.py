@@ -181,6 +181,12 @@ def test_append_takes_several_messages() -> None:
     )
 
 
+def test_append_takes_two_spaces_before_a_further_message() -> None:
+    one, two = b" {2+}\r\nhi", b" {2+}\r\nho"
+    assert parsed(b"APPEND x" + one + b" " + two) == parsed(b"APPEND x" + one + two)
+    assert wrong(b"APPEND x " + one).startswith("BAD ")
+
+
 def test_append_takes_messages_with_nul_as_they_are() -> None:
     command = parsed(b"APPEND x {3+}\r\na\0b")
     assert isinstance(command, c.Append) and command.messages[0].octets == b"a\0b"
