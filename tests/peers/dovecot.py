@@ -76,8 +76,8 @@ def dovecot(format: str = "sdbox") -> Iterator[ImapTalk]:
                 os.chown(path, account.pw_uid, account.pw_gid)
         process = subprocess.Popen(
             [str(PROGRAM), "-c", str(config)],
-            stdin=theirs,
-            stdout=theirs,
+            stdin=theirs.fileno(),
+            stdout=theirs.fileno(),
             stderr=subprocess.DEVNULL,
             cwd=folder,
             user=account.pw_uid if root else None,
