@@ -43,6 +43,12 @@ class Told:
     def ok(self) -> bool:
         return self.status.startswith(b"OK")
 
+    def fetches(self) -> Iterator[tuple[int, dict[bytes, Value]]]:
+        """What is told of messages."""
+        for response in self.untagged:
+            if (one := fetched(response)) is not None:
+                yield one
+
 
 class Values:
     """Reads values from a response."""
@@ -207,12 +213,6 @@ class ImapTalk:
     def fetch(self, command: bytes) -> dict[int, dict[bytes, Value]]:
         """The items of each message that a FETCH answers with; it must be answered OK."""
         found: dict[int, dict[bytes, Value]] = {}
-        for number, items in _fetches(self.ok(command)):
+        for number, items in self.ok(command).fetches():
             found.setdefault(number, {}).update(items)
         return found
-
-
-def _fetches(told: Told) -> Iterator[tuple[int, dict[bytes, Value]]]:
-    for response in told.untagged:
-        if (one := fetched(response)) is not None:
-            yield one

@@ -12,11 +12,11 @@ PATIENCE_S = 300.0
 """The end of what hangs; nothing should take as long."""
 
 
-def serve(talk: Callable[[int], None]) -> None:
+def serve(talk: Callable[[int], None], *, patience_s: float = PATIENCE_S) -> None:
     """Have `talk` use a server at a port of 127.0.0.1, where `USER` is the only user."""
 
     async def beside(client: ImapClient, service: TwinService) -> None:
         await client.connect()
         await asyncio.to_thread(talk, client.port)
 
-    run(beside, patience_s=PATIENCE_S)
+    run(beside, patience_s=patience_s)
