@@ -1,7 +1,7 @@
 """Two servers with the same mailbox, asked the same questions: what they answer differently.
 
-An answer is taken to pieces before it is compared, so that a finding says which piece of what
-message differs, and an argued difference explains no more than it has to.
+An answer is taken to pieces before it is compared. So a finding says which piece of what message
+differs, and an argued difference explains no more than it has to.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Messages for comparing servers: made by hand, of the kinds that mail programs send and that broke
-other servers, and made by chance, the same for a seed in every run. All lines end in CRLF and no
-message has a NUL, since servers differ in what they do with others."""
+"""Messages for comparing servers. Some are made by hand, of the kinds that mail programs send and
+that broke other servers. Others are made by chance, the same for a seed in every run. All lines end
+in CRLF and no message has a NUL, since servers differ in what they do with others."""
 
 from __future__ import annotations
 
