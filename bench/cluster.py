@@ -139,7 +139,7 @@ class Raftmail:
                 now=datetime.now(UTC),
             )
             self.access = Access(made.ca, made.token_file)
-            entries = [NodeEntry(plan.name, plan.peer, plan.client, plan.lmtp) for plan in plans]
+            entries = [NodeEntry(p.name, p.peer, p.client, p.lmtp, p.programs) for p in plans]
             known = made.folder / "cluster.json"
             clusterfile.save(known, made.id, Path("ca/ca.pem"), Path("ca/token"), entries)
             self._by_name: dict[str, NodePlan] = {plan.name: plan for plan in plans}
@@ -433,7 +433,7 @@ def free_base_port(nodes: int) -> int:
         addresses = [
             split_address(address)
             for plan in plan_loopback(nodes, base_port)
-            for address in (plan.peer, plan.client, plan.lmtp)
+            for address in plan.addresses
         ]
         if all(map(_is_free, addresses)):
             return base_port

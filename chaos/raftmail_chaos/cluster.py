@@ -21,6 +21,7 @@ from pathlib import Path
 from raftmail.admin.api.calls import GetNodeStatus
 from raftmail.admin.api.status import OK, NodeStatus
 from raftmail.client import Client, ClientError
+from raftmail.mail.program_addresses import PROTOCOLS
 from raftmail_chaos.disks import FOLDER, NodeDisk
 from raftmail_chaos.errors import ChaosError
 from raftmail_chaos.leash import leashed
@@ -294,6 +295,7 @@ class ChaosCluster:
                 ("--node", node.peer),
                 ("--client", node.client),
                 ("--lmtp", node.lmtp),
+                *((f"--{protocol}", "") for protocol in PROTOCOLS),
             ):
                 argv += [option, f"{node.name}={address}"]
         try:

@@ -18,6 +18,7 @@ from typing import Any
 
 from raftmail.admin.api.codec import decode
 from raftmail.admin.api.members import VOTER, MemberDetails
+from raftmail.mail.program_addresses import PROTOCOLS
 from raftmail_chaos.cluster import NodeProcess
 from raftmail_chaos.errors import ChaosError
 from raftmail_chaos.faults import Arena, surely
@@ -52,7 +53,8 @@ async def join(arena: Arena) -> None:
 
 
 async def _join(arena: Arena, node: NodeProcess) -> None:
-    where = ("--client", node.client, "--lmtp", node.lmtp)
+    where = ["--client", node.client, "--lmtp", node.lmtp]
+    where += [word for protocol in PROTOCOLS for word in (f"--{protocol}", "")]
     try:
         made = await _raftmail(arena, "member", "invite", f"{node.name}={node.peer}", *where)
         await _raftmail(arena, "node", "join", "--no-run", made["token"], str(node.folder))

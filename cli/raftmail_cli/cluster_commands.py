@@ -114,6 +114,21 @@ def render_status(console: Console, answer: ClusterStatus, *, everything: bool =
             right=tuple(set(_REPLICA_COLUMNS) - {"node", "role", "state"}),
         )
     )
+    _render_programs(console, nodes)
+
+
+def _render_programs(console: Console, nodes: Sequence[MemberStatus]) -> None:
+    """Where mail programs come in."""
+    served = {node.name: node.report.programs for node in nodes if node.report is not None}
+    protocols = list(dict.fromkeys(name for programs in served.values() for name in programs))
+    if protocols:
+        rows = [
+            (node, *(programs.get(name, "-") for name in protocols))
+            for node, programs in served.items()
+            if programs
+        ]
+        console.print()
+        console.print(make_table(("mail programs", *protocols), rows))
 
 
 def _render_large(

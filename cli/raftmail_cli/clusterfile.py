@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from raftmail.mail.endpoint import dialled
+from raftmail.mail.program_addresses import PROTOCOLS, ProgramAddresses
 from raftmail_cli.errors import CliError
 from raftmail_cli.trust import check_place, read_file
 
@@ -22,14 +23,16 @@ FILE = "cluster.json"
 
 @dataclass(frozen=True, slots=True)
 class NodeEntry:
-    """One node. `data`, `start` (the argv that starts it) and `pid` are known of nodes that run on
-    this machine alone. `pid` is 0 while it is not running.
+    """One node. `programs` is where mail programs reach it. `data`, `start` (the argv that starts
+    it) and `pid` are known of nodes that run on this machine alone. `pid` is 0 while it is not
+    running.
     """
 
     name: str
     peer: str
     client: str
     lmtp: str = ""
+    programs: ProgramAddresses = field(default=ProgramAddresses())
     data: Path | None = None
     start: tuple[str, ...] = ()
     pid: int = 0
@@ -84,7 +87,7 @@ def load(path: Path) -> ClusterFile:
 
 
 def _node(folder: Path, item: dict[str, Any]) -> NodeEntry:
-    for kind in ("peer", "client", "lmtp"):
+    for kind in ("peer", "client", "lmtp", *PROTOCOLS):
         if address := str(item.get(kind, "")):
             try:
                 dialled(address)
@@ -95,6 +98,7 @@ def _node(folder: Path, item: dict[str, Any]) -> NodeEntry:
         str(item["peer"]),
         str(item["client"]),
         str(item.get("lmtp", "")),
+        ProgramAddresses.read(item),
         folder / item["data"] if item.get("data") else None,
         tuple(map(str, item.get("start", ()))),
         int(item.get("pid", 0)),
@@ -108,7 +112,8 @@ def save(path: Path, cluster: str, ca: Path, token_file: Path, nodes: Sequence[N
         item: dict[str, object] = {"name": node.name}
         if node.start:
             item |= {"pid": node.pid, "data": str(node.data), "start": list(node.start)}
-        item |= {"peer": node.peer, "client": node.client, "lmtp": node.lmtp, "tls": True}
+        item |= {"peer": node.peer, "client": node.client, "lmtp": node.lmtp}
+        item |= {**node.programs.by_protocol, "tls": True}
         items.append(item)
     value = {"cluster": cluster, "ca": str(ca), "token_file": str(token_file), "nodes": items}
     temporary = path.with_name(f".{path.name}.new")

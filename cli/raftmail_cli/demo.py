@@ -294,7 +294,9 @@ def _make_cluster(home: Path) -> ClusterFile:
 
 def _at(base_port: int) -> list[NodeEntry]:
     plans = plan_loopback(_NODES, base_port)
-    return [NodeEntry(plan.name, plan.peer, plan.client, plan.lmtp) for plan in plans]
+    return [
+        NodeEntry(plan.name, plan.peer, plan.client, plan.lmtp, plan.programs) for plan in plans
+    ]
 
 
 async def _until_signalled(made: _Demo, count: int) -> DemoVerdict:

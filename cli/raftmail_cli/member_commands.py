@@ -5,9 +5,10 @@ from __future__ import annotations
 import getpass
 import socket
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
@@ -35,6 +36,7 @@ from raftmail.admin.api.members import (
     MemberList,
     MemberRow,
 )
+from raftmail.mail.program_addresses import HIGHEST_PEER_PORT, PROTOCOLS, ProgramAddresses
 from raftmail_cli import clusterfile
 from raftmail_cli.asking import confirm, yes_option
 from raftmail_cli.clusterfile import NodeEntry
@@ -57,6 +59,14 @@ def asker() -> str:
         return ""
 
 
+def _programs_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """An option for each protocol of mail programs."""
+    for protocol in reversed(PROTOCOLS):
+        text = f'Where mail programs speak {protocol.upper()} to it; "" for nowhere.'
+        command = click.option(f"--{protocol}", help=text)(command)
+    return command
+
+
 @click.group()
 def member() -> None:
     """Nodes: invite, drain, remove and replace them."""
@@ -66,6 +76,7 @@ def member() -> None:
 @click.argument("node", metavar="NAME=HOST:PORT")
 @click.option("--client", help="Where it listens for clients  [default: the port + 1]")
 @click.option("--lmtp", help='Where it takes mail; "" for nowhere  [default: the port + 2]')
+@_programs_options
 @click.option("--zone", default="", help="What fails together: a data centre, a rack.")
 @click.option("--host", default="", help="The machine below the zone, if it has several nodes.")
 @click.option("--label", "labels", multiple=True, help="For rules that choose nodes. Repeat.")
@@ -92,6 +103,7 @@ def member() -> None:
 @pass_settings
 def invite(
     settings: Settings,
+    /,
     node: str,
     client: str | None,
     lmtp: str | None,
@@ -101,6 +113,7 @@ def invite(
     capacity: int,
     hours: float,
     ca_folder: Path | None,
+    **programs: str | None,
 ) -> None:
     """Invite a new node. Prints a token; `raftmail node join TOKEN DIR` uses it, once, on the new
     machine.
@@ -115,13 +128,18 @@ def invite(
         raise click.UsageError(f"{node!r} is not NAME=HOST:PORT")
     try:
         base, port = dialled(peer)
-        if port > 65533 and (client is None or lmtp is None):
-            raise ValueError("take a port up to 65533; two more follow it")
+        if port > HIGHEST_PEER_PORT:
+            raise ValueError(
+                f"take a port up to {HIGHEST_PEER_PORT}; those after it are for clients and mail"
+            )
+        usual = ProgramAddresses.beside(base, port, workers=1).by_protocol
+        given = {kind: address for kind, address in programs.items() if address is not None}
         plan = NodePlan(
             name,
             peer,
             join_address(base, port + 1) if client is None else client,
             join_address(base, port + 2) if lmtp is None else lmtp,
+            programs=ProgramAddresses.read(usual | given),
         )
         check_plans([plan])
     except (BootstrapError, ValueError) as error:
@@ -137,7 +155,7 @@ def invite(
     _check_reach(file, plan)
     expires_s = int(time.time() + hours * 3600)
     token = _invite(settings, file, ca_folder or file.ca.parent, plan, place, expires_s)
-    entry = NodeEntry(name, peer, plan.client, plan.lmtp)
+    entry = NodeEntry(name, peer, plan.client, plan.lmtp, plan.programs)
     others = [one for one in file.nodes if one.name != name]
     clusterfile.rewrite(settings.cluster_path(), file, [*others, entry])
     value = {"name": name, "peer": peer, "expires_s": expires_s, "token": token}
@@ -151,9 +169,10 @@ def _check_addresses(file: clusterfile.ClusterFile, plan: NodePlan) -> None:
 
     for other in file.nodes:
         taken = {other.peer: "for nodes", other.client: "for clients", other.lmtp: "for mail"}
+        taken |= dict.fromkeys(other.programs.served.values(), "for mail programs")
         known = {same(address): what for address, what in taken.items() if address}
-        for address in (plan.peer, plan.client, plan.lmtp):
-            if other.name != plan.name and address and same(address) in known:
+        for address in plan.addresses:
+            if other.name != plan.name and same(address) in known:
                 raise CliError(
                     f"the address {address} is that of node {other.name} already "
                     f"({known[same(address)]})"
@@ -245,6 +264,7 @@ def _invite(
             pair.key.decode(),
             file.token_file.read_text(encoding="ascii").strip(),
             place,
+            plan.programs.by_protocol,
         )
         sealed = base64.b64encode(token.seal(bundle)).decode()
         session.admin(InviteMember(token.invite, plan.name, plan.peer, expires_s, sealed))

@@ -7,16 +7,21 @@ import shlex
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from raftmail.admin.api.codec import encode
 from raftmail.admin.api.status import ClusterStatus
+from raftmail.mail.program_addresses import (
+    HIGHEST_PEER_PORT,
+    PROTOCOLS,
+    ProgramAddresses,
+)
 from raftmail_cli import clusterfile
 from raftmail_cli.cluster_commands import render_status
 from raftmail_cli.clusterfile import NodeEntry
@@ -66,6 +71,14 @@ _workers_option = click.option(
 )
 
 
+def _programs_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """An option for each protocol of mail programs."""
+    for protocol in reversed(PROTOCOLS):
+        text = f"Where mail programs speak {protocol.upper()} to a node; NAME= for nowhere."
+        command = click.option(f"--{protocol}", type=_Named(), multiple=True, help=text)(command)
+    return command
+
+
 @click.command()
 @click.argument("folder", metavar="DIR", type=_FOLDER)
 @click.option(
@@ -91,6 +104,7 @@ _workers_option = click.option(
     multiple=True,
     help="Where a node takes mail; NAME= for nowhere  [default: the peer's port + 2]",
 )
+@_programs_options
 @click.option(
     "--shards",
     type=click.IntRange(1, 4096),
@@ -110,6 +124,7 @@ _workers_option = click.option(
 @pass_settings
 def init(
     settings: Settings,
+    /,
     folder: Path,
     nodes: tuple[tuple[str, str], ...],
     clients: tuple[tuple[str, str], ...],
@@ -117,15 +132,19 @@ def init(
     shards: int,
     replicas: int,
     workers: int | None,
+    **programs: tuple[tuple[str, str], ...],
 ) -> None:
     """Make the configuration, keys and certificates of a new cluster.
 
-    DIR gets a folder for each node, ready to be copied to its machine.
+    DIR gets a folder for each node, ready to be copied to its machine. Mail programs come to the
+    ports after the peer's: IMAP to + 6, IMAPS to + 7. With more than four workers these are + 10
+    and those after it.
     """
     from raftmail.node.bootstrap import BootstrapError, check_plans, make_cluster
 
     try:
-        plans = _plans(nodes, dict(clients), dict(lmtps), workers or 1)
+        given = {name: dict(values) for name, values in programs.items()}
+        plans = _plans(nodes, {"client": dict(clients), "lmtp": dict(lmtps), **given}, workers or 1)
         check_plans(plans)
         if len(plans) == 2:
             raise CliError(_TWO_NODES)
@@ -137,7 +156,7 @@ def init(
         made.id,
         made.ca.relative_to(folder),
         made.token_file.relative_to(folder),
-        [NodeEntry(plan.name, plan.peer, plan.client, plan.lmtp) for plan in plans],
+        [NodeEntry(plan.name, plan.peer, plan.client, plan.lmtp, plan.programs) for plan in plans],
     )
     value = {
         "cluster": made.id,
@@ -152,34 +171,38 @@ def init(
 
 
 def _plans(
-    nodes: Sequence[tuple[str, str]],
-    clients: dict[str, str],
-    lmtps: dict[str, str],
-    workers: int,
+    nodes: Sequence[tuple[str, str]], given: Mapping[str, Mapping[str, str]], workers: int
 ) -> list[NodePlan]:
+    """The nodes with their addresses. `given` has those that were named, by option and node."""
     from raftmail.mail.endpoint import dialled, join_address
     from raftmail.node.bootstrap import NodePlan
 
     names = [name for name, _ in nodes]
-    for option, given in (("--client", clients), ("--lmtp", lmtps)):
-        for name in given:
+    for option, addresses in given.items():
+        for name in addresses:
             if name not in names:
-                raise click.UsageError(f"{option} {name}=...: there is no --node {name}=...")
+                raise click.UsageError(f"--{option} {name}=...: there is no --node {name}=...")
     plans = []
     for name, peer in nodes:
         try:
             host, port = dialled(peer)
         except ValueError as error:
             raise ValueError(f"--node {name}=...: {error}") from None
-        if port > 65533:
-            raise ValueError(f"node {name}: take a port up to 65533; two more follow it")
+        if port > HIGHEST_PEER_PORT:
+            raise ValueError(
+                f"node {name}: take a port up to {HIGHEST_PEER_PORT}; those after it are for "
+                f"clients and mail"
+            )
+        usual = ProgramAddresses.beside(host, port, workers).by_protocol
+        chosen = {p: given[p].get(name, address) for p, address in usual.items()}
         plans.append(
             NodePlan(
                 name,
                 peer,
-                clients.get(name, join_address(host, port + 1)),
-                lmtps.get(name, join_address(host, port + 2)),
+                given["client"].get(name, join_address(host, port + 1)),
+                given["lmtp"].get(name, join_address(host, port + 2)),
                 workers=workers,
+                programs=ProgramAddresses.read(chosen),
             )
         )
     return plans
@@ -276,7 +299,8 @@ def join_node(
 @click.option(
     "--base-port",
     type=click.IntRange(1, 65533),
-    help="Node i has this port + 10 i for peers, + 1 for clients, + 2 for LMTP  [default: 9000]",
+    help="Node i has this port + 10 i for peers, + 1 for clients, + 2 for LMTP, and + 6 and those "
+    "after it for mail programs  [default: 9000]",
 )
 @click.option(
     "--shards", type=click.IntRange(1, 4096), help="Parts that mail is kept in  [default: 1]"
@@ -329,10 +353,21 @@ def _say_ready(output: Format, path: Path, status: ClusterStatus) -> None:
         show(output, {"cluster_file": path, "status": encode(status)}, lambda _: None)
     else:
         render_status(make_console(), status, everything=False)
-        click.echo(
-            f"\nAll nodes are ready. Try: raftmail --cluster {shlex.quote(str(path))} status"
-        )
+        cluster = shlex.quote(str(path))
+        click.echo(f"\nAll nodes are ready. Try: raftmail --cluster {cluster} status")
+        for line in _program_lines(cluster, clusterfile.load(path)):
+            click.echo(line)
     sys.stdout.flush()
+
+
+def _program_lines(cluster: str, file: clusterfile.ClusterFile) -> Iterator[str]:
+    """How a user reads mail over a node's port for mail programs."""
+    address = next((one.programs.imap for one in file.nodes if one.programs.imap), "")
+    if address:
+        yield f"Mail programs read mail at imap://{address}, after:"
+        yield f"  raftmail --cluster {cluster} user add anna@example.org"
+        ca = shlex.quote(str(file.ca))
+        yield f"  curl --ssl-reqd --cacert {ca} -u anna@example.org 'imap://{address}/INBOX?ALL'"
 
 
 def _running_already(folder: Path) -> list[str]:

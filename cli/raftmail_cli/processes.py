@@ -95,7 +95,17 @@ def loopback_cluster(
         home = folder / plan.name
         found = load(home)
         argv = node_argv(home)
-        entries.append(NodeEntry(plan.name, plan.peer, plan.client, plan.lmtp, found.data, argv))
+        entries.append(
+            NodeEntry(
+                plan.name,
+                plan.peer,
+                plan.client,
+                plan.lmtp,
+                plan.programs,
+                found.data,
+                argv,
+            )
+        )
     cluster = load(folder / plans[0].name).cluster.id
     return ClusterFile(cluster, folder / "ca" / "ca.pem", folder / "ca" / "token", tuple(entries))
 
@@ -119,6 +129,7 @@ def _existing(folder: Path, shards: int | None) -> list[NodePlan]:
                     listen.client,
                     listen.lmtp,
                     workers=found.node.workers,
+                    programs=listen.programs,
                 )
             )
     except ConfigError as error:
@@ -129,7 +140,8 @@ def _existing(folder: Path, shards: int | None) -> list[NodePlan]:
 def check_ports(nodes: Iterable[NodeEntry]) -> None:
     """Make sure that every address can be listened on. Raises `CliError` naming one that cannot."""
     for node in nodes:
-        for kind, address in (("peer", node.peer), ("client", node.client), ("lmtp", node.lmtp)):
+        named = {"peer": node.peer, "client": node.client, "lmtp": node.lmtp}
+        for kind, address in (named | node.programs.served).items():
             if not address:
                 continue
             host, port = split_address(address)

@@ -129,7 +129,8 @@ class Token:
 class Bundle:
     """All that a new node needs. `seeds` maps the names of nodes to their peers' addresses. `ca`,
     `certificate` and `key` are PEM, and `token` is the one that clients show. `place` is where the
-    node stands (zone, host, labels, capacity).
+    node stands (zone, host, labels, capacity). `programs` has, by protocol, where mail programs
+    come in.
     """
 
     cluster: str
@@ -145,6 +146,7 @@ class Bundle:
     key: str
     token: str
     place: Mapping[str, Any] = field(default_factory=dict)
+    programs: Mapping[str, str] = field(default_factory=dict)
 
 
 def issue_for(

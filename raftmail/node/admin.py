@@ -83,6 +83,7 @@ class ThisNode:
             disk=self._disk.status(),
             memory_budget_bytes=memory_needed(self.config, [self._size]),
             links={name: self.is_up(name) for name in self.router.view.nodes if name != own},
+            programs=self.config.listen.programs.served,
         )
 
     def index_bytes(self, shard: int) -> int:

@@ -18,7 +18,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-from raftmail.mail.endpoint import dialled, is_loopback_host, same, split_address
+from raftmail.mail.endpoint import PORT_MAX, dialled, is_loopback_host, same, split_address
+from raftmail.mail.program_addresses import FEW_WORKERS, ProgramAddresses
 from raftmail.net import tls
 from raftmail.node import config
 from raftmail.node.config import Member
@@ -34,19 +35,25 @@ class BootstrapError(Exception):
 @dataclass(frozen=True, slots=True)
 class NodePlan:
     """A node to be made. Addresses are host:port; an empty `lmtp` switches LMTP off. `workers` is
-    over how many processes it spreads its replicas."""
+    over how many processes it spreads its replicas. `programs` is where mail programs come in."""
 
     name: str
     peer: str
     client: str
     lmtp: str = ""
     workers: int = field(default=1, kw_only=True)
+    programs: ProgramAddresses = field(default=ProgramAddresses(), kw_only=True)
+
+    @property
+    def addresses(self) -> list[str]:
+        """All of them."""
+        every = (self.peer, self.client, self.lmtp, *self.programs.served.values())
+        return [one for one in every if one]
 
     @property
     def hosts(self) -> list[str]:
         """The hosts of its addresses, each once."""
-        addresses = filter(None, (self.peer, self.client, self.lmtp))
-        return list(dict.fromkeys(split_address(one)[0] for one in addresses))
+        return list(dict.fromkeys(split_address(one)[0] for one in self.addresses))
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,15 +81,20 @@ def plan_loopback(count: int, base_port: int, workers: int = 1) -> list[NodePlan
     """Nodes n1, n2, … on this machine: node i, from 0, has the ports `base_port` + 10 i for its
     peers, and one more for clients.
 
-    One more is for LMTP, and the next for the peers of its further workers. Raises ValueError when
-    they do not fit.
+    One more is for LMTP, and the next for the peers of its further workers. Mail programs have
+    their ports after these (`ProgramAddresses.beside`). Nodes of more workers than leave room for
+    them are 20 ports apart. Raises ValueError when they do not fit.
     """
-    if base_port < 1 or base_port + 10 * (count - 1) + 1 + workers > 65535:
+    apart = 10 if workers <= FEW_WORKERS else 20
+    if base_port < 1 or base_port + apart * count - 1 > PORT_MAX:
         raise ValueError(f"{count} nodes from port {base_port} on do not fit below port 65536")
     plans = []
     for at in range(count):
-        peer, client, lmtp = (f"127.0.0.1:{base_port + 10 * at + kind}" for kind in range(3))
-        plans.append(NodePlan(f"n{at + 1}", peer, client, lmtp, workers=workers))
+        first = base_port + apart * at
+        peer, client, lmtp = (f"127.0.0.1:{first + kind}" for kind in range(3))
+        programs = ProgramAddresses.beside("127.0.0.1", first, workers)
+        plan = NodePlan(f"n{at + 1}", peer, client, lmtp, workers=workers, programs=programs)
+        plans.append(plan)
     return plans
 
 
@@ -124,7 +136,7 @@ def check_plans(plans: Sequence[NodePlan]) -> None:
             raise BootstrapError(
                 f"node {plan.name}: needs an address for nodes and one for clients"
             )
-        for address in filter(None, (plan.peer, plan.client, plan.lmtp)):
+        for address in plan.addresses:
             try:
                 dialled(address)
             except ValueError as error:
@@ -259,6 +271,8 @@ def _toml(
         f"peer = {q(plan.peer)}",
         f"client = {q(plan.client)}",
         f"lmtp = {q(plan.lmtp)}",
+        "# For mail programs: what ends in s begins with TLS, the others have STARTTLS.",
+        *(f"{name} = {q(address)}" for name, address in plan.programs.by_protocol.items()),
         "",
     ]
     return "\n".join(lines)

@@ -17,6 +17,7 @@ from typing import Any
 
 from raftmail.mail.endpoint import dialled, join_address, split_address
 from raftmail.mail.limits import DELIVERED_ONCE_S_MAX
+from raftmail.mail.program_addresses import PROTOCOLS, ProgramAddresses
 
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
 CONFIG_FILE = "node.toml"
@@ -64,13 +65,20 @@ class ClusterSection:
 @dataclass(frozen=True, slots=True)
 class ListenSection:
     """Addresses to listen on, host:port; "" switches a listener off. `lmtp_socket` is a path.
-    `imap` begins in the clear, with STARTTLS; who is not on this machine cannot log in before."""
+    `imap` begins in the clear, with STARTTLS; who is not on this machine cannot log in before.
+    `imaps` begins with TLS."""
 
     peer: str
     client: str
     lmtp: str = ""
     lmtp_socket: str = ""
     imap: str = ""
+    imaps: str = ""
+
+    @property
+    def programs(self) -> ProgramAddresses:
+        """Where mail programs come in."""
+        return ProgramAddresses(*(getattr(self, name) for name in PROTOCOLS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,7 +278,7 @@ _CHECKS: Mapping[str, Check] = {
     "listen.peer": _address,
     "listen.client": _address,
     "listen.lmtp": _address_or_none,
-    "listen.imap": _address_or_none,
+    **dict.fromkeys((f"listen.{name}" for name in PROTOCOLS), _address_or_none),
     "raft.heartbeat_ms": _range(5, 10_000),
     "raft.election_min_ms": _range(20, 60_000),
     "raft.election_max_ms": _range(30, 120_000),
@@ -447,11 +455,15 @@ def _check_together(config: Config) -> None:
     if len(set(peers)) != len(peers):
         raise ConfigError(f"{path}: cluster.nodes: two nodes have the same peer address")
     listen = config.listen
-    taken = {
-        listen.client: "listen.client",
-        listen.lmtp: "listen.lmtp",
-        listen.imap: "listen.imap",
-    }
+    taken: dict[str, str] = {}
+    for key in ("peer", "client", "lmtp", *PROTOCOLS):
+        address = getattr(listen, key)
+        if address in taken:
+            raise ConfigError(
+                f"{path}: listen.{key}: {address!r} is {taken[address]} already; take another port"
+            )
+        if address:
+            taken[address] = f"listen.{key}"
     for worker in config.every_worker[1:]:
         peer = worker.listen.peer
         if peer in taken:

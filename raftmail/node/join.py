@@ -13,6 +13,7 @@ import shutil
 from pathlib import Path
 
 from raftmail.admin.invitation import Bundle
+from raftmail.mail.program_addresses import ProgramAddresses
 from raftmail.net import tls
 from raftmail.node import bootstrap
 from raftmail.node.bootstrap import NodePlan
@@ -44,7 +45,8 @@ def make_folder(folder: Path, invite: str, bundle: Bundle) -> None:
     existed = folder.exists()
     if existed and (not folder.is_dir() or any(folder.iterdir())):
         raise FolderError(f"{folder}: is not an empty folder; name one that is new or empty")
-    plan = NodePlan(bundle.name, bundle.peer, bundle.client, bundle.lmtp)
+    programs = ProgramAddresses.read(bundle.programs)
+    plan = NodePlan(bundle.name, bundle.peer, bundle.client, bundle.lmtp, programs=programs)
     try:
         bootstrap.write_node(
             folder,

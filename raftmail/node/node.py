@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from raftmail.admin.api.calls import ReplaceDisk
 from raftmail.admin.open_invitation import sealed_bundle
@@ -21,7 +21,6 @@ from raftmail.cluster.rpc import Part, encode_revision
 from raftmail.cluster.rpc import RpcFrameKind as ClusterFrame
 from raftmail.cluster.state import ClusterState
 from raftmail.cluster.view import ROOT_SHARD
-from raftmail.frontends.imap.limits import ImapLimits
 from raftmail.frontends.lmtp.config import LmtpConfig, ServerConfig
 from raftmail.frontends.lmtp.server import LmtpServer
 from raftmail.frontends.text.context import TextContext
@@ -43,6 +42,7 @@ from raftmail.node.exit_message import explain
 from raftmail.node.folder import DataFolder, FolderError
 from raftmail.node.join import end_replacing, is_replacing
 from raftmail.node.open_files import MEASURE_S, measure, share_out
+from raftmail.node.program_servers import ProgramServers
 from raftmail.node.reconcile import Plan, plan
 from raftmail.node.reload import CHANGEABLE, changed_keys, load_again
 from raftmail.node.replica_table import ReplicaTable
@@ -58,9 +58,6 @@ from raftmail.service.delivery import LONGER_S_MAX, MailDelivery
 from raftmail.shard.replica import Frame
 from raftmail.shard.replica import FrameKind as ShardFrame
 from raftmail.storage.disk import DiskFull
-
-if TYPE_CHECKING:
-    from raftmail.frontends.imap.server import ImapServer
 
 logger = logging.getLogger(__name__)
 
@@ -92,7 +89,7 @@ class Node:
     _net: PeerNet | None = None
     _listeners: list[TextListener] = field(default_factory=list)
     _lmtp: LmtpServer | None = None
-    _imap: ImapServer | None = None
+    _programs: ProgramServers | None = None
     _router: Router | None = None
     _ticker: asyncio.TimerHandle | None = None
     _flushing: bool = False
@@ -260,8 +257,11 @@ class Node:
         await self._listen_on(listen.client, clients, shared=self._is_shared)
         if listen.lmtp or listen.lmtp_socket:
             await self._listen_lmtp()
-        if listen.imap:
-            await self._listen_imap(front)
+        assert self._service is not None
+        self._programs = programs = ProgramServers(
+            self.config, self._service, self.wall, front.budget, front.fetching, self._descriptors
+        )
+        await programs.listen(self._context)
 
     async def _listen_on(
         self, address: str, listener: TextListener, *, shared: bool = False
@@ -293,29 +293,6 @@ class Node:
             where = config.listen.lmtp or config.listen.lmtp_socket
             raise ConfigError(
                 f"{config.path}: cannot listen on {where}: {e.strerror or e}"
-            ) from None
-
-    async def _listen_imap(self, front: TextContext) -> None:
-        # Loaded where it is wanted: it would be a sixth of what a start loads.
-        from raftmail.frontends.imap.context import ImapContext
-        from raftmail.frontends.imap.server import ImapServer
-
-        config = self.config
-        assert self._service is not None
-        context = ImapContext(
-            self._service,
-            self.wall,
-            front.budget,
-            front.fetching,
-            _imap_limits(config),
-            self._context,
-        )
-        self._imap = imap = ImapServer(context, descriptors=self._descriptors)
-        try:
-            await imap.listen_tcp(*split_address(config.listen.imap), shared=self._is_shared)
-        except OSError as e:
-            raise ConfigError(
-                f"{config.path}: cannot listen on {config.listen.imap}: {e.strerror or e}"
             ) from None
 
     @property
@@ -370,8 +347,8 @@ class Node:
             self._net.tls_context = dialling
         if self._lmtp is not None:
             self._lmtp.take_over(_lmtp_config(self.config), server)
-        if self._imap is not None:
-            self._imap.take_over(_imap_limits(self.config), server)
+        if self._programs is not None:
+            self._programs.take_over(self.config, server)
 
     async def stop(self) -> None:
         """Hand mastership over, answer what is under way, close the files. Harmless after a failed
@@ -386,8 +363,8 @@ class Node:
             await self._enrolment.close()
         if self._lmtp is not None:
             await self._lmtp.stop(STOP_GRACE_S)
-        if self._imap is not None:
-            await self._imap.stop(STOP_GRACE_S)
+        if self._programs is not None:
+            await self._programs.stop(STOP_GRACE_S)
         for listener in self._listeners:
             await listener.close()
         if self._ticker is not None:
@@ -559,8 +536,8 @@ class Node:
             await self._clients.close()
         if self._lmtp is not None:
             await self._lmtp.stop(STOP_GRACE_S)
-        if self._imap is not None:
-            await self._imap.stop(STOP_GRACE_S)
+        if self._programs is not None:
+            await self._programs.stop(STOP_GRACE_S)
 
     async def _reconcile(self) -> None:
         """Let links and replicas be what the newest state says."""
@@ -734,16 +711,6 @@ class Node:
 def _tell_not_reloaded(error: Exception) -> None:
     """One line for the operator who sent SIGHUP."""
     logger.error("not reloaded, everything stays as it was: %s", explain(error))
-
-
-def _imap_limits(config: Config) -> ImapLimits:
-    mail = config.mail
-    return ImapLimits(
-        connections_max=mail.client_connections_max,
-        address_connections_max=mail.address_connections_max,
-        deadline_s=float(mail.deadline_s),
-        message_bytes_max=mail.message_bytes_max,
-    )
 
 
 def _lmtp_config(config: Config) -> ServerConfig:

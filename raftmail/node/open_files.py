@@ -18,8 +18,8 @@ FILES_MIN = 96
 
 SPARES_MAX = 32
 MEASURE_S = 1.0
-STRANGERS = 3 * 256
-"""Connections that have not said who they are, of all ports."""
+STRANGERS = 256
+"""Connections of one port that have not said who they are."""
 
 
 def raise_limit() -> int:
@@ -53,9 +53,10 @@ def share_out(config: Config, descriptors: Descriptors) -> None:
         )
     descriptors.limit = limit
     descriptors.reserve = min(256, limit // 8)
-    wanted = (
-        config.mail.client_connections_max + config.mail.lmtp_connections_max + STRANGERS
-    ) + 2 * descriptors.reserve
+    programs = len(config.listen.programs.served)
+    clients = (1 + programs) * config.mail.client_connections_max
+    strangers = (3 + programs) * STRANGERS
+    wanted = clients + config.mail.lmtp_connections_max + strangers + 2 * descriptors.reserve
     if wanted > limit:
         logger.warning(
             "the node may open %d files, which is too few for all configured connections (%d with "

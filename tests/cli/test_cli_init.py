@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from raftmail.mail.program_addresses import ProgramAddresses
 from raftmail.net.tls import TlsFiles, check_files
 from raftmail.node.bootstrap import BootstrapError, NodePlan, make_cluster, plan_loopback
-from raftmail.node.config import load
+from raftmail.node.config import WORKERS_MAX, load, worker_peer
 from raftmail_cli import clusterfile
 from raftmail_cli.main import main
 
@@ -94,7 +95,8 @@ def test_a_folder_that_is_not_empty_is_left_alone(tmp_path: Path) -> None:
         (["--node", "A=h:7000"], "node name 'A'"),
         (["--node", "a=h"], "host:port"),
         (["--node", "a=h:0"], "host:port"),
-        (["--node", "a=h:65535"], "up to 65533"),
+        (["--node", "a=h:65530"], "up to 65524"),
+        (["--node", "a=h:1", "--imap", "a=h:2"], "already an address of node a"),
         (["--node", "a=h:1", "--node", "a=i:1"], "same name"),
         (["--node", "a=h:1", "--node", "b=h:1"], "already an address of node a"),
         (["--node", "a=h:1", "--node", "b=h:2"], "already an address of node a"),
@@ -163,10 +165,45 @@ def test_what_failed_half_way_leaves_nothing_behind(tmp_path: Path) -> None:
     assert not (tmp_path / "new").exists()
 
 
+def test_programs_come_in_beside_the_other_ports_and_where_they_are_told(tmp_path: Path) -> None:
+    folder = tmp_path / "new"
+    chosen = ("--imaps", "a=h:993", "--imap", "b=")
+    assert init(folder, *three("h", "i", "j"), *chosen).exit_code == 0
+    found = {name: load(folder / name).listen.programs for name in "abc"}
+    assert found == {
+        "a": ProgramAddresses("h:7006", "h:993"),
+        "b": ProgramAddresses("", "i:7007"),
+        "c": ProgramAddresses("j:7006", "j:7007"),
+    }
+    assert [node.programs for node in clusterfile.load(folder).nodes] == list(found.values())
+    listed = json.loads((folder / clusterfile.FILE).read_text())["nodes"]
+    assert [node["imap"] for node in listed] == ["h:7006", "", "j:7006"]
+
+
+@pytest.mark.parametrize("workers", [1, 4, 5, WORKERS_MAX])
+def test_no_two_ports_of_a_machine_are_one_with_any_number_of_workers(workers: int) -> None:
+    plans = plan_loopback(3, 9000, workers)
+    used = [address for plan in plans for address in plan.addresses]
+    used += [worker_peer(plan.peer, k) for plan in plans for k in range(2, workers + 1)]
+    assert len(set(used)) == len(used)
+
+
 def test_loopback_nodes_are_ten_ports_apart() -> None:
     assert plan_loopback(2, 9000) == [
-        NodePlan("n1", "127.0.0.1:9000", "127.0.0.1:9001", "127.0.0.1:9002"),
-        NodePlan("n2", "127.0.0.1:9010", "127.0.0.1:9011", "127.0.0.1:9012"),
+        NodePlan(
+            "n1",
+            "127.0.0.1:9000",
+            "127.0.0.1:9001",
+            "127.0.0.1:9002",
+            programs=ProgramAddresses("127.0.0.1:9006", "127.0.0.1:9007"),
+        ),
+        NodePlan(
+            "n2",
+            "127.0.0.1:9010",
+            "127.0.0.1:9011",
+            "127.0.0.1:9012",
+            programs=ProgramAddresses("127.0.0.1:9016", "127.0.0.1:9017"),
+        ),
     ]
     with pytest.raises(ValueError, match="65536"):
         plan_loopback(3, 65514)

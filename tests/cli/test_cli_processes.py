@@ -52,7 +52,7 @@ def free_base_port(nodes: int) -> int:
         port = random.SystemRandom().choice(own[: -10 * nodes])
         plans = plan_loopback(nodes, port)
         try:
-            check_ports([NodeEntry(p.name, p.peer, p.client, p.lmtp) for p in plans])
+            check_ports([NodeEntry(p.name, p.peer, p.client, p.lmtp, p.programs) for p in plans])
         except CliError:
             continue
         return port

@@ -20,6 +20,7 @@ from typing import Any, Self
 from click.testing import CliRunner, Result
 
 from raftmail.client import SyncClient
+from raftmail.mail.program_addresses import PROTOCOLS, ProgramAddresses
 from raftmail.net.tls import client_context
 from raftmail.node.bootstrap import NewCluster, NodePlan, make_cluster
 from raftmail.storage.kv import LmdbReader
@@ -104,14 +105,23 @@ class Cluster:
     """Processes by node name. As a context manager it ends them all, by pid."""
 
     def __init__(
-        self, folder: Path, nodes: int = 3, shards: int = 1, config: str = "", replicas: int = 3
+        self,
+        folder: Path,
+        nodes: int = 3,
+        shards: int = 1,
+        config: str = "",
+        replicas: int = 3,
+        programs: bool = False,
     ) -> None:
-        """`config` is added to every node's configuration."""
-        ports = free_ports(3 * nodes)
-        self.plans = [
-            NodePlan(f"n{i + 1}", *[f"127.0.0.1:{p}" for p in ports[3 * i : 3 * i + 3]])
-            for i in range(nodes)
-        ]
+        """`config` is added to every node's configuration. With `programs` they listen for mail
+        programs, too."""
+        kinds = 3 + (len(PROTOCOLS) if programs else 0)
+        addresses = [f"127.0.0.1:{port}" for port in free_ports(kinds * nodes)]
+        self.plans = []
+        for i in range(nodes):
+            peer, client, lmtp, *rest = addresses[kinds * i : kinds * (i + 1)]
+            plan = NodePlan(f"n{i + 1}", peer, client, lmtp, programs=ProgramAddresses(*rest))
+            self.plans.append(plan)
         self.made = make_cluster(
             folder, self.plans, shards=shards, replicas=replicas, now=datetime.now(UTC)
         )
@@ -121,9 +131,10 @@ class Cluster:
                 file.write(config)
         self.clients = {p.name: p.client for p in self.plans}
         self.lmtp = {p.name: p.lmtp for p in self.plans}
+        self.programs = {p.name: p.programs for p in self.plans}
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self.file = folder / "cluster.json"
-        entries = [NodeEntry(p.name, p.peer, p.client, p.lmtp) for p in self.plans]
+        entries = [NodeEntry(p.name, p.peer, p.client, p.lmtp, p.programs) for p in self.plans]
         clusterfile.save(self.file, self.made.id, Path("ca/ca.pem"), Path("ca/token"), entries)
 
     def __enter__(self) -> Self:
@@ -152,7 +163,8 @@ class Cluster:
         """A token for a new node, for which there are free ports."""
         peer, client, lmtp = (f"127.0.0.1:{port}" for port in free_ports(3))
         made = self.ask(
-            "member", "invite", f"{name}={peer}", "--client", client, "--lmtp", lmtp, *options
+            "member", "invite", f"{name}={peer}", "--client", client, "--lmtp", lmtp,
+            *(word for protocol in PROTOCOLS for word in (f"--{protocol}", "")), *options
         )  # fmt: skip
         self.clients[name], self.lmtp[name] = client, lmtp
         token: str = made["token"]

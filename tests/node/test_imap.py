@@ -3,15 +3,17 @@ after a kill."""
 
 from __future__ import annotations
 
+import imaplib
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from raftmail.mail.endpoint import split_address
 from raftmail.mail.results import SaveResult
 from tests.frontends.imap.strict_imaplib import StrictImaplib
-from tests.node.cluster import Cluster, free_ports
+from tests.node.cluster import Cluster
 
 USER = "alice@example.org"
 PASSWORD = "secret-password"
@@ -22,26 +24,19 @@ class ImapCluster(Cluster):
     """Three nodes that listen for mail programs."""
 
     def __init__(self, folder: Path) -> None:
-        super().__init__(folder)
-        used = {
-            address.rsplit(":")[-1] for p in self.plans for address in (p.peer, p.client, p.lmtp)
-        }
-        free = [port for port in free_ports(12) if str(port) not in used]
-        self.imap = dict(zip(self.folders, free, strict=False))
-        for name, home in self.folders.items():
-            path = home / "node.toml"
-            text = path.read_text(encoding="utf-8")
-            listen = f'[listen]\nimap = "127.0.0.1:{self.imap[name]}"'
-            path.write_text(text.replace("[listen]", listen), encoding="utf-8")
+        super().__init__(folder, programs=True)
+
+    def trust(self) -> ssl.SSLContext:
+        """Of a mail program that believes the cluster's authority."""
+        return ssl.create_default_context(cafile=str(self.made.ca))
 
     @contextmanager
     def box(self, name: str, *, tls: bool = False) -> Iterator[Any]:
         """Logged in through a node."""
-        with StrictImaplib("127.0.0.1", self.imap[name], timeout=30) as box:
+        host, port = split_address(self.programs[name].imap)
+        with StrictImaplib(host, port, timeout=30) as box:
             if tls:
-                context = ssl.create_default_context(cafile=str(self.made.ca))
-                context.check_hostname = False
-                box.starttls(context)
+                box.starttls(self.trust())
             box.login(USER, PASSWORD)
             yield box
 
@@ -62,6 +57,10 @@ def test_what_one_client_is_told_the_next_one_sees_through_another_node_also_aft
             status, told = box.append("INBOX", None, None, BODY)
             assert status == "OK" and b"APPENDUID" in told[0]
             assert box.store("1", "+FLAGS", "(\\Flagged)")[0] == "OK"
+        host, port = split_address(cluster.programs[master].imaps)
+        with imaplib.IMAP4_SSL(host, port, ssl_context=cluster.trust(), timeout=30) as box:
+            box.login(USER, PASSWORD)
+            assert box.select("INBOX", readonly=True) == ("OK", [b"2"])
         cluster.kill(master)
         for name in others:
             with cluster.box(name) as box:

@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from tests.node.cluster import Cluster, free_ports, wait_for
+from raftmail.mail.endpoint import split_address
+from tests.node.cluster import Cluster, wait_for
 
 USER: Final = "alice@example.org"
 PASSWORD: Final = "secret-password"
@@ -19,17 +20,8 @@ class MailCluster(Cluster):
     """Three nodes whose IMAP ports are in `imap`, by name."""
 
     def __init__(self, folder: Path, *, shards: int = 1) -> None:
-        super().__init__(folder, shards=shards)
-        used = {
-            address.rsplit(":")[-1] for p in self.plans for address in (p.peer, p.client, p.lmtp)
-        }
-        free = [port for port in free_ports(12) if str(port) not in used]
-        self.imap = dict(zip(self.folders, free, strict=False))
-        for name, home in self.folders.items():
-            path = home / "node.toml"
-            text = path.read_text(encoding="utf-8")
-            listen = f'[listen]\nimap = "127.0.0.1:{self.imap[name]}"'
-            path.write_text(text.replace("[listen]", listen), encoding="utf-8")
+        super().__init__(folder, shards=shards, programs=True)
+        self.imap = {name: split_address(one.imap)[1] for name, one in self.programs.items()}
 
     def add_users(self, *users: str) -> None:
         """Make users, once there is a master, all with one password."""

@@ -16,13 +16,25 @@ _FULL = b"* BYE [UNAVAILABLE] too many connections: try again later\r\n"
 
 class ImapServer:
     """Accepts mail programs on any number of addresses. They begin in the clear, and STARTTLS is
-    offered where the context has TLS."""
+    offered where the context has TLS; or with TLS (RFC 8314 section 3.2)."""
 
-    def __init__(self, context: ImapContext, *, descriptors: Descriptors | None = None) -> None:
-        """`descriptors` are the process's."""
+    def __init__(
+        self,
+        context: ImapContext,
+        *,
+        implicit_tls: bool = False,
+        descriptors: Descriptors | None = None,
+    ) -> None:
+        """`implicit_tls` has connections begin with the handshake; the context must have TLS then.
+        `descriptors` are the process's."""
         self._context = context
+        self._implicit_tls = implicit_tls
         self._listener = Listener(
-            self._make_session, context.limits, full=_FULL, descriptors=descriptors
+            self._make_session,
+            context.limits,
+            tls=context.tls if implicit_tls else None,
+            full=_FULL,
+            descriptors=descriptors,
         )
         self.listen_tcp = self._listener.listen_tcp
         self.stop = self._listener.stop
@@ -36,7 +48,7 @@ class ImapServer:
         """Use these limits and this context for connections that come from now on."""
         self._context.limits = limits
         self._context.tls = tls
-        self._listener.take_over(limits, None)
+        self._listener.take_over(limits, tls if self._implicit_tls else None)
 
     def _make_session(self, connection: Connection) -> ImapSession:
-        return ImapSession(self._context, connection, secure=False)
+        return ImapSession(self._context, connection, secure=self._implicit_tls)

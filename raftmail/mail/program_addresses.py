@@ -1,0 +1,55 @@
+"""Where mail programs reach a node: an address, `host:port`, for each protocol that they speak.
+
+The names of the fields are those of the keys in `node.toml` ([listen]) and in `cluster.json`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Final, Self
+
+from raftmail.mail.endpoint import PORT_MAX, join_address
+
+_AFTER_PEER: Final = 6
+_AFTER_WORKERS: Final = 10
+FEW_WORKERS: Final = 4
+"""Up to so many, the ports from the peers' port + 6 on are free for mail programs."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProgramAddresses:
+    """`imap` begins in the clear, with STARTTLS; `imaps` begins with TLS. "" is nowhere."""
+
+    imap: str = ""
+    imaps: str = ""
+
+    @classmethod
+    def beside(cls, host: str, peer_port: int, workers: int) -> Self:
+        """Those of a node whose peers come to `peer_port`: from that port + 6 on. A node of more
+        than four workers uses these ports itself; its programs come to the port + 10 and those
+        after it."""
+        first = peer_port + (_AFTER_PEER if workers <= FEW_WORKERS else _AFTER_WORKERS)
+        return cls(*(join_address(host, first + at) for at in range(len(PROTOCOLS))))
+
+    @classmethod
+    def read(cls, texts: Mapping[str, Any]) -> Self:
+        """From keys of these names; what is missing is nowhere."""
+        return cls(**{name: str(texts.get(name, "")) for name in PROTOCOLS})
+
+    @property
+    def by_protocol(self) -> dict[str, str]:
+        """Every protocol with its address, "" among them."""
+        return asdict(self)
+
+    @property
+    def served(self) -> dict[str, str]:
+        """The protocols that are served, each with its address."""
+        return {name: address for name, address in self.by_protocol.items() if address}
+
+
+PROTOCOLS: Final = tuple(field.name for field in fields(ProgramAddresses))
+"""In the order in which they are listed, and in which their ports follow each other."""
+
+HIGHEST_PEER_PORT: Final = PORT_MAX - _AFTER_WORKERS - len(PROTOCOLS) + 1
+"""The last port for peers after which all others of a node fit, with any number of workers."""

@@ -1,0 +1,79 @@
+"""The servers of mail programs: one for each protocol that has an address in the configuration."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from raftmail.frontends.imap.limits import ImapLimits
+from raftmail.mail.budget import Budget
+from raftmail.mail.endpoint import split_address
+from raftmail.net.gate import Descriptors
+from raftmail.node.config import Config, ConfigError
+from raftmail.service.service import Service
+
+if TYPE_CHECKING:
+    from raftmail.frontends.imap.server import ImapServer
+
+
+@dataclass(slots=True, repr=False)
+class ProgramServers:
+    """`budget` has what literals and bodies of all sessions hold, `fetching` those bodies whose
+    size is not known yet; both are those of the text protocol's clients. `wall` is Unix time."""
+
+    config: Config
+    service: Service
+    wall: Callable[[], float]
+    budget: Budget
+    fetching: asyncio.Semaphore
+    descriptors: Descriptors
+    _imap: list[ImapServer] = field(default_factory=list)
+
+    async def listen(self, tls: ssl.SSLContext | None) -> None:
+        """Listen on every address of the configuration. `tls` is for the ports that begin with it,
+        and for STARTTLS on the others. Raises `ConfigError`."""
+        addresses = self.config.listen.programs
+        for address, implicit_tls in ((addresses.imap, False), (addresses.imaps, True)):
+            if address:
+                self._imap.append(server := self._make_imap(tls, implicit_tls=implicit_tls))
+                await self._open(server.listen_tcp, address)
+
+    def take_over(self, config: Config, tls: ssl.SSLContext | None) -> None:
+        """Use the limits of this configuration and this context for connections from now on."""
+        for server in self._imap:
+            server.take_over(_imap_limits(config), tls)
+
+    async def stop(self, grace_s: float) -> None:
+        """Accept no more; sessions end when nothing of theirs is under way."""
+        await asyncio.gather(*(server.stop(grace_s) for server in self._imap))
+
+    async def _open(self, listen_tcp: Callable[..., Awaitable[object]], address: str) -> None:
+        config = self.config
+        try:
+            await listen_tcp(*split_address(address), shared=config.node.workers > 1)
+        except OSError as e:
+            raise ConfigError(
+                f"{config.path}: cannot listen on {address}: {e.strerror or e}"
+            ) from None
+
+    def _make_imap(self, tls: ssl.SSLContext | None, *, implicit_tls: bool) -> ImapServer:
+        # Loaded where it is wanted: it would be a sixth of what a start loads.
+        from raftmail.frontends.imap.context import ImapContext
+        from raftmail.frontends.imap.server import ImapServer
+
+        limits = _imap_limits(self.config)
+        context = ImapContext(self.service, self.wall, self.budget, self.fetching, limits, tls)
+        return ImapServer(context, implicit_tls=implicit_tls, descriptors=self.descriptors)
+
+
+def _imap_limits(config: Config) -> ImapLimits:
+    mail = config.mail
+    return ImapLimits(
+        connections_max=mail.client_connections_max,
+        address_connections_max=mail.address_connections_max,
+        deadline_s=float(mail.deadline_s),
+        message_bytes_max=mail.message_bytes_max,
+    )
