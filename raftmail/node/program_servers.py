@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True, repr=False)
 class ProgramServers:
-    """`budget` has what literals and bodies of all sessions hold, `fetching` those bodies whose
-    size is not known yet; both are those of the text protocol's clients. `wall` is Unix time."""
+    """`budget` has what literals and bodies of all sessions hold, and `fetching` bodies whose size
+    is not known yet. Both are those of the text protocol's clients. `wall` is Unix time."""
 
     config: Config
     service: Service
