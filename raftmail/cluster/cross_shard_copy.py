@@ -113,7 +113,17 @@ def crossing(command: Copy) -> Crossing:
 def _half(command: Copy, messages: Sequence[MessageInfo]) -> CopyIn:
     to = command.target
     new = tuple(
-        NewMessage((to,), m.blob, m.size_bytes, m.guid, m.received_us, m.flags, m.summary)
+        NewMessage(
+            (to,),
+            m.blob,
+            m.size_bytes,
+            m.guid,
+            m.received_us,
+            m.flags,
+            m.summary,
+            zone_minutes=m.zone_minutes,
+            saved_us=m.saved_us if command.saved_us is None else command.saved_us,
+        )
         for m in messages
     )
     uids = UidSet.from_uids(m.uid for m in messages)

@@ -83,6 +83,9 @@ _HEAD_BYTES = ENTRY_HEAD.size
     COPY_IN,
 ) = range(1, 14)
 
+MESSAGE_FIELDS = (7, 8, 10)
+"""How many a message to save has: with delivery keys one more, with dates two more."""
+
 FREEING = frozenset({DELETE, EXPUNGE, STORE, REMOVE_USER, PURGE_USER, CONFIGURE})
 """The kinds of requests that a full disk still takes, from a reserve kept for them: what frees
 space; flags, for a message is marked as deleted before it is expunged; and configuration, with
@@ -312,12 +315,16 @@ def _message_raw(x: c.NewMessage) -> Raw:
         x.flags,
         x.summary,
     )
+    if x.zone_minutes or x.saved_us is not None:
+        return (*raw, x.delivery_keys, x.zone_minutes, x.saved_us)
     return (*raw, x.delivery_keys) if x.delivery_keys else raw
 
 
 def _save_raw(x: c.Save) -> Raw:
     messages = [_message_raw(message) for message in x.messages]
     raw = (SAVE, x.user, messages, x.uidvalidity_seed)
+    if x.replaces is not None:
+        return (*raw, x.quotas, x.delivered_once_s, x.replaces)
     if x.delivered_once_s:
         return (*raw, x.quotas, x.delivered_once_s)
     return (*raw, x.quotas) if x.quotas else raw
@@ -334,6 +341,8 @@ def _copy_raw(x: c.Copy) -> Raw:
         x.move,
         x.guids,
     )
+    if x.saved_us is not None:
+        return (*raw, x.quota_bytes, x.saved_us)
     return (*raw, x.quota_bytes) if x.quota_bytes else raw
 
 
@@ -391,15 +400,22 @@ def _read_target(raw: object) -> c.Target:
 
 def _read_message(raw: object) -> c.NewMessage:
     values = _array("messages", raw)
-    if not 7 <= len(values) <= 8:
-        raise ValueError("messages: seven fields each, or eight")
+    if len(values) not in MESSAGE_FIELDS:
+        raise ValueError("messages: seven fields each, or eight, or ten")
     targets = tuple(_read_target(target) for target in _array("targets", values[0]))
     return c.NewMessage(targets, *values[1:])
 
 
-def _read_save(user: Any, messages: Any, seed: Any, quotas: Any = (), once_s: Any = 0) -> c.Save:
+def _read_save(
+    user: Any,
+    messages: Any,
+    seed: Any,
+    quotas: Any = (),
+    once_s: Any = 0,
+    replaces: Any = None,
+) -> c.Save:
     read = tuple(_read_message(m) for m in _array("messages", messages))
-    return c.Save(user, read, seed, quotas, once_s)
+    return c.Save(user, read, seed, quotas, once_s, replaces)
 
 
 def _read_copy(
@@ -411,9 +427,10 @@ def _read_copy(
     move: Any,
     guids: Any,
     quota: Any = 0,
+    saved: Any = None,
 ) -> c.Copy:
     wanted = UidSet.from_wire(uids)
-    return c.Copy(user, mailbox, wanted, _read_target(target), seed, move, guids, quota)
+    return c.Copy(user, mailbox, wanted, _read_target(target), seed, move, guids, quota, saved)
 
 
 def _read_copy_in(
@@ -459,8 +476,8 @@ _FROM_RAW: dict[int, _Reader] = {
     DELETE: _Reader("DeleteMailbox", 6, c.DeleteMailbox),
     RENAME: _Reader("RenameMailbox", 9, c.RenameMailbox),
     SUBSCRIBE: _Reader("Subscribe", 7, c.Subscribe),
-    SAVE: _Reader("Save", 7, _read_save, 2),
-    COPY: _Reader("Copy", 11, _read_copy, 1),
+    SAVE: _Reader("Save", 7, _read_save, 3),
+    COPY: _Reader("Copy", 11, _read_copy, 2),
     EXPUNGE: _Reader("Expunge", 8, _read_expunge),
     STORE: _Reader("Store", 10, _read_store),
     PUT_USER: _Reader("PutUser", 7, c.PutUser),

@@ -14,6 +14,7 @@ from raftmail.mail.limits import (
     RECEIVED_US_MAX,
     SIZE_BYTES_MAX,
     check_bytes,
+    check_dates,
     check_int,
     check_record_key,
     check_ref,
@@ -286,7 +287,10 @@ def _read_contents(
 
 
 def _message_raw(x: q.MessageInfo) -> Raw:
-    return (x.uid, x.guid, x.modseq, x.flags, x.received_us, x.size_bytes, x.blob, x.summary)
+    raw = (x.uid, x.guid, x.modseq, x.flags, x.received_us, x.size_bytes, x.blob, x.summary)
+    if x.zone_minutes or x.saved_us is not None:
+        return (*raw, x.zone_minutes, x.saved_us)
+    return raw
 
 
 def _read_message(raw: object) -> q.MessageInfo:
@@ -300,6 +304,7 @@ def _read_message(raw: object) -> q.MessageInfo:
     check_bytes("blob", info.blob, DIGEST_BYTES)
     if type(info.summary) is not bytes:
         raise ValueError("summary: bytes")
+    check_dates("message", info.zone_minutes, info.saved_us)
     return info
 
 

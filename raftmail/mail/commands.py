@@ -91,7 +91,10 @@ class NewMessage:
 
     `delivery_keys` are of deliveries that may be sent again (P9): none, or one of 32 bytes for each
     target. A target whose user has a message under the same key keeps it, and has its result; only
-    the others are written."""
+    the others are written.
+
+    `zone_minutes` is what the zone of the internal date is ahead of UTC. `saved_us` is when it was
+    saved (RFC 8514), in microseconds since 1970; None: when it was received."""
 
     targets: tuple[Target, ...]
     blob: bytes
@@ -101,6 +104,8 @@ class NewMessage:
     flags: tuple[str, ...] = ()
     summary: bytes = b""
     delivery_keys: tuple[bytes, ...] = ()
+    zone_minutes: int = 0
+    saved_us: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,13 +116,17 @@ class Save:
     messages: the whole is refused (OVERQUOTA) when it would bring one of them above the own limit.
     What a delivery key tells to be there is not counted again, and "all or none" is of what is not
     there. `delivered_once_s` tells for how many seconds delivery keys are kept at least; it stands
-    where there are any (see `storage.delivered`)."""
+    where there are any (see `storage.delivered`).
+
+    `replaces` is a message of the user's, by mailbox and UID, that goes in the same step (RFC
+    8508). The whole is refused (NONEXISTENT) when it is not there. Its size counts no more."""
 
     user: str
     messages: tuple[NewMessage, ...]
     uidvalidity_seed: int
     quotas: tuple[tuple[str, int], ...] = ()
     delivered_once_s: int = 0
+    replaces: tuple[MailboxRef, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +137,8 @@ class Copy:
     UIDs that do not exist are passed over (RFC 9051 section 6.4.7). `guids`, if not empty, has one
     GUID for each existing UID of `uids` in ascending order as the caller knows them: a difference
     refuses the whole command (GUIDMISMATCH). `quota_bytes` is the limit of the target's user (0:
-    none), which a move within the own mailboxes does not meet."""
+    none), which a move within the own mailboxes does not meet. `saved_us` is when that happens, for
+    the dates of the copies (RFC 8514 section 2); None: their dates stay too."""
 
     user: str
     mailbox: MailboxRef
@@ -138,6 +148,7 @@ class Copy:
     move: bool = False
     guids: tuple[bytes, ...] = ()
     quota_bytes: int = 0
+    saved_us: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,6 +48,7 @@ DELIVERED_ONCE_S_MAX = 366 * 86_400
 
 _REFUSALS = frozenset(Code)
 RECEIVED_US_MAX = 2**62
+ZONE_MINUTES_MAX = 24 * 60 - 1
 RECORD_KEY_BYTES_MAX = 400
 RECORD_BYTES_MAX = 256 << 10
 """The value of one record of the cluster's configuration."""
@@ -190,6 +191,12 @@ def _save(x: c.Save) -> None:
     check_int("delivered_once_s", x.delivered_once_s, 0, DELIVERED_ONCE_S_MAX)
     if not x.delivered_once_s and any(message.delivery_keys for message in x.messages):
         raise ValueError("delivered_once_s: delivery keys need a time")
+    if x.replaces is not None:
+        _is("replaces", x.replaces, tuple)
+        if len(x.replaces) != 2:
+            raise ValueError("replaces: a mailbox and a UID")
+        check_ref("replaces", x.replaces[0])
+        check_int("replaces", x.replaces[1], 1, UID_MAX)
 
 
 def _messages(messages: tuple[c.NewMessage, ...]) -> None:
@@ -212,11 +219,18 @@ def _messages(messages: tuple[c.NewMessage, ...]) -> None:
         _is(f"{field}.summary", message.summary, bytes)
         if len(message.summary) > SUMMARY_BYTES_MAX:
             raise ValueError(f"{field}.summary: at most {SUMMARY_BYTES_MAX} bytes")
+        check_dates(field, message.zone_minutes, message.saved_us)
         if message.delivery_keys != ():
             _delivery_keys(f"{field}.delivery_keys", message)
         saved += len(message.targets)
     if saved > SAVED_MAX:
         raise ValueError(f"messages: with their targets {saved} to save, more than {SAVED_MAX}")
+
+
+def check_dates(field: str, zone_minutes: object, saved_us: object) -> None:
+    check_int(f"{field}.zone_minutes", zone_minutes, -ZONE_MINUTES_MAX, ZONE_MINUTES_MAX)
+    if saved_us is not None:
+        check_int(f"{field}.saved_us", saved_us, -RECEIVED_US_MAX, RECEIVED_US_MAX)
 
 
 def _delivery_keys(field: str, message: c.NewMessage) -> None:
@@ -240,6 +254,7 @@ def _copy(x: c.Copy) -> None:
     for guid in x.guids:
         check_bytes("guids", guid, GUID_BYTES)
     check_int("quota_bytes", x.quota_bytes, 0, NUMBER_MAX)
+    check_dates("copies", 0, x.saved_us)
 
 
 def _copy_in(x: c.CopyIn) -> None:

@@ -170,6 +170,8 @@ class MailboxContents:
 
 @dataclass(frozen=True, slots=True)
 class MessageInfo:
+    """`zone_minutes` and `saved_us` are as in `mail.commands.NewMessage`."""
+
     uid: int
     guid: bytes
     modseq: int
@@ -178,6 +180,8 @@ class MessageInfo:
     size_bytes: int
     blob: bytes
     summary: bytes = b""
+    zone_minutes: int = 0
+    saved_us: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

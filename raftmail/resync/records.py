@@ -26,7 +26,7 @@ from raftmail.resync.survey import (
     survey,
 )
 from raftmail.resync.writer import Writer
-from raftmail.storage import delivered
+from raftmail.storage import dates, delivered
 from raftmail.storage.config_table import check_row
 from raftmail.storage.index import Index
 from raftmail.storage.kv import PAGE_ROWS, Row, scan
@@ -266,5 +266,6 @@ _CHECKS: dict[str, Callable[[bytes, bytes], None]] = {
     "clients": _check_client,
     "deliveries": delivered.check_row,
     "delivered": delivered.check_number,
+    "dates": dates.check_row,
     "blobrefs": _check_nothing,
 }

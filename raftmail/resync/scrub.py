@@ -24,7 +24,7 @@ from raftmail.resync.missing import AWAITED_US, Missing
 from raftmail.resync.pace import Schedule, TokenBucket
 from raftmail.resync.source import BodySource
 from raftmail.resync.state import read_local, write_local
-from raftmail.storage import delivered
+from raftmail.storage import dates, delivered
 from raftmail.storage.blobformat import unpack_place
 from raftmail.storage.blobs import BlobDamaged, BlobMissing
 from raftmail.storage.config_table import check_row
@@ -143,6 +143,7 @@ class Scrub:
             ("config", self._config),
             ("deliveries", self._delivery),
             ("delivered", self._delivered),
+            ("dates", self._date),
             ("places", self._place),
             ("local", self._local),
         )
@@ -407,6 +408,12 @@ class Scrub:
         delivery = NUMBER.pack(delivered.read_number(key, record))
         if self._tables["deliveries"].get(delivery) is None:
             raise IndexDamaged("delivered", key, "it leads to no delivery")
+        return len(record)
+
+    def _date(self, key: bytes, record: bytes) -> int:
+        dates.check_row(key, record)
+        if key != dates.STATE and self._tables["messages"].get(key) is None:
+            raise IndexDamaged(dates.TABLE, key, "there is no such message")
         return len(record)
 
     def _body(self, key: bytes, record: bytes) -> int:

@@ -11,6 +11,7 @@ from raftmail.mail.packing import Raw
 from raftmail.mail.results import Code
 from raftmail.mail.uidset import UID_MAX, UidSet, UidSetBuilder
 from raftmail.shard.state import Refusal, State, masked
+from raftmail.storage.dates import dates_to_keep
 from raftmail.storage.records import FIXED, MailboxRecord, unpack_message
 
 
@@ -57,7 +58,9 @@ def copy(state: State, command: Copy) -> Raw:
         state.check_quota(to.user, _size_of(state, source, existing), command.quota_bytes)
     if target is None:
         target = state.make_inbox(to.user, command.uidvalidity_seed)
-    return transfer(state, source, target, existing, used, move=command.move)
+    return transfer(
+        state, source, target, existing, used, move=command.move, saved_us=command.saved_us
+    )
 
 
 def move_all(state: State, source: MailboxRecord, target: MailboxRecord) -> None:
@@ -107,9 +110,10 @@ def transfer(
     used: int,
     *,
     move: bool,
+    saved_us: int | None = None,
 ) -> Raw:
     """Copy or move messages that exist; everything was checked. A move within one mailbox gives
-    new UIDs (RFC 6851 section 3.3), and is one step of its modseq."""
+    new UIDs (RFC 6851 section 3.3), and is one step of its modseq. `saved_us` is as in `Copy`."""
     if not existing:
         return (COPIED, target.uidvalidity, target.number, (), (), 0, 0)
     index = state.index
@@ -130,7 +134,11 @@ def transfer(
             if bits and keywords:
                 keywords = sum(new for old, new in bits if keywords & old)
             summary = messages.summary(key)
-            messages.add(target, modseq, fields[2], keywords, fields[5], summary)
+            dates = messages.dates.get(key)
+            if saved_us is not None:
+                zone_minutes = 0 if dates is None else dates.zone_minutes
+                dates = dates_to_keep(FIXED.unpack(fields[5])[0], zone_minutes, saved_us)
+            messages.add(target, modseq, fields[2], keywords, fields[5], summary, dates)
             if move:
                 messages.remove(source, key, fields)
             else:

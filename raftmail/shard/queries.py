@@ -8,6 +8,7 @@ from raftmail.mail.packing import Raw
 from raftmail.mail.uidset import UidSet
 from raftmail.shard import configuration
 from raftmail.shard.state import Refusal, State
+from raftmail.storage.dates import MessageDates
 from raftmail.storage.records import FIXED, MailboxRecord, unpack_message
 
 PAGE_BYTES_MAX = 4 << 20
@@ -103,6 +104,7 @@ def _page(state: State, mailbox: MailboxRecord, query: q.FetchMessages) -> q.Mes
     found: list[q.MessageInfo] = []
     budget = PAGE_BYTES_MAX
     for rows in messages.pages(mailbox, wanted):
+        dates = messages.dates.of(rows)
         for key, record in rows:
             fields = unpack_message(key, record)
             if fields[1] <= since:
@@ -111,11 +113,13 @@ def _page(state: State, mailbox: MailboxRecord, query: q.FetchMessages) -> q.Mes
                 return q.MessagePage(info_of(state, mailbox), tuple(found), True)
             summary = messages.summary(key) if query.summaries else b""
             budget -= len(summary)
-            found.append(_message_info(mailbox, fields, summary))
+            found.append(_message_info(mailbox, fields, summary, dates.get(key)))
     return q.MessagePage(info_of(state, mailbox), tuple(found), False)
 
 
-def _message_info(mailbox: MailboxRecord, fields: Raw, summary: bytes) -> q.MessageInfo:
+def _message_info(
+    mailbox: MailboxRecord, fields: Raw, summary: bytes, dates: MessageDates | None
+) -> q.MessageInfo:
     received_us, size_bytes, guid, blob, _ = FIXED.unpack(fields[5])
     return q.MessageInfo(
         uid=fields[0],
@@ -126,4 +130,6 @@ def _message_info(mailbox: MailboxRecord, fields: Raw, summary: bytes) -> q.Mess
         size_bytes=size_bytes,
         blob=blob,
         summary=summary,
+        zone_minutes=0 if dates is None else dates.zone_minutes,
+        saved_us=None if dates is None else dates.saved_us,
     )

@@ -7,7 +7,7 @@ from collections.abc import Set
 from typing import Any, NamedTuple
 from zlib import crc32
 
-from raftmail.mail.codec import command_of
+from raftmail.mail.codec import MESSAGE_FIELDS, command_of
 from raftmail.mail.codec_results import COPIED, SAVED
 from raftmail.mail.commands import CopyIn
 from raftmail.mail.limits import (
@@ -23,13 +23,15 @@ from raftmail.mail.limits import (
     SUMMARY_BYTES_MAX,
     TARGETS_MAX,
     UIDVALIDITY_MAX,
+    ZONE_MINUTES_MAX,
 )
 from raftmail.mail.names import quoted
 from raftmail.mail.packing import Raw
 from raftmail.mail.results import Code
 from raftmail.mail.uidset import UID_MAX, UidSet
 from raftmail.shard.state import Refusal, State, bad, masked
-from raftmail.storage.records import FIXED, MailboxRecord
+from raftmail.storage.dates import MessageDates, dates_to_keep
+from raftmail.storage.records import FIXED, MESSAGE_KEY, MailboxRecord
 
 
 class _Item(NamedTuple):
@@ -45,15 +47,25 @@ class _Item(NamedTuple):
     fixed: bytes
     summary: bytes
     key: bytes
+    dates: MessageDates | None
 
 
 class _Draft:
     """What a Save is going to do. `saved` has an item for each message and target: the first result
     of what is known, the place of the same one in the plan, or None for what is to be written.
-    `planned` are places in `saved` by user and key, unless there `is_single` target only; `counts`
-    tell of each body how many messages more have it."""
+    `planned` are places in `saved` by user and key, unless there `is_single` target only. `counts`
+    tell of each body how many messages more have it. `replaced` is the message that goes, with its
+    mailbox."""
 
-    __slots__ = ("counts", "is_single", "plan", "planned", "saved", "with_keywords")
+    __slots__ = (
+        "counts",
+        "is_single",
+        "plan",
+        "planned",
+        "replaced",
+        "saved",
+        "with_keywords",
+    )
 
     def __init__(self, messages: Raw) -> None:
         self.is_single = len(messages) == 1
@@ -62,6 +74,7 @@ class _Draft:
         self.planned: dict[tuple[str, bytes], int] = {}
         self.counts: list[tuple[bytes, int, int]] = []
         self.with_keywords = False
+        self.replaced: tuple[MailboxRecord, Raw] | None = None
 
 
 class SaveCommand:
@@ -78,8 +91,10 @@ class SaveCommand:
     def execute(self, raw: Raw, blobs: Set[bytes]) -> Raw:
         """The result. `blobs` are the bodies that the entry says the replicas hold. Raises
         `Refusal`."""
-        messages, seed, quotas, once_s = _head_of(raw)
+        messages, seed, quotas, once_s, replaces = _head_of(raw)
         draft = _Draft(messages)
+        if replaces is not None:
+            draft.replaced = self._find_replaced(raw, *replaces)
         for message in messages:
             self._plan(raw, message, once_s, blobs, draft)
         if len(draft.saved) > SAVED_MAX:
@@ -90,9 +105,11 @@ class SaveCommand:
             more = Counter[str]()
             for item in draft.plan:
                 more[item.owner] += FIXED.unpack(item.fixed)[1]
+            freed = 0 if draft.replaced is None else FIXED.unpack(draft.replaced[1][5])[1]
             for owner, quota_bytes in quotas:
-                if owner in more:
-                    self._state.check_quota(owner, more[owner], quota_bytes)
+                net = more[owner] - (freed if owner == raw[4] else 0)
+                if owner in more and (net > 0 or not freed):
+                    self._state.check_quota(owner, net, quota_bytes)
         return self._write(draft, seed, once_s)
 
     def _plan(self, raw: Raw, message: Any, once_s: int, blobs: Set[bytes], draft: _Draft) -> None:
@@ -101,10 +118,11 @@ class SaveCommand:
         state = self._state
         first = len(saved)
         fields = len(message) if type(message) is tuple else 0
-        if not 7 <= fields <= 8:
+        if fields not in MESSAGE_FIELDS:
             bad(raw)
         targets, blob, size_bytes, guid, received_us, flags, summary = message[:7]
-        keys = message[7] if fields == 8 else ()
+        keys = message[7] if fields > 7 else ()
+        dates = None
         parsed = state.parsed_flags(flags)
         if (
             parsed is None
@@ -112,6 +130,10 @@ class SaveCommand:
             or (keys != () and not (once_s and _are_keys(keys, len(targets))))
         ):
             bad(raw)
+        if fields > 8:
+            if not _are_dates(*message[8:]):
+                bad(raw)
+            dates = dates_to_keep(received_us, *message[8:])
         if blob not in blobs:
             raise Refusal(Code.BAD, "the entry does not name the message's body")
         fixed = FIXED.pack(received_us, size_bytes, guid, blob, crc32(summary))
@@ -146,11 +168,39 @@ class SaveCommand:
                 raise Refusal(Code.LIMIT, f"the UIDs of mailbox {quoted(mailbox.name)} are used up")
             saved.append(None)
             plan.append(
-                _Item(at, mailbox, owner, system, keywords, received_us, fixed, summary, key)
+                _Item(at, mailbox, owner, system, keywords, received_us, fixed, summary, key, dates)
             )
         draft.counts.append((blob, size_bytes, len(plan) - before))
         if keywords:
             draft.with_keywords = True
+
+    def _find_replaced(self, raw: Raw, ref: Any, uid: Any) -> tuple[MailboxRecord, Raw]:
+        """The message that is to go. Raises `Refusal`."""
+        kind = type(ref)
+        if (kind is not str and kind is not int) or type(uid) is not int or not 0 < uid <= UID_MAX:
+            bad(raw)
+        mailbox = self._state.must_find(raw[4], ref)
+        fields = self._state.index.messages.message(mailbox, uid)
+        if fields is None:
+            raise Refusal(Code.NONEXISTENT, f"mailbox {quoted(mailbox.name)} has no UID {uid}")
+        return mailbox, fields
+
+    def _remove_replaced(
+        self, mailbox: MailboxRecord, fields: Raw, stamped: dict[int, int]
+    ) -> None:
+        """In the same step of the mailbox's modseq, if it makes one already."""
+        index = self._state.index
+        messages = index.messages
+        messages.settle()
+        fixed = FIXED.unpack(fields[5])
+        messages.remove(mailbox, MESSAGE_KEY.pack(mailbox.number, fields[0]), fields)
+        messages.refer(fixed[3], fixed[1], -1)
+        modseq = stamped.get(mailbox.number, 0)
+        if not modseq:
+            modseq = mailbox.highestmodseq = mailbox.highestmodseq + 1
+        messages.log_expunge(mailbox, modseq, UidSet.single(fields[0]))
+        index.mailboxes.touch(mailbox)
+        self._state.rows_changed += 1
 
     def _known(self, owner: str, key: bytes, at: int, draft: _Draft) -> Raw | int | None:
         """What is known of a delivery: its first result, or the place of the same one in the plan.
@@ -190,7 +240,7 @@ class SaveCommand:
         index = state.index
         messages = index.messages
         stamped: dict[int, int] = {}
-        for at, mailbox, owner, system, keywords, received_us, fixed, summary, key in plan:
+        for at, mailbox, owner, system, keywords, received_us, fixed, summary, key, dates in plan:
             if mailbox is None:
                 mailbox = state.make_inbox(owner, seed)
             mask = 0
@@ -202,27 +252,30 @@ class SaveCommand:
             if not modseq:
                 modseq = stamped[number] = mailbox.highestmodseq = mailbox.highestmodseq + 1
                 index.mailboxes.touch(mailbox)
-            uid = messages.add(mailbox, modseq, system, mask, fixed, summary)
+            uid = messages.add(mailbox, modseq, system, mask, fixed, summary, dates)
             saved[at] = (owner, number, mailbox.uidvalidity, uid, modseq)
             if key:
                 place = (number, mailbox.uidvalidity, uid, modseq)
                 self._delivered.add(owner, key, place, received_us, once_s * 1_000_000)
         for blob, size_bytes, count in draft.counts:
             messages.refer(blob, size_bytes, count)
+        if draft.replaced is not None:
+            self._remove_replaced(*draft.replaced, stamped)
         if len(plan) < len(saved):
             saved = [saved[one] if type(one) is int else one for one in saved]
         state.rows_changed += len(plan)
         return (SAVED, saved)
 
 
-def _head_of(raw: Raw) -> tuple[Raw, int, Raw, int]:
-    """Messages, UIDVALIDITY seed, quotas, and for how long deliveries are remembered. Raises
-    `Refusal`."""
-    if not 7 <= len(raw) <= 9:
+def _head_of(raw: Raw) -> tuple[Raw, int, Raw, int, Raw | None]:
+    """Messages, UIDVALIDITY seed, quotas, for how long deliveries are remembered, and what is
+    replaced. Raises `Refusal`."""
+    if not 7 <= len(raw) <= 10:
         bad(raw)
     user, messages, seed = raw[4:7]
     quotas = raw[7] if len(raw) > 7 else ()
     once_s = raw[8] if len(raw) > 8 else 0
+    replaces = raw[9] if len(raw) > 9 else None
     if (
         type(user) is not str
         or type(messages) is not tuple
@@ -232,9 +285,10 @@ def _head_of(raw: Raw) -> tuple[Raw, int, Raw, int]:
         or (quotas != () and not _are_quotas(quotas))
         or type(once_s) is not int
         or not 0 <= once_s <= DELIVERED_ONCE_S_MAX
+        or (replaces is not None and not (type(replaces) is tuple and len(replaces) == 2))
     ):
         bad(raw)
-    return messages, seed, quotas, once_s
+    return messages, seed, quotas, once_s, replaces
 
 
 def _are_fields(
@@ -254,6 +308,17 @@ def _are_fields(
         and -RECEIVED_US_MAX <= received_us <= RECEIVED_US_MAX
         and type(summary) is bytes
         and len(summary) <= SUMMARY_BYTES_MAX
+    )
+
+
+def _are_dates(zone_minutes: Any, saved_us: Any) -> bool:
+    return (
+        type(zone_minutes) is int
+        and -ZONE_MINUTES_MAX <= zone_minutes <= ZONE_MINUTES_MAX
+        and (
+            saved_us is None
+            or (type(saved_us) is int and -RECEIVED_US_MAX <= saved_us <= RECEIVED_US_MAX)
+        )
     )
 
 

@@ -14,6 +14,7 @@ Tables (all records carry checksums):
 | config | see `storage/config_table.py` | the cluster's configuration |
 | messages | mailbox number, UID | hot record of fixed size (`records.MESSAGE`) |
 | summaries | mailbox number, UID | the encoded summary |
+| dates | mailbox number, UID | see `storage/dates.py` |
 | changes | mailbox number, modseq, UID | (nothing) |
 | expunges | mailbox number, modseq | the UIDs that vanished in that step |
 | blobrefs | sha256 | number of messages that have this body, its size |
@@ -31,6 +32,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 
+from raftmail.storage import dates
 from raftmail.storage.clients import Clients
 from raftmail.storage.config_table import ConfigTable
 from raftmail.storage.delivered import Delivered, digested_rows
@@ -60,6 +62,7 @@ REPLICATED = (
     "config",
     "messages",
     "summaries",
+    "dates",
     "changes",
     "expunges",
     "blobrefs",
@@ -79,6 +82,7 @@ def digested(tables: Tables) -> Iterator[Row]:
     for name in _DIGESTED:
         yield from scan(tables.table(name))
     yield from digested_rows(tables)
+    yield from dates.digested_rows(tables)
 
 
 MEMBERSHIP = b"membership"
@@ -213,6 +217,7 @@ class Index:
         self.mailboxes.flush()
         self.clients.flush()
         self.delivered.flush()
+        self.messages.dates.flush()
         state = (
             self.applied_index,
             self.applied_term,
@@ -269,7 +274,7 @@ class Index:
 
         - the records of mailboxes, each with the digest of its messages;
         - subscriptions, users, configuration and clients;
-        - what was delivered, by a digest that is kept up to date;
+        - what was delivered, and the dates of messages, by digests that are kept up to date;
         - the counters.
 
         Cost is that of the mailboxes and clients, not of the messages.

@@ -1,5 +1,5 @@
-"""The tables of messages: the hot records, their summaries, what changed since, what vanished
-since, and how many messages have each body.
+"""The tables of messages: the hot records, their summaries and dates, what changed since, what
+vanished since, and how many messages have each body.
 
 Nothing here costs more in a large mailbox than in a small one, but for `absent`. That is asked only
 for what the expunge log no longer has.
@@ -15,6 +15,7 @@ from zlib import crc32
 from raftmail.mail.flags import SEEN
 from raftmail.mail.packing import Raw
 from raftmail.mail.uidset import UidSet
+from raftmail.storage.dates import Dates, MessageDates
 from raftmail.storage.kv import PAGE_ROWS, KvEngine, Row, scan
 from raftmail.storage.records import (
     BLOBREF,
@@ -69,6 +70,7 @@ class Messages:
         self.records = engine.table("messages")
         self.unsettled: dict[bytes, list[Any]] = {}
         self._summaries = engine.table("summaries")
+        self.dates = Dates(engine)
         self._changes = engine.table("changes")
         self._expunges = engine.table("expunges")
         self._blobrefs = engine.table("blobrefs")
@@ -267,6 +269,7 @@ class Messages:
         keywords: int,
         fixed: bytes,
         summary: bytes,
+        dates: MessageDates | None = None,
     ) -> int:
         """Give a message the next UID, which is returned. Its body's count (`refer`) is the
         caller's."""
@@ -275,6 +278,8 @@ class Messages:
         self.unsettled[key] = [modseq, system, keywords, fixed, mailbox, uid, 0, _NO_DIGEST]
         self._new_summaries[key] = summary + CRC.pack(crc32(summary, crc32(key)))
         self._new_bytes += len(summary)
+        if dates is not None:
+            self.dates.put(key, dates)
         mailbox.uidnext = uid + 1
         mailbox.messages += 1
         mailbox.size_bytes += FIXED.unpack(fixed)[1]
@@ -289,6 +294,7 @@ class Messages:
         the caller's."""
         self.records.delete(key)
         self._summaries.delete(key)
+        self.dates.remove(key)
         self._changes.delete(CHANGE_KEY.pack(mailbox.number, fields[1], fields[0]))
         mailbox.messages -= 1
         mailbox.size_bytes -= FIXED.unpack(fields[5])[1]

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -36,8 +37,9 @@ class Shards:
         self.fates: list[bool | None] = []
         self.sent: list[bytes] = []
         source = Feeder(self.machines[1])
-        for text in texts:
-            source.do(c.Save(A, (message(text, c.Target(A, "INBOX"), flags=("\\Seen", "k")),), 5))
+        for uid, text in enumerate(texts, 1):
+            new = message(text, c.Target(A, "INBOX"), flags=("\\Seen", "k"))
+            source.do(c.Save(A, (replace(new, zone_minutes=60 * uid),), 5))
             self.bodies[1].add(body_hash(text))
         self._other = 0
 
@@ -133,6 +135,7 @@ def test_a_copy_has_the_same_messages_under_new_uids() -> None:
     assert result.source_modseq == 0
     for source, target in ((1, 1), (3, 2)):
         one, other = shards.held(A)[source], shards.held(B)[target]
+        assert one.zone_minutes == other.zone_minutes == 60 * source
         assert (one.guid, one.blob, one.flags, one.received_us, one.summary) == (
             other.guid,
             other.blob,

@@ -39,6 +39,10 @@ messages = st.builds(
 messages |= messages.map(
     lambda one: replace(one, delivery_keys=tuple(bytes([n]) * 32 for n in range(len(one.targets))))
 )
+dates = st.integers(-1439, 1439), st.none() | received
+messages |= st.builds(
+    lambda one, zone, saved: replace(one, zone_minutes=zone, saved_us=saved), messages, *dates
+)
 commands = st.one_of(
     st.builds(c.CreateMailbox, users, names, seeds, guids, st.sampled_from(["", "\\Sent"])),
     st.builds(c.DeleteMailbox, users, refs),
@@ -51,6 +55,7 @@ commands = st.one_of(
         seeds,
         st.lists(st.tuples(users, numbers), max_size=2).map(tuple),
         st.just(604_800),
+        st.none() | st.tuples(refs, st.integers(1, 99)),
     )
     | st.just(c.Save("a", (c.NewMessage((c.Target("a", "x"),), bytes(32), 1, bytes(16), 7),), 5)),
     st.builds(
@@ -63,6 +68,7 @@ commands = st.one_of(
         st.booleans(),
         st.lists(guids, max_size=2).map(tuple),
         st.sampled_from([0, 99]),
+        st.none() | received,
     ),
     st.builds(
         lambda user, many, refused: c.CopyIn(
@@ -158,6 +164,7 @@ message_infos = st.builds(
     sizes,
     hashes,
     st.binary(max_size=9),
+    *dates,
 )
 answers = st.one_of(
     st.none(),

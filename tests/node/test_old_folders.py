@@ -36,7 +36,7 @@ def _as_before_memberships(folder: Path) -> None:
             config.delete(key)
         engine.commit(True)
         engine.close()
-        _drop_tables(shard / "index", "deliveries", "delivered")
+        _drop_tables(shard / "index", "deliveries", "delivered", "dates")
 
 
 def _drop_tables(folder: Path, *names: str) -> None:

@@ -161,6 +161,7 @@ class History:
                 flags,
                 f"summary of {text}".encode() * 3,
                 (hashlib.sha256(body).digest(),) if keyed else (),
+                60 * (i % 2),
             )
             for i, (text, body) in enumerate(zip(texts, bodies, strict=True))
         )

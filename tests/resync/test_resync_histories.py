@@ -7,6 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raftmail.mail import commands as c
+from raftmail.mail.queries import FetchMessages, MessagePage
+from raftmail.mail.uidset import UidSet
 from raftmail.resync.limits import ResyncLimits
 from raftmail.storage.records import IndexDamaged
 from tests.resync.ends import History, Node, assert_equal, resync
@@ -136,8 +138,30 @@ def test_what_was_delivered_is_known_after_a_resync() -> None:
     assert inbox.uidnext == 43
 
 
-@pytest.mark.parametrize("table", ["deliveries", "delivered"])
-def test_what_rotted_of_the_deliveries_is_what_the_source_has_after_a_resync(table: str) -> None:
+def test_dates_are_the_same_after_a_resync_and_stay_so() -> None:
+    log = History()
+    log.save("INBOX", "before", "and after")
+    behind = len(log)
+    log.save("INBOX", *[f"m{number}" for number in range(40)])
+    log.expunge("INBOX", 1, 30)
+    source, target = Node("source"), Node("target")
+    source.apply(log.entries)
+    target.apply(log.entries[:behind])
+    resync(target, source)
+    log.copy("INBOX", 31, 36, "INBOX", move=True)
+    log.expunge("INBOX", 37, 40)
+    for node in (source, target):
+        node.apply(log.entries[-2:])
+    assert_equal(target, source)
+    page = target.machine.query(FetchMessages("a", "INBOX", UidSet.parse("1:*")))
+    assert isinstance(page, MessagePage)
+    assert [(one.uid, one.zone_minutes) for one in page.messages] == [
+        (41, 0), (42, 60), (43, 0), (44, 60), (45, 0), (46, 60), (47, 0), (48, 60),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("table", ["deliveries", "delivered", "dates"])
+def test_what_rotted_of_a_small_table_is_what_the_source_has_after_a_resync(table: str) -> None:
     log = History()
     log.save("INBOX", *[f"m{number}" for number in range(20)], keyed=True)
     source, target = Node("source"), Node("target")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import msgpack
@@ -12,7 +13,8 @@ from hypothesis import strategies as st
 from raftmail.mail import commands as c
 from raftmail.mail import queries as q
 from raftmail.mail import results as r
-from raftmail.mail.codec import ENTRY_HEAD, encode_entry, encode_request
+from raftmail.mail.codec import ENTRY_HEAD, SAVE, encode_entry, encode_request
+from raftmail.mail.packing import pack
 from raftmail.mail.uidset import UID_MAX, UidSet
 from raftmail.shard.machine import OutOfOrder
 from raftmail.storage.check import check
@@ -191,6 +193,102 @@ def test_a_copy_carries_guid_date_flags_and_summary() -> None:
     assert (copied.uid, copied.guid, copied.flags) == (2, guid_of("one"), source.flags)
     assert (copied.received_us, copied.summary) == (source.received_us, b"s")
     assert feeder.machine.index.references(body_hash("one")) == 2
+
+
+@pytest.mark.parametrize("move", [False, True])
+@pytest.mark.parametrize(
+    ("saved_us", "copied"), [(None, (-90, 44)), (55, (-90, 55)), (7, (-90, 7))]
+)
+def test_a_copy_keeps_its_zone_and_its_savedate_unless_it_is_given_another(
+    move: bool, saved_us: int | None, copied: tuple[int, int]
+) -> None:
+    feeder = Feeder(new_machine())
+    feeder.do(save(replace(message("one"), zone_minutes=-90, saved_us=44), message("two")))
+    target = c.Target("a", "INBOX")
+    feeder.do(c.Copy("a", "INBOX", UidSet.parse("1:2"), target, 1, move, saved_us=saved_us))
+    page = feeder.machine.query(q.FetchMessages("a", "INBOX", UidSet.parse("3:4")))
+    assert isinstance(page, q.MessagePage)
+    one, two = page.messages
+    assert (one.zone_minutes, one.saved_us) == copied
+    assert (two.zone_minutes, two.saved_us) == (0, None if saved_us in (None, 7) else saved_us)
+    assert check(feeder.machine.index) == []
+
+
+def _replace(text: str, uid: int, ref: c.MailboxRef = "INBOX", to: str = "INBOX") -> c.Save:
+    return replace(save(message(text, c.Target("a", to))), replaces=(ref, uid))
+
+
+def test_what_is_replaced_goes_in_the_step_in_which_the_new_comes() -> None:
+    feeder = _with_messages(2)
+    feeder.do(c.CreateMailbox("a", "x", 1, bytes(16)))
+    before = feeder.machine.query(q.GetMailbox("a", "INBOX"))
+    assert isinstance(before, q.MailboxInfo)
+    done = feeder.do(_replace("new", 1))
+    assert isinstance(done, r.SaveResult)
+    assert (done.saved[0].uid, done.saved[0].modseq) == (3, before.highestmodseq + 1)
+    vanished = feeder.machine.query(q.FetchVanished("a", "INBOX", before.highestmodseq))
+    assert vanished == UidSet.single(1)
+    after = feeder.machine.query(q.GetMailbox("a", "INBOX"))
+    assert isinstance(after, q.MailboxInfo)
+    assert (after.messages, after.highestmodseq) == (2, before.highestmodseq + 1)
+    feeder.do(_replace("other", 2, to="x"))
+    page = feeder.machine.query(q.FetchMessages("a", "INBOX", UidSet.parse("1:*")))
+    assert isinstance(page, q.MessagePage) and [one.uid for one in page.messages] == [3]
+    assert check(feeder.machine.index) == []
+
+
+def test_nothing_is_saved_when_what_is_to_be_replaced_is_not_there() -> None:
+    feeder = _with_messages(1)
+    feeder.do(c.CreateMailbox("b", "x", 1, bytes(16)))
+    digest = [row for name, row in rows_of(feeder.machine).items() if name != "clients"]
+    assert feeder.refused(_replace("new", 2)) == "NONEXISTENT"
+    assert feeder.refused(_replace("new", 1, "x")) == "NONEXISTENT"
+    assert feeder.refused(_replace("new", 1, 2)) == "NONEXISTENT", "it is another user's"
+    assert feeder.refused(_replace("new", 1, to="y")) == "NONEXISTENT"
+    assert digest == [row for name, row in rows_of(feeder.machine).items() if name != "clients"]
+
+
+def test_the_quota_of_a_replacement_is_of_what_it_adds() -> None:
+    feeder = Feeder(new_machine())
+    feeder.do(save(message("0123456789")))
+    assert feeder.refused(replace(_replace("0123456789ab", 1), quotas=(("a", 11),))) == "OVERQUOTA"
+    done = feeder.do(replace(_replace("0123456789a", 1), quotas=(("a", 11),)))
+    assert isinstance(done, r.SaveResult)
+    done = feeder.do(replace(_replace("0123", 2), quotas=(("a", 3),)))
+    assert isinstance(done, r.SaveResult), "it is over its quota, and becomes less"
+
+
+@pytest.mark.parametrize("replaces", [("INBOX",), ("INBOX", 0), (b"INBOX", 1), ("INBOX", "1"), 7])
+def test_a_replacement_that_cannot_be_is_refused_by_the_apply(replaces: object) -> None:
+    feeder = _with_messages(1)
+    fields = ((("a", "INBOX", False),), body_hash("a"), 1, guid_of("a"), 7, (), b"")
+    request = pack((CLIENT, 9, 0, SAVE, "a", (fields,), 1000, (), 0, replaces))
+    entry = encode_entry([request], [body_hash("a")])
+    ((_, _, result),) = feeder.machine.apply(feeder.machine.applied_index + 1, 1, entry)
+    assert isinstance(result, r.Refused) and result.code is r.Code.BAD
+
+
+def test_dates_go_with_their_message() -> None:
+    feeder = Feeder(new_machine())
+    feeder.do(save(replace(message("one"), zone_minutes=60), replace(message("b"), saved_us=5)))
+    assert len(feeder.machine.index.messages.dates) == 2
+    feeder.do(c.Expunge("a", "INBOX", UidSet.single(1)))
+    assert len(feeder.machine.index.messages.dates) == 1
+    feeder.do(c.PurgeUser("a"))
+    assert len(feeder.machine.index.messages.dates) == 0
+    assert check(feeder.machine.index) == []
+
+
+@pytest.mark.parametrize(
+    "dates", [(1440, None), (-1440, None), (True, None), ("60", None), (0, 2**63), (0, b"")]
+)
+def test_dates_that_cannot_be_are_refused_by_the_apply(dates: tuple[object, object]) -> None:
+    machine = new_machine()
+    body = body_hash("one")
+    fields = ((("a", "INBOX", False),), body, 3, guid_of("one"), 7, (), b"", (), *dates)
+    request = pack((CLIENT, 1, 0, SAVE, "a", (fields,), 1000))
+    ((_, _, result),) = machine.apply(1, 1, encode_entry([request], [body]))
+    assert isinstance(result, r.Refused) and result.code is r.Code.BAD
 
 
 def test_a_move_with_guids_that_are_not_the_messages_is_refused_whole() -> None:

@@ -22,7 +22,7 @@ from raftmail.storage.check import check
 from raftmail.storage.index import TABLES, Index
 from raftmail.storage.kv import LmdbEngine
 from tests.shard.machines import body_hash, entry_of, guid_of, new_machine, rows_of
-from tests.shard.twin import Twin, TwinMailbox
+from tests.shard.twin import Twin, TwinMailbox, TwinMessage
 from tests.simulation.kv import MemoryEngine
 
 _users = st.sampled_from(["a", "a", "a", "a", "a", "b"])
@@ -39,6 +39,8 @@ _flags = st.lists(
     st.sampled_from(["\\Seen", "\\seen", "\\Deleted", "\\Draft", "k1", "K1", "k2"]), max_size=3
 ).map(tuple)
 _keys = st.sampled_from([bytes(32), b"key".ljust(32), b"other key".ljust(32)])
+_zones = st.sampled_from([0, 0, 330])
+_moments = st.sampled_from([None, None, 10, 99])
 _targets = st.builds(c.Target, _users, _refs, st.booleans())
 
 
@@ -56,6 +58,8 @@ def _messages(draw: st.DrawFn) -> c.NewMessage:
         draw(_flags),
         text.encode(),
         draw(st.just(()) | keys),
+        draw(_zones),
+        draw(_moments),
     )
 
 
@@ -79,6 +83,7 @@ _saves = st.builds(
     _seeds,
     _quotas,
     st.just(86_400),
+    st.none() | st.none() | st.tuples(_refs, st.integers(1, 4)),
 )
 _commands = st.one_of(
     st.builds(c.CreateMailbox, _users, _names, _seeds, _guids, st.sampled_from(["", "\\Sent"])),
@@ -98,6 +103,7 @@ _commands = st.one_of(
         st.booleans(),
         st.just(()) | st.lists(_guids, max_size=2).map(tuple),
         _limits,
+        _moments,
     ),
     st.builds(
         c.Copy,
@@ -109,6 +115,7 @@ _commands = st.one_of(
         st.booleans(),
         st.just(()),
         _limits,
+        _moments,
     ),
     st.builds(c.Expunge, _users, _refs | st.just("INBOX"), _uidsets, st.booleans()),
     _stores,
@@ -291,7 +298,7 @@ def _look_at(machine: Machine, twin: Twin, mailbox: TwinMailbox) -> None:
         assert list(page.messages) == [
             q.MessageInfo(
                 m.uid, m.guid, m.modseq, mailbox.spelled(m.flags), m.received_us, m.size_bytes,
-                m.blob, m.summary,
+                m.blob, m.summary, *_dates_of(m),
             )
             for m in mailbox.messages
             if m.modseq > since
@@ -301,6 +308,12 @@ def _look_at(machine: Machine, twin: Twin, mailbox: TwinMailbox) -> None:
         )
     for m in mailbox.messages:
         assert machine.body_of(q.FetchBody(user, mailbox.name, m.uid)) == m.blob
+
+
+def _dates_of(m: TwinMessage) -> tuple[int, int | None]:
+    """As they are told: nothing of the usual."""
+    usual = not m.zone_minutes and m.saved_us == m.received_us
+    return m.zone_minutes, None if usual else m.saved_us
 
 
 @settings(max_examples=100)

@@ -32,6 +32,8 @@ class TwinMessage:
     size_bytes: int
     blob: bytes
     summary: bytes
+    zone_minutes: int
+    saved_us: int
 
 
 @dataclass
@@ -189,6 +191,27 @@ class Twin:
         return r.Done()
 
     def do_Save(self, x: c.Save) -> r.Result:
+        if x.replaces is None:
+            return self.save(x, 0)
+        mailbox = self.must(x.user, x.replaces[0])
+        gone = [m for m in mailbox.messages if m.uid == x.replaces[1]]
+        if not gone:
+            raise Refuse(r.Code.NONEXISTENT)
+        before = mailbox.highestmodseq
+        result = self.save(x, gone[0].size_bytes)
+        mailbox.highestmodseq = before + 1
+        mailbox.messages.remove(gone[0])
+        mailbox.vanished.append((mailbox.highestmodseq, gone[0].uid))
+        return result
+
+    def check_quotas(self, x: c.Save, new: list[tuple[c.NewMessage, c.Target]], freed: int) -> None:
+        for user, limit in x.quotas:
+            more = [m.size_bytes for m, t in new if t.user == user]
+            net = sum(more) - (freed if user == x.user else 0)
+            if more and (net > 0 or not freed) and self.used(user) + net > limit:
+                raise Refuse(r.Code.OVERQUOTA)
+
+    def save(self, x: c.Save, freed: int) -> r.Result:
         wanted: dict[str, tuple[TwinMailbox | None, list[str]]] = {}
         first: set[tuple[str, bytes]] = set()
         new = []
@@ -207,10 +230,7 @@ class Twin:
         for found, keywords in wanted.values():
             if not (found or TwinMailbox(0, "", "", 0)).room_for(keywords):
                 raise Refuse(r.Code.LIMIT)
-        for user, limit in x.quotas:
-            more = [m.size_bytes for m, t in new if t.user == user]
-            if more and self.used(user) + sum(more) > limit:
-                raise Refuse(r.Code.OVERQUOTA)
+        self.check_quotas(x, new, freed)
         stepped: set[int] = set()
         saved = []
         unknown = [(m, t, self.destination(t)) for m, t in new]
@@ -242,6 +262,8 @@ class Twin:
                     message.size_bytes,
                     message.blob,
                     message.summary,
+                    message.zone_minutes,
+                    message.received_us if message.saved_us is None else message.saved_us,
                 )
             )
             saved.append(
@@ -275,10 +297,16 @@ class Twin:
             target = self.find(x.target.user, INBOX) or self.make(
                 x.target.user, INBOX, x.uidvalidity_seed
             )
-        return self.transfer(source, target, chosen, move=x.move)
+        return self.transfer(source, target, chosen, move=x.move, saved_us=x.saved_us)
 
     def transfer(
-        self, source: TwinMailbox, target: TwinMailbox, chosen: list[TwinMessage], *, move: bool
+        self,
+        source: TwinMailbox,
+        target: TwinMailbox,
+        chosen: list[TwinMessage],
+        *,
+        move: bool,
+        saved_us: int | None = None,
     ) -> r.Result:
         if not chosen:
             return r.CopyResult(target.uidvalidity, target.number, UidSet(), UidSet(), 0, 0)
@@ -303,6 +331,8 @@ class Twin:
                     message.size_bytes,
                     message.blob,
                     message.summary,
+                    message.zone_minutes,
+                    message.saved_us if saved_us is None else saved_us,
                 )
             )
             target.uidnext += 1

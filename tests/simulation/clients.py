@@ -171,6 +171,7 @@ class Workload:
             SEED * 1_000_000 + self.knowledge.guids,
             self._flags(),
             b"",
+            zone_minutes=rng.choice((0, -120)),
         )
         save = c.Save(USER, (message,), SEED)
         # What is put off for good, as a name that is gone may be, is tried anew: no such names.

@@ -39,7 +39,7 @@ def _machine() -> tuple[Machine, MemoryEngine]:
     feeder.do(c.Configure((("color/n1", b"value"), ("color/n2", b"value"))))
     feeder.do(c.Configure((("color/n2", None),)))
     saved = save(*(message(text, flags=("k",)) for text in ("one", "two", "two", "three")))
-    keyed = replace(saved.messages[0], delivery_keys=(b"k" * 32,))
+    keyed = replace(saved.messages[0], delivery_keys=(b"k" * 32,), zone_minutes=60)
     feeder.do(replace(saved, messages=(keyed, *saved.messages[1:]), delivered_once_s=60))
     feeder.do(c.Expunge("a", "INBOX", UidSet.single(4)))
     machine.index.put_places([(bytes(32), b"place")])
@@ -90,7 +90,8 @@ _DAMAGES: dict[str, tuple[Callable[[MemoryEngine], object], str]] = {
         for table in (
             "mailboxes", "names", "subscriptions", "users", "config", "messages", "summaries",
             "changes",
-            "expunges", "blobrefs", "clients", "deliveries", "delivered", "places", "local", "meta",
+            "expunges", "blobrefs", "clients", "deliveries", "delivered", "dates", "places",
+            "local", "meta",
         )
     },
     "a missing message": (lambda e: e.table("messages").delete(KEY), "tells of 3 messages"),

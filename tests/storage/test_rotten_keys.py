@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from raftmail.mail.uidset import UidSet
+from raftmail.storage.dates import MessageDates
 from raftmail.storage.index import TABLES, Index, IndexIdentity
 from raftmail.storage.kv import LmdbEngine
-from raftmail.storage.records import IndexDamaged, MailboxRecord
+from raftmail.storage.records import MESSAGE_KEY, IndexDamaged, MailboxRecord
 
 FIXED_BYTES = 64
 MESSAGES = 9
@@ -66,6 +67,18 @@ def _look_for_deliveries(index: Index) -> None:
         assert index.delivered.find(f"{name}@x.org", KEY) is not None
 
 
+def _look_for_dates(index: Index) -> None:
+    for number in range(1, 4):
+        for uid in range(1, MESSAGES + 1):
+            assert index.messages.dates.get(MESSAGE_KEY.pack(number, uid)) is not None
+
+
+def _list_dates(index: Index) -> None:
+    rows = index.messages.records.page(b"", None)
+    found = index.messages.dates.of(rows[MESSAGES : 2 * MESSAGES])
+    assert len(found) == MESSAGES
+
+
 LOOKS = [
     ("names", _look_for_names),
     ("names", _list_names),
@@ -75,6 +88,8 @@ LOOKS = [
     ("users", _look_for_users),
     ("subscriptions", _list_subscriptions),
     ("delivered", _look_for_deliveries),
+    ("dates", _look_for_dates),
+    ("dates", _list_dates),
 ]
 
 
@@ -84,7 +99,9 @@ def _make(folder: Path) -> None:
         mailbox = index.new_mailbox(user, "INBOX", bytes(16), number + 1, "")
         index.mailboxes.add(mailbox)
         for _ in range(MESSAGES):
-            index.messages.add(mailbox, mailbox.uidnext, 0, 0, bytes(FIXED_BYTES), b"summary")
+            dates = MessageDates(60, 1)
+            fixed = bytes(FIXED_BYTES)
+            index.messages.add(mailbox, mailbox.uidnext, 0, 0, fixed, b"summary", dates)
         index.users.put(user, "hash")
         index.subscriptions.put(user, "INBOX")
         index.delivered.add(user, KEY, (number + 1, 1, 1, 1), 0, 0)
@@ -112,9 +129,10 @@ def test_what_a_rotten_key_hides_is_damage_and_not_missing(
     tmp_path: Path, table: str, look: Callable[[Index], None]
 ) -> None:
     _make(tmp_path / "good")
-    rows = MESSAGES + MESSAGES // 2 if table == "messages" else 1
+    by_message = table in ("messages", "dates")
+    rows = MESSAGES + MESSAGES // 2 + (table == "dates") if by_message else 1
     good = (tmp_path / "good" / "data.mdb").read_bytes()
-    for bit in (3, 4, 30, 33, 62, 66) if table != "messages" else (34, 62, 63, 64, 80, 92, 94):
+    for bit in (3, 4, 30, 33, 62, 66) if not by_message else (34, 62, 63, 64, 80, 92, 94):
         (tmp_path / "rotten").mkdir(exist_ok=True)
         (tmp_path / "rotten" / "data.mdb").write_bytes(good)
         _flip(tmp_path / "rotten" / "data.mdb", table, rows, bit)
