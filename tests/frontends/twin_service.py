@@ -308,8 +308,10 @@ class TwinService:
             case c.PurgeUser(user):
                 self.boxes = {n: b for n, b in self.boxes.items() if b.user != user}
                 return r.Done()
-            case c.Save(_, messages, seed):
+            case c.Save(_, messages, seed, replaces=None):
                 return self._save(messages, seed)
+            case c.Save():
+                return self._replace(command)
             case c.Configure() | c.CopyIn():
                 raise NotImplementedError("no command of sessions")
         box = self.find(command.user, command.mailbox)
@@ -328,6 +330,17 @@ class TwinService:
                 return self._store(box, command)
         return box.result()
 
+    def _replace(self, command: c.Save) -> r.Result:
+        assert command.replaces is not None
+        ref, uid = command.replaces
+        box = self.find(command.user, ref)
+        if box is None or uid not in box.messages:
+            return r.Refused(r.Code.NONEXISTENT, f"there is no UID {uid}")
+        saved = self._save(command.messages, command.uidvalidity_seed)
+        if isinstance(saved, r.SaveResult):
+            self._expunge(box, UidSet.single(uid), False)
+        return saved
+
     def _save(self, messages: Sequence[c.NewMessage], seed: int) -> r.Result:
         saved = []
         for message in messages:
@@ -341,7 +354,9 @@ class TwinService:
                 saved.append(r.Saved(box.user, box.number, box.uidvalidity, uid, box.highestmodseq))
         return r.SaveResult(tuple(saved))
 
-    def _add(self, box: Box, message: c.NewMessage | q.MessageInfo) -> int:
+    def _add(
+        self, box: Box, message: c.NewMessage | q.MessageInfo, saved_us: int | None = None
+    ) -> int:
         uid = box.uidnext
         box.uidnext += 1
         box.highestmodseq += 1
@@ -354,6 +369,8 @@ class TwinService:
             message.size_bytes,
             message.blob,
             message.summary,
+            message.zone_minutes,
+            message.saved_us if saved_us is None else saved_us,
         )
         return uid
 
@@ -364,7 +381,7 @@ class TwinService:
         uids = [uid for uid in list(box.messages) if uid in command.uids]
         if command.guids and command.guids != tuple(box.messages[uid].guid for uid in uids):
             return r.Refused(r.Code.GUIDMISMATCH, "other messages than you think")
-        new = [self._add(target, box.messages[uid]) for uid in uids]
+        new = [self._add(target, box.messages[uid], command.saved_us) for uid in uids]
         source = UidSet.from_uids(uids)
         if command.move:
             self._expunge(box, source, False)

@@ -17,6 +17,7 @@ from tests.node.cluster import Cluster
 
 USER = "alice@example.org"
 PASSWORD = "secret-password"
+LATE = '"27-Dec-2025 23:30:00 -0800"'
 BODY = b"From: a@example.org\r\nSubject: one\r\n\r\nhello\r\n"
 
 
@@ -54,7 +55,7 @@ def test_what_one_client_is_told_the_next_one_sees_through_another_node_also_aft
         others = [name for name in cluster.folders if name != master]
         with cluster.box(master, tls=True) as box:
             assert box.select("INBOX") == ("OK", [b"1"])
-            status, told = box.append("INBOX", None, None, BODY)
+            status, told = box.append("INBOX", None, LATE, BODY)
             assert status == "OK" and b"APPENDUID" in told[0]
             assert box.store("1", "+FLAGS", "(\\Flagged)")[0] == "OK"
         host, port = split_address(cluster.programs[master].imaps)
@@ -68,4 +69,6 @@ def test_what_one_client_is_told_the_next_one_sees_through_another_node_also_aft
                 assert b"\\Flagged" in box.fetch("1", "(FLAGS)")[1][0]
                 _, found = box.fetch("2", "(BODY.PEEK[])")
                 assert found[0][1] == BODY
+                assert LATE.encode() in box.fetch("2", "(INTERNALDATE)")[1][0]
+                assert box.search(None, "ON", "27-Dec-2025") == ("OK", [b"2"])
                 assert box.noop()[0] == "OK"

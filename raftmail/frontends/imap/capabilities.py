@@ -37,6 +37,14 @@ _AFTER_LOGIN: Final = (
     b"COMPRESS=DEFLATE",
     b"STATUS=SIZE",
     b"OBJECTID",
+    b"SAVEDATE",
+    b"PREVIEW",
+    b"UTF8=ACCEPT",
+    b"CATENATE",
+    b"REPLACE",
+    b"PARTIAL",
+    b"UIDONLY",
+    b"INPROGRESS",
 )
 
 

@@ -12,12 +12,15 @@ from typing import Final
 
 from raftmail.frontends.imap import responses
 from raftmail.frontends.imap.context import ImapContext
+from raftmail.frontends.imap.dialect import Dialect
 from raftmail.frontends.imap.limits import ImapLimits
 from raftmail.frontends.imap.mailbox_names import encode_name
 from raftmail.frontends.imap.mailbox_reader import MailboxReader
+from raftmail.frontends.imap.progress import CommandProgress
 from raftmail.frontends.imap.responses import ResponseCode
 from raftmail.frontends.imap.view import MailboxView
 from raftmail.mail import commands as c
+from raftmail.mail.commands import MailboxRef
 from raftmail.mail.failures import Failure, Unavailable
 from raftmail.mail.limits import TOUCHED_MAX, validate
 from raftmail.mail.names import INBOX, mailbox_name
@@ -44,14 +47,20 @@ class Extension(Enum):
     CONDSTORE = "CONDSTORE"
     QRESYNC = "QRESYNC"
     REV2 = "IMAP4REV2"
+    UID_ONLY = "UIDONLY"
+    """RFC 9586."""
+    UTF8_ACCEPT = "UTF8=ACCEPT"
+    """RFC 9755."""
 
 
 class CommandRefused(Exception):
     """The command had no effect, or only in part: NO, with the code and the text."""
 
-    def __init__(self, code: ResponseCode | None, text: str) -> None:
+    def __init__(self, code: ResponseCode | None, text: str, detail: bytes = b"") -> None:
         super().__init__(text)
         self.code = code
+        self.detail = detail
+        """What stands behind the code in its brackets."""
 
 
 class CommandWrong(Exception):
@@ -95,8 +104,28 @@ class LoggedInClient:
 
     @property
     def utf8(self) -> bool:
-        """Whether mailbox names go as UTF-8 (RFC 9051 section 5.1)."""
+        """Whether mailbox names go as UTF-8 (RFC 9051 section 5.1, RFC 9755 section 3)."""
+        return not self.enabled.isdisjoint((Extension.REV2, Extension.UTF8_ACCEPT))
+
+    @property
+    def rev2(self) -> bool:
+        """Whether answers are those of RFC 9051 where RFC 3501 has others."""
         return Extension.REV2 in self.enabled
+
+    @property
+    def uid_only(self) -> bool:
+        """Whether messages have no sequence numbers (RFC 9586)."""
+        return Extension.UID_ONLY in self.enabled
+
+    @property
+    def dialect(self) -> Dialect:
+        """The grammar of what it says."""
+        utf8_accept = Extension.UTF8_ACCEPT in self.enabled
+        return Dialect(self.utf8, utf8_accept, self.uid_only)
+
+    def progress(self, goal: int) -> CommandProgress:
+        """Of the command that is under way, which looks at so many messages."""
+        return CommandProgress(self.write, self.tag, goal, asyncio.get_running_loop().time)
 
     @property
     def qresync(self) -> bool:
@@ -116,7 +145,8 @@ class LoggedInClient:
 
     def shown(self, name: str) -> bytes:
         """A mailbox name as this client reads it."""
-        return responses.astring(encode_name(name, utf8=self.utf8))
+        octets = encode_name(name, utf8=self.utf8)
+        return responses.astring(octets) if octets.isascii() else responses.utf8_string(octets)
 
     async def execute(
         self, command: c.Command, blobs: Sequence[c.Blob] = (), *, creates: bool = False
@@ -140,11 +170,13 @@ class LoggedInClient:
         """Remove those of the messages that are marked \\Deleted; the modseq of that, 0 when there
         were none. Raises as `execute`."""
         modseq = 0
+        progress = self.progress(len(uids))
         for part in parts_of(uids, TOUCHED_MAX):
             done = await self.execute(c.Expunge(self.user, view.number, part, only_deleted=True))
             assert isinstance(done, ExpungeResult)
             if done.uids:
                 modseq = done.highestmodseq
+            progress.add(len(part))
         return modseq
 
     async def mailbox(self, name: str) -> MailboxInfo:
@@ -164,12 +196,12 @@ class LoggedInClient:
         return info
 
     @asynccontextmanager
-    async def body(self, view: MailboxView, uid: int) -> AsyncIterator[bytes | None]:
+    async def body(self, ref: MailboxRef, uid: int) -> AsyncIterator[bytes | None]:
         """A message's bytes, counted in the budget until they are needed no more; None when it is
         gone. Raises `Unavailable`, also when bodies of others leave no room within the deadline."""
         budget = self.context.budget
         async with self.context.fetching:
-            found = await self.reader.body(view.number, uid)
+            found = await self.reader.body(ref, uid)
             size = 0 if found is None else len(found)
             left_s = self.limits.deadline_s
             while not budget.take(size):
@@ -192,7 +224,8 @@ class LoggedInClient:
         """Say what may be said now of the mailbox that is selected."""
         view = self.view
         if view is not None and view.has_news:
-            for line in view.tell(expunges=expunges, vanished=self.qresync):
+            vanished = self.qresync or self.uid_only
+            for line in view.tell(expunges=expunges, vanished=vanished):
                 self.write(line)
 
 

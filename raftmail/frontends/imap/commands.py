@@ -11,6 +11,7 @@ from enum import Enum
 from typing import TypeAlias
 
 from raftmail.frontends.imap.fetch_items import FetchItem
+from raftmail.frontends.imap.partial_range import PartialRange
 from raftmail.frontends.imap.search_keys import SearchKey
 from raftmail.frontends.imap.sequence import SequenceSet
 from raftmail.mail.commands import StoreMode
@@ -213,15 +214,24 @@ class InternalDate:
 
 
 @dataclass(frozen=True, slots=True)
+class CatenateUrl:
+    """A URL of CATENATE (RFC 4469 section 3), not yet read."""
+
+    text: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class AppendMessage:
     """One message of APPEND. `flags` are valid (`mail.flags.parse_flags`). With `binary` it came as
-    literal8 (RFC 9051 section 6.4.5.2), with `utf8` as `UTF8 (~{n} ...)` (RFC 6855 section 4)."""
+    literal8 (RFC 9051 section 6.4.5.2), with `utf8` as `UTF8 (~{n} ...)` (RFC 9755 section 4), or
+    parts of it did. With `parts` it is what these are together, in place of `octets`."""
 
     flags: tuple[str, ...]
     received: InternalDate | None
     octets: bytes = field(repr=False)
     binary: bool = False
     utf8: bool = False
+    parts: tuple[bytes | CatenateUrl, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,6 +240,17 @@ class Append:
 
     name: str
     messages: tuple[AppendMessage, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Replace:
+    """REPLACE (RFC 8508). `number` is the sequence number or UID of the message that goes;
+    `uidset.STAR` is the last."""
+
+    uid: bool
+    number: int
+    name: str
+    message: AppendMessage
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,6 +300,8 @@ class Search:
     """None: there was no RETURN, and the answer may be `* SEARCH`. `RETURN ()` is ALL."""
     modseq: bool
     """MODSEQ is among the keys, so that the answer has it (RFC 7162 section 3.1.5)."""
+    partial: PartialRange | None = None
+    """PARTIAL of RETURN (RFC 9394), never beside ALL."""
 
 
 class SortKey(Enum):
@@ -337,6 +360,8 @@ class ImapFetch:
     """RFC 7162 section 3.1.4.1."""
     vanished: bool
     """RFC 7162 section 3.2.6; with `uid` and `changed_since` only."""
+    partial: PartialRange | None = None
+    """RFC 9394 section 3.3; with `uid` only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -409,6 +434,7 @@ ImapCommand: TypeAlias = (
     | Namespace
     | Status
     | Append
+    | Replace
     | Idle
     | Check
     | Close

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from raftmail.frontends.imap.limits import ImapLimits
+from raftmail.frontends.imap.previews import PreviewCache
 from raftmail.mail.budget import Budget
 from raftmail.service.service import Service
 
@@ -24,3 +25,4 @@ class ImapContext:
     limits: ImapLimits = field(default_factory=ImapLimits)
     tls: ssl.SSLContext | None = None
     """For STARTTLS."""
+    previews: PreviewCache = field(default_factory=PreviewCache)

@@ -20,8 +20,13 @@ from raftmail.frontends.imap.fetch_items import (
     BinarySize,
     BodySection,
     FetchItem,
+    Preview,
 )
+from raftmail.frontends.imap.numbering import Numbering
+from raftmail.frontends.imap.partial_range import PartialRange
+from raftmail.frontends.imap.previews import LAZY_BYTES_MAX, preview_of
 from raftmail.frontends.imap.responses import ResponseCode
+from raftmail.frontends.imap.search import saved_us
 from raftmail.frontends.imap.sections import (
     binary_of,
     binary_size_of,
@@ -45,6 +50,7 @@ _OF_RECORDS = frozenset(
         Attribute.UID,
         Attribute.FLAGS,
         Attribute.INTERNALDATE,
+        Attribute.SAVEDATE,
         Attribute.SIZE,
         Attribute.MODSEQ,
         Attribute.EMAILID,
@@ -59,6 +65,8 @@ async def fetch(client: LoggedInClient, command: i.ImapFetch) -> Answer:
     view = client.selected()
     items = _all_items(client, view, command)
     uids = view.choose(command.sequence, by_uid=command.uid)
+    if command.partial is not None:
+        uids = _part_of(uids, command.partial)
     if command.vanished:
         await _tell_vanished(client, view, command)
     if not view.read_only and any(_makes_seen(item) for item in items):
@@ -90,12 +98,21 @@ async def fetch(client: LoggedInClient, command: i.ImapFetch) -> Answer:
     return Answer("fetched", expunges=command.uid)
 
 
+def _part_of(uids: UidSet, partial: PartialRange) -> UidSet:
+    """Those of the messages that PARTIAL means (RFC 9394 section 3.3)."""
+    numbering = Numbering(uids)
+    first, last = partial.among(numbering.count)
+    if last < first:
+        return UidSet()
+    return numbering.numbered(UidSet.from_ranges([(first, last)]))
+
+
 def _all_items(
     client: LoggedInClient, view: MailboxView, command: i.ImapFetch
 ) -> tuple[FetchItem, ...]:
     """What is asked for, and what the form of the command adds (RFC 7162 section 3.1.4)."""
     items = list(command.items)
-    if command.uid and Attribute.UID not in items:
+    if command.uid and not client.uid_only and Attribute.UID not in items:
         items.insert(0, Attribute.UID)
     if command.changed_since is not None or Attribute.MODSEQ in items:
         client.enabled.add(Extension.CONDSTORE)
@@ -124,13 +141,25 @@ async def _tell(
 ) -> bool:
     """Tell of one message; False when it has gone meanwhile."""
     summary = decode_summary(message.summary) if message.summary else None
-    if summary is None or not any(needs_body(summary, item) for item in items):
-        client.write(_line(view, message, summary, b"", items))
+    kept = None
+    makes_preview = False
+    for item in items:
+        if isinstance(item, Preview) and kept is None:
+            kept = client.context.previews.get(message.blob)
+            if kept is None and (not item.lazy or message.size_bytes <= LAZY_BYTES_MAX):
+                makes_preview = summary is not None
+    needed = summary is not None and any(needs_body(summary, item) for item in items)
+    if not (needed or makes_preview):
+        client.write(_line(view, message, summary, b"", items, kept))
         return True
-    async with client.body(view, message.uid) as body:
+    async with client.body(view.number, message.uid) as body:
         if body is None:
             return False
-        client.write(_line(view, message, summary, body, items))
+        if makes_preview:
+            assert summary is not None
+            kept = preview_of(summary, body)
+            client.context.previews.put(message.blob, kept)
+        client.write(_line(view, message, summary, body, items, kept))
         await client.drained()
     return True
 
@@ -141,12 +170,19 @@ def _line(
     summary: Summary | None,
     body: bytes,
     items: Sequence[FetchItem],
+    preview: str | None,
 ) -> bytes:
-    values = b" ".join(_value(item, message, summary, body) for item in items)
-    return b"* %d FETCH (%b)\r\n" % (view.number_of(message.uid), values)
+    values = b" ".join(_value(item, message, summary, body, preview) for item in items)
+    return view.fetched(message.uid, values)
 
 
-def _value(item: FetchItem, message: MessageInfo, summary: Summary | None, body: bytes) -> bytes:
+def _value(
+    item: FetchItem,
+    message: MessageInfo,
+    summary: Summary | None,
+    body: bytes,
+    preview: str | None,
+) -> bytes:
     if isinstance(item, Attribute):
         simple = _simple(item, message)
         if simple is not None:
@@ -157,6 +193,8 @@ def _value(item: FetchItem, message: MessageInfo, summary: Summary | None, body:
         if item is Attribute.BODYSTRUCTURE:
             return b"BODYSTRUCTURE " + summary.bodystructure
         return b"BODY " + body_from(summary.bodystructure)
+    if isinstance(item, Preview):
+        return b"PREVIEW " + responses.nstring(None if preview is None else preview.encode())
     assert summary is not None
     if isinstance(item, BodySection):
         return _section(item, summary, body)
@@ -171,7 +209,10 @@ def _simple(item: Attribute, message: MessageInfo) -> bytes | None:
         case Attribute.FLAGS:
             return b"FLAGS " + responses.flags(message.flags)
         case Attribute.INTERNALDATE:
-            return b"INTERNALDATE " + responses.internal_date(message.received_us)
+            shown = responses.internal_date(message.received_us, message.zone_minutes)
+            return b"INTERNALDATE " + shown
+        case Attribute.SAVEDATE:
+            return b"SAVEDATE " + responses.internal_date(saved_us(message))
         case Attribute.SIZE:
             return b"RFC822.SIZE %d" % message.size_bytes
         case Attribute.MODSEQ:

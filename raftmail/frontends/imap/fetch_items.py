@@ -13,6 +13,8 @@ class Attribute(Enum):
     UID = b"UID"
     FLAGS = b"FLAGS"
     INTERNALDATE = b"INTERNALDATE"
+    SAVEDATE = b"SAVEDATE"
+    """RFC 8514."""
     SIZE = b"RFC822.SIZE"
     ENVELOPE = b"ENVELOPE"
     BODY = b"BODY"
@@ -72,4 +74,11 @@ class BinarySize:
     part: tuple[int, ...]
 
 
-FetchItem: TypeAlias = Attribute | BodySection | BinarySection | BinarySize
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """`PREVIEW` (RFC 8970); with `lazy`, only if it is at hand."""
+
+    lazy: bool
+
+
+FetchItem: TypeAlias = Attribute | BodySection | BinarySection | BinarySize | Preview

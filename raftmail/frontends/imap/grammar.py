@@ -12,7 +12,7 @@ from raftmail.frontends.imap import grammar_search as search
 from raftmail.frontends.imap import grammar_session as session
 from raftmail.frontends.imap.dialect import Dialect
 from raftmail.frontends.imap.request_reader import ImapRequest
-from raftmail.frontends.imap.scanner import ParseError, Scanner
+from raftmail.frontends.imap.scanner import ParseError, Scanner, uid_required
 
 _Parser: TypeAlias = Callable[[Scanner], c.ImapCommand]
 
@@ -55,6 +55,7 @@ _WITH_UID: dict[str, Callable[[Scanner, bool], c.ImapCommand]] = {
     "EXPUNGE": message.expunge,
     "FETCH": message.fetch,
     "MOVE": message.move,
+    "REPLACE": mailbox.replace,
     "SEARCH": search.search,
     "SORT": search.sort,
     "STORE": message.store,
@@ -81,6 +82,8 @@ def _command(scanner: Scanner) -> c.ImapCommand:
         name = scanner.peek_word()
     with_uid = _WITH_UID.get(name)
     if with_uid is not None:
+        if scanner.dialect.uid_only and not uid and name != "EXPUNGE":
+            raise uid_required("commands with sequence numbers")
         scanner.take(name)
         return with_uid(scanner, uid)
     if uid:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from raftmail.frontends.imap import commands as c
-from raftmail.frontends.imap.scanner import ParseError, Scanner
+from raftmail.frontends.imap.request_reader import Literal
+from raftmail.frontends.imap.scanner import ParseError, Scanner, uid_required
 from raftmail.mail.limits import MESSAGES_MAX
 from raftmail.mail.names import SEPARATOR
-from raftmail.mail.uidset import UidSet
+from raftmail.mail.uidset import STAR, UidSet
+
+CATENATED_MAX = 500
+"""Parts of one message of CATENATE."""
 
 _STATUS_ITEMS = {one.value: one for one in c.StatusItem}
 _SELECTIONS = {one.value: one for one in c.ListSelection}
@@ -56,6 +60,8 @@ def _qresync(scanner: Scanner) -> c.Qresync:
         known = scanner.uid_set()
         more = scanner.skip(b" ")
     if more:
+        if scanner.dialect.uid_only:
+            raise uid_required("sequence numbers in QRESYNC")
         matched = _matched(scanner)
     scanner.expect(b")", ")")
     return c.Qresync(uidvalidity, modseq, known, matched)
@@ -193,25 +199,61 @@ def _message(scanner: Scanner, *, first: bool = True) -> c.AppendMessage:
         scanner.skip(b" ")
     flags: tuple[str, ...] = ()
     received = None
-    utf8 = False
     if scanner.stands(b"("):
         flags = scanner.flags()
         scanner.space("a message")
     if scanner.stands(b'"'):
         received = scanner.date_time()
         scanner.space("a message")
-    if scanner.skip_word("UTF8"):
-        utf8 = True
-        scanner.space("( and a literal")
-        scanner.expect(b"(", "( and a literal")
-    literal = scanner.literal("a message as a literal")
-    if utf8:
-        if not literal.binary:
-            raise ParseError("the message of UTF8 (...) is a literal8, which begins with ~")
-        scanner.expect(b")", ")")
+    if scanner.skip_word("CATENATE"):
+        scanner.space("parts in parentheses")
+        parts = scanner.items("parts", lambda: _part(scanner))
+        if len(parts) > CATENATED_MAX:
+            raise ParseError(f"CATENATE takes at most {CATENATED_MAX} parts", "LIMIT", no=True)
+        utf8 = any(is_utf8 for _, is_utf8 in parts)
+        return c.AppendMessage(
+            flags, received, b"", utf8=utf8, parts=tuple(part for part, _ in parts)
+        )
+    utf8 = scanner.skip_word("UTF8")
+    literal = _utf8_literal(scanner) if utf8 else scanner.literal("a message as a literal")
     if not literal.octets:
         raise ParseError("a message of 0 octets is none")
     return c.AppendMessage(flags, received, literal.octets, literal.binary, utf8)
+
+
+def _utf8_literal(scanner: Scanner) -> Literal:
+    """`(~{n} ...)`, RFC 9755 section 4."""
+    scanner.space("( and a literal")
+    scanner.expect(b"(", "( and a literal")
+    literal = scanner.literal("a message as a literal")
+    if not literal.binary:
+        raise ParseError("the message of UTF8 (...) is a literal8, which begins with ~")
+    scanner.expect(b")", ")")
+    return literal
+
+
+def _part(scanner: Scanner) -> tuple[bytes | c.CatenateUrl, bool]:
+    """A part of CATENATE, and whether it is UTF8 (RFC 4469 section 5, RFC 9755 section 4)."""
+    word = scanner.word("TEXT, URL or UTF8")
+    if word == "UTF8":
+        return _utf8_literal(scanner).octets, True
+    scanner.space("a literal or a URL")
+    if word == "TEXT":
+        return scanner.literal("a text as a literal").octets, False
+    if word != "URL":
+        raise ParseError("the parts of CATENATE are TEXT, URL and UTF8")
+    return c.CatenateUrl(scanner.astring("a URL")), False
+
+
+def replace(scanner: Scanner, uid: bool) -> c.Replace:
+    """REPLACE (RFC 8508 section 5)."""
+    scanner.space("the number of a message")
+    if scanner.skip(b"*"):
+        number = STAR
+    else:
+        number = scanner.number("the number of a message", least=1)
+    name = _name(scanner)
+    return c.Replace(uid, number, name, _message(scanner))
 
 
 def get_quota(scanner: Scanner) -> c.GetQuota:

@@ -9,12 +9,13 @@ from typing import TypeAlias
 from raftmail.frontends.imap import commands as c
 from raftmail.frontends.imap import fetch_items as f
 from raftmail.frontends.imap.dialect import Dialect
+from raftmail.frontends.imap.partial_range import PartialRange
 from raftmail.frontends.imap.scanner import NUMBER63_MAX, ParseError, Scanner
 from raftmail.frontends.imap.sequence import SequenceSet
 from raftmail.mail.commands import StoreMode
 
-_What: TypeAlias = tuple[tuple[f.FetchItem, ...], int | None, bool]
-"""Items, CHANGEDSINCE, and whether VANISHED."""
+_What: TypeAlias = tuple[tuple[f.FetchItem, ...], int | None, bool, PartialRange | None]
+"""Items, CHANGEDSINCE, whether VANISHED, and PARTIAL."""
 
 _KEPT_MAX = 256
 _KEPT_BYTES_MAX = 1000
@@ -56,14 +57,16 @@ def fetch(scanner: Scanner, uid: bool) -> c.ImapFetch:
     scanner.space("what to fetch")
     text = scanner.last_text()
     if text is None:
-        items, changed_since, vanished = _what(scanner)
+        items, changed_since, vanished, partial = _what(scanner)
     elif len(text) <= _KEPT_BYTES_MAX:
-        items, changed_since, vanished = _kept(text)
+        items, changed_since, vanished, partial = _kept(text)
     else:
-        items, changed_since, vanished = _read(text)
+        items, changed_since, vanished, partial = _read(text)
     if vanished and not (uid and changed_since is not None):
         raise ParseError("VANISHED is for UID FETCH with CHANGEDSINCE (RFC 7162 section 3.2.6)")
-    return c.ImapFetch(uid, sequence, items, changed_since, vanished)
+    if partial is not None and not uid:
+        raise ParseError("PARTIAL is for UID FETCH (RFC 9394 section 3.3)")
+    return c.ImapFetch(uid, sequence, items, changed_since, vanished, partial)
 
 
 def _read(text: bytes) -> _What:
@@ -86,33 +89,46 @@ def _what(scanner: Scanner) -> _What:
         items = _MACROS[word]
     else:
         items = (_item(scanner),)
-    changed_since = None
+    changed_since = partial = None
     vanished = False
     if scanner.skip(b" "):
-        changed_since, vanished = _fetch_modifiers(scanner)
-    return tuple(dict.fromkeys(items)), changed_since, vanished
+        changed_since, vanished, partial = _fetch_modifiers(scanner)
+    return tuple(dict.fromkeys(items)), changed_since, vanished, partial
 
 
-def _fetch_modifiers(scanner: Scanner) -> tuple[int | None, bool]:
+def _fetch_modifiers(scanner: Scanner) -> tuple[int | None, bool, PartialRange | None]:
     found: dict[str, int] = {}
+    partials: list[PartialRange] = []
 
     def read() -> None:
-        word = scanner.word("CHANGEDSINCE or VANISHED")
-        if word in found or word not in ("CHANGEDSINCE", "VANISHED"):
-            raise ParseError("the modifiers of FETCH are CHANGEDSINCE and VANISHED, each once")
+        word = scanner.word("CHANGEDSINCE, PARTIAL or VANISHED")
+        if word in found or word not in ("CHANGEDSINCE", "PARTIAL", "VANISHED"):
+            raise ParseError(
+                "the modifiers of FETCH are CHANGEDSINCE, PARTIAL and VANISHED, each once"
+            )
+        found[word] = 1
         if word == "CHANGEDSINCE":
             scanner.space("a mod-sequence")
             found[word] = scanner.modseq()
-        else:
-            found[word] = 1
+        elif word == "PARTIAL":
+            scanner.space("a range such as 1:100 or -1:-100")
+            partials.append(scanner.partial_range())
 
     scanner.items("modifiers", read)
-    return found.get("CHANGEDSINCE"), "VANISHED" in found
+    partial = partials[0] if partials else None
+    return found.get("CHANGEDSINCE"), "VANISHED" in found, partial
 
 
 def _item(scanner: Scanner) -> f.FetchItem:
     name = scanner.peek_name()
     item = _ATTRIBUTES.get(name)
+    if name == "PREVIEW":
+        scanner.take(name)
+        lazy = scanner.follows(b" (LAZY)")
+        if lazy:
+            scanner.skip(b" ")
+            scanner.items("LAZY", lambda: scanner.skip_word("LAZY"))
+        return f.Preview(lazy)
     if item is None and name not in _SECTIONS:
         scanner.fail("an item of FETCH")
     scanner.take(name)
@@ -148,6 +164,15 @@ def _section(scanner: Scanner, name: str) -> f.FetchItem:
     scanner.expect(b"]", "]")
     shown = _shown(part, kind, fields)
     return f.BodySection(part, kind, fields, _partial(scanner), name == "BODY.PEEK", shown)
+
+
+def read_section(text: bytes) -> f.BodySection:
+    """What stands between the brackets of BODY.PEEK[...]. Raises ParseError."""
+    scanner = Scanner((b"[%b]" % text,), Dialect())
+    section = _section(scanner, "BODY.PEEK")
+    scanner.end()
+    assert isinstance(section, f.BodySection)
+    return section
 
 
 def _part(scanner: Scanner) -> tuple[tuple[int, ...], bool]:

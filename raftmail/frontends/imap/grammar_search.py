@@ -7,7 +7,14 @@ from collections.abc import Callable
 
 from raftmail.frontends.imap import commands as c
 from raftmail.frontends.imap import search_keys as k
-from raftmail.frontends.imap.scanner import NUMBER63_MAX, ParseError, Scanner, utf8_text
+from raftmail.frontends.imap.partial_range import PartialRange
+from raftmail.frontends.imap.scanner import (
+    NUMBER63_MAX,
+    ParseError,
+    Scanner,
+    uid_required,
+    utf8_text,
+)
 
 CHARSETS = ("US-ASCII", "UTF-8")
 
@@ -29,6 +36,7 @@ _PLAIN: dict[str, k.SearchKey] = {
     "NEW": k.And((_RECENT, k.Not(_SEEN))),
     "OLD": k.Not(_RECENT),
     "RECENT": _RECENT,
+    "SAVEDATESUPPORTED": k.All(),  # RFC 8514 section 4.3: all mailboxes keep it
     "SEEN": _SEEN,
     "UNANSWERED": k.Not(k.Flagged("\\Answered")),
     "UNDELETED": k.Not(k.Flagged("\\Deleted")),
@@ -38,6 +46,9 @@ _PLAIN: dict[str, k.SearchKey] = {
 }
 
 _DATES = {
+    "SAVEDBEFORE": (k.DateOf.SAVED, k.Relation.BEFORE),
+    "SAVEDON": (k.DateOf.SAVED, k.Relation.ON),
+    "SAVEDSINCE": (k.DateOf.SAVED, k.Relation.SINCE),
     "BEFORE": (k.DateOf.RECEIVED, k.Relation.BEFORE),
     "ON": (k.DateOf.RECEIVED, k.Relation.ON),
     "SINCE": (k.DateOf.RECEIVED, k.Relation.SINCE),
@@ -50,13 +61,10 @@ _FIELDS = {one: one.lower().encode() for one in ("BCC", "CC", "FROM", "SUBJECT",
 
 def search(scanner: Scanner, uid: bool) -> c.Search:
     scanner.space("search keys")
-    returns = None
+    returns = partial = None
     if scanner.skip_word("RETURN"):
         scanner.space("options in parentheses")
-        options = scanner.items(
-            "options", lambda: scanner.one_of(_RETURNS, "an option"), empty=True
-        )
-        returns = frozenset(options) or frozenset((c.SearchReturn.ALL,))
+        returns, partial = _return_options(scanner)
         scanner.space("search keys")
     if scanner.skip_word("CHARSET"):
         if scanner.dialect.utf8_accept:
@@ -66,7 +74,29 @@ def search(scanner: Scanner, uid: bool) -> c.Search:
         scanner.space("search keys")
     program = _Program(scanner)
     key = program.keys()
-    return c.Search(uid, key, returns, program.modseq)
+    return c.Search(uid, key, returns, program.modseq, partial)
+
+
+def _return_options(
+    scanner: Scanner,
+) -> tuple[frozenset[c.SearchReturn], PartialRange | None]:
+    """RETURN's options; without any, ALL is meant."""
+    options: list[c.SearchReturn] = []
+    partials: list[PartialRange] = []
+
+    def read() -> None:
+        if scanner.skip_word("PARTIAL"):
+            scanner.space("a range such as 1:100 or -1:-100")
+            partials.append(scanner.partial_range())
+        else:
+            options.append(scanner.one_of(_RETURNS, "an option"))
+
+    scanner.items("options", read, empty=True)
+    if len(partials) + (c.SearchReturn.ALL in options) > 1:
+        raise ParseError("RETURN has one of PARTIAL and ALL, once (RFC 9394 section 3.1)")
+    if not options and not partials:
+        options.append(c.SearchReturn.ALL)
+    return frozenset(options), partials[0] if partials else None
 
 
 def sort(scanner: Scanner, uid: bool) -> c.Sort:
@@ -149,7 +179,10 @@ class _Program:
                 self.modseq = True
             return read(scanner, word)
         if scanner.stands_digit or scanner.stands(b"*") or scanner.stands(b"$"):
-            return k.InSet(scanner.sequence_set(), False)
+            sequence = scanner.sequence_set()
+            if scanner.dialect.uid_only and not sequence.saved:
+                raise uid_required("sequence numbers among the keys of SEARCH")
+            return k.InSet(sequence, False)
         return scanner.fail("a search key")
 
 

@@ -38,12 +38,13 @@ async def select(client: LoggedInClient, command: i.Select) -> Answer:
     """SELECT and EXAMINE (6.3.2, 6.3.3), with RFC 7162's parameters."""
     if client.view is not None:
         client.view = None
-        if client.qresync or client.utf8:
+        if client.qresync or client.rev2:
             client.write(b"* OK [CLOSED] the mailbox before is closed\r\n")
     client.stale = False
     info = await client.mailbox(good_name(command.name))
     view = MailboxView(info.name, info.number, info.uidvalidity)
     view.read_only = command.read_only
+    view.uid_only = client.uid_only
     if command.condstore:
         client.enabled.add(Extension.CONDSTORE)
     view.tells_modseq = bool(client.enabled & {Extension.CONDSTORE, Extension.QRESYNC})
@@ -66,15 +67,15 @@ def _tell_selected(client: LoggedInClient, view: MailboxView, contents: MailboxC
     write(b"* FLAGS %b\r\n" % flags)
     write(b"* OK [PERMANENTFLAGS %b] these are kept\r\n" % kept)
     write(b"* %d EXISTS\r\n" % len(view))
-    if not client.utf8:
+    if not client.rev2:
         write(b"* 0 RECENT\r\n")
-        if unseen:
+        if unseen and not client.uid_only:
             write(b"* OK [UNSEEN %d] the first that is unseen\r\n" % unseen)
     write(b"* OK [UIDVALIDITY %d] UIDs are valid\r\n" % info.uidvalidity)
     write(b"* OK [UIDNEXT %d] the next UID\r\n" % max(info.uidnext, view.last_uid + 1))
     write(b"* OK [HIGHESTMODSEQ %d] the highest modseq\r\n" % max(info.highestmodseq, 1))
     write(b"* OK [MAILBOXID (%b)] the id of the mailbox\r\n" % mailbox_id(info.guid))
-    if client.utf8:
+    if client.rev2:
         write(b'* LIST () "/" %b\r\n' % client.shown(info.name))
 
 
@@ -92,12 +93,8 @@ async def _tell_since(client: LoggedInClient, view: MailboxView, known: i.Qresyn
     async for page in client.reader.pages(view.number, wanted, changed_since=known.modseq):
         await client.drained()
         for message in page.messages:
-            number = view.number_of(message.uid)
-            if number:
-                client.write(
-                    b"* %d FETCH (UID %d FLAGS %b MODSEQ (%d))\r\n"
-                    % (number, message.uid, responses.flags(message.flags), message.modseq)
-                )
+            if view.number_of(message.uid):
+                client.write(view.flags_of(message))
 
 
 async def close(client: LoggedInClient, command: i.Close) -> Answer:

@@ -1,10 +1,6 @@
-"""Commands that change messages (RFC 9051 sections 6.3.12 and 6.4)."""
+"""STORE, COPY, MOVE and EXPUNGE (RFC 9051 section 6.4)."""
 
 from __future__ import annotations
-
-import asyncio
-import hashlib
-import os
 
 from raftmail.frontends.imap import commands as i
 from raftmail.frontends.imap import responses
@@ -21,71 +17,8 @@ from raftmail.frontends.imap.sequence import SequenceSet
 from raftmail.frontends.imap.view import MailboxView
 from raftmail.mail import commands as c
 from raftmail.mail.limits import COPIED_MAX, TOUCHED_MAX
-from raftmail.mail.results import CopyResult, SaveResult, StoreResult
-from raftmail.mail.summary import encode_summary, summarise
+from raftmail.mail.results import CopyResult, StoreResult
 from raftmail.mail.uidset import UidSet
-
-_INLINE_BYTES_MAX = 256 * 1024
-"""Longer messages are hashed and summarised in a thread, so that the others need not wait."""
-
-
-# -- APPEND ----------
-
-
-async def append(client: LoggedInClient, command: i.Append) -> Answer:
-    """APPEND (6.3.12): all messages, or none (RFC 3502)."""
-    name = good_name(command.name)
-    most = client.limits.message_bytes_max
-    for message in command.messages:
-        if len(message.octets) > most:
-            raise CommandRefused(
-                ResponseCode.TOOBIG, f"a message may have {most} bytes, not {len(message.octets)}"
-            )
-        if not message.octets:
-            raise CommandRefused(ResponseCode.CANNOT, "a message is not empty")
-    now_us = int(client.wall_s() * 1_000_000)
-    octets = sum(len(message.octets) for message in command.messages)
-    if octets > _INLINE_BYTES_MAX:
-        loop = asyncio.get_running_loop()
-        made = await loop.run_in_executor(None, _made, client.user, name, command, now_us)
-    else:
-        made = _made(client.user, name, command, now_us)
-    messages, blobs = made
-    quota_bytes = client.service.quota_of(client.user)
-    quotas = ((client.user, quota_bytes),) if quota_bytes else ()
-    save = c.Save(client.user, messages, now_us // 1_000_000, quotas)
-    saved = await client.execute(save, blobs, creates=True)
-    assert isinstance(saved, SaveResult)
-    uids = UidSet.from_uids(one.uid for one in saved.saved)
-    view = client.view
-    if view is not None and saved.saved[0].mailbox == view.number:
-        client.stale = True
-    code = b"APPENDUID %d %b" % (saved.saved[0].uidvalidity, responses.number_set(uids))
-    return Answer("saved", code)
-
-
-def _made(
-    user: str, name: str, command: i.Append, now_us: int
-) -> tuple[tuple[c.NewMessage, ...], list[c.Blob]]:
-    messages: list[c.NewMessage] = []
-    blobs: list[c.Blob] = []
-    for one in command.messages:
-        digest = hashlib.sha256(one.octets).digest()
-        received_us = now_us if one.received is None else max(one.received.received_us, 0)
-        messages.append(
-            c.NewMessage(
-                (c.Target(user, name),),
-                digest,
-                len(one.octets),
-                os.urandom(16),
-                received_us,
-                one.flags,
-                encode_summary(summarise(one.octets)),
-            )
-        )
-        blobs.append((digest, one.octets))
-    return tuple(messages), blobs
-
 
 # -- STORE ----------
 
@@ -99,12 +32,14 @@ async def store(client: LoggedInClient, command: i.ImapStore) -> Answer:
     uids = view.choose(command.sequence, by_uid=command.uid)
     changed, rejected = UidSet(), UidSet()
     since = -1 if command.unchanged_since is None else command.unchanged_since
+    progress = client.progress(len(uids))
     for part in parts_of(uids, TOUCHED_MAX):
         done = await client.execute(
             c.Store(client.user, view.number, part, command.mode, command.flags, since)
         )
         assert isinstance(done, StoreResult)
         changed, rejected = changed | done.changed, rejected | done.rejected
+        progress.add(len(part))
     await _tell_flags(client, view, command, uids - rejected, changed)
     client.stale = True
     if rejected:
@@ -126,15 +61,15 @@ async def _tell_flags(
     async for page in client.reader.pages(view.number, changed if command.silent else uids):
         await client.drained()
         for message in page.messages:
-            number = view.number_of(message.uid)
-            if not number:
+            if not view.number_of(message.uid):
                 continue
-            parts = [b"UID %d" % message.uid] if command.uid or client.qresync else []
+            by_uid = (command.uid or client.qresync) and not client.uid_only
+            parts = [b"UID %d" % message.uid] if by_uid else []
             if not command.silent:
                 parts.append(b"FLAGS " + responses.flags(message.flags))
             if view.tells_modseq:
                 parts.append(b"MODSEQ (%d)" % message.modseq)
-            client.write(b"* %d FETCH (%b)\r\n" % (number, b" ".join(parts)))
+            client.write(view.fetched(message.uid, b" ".join(parts)))
             view.told(message.uid, message.modseq)
 
 
@@ -164,6 +99,7 @@ async def _copy(
     target = c.Target(client.user, good_name(name))
     quota_bytes = client.service.quota_of(client.user)
     uidvalidity, sources, targets = 0, UidSet(), UidSet()
+    progress = client.progress(len(uids))
     for part in parts_of(uids, COPIED_MAX):
         done = await client.execute(
             c.Copy(
@@ -174,10 +110,12 @@ async def _copy(
                 int(client.wall_s()),
                 move,
                 quota_bytes=quota_bytes,
+                saved_us=int(client.wall_s() * 1_000_000),
             ),
             creates=True,
         )
         assert isinstance(done, CopyResult)
+        progress.add(len(part))
         uidvalidity = done.uidvalidity
         sources, targets = sources | done.source_uids, targets | done.target_uids
         if move and done.source_uids:

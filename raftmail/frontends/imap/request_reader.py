@@ -33,7 +33,7 @@ class RequestLimits:
 
     line_bytes_max: int = 64 * KIB
     literal_bytes_max: int = 50 * MIB + 64 * KIB
-    """Of APPEND, where a literal is a message."""
+    """Of APPEND and REPLACE, where a literal is a message."""
     string_bytes_max: int = 64 * KIB
     """Of all other commands."""
     request_bytes_max: int = 64 * MIB
@@ -104,7 +104,7 @@ _LITERAL = re.compile(rb"(?:(.)|\A)\{([0-9]+)(\+?)\}\Z", re.DOTALL)
 _QUOTED = re.compile(rb'"(?:[^"\\]|\\.)*+"', re.DOTALL)
 _READS_ON = re.compile(rb"(?:AUTHENTICATE|COMPRESS|IDLE|LOGIN|STARTTLS)(?: |\Z)", re.IGNORECASE)
 
-_APPEND = re.compile(rb"APPEND ", re.IGNORECASE)
+_APPEND = re.compile(rb"APPEND |(?:UID )?REPLACE ", re.IGNORECASE)
 
 _SIZE_DIGITS_MAX = 19
 _TAIL_BYTES = 40

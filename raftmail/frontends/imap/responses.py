@@ -23,6 +23,7 @@ LINE_SETS_BYTES_MAX: Final = 6000
 """A set of numbers that is longer goes into several responses: some clients have short lines."""
 
 _NOT_QUOTED = re.compile(rb"[\x00-\x1f\x7f-\xff]")
+_CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
 _SPECIAL = re.compile(rb'(["\\])')
 _ATOM = re.compile(rb"[!#$&'+,\-./0-9:;<=>?@A-Z\[^_`a-z|}~]+")
 _MONTHS: Final = b"Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split()
@@ -35,6 +36,8 @@ class ResponseCode(Enum):
     ALREADYEXISTS = b"ALREADYEXISTS"
     AUTHENTICATIONFAILED = b"AUTHENTICATIONFAILED"
     AUTHORIZATIONFAILED = b"AUTHORIZATIONFAILED"
+    BADURL = b"BADURL"
+    """With the URL (`url_text`), RFC 4469 section 4.1."""
     BADCHARSET = b"BADCHARSET (UTF-8 US-ASCII)"
     CANNOT = b"CANNOT"
     CLIENTBUG = b"CLIENTBUG"
@@ -62,6 +65,18 @@ def string(value: bytes) -> bytes:
     return literal(value)
 
 
+def utf8_string(value: bytes) -> bytes:
+    """As `string`, for a client that takes UTF-8 in quotes (RFC 9051 section 4.3, RFC 9755 section
+    3)."""
+    if _CONTROL.search(value) is None and len(value) <= QUOTED_BYTES_MAX:
+        try:
+            value.decode()
+        except UnicodeDecodeError:
+            return literal(value)
+        return b'"' + _SPECIAL.sub(rb"\\\1", value) + b'"'
+    return literal(value)
+
+
 def literal(value: bytes) -> bytes:
     """A string as a literal, whose length stays what it was."""
     if b"\x00" in value:
@@ -84,6 +99,13 @@ def astring(value: bytes) -> bytes:
     if _ATOM.fullmatch(value) is not None and value.upper() != b"NIL" and len(value) < 200:
         return value
     return string(value)
+
+
+def url_text(url: bytes) -> bytes:
+    """A URL inside brackets: what cannot stand there goes in hexadecimal digits."""
+    return b"".join(
+        bytes((one,)) if 0x20 < one < 0x7F and one != 0x5D else b"%%%02X" % one for one in url
+    )
 
 
 def text(words: str) -> bytes:

@@ -13,6 +13,7 @@ from typing import NoReturn, TypeVar
 from raftmail.frontends.imap.commands import InternalDate
 from raftmail.frontends.imap.dialect import Dialect
 from raftmail.frontends.imap.mailbox_names import decode_name, decode_pattern
+from raftmail.frontends.imap.partial_range import PartialRange
 from raftmail.frontends.imap.request_reader import Literal
 from raftmail.frontends.imap.sequence import SequenceSet
 from raftmail.mail.flags import FLAGS_MAX, KEYWORD_BYTES_MAX, parse_flags
@@ -36,6 +37,7 @@ _ESCAPED = re.compile(rb"\\(.)", re.DOTALL)
 _NAME = re.compile(rb"[A-Za-z0-9.]+")
 _DIGITS = re.compile(rb"[0-9]+")
 _SET = re.compile(rb"[0-9*:,]+")
+_PARTIAL = re.compile(rb"(-?)([1-9][0-9]{0,9}):(-?)([1-9][0-9]{0,9})(?![0-9])")
 _FLAG = re.compile(rb'\\?[^\x00-\x20(){%*"\\\]\x7f-\xff]+')
 _DATE = re.compile(rb"([0-9]{1,2})-([A-Za-z]{3})-([0-9]{4})")
 _TIME = re.compile(
@@ -55,6 +57,11 @@ class ParseError(ValueError):
         super().__init__(text)
         self.code = code
         self.no = no
+
+
+def uid_required(what: str) -> ParseError:
+    """Of what has no place after ENABLE UIDONLY (RFC 9586 section 3.2)."""
+    return ParseError(f"there are no {what} after ENABLE UIDONLY", "UIDREQUIRED")
 
 
 class Scanner:
@@ -108,6 +115,10 @@ class Scanner:
     def stands(self, character: bytes) -> bool:
         """Whether this character is next."""
         return self._text.startswith(character, self._at)
+
+    def follows(self, octets: bytes) -> bool:
+        """Whether these octets are next, in any case."""
+        return self._text[self._at : self._at + len(octets)].upper() == octets
 
     @property
     def stands_digit(self) -> bool:
@@ -243,6 +254,8 @@ class Scanner:
             return literal.octets
         found = self._match(_QUOTED)
         if found is not None:
+            if self.dialect.utf8 and not found[1].isascii():
+                utf8_text(found[1], "a string in quotes")  # RFC 9755 section 3
             return _ESCAPED.sub(rb"\1", found[1]) if b"\\" in found[1] else found[1]
         if self.stands(b'"'):
             self.fail('a string that ends in " and has \\ before " and \\ only')
@@ -331,6 +344,17 @@ class Scanner:
         if found is not None and b"*" in found[0]:
             self.fail("a set of numbers without *")
         return self._set("a set of numbers such as 1:3,7")
+
+    def partial_range(self) -> PartialRange:
+        """`1:100`, or `-1:-100` (RFC 9394 section 4)."""
+        found = _PARTIAL.match(self._text, self._at)
+        if found is None or bool(found[1]) != bool(found[3]):
+            self.fail("a range such as 1:100 or -1:-100")
+        start, stop = int(found[2]), int(found[4])
+        if max(start, stop) > NUMBER_MAX:
+            self.fail(f"a range of numbers up to {NUMBER_MAX}")
+        self._move(found.end())
+        return PartialRange(start, stop, bool(found[1]))
 
     def _set(self, expected: str) -> UidSet:
         found = _SET.match(self._text, self._at)

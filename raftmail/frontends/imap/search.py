@@ -7,7 +7,7 @@ as soon as it can: most messages are decided by their record.
 
 Choices:
 
-- The day of INTERNALDATE is the day in UTC, since that is what the index keeps.
+- The day of INTERNALDATE is the day in its zone; that of SAVEDATE, which has none, is in UTC.
 - SENTBEFORE, SENTON and SENTSINCE go by the day that the Date field names, whatever its zone. A
   message whose Date cannot be read matches none of them.
 - EMAILID is `M` and the message's GUID in hexadecimal digits. No message has a THREADID.
@@ -60,6 +60,7 @@ NESTING_MAX: Final = 250
 """Keys inside one another that a matcher takes."""
 
 _SECOND_US = 1_000_000
+_MINUTE_US = 60 * _SECOND_US
 _DAY_US = 86_400 * _SECOND_US
 
 
@@ -158,7 +159,8 @@ def _compile(key: SearchKey, facts: SearchFacts, room: int) -> tuple[_Test, _Cos
     if isinstance(key, Dated):
         if key.of is DateOf.SENT:
             return _sent(_by_day(key.relation, key.day)), _DATE
-        return _received(_by_day(key.relation, key.day)), _RECORD
+        fits = _by_day(key.relation, key.day)
+        return (_saved(fits) if key.of is DateOf.SAVED else _received(fits)), _RECORD
     return _of_record(key, facts), _RECORD
 
 
@@ -262,7 +264,21 @@ def _by_day(relation: Relation, day: int) -> Callable[[int], bool]:
 
 
 def _received(fits: Callable[[int], bool]) -> _Test:
-    return lambda message: fits(message.info.received_us // _DAY_US + UNIX_DAY)
+    def received(message: _Message) -> bool:
+        info = message.info
+        return fits((info.received_us + info.zone_minutes * _MINUTE_US) // _DAY_US + UNIX_DAY)
+
+    return received
+
+
+def _saved(fits: Callable[[int], bool]) -> _Test:
+    return lambda message: fits(saved_us(message.info) // _DAY_US + UNIX_DAY)
+
+
+def saved_us(info: MessageInfo) -> int:
+    """When a message was saved (RFC 8514 section 4.1), in microseconds since 1970: when it was
+    received, unless that is kept for itself."""
+    return info.received_us if info.saved_us is None else info.saved_us
 
 
 def _sent(fits: Callable[[int], bool]) -> _Test:

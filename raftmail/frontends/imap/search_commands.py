@@ -46,31 +46,35 @@ async def search(client: LoggedInClient, command: i.Search) -> Answer:
         raise
     if saves:
         assert command.returns is not None
-        view.saved = _to_save(command.returns, found)
+        view.saved = _to_save(command, found)
     modseq = max((one.info.modseq for one in found), default=0) if command.modseq else 0
     numbers = [one.info.uid if command.uid else one.number for one in found]
-    if command.returns is None and not client.utf8:
+    if command.returns is None and not client.rev2:
         told = b"".join(b" %d" % number for number in numbers)
         end = b" (MODSEQ %d)" % modseq if modseq else b""
         client.write(b"* SEARCH%b%b\r\n" % (told, end))
     else:
-        returns = command.returns or frozenset((i.SearchReturn.ALL,))
-        if returns != {i.SearchReturn.SAVE}:
+        returns = command.returns
+        if returns is None:
+            returns = frozenset((i.SearchReturn.ALL,))
+        if returns != {i.SearchReturn.SAVE} or command.partial is not None:
             _tell_extended(client, command, returns, numbers, modseq)
     return Answer("searched", expunges=command.uid)
 
 
-def _to_save(returns: frozenset[i.SearchReturn], found: Sequence[Found]) -> UidSet:
-    """What `$` is from here on: all, or only the ends where only they were asked for (RFC 5182
-    section 2.4)."""
+def _to_save(command: i.Search, found: Sequence[Found]) -> UidSet:
+    """What `$` is from here on: all, or only the ends and the part where only they were asked for
+    (RFC 5182 section 2.4, RFC 9394 section 3.2)."""
+    returns = command.returns or frozenset()
     uids = [one.info.uid for one in found]
     if uids and not returns & {i.SearchReturn.ALL, i.SearchReturn.COUNT}:
-        ends = []
+        ends = [] if command.partial is None else list(command.partial.of(uids))
         if i.SearchReturn.MIN in returns:
             ends.append(uids[0])
         if i.SearchReturn.MAX in returns:
             ends.append(uids[-1])
-        uids = ends or uids
+        if ends or command.partial is not None:
+            uids = ends
     return UidSet.from_uids(uids)
 
 
@@ -91,6 +95,10 @@ def _tell_extended(
             parts.append(b"MAX %d" % numbers[-1])
         if i.SearchReturn.ALL in returns:
             parts.append(b"ALL " + responses.number_set(UidSet.from_uids(numbers)))
+    if command.partial is not None:
+        some = command.partial.of(numbers)
+        told = responses.number_set(UidSet.from_uids(some)) if some else b"NIL"
+        parts.append(b"PARTIAL (%b %b)" % (command.partial.shown(), told))
     if i.SearchReturn.COUNT in returns:
         parts.append(b"COUNT %d" % len(numbers))
     if modseq:
@@ -108,12 +116,14 @@ async def _found(
     except KeysTooDeepError as e:
         raise CommandWrong(str(e)) from None
     needed = summaries or matcher.needs is not Level.RECORD
+    progress = client.progress(len(view))
     async for page in client.reader.pages(view.number, view.uids, summaries=needed):
         found: list[Found] = []
         for info in page.messages:
             number = view.number_of(info.uid)
             if not number:
                 continue
+            progress.add(1)
             is_it = matcher.matches_record(number, info)
             if is_it is False:
                 continue
@@ -135,7 +145,7 @@ async def _body_matches(
     info: MessageInfo,
     summary: Summary,
 ) -> bool:
-    async with client.body(view, info.uid) as body:
+    async with client.body(view.number, info.uid) as body:
         if body is None:
             return False
         if len(body) <= _INLINE_BYTES_MAX:

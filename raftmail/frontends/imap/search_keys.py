@@ -14,6 +14,8 @@ class DateOf(Enum):
 
     RECEIVED = "INTERNALDATE"
     SENT = "Date field"
+    SAVED = "SAVEDATE"
+    """RFC 8514 section 4.2."""
 
 
 class Relation(Enum):

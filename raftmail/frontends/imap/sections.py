@@ -28,6 +28,7 @@ from raftmail.frontends.imap.fetch_items import (
     BodySection,
     FetchItem,
     Partial,
+    Preview,
     SectionKind,
 )
 from raftmail.mail.headers import HEADER_BYTES_MAX, read_fields, select_fields
@@ -49,11 +50,11 @@ def _parts_of(parts: bytes) -> dict[tuple[int, ...], Part]:
 
 def needs_body(summary: Summary, item: FetchItem) -> bool:
     """Whether the message's bytes are needed to answer an item. Where they are not, the functions
-    below take b"" for them.
+    below take b"" for them. PREVIEW, which may be kept from before, is looked after by itself.
 
     Raises SummaryError for a summary that is damaged.
     """
-    if isinstance(item, Attribute):
+    if isinstance(item, Attribute | Preview):
         return False
     if isinstance(item, BodySection):
         span = _span(summary, item)

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from raftmail.frontends.imap import commands as i
 from raftmail.frontends.imap import responses
+from raftmail.frontends.imap.append_commands import append, replace
 from raftmail.frontends.imap.capabilities import capabilities
 from raftmail.frontends.imap.client import (
     Answer,
@@ -44,7 +45,7 @@ from raftmail.frontends.imap.mailbox_commands import (
     unsubscribe,
 )
 from raftmail.frontends.imap.mailbox_reader import MailboxGone
-from raftmail.frontends.imap.message_commands import append, copy, expunge, move, store
+from raftmail.frontends.imap.message_commands import copy, expunge, move, store
 from raftmail.frontends.imap.request_reader import (
     BEFORE_LOGIN,
     BadRequest,
@@ -92,6 +93,7 @@ _HANDLERS: Final[dict[type, _Handler]] = {
     i.Namespace: namespace,
     i.Status: status,
     i.Append: append,
+    i.Replace: replace,
     i.GetQuota: get_quota,
     i.GetQuotaRoot: get_quota_root,
     i.Close: close,
@@ -279,7 +281,7 @@ class ImapSession(Session):
 
     def _perform(self, request: ImapRequest) -> None:
         client = self._client
-        command = parse(request, Dialect(utf8=client is not None and client.utf8))
+        command = parse(request, Dialect() if client is None else client.dialect)
         kind, tag = type(command), request.tag
         if kind not in TAKEN[self.state]:
             raise CommandWrong(
@@ -349,7 +351,7 @@ class ImapSession(Session):
         try:
             answer = await _HANDLERS[type(command)](client, command)
         except CommandRefused as e:
-            self._no(tag, e.code, str(e))
+            self._no(tag, e.code, str(e), e.detail)
             return
         except (CommandWrong, NoSuchNumber) as e:
             self._bad(tag, str(e))
@@ -415,8 +417,10 @@ class ImapSession(Session):
         client.enabled.update(found)
         if Extension.QRESYNC in found:
             client.enabled.add(Extension.CONDSTORE)
-        if client.view is not None and Extension.CONDSTORE in client.enabled:
-            client.view.tells_modseq = True
+        if client.view is not None:
+            client.view.uid_only = client.uid_only
+            if Extension.CONDSTORE in client.enabled:
+                client.view.tells_modseq = True
         told = b"".join(b" " + one.value.encode() for one in found)
         self._write(b"* ENABLED%b\r\n" % told)
         self._ok(tag, "enabled")
@@ -558,8 +562,9 @@ class ImapSession(Session):
     def _ok(self, tag: bytes, text: str) -> None:
         self._write(b"%b OK %b\r\n" % (tag, responses.text(text)))
 
-    def _no(self, tag: bytes, code: ResponseCode | None, text: str) -> None:
-        shown = b"[%b] " % code.value if code is not None else b""
+    def _no(self, tag: bytes, code: ResponseCode | None, text: str, detail: bytes = b"") -> None:
+        detail = b" " + detail if detail else b""
+        shown = b"[%b%b] " % (code.value, detail) if code is not None else b""
         self._write(b"%b NO %b%b\r\n" % (tag, shown, responses.text(text)))
 
     def _bad(self, tag: bytes, text: str) -> None:

@@ -60,6 +60,7 @@ _OF_MESSAGES: Final = frozenset(
         i.ImapStore,
         i.ImapCopy,
         i.ImapMove,
+        i.Replace,
     )
 )
 

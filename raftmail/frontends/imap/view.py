@@ -38,6 +38,8 @@ class MailboxView:
         """The result of the last search that was to be saved (RFC 5182)."""
         self.tells_modseq = False
         """The client uses CONDSTORE: flags are told with their modseq."""
+        self.uid_only = False
+        """The client has enabled UIDONLY: it is told UIDs in place of numbers."""
         self._gone = UidSet()
         self._fresh: dict[int, MessageInfo] = {}
         """Messages that came, or changed, and were not told; by UID."""
@@ -133,21 +135,24 @@ class MailboxView:
             self.numbering = Numbering(self.uids | UidSet.from_uids(came))
             lines.append(b"* %d EXISTS\r\n" % len(self))
         for uid in sorted(fresh):
-            number = self.number_of(uid)
-            if number:
-                lines.append(self._flags_of(number, fresh[uid]))
+            if self.number_of(uid):
+                lines.append(self.flags_of(fresh[uid]))
         return lines
 
-    def _flags_of(self, number: int, message: MessageInfo) -> bytes:
-        shown = responses.flags(message.flags)
+    def fetched(self, uid: int, values: bytes) -> bytes:
+        """FETCH, of a message that has a number, or UIDFETCH (RFC 9586 section 3.3)."""
+        if self.uid_only:
+            return b"* %d UIDFETCH (%b)\r\n" % (uid, values)
+        return b"* %d FETCH (%b)\r\n" % (self.number_of(uid), values)
+
+    def flags_of(self, message: MessageInfo) -> bytes:
+        """What is told of a message that came or changed."""
+        values = b"FLAGS " + responses.flags(message.flags)
+        if not self.uid_only:
+            values = b"UID %d %b" % (message.uid, values)
         if self.tells_modseq:
-            return b"* %d FETCH (UID %d FLAGS %b MODSEQ (%d))\r\n" % (
-                number,
-                message.uid,
-                shown,
-                message.modseq,
-            )
-        return b"* %d FETCH (UID %d FLAGS %b)\r\n" % (number, message.uid, shown)
+            values += b" MODSEQ (%d)" % message.modseq
+        return self.fetched(message.uid, values)
 
     def _tell_gone(self, *, vanished: bool) -> list[bytes]:
         gone, self._gone = self._gone, UidSet()

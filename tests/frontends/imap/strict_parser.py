@@ -20,6 +20,8 @@ from tests.frontends.imap.strict_structures import body, envelope
 
 _TAG: Final = re.compile(rb"[!#$&',\-./0-9:;<=>?@A-Z\[\]^_`a-z|}~]+")
 _TEXT: Final = re.compile(rb"[\x01-\x09\x0b\x0c\x0e-\x7f]+")
+_PARTIAL_RANGE: Final = re.compile(rb"[1-9][0-9]*:[1-9][0-9]*|-[1-9][0-9]*:-[1-9][0-9]*")
+_URL_TEXT: Final = re.compile(rb"[\x01-\x09\x0b\x0c\x0e-\x5c\x5e-\x7f]+")
 _CAPABILITY: Final = re.compile(rb"[!#$&'+,\-./0-9:;<=>?@A-Z\[^_`a-z|}~]+")
 _STATES: Final = ("OK", "NO", "BAD")
 
@@ -59,6 +61,11 @@ class StrictParser:
     @property
     def qresync(self) -> bool:
         return b"QRESYNC" in self.enabled
+
+    @property
+    def uid_only(self) -> bool:
+        """There are no sequence numbers (RFC 9586)."""
+        return b"UIDONLY" in self.enabled
 
     def take(self, data: bytes) -> StrictResponse:
         """One whole response with its literals."""
@@ -250,6 +257,27 @@ def _code_copyuid(
     return uidvalidity, sources, targets
 
 
+def _code_badurl(cursor: StrictCursor, parser: StrictParser) -> bytes:
+    """url-resp-text (RFC 4469 section 5)."""
+    cursor.space()
+    return cursor.match(_URL_TEXT, "a URL")[0]
+
+
+def _code_inprogress(cursor: StrictCursor, parser: StrictParser) -> tuple[bytes, int, int]:
+    """RFC 9585 section 5: the tag, how many are done, and of how many."""
+    cursor.space()
+    cursor.expect(b"(")
+    tag = cursor.quoted()
+    cursor.space()
+    done = cursor.number()
+    cursor.space()
+    goal = cursor.nz_number()
+    cursor.expect(b")")
+    if done >= goal:
+        cursor.fail("a command before this is in progress, and done")
+    return tag, done, goal
+
+
 def _code_object_id(cursor: StrictCursor, parser: StrictParser) -> bytes:
     cursor.space()
     (found,) = cursor.listed(cursor.object_id)
@@ -268,10 +296,12 @@ def _capabilities(cursor: StrictCursor, parser: StrictParser) -> list[bytes]:
 
 _CODES: Final[dict[str, _Code]] = {
     "APPENDUID": _code_appenduid,
+    "BADURL": _code_badurl,
     "BADCHARSET": _code_badcharset,
     "CAPABILITY": _capabilities,
     "COPYUID": _code_copyuid,
     "HIGHESTMODSEQ": _code_modseq,
+    "INPROGRESS": _code_inprogress,
     "MAILBOXID": _code_object_id,
     "MODIFIED": _code_set,
     "PERMANENTFLAGS": _code_flags,
@@ -284,7 +314,8 @@ _CODES: Final[dict[str, _Code]] = {
             "CLIENTBUG", "CLOSED", "COMPRESSIONACTIVE", "CONTACTADMIN", "CORRUPTION", "EXPIRED",
             "EXPUNGEISSUED", "HASCHILDREN", "INUSE", "LIMIT", "NOMODSEQ", "NONEXISTENT", "NOPERM",
             "NOTSAVED", "OVERQUOTA", "PARSE", "PRIVACYREQUIRED", "READ-ONLY", "READ-WRITE",
-            "SERVERBUG", "TOOBIG", "TRYCREATE", "UIDNOTSTICKY", "UNAVAILABLE", "UNKNOWN-CTE",
+            "SERVERBUG", "TOOBIG", "TRYCREATE", "UIDNOTSTICKY", "UIDREQUIRED", "UNAVAILABLE",
+            "UNKNOWN-CTE",
         ),
         _alone,
     ),
@@ -459,12 +490,23 @@ def _esearch(cursor: StrictCursor, parser: StrictParser) -> dict[str, Any]:
     return found
 
 
+def _partial(cursor: StrictCursor) -> tuple[bytes, list[tuple[int, int]]]:
+    """RFC 9394 section 4: the range that was asked for, and what is in it."""
+    cursor.expect(b"(")
+    asked = cursor.match(_PARTIAL_RANGE, "a range")[0]
+    cursor.space()
+    found = [] if cursor.nil() else cursor.number_ranges()
+    cursor.expect(b")")
+    return asked, found
+
+
 _ESEARCH: Final[dict[str, Callable[[StrictCursor], Any]]] = {
     "ALL": StrictCursor.number_ranges,
     "COUNT": StrictCursor.number,
     "MAX": StrictCursor.nz_number,
     "MIN": StrictCursor.nz_number,
     "MODSEQ": StrictCursor.modseq,
+    "PARTIAL": _partial,
 }
 
 
@@ -503,8 +545,8 @@ def _one_thread(cursor: StrictCursor, found: list[int], level: int = 0) -> None:
 
 def _vanished(cursor: StrictCursor, parser: StrictParser) -> tuple[bool, list[tuple[int, int]]]:
     """RFC 7162 section 3.2.10; only for who has enabled QRESYNC."""
-    if not parser.qresync:
-        cursor.fail("VANISHED to a client that has not enabled QRESYNC")
+    if not (parser.qresync or parser.uid_only):
+        cursor.fail("VANISHED to a client that has not enabled QRESYNC or UIDONLY")
     earlier = cursor.skip(b" (EARLIER)")
     cursor.space()
     return earlier, cursor.number_ranges()
@@ -571,12 +613,28 @@ def _expunge(cursor: StrictCursor, parser: StrictParser, number: int) -> None:
     """RFC 7162 section 3.2.10: with QRESYNC it is VANISHED instead."""
     if not number:
         cursor.fail("EXPUNGE of number 0")
-    if parser.qresync:
-        cursor.fail("EXPUNGE to a client that has enabled QRESYNC")
+    if parser.qresync or parser.uid_only:
+        cursor.fail("EXPUNGE to a client that has enabled QRESYNC or UIDONLY")
 
 
 def _fetch(cursor: StrictCursor, parser: StrictParser, number: int) -> dict[str, Any]:
     """msg-att; each item once, by its name with section and origin."""
+    if parser.uid_only:
+        cursor.fail("FETCH to a client that has enabled UIDONLY")
+    return _msg_att(cursor, number)
+
+
+def _uid_fetch(cursor: StrictCursor, parser: StrictParser, number: int) -> dict[str, Any]:
+    """RFC 9586 section 3.3; a UID among the items is that of the response."""
+    if not parser.uid_only:
+        cursor.fail("UIDFETCH to a client that has not enabled UIDONLY")
+    found = _msg_att(cursor, number)
+    if found.get("UID", number) != number:
+        cursor.fail("UIDFETCH of another UID before this")
+    return found
+
+
+def _msg_att(cursor: StrictCursor, number: int) -> dict[str, Any]:
     if not number:
         cursor.fail("FETCH of number 0")
     cursor.space()
@@ -640,6 +698,15 @@ def _flags_of(cursor: StrictCursor) -> list[bytes]:
     return found
 
 
+def _preview(cursor: StrictCursor) -> str | None:
+    """UTF-8 of at most 256 characters (RFC 8970 section 3.3)."""
+    octets = cursor.nstring()
+    text = None if octets is None else octets.decode()
+    if text is not None and len(text) > 256:
+        cursor.fail("a preview before this is too long")
+    return text
+
+
 _FETCH: Final[dict[str, Callable[[StrictCursor], Any]]] = {
     "BINARY.SIZE[]": StrictCursor.number,
     "BINARY[]": _binary,
@@ -651,10 +718,12 @@ _FETCH: Final[dict[str, Callable[[StrictCursor], Any]]] = {
     "FLAGS": _flags_of,
     "INTERNALDATE": StrictCursor.date_time,
     "MODSEQ": lambda cursor: cursor.listed(cursor.modseq)[0],
+    "PREVIEW": _preview,
     "RFC822": StrictCursor.nstring,
     "RFC822.HEADER": StrictCursor.nstring,
     "RFC822.SIZE": StrictCursor.number64,
     "RFC822.TEXT": StrictCursor.nstring,
+    "SAVEDATE": lambda cursor: None if cursor.nil() else cursor.date_time(),
     "THREADID": lambda cursor: None if cursor.nil() else cursor.listed(cursor.object_id)[0],
     "UID": StrictCursor.nz_number,
 }
@@ -664,4 +733,5 @@ _NUMBERED: Final[dict[str, Callable[[StrictCursor, StrictParser, int], Any]]] = 
     "EXPUNGE": _expunge,
     "FETCH": _fetch,
     "RECENT": _recent,
+    "UIDFETCH": _uid_fetch,
 }

@@ -6,7 +6,7 @@ import pytest
 
 from raftmail.frontends.imap import commands as c
 from raftmail.mail.limits import MESSAGES_MAX
-from raftmail.mail.uidset import UidSet
+from raftmail.mail.uidset import STAR, UidSet
 from tests.frontends.imap.parsing import UTF8, parsed, wrong
 
 NAMED = {
@@ -206,12 +206,29 @@ def test_append_takes_so_many_messages_as_one_save() -> None:
         *(b"x (\\Recent) {1+}\r\na", b"x (\\Bogus) {1+}\r\na", b"x (a]b) {1+}\r\na"),
         *(b'x "31-Feb-2026 01:02:03 +0100" {1+}\r\na', b"x {1+}\r\na ", b"x {1+}\r\na x"),
         *(b"x UTF8 ({1+}\r\na)", b"x UTF8 (~{1+}\r\na", b"x UTF8 ~{1+}\r\na"),
-        *(b"x CATENATE (TEXT {1+}\r\na)", b'x (\\Seen)"1-Feb-2026 01:02:03 +0100" {1+}\r\na'),
+        *(b"x CATENATE (TEXT {1+}\r\na", b'x (\\Seen)"1-Feb-2026 01:02:03 +0100" {1+}\r\na'),
     ],
 )
 def test_append_refuses_what_else_there_is(text: bytes) -> None:
     """R53, R58."""
     assert wrong(b"APPEND " + text).startswith("BAD ")
+
+
+def test_catenate_has_texts_and_urls() -> None:
+    """RFC 4469 section 5."""
+    command = parsed(b"APPEND x CATENATE (TEXT {2+}\r\nhi URL /x/;UID=1 UTF8 (~{1+}\r\n\xff))")
+    parts = (b"hi", c.CatenateUrl(b"/x/;UID=1"), b"\xff")
+    assert command == c.Append("x", (c.AppendMessage((), None, b"", utf8=True, parts=parts),))
+
+
+def test_replace_has_one_number_and_one_message() -> None:
+    """RFC 8508 section 5."""
+    message = c.AppendMessage(("\\Seen",), None, b"hi")
+    for text, uid, number in ((b"REPLACE 7", False, 7), (b"uid replace *", True, STAR)):
+        command = parsed(text + b" x (\\Seen) {2+}\r\nhi")
+        assert command == c.Replace(uid, number, "x", message)
+    for text in (b"0 x ", b"1:2 x ", b"$ x ", b"1 x {1+}\r\na "):
+        assert wrong(b"REPLACE " + text + b"{1+}\r\nb").startswith("BAD ")
 
 
 def test_get_quota_has_a_root() -> None:
