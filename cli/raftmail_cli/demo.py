@@ -1,10 +1,11 @@
-"""`raftmail demo`: a cluster that loses its master twice while mail arrives, and loses no mail.
+"""`raftmail demo`: a cluster that loses its master three times, and loses no mail.
 
 Three nodes, each a process, in a temporary folder. Real messages go to them over LMTP. Half-way the
 node that leads the mail is killed with SIGKILL, later the one that took its place; both are started
 again. Then everything that was acknowledged is read back through every node and compared byte for
 byte, and the replicas prove that they are equal. Every reply that was lost had the sender send the
-same message again, which must not be there twice.
+same message again, which must not be there twice. In the end everything is read once more over
+IMAP, from a node that stays, while the master dies for the third time.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from raftmail.mail.uidset import UidSet
 from raftmail.node.bootstrap import plan_loopback
 from raftmail_cli import processes
 from raftmail_cli.clusterfile import ClusterFile, NodeEntry
+from raftmail_cli.demo_imap import mail_over_imap
 from raftmail_cli.demo_load import DemoLedger, DemoLoad, DemoMessage, make_messages, number_of
 from raftmail_cli.errors import CliError, TryLater
 from raftmail_cli.output import Format, make_console, make_table, show
@@ -59,6 +61,7 @@ class DemoVerdict:
     messages: int
     acknowledged: int
     found: int
+    read_over_imap: int
     lost: int
     doubled: int
     sent_again: int
@@ -128,11 +131,17 @@ class _Demo:
         )
         say("comparing the replicas")
         equal = await asyncio.to_thread(self._verify)
-        return judge(ledger, counts, len(messages), self.killed, equal=equal)
+        over_imap = await asyncio.to_thread(self._read_over_imap, messages)
+        return judge(ledger, counts, len(messages), self.killed, equal=equal, over_imap=over_imap)
 
     def _start(self, entry: NodeEntry) -> None:
         self.running[entry.name] = Process.start(entry)
         processes.write_file(self.folder, self.cluster, self.running.values())
+
+    def start_again(self) -> None:
+        """Start the nodes that do not run."""
+        for process in [one for one in self.running.values() if not one.running]:
+            self._start(process.entry)
 
     async def _ready(self, timeout_s: float) -> ClusterStatus | None:
         return await asyncio.to_thread(
@@ -210,12 +219,31 @@ class _Demo:
                 for info in session.messages(user, "INBOX", _ALL):
                     if self.cancelled:
                         return found
-                    body = session.body(user, "INBOX", info.uid)
-                    number = number_of(body)
-                    if number is None or not body.endswith(messages[number].body):
-                        continue  # not what was sent: it will be missing
-                    if messages[number].user == user:
-                        found[number] += 1
+                    _count(found, user, session.body(user, "INBOX", info.uid), messages)
+        return found
+
+    def _read_over_imap(self, messages: Sequence[DemoMessage]) -> Counter[int]:
+        """How often each message is there, as a mail program reads it from a node that stays; half-
+        way the master is killed."""
+        master = _master(processes.read_status(self.opener, self.cluster))
+        leads = next((e for e in self.cluster.nodes if e.name == master), self.cluster.nodes[0])
+        stays = next(entry for entry in self.cluster.nodes if entry is not leads)
+        self.reporter.say(f"reading everything over IMAP through {stays.name}, which does not lead")
+        found: Counter[int] = Counter()
+        for user in USERS:
+            for body in mail_over_imap(stays.programs.imaps, self.cluster.ca, user, PASSWORD):
+                _count(found, user, body, messages)
+                if found.total() == len(messages) // 2:
+                    process = self.running[leads.name]
+                    process.kill()
+                    self.killed += 1
+                    self.reporter.say(
+                        f"killed {leads.name} (pid {process.entry.pid}), which led the mail; "
+                        f"{stays.name} goes on"
+                    )
+                if self.cancelled:
+                    return found
+        self.reporter.say(f"{len(found)} messages read over IMAP through {stays.name}")
         return found
 
     def _verify(self) -> bool:
@@ -231,22 +259,40 @@ class _Demo:
             time.sleep(_POLL_S)
 
 
+def _count(found: Counter[int], user: str, body: bytes, messages: Sequence[DemoMessage]) -> None:
+    """Note a message of a user. One that is not what was sent is not noted: it will be missing."""
+    number = number_of(body)
+    if number is None or not body.endswith(messages[number].body):
+        return
+    if messages[number].user == user:
+        found[number] += 1
+
+
 def _master(status: ClusterStatus | None) -> str | None:
     shard = None if status is None else status.shard(MAIL_SHARD)
     return None if shard is None else shard.master
 
 
 def judge(
-    ledger: DemoLedger, counts: Sequence[Counter[int]], total: int, killed: int, *, equal: bool
+    ledger: DemoLedger,
+    counts: Sequence[Counter[int]],
+    total: int,
+    killed: int,
+    *,
+    equal: bool,
+    over_imap: Counter[int],
 ) -> DemoVerdict:
     """Compare what was acknowledged with what each node has: a message is found when every node
-    shows it, doubled when any node shows it twice, however often it was sent."""
-    found = {n for n in ledger.acknowledged if all(count[n] for count in counts)}
-    twice = {n for count in counts for n, times in count.items() if times > 1}
+    shows it, and IMAP too. It is doubled when any of them shows it twice, however often it was
+    sent."""
+    shown = [*counts, over_imap]
+    found = {n for n in ledger.acknowledged if all(count[n] for count in shown)}
+    twice = {n for count in shown for n, times in count.items() if times > 1}
     return DemoVerdict(
         messages=total,
         acknowledged=len(ledger.acknowledged),
         found=len(found),
+        read_over_imap=sum(1 for n in ledger.acknowledged if over_imap[n]),
         lost=len(ledger.acknowledged - found),
         doubled=len(twice),
         sent_again=len(ledger.unknown),
@@ -267,6 +313,8 @@ def run_demo(opener: Opener, output: Format, folder: Path | None, count: int, ke
         cluster = _make_cluster(home)
         made = _Demo(opener, cluster, reporter, home)
         verdict = asyncio.run(_until_signalled(made, count))
+        if keep:
+            made.start_again()
         finished = True
     except asyncio.CancelledError:
         raise KeyboardInterrupt from None
@@ -316,6 +364,7 @@ def _render(console: Console, verdict: DemoVerdict) -> None:
         ("messages sent", verdict.messages),
         ("acknowledged", verdict.acknowledged),
         ("found on every node, byte for byte", verdict.found),
+        ("read over IMAP while the master died", verdict.read_over_imap),
         ("LOST", verdict.lost),
         ("DOUBLED", verdict.doubled),
         ("reply lost, sent again", verdict.sent_again),

@@ -19,10 +19,13 @@ FEW_WORKERS: Final = 4
 
 @dataclass(frozen=True, slots=True)
 class ProgramAddresses:
-    """`imap` begins in the clear, with STARTTLS; `imaps` begins with TLS. "" is nowhere."""
+    """`imap` and `pop3` begin in the clear, with STARTTLS and STLS; `imaps` and `pop3s` begin with
+    TLS. "" is nowhere."""
 
     imap: str = ""
     imaps: str = ""
+    pop3: str = ""
+    pop3s: str = ""
 
     @classmethod
     def beside(cls, host: str, peer_port: int, workers: int) -> Self:

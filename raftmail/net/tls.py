@@ -171,6 +171,22 @@ def server_context(files: TlsFiles) -> ssl.SSLContext:
     return context
 
 
+def program_context(certificate: Path, key: Path) -> ssl.SSLContext:
+    """For mail programs, which are asked for no certificate. They may be older than TLS 1.3 (RFC
+    9325 section 3.1.1), and the certificate may be of any authority, with those between. Raises
+    `TlsError`."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    _parse(_read(certificate), str(certificate))
+    _read(key)
+    try:
+        # With a password, a key that wants one is refused, and nobody is asked at a terminal.
+        context.load_cert_chain(certificate, key, password="")
+    except (ssl.SSLError, ValueError) as error:
+        raise TlsError(f"{key}: is no key that fits {certificate} ({error})") from None
+    return context
+
+
 def peer_context(files: TlsFiles) -> ssl.SSLContext:
     """For a node that dials another: both show certificates. Who it is says `identity`.
 

@@ -65,8 +65,8 @@ class ClusterSection:
 @dataclass(frozen=True, slots=True)
 class ListenSection:
     """Addresses to listen on, host:port; "" switches a listener off. `lmtp_socket` is a path.
-    `imap` begins in the clear, with STARTTLS; who is not on this machine cannot log in before.
-    `imaps` begins with TLS."""
+    `imap` and `pop3` begin in the clear, with STARTTLS and STLS; who is not on this machine cannot
+    log in before. `imaps` and `pop3s` begin with TLS."""
 
     peer: str
     client: str
@@ -74,6 +74,8 @@ class ListenSection:
     lmtp_socket: str = ""
     imap: str = ""
     imaps: str = ""
+    pop3: str = ""
+    pop3s: str = ""
 
     @property
     def programs(self) -> ProgramAddresses:
@@ -84,12 +86,14 @@ class ListenSection:
 @dataclass(frozen=True, slots=True)
 class TlsSection:
     """Files, relative to the configuration file. `token_file` holds the token that clients must
-    give."""
+    give. `program_certificate` and `program_key` are for mail programs; "" is the node's own."""
 
     ca: str = "tls/ca.pem"
     certificate: str = "tls/node.pem"
     key: str = "tls/node.key"
     token_file: str = "tls/token"
+    program_certificate: str = ""
+    program_key: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -454,6 +458,10 @@ def _check_together(config: Config) -> None:
     peers = [m.peer for m in config.cluster.nodes.values()]
     if len(set(peers)) != len(peers):
         raise ConfigError(f"{path}: cluster.nodes: two nodes have the same peer address")
+    own = config.tls
+    if bool(own.program_certificate) is not bool(own.program_key):
+        missing = "program_key" if own.program_certificate else "program_certificate"
+        raise ConfigError(f"{path}: tls.{missing}: must be set, since the other one of the two is")
     listen = config.listen
     taken: dict[str, str] = {}
     for key in ("peer", "client", "lmtp", *PROTOCOLS):

@@ -29,7 +29,7 @@ from raftmail.mail.endpoint import split_address
 from raftmail.mail.failures import Unavailable
 from raftmail.net.errors import start_task
 from raftmail.net.gate import Descriptors
-from raftmail.net.tls import TlsFiles, check_files, peer_context, server_context
+from raftmail.net.tls import TlsFiles, check_files, peer_context, program_context, server_context
 from raftmail.net.token import check_token
 from raftmail.node.admin import Admin
 from raftmail.node.budget import NodeLimits, limits_of, pool_of
@@ -109,6 +109,7 @@ class Node:
     _front: TextContext | None = None
     _service: ClusterService | None = None
     _context: ssl.SSLContext | None = None
+    _program_context: ssl.SSLContext | None = None
     _measure_at: float = 0.0
     _descriptors: Descriptors = field(default_factory=Descriptors)
 
@@ -186,8 +187,9 @@ class Node:
         end_replacing(config)
         self._reconcile_soon()
 
-    def _contexts(self) -> tuple[ssl.SSLContext, ssl.SSLContext]:
-        """For connections that come, and for those that this node makes. Raises `TlsError`."""
+    def _contexts(self) -> tuple[ssl.SSLContext, ssl.SSLContext, ssl.SSLContext]:
+        """For connections that come, for those that this node makes, and for mail programs. Raises
+        `TlsError`."""
         config = self.config
         files = TlsFiles(
             config.folder / config.tls.ca,
@@ -197,11 +199,15 @@ class Node:
         check_files(
             files, config.cluster.id, config.node.name, datetime.fromtimestamp(self.wall(), UTC)
         )
-        return server_context(files), peer_context(files)
+        of_programs = program_context(
+            config.folder / (config.tls.program_certificate or config.tls.certificate),
+            config.folder / (config.tls.program_key or config.tls.key),
+        )
+        return server_context(files), peer_context(files), of_programs
 
     async def _listen_to_peers(self, router: Router) -> TextContext:
         config = self.config
-        self._context, dialling = self._contexts()
+        self._context, dialling, self._program_context = self._contexts()
         token = _read_token(config)
         self._service = service = ClusterService(
             router,
@@ -261,7 +267,7 @@ class Node:
         self._programs = programs = ProgramServers(
             self.config, self._service, self.wall, front.budget, front.fetching, self._descriptors
         )
-        await programs.listen(self._context)
+        await programs.listen(self._program_context)
 
     async def _listen_on(
         self, address: str, listener: TextListener, *, shared: bool = False
@@ -316,13 +322,13 @@ class Node:
                 before,
                 mail=replace(before.mail, **{key: getattr(found.mail, key) for key in mail}),
             )
-            server, dialling = self._contexts()
+            server, dialling, of_programs = self._contexts()
             token = _read_token(self.config)
         except Exception as e:
             self.config = before
             _tell_not_reloaded(e)
             return
-        self._take_over(server, dialling, token)
+        self._take_over(server, dialling, of_programs, token)
         later = [key for key in changed if key not in CHANGEABLE]
         logger.info(
             "reloaded: certificates and token; changed: %s; changes with the next start: %s",
@@ -330,7 +336,13 @@ class Node:
             ", ".join(later) or "nothing",
         )
 
-    def _take_over(self, server: ssl.SSLContext, dialling: ssl.SSLContext, token: str) -> None:
+    def _take_over(
+        self,
+        server: ssl.SSLContext,
+        dialling: ssl.SSLContext,
+        of_programs: ssl.SSLContext,
+        token: str,
+    ) -> None:
         mail = self.config.mail
         self._context = server
         if self._service is not None:
@@ -348,7 +360,7 @@ class Node:
         if self._lmtp is not None:
             self._lmtp.take_over(_lmtp_config(self.config), server)
         if self._programs is not None:
-            self._programs.take_over(self.config, server)
+            self._programs.take_over(self.config, of_programs)
 
     async def stop(self) -> None:
         """Hand mastership over, answer what is under way, close the files. Harmless after a failed

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from raftmail.frontends.imap.limits import ImapLimits
+from raftmail.frontends.pop3.limits import Pop3Limits
 from raftmail.mail.budget import Budget
 from raftmail.mail.endpoint import split_address
 from raftmail.net.gate import Descriptors
@@ -17,6 +18,7 @@ from raftmail.service.service import Service
 
 if TYPE_CHECKING:
     from raftmail.frontends.imap.server import ImapServer
+    from raftmail.frontends.pop3.server import Pop3Server
 
 
 @dataclass(slots=True, repr=False)
@@ -31,24 +33,32 @@ class ProgramServers:
     fetching: asyncio.Semaphore
     descriptors: Descriptors
     _imap: list[ImapServer] = field(default_factory=list)
+    _pop3: list[Pop3Server] = field(default_factory=list)
 
     async def listen(self, tls: ssl.SSLContext | None) -> None:
         """Listen on every address of the configuration. `tls` is for the ports that begin with it,
-        and for STARTTLS on the others. Raises `ConfigError`."""
+        and for STARTTLS and STLS on the others. Raises `ConfigError`."""
         addresses = self.config.listen.programs
         for address, implicit_tls in ((addresses.imap, False), (addresses.imaps, True)):
             if address:
                 self._imap.append(server := self._make_imap(tls, implicit_tls=implicit_tls))
                 await self._open(server.listen_tcp, address)
+        for address, implicit_tls in ((addresses.pop3, False), (addresses.pop3s, True)):
+            if address:
+                self._pop3.append(pop3 := self._make_pop3(tls, implicit_tls=implicit_tls))
+                await self._open(pop3.listen_tcp, address)
 
     def take_over(self, config: Config, tls: ssl.SSLContext | None) -> None:
         """Use the limits of this configuration and this context for connections from now on."""
         for server in self._imap:
             server.take_over(_imap_limits(config), tls)
+        for pop3 in self._pop3:
+            pop3.take_over(_pop3_limits(config), tls)
 
     async def stop(self, grace_s: float) -> None:
         """Accept no more; sessions end when nothing of theirs is under way."""
-        await asyncio.gather(*(server.stop(grace_s) for server in self._imap))
+        stops = [server.stop for server in self._imap] + [server.stop for server in self._pop3]
+        await asyncio.gather(*(stop(grace_s) for stop in stops))
 
     async def _open(self, listen_tcp: Callable[..., Awaitable[object]], address: str) -> None:
         config = self.config
@@ -67,6 +77,22 @@ class ProgramServers:
         limits = _imap_limits(self.config)
         context = ImapContext(self.service, self.wall, self.budget, self.fetching, limits, tls)
         return ImapServer(context, implicit_tls=implicit_tls, descriptors=self.descriptors)
+
+    def _make_pop3(self, tls: ssl.SSLContext | None, *, implicit_tls: bool) -> Pop3Server:
+        from raftmail.frontends.pop3.context import Pop3Context
+        from raftmail.frontends.pop3.server import Pop3Server
+
+        context = Pop3Context(self.service, self.budget, _pop3_limits(self.config), tls)
+        return Pop3Server(context, implicit_tls=implicit_tls, descriptors=self.descriptors)
+
+
+def _pop3_limits(config: Config) -> Pop3Limits:
+    mail = config.mail
+    return Pop3Limits(
+        connections_max=mail.client_connections_max,
+        address_connections_max=mail.address_connections_max,
+        deadline_s=float(mail.deadline_s),
+    )
 
 
 def _imap_limits(config: Config) -> ImapLimits:

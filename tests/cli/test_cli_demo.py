@@ -155,19 +155,21 @@ def ledger_of(*acknowledged: int, unknown: set[int] | None = None) -> DemoLedger
 
 def test_what_one_node_lacks_is_lost() -> None:
     counts = [Counter({1: 1, 2: 1}), Counter({1: 1})]
-    verdict = judge(ledger_of(1, 2), counts, 2, 2, equal=True)
+    verdict = judge(ledger_of(1, 2), counts, 2, 2, equal=True, over_imap=Counter({1: 1, 2: 1}))
     assert (verdict.found, verdict.lost, verdict.doubled) == (1, 1, 0)
     assert not verdict.is_good
 
 
 def test_what_was_never_acknowledged_is_neither_found_nor_lost() -> None:
-    verdict = judge(ledger_of(1), [Counter({1: 1, 2: 1})], 2, 2, equal=True)
+    found = Counter({1: 1, 2: 1})
+    verdict = judge(ledger_of(1), [found], 2, 2, equal=True, over_imap=found)
     assert (verdict.found, verdict.lost, verdict.is_good) == (1, 0, True)
 
 
 def test_two_copies_are_doubled_also_when_a_reply_was_lost() -> None:
     counts = [Counter({1: 2, 2: 2, 3: 1})]
-    verdict = judge(ledger_of(1, 2, 3, unknown={2, 3}), counts, 3, 2, equal=True)
+    ledger = ledger_of(1, 2, 3, unknown={2, 3})
+    verdict = judge(ledger, counts, 3, 2, equal=True, over_imap=counts[0])
     assert (verdict.doubled, verdict.sent_again) == (2, 2)
     assert not verdict.is_good
 
@@ -190,6 +192,14 @@ def test_time_in_which_the_senders_had_to_wait_is_no_gap() -> None:
 
 
 def test_the_longest_gap_lies_between_two_acknowledgements() -> None:
-    verdict = judge(ledger_of(5, 6, 7), [Counter({5: 1, 6: 1, 7: 1})], 3, 0, equal=True)
+    found = Counter({5: 1, 6: 1, 7: 1})
+    verdict = judge(ledger_of(5, 6, 7), [found], 3, 0, equal=True, over_imap=found)
     assert verdict.longest_gap_s == 3.0
-    assert not judge(ledger_of(), [], 0, 0, equal=False).is_good
+    assert not judge(ledger_of(), [], 0, 0, equal=False, over_imap=Counter()).is_good
+
+
+def test_what_is_not_read_over_imap_is_lost_and_twice_there_is_doubled() -> None:
+    counts = [Counter({1: 1, 2: 1})] * 3
+    verdict = judge(ledger_of(1, 2), counts, 2, 3, equal=True, over_imap=Counter({1: 2}))
+    assert (verdict.read_over_imap, verdict.lost, verdict.doubled) == (1, 1, 1)
+    assert not verdict.is_good
