@@ -93,8 +93,8 @@ class Pop3Client:
         return await self.rest()
 
     async def ended(self) -> bytes:
-        """What still comes until the server closes the connection. Who sends more than is read hears
-        of a reset instead, and then perhaps of nothing."""
+        """What still comes until the server closes the connection. Who sends more than is read may
+        see a reset instead."""
         try:
             return await self.reader.read()
         except ConnectionResetError:

@@ -99,9 +99,9 @@ def test_quit_deletes_by_one_command_that_names_uids_whatever_came_since() -> No
         assert list(box.messages) == [2, 5]
 
     run3(talk)
-    assert [(type(one), one.uids) for one in done if isinstance(one, c.Expunge)] == [
-        (c.Expunge, UidSet.from_uids([1, 3, 4]))
-    ]
+    wanted = UidSet.from_uids([1, 3, 4])
+    assert [one.uids for one in done if isinstance(one, c.Expunge)] == [wanted]
+    assert len(done) == 1
 
 
 def test_who_hangs_up_after_quit_without_waiting_has_the_messages_deleted() -> None:
