@@ -13,7 +13,15 @@ from raftmail.cluster.rpc_server import NodeLinks
 from raftmail.cluster.view import ROOT_SHARD
 from raftmail.mail.codec import decode_answer, encode_query
 from raftmail.mail.failures import Failure, Unavailable
-from raftmail.mail.queries import Answer, FetchBody, GetConfiguration, GetUser, ListUsers, Query
+from raftmail.mail.queries import (
+    Answer,
+    FetchBody,
+    GetConfiguration,
+    GetUser,
+    ListUsers,
+    Query,
+    ReadPoint,
+)
 from raftmail.shard.replica import Replica
 from raftmail.shard.status import Capability
 from raftmail.storage.blobs import BlobDamaged, BlobMissing
@@ -75,15 +83,19 @@ class ReadPath:
             return ROOT_SHARD
         return self.router.shard_of(query.user)
 
-    async def answer(self, query: Query, deadline_s: float) -> Answer:
+    async def answer(
+        self, query: Query, deadline_s: float, point: ReadPoint | None = None
+    ) -> Answer:
         """Raises `Unavailable`."""
         router = self.router
         shard = self.shard_of(query)
         if router.own(shard) is None:
             data = (encode_query(query),)
             return decode_answer(await router.call(CallKind.QUERY, shard, deadline_s, data))
-        future: asyncio.Future[int | Failure] = asyncio.get_running_loop().create_future()
         deadline = router.clock() + deadline_s
+        if point is not None and point.shard == shard and point.index >= 0:
+            return await self._answer_locally(shard, query, point.index, deadline)
+        future: asyncio.Future[int | Failure] = asyncio.get_running_loop().create_future()
 
         def answered(outcome: int | Failure) -> None:
             if not future.done():
@@ -93,6 +105,8 @@ class ReadPath:
         outcome = await future
         if isinstance(outcome, Failure):
             raise Unavailable(outcome)
+        if point is not None:
+            point.reached(shard, outcome)
         return await self._answer_locally(shard, query, outcome, deadline)
 
     def _read_index(self, shard: int, deadline_s: float, done: ReadIndex) -> None:

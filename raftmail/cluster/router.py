@@ -40,7 +40,7 @@ from raftmail.mail.changes import Change
 from raftmail.mail.codec import CodecError, decode_result, encode_request
 from raftmail.mail.commands import Blob, Command, Configure, Copy, PutUser, RemoveUser, Save
 from raftmail.mail.failures import Failure, Unavailable
-from raftmail.mail.queries import Answer, Query
+from raftmail.mail.queries import Answer, Query, ReadPoint
 from raftmail.mail.results import Executed
 from raftmail.net.errors import tell
 from raftmail.shard.replica import SAY_BAD_S, Done, Replica
@@ -254,8 +254,10 @@ class Router:
     def watch(self, user: str, hear: Callable[[Change], None]) -> WatchHandle:
         return self.watches.begin(user, hear)
 
-    async def query(self, query: Query, *, deadline_s: float) -> Answer:
-        return await self.reads.answer(query, deadline_s)
+    async def query(
+        self, query: Query, *, deadline_s: float, point: ReadPoint | None = None
+    ) -> Answer:
+        return await self.reads.answer(query, deadline_s, point)
 
     async def admin(
         self, what: str, arguments: Mapping[str, str], deadline_s: float = ADMIN_S

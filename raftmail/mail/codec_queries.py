@@ -54,10 +54,11 @@ def validate_query(query: q.Query) -> None:
     if isinstance(query, q.ListMailboxes | q.ListSubscriptions | q.GetUsage):
         return
     check_ref("mailbox", query.mailbox)
-    if isinstance(query, q.FetchMessages):
+    if isinstance(query, q.FetchMessages | q.FetchColumns):
         if type(query.uids) is not UidSet:
             raise ValueError("uids: a UidSet")
-        check_int("changed_since", query.changed_since, 0, NUMBER_MAX)
+        if isinstance(query, q.FetchMessages):
+            check_int("changed_since", query.changed_since, 0, NUMBER_MAX)
         check_bool("summaries", query.summaries)
         check_int("limit", query.limit, 1, q.PAGE_MESSAGES_MAX)
     elif isinstance(query, q.FetchVanished):
@@ -114,6 +115,7 @@ _TO_RAW: dict[type, Callable[[Any], Raw]] = {
     q.MissingBodies: lambda x: (10, x.user, x.hashes),
     q.GetUsage: lambda x: (11, x.user),
     q.FetchContents: lambda x: (12, x.user, x.mailbox),
+    q.FetchColumns: lambda x: (13, x.user, x.mailbox, x.uids.to_wire(), x.summaries, x.limit),
 }
 
 
@@ -121,6 +123,10 @@ def _read_fetch(
     user: Any, mailbox: Any, uids: Any, since: Any, summaries: Any, limit: Any
 ) -> q.Query:
     return q.FetchMessages(user, mailbox, UidSet.from_wire(uids), since, summaries, limit)
+
+
+def _read_columns_query(user: Any, mailbox: Any, uids: Any, summaries: Any, limit: Any) -> q.Query:
+    return q.FetchColumns(user, mailbox, UidSet.from_wire(uids), summaries, limit)
 
 
 _FROM_RAW: dict[int, Callable[..., q.Query]] = {
@@ -136,6 +142,7 @@ _FROM_RAW: dict[int, Callable[..., q.Query]] = {
     10: q.MissingBodies,
     11: q.GetUsage,
     12: q.FetchContents,
+    13: _read_columns_query,
 }
 
 # Answers
@@ -153,7 +160,8 @@ _FROM_RAW: dict[int, Callable[..., q.Query]] = {
     _CONFIGURATION,
     _USAGE,
     _CONTENTS,
-) = range(12)
+    _COLUMNS,
+) = range(13)
 
 
 def encode_answer(answer: q.Answer) -> bytes:
@@ -178,6 +186,8 @@ def _answer_raw(answer: q.Answer) -> Raw:
     if isinstance(answer, q.MessagePage):
         messages = [_message_raw(message) for message in answer.messages]
         return (_PAGE, (_mailbox_raw(answer.mailbox), messages, answer.more))
+    if isinstance(answer, q.MessageColumns):
+        return (_COLUMNS, _columns_raw(answer))
     if isinstance(answer, q.MailboxContents):
         known = (answer.uids.to_wire(), answer.keywords, answer.first_unseen, answer.whole)
         return (_CONTENTS, (_mailbox_raw(answer.mailbox), *known))
@@ -218,6 +228,8 @@ def _read_answer(kind: int, value: Any = None) -> q.Answer:
         check_bool("more", more)
         page = tuple(_read_message(message) for message in _tuple(messages))
         return q.MessagePage(_read_mailbox(mailbox), page, more)
+    if kind == _COLUMNS:
+        return _read_columns(*values)
     if kind == _CONTENTS:
         return _read_contents(*values)
     if kind == _USER:
@@ -284,6 +296,32 @@ def _read_contents(
     check_bool("whole", whole)
     known = UidSet.from_wire(uids)
     return q.MailboxContents(_read_mailbox(mailbox), known, keywords, first_unseen, whole)
+
+
+def _columns_raw(x: q.MessageColumns) -> Raw:
+    return (x.uids, x.modseqs, x.sizes, x.flags, x.flags_of, x.summaries, x.more)
+
+
+def _read_columns(
+    uids: Any, modseqs: Any, sizes: Any, flags: Any, flags_of: Any, summaries: Any, more: Any
+) -> q.MessageColumns:
+    count = len(_tuple(uids))
+    for name, column, most in (
+        ("uids", uids, UID_MAX),
+        ("modseqs", modseqs, NUMBER_MAX),
+        ("sizes", sizes, SIZE_BYTES_MAX),
+        ("flags_of", flags_of, len(_tuple(flags)) - 1),
+    ):
+        if len(_tuple(column)) != count:
+            raise ValueError(f"{name}: a value for each message")
+        for value in column:
+            check_int(name, value, 0, most)
+    for one in flags:
+        _strings(_tuple(one))
+    if len(_tuple(summaries)) not in (0, count) or not all(type(one) is bytes for one in summaries):
+        raise ValueError("summaries: bytes for each message, or none")
+    check_bool("more", more)
+    return q.MessageColumns(uids, modseqs, sizes, flags, flags_of, summaries, more)
 
 
 def _message_raw(x: q.MessageInfo) -> Raw:

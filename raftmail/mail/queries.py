@@ -42,6 +42,18 @@ class FetchMessages:
 
 
 @dataclass(frozen=True, slots=True)
+class FetchColumns:
+    """As `FetchMessages`, for lists of many messages. Answer: MessageColumns, or None when there is
+    no such mailbox."""
+
+    user: str
+    mailbox: MailboxRef
+    uids: UidSet
+    summaries: bool = False
+    limit: int = PAGE_MESSAGES_MAX
+
+
+@dataclass(frozen=True, slots=True)
 class FetchContents:
     """What a front end numbers the messages of a mailbox by. Answer: MailboxContents, or None when
     there is no such mailbox.
@@ -125,6 +137,7 @@ Query: TypeAlias = (
     ListMailboxes
     | GetMailbox
     | FetchMessages
+    | FetchColumns
     | FetchContents
     | FetchVanished
     | FetchBody
@@ -152,6 +165,37 @@ class MailboxInfo:
     special_use: str
     subscribed: bool
     digest: bytes
+
+
+@dataclass(slots=True)
+class ReadPoint:
+    """How far a replica has to be for reads that belong together. The first of them waits for a
+    barrier, and those after it for what that one had to wait for (P5): whatever was acknowledged
+    before the first began, all of them see."""
+
+    shard: int = -1
+    index: int = -1
+    """-1: nothing was read yet."""
+
+    def reached(self, shard: int, index: int) -> None:
+        """A write was applied at this index: reads see it, and all that was acknowledged before it
+        was asked for."""
+        self.shard, self.index = shard, index
+
+
+@dataclass(frozen=True, slots=True)
+class MessageColumns:
+    """Messages in columns, ascending by UID; `more` tells that others may follow. `flags` are those
+    that differ, and `flags_of` has the place there of each message's. `summaries` are empty where
+    they were not asked for."""
+
+    uids: tuple[int, ...]
+    modseqs: tuple[int, ...]
+    sizes: tuple[int, ...]
+    flags: tuple[tuple[str, ...], ...]
+    flags_of: tuple[int, ...]
+    summaries: tuple[bytes, ...]
+    more: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,6 +271,7 @@ class Configuration:
 Answer: TypeAlias = (
     MailboxInfo
     | MailboxContents
+    | MessageColumns
     | MessagePage
     | UserInfo
     | Configuration

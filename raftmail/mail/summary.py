@@ -198,6 +198,21 @@ def decode_summary(encoded: bytes) -> Summary:
     )
 
 
+def finished_lists(encoded: bytes) -> tuple[bytes, bytes]:
+    """The finished ENVELOPE and BODYSTRUCTURE of an encoded summary, without decoding the rest.
+
+    Raises SummaryError as `decode_summary` does.
+    """
+    if _HEAD.size <= len(encoded) <= SUMMARY_BYTES_MAX:
+        version, _, _, _, envelope, structure, parts, headers = _HEAD.unpack_from(encoded)
+        middle = _HEAD.size + envelope
+        end = middle + structure
+        if version == _VERSION and end + parts + headers == len(encoded):
+            return encoded[_HEAD.size : middle], encoded[middle:end]
+    found = decode_summary(encoded)
+    return found.envelope, found.bodystructure
+
+
 def decode_parts(parts: bytes) -> tuple[Part, ...]:
     """All parts in `Summary.parts`, each before the parts inside it.
 

@@ -16,7 +16,7 @@ from typing import Protocol
 from raftmail.mail.admin import ADMIN_S, JSON
 from raftmail.mail.commands import Blob, Command, Copy, Save
 from raftmail.mail.failures import Failure
-from raftmail.mail.queries import Answer, Query
+from raftmail.mail.queries import Answer, Query, ReadPoint
 from raftmail.mail.results import Executed
 from raftmail.mail.smtp_address import Address
 from raftmail.service.verdicts import Envelope, Recipient, Verdict
@@ -84,8 +84,11 @@ class Commands(Protocol):
 class Reads(Protocol):
     """What there is, and what becomes of it."""
 
-    async def query(self, query: Query, *, deadline_s: float) -> Answer:
-        """Read, behind a barrier (P5). Raises `Unavailable`."""
+    async def query(
+        self, query: Query, *, deadline_s: float, point: ReadPoint | None = None
+    ) -> Answer:
+        """Read, behind a barrier (P5). Reads with the same point share that of the first. Raises
+        `Unavailable`."""
 
     def watch(self, user: str, wake: Callable[[], None]) -> Watch:
         """Note every change to a user's mail from now on, for `Watch.take`. `wake` is called when

@@ -7,6 +7,7 @@ from raftmail.mail.flags import format_flags
 from raftmail.mail.packing import Raw
 from raftmail.mail.uidset import UidSet
 from raftmail.shard import configuration
+from raftmail.shard.columns import columns
 from raftmail.shard.state import Refusal, State
 from raftmail.storage.dates import MessageDates
 from raftmail.storage.records import FIXED, MailboxRecord, unpack_message
@@ -50,6 +51,8 @@ def answer(state: State, query: q.Query) -> q.Answer:
         return info_of(state, mailbox)
     if isinstance(query, q.FetchMessages):
         return _page(state, mailbox, query)
+    if isinstance(query, q.FetchColumns):
+        return columns(state, mailbox, query)
     if isinstance(query, q.FetchContents):
         return _contents(state, mailbox)
     if isinstance(query, q.FetchVanished):

@@ -28,6 +28,8 @@ READ_ROWS: Final = 20_000
 UNSEEN_ROWS: Final = 4_000
 """Messages at either end of a mailbox among which the first unseen is looked for."""
 
+UNSEEN_PAGE_ROWS: Final = 250
+
 _SYSTEM_AT: Final = 12
 """Where a record of a message has its system flags (`records.MESSAGE_BODY`)."""
 
@@ -80,12 +82,15 @@ class KnownUids:
         number, last = mailbox.number, uids.last
         end = MESSAGE_KEY.pack(number, last + 1)
         page = self._messages.records.page
-        first_rows = page(MESSAGE_KEY.pack(number, 0), end, UNSEEN_ROWS)
-        found = _unseen(number, first_rows, 1)
-        if found:
-            return found[0]
-        if len(first_rows) < UNSEEN_ROWS:
-            return 0
+        start, left = MESSAGE_KEY.pack(number, 0), UNSEEN_ROWS
+        while left:
+            rows = page(start, end, min(UNSEEN_PAGE_ROWS, left))
+            found = _unseen(number, rows, 0)
+            if found:
+                return found[0]
+            if not rows:
+                return 0
+            start, left = rows[-1][0] + b"\0", left - len(rows)
         begin = MESSAGE_KEY.pack(number, _from_end(uids, UNSEEN_ROWS))
         found = _unseen(number, page(begin, end, UNSEEN_ROWS), mailbox.unseen)
         return found[0] if len(found) == mailbox.unseen else 0

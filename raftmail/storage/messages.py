@@ -27,6 +27,7 @@ from raftmail.storage.records import (
     MESSAGE,
     MESSAGE_BODY,
     MESSAGE_KEY,
+    RESIDUE,
     IndexDamaged,
     MailboxRecord,
     check_beside,
@@ -55,6 +56,10 @@ _NO_DIGEST = bytes(16)
 _LOW = 0xFFFFFFFFFFFFFFFF
 
 UNREFERENCED_MAX = 100_000
+
+SPARSE = 4
+"""Of a set with a message among so many UIDs, or more, all records are read, and those that are
+not wanted passed over."""
 
 
 class Messages:
@@ -183,6 +188,36 @@ class Messages:
         if singles:
             yield singles
 
+    def rows(self, mailbox: MailboxRecord, uids: UidSet, limit: int) -> list[Row]:
+        """The first records that `uids` has, ascending, at most so many. `*` must be resolved.
+        Raises `IndexDamaged` as `pages` does."""
+        found: list[Row] = []
+        if uids.last - uids.first > SPARSE * len(uids):
+            for rows in self.pages(mailbox, uids):
+                found += rows
+                if len(found) >= limit:
+                    break
+            return found[:limit]
+        self.settle()
+        number, last = mailbox.number, uids.last
+        key_of, uid_at = MESSAGE_KEY.pack, MESSAGE_KEY.unpack
+        first = uids.first
+        while first and len(found) < limit:
+            start = key_of(number, first)
+            rows = self.records.page(start, key_of(number, last + 1), limit)
+            if len(rows) < limit:
+                end = rows[-1][0] if rows else None
+                check_beside(self.records, start, end, unpack_message)
+            if not rows:
+                break
+            read = uid_at(rows[-1][0])[1]
+            wanted = uids.part(first, read)
+            if wanted.range_count() > 1 or len(wanted) != read - first + 1:
+                rows = [row for row in rows if uid_at(row[0])[1] in wanted]
+            found += rows
+            first = uids.part(read + 1, last).first
+        return found[:limit]
+
     def last_uid(self, mailbox: MailboxRecord) -> int:
         """The highest UID of a message there is; 0 in an empty mailbox."""
         self.settle()
@@ -216,6 +251,17 @@ class Messages:
         if record is None:
             raise IndexDamaged("summaries", key, "it is missing")
         return unseal("summaries", key, record)
+
+    def summaries(self, keys: list[bytes]) -> list[bytes]:
+        """The summaries of messages with these keys, which ascend. Raises `IndexDamaged`."""
+        rows = self._summaries.page(keys[0], keys[-1] + b"\0", len(keys)) if keys else []
+        if self._new_summaries or [key for key, _ in rows] != keys:
+            return [self.summary(key) for key in keys]
+        residue = RESIDUE
+        for key, record in rows:
+            if crc32(record, crc32(key)) != residue:
+                raise IndexDamaged("summaries", key)
+        return [record[:-4] for _, record in rows]
 
     def changed_since(self, mailbox: MailboxRecord, modseq: int, most: int) -> list[int] | None:
         """UIDs of messages with a higher modseq, ascending; None when there are more than

@@ -7,7 +7,7 @@ record in the wrong place is taken for good.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from hashlib import blake2b
 from struct import Struct
 from typing import Any
@@ -39,6 +39,9 @@ MESSAGE_BODY = Struct("<IQBQQ64s")
 
 MESSAGE = Struct("<IQBQQ64s16sI")
 """`MESSAGE_BODY`, the digest of it, and the CRC32."""
+
+_COLUMNS = Struct("<IQ17s8xI72x")
+"""Of `MESSAGE`: UID, modseq, flags and keywords together, size in bytes."""
 
 FIXED = Struct("<qI16s32sI")
 """Received date (microseconds since 1970), size in bytes, GUID, sha256 of the body, CRC32 of the
@@ -116,6 +119,25 @@ def unpack_message(key: bytes, record: bytes) -> Raw:
         if fields[0] == uid:
             return fields
     raise IndexDamaged("messages", key)
+
+
+def unpack_columns(
+    mailbox: int, rows: Sequence[tuple[bytes, bytes]]
+) -> tuple[tuple[int, ...], tuple[int, ...], tuple[bytes, ...], tuple[int, ...]]:
+    """Of records of one mailbox, of which there are some: UIDs, modseqs, flags (a byte of system
+    flags, and the mask of keywords in 16, little-endian) and sizes in bytes. Raises
+    `IndexDamaged`."""
+    seed = mailbox & 0xFFFFFFFF
+    if [crc32(record, seed) for _, record in rows].count(RESIDUE) == len(rows):
+        records = b"".join([record for _, record in rows])
+        if len(records) == len(rows) * MESSAGE.size:
+            uids, modseqs, flags, sizes = zip(*_COLUMNS.iter_unpack(records), strict=True)
+            keys = b"".join([key for key, _ in rows])
+            if tuple([uid for _, uid in MESSAGE_KEY.iter_unpack(keys)]) == uids:
+                return uids, modseqs, flags, sizes
+    for key, record in rows:
+        unpack_message(key, record)
+    raise IndexDamaged("messages", rows[0][0], "it is another mailbox's")
 
 
 _MAILBOX_TYPES = (

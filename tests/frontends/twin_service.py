@@ -90,6 +90,7 @@ class TwinService:
         self.failures: list[Failure] = []
         self.hold = False
         self.held: list[Callable[[], None]] = []
+        self.barriers = 0
         self.in_reads = 0
         self.most_in_reads = 0
 
@@ -139,7 +140,13 @@ class TwinService:
             raise Unavailable(self.failures.pop(0))
         return r.Executed(self._execute(command), 2, len(self.requests), "n1")
 
-    async def query(self, query: q.Query, *, deadline_s: float) -> q.Answer:
+    async def query(
+        self, query: q.Query, *, deadline_s: float, point: q.ReadPoint | None = None
+    ) -> q.Answer:
+        if point is None or point.index < 0:
+            self.barriers += 1
+        if point is not None:
+            point.reached(1, self.barriers)
         self.in_reads += 1
         self.most_in_reads = max(self.most_in_reads, self.in_reads)
         await asyncio.sleep(0)
@@ -454,6 +461,20 @@ class TwinService:
             case q.FetchBody(uid=uid):
                 found = box.messages.get(uid)
                 return None if found is None else self.bodies[found.blob]
+            case q.FetchColumns():
+                uids = query.uids.resolve(box.uidnext - 1)
+                there = [message for uid, message in box.messages.items() if uid in uids]
+                found_here = there[: query.limit]
+                kinds = tuple(dict.fromkeys(message.flags for message in found_here))
+                return q.MessageColumns(
+                    tuple(message.uid for message in found_here),
+                    tuple(message.modseq for message in found_here),
+                    tuple(message.size_bytes for message in found_here),
+                    kinds,
+                    tuple(kinds.index(message.flags) for message in found_here),
+                    tuple(message.summary for message in found_here) if query.summaries else (),
+                    len(there) > query.limit,
+                )
             case q.FetchContents():
                 unseen = [m.uid for m in box.messages.values() if "\\Seen" not in m.flags]
                 flags = sorted({f for m in box.messages.values() for f in m.flags})

@@ -130,6 +130,7 @@ queries = st.one_of(
     ),
     st.builds(q.FetchVanished, users, refs, st.integers(0, 99)),
     st.builds(q.FetchContents, users, refs),
+    st.builds(q.FetchColumns, users, refs, uidsets, st.booleans(), st.integers(1, 1000)),
     st.builds(q.FetchBody, users, refs, st.integers(1, 99)),
     st.builds(q.ListSubscriptions, users),
     st.builds(q.ListUsers, st.just("") | users, st.integers(1, 1000)),
@@ -182,6 +183,10 @@ answers = st.one_of(
         st.booleans(),
     ),
     uidsets,
+    st.just(q.MessageColumns((), (), (), (), (), (), False)),
+    st.just(
+        q.MessageColumns((1, 5), (7, 9), (10, 20), ((), ("\\Seen", "k")), (1, 0), (b"s", b""), True)
+    ),
     st.builds(
         q.MailboxContents,
         infos,

@@ -93,6 +93,8 @@ class LoggedInClient:
     enabled: set[Extension] = field(default_factory=set)
     tag: bytes = b""
     """Of the command that is under way."""
+    heard_modseq: int = 0
+    """Up to where changes were heard of in the mailbox that is selected."""
     stale: bool = False
     """Something changed in the mailbox that is selected, or may have."""
 
@@ -158,6 +160,7 @@ class LoggedInClient:
         except ValueError as e:
             raise CommandRefused(ResponseCode.CANNOT, str(e)) from None
         done = await self.service.execute(command, blobs=blobs, deadline_s=self.limits.deadline_s)
+        self.reader.point.reached(done.shard, done.index)
         result = done.result
         if isinstance(result, Refused):
             code = _CODES.get(result.code)
@@ -217,8 +220,13 @@ class LoggedInClient:
     async def refresh(self) -> None:
         """Read what became of the mailbox that is selected."""
         self.stale = False
-        if self.view is not None:
-            await self.reader.refresh(self.view)
+        view = self.view
+        if view is None:
+            return
+        await self.reader.refresh(view)
+        if view.modseq < self.heard_modseq:
+            self.reader.renew()  # another replica is ahead of the one that was read
+            await self.reader.refresh(view)
 
     def tell(self, *, expunges: bool) -> None:
         """Say what may be said now of the mailbox that is selected."""

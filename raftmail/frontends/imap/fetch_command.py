@@ -22,6 +22,7 @@ from raftmail.frontends.imap.fetch_items import (
     FetchItem,
     Preview,
 )
+from raftmail.frontends.imap.fetch_lists import are_listed, fetch_lists
 from raftmail.frontends.imap.numbering import Numbering
 from raftmail.frontends.imap.partial_range import PartialRange
 from raftmail.frontends.imap.previews import LAZY_BYTES_MAX, preview_of
@@ -78,8 +79,36 @@ async def fetch(client: LoggedInClient, command: i.ImapFetch) -> Answer:
             changed = changed | done.changed
         if changed and Attribute.FLAGS not in items:
             items = (*items, Attribute.FLAGS)
-    summaries = any(item not in _OF_RECORDS for item in items)
     since = command.changed_since or 0
+    if not since and are_listed(items):
+        told = await fetch_lists(client, view, uids, items)
+    else:
+        told = await _fetch_each(client, view, uids, since, items)
+    if not since and told < len(uids):
+        return Answer("some are gone", ResponseCode.EXPUNGEISSUED.value, expunges=command.uid)
+    return Answer("fetched", expunges=command.uid)
+
+
+def never_changes(client: LoggedInClient, command: i.ImapFetch) -> bool:
+    """Whether a client asks only for what is the same of a message for ever. That is read without a
+    barrier of its own, also of a message that another client has just expunged."""
+    view = client.view
+    return (
+        view is not None
+        and command.changed_since is None
+        and not any(
+            item in (Attribute.FLAGS, Attribute.MODSEQ)
+            or (_makes_seen(item) and not view.read_only)
+            for item in command.items
+        )
+    )
+
+
+async def _fetch_each(
+    client: LoggedInClient, view: MailboxView, uids: UidSet, since: int, items: Sequence[FetchItem]
+) -> int:
+    """Tell attributes and texts of messages; of how many."""
+    summaries = any(item not in _OF_RECORDS for item in items)
     told = 0
     async for page in client.reader.pages(
         view.number, uids, changed_since=since, summaries=summaries
@@ -87,15 +116,13 @@ async def fetch(client: LoggedInClient, command: i.ImapFetch) -> Answer:
         for message in page.messages:
             if not view.number_of(message.uid):
                 continue
-            await client.drained()
             if not await _tell(client, view, message, items):
                 continue
             told += 1
             if Attribute.FLAGS in items:
                 view.told(message.uid, message.modseq)
-    if not since and told < len(uids):
-        return Answer("some are gone", ResponseCode.EXPUNGEISSUED.value, expunges=command.uid)
-    return Answer("fetched", expunges=command.uid)
+        await client.drained()
+    return told
 
 
 def _part_of(uids: UidSet, partial: PartialRange) -> UidSet:

@@ -42,6 +42,7 @@ async def select(client: LoggedInClient, command: i.Select) -> Answer:
             client.write(b"* OK [CLOSED] the mailbox before is closed\r\n")
     client.stale = False
     info = await client.mailbox(good_name(command.name))
+    client.heard_modseq = 0
     view = MailboxView(info.name, info.number, info.uidvalidity)
     view.read_only = command.read_only
     view.uid_only = client.uid_only

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 
 from raftmail.frontends.imap.view import MailboxView
 from raftmail.mail.commands import MailboxRef
 from raftmail.mail.queries import (
+    Answer,
     FetchBody,
+    FetchColumns,
     FetchContents,
     FetchMessages,
     FetchVanished,
@@ -16,14 +19,19 @@ from raftmail.mail.queries import (
     ListSubscriptions,
     MailboxContents,
     MailboxInfo,
+    MessageColumns,
     MessageInfo,
     MessagePage,
+    Query,
+    ReadPoint,
 )
 from raftmail.mail.uidset import STAR, UidSet
 from raftmail.service.service import Reads
 
 ALL_UIDS = UidSet.from_ranges([(1, STAR)])
 PAGE_MESSAGES = 500
+PAGE_SUMMARIES = 100
+"""Messages of a page, without and with summaries: what a session may do with them in one turn."""
 
 
 class MailboxGone(Exception):
@@ -37,62 +45,89 @@ class MailboxReader:
         self._service = service
         self._user = user
         self._deadline_s = deadline_s
+        self.point = ReadPoint()
+        """Where the reads of the command that is under way have to be; see `renew`."""
+
+    def renew(self) -> None:
+        """Reads from here on see all that was acknowledged before (P5): the next waits for a
+        barrier, which is theirs together."""
+        self.point = ReadPoint()
+
+    async def _ask(self, query: Query) -> Answer:
+        return await self._service.query(query, deadline_s=self._deadline_s, point=self.point)
 
     async def mailboxes(self) -> list[MailboxInfo]:
         """All, ordered by name."""
         query = ListMailboxes(self._user)
-        found = await self._service.query(query, deadline_s=self._deadline_s)
+        found = await self._ask(query)
         assert isinstance(found, tuple)
         return [info for info in found if isinstance(info, MailboxInfo)]
 
     async def subscriptions(self) -> list[str]:
         """All names, ordered."""
         query = ListSubscriptions(self._user)
-        found = await self._service.query(query, deadline_s=self._deadline_s)
+        found = await self._ask(query)
         assert isinstance(found, tuple)
         return [name for name in found if isinstance(name, str)]
 
     async def mailbox(self, ref: MailboxRef) -> MailboxInfo | None:
         """One mailbox; None when there is none."""
         query = GetMailbox(self._user, ref)
-        found = await self._service.query(query, deadline_s=self._deadline_s)
+        found = await self._ask(query)
         return found if isinstance(found, MailboxInfo) else None
 
     async def pages(
         self, ref: MailboxRef, uids: UidSet, *, changed_since: int = 0, summaries: bool = False
     ) -> AsyncIterator[MessagePage]:
-        """Messages by UID, ascending."""
+        """Messages by UID, ascending. Others have their turn after each page."""
+        limit = PAGE_SUMMARIES if summaries else PAGE_MESSAGES
         while uids:
-            query = FetchMessages(self._user, ref, uids, changed_since, summaries, PAGE_MESSAGES)
-            page = await self._service.query(query, deadline_s=self._deadline_s)
+            query = FetchMessages(self._user, ref, uids, changed_since, summaries, limit)
+            page = await self._ask(query)
             if not isinstance(page, MessagePage):
                 raise MailboxGone
             yield page
             if not page.more or not page.messages:
                 return
-            uids = uids - UidSet.from_ranges([(1, page.messages[-1].uid)])
+            uids = uids.part(page.messages[-1].uid + 1, STAR)
+            await asyncio.sleep(0)
+
+    async def columns(
+        self, ref: MailboxRef, uids: UidSet, *, summaries: bool, limit: int
+    ) -> AsyncIterator[MessageColumns]:
+        """Messages in columns, ascending by UID."""
+        while uids:
+            page = await self._ask(FetchColumns(self._user, ref, uids, summaries, limit))
+            if not isinstance(page, MessageColumns):
+                raise MailboxGone
+            if page.uids:
+                yield page
+            if not page.more:
+                return
+            uids = uids.part(page.uids[-1] + 1, STAR)
 
     async def contents(self, ref: MailboxRef) -> MailboxContents:
         """What its messages are numbered by. Of a mailbox whose messages have to be read for that,
         some are read in each turn."""
         while True:
             query = FetchContents(self._user, ref)
-            found = await self._service.query(query, deadline_s=self._deadline_s)
+            found = await self._ask(query)
             if not isinstance(found, MailboxContents):
                 raise MailboxGone
             if found.whole:
                 return found
+            await asyncio.sleep(0)
 
     async def body(self, ref: MailboxRef, uid: int) -> bytes | None:
         """A message's bytes; None when it is gone."""
         query = FetchBody(self._user, ref, uid)
-        found = await self._service.query(query, deadline_s=self._deadline_s)
+        found = await self._ask(query)
         return found if isinstance(found, bytes) else None
 
     async def vanished(self, ref: MailboxRef, since: int) -> UidSet:
         """UIDs that were expunged after a modseq."""
         query = FetchVanished(self._user, ref, since)
-        found = await self._service.query(query, deadline_s=self._deadline_s)
+        found = await self._ask(query)
         if not isinstance(found, UidSet):
             raise MailboxGone
         return found

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
 
 from raftmail.mail.uidset import UidSet
 
@@ -37,6 +38,15 @@ class Numbering:
         if at < len(bounds) and bounds[at] == uid:
             return self._before[at >> 1] + 1
         return 0
+
+    def numbers_of(self, uids: Sequence[int]) -> Sequence[int]:
+        """The numbers of some UIDs, all of which there are, ascending."""
+        if not uids:
+            return uids
+        first, last = self.number_of(uids[0]), self.number_of(uids[-1])
+        if last - first == len(uids) - 1:
+            return range(first, last + 1)
+        return [self.number_of(uid) for uid in uids]
 
     def uid_of(self, number: int) -> int:
         """The UID of a number from 1 to `count`."""

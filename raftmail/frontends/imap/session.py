@@ -26,7 +26,7 @@ from raftmail.frontends.imap.client import (
 )
 from raftmail.frontends.imap.context import ImapContext
 from raftmail.frontends.imap.dialect import Dialect
-from raftmail.frontends.imap.fetch_command import fetch
+from raftmail.frontends.imap.fetch_command import fetch, never_changes
 from raftmail.frontends.imap.grammar import parse
 from raftmail.frontends.imap.mailbox_commands import (
     close,
@@ -348,6 +348,8 @@ class ImapSession(Session):
         self, tag: bytes, client: LoggedInClient, command: i.ImapCommand, literal_bytes: int
     ) -> None:
         client.tag = tag
+        if not (isinstance(command, i.ImapFetch) and never_changes(client, command)):
+            client.reader.renew()
         try:
             answer = await _HANDLERS[type(command)](client, command)
         except CommandRefused as e:
@@ -387,6 +389,7 @@ class ImapSession(Session):
         client.tell(expunges=expunges)
 
     async def _noop(self, tag: bytes, client: LoggedInClient) -> None:
+        client.reader.renew()
         try:
             await client.refresh()
         except Unavailable as e:
@@ -405,11 +408,14 @@ class ImapSession(Session):
         """Whether the mailbox that is selected is among those that changed."""
         if self._watch is None:
             return
+        selected = None if client.view is None else client.view.number
         for change in self._watch.take():
             if isinstance(change, Missed):
                 client.stale = True
-            elif isinstance(change, MailboxChanged) and client.view is not None:
-                client.stale = client.stale or change.mailbox == client.view.number
+                client.reader.renew()
+            elif isinstance(change, MailboxChanged) and change.mailbox == selected:
+                client.stale = True
+                client.heard_modseq = max(client.heard_modseq, change.modseq)
 
     def _enable(self, tag: bytes, client: LoggedInClient, command: i.Enable) -> None:
         """ENABLE (6.3.1); QRESYNC has CONDSTORE in it (RFC 7162 section 3.2.3)."""
@@ -450,6 +456,7 @@ class ImapSession(Session):
 
     async def _idle_news(self, client: LoggedInClient) -> None:
         client.stale = True
+        client.reader.renew()
         await self._news(client, expunges=True)
 
     # -- who it is ----------

@@ -15,7 +15,7 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from raftmail.frontends.imap import responses
 from raftmail.frontends.imap.numbering import Numbering
@@ -116,6 +116,12 @@ class MailboxView:
             del self._fresh[uid]
         if modseq > self.modseq:
             self._told[uid] = modseq
+
+    def told_all(self, uids: Iterable[int], modseqs: Sequence[int]) -> None:
+        """As `told`, of many messages."""
+        if self._fresh or max(modseqs, default=0) > self.modseq:
+            for uid, modseq in zip(uids, modseqs, strict=True):
+                self.told(uid, modseq)
 
     @property
     def has_news(self) -> bool:

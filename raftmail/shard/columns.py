@@ -1,0 +1,29 @@
+"""Messages of a mailbox in columns: what lists of messages are made of, some hundred at a time, at
+a fraction of what one object a message costs."""
+
+from __future__ import annotations
+
+from raftmail.mail import queries as q
+from raftmail.mail.flags import format_flags
+from raftmail.shard.state import State
+from raftmail.storage.records import MailboxRecord, unpack_columns
+
+NOTHING = q.MessageColumns((), (), (), (), (), (), False)
+
+
+def columns(state: State, mailbox: MailboxRecord, query: q.FetchColumns) -> q.MessageColumns:
+    """The answer to a query. Raises `IndexDamaged`."""
+    messages = state.index.messages
+    wanted = messages.resolve(mailbox, query.uids)
+    rows = messages.rows(mailbox, wanted, min(query.limit, q.PAGE_MESSAGES_MAX))
+    if not rows:
+        return NOTHING
+    uids, modseqs, raw_flags, sizes = unpack_columns(mailbox.number, rows)
+    places: dict[bytes, int] = {}
+    flags_of = tuple([places.setdefault(raw, len(places)) for raw in raw_flags])
+    flags = tuple(
+        format_flags(raw[0], int.from_bytes(raw[1:], "little"), mailbox.keywords) for raw in places
+    )
+    summaries = tuple(messages.summaries([key for key, _ in rows])) if query.summaries else ()
+    more = uids[-1] < wanted.last
+    return q.MessageColumns(uids, modseqs, sizes, flags, flags_of, summaries, more)
