@@ -28,8 +28,10 @@ _AFTER_LOGIN: Final = (
     b"SEARCHRES",
     b"WITHIN",
     b"SORT",
+    b"SORT=DISPLAY",
     b"THREAD=ORDEREDSUBJECT",
     b"THREAD=REFERENCES",
+    b"LIST-EXTENDED",
     b"LIST-STATUS",
     b"SPECIAL-USE",
     b"CREATE-SPECIAL-USE",
@@ -45,6 +47,9 @@ _AFTER_LOGIN: Final = (
     b"PARTIAL",
     b"UIDONLY",
     b"INPROGRESS",
+    b"QUOTA",
+    b"QUOTA=RES-STORAGE",
+    b"QUOTA=RES-MESSAGE",
 )
 
 

@@ -139,6 +139,8 @@ class StatusItem(Enum):
     UIDVALIDITY = "UIDVALIDITY"
     UNSEEN = "UNSEEN"
     DELETED = "DELETED"
+    DELETED_STORAGE = "DELETED-STORAGE"
+    """In octets (RFC 9208 section 4.1.4)."""
     SIZE = "SIZE"
     RECENT = "RECENT"
     """RFC 3501 section 6.3.10."""
@@ -170,7 +172,7 @@ class ListReturn(Enum):
 
 @dataclass(frozen=True, slots=True)
 class List:
-    """LIST (6.3.9). RECURSIVEMATCH stands in `select` beside SUBSCRIBED only."""
+    """LIST (6.3.9). RECURSIVEMATCH stands in `select` beside SUBSCRIBED or SPECIAL-USE only."""
 
     reference: str
     patterns: tuple[str, ...]

@@ -130,8 +130,12 @@ def list_(scanner: Scanner) -> c.List:
             empty=True,
         )
         scanner.space("a reference")
-    if c.ListSelection.RECURSIVEMATCH in select and c.ListSelection.SUBSCRIBED not in select:
-        raise ParseError("RECURSIVEMATCH stands beside SUBSCRIBED only (RFC 9051 section 6.3.9.1)")
+    if c.ListSelection.RECURSIVEMATCH in select and {*select}.isdisjoint(
+        (c.ListSelection.SUBSCRIBED, c.ListSelection.SPECIAL_USE)
+    ):
+        raise ParseError(
+            "RECURSIVEMATCH stands beside SUBSCRIBED or SPECIAL-USE (RFC 9051 section 6.3.9.1)"
+        )
     reference = scanner.pattern()
     scanner.space("a pattern")
     if scanner.stands(b"("):

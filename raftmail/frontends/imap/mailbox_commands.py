@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import Iterable
+from collections.abc import Sequence
+from itertools import compress
 from typing import Final
 
 from raftmail.frontends.imap import commands as i
@@ -19,9 +21,11 @@ from raftmail.frontends.imap.mailbox_reader import ALL_UIDS
 from raftmail.frontends.imap.responses import ResponseCode
 from raftmail.frontends.imap.view import MailboxView
 from raftmail.mail import commands as c
-from raftmail.mail.names import INBOX, SEPARATOR, matches, parents
-from raftmail.mail.queries import GetUsage, MailboxContents, MailboxInfo, Usage
+from raftmail.mail.names import INBOX, SPECIAL_USES
+from raftmail.mail.queries import MailboxContents, MailboxInfo
 from raftmail.mail.results import MailboxResult
+
+_USES: Final = {use.lower(): use for use in SPECIAL_USES}
 
 _SYSTEM_FLAGS: Final = ("\\Answered", "\\Flagged", "\\Deleted", "\\Seen", "\\Draft")
 
@@ -118,17 +122,28 @@ async def unselect(client: LoggedInClient, command: i.Unselect) -> Answer:
 
 async def create(client: LoggedInClient, command: i.Create) -> Answer:
     """CREATE (6.3.4), with RFC 6154's uses and RFC 8474's id."""
-    if len(command.special_uses) > 1:
-        raise CommandRefused(ResponseCode.CANNOT, "a mailbox has one special use")
-    use = command.special_uses[0] if command.special_uses else ""
     name = good_name(command.name)
     if name == INBOX:
         raise CommandRefused(ResponseCode.ALREADYEXISTS, "INBOX is always there")
+    use = await _special_use(client, command.special_uses) if command.special_uses else ""
     made = await client.execute(
         c.CreateMailbox(client.user, name, int(client.wall_s()), os.urandom(16), use)
     )
     assert isinstance(made, MailboxResult)
     return Answer("made", b"MAILBOXID (%b)" % mailbox_id(made.guid))
+
+
+async def _special_use(client: LoggedInClient, uses: Sequence[str]) -> str:
+    """The use of a new mailbox in our spelling (RFC 6154 section 3). Raises `CommandRefused`."""
+    use = _USES.get(uses[0].lower(), "")
+    if len(uses) > 1 or not use:
+        known = ", ".join(sorted(_USES.values()))
+        raise CommandRefused(ResponseCode.USEATTR, f"a mailbox has one special use, of {known}")
+    for info in await client.reader.mailboxes():
+        if info.special_use == use:
+            text = f"another mailbox is {use} already"
+            raise CommandRefused(ResponseCode.USEATTR, text)
+    return use
 
 
 async def delete(client: LoggedInClient, command: i.Delete) -> Answer:
@@ -158,109 +173,20 @@ async def unsubscribe(client: LoggedInClient, command: i.Unsubscribe) -> Answer:
     return Answer("unsubscribed")
 
 
-# -- LIST, LSUB, STATUS, NAMESPACE ----------
-
-
-async def list_mailboxes(client: LoggedInClient, command: i.List) -> Answer:
-    """LIST (6.3.9). INBOX is listed also when nobody has looked for it yet."""
-    if not command.extended and command.patterns == ("",):
-        client.write(b'* LIST (\\Noselect) "/" ""\r\n')
-        return Answer("listed")
-    infos = {info.name: info for info in await client.reader.mailboxes()}
-    subscribed = set(await client.reader.subscriptions())
-    names = _with_parents({INBOX, *infos, *(subscribed if _only_subscribed(command) else ())})
-    patterns = [command.reference + pattern for pattern in command.patterns]
-    for name in sorted(names):
-        if not any(_fits(pattern, name) for pattern in patterns):
-            continue
-        attributes = _attributes(name, names, infos, subscribed, command)
-        if attributes is None:
-            continue
-        shown = client.shown(name)
-        end = b""
-        if i.ListSelection.RECURSIVEMATCH in command.select and _has_below(name, subscribed):
-            end = b' ("CHILDINFO" ("SUBSCRIBED"))'
-        client.write(b'* LIST (%b) "/" %b%b\r\n' % (" ".join(attributes).encode(), shown, end))
-        if command.status and name in infos:
-            await _tell_status(client, infos[name], command.status)
-    return Answer("listed")
-
-
-def _has_below(name: str, others: Iterable[str]) -> bool:
-    below = name + SEPARATOR
-    return any(other.startswith(below) for other in others)
-
-
-def _only_subscribed(command: i.List) -> bool:
-    return i.ListSelection.SUBSCRIBED in command.select
-
-
-def _fits(pattern: str, name: str) -> bool:
-    try:
-        return matches(pattern, name)
-    except ValueError as e:
-        raise CommandRefused(ResponseCode.CANNOT, str(e)) from None
-
-
-def _with_parents(names: Iterable[str]) -> set[str]:
-    found = set(names)
-    for name in names:
-        found.update(parents(name))
-    return found
-
-
-def _attributes(
-    name: str,
-    names: set[str],
-    infos: dict[str, MailboxInfo],
-    subscribed: set[str],
-    command: i.List,
-) -> list[str] | None:
-    """Of one mailbox, or of a name that only has some below it; None: it is not listed."""
-    info = infos.get(name)
-    has_children = _has_below(name, names)
-    if info is None and not has_children and name not in subscribed and name != INBOX:
-        return None
-    use = info.special_use if info is not None else ""
-    if i.ListSelection.SPECIAL_USE in command.select and not use:
-        return None
-    if _only_subscribed(command) and name not in subscribed:
-        recursive = i.ListSelection.RECURSIVEMATCH in command.select
-        if not (recursive and _has_below(name, subscribed)):
-            return None
-    found = [] if info is not None or name == INBOX else ["\\NonExistent"]
-    found.append("\\HasChildren" if has_children else "\\HasNoChildren")
-    if name in subscribed and (
-        _only_subscribed(command) or i.ListReturn.SUBSCRIBED in command.returns
-    ):
-        found.append("\\Subscribed")
-    if use:
-        found.append(use)
-    return found
-
-
-async def lsub(client: LoggedInClient, command: i.Lsub) -> Answer:
-    """LSUB (RFC 3501 section 6.3.9): with `%`, a name whose children alone are subscribed is told
-    as \\Noselect."""
-    subscribed = set(await client.reader.subscriptions())
-    pattern = command.reference + command.pattern
-    for name in sorted(_with_parents(subscribed)):
-        if (name in subscribed or pattern.endswith("%")) and _fits(pattern, name):
-            attributes = b"" if name in subscribed else b"\\Noselect"
-            client.write(b'* LSUB (%b) "/" %b\r\n' % (attributes, client.shown(name)))
-    return Answer("listed")
+# -- STATUS, NAMESPACE ----------
 
 
 async def status(client: LoggedInClient, command: i.Status) -> Answer:
     """STATUS (6.3.11)."""
     info = await client.mailbox(good_name(command.name))
-    await _tell_status(client, info, command.items)
+    await tell_status(client, info, command.items)
     return Answer("told")
 
 
-async def _tell_status(
-    client: LoggedInClient, info: MailboxInfo, items: tuple[i.StatusItem, ...]
+async def tell_status(
+    client: LoggedInClient, info: MailboxInfo, items: Sequence[i.StatusItem]
 ) -> None:
+    """A STATUS response (RFC 9051 section 7.3.4)."""
     item = i.StatusItem
     values = {
         item.MESSAGES: b"%d" % info.messages,
@@ -273,47 +199,28 @@ async def _tell_status(
         item.MAILBOXID: b"(%b)" % mailbox_id(info.guid),
         item.APPENDLIMIT: b"%d" % client.limits.message_bytes_max,
     }
-    if item.DELETED in items:
-        count = 0
-        async for page in client.reader.pages(info.number, ALL_UIDS):
-            count += sum("\\Deleted" in message.flags for message in page.messages)
+    if item.DELETED in items or item.DELETED_STORAGE in items:
+        count, size_bytes = await _deleted(client, info)
         values[item.DELETED] = b"%d" % count
+        values[item.DELETED_STORAGE] = b"%d" % size_bytes
     told = b" ".join(b"%b %b" % (one.value.encode(), values[one]) for one in items)
     client.write(b"* STATUS %b (%b)\r\n" % (client.shown(info.name), told))
+
+
+async def _deleted(client: LoggedInClient, info: MailboxInfo) -> tuple[int, int]:
+    """How many messages are marked \\Deleted, and their bytes."""
+    count = size_bytes = 0
+    async for page in client.reader.columns(info.number, ALL_UIDS, summaries=False, limit=1000):
+        marked = {place for place, flags in enumerate(page.flags) if "\\Deleted" in flags}
+        if marked:
+            of_marked = [place in marked for place in page.flags_of]
+            count += sum(of_marked)
+            size_bytes += sum(compress(page.sizes, of_marked))
+        await asyncio.sleep(0)
+    return count, size_bytes
 
 
 async def namespace(client: LoggedInClient, command: i.Namespace) -> Answer:
     """NAMESPACE (6.3.10): there is one, the user's own."""
     client.write(b'* NAMESPACE (("" "/")) NIL NIL\r\n')
     return Answer("told")
-
-
-# -- quotas (RFC 9208) ----------
-
-
-async def get_quota(client: LoggedInClient, command: i.GetQuota) -> Answer:
-    """GETQUOTA (4.1.1): a user has one quota root, "", for all mail."""
-    if command.root:
-        raise CommandRefused(ResponseCode.NONEXISTENT, "there is no such quota root")
-    await _tell_quota(client)
-    return Answer("told")
-
-
-async def get_quota_root(client: LoggedInClient, command: i.GetQuotaRoot) -> Answer:
-    """GETQUOTAROOT (4.1.2)."""
-    info = await client.mailbox(good_name(command.name))
-    client.write(b'* QUOTAROOT %b ""\r\n' % client.shown(info.name))
-    await _tell_quota(client)
-    return Answer("told")
-
-
-async def _tell_quota(client: LoggedInClient) -> None:
-    limit_bytes = client.service.quota_of(client.user)
-    if not limit_bytes:
-        client.write(b'* QUOTA "" ()\r\n')
-        return
-    query = GetUsage(client.user)
-    usage = await client.service.query(query, deadline_s=client.limits.deadline_s)
-    assert isinstance(usage, Usage)
-    used, limit = -(-usage.size_bytes // 1024), limit_bytes // 1024
-    client.write(b'* QUOTA "" (STORAGE %d %d)\r\n' % (used, limit))

@@ -15,6 +15,7 @@ from raftmail.mail.queries import (
     FetchMessages,
     FetchVanished,
     GetMailbox,
+    GetUsage,
     ListMailboxes,
     ListSubscriptions,
     MailboxContents,
@@ -24,6 +25,7 @@ from raftmail.mail.queries import (
     MessagePage,
     Query,
     ReadPoint,
+    Usage,
 )
 from raftmail.mail.uidset import STAR, UidSet
 from raftmail.service.service import Reads
@@ -117,6 +119,12 @@ class MailboxReader:
             if found.whole:
                 return found
             await asyncio.sleep(0)
+
+    async def usage(self) -> Usage:
+        """What all messages are together."""
+        found = await self._ask(GetUsage(self._user))
+        assert isinstance(found, Usage)
+        return found
 
     async def body(self, ref: MailboxRef, uid: int) -> bytes | None:
         """A message's bytes; None when it is gone."""

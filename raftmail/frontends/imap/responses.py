@@ -55,6 +55,7 @@ class ResponseCode(Enum):
     TRYCREATE = b"TRYCREATE"
     UNAVAILABLE = b"UNAVAILABLE"
     UNKNOWN_CTE = b"UNKNOWN-CTE"
+    USEATTR = b"USEATTR"
 
 
 def string(value: bytes) -> bytes:

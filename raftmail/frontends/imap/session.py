@@ -28,14 +28,11 @@ from raftmail.frontends.imap.context import ImapContext
 from raftmail.frontends.imap.dialect import Dialect
 from raftmail.frontends.imap.fetch_command import fetch, never_changes
 from raftmail.frontends.imap.grammar import parse
+from raftmail.frontends.imap.list_command import list_mailboxes, lsub
 from raftmail.frontends.imap.mailbox_commands import (
     close,
     create,
     delete,
-    get_quota,
-    get_quota_root,
-    list_mailboxes,
-    lsub,
     namespace,
     rename,
     select,
@@ -46,6 +43,7 @@ from raftmail.frontends.imap.mailbox_commands import (
 )
 from raftmail.frontends.imap.mailbox_reader import MailboxGone
 from raftmail.frontends.imap.message_commands import copy, expunge, move, store
+from raftmail.frontends.imap.quota_commands import get_quota, get_quota_root
 from raftmail.frontends.imap.request_reader import (
     BEFORE_LOGIN,
     BadRequest,

@@ -199,7 +199,7 @@ def test_mailboxes_are_listed_with_what_is_below_them() -> None:
         assert set(said) == {
             b'* LIST (\\HasNoChildren) "/" INBOX',
             b'* LIST (\\HasNoChildren \\Sent) "/" Sent',
-            b'* LIST (\\NonExistent \\HasChildren) "/" Work',
+            b'* LIST (\\NonExistent \\Noselect \\HasChildren) "/" Work',
         }
         assert await client.ok('LSUB "" *') == [b'* LSUB () "/" Work/Reports']
         assert await client.ok('LSUB "" %') == [b'* LSUB (\\Noselect) "/" Work']
@@ -373,7 +373,7 @@ def test_names_whose_children_alone_are_subscribed_are_listed_when_that_is_asked
         await client.ok("SUBSCRIBE Work/Reports")
         assert await client.ok('LIST (SUBSCRIBED) "" %') == []
         assert await client.ok('LIST (SUBSCRIBED RECURSIVEMATCH) "" %') == [
-            b'* LIST (\\NonExistent \\HasChildren) "/" Work ("CHILDINFO" ("SUBSCRIBED"))'
+            b'* LIST (\\NonExistent \\Noselect \\HasChildren) "/" Work ("CHILDINFO" ("SUBSCRIBED"))'
         ]
 
     run(talk)
