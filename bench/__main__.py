@@ -12,6 +12,7 @@ from bench import (
     five,
     grow,
     idle,
+    imap,
     large_mail,
     lmtp,
     million,
@@ -41,6 +42,7 @@ MEASUREMENTS: dict[str, Measure] = {
     "scaling": scaling.measure,
     "large-mail": large_mail.measure,
     "watch": watch.measure,
+    "imap": imap.measure,
 }
 
 

@@ -1,4 +1,4 @@
-"""Debian's Dovecot as an LMTP server with sdbox mailboxes.
+"""Debian's Dovecot as an LMTP and IMAP server with sdbox mailboxes.
 
 Dovecot's defaults are kept where they decide what a delivery costs: ``mail_fsync = optimized``
 (message and index are synced before the reply), one LMTP process per connection, statistics on.
@@ -44,7 +44,7 @@ _CONFIG = """\
 base_dir = {folder}/run
 state_dir = {folder}/state
 log_path = {folder}/dovecot.log
-protocols = lmtp
+protocols = {protocols}
 listen = 127.0.0.1
 ssl = no
 hostname = mail.example.org
@@ -69,11 +69,27 @@ service lmtp {{
     port = {port}
   }}
 }}
+{imap}
 service anvil {{
   chroot =
 }}
 service stats {{
   chroot =
+}}
+"""
+
+_IMAP = """\
+disable_plaintext_auth = no
+mail_max_userip_connections = {connections_max}
+service imap-login {{
+  chroot =
+  inet_listener imap {{
+    address = 127.0.0.1
+    port = {port}
+  }}
+  inet_listener imaps {{
+    port = 0
+  }}
 }}
 """
 
@@ -87,8 +103,15 @@ class Dovecot:
     """
 
     def __init__(
-        self, users: Sequence[str], parent: Path | None = None, connections_max: int = 256
+        self,
+        users: Sequence[str],
+        parent: Path | None = None,
+        connections_max: int = 256,
+        *,
+        imap: bool = False,
     ) -> None:
+        """With `imap` it serves that too, at `imap_address`; any password will do."""
+        self._imap = imap
         self.users = tuple(users)
         self._parent = parent
         self._connections_max = connections_max
@@ -97,12 +120,15 @@ class Dovecot:
         program = require_program("dovecot", "dovecot-lmtpd")
         if not Path("/usr/lib/dovecot/lmtp").exists():
             raise BenchError("Dovecot has no LMTP server: install Debian's package dovecot-lmtpd")
+        if self._imap and not Path("/usr/lib/dovecot/imap").exists():
+            raise BenchError("Dovecot has no IMAP server: install Debian's package dovecot-imapd")
         # Dovecot refuses to touch mail as root, so a root caller hands everything to nobody.
         account = pwd.getpwnam("nobody") if os.geteuid() == 0 else pwd.getpwuid(os.getuid())
         folder = Path(tempfile.mkdtemp(prefix="bench-dovecot-", dir=self._parent))
         self._folder = folder
-        (port,) = free_ports(1)
+        port, self._imap_port = free_ports(2)
         self.lmtp_address = f"127.0.0.1:{port}"
+        self.imap_address = f"127.0.0.1:{self._imap_port}"
         try:
             (folder / "mail").mkdir()
             (folder / "dovecot.conf").write_text(self._config(folder, account, port))
@@ -152,6 +178,10 @@ class Dovecot:
             uid=account.pw_uid,
             gid=account.pw_gid,
             port=port,
+            protocols="lmtp imap" if self._imap else "lmtp",
+            imap=_IMAP.format(connections_max=self._connections_max, port=self._imap_port)
+            if self._imap
+            else "",
             process_limit=self._connections_max + 16,
             client_limit=4 * self._connections_max + 1000,
         )
