@@ -23,10 +23,12 @@ class _Slow(TwinService):
         self.slow = False
         self.let_go = asyncio.Event()
 
-    async def query(self, query: q.Query, *, deadline_s: float) -> q.Answer:
+    async def query(
+        self, query: q.Query, *, deadline_s: float, point: q.ReadPoint | None = None
+    ) -> q.Answer:
         if self.slow and isinstance(query, q.FetchMessages):
             await self.let_go.wait()
-        return await super().query(query, deadline_s=deadline_s)
+        return await super().query(query, deadline_s=deadline_s, point=point)
 
 
 def test_a_listing_has_no_lines_of_one_that_was_given_up() -> None:
