@@ -269,9 +269,14 @@ class TwinService:
 
     def _execute(self, command: c.Command) -> r.Result:
         before = {number: box.info() for number, box in self.boxes.items()}
+        subscribed = set(self.subscriptions)
         result = self._apply(command)
         for user, watch in self.watches:
             self._tell(user, watch, before)
+        for owner in sorted({owner for owner, _ in subscribed ^ self.subscriptions}):
+            for user, watch in self.watches:
+                if user == owner:
+                    watch.hear(MailboxesChanged(user))
         return result
 
     def _tell(self, user: str, watch: Watch, before: Mapping[int, q.MailboxInfo]) -> None:

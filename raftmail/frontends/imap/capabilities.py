@@ -17,6 +17,7 @@ _AFTER_LOGIN: Final = (
     *_ALWAYS,
     b"IDLE",
     b"NAMESPACE",
+    b"NOTIFY",
     b"UNSELECT",
     b"UIDPLUS",
     b"MOVE",

@@ -16,6 +16,7 @@ from raftmail.frontends.imap.dialect import Dialect
 from raftmail.frontends.imap.limits import ImapLimits
 from raftmail.frontends.imap.mailbox_names import encode_name
 from raftmail.frontends.imap.mailbox_reader import MailboxReader
+from raftmail.frontends.imap.notifier import Notifier
 from raftmail.frontends.imap.progress import CommandProgress
 from raftmail.frontends.imap.responses import ResponseCode
 from raftmail.frontends.imap.view import MailboxView
@@ -93,6 +94,8 @@ class LoggedInClient:
     enabled: set[Extension] = field(default_factory=set)
     tag: bytes = b""
     """Of the command that is under way."""
+    notifier: Notifier | None = None
+    """What NOTIFY asked for, if it did."""
     heard_modseq: int = 0
     """Up to where changes were heard of in the mailbox that is selected."""
     stale: bool = False
@@ -228,12 +231,13 @@ class LoggedInClient:
             self.reader.renew()  # another replica is ahead of the one that was read
             await self.reader.refresh(view)
 
-    def tell(self, *, expunges: bool) -> None:
-        """Say what may be said now of the mailbox that is selected."""
+    def tell(self, *, expunges: bool, flags: bool = True) -> None:
+        """Say what may be said now of the mailbox that is selected: without `flags`, none of
+        messages that the client knew."""
         view = self.view
         if view is not None and view.has_news:
             vanished = self.qresync or self.uid_only
-            for line in view.tell(expunges=expunges, vanished=vanished):
+            for line in view.tell(expunges=expunges, vanished=vanished, flags=flags):
                 self.write(line)
 
 

@@ -11,6 +11,7 @@ from enum import Enum
 from typing import TypeAlias
 
 from raftmail.frontends.imap.fetch_items import FetchItem
+from raftmail.frontends.imap.notify_events import EventGroup
 from raftmail.frontends.imap.partial_range import PartialRange
 from raftmail.frontends.imap.search_keys import SearchKey
 from raftmail.frontends.imap.sequence import SequenceSet
@@ -412,6 +413,15 @@ class GetQuotaRoot:
 
 
 @dataclass(frozen=True, slots=True)
+class Notify:
+    """NOTIFY (RFC 5465 section 3). NOTIFY NONE has no groups. With `status`, what there is now is
+    told first."""
+
+    status: bool
+    groups: tuple[EventGroup, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Compress:
     """COMPRESS DEFLATE (RFC 4978)."""
 
@@ -451,5 +461,6 @@ ImapCommand: TypeAlias = (
     | ImapMove
     | GetQuota
     | GetQuotaRoot
+    | Notify
     | Compress
 )

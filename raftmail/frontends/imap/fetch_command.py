@@ -80,10 +80,7 @@ async def fetch(client: LoggedInClient, command: i.ImapFetch) -> Answer:
         if changed and Attribute.FLAGS not in items:
             items = (*items, Attribute.FLAGS)
     since = command.changed_since or 0
-    if not since and are_listed(items):
-        told = await fetch_lists(client, view, uids, items)
-    else:
-        told = await _fetch_each(client, view, uids, since, items)
+    told = await fetch_uids(client, view, uids, items, since)
     if not since and told < len(uids):
         return Answer("some are gone", ResponseCode.EXPUNGEISSUED.value, expunges=command.uid)
     return Answer("fetched", expunges=command.uid)
@@ -102,6 +99,20 @@ def never_changes(client: LoggedInClient, command: i.ImapFetch) -> bool:
             for item in command.items
         )
     )
+
+
+async def fetch_uids(
+    client: LoggedInClient,
+    view: MailboxView,
+    uids: UidSet,
+    items: Sequence[FetchItem],
+    since: int = 0,
+) -> int:
+    """Tell items of messages that changed after a modseq; of how many. Raises `Unavailable`,
+    `MailboxGone`, `CommandRefused`."""
+    if not since and are_listed(items):
+        return await fetch_lists(client, view, uids, items)
+    return await _fetch_each(client, view, uids, since, items)
 
 
 async def _fetch_each(

@@ -11,6 +11,7 @@ from raftmail.frontends.imap import grammar_message as message
 from raftmail.frontends.imap import grammar_search as search
 from raftmail.frontends.imap import grammar_session as session
 from raftmail.frontends.imap.dialect import Dialect
+from raftmail.frontends.imap.grammar_notify import notify
 from raftmail.frontends.imap.request_reader import ImapRequest
 from raftmail.frontends.imap.scanner import ParseError, Scanner, uid_required
 
@@ -43,6 +44,7 @@ _PARSERS: dict[str, _Parser] = {
     "LIST": mailbox.list_,
     "LOGIN": session.login,
     "LSUB": mailbox.lsub,
+    "NOTIFY": notify,
     "RENAME": mailbox.rename,
     "SELECT": mailbox.select,
     "STATUS": mailbox.status,

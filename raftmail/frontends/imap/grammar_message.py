@@ -83,12 +83,12 @@ _kept = lru_cache(maxsize=_KEPT_MAX)(_read)
 def _what(scanner: Scanner) -> _What:
     items: tuple[f.FetchItem, ...]
     if scanner.stands(b"("):
-        items = tuple(scanner.items("what to fetch", lambda: _item(scanner)))
+        items = tuple(scanner.items("what to fetch", lambda: fetch_item(scanner)))
     elif (word := scanner.peek_word()) in _MACROS:
         scanner.take(word)
         items = _MACROS[word]
     else:
-        items = (_item(scanner),)
+        items = (fetch_item(scanner),)
     changed_since = partial = None
     vanished = False
     if scanner.skip(b" "):
@@ -119,7 +119,8 @@ def _fetch_modifiers(scanner: Scanner) -> tuple[int | None, bool, PartialRange |
     return found.get("CHANGEDSINCE"), "VANISHED" in found, partial
 
 
-def _item(scanner: Scanner) -> f.FetchItem:
+def fetch_item(scanner: Scanner) -> f.FetchItem:
+    """One of the things that FETCH can ask for (fetch-att)."""
     name = scanner.peek_name()
     item = _ATTRIBUTES.get(name)
     if name == "PREVIEW":

@@ -43,6 +43,8 @@ from raftmail.frontends.imap.mailbox_commands import (
 )
 from raftmail.frontends.imap.mailbox_reader import MailboxGone
 from raftmail.frontends.imap.message_commands import copy, expunge, move, store
+from raftmail.frontends.imap.notifier import Notifier
+from raftmail.frontends.imap.notify_command import notify, tell_mailboxes, tell_selected
 from raftmail.frontends.imap.quota_commands import get_quota, get_quota_root
 from raftmail.frontends.imap.request_reader import (
     BEFORE_LOGIN,
@@ -94,6 +96,7 @@ _HANDLERS: Final[dict[type, _Handler]] = {
     i.Replace: replace,
     i.GetQuota: get_quota,
     i.GetQuotaRoot: get_quota_root,
+    i.Notify: notify,
     i.Close: close,
     i.Unselect: unselect,
     i.ImapExpunge: expunge,
@@ -188,6 +191,7 @@ class ImapSession(Session):
             left -= 1
             try:
                 if not self._step():
+                    self._tell_between()
                     return
             except ProtocolViolation as e:
                 self._write(b"* BAD %b\r\n" % responses.text(str(e)))
@@ -205,7 +209,11 @@ class ImapSession(Session):
         if self._ended or self._working or connection.congested or connection.short:
             return
         silent_s = now - connection.heard_at
-        if self._idle_tag and self._client is not None and self._client.stale:
+        client = self._client
+        if client is not None and (
+            (self._idle_tag and client.stale)
+            or (client.notifier is not None and (client.stale or client.notifier.has_news))
+        ):
             connection.resume_soon()
         if self._client is None and now - connection.began_at > limits.login_s:
             self.bye(Bye.BROKEN, f"nobody logged in within {limits.login_s:g} s")
@@ -372,19 +380,25 @@ class ImapSession(Session):
         code = b"[%b] " % answer.code if answer.code else b""
         self._write(b"%b OK %b%b\r\n" % (tag, code, responses.text(answer.text)))
 
-    async def _news(self, client: LoggedInClient, *, expunges: bool) -> None:
-        """Tell what changed meanwhile. What cannot be read now is told later."""
+    async def _news(
+        self, client: LoggedInClient, *, expunges: bool, of_selected: bool = True
+    ) -> None:
+        """Tell what changed meanwhile, in the mailbox that is selected and as NOTIFY asked for.
+        What cannot be read now is told later."""
         self._look_at_watch(client)
-        if client.stale:
-            try:
-                await client.refresh()
-            except Unavailable:
-                client.stale = True
-                self._news_again_at = asyncio.get_running_loop().time() + _NEWS_AGAIN_S
-            except MailboxGone:
-                self._gone()
-                return
-        client.tell(expunges=expunges)
+        try:
+            if of_selected:
+                if client.stale:
+                    await client.refresh()
+                await tell_selected(client, expunges=expunges)
+            await tell_mailboxes(client)
+        except Unavailable:
+            client.stale = True
+            self._news_again_at = asyncio.get_running_loop().time() + _NEWS_AGAIN_S
+        except CommandRefused:
+            pass  # of a new message that cannot be decoded, the client asks by itself
+        except MailboxGone:
+            self._gone()
 
     async def _noop(self, tag: bytes, client: LoggedInClient) -> None:
         client.reader.renew()
@@ -414,6 +428,9 @@ class ImapSession(Session):
             elif isinstance(change, MailboxChanged) and change.mailbox == selected:
                 client.stale = True
                 client.heard_modseq = max(client.heard_modseq, change.modseq)
+                continue
+            if client.notifier is not None:
+                client.notifier.hear(change)
 
     def _enable(self, tag: bytes, client: LoggedInClient, command: i.Enable) -> None:
         """ENABLE (6.3.1); QRESYNC has CONDSTORE in it (RFC 7162 section 3.2.3)."""
@@ -433,16 +450,40 @@ class ImapSession(Session):
 
     def _woken(self) -> None:
         """Something changed: see `Watch.wake`."""
-        if self._idle_tag and not self._ended:
+        notified = self._client is not None and self._client.notifier is not None
+        if (self._idle_tag or notified) and not self._ended:
             self._connection.resume_soon()
+
+    def _tell_between(self) -> None:
+        """Tell what NOTIFY asked for, between commands and while the client idles."""
+        client = self._client
+        if client is None or client.notifier is None or self._working or self._ended:
+            return
+        if self._idle_tag or self._reader.inside_request:
+            return
+        self._look_at_watch(client)
+        notifier = client.notifier
+        of_selected = client.stale and client.view is not None and notifier.selected is not None
+        if (of_selected or notifier.has_news) and self._may_read_news:
+            self._begin(self._notify(client, notifier))
+
+    async def _notify(self, client: LoggedInClient, notifier: Notifier) -> None:
+        client.reader.renew()
+        of_selected = notifier.selected is not None
+        await self._news(client, expunges=not notifier.delays_expunges, of_selected=of_selected)
+
+    @property
+    def _may_read_news(self) -> bool:
+        return asyncio.get_running_loop().time() >= self._news_again_at
 
     def _step_idle(self) -> bool:
         client = self._client
         line = self._reader.take_line()
         if line is None:
-            if client is not None and client.view is not None:
+            if client is not None and (client.view is not None or client.notifier is not None):
                 self._look_at_watch(client)
-                if client.stale and asyncio.get_running_loop().time() >= self._news_again_at:
+                heard = client.notifier is not None and client.notifier.has_news
+                if (client.stale or heard) and self._may_read_news:
                     self._begin(self._idle_news(client))
             return False
         tag, self._idle_tag = self._idle_tag, b""

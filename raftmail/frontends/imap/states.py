@@ -44,6 +44,7 @@ _OF_MAILBOXES: Final = frozenset(
         i.Idle,
         i.GetQuota,
         i.GetQuotaRoot,
+        i.Notify,
         i.Compress,
     )
 )

@@ -128,14 +128,17 @@ class MailboxView:
         """Whether there is anything that `tell` has left unsaid."""
         return bool(self._fresh or self._gone)
 
-    def tell(self, *, expunges: bool, vanished: bool = False) -> list[bytes]:
+    def tell(self, *, expunges: bool, vanished: bool = False, flags: bool = True) -> list[bytes]:
         """What may be said now, as untagged responses. With `expunges` that is also which messages
-        are gone: with `vanished` in the way of QRESYNC (RFC 7162 section 3.2.10)."""
+        are gone: with `vanished` in the way of QRESYNC (RFC 7162 section 3.2.10). Without `flags`,
+        those of messages that the client knew stay to be said."""
         lines: list[bytes] = []
         if expunges and self._gone:
             lines += self._tell_gone(vanished=vanished)
-        fresh, self._fresh = self._fresh, {}
         known = self.last_uid
+        fresh, self._fresh = self._fresh, {}
+        if not flags:
+            self._fresh = {uid: fresh.pop(uid) for uid in list(fresh) if uid <= known}
         came = sorted(uid for uid in fresh if uid > known)
         if came:
             self.numbering = Numbering(self.uids | UidSet.from_uids(came))

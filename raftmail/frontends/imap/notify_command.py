@@ -1,0 +1,78 @@
+"""NOTIFY (RFC 5465), and what is told because of it."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from raftmail.frontends.imap import commands as i
+from raftmail.frontends.imap.client import Answer, LoggedInClient
+from raftmail.frontends.imap.fetch_command import fetch_uids
+from raftmail.frontends.imap.fetch_items import Attribute
+from raftmail.frontends.imap.mailbox_commands import tell_status
+from raftmail.frontends.imap.notifier import Notifier, Renamed
+from raftmail.frontends.imap.notify_events import NotifyEvent
+from raftmail.mail.uidset import STAR
+
+_STATUS: Final = (
+    i.StatusItem.MESSAGES,
+    i.StatusItem.UIDNEXT,
+    i.StatusItem.UIDVALIDITY,
+    i.StatusItem.UNSEEN,
+    i.StatusItem.HIGHESTMODSEQ,
+)
+"""What is told of mailboxes that are not selected (RFC 5465 sections 5.1 to 5.3)."""
+
+
+async def notify(client: LoggedInClient, command: i.Notify) -> Answer:
+    """NOTIFY SET and NOTIFY NONE (RFC 5465 section 3)."""
+    client.notifier = None
+    if command.groups:
+        notifier = Notifier(command)
+        infos = await notifier.begin(client.reader, _selected(client))
+        if command.status:
+            for info in infos:
+                await tell_status(client, info, _STATUS)
+        client.notifier = notifier
+    return Answer("it will be told")
+
+
+async def tell_mailboxes(client: LoggedInClient) -> None:
+    """Tell what became of mailboxes that are not selected. Raises `Unavailable`."""
+    notifier = client.notifier
+    if notifier is None or not notifier.has_news:
+        return
+    listed, status = await notifier.news(client.reader, _selected(client))
+    for one in listed:
+        client.write(_listed(client, one))
+    for info in status:
+        await tell_status(client, info, _STATUS)
+
+
+async def tell_selected(client: LoggedInClient, *, expunges: bool) -> None:
+    """Tell what became of the mailbox that is selected, and of new messages what NOTIFY asked for.
+    Raises `Unavailable`, `MailboxGone`."""
+    view, group = client.view, None if client.notifier is None else client.notifier.selected
+    if view is None or group is None:
+        client.tell(expunges=expunges)
+        return
+    last = view.last_uid
+    client.tell(expunges=expunges, flags=NotifyEvent.FLAG_CHANGE in group.events)
+    came = view.uids.part(last + 1, STAR)
+    if came and group.items:
+        also = () if client.uid_only else (Attribute.UID,)
+        items = tuple(dict.fromkeys((*also, *group.items)))
+        await fetch_uids(client, view, came, items)
+
+
+def _selected(client: LoggedInClient) -> int:
+    return 0 if client.view is None else client.view.number
+
+
+def _listed(client: LoggedInClient, one: Renamed) -> bytes:
+    """LIST (RFC 5465 section 5.4 and 5.5)."""
+    attributes = [] if one.exists else [b"\\NonExistent"]
+    if one.subscribed:
+        attributes.append(b"\\Subscribed")
+    end = b' ("OLDNAME" (%b))' % client.shown(one.old) if one.old else b""
+    shown = client.shown(one.name)
+    return b'* LIST (%b) "/" %b%b\r\n' % (b" ".join(attributes), shown, end)
