@@ -299,29 +299,39 @@ def _read_contents(
 
 
 def _columns_raw(x: q.MessageColumns) -> Raw:
-    return (x.uids, x.modseqs, x.sizes, x.flags, x.flags_of, x.summaries, x.more)
+    columns = (x.uids, x.modseqs, x.sizes, x.received_us, x.flags, x.flags_of, x.summaries)
+    return (*columns, x.more)
 
 
 def _read_columns(
-    uids: Any, modseqs: Any, sizes: Any, flags: Any, flags_of: Any, summaries: Any, more: Any
+    uids: Any,
+    modseqs: Any,
+    sizes: Any,
+    received_us: Any,
+    flags: Any,
+    flags_of: Any,
+    summaries: Any,
+    more: Any,
 ) -> q.MessageColumns:
     count = len(_tuple(uids))
-    for name, column, most in (
-        ("uids", uids, UID_MAX),
-        ("modseqs", modseqs, NUMBER_MAX),
-        ("sizes", sizes, SIZE_BYTES_MAX),
-        ("flags_of", flags_of, len(_tuple(flags)) - 1),
+    for name, column, least, most in (
+        ("uids", uids, 1, UID_MAX),
+        ("modseqs", modseqs, 0, NUMBER_MAX),
+        ("sizes", sizes, 0, SIZE_BYTES_MAX),
+        ("received_us", received_us, -RECEIVED_US_MAX, RECEIVED_US_MAX),
+        ("flags_of", flags_of, 0, len(_tuple(flags)) - 1),
     ):
         if len(_tuple(column)) != count:
             raise ValueError(f"{name}: a value for each message")
         for value in column:
-            check_int(name, value, 0, most)
+            check_int(name, value, least, most)
     for one in flags:
         _strings(_tuple(one))
     if len(_tuple(summaries)) not in (0, count) or not all(type(one) is bytes for one in summaries):
         raise ValueError("summaries: bytes for each message, or none")
     check_bool("more", more)
-    return q.MessageColumns(uids, modseqs, sizes, flags, flags_of, summaries, more)
+    columns = (uids, modseqs, sizes, received_us, flags, flags_of, summaries)
+    return q.MessageColumns(*columns, more)
 
 
 def _message_raw(x: q.MessageInfo) -> Raw:

@@ -192,6 +192,7 @@ class MessageColumns:
     uids: tuple[int, ...]
     modseqs: tuple[int, ...]
     sizes: tuple[int, ...]
+    received_us: tuple[int, ...]
     flags: tuple[tuple[str, ...], ...]
     flags_of: tuple[int, ...]
     summaries: tuple[bytes, ...]

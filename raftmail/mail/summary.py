@@ -213,6 +213,19 @@ def finished_lists(encoded: bytes) -> tuple[bytes, bytes]:
     return found.envelope, found.bodystructure
 
 
+def kept_headers(encoded: bytes) -> bytes | None:
+    """The cached header fields of an encoded summary, without decoding the rest; None where some
+    were left out, and for bytes that `decode_summary` does not take."""
+    if len(encoded) < _HEAD.size:
+        return None
+    version, flags, _, _, *lengths = _HEAD.unpack_from(encoded)
+    if version != _VERSION or not flags & _HEADERS_COMPLETE:
+        return None
+    if _HEAD.size + sum(lengths) != len(encoded):
+        return None
+    return encoded[len(encoded) - lengths[3] :]
+
+
 def decode_parts(parts: bytes) -> tuple[Part, ...]:
     """All parts in `Summary.parts`, each before the parts inside it.
 

@@ -8,7 +8,7 @@ from raftmail.mail.flags import format_flags
 from raftmail.shard.state import State
 from raftmail.storage.records import MailboxRecord, unpack_columns
 
-NOTHING = q.MessageColumns((), (), (), (), (), (), False)
+NOTHING = q.MessageColumns((), (), (), (), (), (), (), False)
 
 
 def columns(state: State, mailbox: MailboxRecord, query: q.FetchColumns) -> q.MessageColumns:
@@ -18,7 +18,7 @@ def columns(state: State, mailbox: MailboxRecord, query: q.FetchColumns) -> q.Me
     rows = messages.rows(mailbox, wanted, min(query.limit, q.PAGE_MESSAGES_MAX))
     if not rows:
         return NOTHING
-    uids, modseqs, raw_flags, sizes = unpack_columns(mailbox.number, rows)
+    uids, modseqs, raw_flags, received_us, sizes = unpack_columns(mailbox.number, rows)
     places: dict[bytes, int] = {}
     flags_of = tuple([places.setdefault(raw, len(places)) for raw in raw_flags])
     flags = tuple(
@@ -26,4 +26,5 @@ def columns(state: State, mailbox: MailboxRecord, query: q.FetchColumns) -> q.Me
     )
     summaries = tuple(messages.summaries([key for key, _ in rows])) if query.summaries else ()
     more = uids[-1] < wanted.last
-    return q.MessageColumns(uids, modseqs, sizes, flags, flags_of, summaries, more)
+    columns = (uids, modseqs, sizes, received_us, flags, flags_of, summaries)
+    return q.MessageColumns(*columns, more)

@@ -40,8 +40,8 @@ MESSAGE_BODY = Struct("<IQBQQ64s")
 MESSAGE = Struct("<IQBQQ64s16sI")
 """`MESSAGE_BODY`, the digest of it, and the CRC32."""
 
-_COLUMNS = Struct("<IQ17s8xI72x")
-"""Of `MESSAGE`: UID, modseq, flags and keywords together, size in bytes."""
+_COLUMNS = Struct("<IQ17sqI72x")
+"""Of `MESSAGE`: UID, modseq, flags and keywords together, received date, size in bytes."""
 
 FIXED = Struct("<qI16s32sI")
 """Received date (microseconds since 1970), size in bytes, GUID, sha256 of the body, CRC32 of the
@@ -123,18 +123,19 @@ def unpack_message(key: bytes, record: bytes) -> Raw:
 
 def unpack_columns(
     mailbox: int, rows: Sequence[tuple[bytes, bytes]]
-) -> tuple[tuple[int, ...], tuple[int, ...], tuple[bytes, ...], tuple[int, ...]]:
+) -> tuple[tuple[int, ...], tuple[int, ...], tuple[bytes, ...], tuple[int, ...], tuple[int, ...]]:
     """Of records of one mailbox, of which there are some: UIDs, modseqs, flags (a byte of system
-    flags, and the mask of keywords in 16, little-endian) and sizes in bytes. Raises
+    flags, and the mask of keywords in 16, little-endian), received dates and sizes in bytes. Raises
     `IndexDamaged`."""
     seed = mailbox & 0xFFFFFFFF
     if [crc32(record, seed) for _, record in rows].count(RESIDUE) == len(rows):
         records = b"".join([record for _, record in rows])
         if len(records) == len(rows) * MESSAGE.size:
-            uids, modseqs, flags, sizes = zip(*_COLUMNS.iter_unpack(records), strict=True)
+            columns = zip(*_COLUMNS.iter_unpack(records), strict=True)
+            uids, modseqs, flags, received_us, sizes = columns
             keys = b"".join([key for key, _ in rows])
             if tuple([uid for _, uid in MESSAGE_KEY.iter_unpack(keys)]) == uids:
-                return uids, modseqs, flags, sizes
+                return uids, modseqs, flags, received_us, sizes
     for key, record in rows:
         unpack_message(key, record)
     raise IndexDamaged("messages", rows[0][0], "it is another mailbox's")

@@ -475,6 +475,7 @@ class TwinService:
                     tuple(message.uid for message in found_here),
                     tuple(message.modseq for message in found_here),
                     tuple(message.size_bytes for message in found_here),
+                    tuple(message.received_us for message in found_here),
                     kinds,
                     tuple(kinds.index(message.flags) for message in found_here),
                     tuple(message.summary for message in found_here) if query.summaries else (),

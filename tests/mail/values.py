@@ -183,9 +183,11 @@ answers = st.one_of(
         st.booleans(),
     ),
     uidsets,
-    st.just(q.MessageColumns((), (), (), (), (), (), False)),
+    st.just(q.MessageColumns((), (), (), (), (), (), (), False)),
     st.just(
-        q.MessageColumns((1, 5), (7, 9), (10, 20), ((), ("\\Seen", "k")), (1, 0), (b"s", b""), True)
+        q.MessageColumns(
+            (1, 5), (7, 9), (10, 20), (-3, 4), ((), ("\\Seen", "k")), (1, 0), (b"s", b""), True
+        )
     ),
     st.builds(
         q.MailboxContents,

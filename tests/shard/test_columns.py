@@ -33,7 +33,9 @@ def filled(rng: random.Random) -> Machine:
 def one_by_one(machine: Machine, uids: UidSet) -> list[tuple[object, ...]]:
     page = machine.query(q.FetchMessages("a", "INBOX", uids, 0, True))
     assert isinstance(page, q.MessagePage)
-    return [(m.uid, m.modseq, m.size_bytes, m.flags, m.summary) for m in page.messages]
+    return [
+        (m.uid, m.modseq, m.size_bytes, m.received_us, m.flags, m.summary) for m in page.messages
+    ]
 
 
 def in_columns(machine: Machine, uids: UidSet, limit: int) -> list[tuple[object, ...]]:
@@ -42,7 +44,8 @@ def in_columns(machine: Machine, uids: UidSet, limit: int) -> list[tuple[object,
         page = machine.query(q.FetchColumns("a", "INBOX", uids, True, limit))
         assert isinstance(page, q.MessageColumns) and len(page.uids) <= limit
         flags = [page.flags[place] for place in page.flags_of]
-        found += zip(page.uids, page.modseqs, page.sizes, flags, page.summaries, strict=True)
+        columns = (page.uids, page.modseqs, page.sizes, page.received_us, flags, page.summaries)
+        found += zip(*columns, strict=True)
         if not page.more:
             break
         uids = uids.part(page.uids[-1] + 1, STAR)

@@ -6,10 +6,13 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 from raftmail.frontends.imap import commands as i
 from raftmail.frontends.imap import responses
 from raftmail.frontends.imap.client import Answer, CommandWrong, LoggedInClient
+from raftmail.frontends.imap.column_search import ColumnMatcher
+from raftmail.frontends.imap.fetch_lists import RECORDS_MAX, SUMMARIES_MAX
 from raftmail.frontends.imap.search import KeysTooDeepError, Level, Matcher, SearchFacts
 from raftmail.frontends.imap.search_keys import SearchKey
 from raftmail.frontends.imap.sorting import Sorter
@@ -32,14 +35,20 @@ class Found:
     summary: Summary | None
 
 
+class Hit(NamedTuple):
+    """A message that a search has found, in the order of their numbers."""
+
+    number: int
+    uid: int
+    modseq: int
+
+
 async def search(client: LoggedInClient, command: i.Search) -> Answer:
     """SEARCH, with RFC 4731's and RFC 5182's results."""
     view = client.selected()
     saves = command.returns is not None and i.SearchReturn.SAVE in command.returns
-    found: list[Found] = []
     try:
-        async for page in _found(client, view, command.key):
-            found += page
+        found = await _find(client, view, command.key)
     except BaseException:
         if saves:
             view.saved = UidSet()  # RFC 5182 section 2.1
@@ -47,8 +56,8 @@ async def search(client: LoggedInClient, command: i.Search) -> Answer:
     if saves:
         assert command.returns is not None
         view.saved = _to_save(command, found)
-    modseq = max((one.info.modseq for one in found), default=0) if command.modseq else 0
-    numbers = [one.info.uid if command.uid else one.number for one in found]
+    modseq = max((one.modseq for one in found), default=0) if command.modseq else 0
+    numbers = [one.uid if command.uid else one.number for one in found]
     if command.returns is None and not client.rev2:
         told = b"".join(b" %d" % number for number in numbers)
         end = b" (MODSEQ %d)" % modseq if modseq else b""
@@ -62,11 +71,11 @@ async def search(client: LoggedInClient, command: i.Search) -> Answer:
     return Answer("searched", expunges=command.uid)
 
 
-def _to_save(command: i.Search, found: Sequence[Found]) -> UidSet:
+def _to_save(command: i.Search, found: Sequence[Hit]) -> UidSet:
     """What `$` is from here on: all, or only the ends and the part where only they were asked for
     (RFC 5182 section 2.4, RFC 9394 section 3.2)."""
     returns = command.returns or frozenset()
-    uids = [one.info.uid for one in found]
+    uids = [one.uid for one in found]
     if uids and not returns & {i.SearchReturn.ALL, i.SearchReturn.COUNT}:
         ends = [] if command.partial is None else list(command.partial.of(uids))
         if i.SearchReturn.MIN in returns:
@@ -106,18 +115,60 @@ def _tell_extended(
     client.write(b" ".join(parts) + b"\r\n")
 
 
-async def _found(
-    client: LoggedInClient, view: MailboxView, key: SearchKey, *, summaries: bool = False
-) -> AsyncIterator[list[Found]]:
-    """The messages that a key is true of, in the order of their numbers, a page at a time."""
-    facts = SearchFacts(int(client.wall_s()), len(view), view.last_uid, view.saved)
+async def _find(client: LoggedInClient, view: MailboxView, key: SearchKey) -> list[Hit]:
+    """All messages that a key is true of, in the order of their numbers: those that columns decide,
+    and those of the others that are looked at one by one."""
+    facts = _facts(client, view)
+    _matcher(key, facts)
+    quick = ColumnMatcher(key, facts)
+    left, hits = view.uids, list[Hit]()
+    if quick.decides:
+        undecided: list[int] = []
+        limit = SUMMARIES_MAX if quick.needs_summaries else RECORDS_MAX
+        async for page in client.reader.columns(
+            view.number, view.uids, summaries=quick.needs_summaries, limit=limit
+        ):
+            numbers = view.numbering.numbers_of(page.uids)
+            answers = quick.matches(page, numbers)
+            for answer, *of_message in zip(answers, numbers, page.uids, page.modseqs, strict=True):
+                if answer:
+                    hits.append(Hit(*of_message))
+                elif answer is None:
+                    undecided.append(of_message[1])
+            await asyncio.sleep(0)
+        left = UidSet.from_uids(undecided)
+    decided = len(hits)
+    async for found in _found(client, view, key, uids=left):
+        hits += [Hit(one.number, one.info.uid, one.info.modseq) for one in found]
+    return sorted(hits) if 0 < decided < len(hits) else hits
+
+
+def _facts(client: LoggedInClient, view: MailboxView) -> SearchFacts:
+    return SearchFacts(int(client.wall_s()), len(view), view.last_uid, view.saved)
+
+
+def _matcher(key: SearchKey, facts: SearchFacts) -> Matcher:
     try:
-        matcher = Matcher(key, facts)
+        return Matcher(key, facts)
     except KeysTooDeepError as e:
         raise CommandWrong(str(e)) from None
+
+
+async def _found(
+    client: LoggedInClient,
+    view: MailboxView,
+    key: SearchKey,
+    *,
+    summaries: bool = False,
+    uids: UidSet | None = None,
+) -> AsyncIterator[list[Found]]:
+    """The messages that a key is true of, of `uids` or of all, a page at a time, in the order of
+    their numbers."""
+    matcher = _matcher(key, _facts(client, view))
+    wanted = view.uids if uids is None else uids
     needed = summaries or matcher.needs is not Level.RECORD
-    progress = client.progress(len(view))
-    async for page in client.reader.pages(view.number, view.uids, summaries=needed):
+    progress = client.progress(len(wanted))
+    async for page in client.reader.pages(view.number, wanted, summaries=needed):
         found: list[Found] = []
         for info in page.messages:
             number = view.number_of(info.uid)
