@@ -167,7 +167,7 @@ class MailboxInfo:
     digest: bytes
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class ReadPoint:
     """How far a replica has to be for reads that belong together. The first of them waits for a
     barrier, and those after it for what that one had to wait for (P5): whatever was acknowledged

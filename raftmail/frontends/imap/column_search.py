@@ -43,7 +43,7 @@ _DAY_US: Final = 86_400 * _SECOND_US
 _Answers: TypeAlias = list[bool | None]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class _Page:
     columns: MessageColumns
     numbers: Sequence[int]
