@@ -315,7 +315,7 @@ _CODES: Final[dict[str, _Code]] = {
             "EXPUNGEISSUED", "HASCHILDREN", "INUSE", "LIMIT", "NOMODSEQ", "NONEXISTENT", "NOPERM",
             "NOTSAVED", "OVERQUOTA", "PARSE", "PRIVACYREQUIRED", "READ-ONLY", "READ-WRITE",
             "SERVERBUG", "TOOBIG", "TRYCREATE", "UIDNOTSTICKY", "UIDREQUIRED", "UNAVAILABLE",
-            "UNKNOWN-CTE",
+            "UNKNOWN-CTE", "USEATTR",
         ),
         _alone,
     ),
@@ -397,7 +397,15 @@ def _child_info(cursor: StrictCursor, parser: StrictParser) -> list[bytes]:
     return cursor.listed(cursor.quoted)
 
 
-_LIST_EXTENSIONS: Final[dict[bytes, _Untagged]] = {b"CHILDINFO": _child_info}
+def _old_name(cursor: StrictCursor, parser: StrictParser) -> list[bytes]:
+    """RFC 5465 section 8."""
+    return cursor.listed(cursor.mailbox)
+
+
+_LIST_EXTENSIONS: Final[dict[bytes, _Untagged]] = {
+    b"CHILDINFO": _child_info,
+    b"OLDNAME": _old_name,
+}
 
 
 def _namespace(cursor: StrictCursor, parser: StrictParser) -> list[list[bytes]]:
@@ -440,6 +448,7 @@ def _status(cursor: StrictCursor, parser: StrictParser) -> tuple[bytes, dict[str
 _STATUS: Final[dict[str, Callable[[StrictCursor], Any]]] = {
     "APPENDLIMIT": lambda cursor: None if cursor.nil() else cursor.number(),
     "DELETED": StrictCursor.number,
+    "DELETED-STORAGE": StrictCursor.number64,
     "HIGHESTMODSEQ": StrictCursor.number64,
     "MAILBOXID": lambda cursor: cursor.listed(cursor.object_id)[0],
     "MESSAGES": StrictCursor.number,
