@@ -214,8 +214,10 @@ def finished_lists(encoded: bytes) -> tuple[bytes, bytes]:
 
 
 def kept_headers(encoded: bytes) -> bytes | None:
-    """The cached header fields of an encoded summary, without decoding the rest; None where some
-    were left out, and for bytes that `decode_summary` does not take."""
+    """The cached header fields of an encoded summary, without decoding the rest.
+
+    None where some were left out, and for bytes that `decode_summary` does not take.
+    """
     if len(encoded) < _HEAD.size:
         return None
     version, flags, _, _, *lengths = _HEAD.unpack_from(encoded)
