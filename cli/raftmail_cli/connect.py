@@ -62,10 +62,10 @@ class _ClientSession:
     def user_exists(self, address: str) -> bool:
         return _do(lambda: self._client.user_exists(address))
 
-    def add_user(self, address: str, password: str) -> Executed:
+    def add_user(self, address: str, password: str | None) -> Executed:
         return _do(lambda: self._client.add_user(address, password))
 
-    def set_password(self, address: str, password: str) -> Executed:
+    def set_password(self, address: str, password: str | None) -> Executed:
         return _do(lambda: self._client.set_password(address, password))
 
     def remove_user(self, address: str) -> Executed:

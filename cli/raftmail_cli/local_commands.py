@@ -112,13 +112,14 @@ def _print_json(records: Iterator[tuple[Path, LogRecord]]) -> None:
             value["note"] = record.note
         if record.payload:
             value["bytes"] = len(record.payload)
-            value["requests"] = list(_requests(record.payload))
+            value["requests"] = list(request_values(record.payload))
         sys.stdout.write(separator + json.dumps(to_json(value), ensure_ascii=False))
         separator = ",\n"
     sys.stdout.write("\n]\n")
 
 
-def _requests(payload: bytes) -> Iterator[dict[str, Any]]:
+def request_values(payload: bytes) -> Iterator[dict[str, Any]]:
+    """The requests of an entry as JSON has them, without what is kept of passwords."""
     try:
         raws = decode_entry(payload)
     except CodecError as error:
@@ -144,6 +145,8 @@ def _shortened(command: c.Command) -> c.Command:
     """Without password hashes, which nobody has to see."""
     if isinstance(command, c.PutUser):
         return c.PutUser(command.address, "...", command.replace)
+    if isinstance(command, c.PutAppPassword):
+        return c.PutAppPassword(command.address, command.name, command.made_s, "...")
     return command
 
 
@@ -211,6 +214,10 @@ def in_words(command: c.Command) -> str:
             return (
                 f"{'change the password of' if command.replace else 'add'} user {command.address}"
             )
+        case c.PutAppPassword():
+            return f"add app password {command.name!r} of {command.address}"
+        case c.DropAppPassword():
+            return f"remove app password {command.name!r} of {command.address}"
         case c.RemoveUser():
             return f"remove user {command.address}"
         case c.PurgeUser():

@@ -15,7 +15,13 @@ from typing import BinaryIO
 
 import click
 
-from raftmail.admin.api.calls import GetUserUsage, SetQuota
+from raftmail.admin.api.calls import (
+    AddAppPassword,
+    GetUserUsage,
+    ListAppPasswords,
+    RemoveAppPassword,
+    SetQuota,
+)
 from raftmail.mail.commands import StoreMode
 from raftmail.mail.names import SPECIAL_USES, mailbox_name
 from raftmail.mail.queries import MessageInfo
@@ -72,9 +78,11 @@ def user() -> None:
     """Users: who can have mail."""
 
 
-def _password(password: str | None, from_stdin: bool) -> str:
-    if password is not None and from_stdin:
-        raise click.UsageError("--password and --password-stdin exclude each other")
+def _password(password: str | None, from_stdin: bool, external: bool) -> str | None:
+    if (password is not None) + from_stdin + external > 1:
+        raise click.UsageError("--password, --password-stdin and --external exclude each other")
+    if external:
+        return None
     if from_stdin:
         password = sys.stdin.readline().rstrip("\r\n")
     elif password is None:
@@ -96,15 +104,23 @@ _stdin_option = click.option(
 )
 
 
+_external_option = click.option(
+    "--external", is_flag=True, help="The nodes' external source of users judges the password."
+)
+
+
 @user.command("add")
 @click.argument("address")
 @_password_option
 @_stdin_option
+@_external_option
 @common_options
 @pass_settings
-def add_user(settings: Settings, address: str, password: str | None, password_stdin: bool) -> None:
+def add_user(
+    settings: Settings, address: str, password: str | None, password_stdin: bool, external: bool
+) -> None:
     """Add a user. Without an option, asks for the password."""
-    secret = _password(password, password_stdin)
+    secret = _password(password, password_stdin, external)
     with settings.connect() as session:
         executed = session.add_user(address, secret)
     _report(settings, executed, f"Added {address}.")
@@ -114,13 +130,14 @@ def add_user(settings: Settings, address: str, password: str | None, password_st
 @click.argument("address")
 @_password_option
 @_stdin_option
+@_external_option
 @common_options
 @pass_settings
 def set_password(
-    settings: Settings, address: str, password: str | None, password_stdin: bool
+    settings: Settings, address: str, password: str | None, password_stdin: bool, external: bool
 ) -> None:
-    """Change a user's password."""
-    secret = _password(password, password_stdin)
+    """Change a user's password. App passwords stay."""
+    secret = _password(password, password_stdin, external)
     with settings.connect() as session:
         executed = session.set_password(address, secret)
     _report(settings, executed, f"Changed the password of {address}.")
@@ -182,6 +199,54 @@ def remove_user(settings: Settings, address: str, purge: bool, yes: bool) -> Non
         session.remove_user(address)
         executed = session.purge_user(address)
     _report(settings, executed, f"Removed {address} and all mail: {mail} in {boxes}.")
+
+
+@user.group("app-password")
+def app_password() -> None:
+    """Passwords for single devices of a user, which can be taken back one by one."""
+
+
+_name_option = click.option(
+    "--name", required=True, metavar="NAME", help='What it is for, such as "phone".'
+)
+
+
+@app_password.command("add")
+@click.argument("address")
+@_name_option
+@common_options
+@pass_settings
+def add_app_password(settings: Settings, address: str, name: str) -> None:
+    """Make a password for a device, and show it once."""
+    made = admin(settings, AddAppPassword(address, name))
+    show(settings.output, made, lambda console: console.print(printable(made.password)))
+
+
+@app_password.command("list")
+@click.argument("address")
+@common_options
+@pass_settings
+def list_app_passwords(settings: Settings, address: str) -> None:
+    """List the devices that have a password of their own."""
+    found = admin(settings, ListAppPasswords(address))
+    rows = [(one.name, date(one.made_s * 1_000_000)) for one in found.app_passwords]
+    show(
+        settings.output,
+        found,
+        lambda console: console.print(make_table(("name", "made"), rows)),
+    )
+
+
+@app_password.command("remove")
+@click.argument("address")
+@_name_option
+@common_options
+@pass_settings
+def remove_app_password(settings: Settings, address: str, name: str) -> None:
+    """Take the password of a device away. Connections that it opened stay until they end."""
+    gone = admin(settings, RemoveAppPassword(address, name))
+    text = f"Removed the password of {gone.name} of {gone.address}."
+    show(settings.output, gone, lambda console: console.print(printable(text)))
 
 
 # Mailboxes

@@ -437,21 +437,22 @@ class Client:
     # Users
 
     def add_user(
-        self, address: str, password: str, *, timeout_s: float | None = None
+        self, address: str, password: str | None, *, timeout_s: float | None = None
     ) -> asyncio.Future[Executed]:
-        """Add a user. Gives `Done`."""
+        """Add a user; without a password, the nodes' external source judges it. Gives `Done`."""
         return self._put_user(b"ADD", address, password, timeout_s)
 
     def set_password(
-        self, address: str, password: str, *, timeout_s: float | None = None
+        self, address: str, password: str | None, *, timeout_s: float | None = None
     ) -> asyncio.Future[Executed]:
-        """Change the password of a user who exists. Gives `Done`."""
+        """Change the password of a user who exists, as in `add_user`. Gives `Done`."""
         return self._put_user(b"PASSWD", address, password, timeout_s)
 
     def _put_user(
-        self, what: bytes, address: str, password: str, timeout_s: float | None
+        self, what: bytes, address: str, password: str | None, timeout_s: float | None
     ) -> asyncio.Future[Executed]:
-        body = b"USER %b %b %b" % (what, quote(address.encode()), quote(password.encode()))
+        secret = b"external=yes" if password is None else quote(password.encode())
+        body = b"USER %b %b %b" % (what, quote(address.encode()), secret)
         return self._engine.write(body, _done, timeout_s=timeout_s)
 
     def remove_user(

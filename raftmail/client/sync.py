@@ -169,11 +169,11 @@ class SyncClient:
 
     # Users and operators
 
-    def add_user(self, address: str, password: str, **options: Any) -> Executed:
+    def add_user(self, address: str, password: str | None, **options: Any) -> Executed:
         """See `Client.add_user`."""
         return self.run(lambda: self.client.add_user(address, password, **options))
 
-    def set_password(self, address: str, password: str, **options: Any) -> Executed:
+    def set_password(self, address: str, password: str | None, **options: Any) -> Executed:
         """See `Client.set_password`."""
         return self.run(lambda: self.client.set_password(address, password, **options))
 

@@ -38,7 +38,17 @@ from raftmail.mail.admin import ADMIN_S, JSON
 from raftmail.mail.budget import Budget
 from raftmail.mail.changes import Change
 from raftmail.mail.codec import CodecError, decode_result, encode_request
-from raftmail.mail.commands import Blob, Command, Configure, Copy, PutUser, RemoveUser, Save
+from raftmail.mail.commands import (
+    Blob,
+    Command,
+    Configure,
+    Copy,
+    DropAppPassword,
+    PutAppPassword,
+    PutUser,
+    RemoveUser,
+    Save,
+)
 from raftmail.mail.failures import Failure, Unavailable
 from raftmail.mail.queries import Answer, Query, ReadPoint
 from raftmail.mail.results import Executed
@@ -193,7 +203,7 @@ class Router:
     async def execute(
         self, command: Command, *, blobs: Sequence[Blob] = (), deadline_s: float
     ) -> Executed:
-        if isinstance(command, PutUser | RemoveUser | Configure):
+        if isinstance(command, PutUser | PutAppPassword | DropAppPassword | RemoveUser | Configure):
             shard = ROOT_SHARD
         else:
             shard = self.shard_of(command.user)

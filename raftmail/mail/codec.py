@@ -81,12 +81,14 @@ _HEAD_BYTES = ENTRY_HEAD.size
     PURGE_USER,
     CONFIGURE,
     COPY_IN,
-) = range(1, 14)
+    PUT_APP_PASSWORD,
+    DROP_APP_PASSWORD,
+) = range(1, 16)
 
 MESSAGE_FIELDS = (7, 8, 10)
 """How many a message to save has: with delivery keys one more, with dates two more."""
 
-FREEING = frozenset({DELETE, EXPUNGE, STORE, REMOVE_USER, PURGE_USER, CONFIGURE})
+FREEING = frozenset({DELETE, EXPUNGE, STORE, REMOVE_USER, PURGE_USER, CONFIGURE, DROP_APP_PASSWORD})
 """The kinds of requests that a full disk still takes, from a reserve kept for them: what frees
 space; flags, for a message is marked as deleted before it is expunged; and configuration, with
 which an operator repairs the cluster."""
@@ -378,6 +380,8 @@ _TO_RAW: dict[type, Callable[[Any], Raw]] = {
     c.Copy: _copy_raw,
     c.Expunge: lambda x: (EXPUNGE, x.user, x.mailbox, x.uids.to_wire(), x.only_deleted),
     c.PutUser: lambda x: (PUT_USER, x.address, x.password_hash, x.replace),
+    c.PutAppPassword: lambda x: (PUT_APP_PASSWORD, x.address, x.name, x.made_s, x.kept),
+    c.DropAppPassword: lambda x: (DROP_APP_PASSWORD, x.address, x.name),
     c.RemoveUser: lambda x: (REMOVE_USER, x.address),
     c.PurgeUser: lambda x: (PURGE_USER, x.user),
     c.CopyIn: _copy_in_raw,
@@ -481,6 +485,8 @@ _FROM_RAW: dict[int, _Reader] = {
     EXPUNGE: _Reader("Expunge", 8, _read_expunge),
     STORE: _Reader("Store", 10, _read_store),
     PUT_USER: _Reader("PutUser", 7, c.PutUser),
+    PUT_APP_PASSWORD: _Reader("PutAppPassword", 8, c.PutAppPassword),
+    DROP_APP_PASSWORD: _Reader("DropAppPassword", 6, c.DropAppPassword),
     REMOVE_USER: _Reader("RemoveUser", 5, c.RemoveUser),
     PURGE_USER: _Reader("PurgeUser", 5, c.PurgeUser),
     COPY_IN: _Reader("CopyIn", 11, _read_copy_in, 1),

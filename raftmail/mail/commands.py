@@ -203,12 +203,31 @@ class Store:
 
 @dataclass(frozen=True, slots=True)
 class PutUser:
-    """Add a user, or with `replace` change the password hash of one that exists. Belongs to the
-    root shard (0)."""
+    """Add a user, or with `replace` change what is kept of the password of one that exists, whose
+    app passwords stay. Belongs to the root shard (0)."""
 
     address: str
     password_hash: str
     replace: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PutAppPassword:
+    """Give a user one more app password (`mail.app_passwords`); `made_s` is Unix time. Belongs to
+    the root shard (0)."""
+
+    address: str
+    name: str
+    made_s: int
+    kept: str
+
+
+@dataclass(frozen=True, slots=True)
+class DropAppPassword:
+    """Take a user's app password away. Belongs to the root shard (0)."""
+
+    address: str
+    name: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,6 +269,8 @@ Command: TypeAlias = (
     | Expunge
     | Store
     | PutUser
+    | PutAppPassword
+    | DropAppPassword
     | RemoveUser
     | PurgeUser
     | Configure

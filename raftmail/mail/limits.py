@@ -3,10 +3,12 @@ checks again."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
 from raftmail.mail import commands as c
+from raftmail.mail.app_passwords import check_app_name
 from raftmail.mail.flags import parse_flags
 from raftmail.mail.names import SPECIAL_USES, check_text, check_user_name, quoted, stored_name
 from raftmail.mail.new_accounts import check_new
@@ -46,6 +48,7 @@ NUMBER_MAX = 2**63 - 1
 DELIVERY_KEY_BYTES = 32
 DELIVERED_ONCE_S_MAX = 366 * 86_400
 
+_KEPT = re.compile("[ -~]*")
 _REFUSALS = frozenset(Code)
 RECEIVED_US_MAX = 2**62
 ZONE_MINUTES_MAX = 24 * 60 - 1
@@ -307,6 +310,22 @@ def _put_user(x: c.PutUser) -> None:
         raise ValueError(f"password_hash: at most {PASSWORD_HASH_BYTES_MAX} ASCII characters")
 
 
+def _put_app_password(x: c.PutAppPassword) -> None:
+    check_user("address", x.address)
+    _is("name", x.name, str)
+    _named("name", check_app_name, x.name)
+    check_int("made_s", x.made_s, 0, RECEIVED_US_MAX // 1_000_000)
+    _is("kept", x.kept, str)
+    if len(x.kept) > PASSWORD_HASH_BYTES_MAX or not _KEPT.fullmatch(x.kept):
+        raise ValueError(f"kept: at most {PASSWORD_HASH_BYTES_MAX} visible ASCII characters")
+
+
+def _drop_app_password(x: c.DropAppPassword) -> None:
+    check_user("address", x.address)
+    _is("name", x.name, str)
+    _named("name", check_app_name, x.name)
+
+
 def _remove_user(x: c.RemoveUser) -> None:
     check_user("address", x.address)
 
@@ -353,6 +372,8 @@ _CHECKS: dict[type, Callable[[Any], None]] = {
     c.Expunge: _expunge,
     c.Store: _store,
     c.PutUser: _put_user,
+    c.PutAppPassword: _put_app_password,
+    c.DropAppPassword: _drop_app_password,
     c.RemoveUser: _remove_user,
     c.PurgeUser: _purge,
     c.Configure: _configure,

@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from raftmail import __version__
 from raftmail.admin.admin_calls import AdminCalls
 from raftmail.admin.api.status import NodeReport, ReplicaNotOpen, Verified
+from raftmail.admin.app_password_calls import AppPasswordCalls
 from raftmail.admin.cluster_calls import ClusterCalls
 from raftmail.admin.config_writer import ConfigWriter
 from raftmail.admin.consistency_check import ConsistencyCheck
@@ -143,8 +144,10 @@ class Admin:
         is_up: Callable[[str], bool],
         wall: Callable[[], float],
         lost_disks: Callable[[], Mapping[int, LostDisk]],
+        hash_made: Callable[[str, bytes], Awaitable[str]],
     ) -> Admin:
-        """Wire it together; `wall` is Unix time."""
+        """Wire it together; `wall` is Unix time, and `hash_made` gives what is kept of an app
+        password."""
         calls = AdminCalls(router)
         files = FileWatch(config.data / "shards", table.opened, table.mend_journal)
         verifying = ConsistencyCheck(calls, wall, float(config.verify.period_s))
@@ -159,6 +162,7 @@ class Admin:
             MasterTransfer(calls, config_source, status),
             ClusterCalls(router, config_source, writer, status),
             PolicyCalls(router, config_source, writer, status),
+            AppPasswordCalls(router, hash_made, wall),
             ForceRecovery(calls, config_source, writer, table.force_alone, is_up),
             ResyncCalls(calls),
             verifying,

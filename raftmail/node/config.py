@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -18,6 +19,8 @@ from typing import Any
 from raftmail.mail.endpoint import dialled, join_address, split_address
 from raftmail.mail.limits import DELIVERED_ONCE_S_MAX
 from raftmail.mail.program_addresses import PROTOCOLS, ProgramAddresses
+from raftmail.service.external_users import check_url
+from raftmail.service.failed_log_ins import parse_networks
 
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
 CONFIG_FILE = "node.toml"
@@ -160,6 +163,27 @@ class MailSection:
 
 
 @dataclass(frozen=True, slots=True)
+class LoginSection:
+    """How people log in. Users whose passwords are elsewhere are asked for by `program` or `url`.
+    Tokens are taken where `oauth_issuer` is set; `oauth_keys` is a file with its public keys."""
+
+    delay_s: int = 2
+    failures_max: int = 30
+    forget_s: int = 20
+    trusted_networks: str = ""
+    user_connections_max: int = 100
+    cache_s: int = 60
+    program: str = ""
+    url: str = ""
+    external_timeout_s: int = 10
+    external_at_once_max: int = 16
+    oauth_issuer: str = ""
+    oauth_audience: str = ""
+    oauth_keys: str = ""
+    oauth_user_claim: str = "email"
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """A checked configuration. `folder` is where the file stands; relative paths start there.
 
@@ -178,6 +202,7 @@ class Config:
     resync: ResyncSection = field(default_factory=ResyncSection)
     scrub: ScrubSection = field(default_factory=ScrubSection)
     verify: VerifySection = field(default_factory=VerifySection)
+    login: LoginSection = field(default_factory=LoginSection)
     dial: dict[str, str] = field(default_factory=dict)
     """Where this node reaches others instead of where the cluster says that they are: name ->
     host:port."""
@@ -267,6 +292,33 @@ def _address_or_none(value: str) -> str | None:
     return None if not value else _address(value)
 
 
+def _networks(value: str) -> str | None:
+    try:
+        parse_networks(value)
+    except ValueError as e:
+        return f"addresses and networks like 10.0.0.0/8, with commas between them: {e}"
+    return None
+
+
+def _program(value: str) -> str | None:
+    try:
+        words = shlex.split(value)
+    except ValueError:
+        words = ["?"]
+    if not words or words[0].startswith("/"):
+        return None
+    return "a program by its whole path, perhaps with arguments"
+
+
+def _url(value: str) -> str | None:
+    try:
+        if value:
+            check_url(value)
+    except ValueError as e:
+        return str(e)
+    return None
+
+
 def _name(value: str) -> str | None:
     if NAME.fullmatch(value):
         return None
@@ -305,6 +357,17 @@ _CHECKS: Mapping[str, Check] = {
     "scrub.period_s": _range(1, 10 * 366 * 86_400),
     "scrub.rate_bytes_s": _range(0, 1 << 40),
     "verify.period_s": _range(0, 366 * 86_400),
+    "login.delay_s": _range(0, 60),
+    "login.failures_max": _range(1, 1_000_000),
+    "login.forget_s": _range(1, 86_400),
+    "login.trusted_networks": _networks,
+    "login.user_connections_max": _range(1, 100_000),
+    "login.cache_s": _range(0, 86_400),
+    "login.program": _program,
+    "login.url": _url,
+    "login.external_timeout_s": _range(1, 60),
+    "login.external_at_once_max": _range(1, 1000),
+    "login.oauth_user_claim": lambda v: None if v else "the name of a claim",
 }
 
 _KINDS = {"str": str, "int": int, "bool": bool}
@@ -334,6 +397,7 @@ def load(path: Path) -> Config:
         "resync": ResyncSection,
         "scrub": ScrubSection,
         "verify": VerifySection,
+        "login": LoginSection,
     }
     unknown = sorted(set(table) - {*sections, "dial"})
     if unknown:
@@ -440,6 +504,16 @@ def _members(path: Path, value: Any) -> dict[str, Member]:
     return members
 
 
+def _check_login(path: Path, login: LoginSection) -> None:
+    if login.program and login.url:
+        raise ConfigError(f"{path}: login: has program and url; there is one external source")
+    tokens = (login.oauth_issuer, login.oauth_audience, login.oauth_keys)
+    if any(tokens) and not all(tokens):
+        raise ConfigError(
+            f"{path}: login: tokens need oauth_issuer, oauth_audience and oauth_keys together"
+        )
+
+
 def _check_together(config: Config) -> None:
     path = config.path
     if config.node.name not in config.cluster.nodes:
@@ -462,6 +536,7 @@ def _check_together(config: Config) -> None:
     if bool(own.program_certificate) is not bool(own.program_key):
         missing = "program_key" if own.program_certificate else "program_certificate"
         raise ConfigError(f"{path}: tls.{missing}: must be set, since the other one of the two is")
+    _check_login(path, config.login)
     listen = config.listen
     taken: dict[str, str] = {}
     for key in ("peer", "client", "lmtp", *PROTOCOLS):

@@ -41,6 +41,7 @@ from raftmail.node.enrolment import Enrolment
 from raftmail.node.exit_message import explain
 from raftmail.node.folder import DataFolder, FolderError
 from raftmail.node.join import end_replacing, is_replacing
+from raftmail.node.log_in_setup import issuer_of, make_log_ins
 from raftmail.node.open_files import MEASURE_S, measure, share_out
 from raftmail.node.program_servers import ProgramServers
 from raftmail.node.reconcile import Plan, plan
@@ -144,7 +145,14 @@ class Node:
         )
         router.heard_revision = follower.heard
         self._admin = admin = Admin.of(
-            config, router, follower, table, self.is_up, self.wall, lambda: folder.lost
+            config,
+            router,
+            follower,
+            table,
+            self.is_up,
+            self.wall,
+            lambda: folder.lost,
+            self._hash_app_password,
         )
         router.answer_operator = admin.calls.answer_operator
         router.answer_node = admin.calls.answer_node
@@ -211,7 +219,7 @@ class Node:
         token = _read_token(config)
         self._service = service = ClusterService(
             router,
-            UserAccounts(router, token),
+            UserAccounts(make_log_ins(config, router, self.wall), token),
             MailDelivery(
                 router,
                 float(config.mail.deadline_s),
@@ -254,6 +262,10 @@ class Node:
         )
         net.start()
         return front
+
+    async def _hash_app_password(self, user: str, password: bytes) -> str:
+        assert self._service is not None
+        return await self._service.accounts.hash_app_password(user, password)
 
     async def _listen_to_clients(self, front: TextContext) -> None:
         listen = self.config.listen
@@ -324,10 +336,13 @@ class Node:
             )
             server, dialling, of_programs = self._contexts()
             token = _read_token(self.config)
+            issuer = issuer_of(before, self.wall)
         except Exception as e:
             self.config = before
             _tell_not_reloaded(e)
             return
+        if self._service is not None:
+            self._service.accounts.log_ins.issuer = issuer
         self._take_over(server, dialling, of_programs, token)
         later = [key for key in changed if key not in CHANGEABLE]
         logger.info(

@@ -21,7 +21,8 @@ CHANGEABLE = frozenset(
 """Keys that count from the next connection on. All others count from the next start on."""
 
 _SECTIONS = (
-    "node", "cluster", "listen", "tls", "raft", "mail", "log", "resync", "scrub", "verify", "dial",
+    "node", "cluster", "listen", "tls", "raft", "mail", "log", "resync", "scrub", "verify", "login",
+    "dial",
 )  # fmt: skip
 
 

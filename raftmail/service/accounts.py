@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Protocol
 
-from raftmail.mail.queries import Answer, GetUser, Query, UserInfo
-from raftmail.service.passwords import NO_PASSWORD, hash_password, verify_password
+from raftmail.mail.queries import GetUser
+from raftmail.service.credentials import make_credentials, make_quick_credentials, scram_salt_of
+from raftmail.service.log_ins import LogIns, Querying
 from raftmail.service.service import Principal, UnknownUser
 
 KNOWN_S = 10.0
@@ -23,28 +23,20 @@ taken meanwhile, and goes with the purge."""
 KNOWN_MAX = 50_000
 """Users that are remembered; at the bound all are forgotten, and asked for again."""
 
-HASHES_AT_ONCE = 2
-"""Passwords being hashed, each in a thread of its own with 16 MiB; the next one waits."""
-
-
-class Querying(Protocol):
-    """What this needs of the router."""
-
-    def query(self, query: Query, *, deadline_s: float) -> Awaitable[Answer]: ...
-    @property
-    def clock(self) -> Callable[[], float]: ...
-
 
 @dataclass(slots=True, repr=False)
 class UserAccounts:
     """`service.Accounts` over the cluster. Users live in the root shard, and their mailboxes in
     others: so this is asked here, and not when a command is applied."""
 
-    cluster: Querying
+    log_ins: LogIns
     token: str | None = None
     """What holders of the cluster's token show; None: nobody does."""
+    cluster: Querying = field(init=False)
     _until: dict[str, float] = field(default_factory=dict)
-    _hashing: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(HASHES_AT_ONCE))
+
+    def __post_init__(self) -> None:
+        self.cluster = self.log_ins.cluster
 
     def authenticate(self, token: bytes) -> Principal | None:
         expected = self.token
@@ -52,20 +44,19 @@ class UserAccounts:
             return None
         return Principal()
 
-    async def authenticate_user(
-        self, user: str, password: bytes, *, deadline_s: float
-    ) -> Principal | None:
-        found = await self.cluster.query(GetUser(user), deadline_s=deadline_s)
-        known = found.password_hash if isinstance(found, UserInfo) else NO_PASSWORD
+    async def hash_password(self, user: str, password: bytes) -> str:
+        salt = scram_salt_of(self.log_ins.cluster_id, user)
         loop = asyncio.get_running_loop()
-        async with self._hashing:
-            is_right = await loop.run_in_executor(None, verify_password, password, known)
-        return Principal(user) if is_right and isinstance(found, UserInfo) else None
+        async with self.log_ins.hashing.turn("operators"):
+            return await loop.run_in_executor(None, make_credentials, password, salt)
 
-    async def hash_password(self, password: bytes) -> str:
+    async def hash_app_password(self, user: str, password: bytes) -> str:
+        """What is kept of a password that a program made. Raises ValueError for one that could be
+        guessed."""
+        salt = scram_salt_of(self.log_ins.cluster_id, user)
         loop = asyncio.get_running_loop()
-        async with self._hashing:
-            return await loop.run_in_executor(None, hash_password, password)
+        async with self.log_ins.hashing.turn("operators"):
+            return await loop.run_in_executor(None, make_quick_credentials, password, salt)
 
     def is_known_user(self, user: str) -> bool:
         return self._until.get(user, 0.0) > self.cluster.clock()

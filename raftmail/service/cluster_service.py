@@ -27,7 +27,10 @@ class ClusterService:
         self.query = router.query
         self.admin = router.admin
         self.authenticate = accounts.authenticate
-        self.authenticate_user = accounts.authenticate_user
+        self.scram_offer = accounts.log_ins.scram_offer
+        self.log_in = accounts.log_ins.log_in
+        self.enter_user = accounts.log_ins.enter_user
+        self.leave_user = accounts.log_ins.leave_user
         self.hash_password = accounts.hash_password
         self.is_known_user = accounts.is_known_user
         self.check_users = accounts.check_users
@@ -36,6 +39,11 @@ class ClusterService:
         self.resolve = delivery.resolve
         self.deliver_soon = delivery.deliver_soon
         self.deliver = delivery.deliver
+
+    @property
+    def takes_tokens(self) -> bool:
+        """See `service.Accounts`."""
+        return self.accounts.log_ins.takes_tokens
 
     def watch(self, user: str, wake: Callable[[], None]) -> Watch:
         """See `service.Reads`."""

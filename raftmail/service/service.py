@@ -19,6 +19,7 @@ from raftmail.mail.failures import Failure
 from raftmail.mail.queries import Answer, Query, ReadPoint
 from raftmail.mail.results import Executed
 from raftmail.mail.smtp_address import Address
+from raftmail.service.login import LogInOutcome, Origin, ScramOffer, Shown
 from raftmail.service.verdicts import Envelope, Recipient, Verdict
 from raftmail.service.watching import Watch
 
@@ -102,14 +103,27 @@ class Accounts(Protocol):
     def authenticate(self, token: bytes) -> Principal | None:
         """Who shows the cluster's token; None when it is not the token."""
 
-    async def authenticate_user(
-        self, user: str, password: bytes, *, deadline_s: float
-    ) -> Principal | None:
-        """A user by address and password; None, after as long, also when there is no such user.
-        Raises `Unavailable`."""
+    @property
+    def takes_tokens(self) -> bool:
+        """Whether there is an issuer whose tokens say who somebody is."""
 
-    async def hash_password(self, password: bytes) -> str:
-        """What is kept of a password. Raises ValueError when it is empty or too long."""
+    async def scram_offer(self, user: str, *, deadline_s: float) -> ScramOffer:
+        """With what somebody begins to log in by SCRAM; also when there is no such user. Raises
+        `Unavailable`."""
+
+    async def log_in(self, shown: Shown, origin: Origin, *, deadline_s: float) -> LogInOutcome:
+        """Judge what a client shows. A refusal comes late, as it makes guessing slow, and takes as
+        long when there is no such user. Raises `Unavailable`: nothing is known then of what was
+        shown."""
+
+    def enter_user(self, user: str) -> bool:
+        """One who was let in has one more connection; False: there are too many already."""
+
+    def leave_user(self, user: str) -> None:
+        """A connection that `enter_user` counted has ended."""
+
+    async def hash_password(self, user: str, password: bytes) -> str:
+        """What is kept of a user's password. Raises ValueError when it is empty or too long."""
 
     def is_known_user(self, user: str) -> bool:
         """Whether a user was there a moment ago; False also when nobody has asked."""

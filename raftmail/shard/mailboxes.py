@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from hashlib import blake2b
 
+from raftmail.mail.app_passwords import APP_PASSWORDS_MAX, AppPassword, UserPasswords
 from raftmail.mail.codec_results import DONE_RAW
 from raftmail.mail.commands import (
     CreateMailbox,
     DeleteMailbox,
+    DropAppPassword,
     PurgeUser,
+    PutAppPassword,
     PutUser,
     RemoveUser,
     RenameMailbox,
@@ -90,15 +93,57 @@ def subscribe(state: State, command: Subscribe) -> Raw:
 
 def put_user(state: State, command: PutUser) -> Raw:
     """Raises `Refusal`."""
-    exists = state.index.users.get(command.address) is not None
+    text = state.index.users.get(command.address)
+    exists = text is not None
     if exists and not command.replace:
         raise Refusal(Code.ALREADYEXISTS, f"there is a user {command.address} already")
     if command.replace and not exists:
         raise Refusal(Code.UNKNOWNUSER, f"there is no user {command.address}")
     if not exists:
         configuration.check_new_user(state, command.address)
-    state.index.users.put(command.address, command.password_hash)
+    apps = UserPasswords.parse(text).apps if text is not None else ()
+    kept = UserPasswords(command.password_hash, apps)
+    state.index.users.put(command.address, kept.format())
     return DONE_RAW
+
+
+def put_app_password(state: State, command: PutAppPassword) -> Raw:
+    """Raises `Refusal`."""
+    kept = _passwords(state, command.address)
+    if kept.find(command.name) is not None:
+        raise Refusal(
+            Code.ALREADYEXISTS,
+            f"{command.address} has an app password of that name already: remove it first",
+        )
+    if len(kept.apps) >= APP_PASSWORDS_MAX:
+        raise Refusal(
+            Code.LIMIT,
+            f"{command.address} has {APP_PASSWORDS_MAX} app passwords already: remove one first",
+        )
+    made = AppPassword(command.name, command.made_s, command.kept)
+    more = UserPasswords(kept.own, (*kept.apps, made))
+    state.index.users.put(command.address, more.format())
+    return DONE_RAW
+
+
+def drop_app_password(state: State, command: DropAppPassword) -> Raw:
+    """Raises `Refusal`."""
+    kept = _passwords(state, command.address)
+    left = tuple(one for one in kept.apps if one.name != command.name)
+    if len(left) == len(kept.apps):
+        raise Refusal(
+            Code.NONEXISTENT, f"{command.address} has no app password of that name: list them"
+        )
+    state.index.users.put(command.address, UserPasswords(kept.own, left).format())
+    return DONE_RAW
+
+
+def _passwords(state: State, address: str) -> UserPasswords:
+    """Of a user. Raises `Refusal`."""
+    text = state.index.users.get(address)
+    if text is None:
+        raise Refusal(Code.UNKNOWNUSER, f"there is no user {address}")
+    return UserPasswords.parse(text)
 
 
 def remove_user(state: State, command: RemoveUser) -> Raw:

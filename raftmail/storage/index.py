@@ -10,7 +10,7 @@ Tables (all records carry checksums):
 | mailboxes | number | counters, digest, keyword table (`records.MailboxRecord`) |
 | names | user NUL name | mailbox number |
 | subscriptions | user NUL name | the name |
-| users | address | password hash |
+| users | address | what is kept of the passwords (`mail.app_passwords`) |
 | config | see `storage/config_table.py` | the cluster's configuration |
 | messages | mailbox number, UID | hot record of fixed size (`records.MESSAGE`) |
 | summaries | mailbox number, UID | the encoded summary |

@@ -33,7 +33,7 @@ def _put_together() -> AdminCalls:
         cluster=SimpleNamespace(id="c"),
     )
     table: Any = SimpleNamespace(opened={}, mend_journal=None, force_alone=None)
-    admin = Admin.of(config, router, anything, table, lambda _: True, lambda: 0.0, dict)
+    admin = Admin.of(config, router, anything, table, lambda _: True, lambda: 0.0, dict, anything)
     return admin.calls
 
 

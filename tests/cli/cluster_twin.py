@@ -47,7 +47,7 @@ class Twin:
 
     answers: dict[str, Any] = field(default_factory=dict)
     failure: CliError | None = None
-    known: dict[str, str] = field(default_factory=dict)
+    known: dict[str, str | None] = field(default_factory=dict)
     boxes: dict[tuple[str, str], Box] = field(default_factory=dict)
     bodies: dict[bytes, bytes] = field(default_factory=dict)
     asked: list[tuple[str, dict[str, str]]] = field(default_factory=list)
@@ -81,14 +81,14 @@ class Twin:
     def user_exists(self, address: str) -> bool:
         return address in self.known
 
-    def add_user(self, address: str, password: str) -> Executed:
+    def add_user(self, address: str, password: str | None) -> Executed:
         if address in self.known:
             raise CliError(f"{address}: exists already")
         self.known[address] = password
         self.boxes[address, "INBOX"] = Box(1)
         return self._done(Done())
 
-    def set_password(self, address: str, password: str) -> Executed:
+    def set_password(self, address: str, password: str | None) -> Executed:
         self.known[address] = password
         return self._done(Done())
 

@@ -20,7 +20,7 @@ from raftmail.storage.blobs import BlobLimits, BlobStore
 from raftmail.storage.disk import RealDisk
 from raftmail.storage.index import TABLES, Index, IndexIdentity
 from raftmail.storage.kv import LmdbEngine
-from raftmail_cli.local_commands import in_words
+from raftmail_cli.local_commands import in_words, request_values
 from raftmail_cli.main import main
 
 CLUSTER = "cd" * 16
@@ -100,6 +100,14 @@ def test_a_log_as_json_is_an_array_without_password_hashes(data: Path) -> None:
     assert records[1]["requests"][0]["fields"]["address"] == "anna@x.org"
     assert "secret-hash" not in result.stdout
     assert records[2]["requests"][0]["fields"]["messages"][0]["blob"] == DIGEST.hex()
+
+
+def test_what_is_kept_of_an_app_password_is_never_shown() -> None:
+    put = c.PutAppPassword("anna@x.org", "phone", 1, "secret-hash")
+    assert "secret-hash" not in in_words(put)
+    entry = encode_entry([encode_request(CLIENT, 1, 0, put)], [])
+    (shown,) = request_values(entry)
+    assert shown["fields"]["name"] == "phone" and "secret-hash" not in str(shown)
 
 
 def test_the_journals_own_records_are_shown_when_asked(data: Path) -> None:
@@ -206,6 +214,8 @@ def test_fsck_leaves_a_running_node_alone(data: Path) -> None:
         (c.RenameMailbox("a", "B", "C", 1, b""), "rename a B to C"),
         (c.Subscribe("a", "B", False), "unsubscribe a B"),
         (c.PutUser("a", "h", True), "change the password of user a"),
+        (c.PutAppPassword("a", "Zoë's", 1, "k"), 'add app password "Zoë\'s" of a'),
+        (c.DropAppPassword("a", "phone"), "remove app password 'phone' of a"),
         (c.RemoveUser("a"), "remove user a"),
         (c.PurgeUser("a"), "remove all mail of a"),
     ],

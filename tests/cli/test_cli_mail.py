@@ -49,6 +49,15 @@ def test_a_user_is_added_with_the_password_from_standard_input(run: Run, twin: T
     assert twin.known["bela@example.org"] == "pass word"
 
 
+def test_a_user_whose_password_is_elsewhere_is_added_without_one(run: Run, twin: Twin) -> None:
+    assert run("user", "add", "bela@example.org", "--external").exit_code == 0
+    assert twin.known["bela@example.org"] is None
+    assert run("user", "passwd", ANNA, "--external").exit_code == 0
+    assert twin.known[ANNA] is None
+    both = run("user", "passwd", ANNA, "--external", "--password", "x")
+    assert both.exit_code == 2 and "exclude each other" in both.stderr
+
+
 def test_without_a_terminal_no_password_is_asked_for(run: Run, twin: Twin) -> None:
     result = run("user", "add", "bela@example.org")
     assert result.exit_code == 2

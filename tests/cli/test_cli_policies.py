@@ -99,6 +99,32 @@ def test_a_quota_is_given_as_people_write_it(given: str, asked: str) -> None:
     assert "1.5 GB" in result.stdout and "75 %" in result.stdout and "the user" in result.stdout
 
 
+def test_an_app_password_is_shown_once_listed_by_name_and_taken_away() -> None:
+    twin = Twin(
+        {
+            "app-password-add": {"address": "a@x", "name": "phone", "password": "aaaaa-bbbbb"},
+            "app-passwords": {
+                "address": "a@x",
+                "app_passwords": [{"name": "phone", "made_s": 1_700_000_000}],
+            },
+            "app-password-remove": {"address": "a@x", "name": "phone"},
+        }
+    )
+    made = run(twin, "user", "app-password", "add", "a@x", "--name", "phone")
+    assert made.stdout == "aaaaa-bbbbb\n"
+    listed = run(twin, "user", "app-password", "list", "a@x").stdout
+    assert "phone" in listed and "2023-11-14" in listed and "aaaaa" not in listed
+    gone = run(twin, "user", "app-password", "remove", "a@x", "--name", "phone").stdout
+    assert gone == "Removed the password of phone of a@x.\n"
+    named = {"address": "a@x", "name": "phone"}
+    assert twin.asked == [
+        ("app-password-add", named),
+        ("app-passwords", {"address": "a@x"}),
+        ("app-password-remove", named),
+    ]
+    assert run(twin, "user", "app-password", "add", "a@x").exit_code == 2
+
+
 @pytest.mark.parametrize("given", ["", "much", "-5", "0", "2X", "1e9", "none at all"])
 def test_a_size_that_is_none_is_refused(given: str) -> None:
     twin = Twin({})

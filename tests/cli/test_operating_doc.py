@@ -18,6 +18,7 @@ SECTIONS = {
     "resync": config.ResyncSection,
     "scrub": config.ScrubSection,
     "verify": config.VerifySection,
+    "login": config.LoginSection,
 }
 
 

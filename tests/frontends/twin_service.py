@@ -4,6 +4,7 @@ everything."""
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
@@ -20,7 +21,9 @@ from raftmail.mail.names import INBOX
 from raftmail.mail.smtp_address import Address
 from raftmail.mail.summary import encode_summary, summarise
 from raftmail.mail.uidset import UidSet
-from raftmail.service.passwords import hash_password, verify_password
+from raftmail.service.credentials import make_credentials, scram_salt_of
+from raftmail.service.failed_log_ins import LogInLimits
+from raftmail.service.log_ins import LogIns
 from raftmail.service.service import Principal, Service, UnknownUser
 from raftmail.service.verdicts import Envelope, Recipient, Verdict
 from raftmail.service.watching import Watch
@@ -72,6 +75,8 @@ class Box:
 class TwinService:
     """Users whose address begins with "far" are in shard 2, all others in shard 1.
 
+    Log-ins are judged as over the cluster, but for their delays (`log_ins`).
+
     `hold` keeps outcomes of `submit` back until `release`; `failures` are given instead of
     executing, one each. Everybody is a user, unless `strict`: then those who were put are."""
 
@@ -91,6 +96,12 @@ class TwinService:
         self.hold = False
         self.held: list[Callable[[], None]] = []
         self.barriers = 0
+        self.clock: Callable[[], float] = time.monotonic
+        self.log_ins = LogIns(self, limits=LogInLimits(delay_s=0.01, delay_max_s=0.01))
+        self.scram_offer = self.log_ins.scram_offer
+        self.log_in = self.log_ins.log_in
+        self.enter_user = self.log_ins.enter_user
+        self.leave_user = self.log_ins.leave_user
         self.in_reads = 0
         self.most_in_reads = 0
 
@@ -181,16 +192,12 @@ class TwinService:
     def authenticate(self, token: bytes) -> Principal | None:
         return Principal() if self.token is not None and token == self.token.encode() else None
 
-    async def authenticate_user(
-        self, user: str, password: bytes, *, deadline_s: float
-    ) -> Principal | None:
-        known = self.users.get(user)
-        if known is None or not verify_password(password, known):
-            return None
-        return Principal(user)
+    @property
+    def takes_tokens(self) -> bool:
+        return self.log_ins.takes_tokens
 
-    async def hash_password(self, password: bytes) -> str:
-        return hash_password(password)
+    async def hash_password(self, user: str, password: bytes) -> str:
+        return make_credentials(password, scram_salt_of("", user))
 
     def is_known_user(self, user: str) -> bool:
         return not self.strict
@@ -324,7 +331,7 @@ class TwinService:
                 return self._save(messages, seed)
             case c.Save():
                 return self._replace(command)
-            case c.Configure() | c.CopyIn():
+            case c.Configure() | c.CopyIn() | c.PutAppPassword() | c.DropAppPassword():
                 raise NotImplementedError("no command of sessions")
         box = self.find(command.user, command.mailbox)
         if box is None:

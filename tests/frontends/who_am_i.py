@@ -5,6 +5,7 @@ from raftmail.net.connection import Connection
 from raftmail.net.limits import ConnectionLimits
 from raftmail.net.listener import Listener
 from raftmail.net.session import Bye, Session
+from raftmail.service.login import LogInRefused, Origin, PasswordShown
 from raftmail.service.service import Accounts
 
 LINE_BYTES_MAX = 1000
@@ -57,15 +58,17 @@ class WhoAmI(Session):
 
     async def _ask(self, user: str, password: bytes) -> None:
         try:
-            who = await self._service.authenticate_user(user, password, deadline_s=10.0)
+            shown = PasswordShown(user, password)
+            origin = Origin(self._connection.address, "who-am-i")
+            outcome = await self._service.log_in(shown, origin, deadline_s=10.0)
         except Unavailable as e:
             self.bye(Bye.BROKEN, e.failure.text)
             return
         self._asking = False
-        if who is None:
+        if isinstance(outcome, LogInRefused):
             self.bye(Bye.BROKEN, "that is not you")
             return
-        self._user = who.user
+        self._user = outcome.user
         self._connection.write(b"welcome\r\n")
         self._connection.resume_soon()
 

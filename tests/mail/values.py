@@ -98,6 +98,14 @@ commands = st.one_of(
         st.sampled_from(["", "$scrypt$x"]),
         st.booleans(),
     ),
+    st.builds(
+        c.PutAppPassword,
+        users,
+        st.sampled_from(["phone", "Zoë's old phone"]),
+        st.integers(0, 10**12),
+        st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=300),
+    ),
+    st.builds(c.DropAppPassword, users, st.sampled_from(["phone", "Zoë's old phone"])),
     st.builds(c.RemoveUser, users),
     st.builds(c.PurgeUser, users),
     st.builds(

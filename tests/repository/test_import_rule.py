@@ -26,6 +26,7 @@ _BELOW_CLUSTER = (
 _FRONT_END = (
     "raftmail.mail",
     "raftmail.net",
+    "raftmail.service.login",
     "raftmail.service.service",
     "raftmail.service.verdicts",
     "raftmail.service.watching",
@@ -43,10 +44,15 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "raftmail.service": ("raftmail.mail", "raftmail.cluster", "raftmail.net.errors"),
     "raftmail.peering": ("raftmail.mail", "raftmail.net"),
     "raftmail.frontends": (),
+    "raftmail.frontends.sasl": (
+        "raftmail.mail",
+        "raftmail.service.login",
+        "raftmail.service.service",
+    ),
     "raftmail.frontends.text": _FRONT_END,
-    "raftmail.frontends.imap": _FRONT_END,
+    "raftmail.frontends.imap": (*_FRONT_END, "raftmail.frontends.sasl"),
     "raftmail.frontends.lmtp": _FRONT_END,
-    "raftmail.frontends.pop3": _FRONT_END,
+    "raftmail.frontends.pop3": (*_FRONT_END, "raftmail.frontends.sasl"),
     # Values and their forms alone: clients, commands and chaos import it.
     "raftmail.admin.api": ("raftmail.mail",),
     # The authority's key and certificates are those of connections: hence `net.tls`.

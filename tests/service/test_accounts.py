@@ -6,10 +6,10 @@ import asyncio
 
 import pytest
 
-from raftmail.mail.failures import Failure, Unavailable
 from raftmail.mail.queries import Answer, GetUser, Query, UserInfo
 from raftmail.service.accounts import KNOWN_S, UserAccounts
-from raftmail.service.passwords import NO_PASSWORD, hash_password, verify_password
+from raftmail.service.log_ins import LogIns
+from raftmail.service.passwords import hash_password
 from raftmail.service.service import Principal, UnknownUser
 
 ANNA = "anna@example.org"
@@ -21,7 +21,6 @@ class Root:
     def __init__(self) -> None:
         self.now = 100.0
         self.asked = 0
-        self.down = False
         self.users = {ANNA: hash_password(b"secret")}
 
     def clock(self) -> float:
@@ -30,47 +29,20 @@ class Root:
     async def query(self, query: Query, *, deadline_s: float) -> Answer:
         assert isinstance(query, GetUser)
         self.asked += 1
-        if self.down:
-            raise Unavailable(Failure("no master"))
         known = self.users.get(query.address)
         return None if known is None else UserInfo(query.address, known)
 
 
 def test_the_token_is_the_clusters_and_without_one_nobody_has_it() -> None:
-    accounts = UserAccounts(Root(), "token")
+    accounts = UserAccounts(LogIns(Root()), "token")
     assert accounts.authenticate(b"token") == Principal()
     assert accounts.authenticate(b"tokem") is None
-    assert UserAccounts(Root()).authenticate(b"") is None
-
-
-@pytest.mark.parametrize(
-    ("user", "password", "right"),
-    [
-        (ANNA, b"secret", True),
-        (ANNA, b"Secret", False),
-        (ANNA, b"", False),
-        ("bert@example.org", b"secret", False),
-    ],
-)
-def test_a_user_is_who_has_the_password(user: str, password: bytes, right: bool) -> None:
-    found = asyncio.run(UserAccounts(Root()).authenticate_user(user, password, deadline_s=1.0))
-    assert found == (Principal(user) if right else None)
-
-
-def test_no_password_is_that_of_a_user_who_is_not_there() -> None:
-    assert not verify_password(b"\0", NO_PASSWORD)
-
-
-def test_a_root_that_does_not_answer_lets_nobody_in() -> None:
-    root = Root()
-    root.down = True
-    with pytest.raises(Unavailable):
-        asyncio.run(UserAccounts(root).authenticate_user(ANNA, b"secret", deadline_s=1.0))
+    assert UserAccounts(LogIns(Root())).authenticate(b"") is None
 
 
 def test_a_user_who_was_there_is_asked_for_again_after_a_while_or_when_removed() -> None:
     root = Root()
-    accounts = UserAccounts(root)
+    accounts = UserAccounts(LogIns(root))
 
     def check() -> None:
         asyncio.run(accounts.check_users((ANNA, ANNA), deadline_s=1.0))
@@ -87,4 +59,4 @@ def test_a_user_who_was_there_is_asked_for_again_after_a_while_or_when_removed()
 
 def test_who_is_no_user_is_named() -> None:
     with pytest.raises(UnknownUser, match=r"there is no user bert@example\.org"):
-        asyncio.run(UserAccounts(Root()).check_users(["bert@example.org"], deadline_s=1.0))
+        asyncio.run(UserAccounts(LogIns(Root())).check_users(["bert@example.org"], deadline_s=1.0))

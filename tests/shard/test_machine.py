@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from raftmail.mail import commands as c
 from raftmail.mail import queries as q
 from raftmail.mail import results as r
+from raftmail.mail.app_passwords import APP_PASSWORDS_MAX
 from raftmail.mail.codec import ENTRY_HEAD, SAVE, encode_entry, encode_request
 from raftmail.mail.packing import pack
 from raftmail.mail.uidset import UID_MAX, UidSet
@@ -386,6 +387,33 @@ def test_another_users_mailbox_number_is_nobodys() -> None:
     assert isinstance(info, q.MailboxInfo)
     assert feeder.machine.query(q.GetMailbox("b", info.number)) is None
     assert feeder.refused(c.Expunge("b", info.number, UidSet.single(1))) == "NONEXISTENT"
+
+
+def test_app_passwords_are_named_counted_and_stay_when_the_password_changes() -> None:
+    feeder = Feeder(new_machine())
+    user = "a@x.org"
+
+    def text() -> str:
+        info = feeder.machine.query(q.GetUser(user))
+        assert isinstance(info, q.UserInfo)
+        return info.password_hash
+
+    assert feeder.refused(c.PutAppPassword(user, "phone", 1, "k")) == "UNKNOWNUSER"
+    assert feeder.refused(c.DropAppPassword(user, "phone")) == "UNKNOWNUSER"
+    feeder.do(c.PutUser(user, "one"))
+    feeder.do(c.PutAppPassword(user, "phone", 1, "k"))
+    assert feeder.refused(c.PutAppPassword(user, "phone", 2, "l")) == "ALREADYEXISTS"
+    feeder.do(c.PutUser(user, "two", replace=True))
+    assert text() == "two\nphone\t1\tk"
+    for number in range(APP_PASSWORDS_MAX - 1):
+        feeder.do(c.PutAppPassword(user, f"device {number}", 1, "k"))
+    assert feeder.refused(c.PutAppPassword(user, "one more", 1, "k")) == "LIMIT"
+    feeder.do(c.DropAppPassword(user, "phone"))
+    assert feeder.refused(c.DropAppPassword(user, "phone")) == "NONEXISTENT"
+    feeder.do(c.PutAppPassword(user, "one more", 1, "k"))
+    feeder.do(c.RemoveUser(user))
+    feeder.do(c.PutUser(user, "three"))
+    assert text() == "three", "a new user of the name has none of them"
 
 
 def test_a_purge_leaves_nothing_of_the_user() -> None:

@@ -126,7 +126,19 @@ _commands = st.one_of(
         st.sampled_from(["h", "i"]),
         st.booleans(),
     ),
-    st.builds(c.RemoveUser, _users),
+    st.builds(
+        c.PutAppPassword,
+        _users.map(lambda user: f"{user}@x.org"),
+        st.sampled_from(["phone", "Zoë's phone"]),
+        st.integers(0, 9),
+        st.sampled_from(["k", "l"]),
+    ),
+    st.builds(
+        c.DropAppPassword,
+        _users.map(lambda user: f"{user}@x.org"),
+        st.sampled_from(["phone", "Zoë's phone"]),
+    ),
+    st.builds(c.RemoveUser, _users.map(lambda user: f"{user}@x.org")),
     st.builds(c.PurgeUser, st.sampled_from(["a", "b", "b", "b"])),
 )
 _steps = st.lists(
@@ -268,9 +280,10 @@ def _look(machine: Machine, twin: Twin) -> None:
             _look_at(machine, twin, mailbox)
         messages = sum(len(mailbox.messages) for mailbox in mine)
         assert machine.query(q.GetUsage(user)) == q.Usage(messages, twin.used(user))
-        known = twin.users.get(user)
-        info = q.UserInfo(user, known) if known is not None else None
-        assert machine.query(q.GetUser(user)) == info
+        address = f"{user}@x.org"
+        known = twin.users.get(address)
+        info = q.UserInfo(address, known) if known is not None else None
+        assert machine.query(q.GetUser(address)) == info
     assert machine.query(q.ListUsers()) == tuple(sorted(twin.users))
     references = twin.references()
     for text in ("one", "two", "three"):

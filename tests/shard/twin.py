@@ -395,7 +395,29 @@ class Twin:
             raise Refuse(r.Code.ALREADYEXISTS)
         if x.address not in self.users and x.replace:
             raise Refuse(r.Code.UNKNOWNUSER)
-        self.users[x.address] = x.password_hash
+        _, *apps = self.users.get(x.address, "").split("\n")
+        self.users[x.address] = "\n".join([x.password_hash, *apps])
+        return r.Done()
+
+    def do_PutAppPassword(self, x: c.PutAppPassword) -> r.Result:
+        if x.address not in self.users:
+            raise Refuse(r.Code.UNKNOWNUSER)
+        own, *apps = self.users[x.address].split("\n")
+        if x.name in [app.split("\t")[0] for app in apps]:
+            raise Refuse(r.Code.ALREADYEXISTS)
+        if len(apps) == 32:
+            raise Refuse(r.Code.LIMIT)
+        self.users[x.address] = "\n".join([own, *apps, f"{x.name}\t{x.made_s}\t{x.kept}"])
+        return r.Done()
+
+    def do_DropAppPassword(self, x: c.DropAppPassword) -> r.Result:
+        if x.address not in self.users:
+            raise Refuse(r.Code.UNKNOWNUSER)
+        own, *apps = self.users[x.address].split("\n")
+        left = [app for app in apps if app.split("\t")[0] != x.name]
+        if left == apps:
+            raise Refuse(r.Code.NONEXISTENT)
+        self.users[x.address] = "\n".join([own, *left])
         return r.Done()
 
     def do_RemoveUser(self, x: c.RemoveUser) -> r.Result:

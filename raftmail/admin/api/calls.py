@@ -56,6 +56,9 @@ from raftmail.admin.api.policies import (
     Alias,
     Aliases,
     AliasRemoved,
+    AppPasswordMade,
+    AppPasswordRemoved,
+    AppPasswords,
     Domain,
     DomainRemoved,
     Domains,
@@ -431,6 +434,29 @@ class GetUserUsage(Call[UserUsage]):
     address: str
 
 
+@dataclass(frozen=True, slots=True)
+class AddAppPassword(Call[AppPasswordMade]):
+    """Make a password for one device of a user."""
+
+    address: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class ListAppPasswords(Call[AppPasswords]):
+    """The app passwords of a user."""
+
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveAppPassword(Call[AppPasswordRemoved]):
+    """Take the password of one device of a user away."""
+
+    address: str
+    name: str
+
+
 # -- between nodes ---------------------------------------------------------------------------------
 
 
@@ -613,6 +639,9 @@ CALLS: Final = (
     AdminCall("quota-set", SetQuota, _OPERATOR, _CHANGES),
     AdminCall("users", ListUsage, _OPERATOR, _LOOKS),
     AdminCall("user", GetUserUsage, _OPERATOR, _LOOKS),
+    AdminCall("app-password-add", AddAppPassword, _OPERATOR, _CHANGES),
+    AdminCall("app-passwords", ListAppPasswords, _OPERATOR, _LOOKS),
+    AdminCall("app-password-remove", RemoveAppPassword, _OPERATOR, _CHANGES),
     AdminCall("transfer-here", TransferHere, _NODE, _CHANGES),
     AdminCall("state-here", GetStateHere, _NODE, _LOOKS),
     AdminCall("waits-here", GetWaitsHere, _NODE, _LOOKS),

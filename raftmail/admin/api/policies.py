@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +143,48 @@ class UserUsage:
     """What all messages take; None: the shard does not answer."""
     messages: int | None
     """How many messages there are; None: the shard does not answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class AppPasswordMade:
+    """A user has one more app password."""
+
+    address: str
+    """The user."""
+    name: str
+    """What it is for."""
+    password: str = field(repr=False)
+    """The password, which is shown this once."""
+
+
+@dataclass(frozen=True, slots=True)
+class AppPasswordRow:
+    """An app password, without the password."""
+
+    name: str
+    """What it is for."""
+    made_s: int
+    """When it was made, as Unix time."""
+
+
+@dataclass(frozen=True, slots=True)
+class AppPasswords:
+    """The app passwords of a user."""
+
+    address: str
+    """The user."""
+    app_passwords: tuple[AppPasswordRow, ...]
+    """Each of them, the oldest first."""
+
+
+@dataclass(frozen=True, slots=True)
+class AppPasswordRemoved:
+    """An app password is one no more."""
+
+    address: str
+    """The user."""
+    name: str
+    """What it was for."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 _ALWAYS: Final = (
@@ -54,13 +55,15 @@ _AFTER_LOGIN: Final = (
 )
 
 
-def capabilities(*, known: bool, may_log_in: bool, may_start_tls: bool, append_limit: int) -> bytes:
-    """The capabilities, in one line. Who may not log in has to begin TLS, so that no password goes
-    over a network in the clear (RFC 9051 section 6.2.3)."""
+def capabilities(
+    *, known: bool, mechanisms: Iterable[str], may_start_tls: bool, append_limit: int
+) -> bytes:
+    """The capabilities, in one line. Without a mechanism to log in by, TLS has to begin first: no
+    password goes over a network in the clear (RFC 9051 section 6.2.3)."""
     if known:
         return b" ".join((*_AFTER_LOGIN, b"APPENDLIMIT=%d" % append_limit))
     words = list(_BEFORE_LOGIN)
     if may_start_tls:
         words.append(b"STARTTLS")
-    words.append(b"AUTH=PLAIN" if may_log_in else b"LOGINDISABLED")
+    words += [b"AUTH=" + name.encode() for name in mechanisms] or [b"LOGINDISABLED"]
     return b" ".join(words)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import binascii
-
 from raftmail.frontends.imap import commands as c
 from raftmail.frontends.imap.scanner import ParseError, Scanner, utf8_text
+from raftmail.frontends.sasl.base64_lines import SaslSyntaxError, decode_initial
 
 ID_FIELDS_MAX = 30
 ID_NAME_BYTES_MAX = 30
@@ -43,16 +42,11 @@ def authenticate(scanner: Scanner) -> c.Authenticate:
     initial = None
     if scanner.skip(b" "):
         answer = scanner.astring("an initial response in BASE64")
-        initial = b"" if answer == b"=" else decode_answer(answer)
+        try:
+            initial = decode_initial(answer)
+        except SaslSyntaxError as e:
+            raise ParseError(str(e)) from None
     return c.Authenticate(mechanism, initial)
-
-
-def decode_answer(base64: bytes) -> bytes:
-    """What a mechanism is answered, from its line. Raises ParseError, without repeating it."""
-    try:
-        return binascii.a2b_base64(base64, strict_mode=True)
-    except binascii.Error:
-        raise ParseError("an answer to a mechanism is BASE64 with its padding") from None
 
 
 def login(scanner: Scanner) -> c.Login:

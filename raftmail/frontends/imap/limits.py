@@ -20,8 +20,6 @@ class ImapLimits(ConnectionLimits):
     deadline_s: float = 60.0
     """A command that waits for the cluster (an election, a slow disk) is answered NO
     [UNAVAILABLE] after this."""
-    failed_login_s: float = 2.0
-    """How long a wrong password takes to be answered, at least."""
     failed_logins_max: int = 3
     """Wrong passwords on one connection; the next ends it."""
     bad_commands_max: int = 50

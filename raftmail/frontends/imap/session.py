@@ -7,8 +7,6 @@ answered at once.
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
@@ -60,14 +58,25 @@ from raftmail.frontends.imap.scanner import ParseError
 from raftmail.frontends.imap.search_commands import search, sort, thread
 from raftmail.frontends.imap.states import TAKEN, SessionState
 from raftmail.frontends.imap.view import NoSuchNumber
-from raftmail.mail.addresses import account
+from raftmail.frontends.sasl import base64_lines
+from raftmail.frontends.sasl.base64_lines import SaslCancelled, SaslSyntaxError
+from raftmail.frontends.sasl.exchange import SaslExchange
+from raftmail.frontends.sasl.mechanisms import offered
+from raftmail.frontends.sasl.steps import Challenge
 from raftmail.mail.changes import MailboxChanged, Missed
 from raftmail.mail.failures import Unavailable
 from raftmail.net.connection import Connection
 from raftmail.net.errors import tell
 from raftmail.net.lines import ProtocolViolation
 from raftmail.net.session import Bye, Session
-from raftmail.service.service import Principal
+from raftmail.service.login import (
+    LoggedIn,
+    LogInOutcome,
+    LogInRefused,
+    Origin,
+    PasswordShown,
+    RefusalReason,
+)
 from raftmail.service.watching import Watch
 
 _log = logging.getLogger("raftmail.imap")
@@ -79,6 +88,17 @@ _NEWS_AGAIN_S: Final = 1.0
 """How long it is before news are looked for again that could not be read, while a client idles."""
 
 _ENABLES: Final = {one.value: one for one in Extension}
+
+_REFUSALS: Final = {
+    RefusalReason.WRONG: ResponseCode.AUTHENTICATIONFAILED,
+    RefusalReason.EXPIRED: ResponseCode.EXPIRED,
+    RefusalReason.NOT_ALLOWED: ResponseCode.AUTHORIZATIONFAILED,
+    RefusalReason.LIMIT: ResponseCode.LIMIT,
+    RefusalReason.MALFORMED: ResponseCode.CLIENTBUG,
+}
+"""How a log-in that failed is told (RFC 5530 section 3)."""
+
+_NO_BINDINGS: Final[dict[str, bytes]] = {}
 
 _Handler = Callable[[LoggedInClient, Any], Awaitable[Answer]]
 _HANDLERS: Final[dict[type, _Handler]] = {
@@ -126,7 +146,7 @@ class ImapSession(Session):
         self._reader = RequestReader(BEFORE_LOGIN, self._admit)
         self._working = False
         self._idle_tag = b""
-        self._challenged: tuple[bytes, str] | None = None
+        self._challenged: tuple[bytes, SaslExchange] | None = None
         self._failed_logins = 0
         self._bad_commands = 0
         self._held_bytes = 0
@@ -239,6 +259,8 @@ class ImapSession(Session):
     def end(self) -> None:
         """See `Session`."""
         self._end()
+        if self._client is not None:
+            self._context.service.leave_user(self._client.user)
         self._context.budget.give(self._held_bytes)
         self._held_bytes = 0
 
@@ -258,9 +280,9 @@ class ImapSession(Session):
             line = self._reader.take_line()
             if line is None:
                 return False
-            tag, mechanism = self._challenged
+            tag, exchange = self._challenged
             self._challenged = None
-            self._answer_challenge(tag, mechanism, line)
+            self._answer_challenge(tag, exchange, line)
             return True
         event = self._reader.take_one()
         if event is None:
@@ -500,10 +522,14 @@ class ImapSession(Session):
 
     # -- who it is ----------
 
+    @property
+    def _origin(self) -> Origin:
+        return Origin(self._connection.address, "imap")
+
     def _capabilities(self) -> bytes:
         return capabilities(
             known=self._client is not None,
-            may_log_in=self._trusted,
+            mechanisms=self._mechanisms(),
             may_start_tls=self._context.tls is not None and not self._secure,
             append_limit=self._context.limits.message_bytes_max,
         )
@@ -521,64 +547,81 @@ class ImapSession(Session):
         self._working = True
         self._connection.start_tls(context)
 
-    def _authenticate(self, tag: bytes, command: i.Authenticate) -> None:
-        """AUTHENTICATE (6.2.2) by PLAIN (RFC 4616)."""
-        if command.mechanism != "PLAIN":
-            self._no(tag, ResponseCode.CANNOT, "PLAIN is the only mechanism here")
-        elif not self._trusted:
-            self._no(tag, ResponseCode.PRIVACYREQUIRED, "begin TLS first")
-        elif command.initial is None:
-            self._challenged = (tag, command.mechanism)
-            self._write(b"+ \r\n")
-        else:
-            self._plain(tag, command.initial)
-
-    def _answer_challenge(self, tag: bytes, mechanism: str, line: bytes) -> None:
-        if line == b"*":
-            self._bad(tag, f"AUTHENTICATE {mechanism} was given up")
-            return
-        try:
-            self._plain(tag, base64.b64decode(line, validate=True))
-        except binascii.Error:
-            self._bad(tag, "that is no base64")
-
-    def _plain(self, tag: bytes, message: bytes) -> None:
-        parts = message.split(b"\x00")
-        if len(parts) != 3 or parts[0] not in (b"", parts[1]):
-            self._no(tag, ResponseCode.AUTHENTICATIONFAILED, "that is no user and password")
-            return
-        self._log_in(tag, parts[1].decode("utf-8", "replace"), parts[2])
-
-    def _log_in(self, tag: bytes, user: str, password: bytes) -> None:
+    def _mechanisms(self) -> tuple[str, ...]:
         if not self._trusted:
-            self._no(tag, ResponseCode.PRIVACYREQUIRED, "begin TLS first")
-        else:
-            self._begin(self._ask_who(tag, user, password))
+            return ()
+        return offered(tokens=self._context.service.takes_tokens, bindings=_NO_BINDINGS)
 
-    async def _ask_who(self, tag: bytes, user: str, password: bytes) -> None:
+    def _authenticate(self, tag: bytes, command: i.Authenticate) -> None:
+        """AUTHENTICATE (RFC 9051 section 6.2.2, RFC 4959)."""
+        mechanisms = self._mechanisms()
+        if not mechanisms:
+            self._no(tag, ResponseCode.PRIVACYREQUIRED, "begin TLS first")
+        elif command.mechanism not in mechanisms:
+            self._no(tag, ResponseCode.CANNOT, f"the mechanisms here are {', '.join(mechanisms)}")
+        else:
+            exchange = SaslExchange(command.mechanism, command.initial, _NO_BINDINGS)
+            self._go_on(tag, exchange)
+
+    def _go_on(self, tag: bytes, exchange: SaslExchange) -> None:
+        step = exchange.step
+        if isinstance(step, Challenge):
+            self._challenged = (tag, exchange)
+            self._write(b"+ %b\r\n" % base64_lines.encode(step.data))
+        else:
+            self._begin(self._ask_who(tag, exchange))
+
+    def _answer_challenge(self, tag: bytes, exchange: SaslExchange, line: bytes) -> None:
+        try:
+            exchange.answer(base64_lines.decode_answer(line))
+        except (SaslCancelled, SaslSyntaxError) as e:
+            self._bad(tag, str(e))
+            return
+        self._go_on(tag, exchange)
+
+    async def _ask_who(self, tag: bytes, exchange: SaslExchange) -> None:
         context = self._context
         try:
-            name = account(user)
-        except ValueError:
-            name = ""
-        try:
-            who: Principal | None = None
-            if name:
-                who = await context.service.authenticate_user(
-                    name, password, deadline_s=context.limits.deadline_s
-                )
+            await exchange.ask(context.service, self._origin, deadline_s=context.limits.deadline_s)
         except Unavailable as e:
             self._no(tag, ResponseCode.UNAVAILABLE, e.failure.text)
             return
-        if who is None:
-            await asyncio.sleep(context.limits.failed_login_s)
-            self._failed_logins += 1
-            self._no(tag, ResponseCode.AUTHENTICATIONFAILED, "that is no user and password")
-            if self._failed_logins >= context.limits.failed_logins_max:
-                self.bye(Bye.BROKEN, "too many wrong passwords")
+        if isinstance(exchange.step, (LoggedIn, LogInRefused)):
+            self._conclude(tag, exchange.step)
+        else:
+            self._go_on(tag, exchange)
+
+    def _log_in(self, tag: bytes, user: str, password: bytes) -> None:
+        """LOGIN (RFC 9051 section 6.2.3)."""
+        if not self._trusted:
+            self._no(tag, ResponseCode.PRIVACYREQUIRED, "begin TLS first")
+        else:
+            self._begin(self._ask_for_password(tag, PasswordShown(user, password)))
+
+    async def _ask_for_password(self, tag: bytes, shown: PasswordShown) -> None:
+        context = self._context
+        try:
+            outcome = await context.service.log_in(
+                shown, self._origin, deadline_s=context.limits.deadline_s
+            )
+        except Unavailable as e:
+            self._no(tag, ResponseCode.UNAVAILABLE, e.failure.text)
             return
-        self._become(who.user)
-        self._write(b"%b OK [CAPABILITY %b] logged in\r\n" % (tag, self._capabilities()))
+        self._conclude(tag, outcome)
+
+    def _conclude(self, tag: bytes, outcome: LogInOutcome) -> None:
+        if isinstance(outcome, LogInRefused):
+            self._no(tag, _REFUSALS[outcome.reason], outcome.text)
+            self._failed_logins += 1
+            if self._failed_logins >= self._context.limits.failed_logins_max:
+                self.bye(Bye.BROKEN, "too many wrong passwords")
+        elif self._ended:
+            return
+        elif not self._context.service.enter_user(outcome.user):
+            self._no(tag, ResponseCode.LIMIT, "this user has too many connections here already")
+        else:
+            self._become(outcome.user)
+            self._write(b"%b OK [CAPABILITY %b] logged in\r\n" % (tag, self._capabilities()))
 
     def _become(self, user: str) -> None:
         context = self._context

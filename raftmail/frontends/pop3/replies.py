@@ -17,6 +17,8 @@ class ReplyCode(Enum):
 
     AUTH = b"[AUTH]"
     """User or password is wrong (RFC 3206 section 4)."""
+    IN_USE = b"[IN-USE]"
+    """The user has as many sessions as may be (RFC 2449 section 8.1.2)."""
     SYS_TEMP = b"[SYS/TEMP]"
     """The node cannot do it now; nothing is wrong with what was asked (RFC 3206 section 5)."""
 

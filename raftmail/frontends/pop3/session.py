@@ -7,8 +7,6 @@ meanwhile waits. All else is answered at once.
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 import logging
 from collections.abc import Awaitable, Iterable, Iterator
 from typing import Final
@@ -26,8 +24,12 @@ from raftmail.frontends.pop3.maildrop import MESSAGE_BYTES, Maildrop, NoSuchMess
 from raftmail.frontends.pop3.message_text import END, pieces
 from raftmail.frontends.pop3.replies import ReplyCode
 from raftmail.frontends.pop3.states import TAKEN_IN, Pop3State
+from raftmail.frontends.sasl import base64_lines
+from raftmail.frontends.sasl.base64_lines import SaslCancelled, SaslSyntaxError
+from raftmail.frontends.sasl.exchange import SaslExchange
+from raftmail.frontends.sasl.mechanisms import offered
+from raftmail.frontends.sasl.steps import Challenge
 from raftmail.mail import commands as c
-from raftmail.mail.addresses import account
 from raftmail.mail.failures import Failure, Unavailable
 from raftmail.mail.limits import TOUCHED_MAX
 from raftmail.mail.names import INBOX
@@ -38,7 +40,14 @@ from raftmail.net.connection import Connection
 from raftmail.net.errors import start_task, tell
 from raftmail.net.session import Bye, Session
 from raftmail.net.web import is_no_command
-from raftmail.service.service import Principal
+from raftmail.service.login import (
+    LoggedIn,
+    LogInOutcome,
+    LogInRefused,
+    Origin,
+    PasswordShown,
+    RefusalReason,
+)
 
 _log = logging.getLogger("raftmail.pop3")
 
@@ -51,7 +60,7 @@ _TURN_LINES: Final = 1000
 _ROOM_S: Final = 0.1
 """How often it is looked whether there is room for a message."""
 
-_MECHANISMS: Final = ("PLAIN",)
+_NO_BINDINGS: Final[dict[str, bytes]] = {}
 _GONE: Final = "that message is gone: another program has deleted it"
 
 
@@ -72,8 +81,8 @@ class Pop3Session(Session):
         """Whom USER named; after the log-in, who it is."""
         self._utf8 = False
         self._maildrop = Maildrop()
-        self._challenged = False
-        """The client has yet to answer AUTH's challenge."""
+        self._exchange: SaslExchange | None = None
+        """A log-in whose challenge the client has yet to answer."""
         self._entered = False
         self._working = False
         self._sending = False
@@ -190,14 +199,16 @@ class Pop3Session(Session):
 
     def _leave(self) -> None:
         """Nobody is logged in."""
-        self._entered = False
+        if self._entered:
+            self._entered = False
+            self._context.service.leave_user(self._user)
 
     # -- from lines to commands ----------
 
     def _take(self, line: bytes) -> None:
-        if self._challenged:
-            self._challenged = False
-            self._answer_challenge(line)
+        if self._exchange is not None:
+            exchange, self._exchange = self._exchange, None
+            self._answer_challenge(exchange, line)
             return
         if not self._entered and is_no_command(line):
             self.bye(Bye.BROKEN, "this is POP3, and that was something else")
@@ -293,7 +304,9 @@ class Pop3Session(Session):
 
     @property
     def _mechanisms(self) -> tuple[str, ...]:
-        return _MECHANISMS if self._trusted else ()
+        if not self._trusted:
+            return ()
+        return offered(tokens=self._context.service.takes_tokens, bindings=_NO_BINDINGS)
 
     def _tell_capabilities(self) -> None:
         """CAPA (RFC 2449 section 5)."""
@@ -332,7 +345,7 @@ class Pop3Session(Session):
             raise Pop3Malformed("USER comes before PASS")
         else:
             user, self._user = self._user, ""  # who was wrong says USER again
-            self._begin(self._ask_who(user, password))
+            self._begin(self._ask_for_password(PasswordShown(user, password)))
 
     def _authenticate(self, argument: bytes) -> None:
         """AUTH (RFC 5034 section 4)."""
@@ -343,56 +356,65 @@ class Pop3Session(Session):
             self._write(replies.err("begin TLS first: STLS"))
         elif mechanism not in mechanisms:
             raise Pop3Malformed(f"the mechanisms here are {', '.join(mechanisms)}")
-        elif not initial:
-            self._challenged = True
-            self._write(b"+ \r\n")
         else:
-            self._plain(initial)
+            try:
+                first = base64_lines.decode_initial(initial) if initial else None
+            except SaslSyntaxError as e:
+                raise Pop3Malformed(str(e)) from None
+            self._go_on(SaslExchange(mechanism, first, _NO_BINDINGS))
 
-    def _answer_challenge(self, line: bytes) -> None:
+    def _answer_challenge(self, exchange: SaslExchange, line: bytes) -> None:
         try:
-            if line == b"*":
-                raise Pop3Malformed("the client gave the log-in up")
-            self._plain(line)
-        except Pop3Malformed as e:
+            exchange.answer(base64_lines.decode_answer(line))
+        except (SaslCancelled, SaslSyntaxError) as e:
             self._write(replies.err(str(e)))
             self._count_bad()
-
-    def _plain(self, encoded: bytes) -> None:
-        """PLAIN (RFC 4616)."""
-        try:
-            parts = base64.b64decode(encoded, validate=True).split(b"\x00")
-        except binascii.Error:
-            raise Pop3Malformed("an answer is BASE64 with its padding") from None
-        if len(parts) != 3:
-            raise Pop3Malformed("PLAIN is a user, NUL, a user, NUL and a password")
-        acts_as, user, password = parts
-        named = user if acts_as in (b"", user) else b""  # nobody acts for another
-        self._begin(self._ask_who(named.decode("utf-8", "replace"), password))
-
-    async def _ask_who(self, user: str, password: bytes) -> None:
-        context = self._context
-        try:
-            name = account(user)
-        except ValueError:
-            name = ""
-        who: Principal | None = None
-        if name:
-            who = await context.service.authenticate_user(
-                name, password, deadline_s=context.limits.deadline_s
-            )
-        if who is None:
-            await asyncio.sleep(context.limits.failed_login_s)
-            self._write(replies.err("that is no user and password", ReplyCode.AUTH))
-            self._failed_logins += 1
-            if self._failed_logins >= context.limits.failed_logins_max:
-                self.bye(Bye.BROKEN, "too many wrong passwords")
             return
-        await self._enter(who.user)
+        self._go_on(exchange)
+
+    def _go_on(self, exchange: SaslExchange) -> None:
+        step = exchange.step
+        if isinstance(step, Challenge):
+            self._exchange = exchange
+            self._write(b"+ %b\r\n" % base64_lines.encode(step.data))
+        else:
+            self._begin(self._ask_who(exchange))
+
+    async def _ask_who(self, exchange: SaslExchange) -> None:
+        context = self._context
+        await exchange.ask(context.service, self._origin, deadline_s=context.limits.deadline_s)
+        if isinstance(exchange.step, (LoggedIn, LogInRefused)):
+            await self._conclude(exchange.step)
+        else:
+            self._go_on(exchange)
+
+    async def _ask_for_password(self, shown: PasswordShown) -> None:
+        context = self._context
+        deadline_s = context.limits.deadline_s
+        outcome = await context.service.log_in(shown, self._origin, deadline_s=deadline_s)
+        await self._conclude(outcome)
+
+    @property
+    def _origin(self) -> Origin:
+        return Origin(self._connection.address, "pop3")
+
+    async def _conclude(self, outcome: LogInOutcome) -> None:
+        if isinstance(outcome, LoggedIn):
+            await self._enter(outcome.user)
+            return
+        late = outcome.reason is RefusalReason.LIMIT
+        self._write(replies.err(outcome.text, ReplyCode.SYS_TEMP if late else ReplyCode.AUTH))
+        self._failed_logins += 1
+        if self._failed_logins >= self._context.limits.failed_logins_max:
+            self.bye(Bye.BROKEN, "too many wrong passwords")
 
     async def _enter(self, user: str) -> None:
         """Who may come in has the maildrop read, and is in when that is done."""
         if self._state is Pop3State.ENDED:
+            return
+        if not self._context.service.enter_user(user):
+            text = "this user has too many connections here already"
+            self._write(replies.err(text, ReplyCode.IN_USE))
             return
         self._user, self._entered = user, True
         try:

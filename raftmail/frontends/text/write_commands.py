@@ -38,6 +38,7 @@ from raftmail.mail.names import INBOX
 from raftmail.mail.results import Code, Executed
 from raftmail.mail.summary import encode_summary, summarise
 from raftmail.net.lines import Line
+from raftmail.service.login import EXTERNAL
 from raftmail.service.service import UnknownUser
 
 Handler: TypeAlias = Callable[[bytes, Line], None]
@@ -92,8 +93,8 @@ class WriteCommands:
             b"UNSUBSCRIBE": (partial(self._subscribe, subscribed=False), every),
         }
         self.user_commands: Commands = {
-            b"ADD": (partial(self._put_user, replace=False), every),
-            b"PASSWD": (partial(self._put_user, replace=True), every),
+            b"ADD": (partial(self._put_user, replace=False), every | {b"external"}),
+            b"PASSWD": (partial(self._put_user, replace=True), every | {b"external"}),
             b"REMOVE": (self._remove_user, every),
             b"PURGE": (self._purge_user, every),
         }
@@ -425,8 +426,13 @@ class WriteCommands:
     # Users: the words are USER, what, address, ...
 
     def _put_user(self, tag: bytes, line: Line, *, replace: bool) -> None:
-        _, user, password = requests.words_of(line, "USER ADD|PASSWD address password", 3)
+        external = line.named.get(b"external")
+        if external not in (None, b"yes"):
+            raise ValueError("external=yes says that the password is judged elsewhere")
+        usage = "USER ADD|PASSWD address (password | external=yes)"
+        _, user, *rest = requests.words_of(line, usage, 3 if external is None else 2)
         address = requests.user_of(user) if replace else requests.new_user_of(user)
+        password = rest[0] if rest else None
         deadline_s = self._deadline(line)
         stamp = self._stamp(line)
         self._writer.begin()
@@ -436,15 +442,17 @@ class WriteCommands:
         self,
         tag: bytes,
         address: str,
-        password: bytes,
+        password: bytes | None,
         replace: bool,
         stamp: tuple[bytes, int, int, int],
         deadline_s: float,
     ) -> None:
         client, seq, floor, own = stamp
         try:
-            hashed = await self._service.hash_password(password)
-            command = PutUser(address, hashed, replace)
+            kept = EXTERNAL
+            if password is not None:
+                kept = await self._service.hash_password(address, password)
+            command = PutUser(address, kept, replace)
             request = encode_request(client, seq, floor, command)
             if not replace:
                 await self._make_inbox(address, deadline_s)

@@ -12,7 +12,7 @@ from raftmail.frontends.imap.context import ImapContext
 from raftmail.frontends.imap.limits import ImapLimits
 from raftmail.frontends.imap.server import ImapServer
 from raftmail.mail.budget import Budget
-from raftmail.service.passwords import hash_password
+from raftmail.service.credentials import make_credentials
 from tests.frontends.imap.strict_parser import StrictParser
 from tests.frontends.twin_service import TwinService
 
@@ -21,9 +21,9 @@ PASSWORD = "secret-password"
 NOW_S = 1_700_000_000.0
 PATIENCE_S = 30.0
 _LITERAL = re.compile(rb"\{([0-9]+)\}\r\n\Z")
+_HASHED = make_credentials(PASSWORD.encode(), b"salt of the tests")
 _OF_NUMBERS = re.compile(rb"(?:FETCH|STORE|SEARCH|SORT|THREAD) ", re.IGNORECASE)
 _SHIFTS = re.compile(rb"\* (?:[0-9]+ EXPUNGE|VANISHED [0-9])")
-_HASHED = hash_password(PASSWORD.encode())
 
 
 class ImapClient:
@@ -108,7 +108,7 @@ def run(talk: Talk, limits: ImapLimits | None = None, *, patience_s: float = PAT
             lambda: NOW_S,
             Budget(1 << 26),
             asyncio.Semaphore(4),
-            limits or ImapLimits(failed_login_s=0.01),
+            limits or ImapLimits(),
         )
         server = ImapServer(context)
         _, port = await server.listen_tcp("127.0.0.1", 0)

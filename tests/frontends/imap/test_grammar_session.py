@@ -7,8 +7,6 @@ import base64
 import pytest
 
 from raftmail.frontends.imap import commands as c
-from raftmail.frontends.imap.grammar_session import decode_answer
-from raftmail.frontends.imap.scanner import ParseError
 from tests.frontends.imap.parsing import parsed, request_of, wrong
 
 BARE = {
@@ -99,14 +97,6 @@ def test_authenticate_may_bring_the_first_answer() -> None:
     for bad in (b"AGEAYg", b"A", b"AGEA*Yg==", b"===", b'"A GEAYg=="', b"AGEAYg== "):
         answer = wrong(b"AUTHENTICATE PLAIN " + bad)
         assert answer.startswith("BAD ") and "AGE" not in answer
-
-
-def test_an_answer_to_a_challenge_is_base64() -> None:
-    assert decode_answer(b"AGEAYg==") == b"\0a\0b"
-    assert decode_answer(b"") == b""
-    for bad in (b"AGEAYg", b"\xff", b"A=", b" "):
-        with pytest.raises(ParseError):
-            decode_answer(bad)
 
 
 def test_enable_takes_any_capabilities() -> None:

@@ -16,13 +16,13 @@ from raftmail.mail import commands as c
 from raftmail.mail.budget import Budget
 from raftmail.mail.names import INBOX
 from raftmail.mail.summary import encode_summary, summarise
-from raftmail.service.passwords import hash_password
+from raftmail.service.credentials import make_credentials
 from tests.frontends.twin_service import Box, TwinService
 
 USER = "anna@example.org"
 PASSWORD = "secret password"
 PATIENCE_S = 120.0
-_HASHED = hash_password(PASSWORD.encode())
+_HASHED = make_credentials(PASSWORD.encode(), b"salt of the tests")
 
 
 class Pop3Client:
@@ -123,9 +123,7 @@ def run3(
     async def main() -> None:
         service = TwinService()
         service.users[USER] = _HASHED
-        context = Pop3Context(
-            service, Budget(budget_bytes), limits or Pop3Limits(failed_login_s=0.01), tls
-        )
+        context = Pop3Context(service, Budget(budget_bytes), limits or Pop3Limits(), tls)
         server = Pop3Server(context, implicit_tls=implicit_tls)
         _, port = await server.listen_tcp("127.0.0.1", 0)
         client = Pop3Client(port, server, context.budget)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import poplib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from raftmail.mail.results import Result
 from raftmail.mail.uidset import UidSet
 from raftmail.net.tls import client_context, server_context
 from tests.frontends.pop3.pop3_kit import PASSWORD, USER, Pop3Client, deliver, run3, small
+from tests.frontends.sasl.talking import ScramClient
 from tests.frontends.twin_service import TwinService
 from tests.net.certificates import Certificates
 
@@ -342,7 +344,7 @@ def test_no_master_is_no_wrong_password_and_the_connection_stays() -> None:
 def test_an_address_and_a_password_may_have_letters_of_all_kinds_and_blanks() -> None:
     async def talk(client: Pop3Client, service: TwinService) -> None:
         password = " Zoë's  pass word "
-        service.users[USER] = await service.hash_password(password.encode())
+        service.users[USER] = await service.hash_password(USER, password.encode())
         await client.connect()
         await client.ok("UTF8")
         await client.ok(f"USER {USER}")
@@ -517,5 +519,27 @@ def test_a_node_that_stops_finishes_what_is_under_way_and_says_why() -> None:
         assert await client.rest() == small("one", "x" * 400_000)
         assert (await client.ended()).startswith(b"-ERR [SYS/TEMP] the node stops")
         await stopping
+
+    run3(talk)
+
+
+def test_a_program_logs_in_by_scram_and_has_so_many_sessions() -> None:
+    async def talk(client: Pop3Client, service: TwinService) -> None:
+        service.log_ins.limits = replace(service.log_ins.limits, user_connections_max=1)
+        await client.connect()
+        scram = ScramClient(USER, PASSWORD.encode())
+        first = base64.b64encode(scram.first).decode()
+        line = await client.do(f"AUTH SCRAM-SHA-256 {first}")
+        for make in (scram.final, scram.end):
+            assert line.startswith(b"+ ")
+            line = await client.do(base64.b64encode(make(base64.b64decode(line[2:]))).decode())
+        assert line.startswith(b"+OK ")
+        other = Pop3Client(client.port, client.server, client.budget)
+        await other.connect()
+        assert (await other.err(f"AUTH PLAIN {PLAIN}")).startswith(b"[IN-USE] ")
+        await client.ok("QUIT")
+        await client.ended()
+        await other.ok(f"AUTH PLAIN {PLAIN}")
+        await other.close()
 
     run3(talk)

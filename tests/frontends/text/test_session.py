@@ -19,6 +19,7 @@ from raftmail.frontends.text.session import TextSession
 from raftmail.mail.failures import Failure
 from raftmail.net.limits import ReaderLimits
 from raftmail.net.lines import Line
+from raftmail.service.credentials import Credentials
 from raftmail.service.passwords import hash_password, verify_password
 from tests.frontends.twin_service import TwinService
 
@@ -303,9 +304,27 @@ def test_passwords_are_hashed_before_they_leave_the_session() -> None:
         session.receive(b'a USER ADD Ann@Example "pass word"\r\n')
         await channel.quiet()
         assert channel.take() == b"a OK index=1 shard=0 master=n1\r\n"
-        hashed = twin.users["ann@example"]
-        assert verify_password(b"pass word", hashed)
-        assert not verify_password(b"password", hashed)
+        kept = Credentials.parse(twin.users["ann@example"])
+        assert kept.fits_slowly(b"pass word")
+        assert not kept.fits_slowly(b"password")
+
+    asyncio.run(run())
+
+
+def test_a_user_may_have_a_password_that_is_judged_elsewhere() -> None:
+    async def run() -> None:
+        twin = TwinService()
+        session, channel = open_session(twin)
+        for line, answer in (
+            (b"a USER ADD ann@example external=yes", b"a OK"),
+            (b"b USER PASSWD ann@example external=no", b"b BAD external=yes says"),
+            (b"c USER PASSWD ann@example x external=yes", b"c BAD usage"),
+            (b"d USER PASSWD ann@example", b"d BAD usage"),
+        ):
+            session.receive(line + b"\r\n")
+            await channel.quiet()
+            assert channel.take().startswith(answer)
+        assert twin.users["ann@example"] == "external"
 
     asyncio.run(run())
 
