@@ -18,6 +18,7 @@ from raftmail.net.door import Pass
 from raftmail.net.errors import contained, describe, start_task, tell
 from raftmail.net.limits import ConnectionLimits
 from raftmail.net.session import Bye, Session
+from raftmail.net.tls import BoundContext
 
 _log = logging.getLogger(__name__)
 
@@ -169,6 +170,15 @@ class Connection(asyncio.BufferedProtocol):
         """The other side's IP address; "" on a unix socket."""
         name = self._transport.get_extra_info("peername")
         return str(name[0]).partition("%")[0] if isinstance(name, tuple) else ""
+
+    @property
+    def channel_bindings(self) -> dict[str, bytes]:
+        """What a log-in can be bound to, by the names of RFC 5929."""
+        secured = self._transport.get_extra_info("ssl_object")
+        context = None if secured is None else secured.context
+        if isinstance(context, BoundContext) and context.end_point:
+            return {"tls-server-end-point": context.end_point}
+        return {}
 
     @property
     def is_loopback(self) -> bool:

@@ -171,13 +171,22 @@ def server_context(files: TlsFiles) -> ssl.SSLContext:
     return context
 
 
-def program_context(certificate: Path, key: Path) -> ssl.SSLContext:
+class BoundContext(ssl.SSLContext):
+    """A server's context that knows what log-ins can be bound to."""
+
+    end_point: bytes = b""
+    """The channel binding tls-server-end-point (RFC 5929 section 4.1); b"": none is offered."""
+
+
+def program_context(certificate: Path, key: Path, *, binds: bool = False) -> BoundContext:
     """For mail programs, which are asked for no certificate. They may be older than TLS 1.3 (RFC
-    9325 section 3.1.1), and the certificate may be of any authority, with those between. Raises
-    `TlsError`."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    9325 section 3.1.1), and the certificate may be of any authority, with those between. With
+    `binds`, log-ins can be bound to it. Raises `TlsError`."""
+    context = BoundContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    _parse(_read(certificate), str(certificate))
+    parsed = _parse(_read(certificate), str(certificate))
+    if binds:
+        context.end_point = _end_point(parsed)
     _read(key)
     try:
         # With a password, a key that wants one is refused, and nobody is asked at a terminal.
@@ -185,6 +194,15 @@ def program_context(certificate: Path, key: Path) -> ssl.SSLContext:
     except (ssl.SSLError, ValueError) as error:
         raise TlsError(f"{key}: is no key that fits {certificate} ({error})") from None
     return context
+
+
+def _end_point(certificate: x509.Certificate) -> bytes:
+    """The hash of a certificate, by the hash of its signature, or by SHA-256 where that is older or
+    none."""
+    algorithm = certificate.signature_hash_algorithm
+    if algorithm is None or algorithm.name in ("md5", "sha1"):
+        algorithm = hashes.SHA256()
+    return certificate.fingerprint(algorithm)
 
 
 def peer_context(files: TlsFiles) -> ssl.SSLContext:

@@ -177,6 +177,7 @@ class LoginSection:
     url: str = ""
     external_timeout_s: int = 10
     external_at_once_max: int = 16
+    channel_binding: bool = False
     oauth_issuer: str = ""
     oauth_audience: str = ""
     oauth_keys: str = ""

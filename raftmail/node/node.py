@@ -210,6 +210,7 @@ class Node:
         of_programs = program_context(
             config.folder / (config.tls.program_certificate or config.tls.certificate),
             config.folder / (config.tls.program_key or config.tls.key),
+            binds=config.login.channel_binding,
         )
         return server_context(files), peer_context(files), of_programs
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import ssl
 import stat
 from datetime import UTC, datetime, timedelta
@@ -32,6 +33,14 @@ def test_keys_are_for_their_owner_alone_and_never_overwritten(cluster: Certifica
 def test_files_that_fit_together_pass(cluster: Certificates) -> None:
     tls.check_files(cluster.files("n1"), "blue", "n1", NOW)
     assert tls.cluster_of(cluster.ca.read_bytes()) == "blue"
+
+
+def test_what_a_log_in_is_bound_to_is_the_certificates_hash(cluster: Certificates) -> None:
+    files = cluster.files("n1")
+    der = ssl.PEM_cert_to_DER_cert(files.certificate.read_text())
+    bound = tls.program_context(files.certificate, files.key, binds=True)
+    assert bound.end_point == hashlib.sha256(der).digest()
+    assert tls.program_context(files.certificate, files.key).end_point == b""
 
 
 @pytest.mark.parametrize("years", [tls.CA_YEARS + 1, tls.NODE_YEARS + 1])

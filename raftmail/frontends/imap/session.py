@@ -98,8 +98,6 @@ _REFUSALS: Final = {
 }
 """How a log-in that failed is told (RFC 5530 section 3)."""
 
-_NO_BINDINGS: Final[dict[str, bytes]] = {}
-
 _Handler = Callable[[LoggedInClient, Any], Awaitable[Answer]]
 _HANDLERS: Final[dict[type, _Handler]] = {
     i.Select: select,
@@ -550,7 +548,9 @@ class ImapSession(Session):
     def _mechanisms(self) -> tuple[str, ...]:
         if not self._trusted:
             return ()
-        return offered(tokens=self._context.service.takes_tokens, bindings=_NO_BINDINGS)
+        return offered(
+            tokens=self._context.service.takes_tokens, bindings=self._connection.channel_bindings
+        )
 
     def _authenticate(self, tag: bytes, command: i.Authenticate) -> None:
         """AUTHENTICATE (RFC 9051 section 6.2.2, RFC 4959)."""
@@ -560,7 +560,8 @@ class ImapSession(Session):
         elif command.mechanism not in mechanisms:
             self._no(tag, ResponseCode.CANNOT, f"the mechanisms here are {', '.join(mechanisms)}")
         else:
-            exchange = SaslExchange(command.mechanism, command.initial, _NO_BINDINGS)
+            bindings = self._connection.channel_bindings
+            exchange = SaslExchange(command.mechanism, command.initial, bindings)
             self._go_on(tag, exchange)
 
     def _go_on(self, tag: bytes, exchange: SaslExchange) -> None:

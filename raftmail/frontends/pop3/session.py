@@ -60,7 +60,6 @@ _TURN_LINES: Final = 1000
 _ROOM_S: Final = 0.1
 """How often it is looked whether there is room for a message."""
 
-_NO_BINDINGS: Final[dict[str, bytes]] = {}
 _GONE: Final = "that message is gone: another program has deleted it"
 
 
@@ -306,7 +305,9 @@ class Pop3Session(Session):
     def _mechanisms(self) -> tuple[str, ...]:
         if not self._trusted:
             return ()
-        return offered(tokens=self._context.service.takes_tokens, bindings=_NO_BINDINGS)
+        return offered(
+            tokens=self._context.service.takes_tokens, bindings=self._connection.channel_bindings
+        )
 
     def _tell_capabilities(self) -> None:
         """CAPA (RFC 2449 section 5)."""
@@ -361,7 +362,7 @@ class Pop3Session(Session):
                 first = base64_lines.decode_initial(initial) if initial else None
             except SaslSyntaxError as e:
                 raise Pop3Malformed(str(e)) from None
-            self._go_on(SaslExchange(mechanism, first, _NO_BINDINGS))
+            self._go_on(SaslExchange(mechanism, first, self._connection.channel_bindings))
 
     def _answer_challenge(self, exchange: SaslExchange, line: bytes) -> None:
         try:

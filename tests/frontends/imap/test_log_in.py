@@ -2,21 +2,37 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import hashlib
 import logging
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from raftmail.frontends.imap.context import ImapContext
 from raftmail.frontends.imap.limits import ImapLimits
+from raftmail.frontends.imap.server import ImapServer
 from raftmail.mail.app_passwords import AppPassword, UserPasswords
+from raftmail.mail.budget import Budget
 from raftmail.mail.failures import Failure
-from raftmail.service.credentials import make_quick_credentials
+from raftmail.net import tls
+from raftmail.service.credentials import make_credentials, make_quick_credentials
 from raftmail.service.failed_log_ins import LogInLimits
 from raftmail.service.log_ins import LogIns
-from tests.frontends.imap.imap_kit import PASSWORD, USER, ImapClient, run
+from tests.frontends.imap.imap_kit import (
+    NOW_S,
+    PASSWORD,
+    PATIENCE_S,
+    USER,
+    ImapClient,
+    Talk,
+    run,
+)
 from tests.frontends.sasl.talking import ScramClient
 from tests.frontends.twin_service import TwinService
+from tests.net.certificates import Certificates
 from tests.service import test_token_issuer as tokens
 
 MANY = ImapLimits(failed_logins_max=1000)
@@ -244,3 +260,68 @@ def test_no_secret_is_logged_nor_said(caplog: pytest.LogCaptureFixture) -> None:
     everything = b"\n".join(said).decode() + caplog.text
     for hidden in (secret, coded, coded[10:-5]):
         assert hidden.decode() not in everything
+
+
+def _over_tls(tmp_path: Path, talk: Talk, *, binds: bool, implicit_tls: bool) -> None:
+    """Have a client talk over TLS."""
+    files = Certificates(tmp_path / "ca", "test").files("n1")
+
+    async def main() -> None:
+        service = TwinService()
+        service.users[USER] = make_credentials(PASSWORD.encode(), b"salt of the tests")
+        server_tls, client_tls = (
+            tls.program_context(files.certificate, files.key, binds=binds),
+            tls.client_context(files.ca),
+        )
+        context = ImapContext(
+            service, lambda: NOW_S, Budget(1 << 20), asyncio.Semaphore(1), tls=server_tls
+        )
+        server = ImapServer(context, implicit_tls=implicit_tls)
+        _, port = await server.listen_tcp("127.0.0.1", 0)
+        client = ImapClient(port, context.budget)
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                if implicit_tls:
+                    streams = await asyncio.open_connection("127.0.0.1", port, ssl=client_tls)
+                    client.reader, client.writer = streams
+                    client.greeting = await client.response()
+                else:
+                    await client.connect()
+                    assert b"PLUS " not in client.greeting
+                    await client.ok("STARTTLS")
+                    await client.writer.start_tls(client_tls)
+                await talk(client, service)
+        finally:
+            await client.close()
+            await server.stop(1.0)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("implicit_tls", [True, False])
+def test_a_log_in_is_bound_to_the_certificate_where_that_is_configured(
+    tmp_path: Path, implicit_tls: bool
+) -> None:
+    async def talk(client: ImapClient, service: TwinService) -> None:
+        (line,) = await client.ok("CAPABILITY")
+        assert b" AUTH=SCRAM-SHA-256-PLUS AUTH=SCRAM-SHA-256 " in line
+        secured = client.writer.get_extra_info("ssl_object")
+        bound = hashlib.sha256(secured.getpeercert(binary_form=True)).digest()
+        header = b"p=tls-server-end-point,,"
+        wrong = ScramClient(USER, PASSWORD.encode(), header, bytes(32))
+        hidden = ScramClient(USER, PASSWORD.encode(), b"y,,")
+        for one, name in ((wrong, "SCRAM-SHA-256-PLUS"), (hidden, "SCRAM-SHA-256")):
+            assert (await authenticate(client, name, one)).startswith(b"NO [CLIENTBUG] ")
+        right = ScramClient(USER, PASSWORD.encode(), header, bound)
+        assert (await authenticate(client, "SCRAM-SHA-256-PLUS", right)).startswith(b"OK ")
+
+    _over_tls(tmp_path, talk, binds=True, implicit_tls=implicit_tls)
+
+
+def test_where_it_is_not_configured_nothing_is_bound(tmp_path: Path) -> None:
+    async def talk(client: ImapClient, service: TwinService) -> None:
+        assert b"PLUS " not in client.greeting
+        could = ScramClient(USER, PASSWORD.encode(), b"y,,")
+        assert (await authenticate(client, "SCRAM-SHA-256", could)).startswith(b"OK ")
+
+    _over_tls(tmp_path, talk, binds=False, implicit_tls=True)
