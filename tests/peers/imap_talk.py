@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final, Self
 
+from tests.frontends.imap.strict_parser import StrictParser
+
 Value = Any
 """A string is bytes, NIL is None, a number is an int, an atom is an `Atom`, and a list is one."""
 
@@ -152,8 +154,10 @@ def threads(told: Told) -> bytes:
 class ImapTalk:
     """One connection. As a context manager it closes it."""
 
-    def __init__(self, connection: socket.socket) -> None:
+    def __init__(self, connection: socket.socket, parser: StrictParser | None = None) -> None:
+        """`parser` reads all responses besides."""
         connection.settimeout(PATIENCE_S)
+        self._parser = parser
         self._connection = connection
         self._file = connection.makefile("rb")
         self._count = 0
@@ -161,7 +165,9 @@ class ImapTalk:
 
     @classmethod
     def log_in(cls, port: int, user: str, password: str) -> Self:
-        talk = cls(socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S))
+        """With raftmail, all of whose responses the strict parser reads."""
+        connection = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S)
+        talk = cls(connection, StrictParser())
         talk.ok(b"LOGIN %b %b" % (user.encode(), password.encode()))
         return talk
 
@@ -188,6 +194,8 @@ class ImapTalk:
             whole += line
         if not whole.endswith(b"\r\n"):
             raise BrokenResponse(f"the connection ended after {whole[-200:]!r}")
+        if self._parser is not None:
+            self._parser.take(whole)
         return whole
 
     def ask(self, command: bytes, *literals: bytes) -> Told:

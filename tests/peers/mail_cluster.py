@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from raftmail.mail.endpoint import split_address
+from tests.frontends.imap.strict_imaplib import StrictImaplib
 from tests.node.cluster import Cluster, wait_for
 
 USER: Final = "alice@example.org"
@@ -34,7 +35,7 @@ class MailCluster(Cluster):
     @contextmanager
     def box(self, name: str, *, tls: bool = False, user: str = USER) -> Iterator[Any]:
         """Logged in through a node."""
-        with imaplib.IMAP4("127.0.0.1", self.imap[name], timeout=30) as box:
+        with StrictImaplib("127.0.0.1", self.imap[name], timeout=30) as box:
             if tls:
                 context = ssl.create_default_context(cafile=str(self.made.ca))
                 context.check_hostname = False

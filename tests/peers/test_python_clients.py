@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.frontends.imap.imap_kit import PASSWORD, USER, ImapClient, message, run
+from tests.frontends.imap.strict_imaplib import StrictImaplib
 from tests.frontends.twin_service import TwinService
 from tests.peers.twin_server import PATIENCE_S, serve
 
@@ -25,7 +26,7 @@ FAR_S = 60.0
 
 def test_imaplib_does_what_it_can() -> None:
     def talk(port: int) -> None:
-        with imaplib.IMAP4("127.0.0.1", port, timeout=FAR_S) as box:
+        with StrictImaplib("127.0.0.1", port, timeout=FAR_S) as box:
             assert box.login(USER, PASSWORD)[0] == "OK"
             assert box.create('"Sent Mail"')[0] == "OK"
             for body in WORDS:
@@ -157,7 +158,7 @@ def test_many_blocking_clients_at_once_see_one_mailbox() -> None:
 
         def one(number: int) -> None:
             try:
-                with imaplib.IMAP4("127.0.0.1", port, timeout=FAR_S) as box:
+                with StrictImaplib("127.0.0.1", port, timeout=FAR_S) as box:
                     box.login(USER, PASSWORD)
                     assert box.append("INBOX", None, None, message(f"from {number}"))[0] == "OK"
             except BaseException as error:
@@ -169,7 +170,7 @@ def test_many_blocking_clients_at_once_see_one_mailbox() -> None:
         for thread in threads:
             thread.join()
         assert not failed
-        with imaplib.IMAP4("127.0.0.1", port, timeout=FAR_S) as box:
+        with StrictImaplib("127.0.0.1", port, timeout=FAR_S) as box:
             box.login(USER, PASSWORD)
             assert box.select("INBOX") == ("OK", [b"4"])
 
