@@ -33,6 +33,7 @@ mail_location = {format}:{folder}/mail
 default_internal_user = {user}
 default_internal_group = {group}
 default_login_user = {user}
+mail_fsync = never
 mail_save_crlf = yes
 mail_max_keyword_length = 200
 imap_max_line_length = 1 M
