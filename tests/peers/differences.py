@@ -7,11 +7,22 @@ the message, at what was asked, and at both answers.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
-from tests.peers.compare import Finding
+from raftmail.mail.summary import summarise
+from tests.peers.compare import DIED, MISSING, Finding, flat
+from tests.peers.imap_talk import Value, Values
+
+_TYPE = re.compile(rb"^content-type[ \t]*:(.*)$", re.IGNORECASE | re.MULTILINE)
+_READABLE = re.compile(
+    rb"[ \t]*[!#$%&'*+.0-9A-Z^_`a-z{|}~-]+/[!#$%&'*+.0-9A-Z^_`a-z{|}~-]+\s*([;(]|$)"
+)
+_FIELD = re.compile(rb"^[!-9;-~]+[ \t]*:.*(?:\r?\n[ \t].*)*", re.MULTILINE)
+_SPACE = re.compile(rb"\s+")
 
 
 @dataclass(frozen=True)
@@ -23,13 +34,146 @@ class Difference:
     explains: Callable[[Finding], bool]
 
 
+@lru_cache(maxsize=1000)
+def _our_types(message: bytes) -> frozenset[bytes]:
+    pieces = flat(Values(summarise(message).bodystructure).value())
+    return frozenset(value for item, value in pieces.items() if item.endswith(" type"))
+
+
+def _types(message: bytes) -> list[bytes]:
+    return [found.strip().lower() for found in _TYPE.findall(message)]
+
+
 def _placeholders(finding: Finding) -> bool:
     shown = repr(finding.theirs)
     return any(word in shown for word in ("MISSING_", "SYNTAX_ERROR", "INVALID_ROUTE"))
 
 
+_RUBBISH: Final = ("comments", "semicolon", "two ats")
+
+
+def _rubbish(finding: Finding) -> bool:
+    return finding.name.removeprefix("address: ") in _RUBBISH
+
+
+def _squeezed(value: Value) -> Value:
+    if isinstance(value, bytes):
+        return _SPACE.sub(b" ", value).strip()
+    return [_squeezed(one) for one in value] if isinstance(value, list) else value
+
+
+def _spaces(finding: Finding) -> bool:
+    same: bool = _squeezed(finding.ours) == _squeezed(finding.theirs)
+    return same
+
+
+def _repeated(finding: Finding) -> bool:
+    name = re.escape(finding.item.encode())
+    return len(re.findall(rb"^%b[ \t]*:" % name, finding.message, re.IGNORECASE | re.MULTILINE)) > 1
+
+
+def _charset(finding: Finding) -> bool:
+    if not finding.item.endswith(" parameters") or finding.theirs == MISSING:
+        return False
+    same: bool = finding.theirs == [*(finding.ours or []), (b"charset", b"us-ascii")]
+    return same
+
+
+def _pieces(finding: Finding) -> bool:
+    return finding.item.endswith(" parameters") and "*" in repr(finding.ours)
+
+
+def _parameters(finding: Finding) -> bool:
+    return finding.item.endswith(" parameters") and finding.name in (
+        "type: no parameter name",
+        "parts: signed",
+    )
+
+
+def _unreadable(finding: Finding) -> bool:
+    return any(_READABLE.match(one) is None for one in _types(finding.message))
+
+
+def _disposition(finding: Finding) -> bool:
+    return finding.item.endswith(" disposition") and finding.ours is None and not finding.theirs[0]
+
+
+def _encoding(finding: Finding) -> bool:
+    named = isinstance(finding.ours, bytes)
+    return finding.item.endswith(" encoding") and named and finding.theirs == b"7bit"
+
+
+def _cut_encoding(finding: Finding) -> bool:
+    """Octets that are no token end the name of an encoding, or are passed over."""
+    return finding.item.endswith(" encoding") and not finding.message.isascii()
+
+
+def _broken_encoding(finding: Finding) -> bool:
+    return finding.theirs in ("NO [PARSE]", DIED)
+
+
+def _no_parts(finding: Finding) -> bool:
+    multipart = any(one.startswith(b"multipart") for one in _types(finding.message))
+    return multipart and _our_types(finding.message) == {b"text/plain"}
+
+
+def _encoded_message(finding: Finding) -> bool:
+    return any(
+        one.startswith(b"message/rfc822") for one in _types(finding.message)
+    ) and b"application/octet-stream" in _our_types(finding.message)
+
+
+def _boundary(finding: Finding) -> bool:
+    return finding.name in ("parts: boundary that begins another", "odd: same boundary inside")
+
+
+def _line_end(finding: Finding) -> bool:
+    ours, theirs = finding.ours, finding.theirs
+    if finding.item.endswith(" size") or finding.kind == "BINARY.SIZE":
+        return isinstance(theirs, int) and isinstance(ours, int) and theirs - ours == 2
+    if finding.item.endswith(" lines"):
+        return isinstance(theirs, int) and isinstance(ours, int) and theirs - ours == 1
+    return (
+        isinstance(ours, bytes)
+        and isinstance(theirs, bytes)
+        and theirs.startswith(ours)
+        and theirs[len(ours) :] in (b"\r", b"\r\n")
+    )
+
+
+def _not_there(finding: Finding) -> bool:
+    return finding.ours is None and finding.theirs == b""
+
+
+def _no_fields(finding: Finding) -> bool:
+    if "HEADER.FIELDS" not in finding.item or not isinstance(finding.ours, bytes):
+        return False
+    fields = [_FIELD.findall(one) for one in (finding.ours, finding.theirs)]
+    return [one.strip() for one in fields[0]] == [one.strip() for one in fields[1]]
+
+
+_HEADS: Final = ("ENVELOPE", "BODYSTRUCTURE")
+_ALL: Final = ("ENVELOPE", "BODYSTRUCTURE", "BODY", "BINARY", "BINARY.SIZE")
+
 DIFFERENCES: Final = (
-    Difference("Addresses that are none", ("ENVELOPE", "BODYSTRUCTURE"), _placeholders),
+    Difference("Addresses that are none", _HEADS, _placeholders),
+    Difference("Rubbish beside addresses", _HEADS, _rubbish),
+    Difference("Space inside strings", _HEADS, _spaces),
+    Difference("Fields that are there twice", ("ENVELOPE",), _repeated),
+    Difference("A charset that nobody named", ("BODYSTRUCTURE",), _charset),
+    Difference("Parameters in pieces", ("BODYSTRUCTURE",), _pieces),
+    Difference("Parameters that are broken", ("BODYSTRUCTURE",), _parameters),
+    Difference("Types that cannot be read", _ALL, _unreadable),
+    Difference("Dispositions that are none", ("BODYSTRUCTURE",), _disposition),
+    Difference("An encoding without a type", ("BODYSTRUCTURE",), _encoding),
+    Difference("An encoding that is no token", ("BODYSTRUCTURE",), _cut_encoding),
+    Difference("Bodies that are wrongly encoded", ("BINARY", "BINARY.SIZE"), _broken_encoding),
+    Difference("Multiparts without parts", _ALL, _no_parts),
+    Difference("Messages that are encoded", _ALL, _encoded_message),
+    Difference("Boundaries that begin alike", _ALL, _boundary),
+    Difference("The line end before a boundary", _ALL, _line_end),
+    Difference("Sections that are not there", ("BODY", "BINARY"), _not_there),
+    Difference("Lines that are no fields", ("BODY",), _no_fields),
 )
 
 

@@ -10,8 +10,8 @@ import shutil
 import socket
 import subprocess
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -51,16 +51,15 @@ def need_dovecot() -> None:
 
 
 @contextmanager
-def dovecot(format: str = "sdbox") -> Iterator[ImapTalk]:
-    """A session with a Dovecot of its own, whose mailboxes are empty."""
+def dovecot(format: str = "sdbox") -> Iterator[Callable[[], ImapTalk]]:
+    """Opens sessions with a Dovecot of its own, whose mailboxes are empty at first."""
     need_dovecot()
     root = os.geteuid() == 0
     # Dovecot refuses to touch mail as root, so root hands everything to nobody.
     account = pwd.getpwnam("nobody") if root else pwd.getpwuid(os.getuid())
     folder = Path(tempfile.mkdtemp(prefix="peer-dovecot-"))
-    ours, theirs = socket.socketpair()
-    process: subprocess.Popen[bytes] | None = None
-    try:
+    with ExitStack() as stack:
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
         for part in ("run", "state", "mail"):
             (folder / part).mkdir()
         config = folder / "dovecot.conf"
@@ -75,34 +74,39 @@ def dovecot(format: str = "sdbox") -> Iterator[ImapTalk]:
         if root:
             for path in (folder, *folder.iterdir()):
                 os.chown(path, account.pw_uid, account.pw_gid)
-        process = subprocess.Popen(
-            [str(PROGRAM), "-c", str(config)],
-            stdin=theirs.fileno(),
-            stdout=theirs.fileno(),
-            stderr=subprocess.DEVNULL,
-            cwd=folder,
-            user=account.pw_uid if root else None,
-            group=account.pw_gid if root else None,
-            extra_groups=() if root else None,
-            env={
-                **{k: v for k, v in os.environ.items() if k.startswith("RAFTMAIL")},
-                "PATH": os.environ["PATH"],
-                "HOME": str(folder),
-                "USER": account.pw_name,
-                "TZ": "UTC",
-            },
-        )
-        theirs.close()
+        yield lambda: stack.enter_context(_session(config, account))
+
+
+@contextmanager
+def _session(config: Path, account: pwd.struct_passwd) -> Iterator[ImapTalk]:
+    root = os.geteuid() == 0
+    ours, theirs = socket.socketpair()
+    process = subprocess.Popen(
+        [str(PROGRAM), "-c", str(config)],
+        stdin=theirs.fileno(),
+        stdout=theirs.fileno(),
+        stderr=subprocess.DEVNULL,
+        cwd=config.parent,
+        user=account.pw_uid if root else None,
+        group=account.pw_gid if root else None,
+        extra_groups=() if root else None,
+        env={
+            **{k: v for k, v in os.environ.items() if k.startswith("RAFTMAIL")},
+            "PATH": os.environ["PATH"],
+            "HOME": str(config.parent),
+            "USER": account.pw_name,
+            "TZ": "UTC",
+        },
+    )
+    theirs.close()
+    try:
         with ImapTalk(ours) as talk:
             assert talk.greeting.startswith(b"* PREAUTH"), talk.greeting
             yield talk
     finally:
         ours.close()
-        theirs.close()
-        if process is not None:
-            try:
-                process.wait(_END_S)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-        shutil.rmtree(folder, ignore_errors=True)
+        try:
+            process.wait(_END_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
