@@ -181,8 +181,14 @@ class Comparison:
                 for talk in (self.ours, self.theirs)
             )
             for number in range(1, len(self.messages) + 1):
-                item = algorithm.decode()
-                self._compare("THREAD", number, {item: mine[number]}, {item: other[number]})
+                pieces = ({algorithm.decode(): self._named(one[number])} for one in (mine, other))
+                self._compare("THREAD", number, *pieces)
+
+    def _named(self, thread: bytes) -> str:
+        """A thread with the names of its messages."""
+        return re.sub(
+            "[0-9]+", lambda found: f"<{self.messages[int(found[0]) - 1][0]}>", thread.decode()
+        )
 
 
 def _flags(number: int) -> bytes:

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
-from raftmail.mail.summary import summarise
+from raftmail.frontends.imap.dates import read_date
+from raftmail.mail.summary import decode_parts, summarise
 from tests.peers.compare import DIED, MISSING, Finding, flat
 from tests.peers.imap_talk import Value, Values
 
@@ -22,6 +23,7 @@ _READABLE = re.compile(
     rb"[ \t]*[!#$%&'*+.0-9A-Z^_`a-z{|}~-]+/[!#$%&'*+.0-9A-Z^_`a-z{|}~-]+\s*([;(]|$)"
 )
 _FIELD = re.compile(rb"^[!-9;-~]+[ \t]*:.*(?:\r?\n[ \t].*)*", re.MULTILINE)
+_DATE = re.compile(rb"^date[ \t]*:(.*)$", re.IGNORECASE | re.MULTILINE)
 _SPACE = re.compile(rb"\s+")
 
 
@@ -109,7 +111,14 @@ def _cut_encoding(finding: Finding) -> bool:
 
 
 def _broken_encoding(finding: Finding) -> bool:
-    return finding.theirs in ("NO [PARSE]", DIED)
+    return finding.theirs in ("NO [PARSE]", "NO [UNKNOWN-CTE]", DIED)
+
+
+def _with_parts(finding: Finding) -> bool:
+    """Of a part that has parts."""
+    path = finding.item.partition("[")[2].partition("]")[0]
+    paths = [".".join(map(str, one.path)) for one in decode_parts(summarise(finding.message).parts)]
+    return path in paths and any(one.startswith(path + ".") for one in paths)
 
 
 def _no_parts(finding: Finding) -> bool:
@@ -152,6 +161,45 @@ def _no_fields(finding: Finding) -> bool:
     return [one.strip() for one in fields[0]] == [one.strip() for one in fields[1]]
 
 
+def _no_date(finding: Finding) -> bool:
+    """There is none, it cannot be read, or it is before 1970."""
+    found = _DATE.search(finding.message)
+    sent = None if found is None else read_date(found[1].strip())
+    return finding.item.startswith("SENT") and (sent is None or sent.utc_s < 0)
+
+
+def _case(finding: Finding) -> bool:
+    return "GRÜSSE" in finding.item and finding.ours is True
+
+
+def _address_keys(finding: Finding) -> bool:
+    key, _, needle = finding.item.partition(" ")
+    odd = any(one in needle for one in ("<", '"', "\\", "=?"))
+    plain = finding.name.startswith(("address: ", "damaged: ", "odd: "))
+    return key in ("FROM", "TO", "CC", "BCC") and (odd or plain)
+
+
+def _undecoded(finding: Finding) -> bool:
+    return finding.ours is True and not finding.name.startswith("made: ")
+
+
+def _folded_space(finding: Finding) -> bool:
+    return "one two three" in finding.item and finding.ours is False
+
+
+def _lines_searched(finding: Finding) -> bool:
+    return finding.ours is False and finding.name.startswith("damaged: ")
+
+
+def _odd_order(finding: Finding) -> bool:
+    return finding.name.startswith(("address: ", "field: ", "odd: ", "damaged: "))
+
+
+def _odd_thread(finding: Finding) -> bool:
+    named = re.findall("<(.*?)>", f"{finding.ours} {finding.theirs}")
+    return not all(one.startswith("made: ") for one in named)
+
+
 _HEADS: Final = ("ENVELOPE", "BODYSTRUCTURE")
 _ALL: Final = ("ENVELOPE", "BODYSTRUCTURE", "BODY", "BINARY", "BINARY.SIZE")
 
@@ -168,12 +216,21 @@ DIFFERENCES: Final = (
     Difference("An encoding without a type", ("BODYSTRUCTURE",), _encoding),
     Difference("An encoding that is no token", ("BODYSTRUCTURE",), _cut_encoding),
     Difference("Bodies that are wrongly encoded", ("BINARY", "BINARY.SIZE"), _broken_encoding),
+    Difference("BINARY of what has parts", ("BINARY", "BINARY.SIZE"), _with_parts),
     Difference("Multiparts without parts", _ALL, _no_parts),
     Difference("Messages that are encoded", _ALL, _encoded_message),
     Difference("Boundaries that begin alike", _ALL, _boundary),
     Difference("The line end before a boundary", _ALL, _line_end),
     Difference("Sections that are not there", ("BODY", "BINARY"), _not_there),
     Difference("Lines that are no fields", ("BODY",), _no_fields),
+    Difference("Messages without a date", ("SEARCH",), _no_date),
+    Difference("Letters whose case has two letters", ("SEARCH",), _case),
+    Difference("What FROM, TO and CC look into", ("SEARCH",), _address_keys),
+    Difference("Text that cannot be decoded", ("SEARCH",), _undecoded),
+    Difference("A tab where a space is searched", ("SEARCH",), _folded_space),
+    Difference("Searches in lines that are no fields", ("SEARCH",), _lines_searched),
+    Difference("Orders of odd values", ("SORT",), _odd_order),
+    Difference("Threads with odd members", ("THREAD",), _odd_thread),
 )
 
 
