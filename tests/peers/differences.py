@@ -115,8 +115,10 @@ def _broken_encoding(finding: Finding) -> bool:
 
 
 def _with_parts(finding: Finding) -> bool:
-    """Of a part that has parts."""
+    """Of a part that has parts, or the size of a part inside."""
     path = finding.item.partition("[")[2].partition("]")[0]
+    if finding.kind == "BINARY.SIZE" and isinstance(finding.theirs, int) and "." in path:
+        return True
     paths = [".".join(map(str, one.path)) for one in decode_parts(summarise(finding.message).parts)]
     return path in paths and any(one.startswith(path + ".") for one in paths)
 
