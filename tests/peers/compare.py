@@ -111,8 +111,8 @@ class Comparison:
                 assert flat(one[b"BODY"]) == short, (whole, self.messages[number - 1][0])
             names = (b"UID", b"INTERNALDATE", b"RFC822.SIZE")
             plain = [{name.decode(): one[name] for name in names} for one in (mine, other)]
-            for one in plain:  # a day of one digit stands behind a space or a zero
-                one["INTERNALDATE"] = one["INTERNALDATE"].strip().rjust(26, b"0")
+            for row in plain:  # a day of one digit stands behind a space or a zero
+                row["INTERNALDATE"] = row["INTERNALDATE"].strip().rjust(26, b"0")
             flags = [{"FLAGS": sorted(set(one[b"FLAGS"]) - {b"\\Recent"})} for one in (mine, other)]
             self._compare("FETCH", number, plain[0] | flags[0], plain[1] | flags[1])
 
