@@ -128,13 +128,14 @@ def transfer(
         source_modseq = source.highestmodseq
     count = 0
     for rows in messages.pages(source, existing):
+        dates_of = messages.dates.of(rows)
         for key, record in rows:
             fields = unpack_message(key, record)
             keywords = fields[3] | fields[4] << 64
             if bits and keywords:
                 keywords = sum(new for old, new in bits if keywords & old)
             summary = messages.summary(key)
-            dates = messages.dates.get(key)
+            dates = dates_of.get(key)
             if saved_us is not None:
                 zone_minutes = 0 if dates is None else dates.zone_minutes
                 dates = dates_to_keep(FIXED.unpack(fields[5])[0], zone_minutes, saved_us)

@@ -69,8 +69,13 @@ class Dates:
 
     def get(self, key: bytes) -> MessageDates | None:
         """Raises `IndexDamaged`."""
-        record = self._record(key)
-        return None if record is None else read_dates(key, record)
+        if not self._count:
+            return None
+        record = self._rows.get(key)
+        if record is None:
+            check_beside(self._rows, key, None, check_row)
+            return None
+        return read_dates(key, record)
 
     def of(self, messages: Sequence[Row]) -> dict[bytes, MessageDates]:
         """Those of some messages of one mailbox, ascending, by key. Raises `IndexDamaged`."""
@@ -85,14 +90,6 @@ class Dates:
         check_beside(self._rows, first, rows[-1][0] if rows else None, check_row)
         return {key: read_dates(key, record) for key, record in rows}
 
-    def _record(self, key: bytes) -> bytes | None:
-        if not self._count:
-            return None
-        record = self._rows.get(key)
-        if record is None:
-            check_beside(self._rows, key, None, check_row)
-        return record
-
     def put(self, key: bytes, dates: MessageDates) -> None:
         """Of a message that has none yet."""
         value = _ROW.pack(_VERSION, *dates)
@@ -100,8 +97,9 @@ class Dates:
         self._note(1, row_digest(key, value))
 
     def remove(self, key: bytes) -> None:
-        """The message is gone. Raises `IndexDamaged`."""
-        record = self._record(key)
+        """The message is gone. A row whose key rotted stays, and is found by scrub. Raises
+        `IndexDamaged`."""
+        record = self._rows.get(key) if self._count else None
         if record is not None:
             self._rows.delete(key)
             self._note(-1, -row_digest(key, unseal(TABLE, key, record)))
