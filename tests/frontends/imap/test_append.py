@@ -173,6 +173,41 @@ def test_a_catenation_that_makes_no_sense_is_bad(command: str) -> None:
     run(talk)
 
 
+# -- BINARY (RFC 3516) ----------
+
+
+def test_a_message_with_nul_comes_as_literal8_and_goes_as_one() -> None:
+    async def talk(client: ImapClient, service: TwinService) -> None:
+        await client.log_in()
+        body = b"Content-Transfer-Encoding: binary\r\n\r\na\0b"
+        await client.ok(b"APPEND INBOX ~{%d+}\r\n%b" % (len(body), body))
+        await client.ok("SELECT INBOX")
+        client.send(b"b FETCH 1 (BINARY.SIZE[1] BINARY.PEEK[1]<1.9>)\r\n")
+        told = b"* 1 FETCH (BINARY.SIZE[1] 3 BINARY[1]<1> ~{2}\r\n\0b)\r\n"
+        assert await client.reader.readexactly(len(told)) == told
+        assert (await client.answer(b"b"))[1].startswith(b"OK")
+        assert await client.ok("FETCH 1 (FLAGS)") == [b"* 1 FETCH (FLAGS ())"]
+        client.send(b"c FETCH 1 (BINARY[1])\r\n")
+        told = b"* 1 FETCH (BINARY[1] ~{3}\r\na\0b FLAGS (\\Seen))\r\n"
+        assert await client.reader.readexactly(len(told)) == told
+        assert (await client.answer(b"c"))[1].startswith(b"OK")
+
+    run(talk)
+
+
+def test_what_has_an_unknown_encoding_is_refused_and_the_next_is_answered() -> None:
+    async def talk(client: ImapClient, service: TwinService) -> None:
+        await client.log_in()
+        await client.ok("APPEND INBOX {}", b"Content-Transfer-Encoding: x-none\r\n\r\nhi\r\n")
+        await client.ok("SELECT INBOX")
+        for item in ("BINARY.PEEK[1]", "BINARY.SIZE[1]"):
+            _, answer = await client.do(f"FETCH 1 ({item})")
+            assert answer.startswith(b"NO [UNKNOWN-CTE]"), answer
+        await client.ok("NOOP")
+
+    run(talk)
+
+
 # -- REPLACE ----------
 
 
