@@ -136,6 +136,12 @@ class LoggedInClient:
     def qresync(self) -> bool:
         return Extension.QRESYNC in self.enabled
 
+    def use_modseqs(self) -> None:
+        """The client has said that it knows CONDSTORE (RFC 7162 section 3.1)."""
+        self.enabled.add(Extension.CONDSTORE)
+        if self.view is not None:
+            self.view.tells_modseq = True
+
     def selected(self) -> MailboxView:
         """The mailbox that is selected, which the session has seen to."""
         assert self.view is not None

@@ -10,7 +10,6 @@ from raftmail.frontends.imap.client import (
     Answer,
     CommandRefused,
     CommandWrong,
-    Extension,
     LoggedInClient,
     parts_of,
 )
@@ -132,6 +131,8 @@ async def _fetch_each(
             told += 1
             if Attribute.FLAGS in items:
                 view.told(message.uid, message.modseq)
+            if message.modseq > view.modseq and view.tells_modseq:
+                client.stale = True  # a client may keep it, so that it has to hear of what is gone
         await client.drained()
     return told
 
@@ -153,8 +154,7 @@ def _all_items(
     if command.uid and not client.uid_only and Attribute.UID not in items:
         items.insert(0, Attribute.UID)
     if command.changed_since is not None or Attribute.MODSEQ in items:
-        client.enabled.add(Extension.CONDSTORE)
-        view.tells_modseq = True
+        client.use_modseqs()
     if command.changed_since is not None and Attribute.MODSEQ not in items:
         items.append(Attribute.MODSEQ)
     if command.vanished and not client.qresync:
@@ -211,7 +211,8 @@ def _line(
     preview: str | None,
 ) -> bytes:
     values = b" ".join(_value(item, message, summary, body, preview) for item in items)
-    return view.fetched(message.uid, values)
+    line = view.fetched(message.uid, values)
+    return view.keywords.announce(message.flags) + line if Attribute.FLAGS in items else line
 
 
 def _value(

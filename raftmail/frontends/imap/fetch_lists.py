@@ -67,9 +67,13 @@ async def fetch_lists(
         lists = [finished_lists(summary) for summary in page.summaries]
         columns = [_COLUMNS[one][1](page, lists) for one in attributes]
         numbers = page.uids if view.uid_only else view.numbering.numbers_of(page.uids)
-        client.write(b"".join([form % row for row in zip(numbers, *columns, strict=True)]))
+        lines = [form % row for row in zip(numbers, *columns, strict=True)]
         if Attribute.FLAGS in attributes:
+            lines[:0] = [view.keywords.announce(flags) for flags in page.flags]
             view.told_all(page.uids, page.modseqs)
+        client.write(b"".join(lines))
+        if view.tells_modseq and max(page.modseqs, default=0) > view.modseq:
+            client.stale = True  # as in `fetch_uids`, of what changed meanwhile
         told += len(page.uids)
         await client.drained()
         if page.more:

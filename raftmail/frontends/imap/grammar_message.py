@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from functools import lru_cache
 from typing import TypeAlias
 
@@ -93,7 +94,18 @@ def _what(scanner: Scanner) -> _What:
     vanished = False
     if scanner.skip(b" "):
         changed_since, vanished, partial = _fetch_modifiers(scanner)
-    return tuple(dict.fromkeys(items)), changed_since, vanished, partial
+    return _each_once(items), changed_since, vanished, partial
+
+
+def _each_once(items: tuple[f.FetchItem, ...]) -> tuple[f.FetchItem, ...]:
+    """A section that is asked for with and without PEEK is answered once, as without."""
+    found: dict[f.FetchItem, f.FetchItem] = {}
+    for item in items:
+        if isinstance(item, f.BodySection | f.BinarySection) and not item.peek:
+            found[replace(item, peek=True)] = item
+        else:
+            found.setdefault(item, item)
+    return tuple(found.values())
 
 
 def _fetch_modifiers(scanner: Scanner) -> tuple[int | None, bool, PartialRange | None]:

@@ -17,6 +17,7 @@ from raftmail.frontends.imap.client import (
     LoggedInClient,
     good_name,
 )
+from raftmail.frontends.imap.keywords import Keywords
 from raftmail.frontends.imap.mailbox_reader import ALL_UIDS
 from raftmail.frontends.imap.responses import ResponseCode
 from raftmail.frontends.imap.view import MailboxView
@@ -26,8 +27,6 @@ from raftmail.mail.queries import MailboxContents, MailboxInfo
 from raftmail.mail.results import MailboxResult
 
 _USES: Final = {use.lower(): use for use in SPECIAL_USES}
-
-_SYSTEM_FLAGS: Final = ("\\Answered", "\\Flagged", "\\Deleted", "\\Seen", "\\Draft")
 
 
 def mailbox_id(guid: bytes) -> bytes:
@@ -42,8 +41,7 @@ async def select(client: LoggedInClient, command: i.Select) -> Answer:
     """SELECT and EXAMINE (6.3.2, 6.3.3), with RFC 7162's parameters."""
     if client.view is not None:
         client.view = None
-        if client.qresync or client.rev2:
-            client.write(b"* OK [CLOSED] the mailbox before is closed\r\n")
+        client.write(b"* OK [CLOSED] the mailbox before is closed\r\n")  # RFC 7162 section 3.2.11
     client.stale = False
     info = await client.mailbox(good_name(command.name))
     client.heard_modseq = 0
@@ -66,7 +64,8 @@ async def select(client: LoggedInClient, command: i.Select) -> Answer:
 def _tell_selected(client: LoggedInClient, view: MailboxView, contents: MailboxContents) -> None:
     info = contents.mailbox
     unseen = view.number_of(contents.first_unseen)
-    flags = responses.flags((*_SYSTEM_FLAGS, *contents.keywords))
+    view.keywords = Keywords(contents.keywords)
+    flags = view.keywords.shown
     kept = b"()" if view.read_only else flags[:-1] + b" \\*)"
     write = client.write
     write(b"* FLAGS %b\r\n" % flags)
@@ -178,6 +177,8 @@ async def unsubscribe(client: LoggedInClient, command: i.Unsubscribe) -> Answer:
 
 async def status(client: LoggedInClient, command: i.Status) -> Answer:
     """STATUS (6.3.11)."""
+    if i.StatusItem.HIGHESTMODSEQ in command.items:
+        client.use_modseqs()
     info = await client.mailbox(good_name(command.name))
     await tell_status(client, info, command.items)
     return Answer("told")

@@ -7,7 +7,6 @@ from raftmail.frontends.imap import responses
 from raftmail.frontends.imap.client import (
     Answer,
     CommandRefused,
-    Extension,
     LoggedInClient,
     good_name,
     parts_of,
@@ -27,8 +26,7 @@ async def store(client: LoggedInClient, command: i.ImapStore) -> Answer:
     """STORE (6.4.6), and RFC 7162 section 3.1.3."""
     view = client.writable()
     if command.unchanged_since is not None:
-        client.enabled.add(Extension.CONDSTORE)
-        view.tells_modseq = True
+        client.use_modseqs()
     uids = view.choose(command.sequence, by_uid=command.uid)
     changed, rejected = UidSet(), UidSet()
     since = -1 if command.unchanged_since is None else command.unchanged_since
@@ -64,12 +62,14 @@ async def _tell_flags(
             if not view.number_of(message.uid):
                 continue
             by_uid = (command.uid or client.qresync) and not client.uid_only
+            before = b""
             parts = [b"UID %d" % message.uid] if by_uid else []
             if not command.silent:
+                before = view.keywords.announce(message.flags)
                 parts.append(b"FLAGS " + responses.flags(message.flags))
             if view.tells_modseq:
                 parts.append(b"MODSEQ (%d)" % message.modseq)
-            client.write(view.fetched(message.uid, b" ".join(parts)))
+            client.write(before + view.fetched(message.uid, b" ".join(parts)))
             view.told(message.uid, message.modseq)
 
 
@@ -126,6 +126,9 @@ async def _copy(
         if await client.reader.mailbox(target.mailbox) is None:
             raise CommandRefused(ResponseCode.TRYCREATE, "there is no such mailbox")
         return Answer("there was nothing to copy")
+    if not sources and not by_uid:
+        # Numbers name messages that are gone, and never others (RFC 2180 section 4.4).
+        raise CommandRefused(ResponseCode.EXPUNGEISSUED, "those messages are gone")
     if move or not sources:
         return Answer("moved" if move else "there was nothing to copy any more")
     return Answer("copied", _copy_uid(uidvalidity, sources, targets))

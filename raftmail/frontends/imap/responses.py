@@ -80,7 +80,10 @@ def utf8_string(value: bytes) -> bytes:
 
 
 def literal(value: bytes) -> bytes:
-    """A string as a literal, whose length stays what it was."""
+    """A string as a literal, whose length stays what it was. No octets go in quotes: `{0}` is
+    legal, but some clients wait for ever behind it."""
+    if not value:
+        return b'""'
     if b"\x00" in value:
         value = value.replace(b"\x00", b" ")
     return b"{%d}\r\n%b" % (len(value), value)
@@ -88,7 +91,7 @@ def literal(value: bytes) -> bytes:
 
 def binary(value: bytes) -> bytes:
     """What BINARY answers: a literal8 where there are NULs (RFC 9051 section 4.3.1)."""
-    return (b"~{%d}\r\n%b" if b"\x00" in value else b"{%d}\r\n%b") % (len(value), value)
+    return b"~{%d}\r\n%b" % (len(value), value) if b"\x00" in value else literal(value)
 
 
 def nstring(value: bytes | None) -> bytes:

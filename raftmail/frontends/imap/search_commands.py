@@ -46,6 +46,8 @@ class Hit(NamedTuple):
 async def search(client: LoggedInClient, command: i.Search) -> Answer:
     """SEARCH, with RFC 4731's and RFC 5182's results."""
     view = client.selected()
+    if command.modseq:
+        client.use_modseqs()
     saves = command.returns is not None and i.SearchReturn.SAVE in command.returns
     try:
         found = await _find(client, view, command.key)
@@ -208,6 +210,8 @@ async def _body_matches(
 async def sort(client: LoggedInClient, command: i.Sort) -> Answer:
     """SORT (RFC 5256 section 3)."""
     view = client.selected()
+    if command.modseq:
+        client.use_modseqs()
     sorter = Sorter(command.criteria)
     summaries = sorter.needs is not Level.RECORD
     uids: dict[int, int] = {}

@@ -507,11 +507,18 @@ class ImapSession(Session):
                     self._begin(self._idle_news(client))
             return False
         tag, self._idle_tag = self._idle_tag, b""
-        if line.strip().upper() == b"DONE":
+        if line.strip().upper() != b"DONE":
+            self._bad(tag, "IDLE ends by DONE")
+        elif client is None or client.view is None:
             self._ok(tag, "idled")
         else:
-            self._bad(tag, "IDLE ends by DONE")
+            self._begin(self._idled(tag, client))
         return True
+
+    async def _idled(self, tag: bytes, client: LoggedInClient) -> None:
+        """What came up to DONE is told before the answer."""
+        await self._news(client, expunges=True)
+        self._ok(tag, "idled")
 
     async def _idle_news(self, client: LoggedInClient) -> None:
         client.stale = True

@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from raftmail.frontends.imap import responses
+from raftmail.frontends.imap.keywords import Keywords
 from raftmail.frontends.imap.numbering import Numbering
 from raftmail.frontends.imap.sequence import SequenceSet
 from raftmail.mail.queries import MessageInfo
@@ -40,6 +41,9 @@ class MailboxView:
         """The client uses CONDSTORE: flags are told with their modseq."""
         self.uid_only = False
         """The client has enabled UIDONLY: it is told UIDs in place of numbers."""
+        self.keywords = Keywords()
+        self._settled = 0
+        """All that is gone was told up to this modseq at least."""
         self._gone = UidSet()
         self._fresh: dict[int, MessageInfo] = {}
         """Messages that came, or changed, and were not told; by UID."""
@@ -50,7 +54,7 @@ class MailboxView:
         """The mailbox is selected: the client is told of all messages, which were read at
         `modseq`."""
         self.numbering = Numbering(uids)
-        self.modseq = modseq
+        self.modseq = self._settled = modseq
 
     # -- numbers ----------
 
@@ -146,6 +150,11 @@ class MailboxView:
         for uid in sorted(fresh):
             if self.number_of(uid):
                 lines.append(self.flags_of(fresh[uid]))
+        if not self._gone:
+            self._settled = self.modseq
+        elif vanished:
+            # What is gone waits, and must not be below what a client keeps (RFC 7162 section 3.2).
+            lines.append(b"* OK [HIGHESTMODSEQ %d] more is gone\r\n" % max(self._settled, 1))
         return lines
 
     def fetched(self, uid: int, values: bytes) -> bytes:
@@ -155,13 +164,13 @@ class MailboxView:
         return b"* %d FETCH (%b)\r\n" % (self.number_of(uid), values)
 
     def flags_of(self, message: MessageInfo) -> bytes:
-        """What is told of a message that came or changed."""
+        """What is told of a message that came or changed; FLAGS goes before a new keyword."""
         values = b"FLAGS " + responses.flags(message.flags)
         if not self.uid_only:
             values = b"UID %d %b" % (message.uid, values)
         if self.tells_modseq:
             values += b" MODSEQ (%d)" % message.modseq
-        return self.fetched(message.uid, values)
+        return self.keywords.announce(message.flags) + self.fetched(message.uid, values)
 
     def _tell_gone(self, *, vanished: bool) -> list[bytes]:
         gone, self._gone = self._gone, UidSet()

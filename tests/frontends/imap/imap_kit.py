@@ -14,6 +14,7 @@ from raftmail.frontends.imap.server import ImapServer
 from raftmail.mail.budget import Budget
 from raftmail.service.credentials import make_credentials
 from tests.frontends.imap.strict_parser import StrictParser
+from tests.frontends.imap.strict_response import StrictResponse
 from tests.frontends.twin_service import TwinService
 
 USER = "anna@example.org"
@@ -36,6 +37,8 @@ class ImapClient:
         self._count = 0
         self.greeting = b""
         self.parser = StrictParser()
+        self.heard: list[StrictResponse] = []
+        """Since the last `do`."""
 
     async def connect(self) -> Self:
         self.reader, self.writer = await asyncio.open_connection("127.0.0.1", self.port)
@@ -55,7 +58,7 @@ class ImapClient:
             line = await self.reader.readline()
             whole += line
         if whole:
-            self.parser.take(whole)
+            self.heard.append(self.parser.take(whole))
         return whole
 
     def send(self, data: bytes) -> None:
@@ -73,6 +76,7 @@ class ImapClient:
     async def do(self, command: str | bytes, *literals: bytes) -> tuple[list[bytes], bytes]:
         """A command; `{}` in it stands for a literal, sent without waiting."""
         self._count += 1
+        self.heard.clear()
         tag = b"t%d" % self._count
         data = command.encode() if isinstance(command, str) else command
         for one in literals:
@@ -97,11 +101,16 @@ class ImapClient:
 Talk = Callable[[ImapClient, TwinService], Awaitable[None]]
 
 
-def run(talk: Talk, limits: ImapLimits | None = None, *, patience_s: float = PATIENCE_S) -> None:
+def run(
+    talk: Talk,
+    limits: ImapLimits | None = None,
+    *,
+    patience_s: float = PATIENCE_S,
+    service: TwinService | None = None,
+) -> None:
     """Have a client talk to a server. What the server says is closed with it."""
 
-    async def main() -> None:
-        service = TwinService()
+    async def main(service: TwinService) -> None:
         service.users[USER] = _HASHED
         context = ImapContext(
             service,
@@ -122,7 +131,7 @@ def run(talk: Talk, limits: ImapLimits | None = None, *, patience_s: float = PAT
         assert not server.connections
         assert not context.budget.used_bytes
 
-    asyncio.run(main())
+    asyncio.run(main(service or TwinService()))
 
 
 def message(subject: str, text: str = "hello") -> bytes:
@@ -133,9 +142,19 @@ def message(subject: str, text: str = "hello") -> bytes:
     ).encode()
 
 
+async def saved(client: ImapClient, octets: bytes, mailbox: str = "INBOX") -> None:
+    """Save a message."""
+    await client.ok(f"APPEND {mailbox} {{}}", octets)
+
+
 async def filled(client: ImapClient, count: int) -> None:
     """Log in, save some messages in INBOX, and select it."""
     await client.log_in()
     for number in range(1, count + 1):
         await client.ok("APPEND INBOX {}", message(f"number {number}"))
     await client.ok("SELECT INBOX")
+
+
+def known(service: TwinService) -> None:
+    """Make the client of the tests a user."""
+    service.users[USER] = _HASHED

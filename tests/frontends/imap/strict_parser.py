@@ -12,10 +12,10 @@ import base64
 import binascii
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Final
 
 from tests.frontends.imap.strict_cursor import GrammarViolation, StrictCursor
+from tests.frontends.imap.strict_response import StrictResponse
 from tests.frontends.imap.strict_structures import body, envelope
 
 _TAG: Final = re.compile(rb"[!#$&',\-./0-9:;<=>?@A-Z\[\]^_`a-z|}~]+")
@@ -24,19 +24,6 @@ _PARTIAL_RANGE: Final = re.compile(rb"[1-9][0-9]*:[1-9][0-9]*|-[1-9][0-9]*:-[1-9
 _URL_TEXT: Final = re.compile(rb"[\x01-\x09\x0b\x0c\x0e-\x5c\x5e-\x7f]+")
 _CAPABILITY: Final = re.compile(rb"[!#$&'+,\-./0-9:;<=>?@A-Z\[^_`a-z|}~]+")
 _STATES: Final = ("OK", "NO", "BAD")
-
-
-@dataclass(frozen=True, slots=True)
-class StrictResponse:
-    """`kind`: `+`, a status (`OK`, `NO`, `BAD`, `BYE`, `PREAUTH`) or the name of the data. `tag` is
-    b"" when it is untagged, `number` the one before the name. `value` is what the function of its
-    kind returned; of a status it is the text, and `code` has the name and value in brackets."""
-
-    kind: str
-    tag: bytes = b""
-    number: int = 0
-    value: Any = None
-    code: tuple[str, Any] | None = None
 
 
 class StrictParser:
@@ -655,7 +642,7 @@ def _msg_att(cursor: StrictCursor, number: int) -> dict[str, Any]:
             began = cursor.at
             _section(cursor, binary=name != "BODY")
             if name != "BINARY.SIZE" and cursor.skip(b"<"):
-                cursor.number()
+                cursor.number64()
                 cursor.expect(b">")
             key = name + cursor.data[began : cursor.at].decode()
             name += "[]"

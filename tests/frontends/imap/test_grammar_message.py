@@ -261,3 +261,13 @@ def test_sets_are_read_in_all_commands_alike(text: bytes) -> None:
         command = parsed(head + text + tail)
         assert isinstance(command, c.ImapFetch | c.ImapStore | c.ImapCopy | c.ImapMove)
         assert command.sequence.numbers == numbers
+
+
+def test_a_section_with_and_without_peek_is_one_item_that_marks_as_seen() -> None:
+    for text in (b"FETCH 1 (BODY[] BODY.PEEK[])", b"FETCH 1 (BODY.PEEK[] BODY[])"):
+        command = parsed(text)
+        assert isinstance(command, c.ImapFetch)
+        (item,) = command.items
+        assert isinstance(item, f.BodySection) and not item.peek
+    command = parsed(b"FETCH 1 (BODY[]<0.1> BODY.PEEK[]<0.2> BODY.PEEK[] BODY.PEEK[])")
+    assert isinstance(command, c.ImapFetch) and len(command.items) == 3

@@ -9,9 +9,9 @@ from tests.frontends.imap.strict_cursor import GrammarViolation
 from tests.frontends.imap.strict_parser import (
     ResponseSplitter,
     StrictParser,
-    StrictResponse,
     challenge,
 )
+from tests.frontends.imap.strict_response import StrictResponse
 
 TEXT = b'("TEXT" "PLAIN" NIL NIL NIL "7BIT" 5 1)'
 NOBODY = b"NIL NIL NIL NIL NIL NIL"

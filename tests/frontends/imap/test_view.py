@@ -66,8 +66,10 @@ class Believer:
         self.flags: dict[int, str] = {}
 
     def hear(self, lines: list[bytes]) -> None:
-        for line in lines:
+        for line in b"".join(lines).splitlines():
             number, what, *rest = line.decode().removeprefix("* ").split(" ", 2)
+            if number in ("FLAGS", "OK"):
+                continue
             if number == "VANISHED":
                 for uid in UidSet.parse(what.strip()):
                     self.uids.remove(uid)
