@@ -12,9 +12,9 @@ a replica takes part only step by step:
    no term.
 2. It *follows* when as many others answered as it takes to be elected (half of the voters, rounded
    down). All that it has links to must have answered too, or were silent for `patience_s`. It
-   adopts the highest term that it was told. Where the voters that its log names are gone, the
-   answer of a leader that is none of them will do. After `patience_s` that of any other whose log
-   is ahead will do, too.
+   adopts the highest term that it was told. The voters that its log names may be gone: so the
+   answer of a leader that is none of them, or that knows a later membership, will do. After
+   `patience_s` that of any other such whose log is ahead will do, too.
 3. It *votes* and stands when all other voters answered, or `patience_s` has passed since the start.
    No vote is given in a term that a teller was in already: it might be a second one.
 4. It is *lost* as soon as anybody remembers more than it has, also later: it takes no part any
@@ -32,9 +32,10 @@ from dataclasses import dataclass, field
 from raftmail.consensus.members import Members
 from raftmail.consensus.promises import NONE, Given, Promise
 
-LEADS, LOST, AHEAD = 1, 2, 4
-"""What is known of a teller, by bits: it leads; its own disk is lost, so that its memory may lack
-something; its log is ahead."""
+LEADS, LOST, AHEAD, LATER = 1, 2, 4, 8
+"""What is known of a teller, by bits. It leads; its own disk is lost, so that its memory may lack
+something; its log is ahead. LATER: it knows of a committed membership behind the log of who
+asks."""
 
 
 @dataclass(slots=True, repr=False)
@@ -129,7 +130,7 @@ class Proof:
         # that it does not.
         newer = LEADS if patient else LEADS | AHEAD
         guided = not self.doubtful and any(
-            told[peer] & newer and peer not in others for peer in answered
+            told[peer] & newer and (peer not in others or told[peer] & LATER) for peer in answered
         )
         if len(answered) < self.needed and not guided:
             return False
@@ -156,4 +157,4 @@ class Proof:
         return self.may_vote and term > self.term_floor and (log_term, index) >= self.log_floor
 
 
-__all__ = ["AHEAD", "LEADS", "LOST", "NONE", "Proof"]
+__all__ = ["AHEAD", "LATER", "LEADS", "LOST", "NONE", "Proof"]

@@ -11,7 +11,7 @@ from raftmail.consensus import messages as m
 from raftmail.consensus.members import Members
 from raftmail.consensus.membership import Membership
 from raftmail.consensus.promises import REPLICAS_MAX, Given, Promises
-from raftmail.consensus.proof import AHEAD, Proof
+from raftmail.consensus.proof import AHEAD, LATER, LEADS, Proof
 from tests.consensus.cluster import Cluster, ListMachine
 from tests.consensus.planted import FAULTS
 from tests.consensus.planting import Claim, claims_of, fails_with, finds
@@ -204,6 +204,40 @@ def test_who_was_away_while_all_that_it_knew_were_replaced_follows_one_whose_log
     assert not proof.may_follow
     proof.look(0.5, set())
     assert proof.may_vote
+
+
+@pytest.mark.parametrize(("flags", "at_s"), [(AHEAD | LATER, 0.5), (AHEAD | LATER | LEADS, 0.1)])
+def test_who_missed_that_a_voter_was_removed_does_not_wait_for_its_answer(
+    flags: int, at_s: float
+) -> None:
+    """Replica 1 knows the voters 1, 2, 3 and 7. Replica 7 was removed meanwhile, the disk of 2 is
+    lost: 3, which has all that was committed, needs its vote."""
+    members = Members(1, Membership({1: "n1", 2: "n2", 3: "n3", 7: "n5"}, {}, 8), 33)
+    proof = Proof(members, (1, 36), 7, started_at=0.0, patience_s=0.4)
+    proof.told(3, (1, 36), 1, (1, 46), flags)
+    assert proof.look(at_s, {3})
+    proof.look(0.5, {3})
+    assert proof.may_vote
+
+
+def test_who_missed_nothing_of_the_membership_waits_for_as_many_as_it_names() -> None:
+    members = Members(1, Membership({1: "n1", 2: "n2", 3: "n3", 7: "n5"}, {}, 8), 33)
+    proof = Proof(members, (1, 36), 7, started_at=0.0, patience_s=0.4)
+    proof.told(3, (1, 36), 1, (1, 46), AHEAD | LEADS)
+    assert not proof.look(9.0, {3})
+
+
+def test_a_member_tells_of_a_membership_behind_the_log_of_who_asks_once_it_is_committed() -> None:
+    c = three_that_ask()
+    index = c.group(1).members.index
+    told: dict[int, int] = {}
+    for last in (index - 1, index):
+        since = len(c.sent)
+        c.forge(m.Kind.ASK, 3, 1, c.group(1).term, 1000 + last, 0, last)
+        c.sync(1)
+        answer = next(x for _, _, x in c.sent[since:] if x.kind is m.Kind.TELL)
+        told[last] = answer.fields[-1] & LATER
+    assert told == {index - 1: LATER, index: 0}
 
 
 def test_a_copy_and_one_that_nobody_ahead_answers_wait_for_the_voters_that_they_know() -> None:

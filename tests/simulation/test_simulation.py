@@ -64,7 +64,8 @@ def test_a_run_on_lmdb_is_the_same_as_on_its_twin(seed: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("seed", "nodes"), [(1, 1), (5, 3), (63931724435013, 3), (63931735743131, 5)]
+    ("seed", "nodes"),
+    [(1, 1), (5, 3), (63931724435013, 3), (63931735743131, 5), (500028, 3)],
 )
 def test_a_cluster_keeps_its_promises_and_converges(seed: int, nodes: int) -> None:
     outcome = simulate(seed, nodes)
