@@ -309,7 +309,9 @@ def _sections(paths: Sequence[str], octets: int) -> Iterator[str]:
     fields = "HEADER.FIELDS (SUBJECT FROM X-ODD)"
     for section in ("", "HEADER", "TEXT", fields, "HEADER.FIELDS.NOT (DATE TO SUBJECT)"):
         yield f"[{section}]"
-    for start, count in ((0, 7), (3, 20), (max(octets - 2, 0), 10), (octets, 5), (octets + 9, 5)):
+    # An answer names where a piece begins and not how long it is, so each begins elsewhere.
+    pieces = {0: 7, 3: 20, max(octets - 2, 0): 10, octets: 5, octets + 9: 5}
+    for start, count in pieces.items():
         yield f"[]<{start}.{count}>"
     for section in ("HEADER", "TEXT", "1", fields):
         yield f"[{section}]<2.9>"
