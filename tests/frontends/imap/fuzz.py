@@ -33,7 +33,14 @@ from raftmail.mail.queries import FetchMessages, ListMailboxes, MessageInfo, Mes
 from raftmail.mail.uidset import STAR, UidSet
 from tests.frontends.imap.client_model import ClientModel
 from tests.frontends.imap.fuzz_commands import MAILBOXES, RandomCommands
-from tests.frontends.imap.imap_kit import NOW_S, PASSWORD, USER, ImapClient, known
+from tests.frontends.imap.imap_kit import (
+    NOW_S,
+    PASSWORD,
+    PATIENCE_S,
+    USER,
+    ImapClient,
+    known,
+)
 from tests.frontends.imap.machine_service import MachineService
 
 SESSIONS = 3
@@ -42,6 +49,8 @@ STEPS = 150
 RESIDENT_KIB_MAX = 700 * 1024
 
 _LIMITS = ImapLimits(message_bytes_max=100_000, bad_commands_max=1_000_000, deadline_s=5.0)
+_SILENCE_S = 2.0
+"""After it, what was begun by garbage is taken to have swallowed the rest."""
 _MODES = ("", "", "CONDSTORE", "QRESYNC", "IMAP4rev2", "IMAP4rev2 QRESYNC")
 
 
@@ -273,7 +282,7 @@ class FuzzedWorld:
         if garbage:
             data += b'"\r\n' + b"x" * 200_000 + b"\r\n"
         data += b"\r\nend NOOP\r\n"
-        reading = asyncio.create_task(self._answers(client))
+        reading = asyncio.create_task(self._answers(client, _SILENCE_S if garbage else PATIENCE_S))
         while data:
             size = rng.choice((1, 2, 7, 60, 5000, 1 << 20))
             client.send(data[:size])
@@ -286,12 +295,12 @@ class FuzzedWorld:
         assert len(set(answered) & set(tags)) == len([tag for tag in answered if tag in tags])
         await client.close()
 
-    async def _answers(self, client: ImapClient) -> list[bytes]:
+    async def _answers(self, client: ImapClient, patience_s: float) -> list[bytes]:
         """The tags that were answered, up to the last, or to BYE, or to silence."""
         found: list[bytes] = []
         while True:
             try:
-                line = await asyncio.wait_for(client.response(), 5.0)
+                line = await asyncio.wait_for(client.response(), patience_s)
             except TimeoutError:
                 return found  # a literal that was begun has swallowed the rest
             except ConnectionResetError:
