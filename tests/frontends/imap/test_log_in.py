@@ -219,7 +219,7 @@ def test_a_user_has_so_many_connections_and_the_next_is_told() -> None:
 
 def test_after_too_many_wrong_log_ins_none_is_looked_at() -> None:
     async def talk(client: ImapClient, service: TwinService) -> None:
-        strict = LogInLimits(delay_s=0.01, delay_max_s=0.01, failures_max=2)
+        strict = LogInLimits(delay_s=0.01, delay_max_s=0.01, failures_max=2, forget_s=1e9)
         service.log_in = LogIns(service, limits=strict).log_in
         await client.connect()
         for _ in range(2):
