@@ -119,7 +119,7 @@ def render_status(console: Console, answer: ClusterStatus, *, everything: bool =
 
 def _render_programs(console: Console, nodes: Sequence[MemberStatus]) -> None:
     """Where mail programs come in."""
-    served = {node.name: node.report.programs for node in nodes if node.report is not None}
+    served = {node.name: node.report.programs or {} for node in nodes if node.report is not None}
     protocols = list(dict.fromkeys(name for programs in served.values() for name in programs))
     if protocols:
         rows = [

@@ -7,7 +7,7 @@ A field whose docstring begins with "Omitted" has no key in JSON while it is Non
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Annotated
 
 from raftmail.admin.api.codec import OMITTED, Flat
@@ -54,8 +54,8 @@ class NodeReport:
     """What it needs at most, by its configuration and its part of the cluster."""
     links: Mapping[str, bool]
     """By node: whether there is a link to it."""
-    programs: Mapping[str, str] = field(default_factory=dict)
-    """By protocol: where mail programs reach it."""
+    programs: Annotated[Mapping[str, str] | None, OMITTED] = None
+    """By protocol: where mail programs reach it. None: its release does not say."""
 
 
 @dataclass(frozen=True, slots=True)
