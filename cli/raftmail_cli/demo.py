@@ -232,7 +232,7 @@ class _Demo:
         found: Counter[int] = Counter()
         for user in USERS:
             for body in mail_over_imap(stays.programs.imaps, self.cluster.ca, user, PASSWORD):
-                _count(found, user, body, messages)
+                _count(found, user, body, messages, as_text=True)
                 if found.total() == len(messages) // 2:
                     process = self.running[leads.name]
                     process.kill()
@@ -259,10 +259,22 @@ class _Demo:
             time.sleep(_POLL_S)
 
 
-def _count(found: Counter[int], user: str, body: bytes, messages: Sequence[DemoMessage]) -> None:
-    """Note a message of a user. One that is not what was sent is not noted: it will be missing."""
+def _count(
+    found: Counter[int],
+    user: str,
+    body: bytes,
+    messages: Sequence[DemoMessage],
+    *,
+    as_text: bool = False,
+) -> None:
+    """Note a message of a user. One that is not what was sent is not noted: it will be missing.
+    `as_text`: as IMAP's literals have it, which carry no NUL (RFC 9051 section 4.3), but a
+    space."""
     number = number_of(body)
-    if number is None or not body.endswith(messages[number].body):
+    if number is None:
+        return
+    sent = messages[number].body
+    if not body.endswith(sent.replace(b"\0", b" ") if as_text else sent):
         return
     if messages[number].user == user:
         found[number] += 1

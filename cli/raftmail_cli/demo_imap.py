@@ -29,7 +29,7 @@ def mail_over_imap(
     trust = ssl.create_default_context(cafile=str(ca))
     try:
         with imaplib.IMAP4_SSL(host, port, ssl_context=trust, timeout=_ANSWER_S) as box:
-            box.login(user, password)
+            _surely(lambda: _log_in(box, user, password))
             count = int(_surely(lambda: box.select(inbox, readonly=True))[0])
             for first in range(1, count + 1, BATCH):
                 last = min(first + BATCH - 1, count)
@@ -39,6 +39,16 @@ def mail_over_imap(
         raise CliError(
             f"mail of {user} could not be read over IMAP at {address}: {error}"
         ) from None
+
+
+def _log_in(box: imaplib.IMAP4, user: str, password: str) -> tuple[str, list[Any]]:
+    """LOGIN. `imaplib` raises for a NO; one that the cluster cannot judge now is no error."""
+    try:
+        return box.login(user, password)
+    except imaplib.IMAP4.error as error:
+        if "[UNAVAILABLE]" not in str(error):
+            raise
+        return "NO", [error]
 
 
 def _surely(ask: Callable[[], tuple[str, list[Any]]]) -> list[Any]:

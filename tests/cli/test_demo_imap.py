@@ -57,10 +57,10 @@ def test_all_messages_are_read_in_batches_and_what_cannot_be_had_now_is_asked_ag
     deliver(service, *messages)
     query, failures = service.query, [Failure("no master")] * 3
 
-    async def failing(asked: object, *, deadline_s: float) -> object:
+    async def failing(asked: object, **options: object) -> object:
         if failures:
             raise Unavailable(failures.pop())
-        return await query(asked, deadline_s=deadline_s)  # type: ignore[arg-type]
+        return await query(asked, **options)  # type: ignore[arg-type]
 
     service.query = failing  # type: ignore[method-assign, assignment]
     assert read(service, tmp_path) == messages

@@ -119,9 +119,11 @@ class Node:
 
 
 class History:
-    """Entries of a log, made from plain calls."""
+    """Entries of a log, made from plain calls. With `zones`, half of the messages have dates beside
+    their record."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, zones: bool = True) -> None:
+        self._zones = zones
         self.entries: list[tuple[bytes, dict[bytes, bytes]]] = []
 
     def __len__(self) -> int:
@@ -161,7 +163,7 @@ class History:
                 flags,
                 f"summary of {text}".encode() * 3,
                 (hashlib.sha256(body).digest(),) if keyed else (),
-                60 * (i % 2),
+                60 * (i % 2) if self._zones else 0,
             )
             for i, (text, body) in enumerate(zip(texts, bodies, strict=True))
         )

@@ -25,8 +25,8 @@ from tests.resync.ends import CLUSTER, SMALL, History, Node, Pipe, assert_equal,
 LIMITS = ResyncLimits()
 
 
-def full(mailboxes: int, messages: int) -> History:
-    log = History()
+def full(mailboxes: int, messages: int, *, zones: bool = False) -> History:
+    log = History(zones=zones)
     for box in range(mailboxes):
         log.create(f"box{box}")
         log.save(f"box{box}", *[f"{box}-{i}" for i in range(messages)])
@@ -63,6 +63,18 @@ def test_bytes_follow_the_changes_and_not_the_messages_that_are_there() -> None:
             log.save(f"box{box}", *[f"new{box}{i}" for i in range(5)])
         sizes.append(cost(log, behind)[0])
     assert sizes[1] < sizes[0] * 1.15, sizes
+
+
+def test_bytes_for_dates_grow_far_slower_than_the_messages_that_have_some() -> None:
+    """They are one table for all mailboxes, and are compared by ever smaller parts."""
+    sizes = []
+    for messages in (20, 400):
+        log = full(20, messages, zones=True)
+        behind = len(log)
+        for box in (3, 11, 17):
+            log.save(f"box{box}", *[f"new{box}{i}" for i in range(5)])
+        sizes.append(cost(log, behind)[0])
+    assert sizes[1] < sizes[0] * 2, sizes
 
 
 def test_bytes_grow_with_the_number_of_changed_messages() -> None:

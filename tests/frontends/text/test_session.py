@@ -317,9 +317,9 @@ def test_a_user_may_have_a_password_that_is_judged_elsewhere() -> None:
         session, channel = open_session(twin)
         for line, answer in (
             (b"a USER ADD ann@example external=yes", b"a OK"),
-            (b"b USER PASSWD ann@example external=no", b"b BAD external=yes says"),
-            (b"c USER PASSWD ann@example x external=yes", b"c BAD usage"),
-            (b"d USER PASSWD ann@example", b"d BAD usage"),
+            (b"b USER PASSWD ann@example external=no", b'b BAD "external=yes says'),
+            (b"c USER PASSWD ann@example x external=yes", b'c BAD "usage'),
+            (b"d USER PASSWD ann@example", b'd BAD "usage'),
         ):
             session.receive(line + b"\r\n")
             await channel.quiet()
