@@ -185,7 +185,7 @@ def test_the_demonstration_loses_nothing_and_leaves_nothing(tmp_path: Path) -> N
     verdict = json.loads(result.stdout)
     assert (verdict["messages"], verdict["acknowledged"], verdict["found"]) == (80, 80, 80)
     assert (verdict["lost"], verdict["doubled"], verdict["equal"]) == (0, 0, True)
-    assert verdict["masters_killed"] == 2
+    assert verdict["masters_killed"] == 3
     cluster = clusterfile.load(folder)
     assert not any(map(is_node, cluster.nodes))
     for node in cluster.nodes:
