@@ -53,7 +53,7 @@ from raftmail.consensus.membership import KIND, Membership
 from raftmail.consensus.messages import ACK, APPEND, PREVOTE, PREVOTE_GRANTED, VOTE, Kind, Message
 from raftmail.consensus.outbox import Outbox, Outgoing
 from raftmail.consensus.promises import KEEP_S, Promises
-from raftmail.consensus.proof import AHEAD, LATER, LEADS, LOST, Proof
+from raftmail.consensus.proof import AHEAD, LEADS, LOST, VOTER, Proof
 from raftmail.consensus.read_index import ReadIndex, ReadRounds
 from raftmail.consensus.timing import Timing
 from raftmail.storage.disk import DiskFull
@@ -817,7 +817,9 @@ class Group:
             return
         last = self.journal.last_index
         flags = LEADS * self.is_leader | LOST * bool(self.proof.lost)
-        flags |= LATER * (self.members.committed(self.commit_index)[0] > had[1])
+        since, membership = self.members.committed(self.commit_index)
+        if since > had[1]:
+            flags |= VOTER * len(membership.voters)
         fields = [nonce, *promise, last, self.journal.term_of(last), flags]
         self._send(sender, Kind.TELL, fields)
         if promise > tuple(had):
@@ -836,7 +838,7 @@ class Group:
         proof = self.proof
         own = self.journal.last_index
         end = (last_term, last)
-        flags &= LEADS | LOST | LATER
+        flags &= ~AHEAD
         if end > (self.journal.term_of(own), own):
             flags |= AHEAD
         loss = proof.told(message.sender, (term, index), message.term, end, flags)

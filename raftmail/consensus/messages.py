@@ -82,7 +82,7 @@ class Message:
       - the nonce of the question;
       - term and index of the highest promise that the sender remembers of the receiver;
       - index and term of the sender's last entry;
-      - flags (`proof.LEADS`, `proof.LOST`, `proof.LATER`)
+      - flags (`proof.LEADS`, `proof.LOST`), and above them `proof.VOTER` for each voter
     """
 
     kind: Kind

@@ -11,10 +11,12 @@ a replica takes part only step by step:
    life, and where the other stands). Until it may follow it takes no message but these, and adopts
    no term.
 2. It *follows* when as many others answered as it takes to be elected (half of the voters, rounded
-   down). All that it has links to must have answered too, or were silent for `patience_s`. It
-   adopts the highest term that it was told. The voters that its log names may be gone: so the
-   answer of a leader that is none of them, or that knows a later membership, will do. After
-   `patience_s` that of any other such whose log is ahead will do, too.
+   down). Voters that its log names may have been removed since. So a teller says how many there
+   are by a later membership, if it knows one that is committed, and half of those will do. All
+   that it has links to must have answered too, or were silent for `patience_s`. It adopts the
+   highest term that it was told. Where the voters that its log names are gone, the answer of a
+   leader that is none of them will do. After `patience_s` that of any other whose log is ahead
+   will do, too.
 3. It *votes* and stands when all other voters answered, or `patience_s` has passed since the start.
    No vote is given in a term that a teller was in already: it might be a second one.
 4. It is *lost* as soon as anybody remembers more than it has, also later: it takes no part any
@@ -32,10 +34,10 @@ from dataclasses import dataclass, field
 from raftmail.consensus.members import Members
 from raftmail.consensus.promises import NONE, Given, Promise
 
-LEADS, LOST, AHEAD, LATER = 1, 2, 4, 8
-"""What is known of a teller, by bits. It leads; its own disk is lost, so that its memory may lack
-something; its log is ahead. LATER: it knows of a committed membership behind the log of who
-asks."""
+LEADS, LOST, AHEAD, VOTER = 1, 2, 4, 8
+"""What is known of a teller, by bits: it leads; its own disk is lost, so that its memory may lack
+something; its log is ahead. Above them stand the voters, each counted as `VOTER`, of a committed
+membership behind the log of who asks; 0: the teller knows none."""
 
 
 @dataclass(slots=True, repr=False)
@@ -63,6 +65,9 @@ class Proof:
     _silent_since: dict[int, float] = field(default_factory=dict)
     """When each was asked first over the link that there is."""
     _told: dict[int, int] = field(default_factory=dict)
+    _later: tuple[tuple[int, int], int] = ((0, 0), 0)
+    """Of the later memberships that were told of, the newest: the end of the teller's log, and its
+    number of voters."""
 
     @property
     def pending(self) -> bool:
@@ -76,9 +81,9 @@ class Proof:
         others = len(members.other_voters)
         if self.doubtful:
             return (others + 2) // 2 if others else 0
-        if members.is_voter:
-            return (others + 1) // 2
-        return max(others // 2, min(others, 1))
+        needed = (others + 1) // 2 if members.is_voter else max(others // 2, min(others, 1))
+        voters = self._later[1]
+        return min(needed, max(voters // 2, 1)) if voters else needed
 
     def asks(self, peer: int, now: float) -> bool:
         """Whether a peer is to be asked now; it counts as asked then. Who is silent is asked
@@ -99,6 +104,8 @@ class Proof:
         """A peer answered: what this replica had promised it, its own term, the end of its log.
         Returns why this replica is lost, the first time that it is known."""
         self._told[peer] = flags
+        if flags >= VOTER and not flags & LOST:
+            self._later = max(self._later, (end, flags // VOTER))
         if promise > self.had and not self.given.covers(promise):
             before, self.lost = self.lost, self.lost or self._loss(peer, promise)
             self.may_follow = self.may_vote = False
@@ -130,7 +137,7 @@ class Proof:
         # that it does not.
         newer = LEADS if patient else LEADS | AHEAD
         guided = not self.doubtful and any(
-            told[peer] & newer and (peer not in others or told[peer] & LATER) for peer in answered
+            told[peer] & newer and peer not in others for peer in answered
         )
         if len(answered) < self.needed and not guided:
             return False
@@ -157,4 +164,4 @@ class Proof:
         return self.may_vote and term > self.term_floor and (log_term, index) >= self.log_floor
 
 
-__all__ = ["AHEAD", "LATER", "LEADS", "LOST", "NONE", "Proof"]
+__all__ = ["AHEAD", "LEADS", "LOST", "NONE", "VOTER", "Proof"]

@@ -11,7 +11,7 @@ from raftmail.consensus import messages as m
 from raftmail.consensus.members import Members
 from raftmail.consensus.membership import Membership
 from raftmail.consensus.promises import REPLICAS_MAX, Given, Promises
-from raftmail.consensus.proof import AHEAD, LATER, LEADS, Proof
+from raftmail.consensus.proof import AHEAD, LEADS, VOTER, Proof
 from tests.consensus.cluster import Cluster, ListMachine
 from tests.consensus.planted import FAULTS
 from tests.consensus.planting import Claim, claims_of, fails_with, finds
@@ -206,18 +206,24 @@ def test_who_was_away_while_all_that_it_knew_were_replaced_follows_one_whose_log
     assert proof.may_vote
 
 
-@pytest.mark.parametrize(("flags", "at_s"), [(AHEAD | LATER, 0.5), (AHEAD | LATER | LEADS, 0.1)])
-def test_who_missed_that_a_voter_was_removed_does_not_wait_for_its_answer(
-    flags: int, at_s: float
-) -> None:
+def test_who_missed_that_a_voter_was_removed_does_not_wait_for_its_answer() -> None:
     """Replica 1 knows the voters 1, 2, 3 and 7. Replica 7 was removed meanwhile, the disk of 2 is
     lost: 3, which has all that was committed, needs its vote."""
     members = Members(1, Membership({1: "n1", 2: "n2", 3: "n3", 7: "n5"}, {}, 8), 33)
     proof = Proof(members, (1, 36), 7, started_at=0.0, patience_s=0.4)
-    proof.told(3, (1, 36), 1, (1, 46), flags)
-    assert proof.look(at_s, {3})
+    proof.told(3, (1, 36), 1, (1, 46), AHEAD | 3 * VOTER)
+    assert proof.look(0.1, {3})
     proof.look(0.5, {3})
     assert proof.may_vote
+
+
+def test_as_many_have_to_answer_as_elect_by_the_latest_membership_that_was_told() -> None:
+    seven = {1: "a", 2: "b", 3: "c", 4: "d", 5: "e", 6: "f", 7: "g"}
+    proof = Proof(Members(1, Membership(seven, {}, 9), 33), (1, 36), 7, 0.0, patience_s=0.4)
+    assert proof.needed == 3
+    proof.told(2, (1, 36), 1, (1, 50), AHEAD | 5 * VOTER)
+    proof.told(3, (1, 36), 1, (1, 40), AHEAD | 3 * VOTER)  # which 2 knows to be an older one
+    assert proof.needed == 2
 
 
 def test_who_missed_nothing_of_the_membership_waits_for_as_many_as_it_names() -> None:
@@ -227,7 +233,7 @@ def test_who_missed_nothing_of_the_membership_waits_for_as_many_as_it_names() ->
     assert not proof.look(9.0, {3})
 
 
-def test_a_member_tells_of_a_membership_behind_the_log_of_who_asks_once_it_is_committed() -> None:
+def test_a_member_tells_of_a_membership_behind_the_log_of_who_asks() -> None:
     c = three_that_ask()
     index = c.group(1).members.index
     told: dict[int, int] = {}
@@ -236,8 +242,16 @@ def test_a_member_tells_of_a_membership_behind_the_log_of_who_asks_once_it_is_co
         c.forge(m.Kind.ASK, 3, 1, c.group(1).term, 1000 + last, 0, last)
         c.sync(1)
         answer = next(x for _, _, x in c.sent[since:] if x.kind is m.Kind.TELL)
-        told[last] = answer.fields[-1] & LATER
-    assert told == {index - 1: LATER, index: 0}
+        told[last] = answer.fields[-1] // VOTER
+    assert told == {index - 1: 3, index: 0}
+
+
+def test_a_copy_asks_as_many_as_its_own_log_names() -> None:
+    members = Members(1, Membership({1: "n1", 2: "n2", 3: "n3", 7: "n5"}, {}, 8), 33)
+    proof = Proof(members, (1, 36), 7, started_at=0.0, patience_s=0.4, doubtful=True)
+    before = proof.needed
+    proof.told(3, (1, 36), 1, (1, 46), AHEAD | 3 * VOTER)
+    assert proof.needed == before
 
 
 def test_a_copy_and_one_that_nobody_ahead_answers_wait_for_the_voters_that_they_know() -> None:
