@@ -6,6 +6,7 @@ import imaplib
 import ssl
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ def mail_over_imap(
             count = int(_surely(lambda: box.select(inbox, readonly=True))[0])
             for first in range(1, count + 1, BATCH):
                 last = min(first + BATCH - 1, count)
-                found = _surely(lambda: box.fetch(f"{first}:{last}", "(BODY.PEEK[])"))  # noqa: B023
+                found = _surely(partial(box.fetch, f"{first}:{last}", "(BODY.PEEK[])"))
                 yield from (part[1] for part in found if isinstance(part, tuple))
     except (imaplib.IMAP4.error, OSError) as error:
         raise CliError(

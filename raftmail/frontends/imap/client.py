@@ -28,10 +28,8 @@ from raftmail.mail.names import INBOX, mailbox_name
 from raftmail.mail.queries import MailboxInfo
 from raftmail.mail.results import Code, ExpungeResult, Refused, Result
 from raftmail.mail.uidset import UidSet
+from raftmail.net.room import take_room
 from raftmail.service.service import Service
-
-_ROOM_S: Final = 0.1
-"""How often it is looked whether there is room for a body."""
 
 _CODES: Final = {
     Code.NONEXISTENT: ResponseCode.NONEXISTENT,
@@ -215,12 +213,8 @@ class LoggedInClient:
         async with self.context.fetching:
             found = await self.reader.body(ref, uid)
             size = 0 if found is None else len(found)
-            left_s = self.limits.deadline_s
-            while not budget.take(size):
-                if left_s <= 0:
-                    raise Unavailable(Failure("the node holds as many messages as it may"))
-                left_s -= _ROOM_S
-                await asyncio.sleep(_ROOM_S)
+            if not await take_room(budget, size, self.limits.deadline_s):
+                raise Unavailable(Failure("the node holds as many messages as it may"))
         try:
             yield found
         finally:

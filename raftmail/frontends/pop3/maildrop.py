@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from raftmail.mail.queries import MessageInfo
 from raftmail.mail.uidset import UidSet
 
 MESSAGE_BYTES: Final = 4 + 8
@@ -44,13 +43,12 @@ class Maildrop:
         """How many messages it has, marked ones among them."""
         return len(self._uids)
 
-    def add(self, messages: Iterable[MessageInfo]) -> None:
-        """The next messages, ascending by UID. Before the session begins."""
-        for message in messages:
-            self._uids.append(message.uid)
-            self._sizes.append(message.size_bytes)
-            self.messages += 1
-            self.octets += message.size_bytes
+    def add(self, uids: Sequence[int], sizes: Sequence[int]) -> None:
+        """The next messages, ascending by UID, and their sizes. Before the session begins."""
+        self._uids.extend(uids)
+        self._sizes.extend(sizes)
+        self.messages += len(uids)
+        self.octets += sum(sizes)
 
     def find(self, number: int) -> tuple[int, int]:
         """UID and size of a message. Raises `NoSuchMessage`, also when it is marked."""

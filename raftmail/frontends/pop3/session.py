@@ -33,11 +33,20 @@ from raftmail.mail import commands as c
 from raftmail.mail.failures import Failure, Unavailable
 from raftmail.mail.limits import TOUCHED_MAX
 from raftmail.mail.names import INBOX
-from raftmail.mail.queries import FetchBody, FetchMessages, GetMailbox, MailboxInfo, MessagePage
+from raftmail.mail.queries import (
+    PAGE_MESSAGES_MAX,
+    FetchBody,
+    FetchColumns,
+    GetMailbox,
+    MailboxInfo,
+    MessageColumns,
+    ReadPoint,
+)
 from raftmail.mail.results import Refused
 from raftmail.mail.uidset import STAR, UidSet
 from raftmail.net.connection import Connection
 from raftmail.net.errors import start_task, tell
+from raftmail.net.room import take_room
 from raftmail.net.session import Bye, Session
 from raftmail.net.web import is_no_command
 from raftmail.service.login import (
@@ -56,9 +65,6 @@ _TURN_COMMANDS: Final = 50
 
 _TURN_LINES: Final = 1000
 """Messages that LIST and UIDL tell of in one turn of the loop."""
-
-_ROOM_S: Final = 0.1
-"""How often it is looked whether there is room for a message."""
 
 _GONE: Final = "that message is gone: another program has deleted it"
 
@@ -433,26 +439,29 @@ class Pop3Session(Session):
     # -- the maildrop ----------
 
     async def _read_maildrop(self) -> Maildrop:
-        """The INBOX now, behind a barrier as for SELECT of IMAP. Raises `Unavailable`."""
+        """The INBOX now, behind one barrier as for SELECT of IMAP. Raises `Unavailable`."""
         context = self._context
         limits, service = context.limits, context.service
-        info = await service.query(GetMailbox(self._user, INBOX), deadline_s=limits.deadline_s)
+        point, deadline_s = ReadPoint(), limits.deadline_s
+        asked = GetMailbox(self._user, INBOX)
+        info = await service.query(asked, deadline_s=deadline_s, point=point)
         if not isinstance(info, MailboxInfo):
             return Maildrop()
         maildrop = Maildrop(info.number, info.uidvalidity)
         first = 1
         while len(maildrop) < limits.messages_max:
             uids = UidSet.from_ranges([(first, STAR)])
-            query = FetchMessages(self._user, info.number, uids)
-            page = await service.query(query, deadline_s=limits.deadline_s)
-            if not isinstance(page, MessagePage):
+            limit = min(PAGE_MESSAGES_MAX, limits.messages_max - len(maildrop))
+            query = FetchColumns(self._user, info.number, uids, limit=limit)
+            page = await service.query(query, deadline_s=deadline_s, point=point)
+            if not isinstance(page, MessageColumns):
                 raise Unavailable(Failure("the INBOX was removed meanwhile"))
-            found = page.messages[: limits.messages_max - len(maildrop)]
-            self._hold(MESSAGE_BYTES * len(found))
-            maildrop.add(found)
-            if not page.more or not page.messages:
+            self._hold(MESSAGE_BYTES * len(page.uids))
+            maildrop.add(page.uids, page.sizes)
+            if not page.more or not page.uids:
                 break
-            first = page.messages[-1].uid + 1
+            first = page.uids[-1] + 1
+            await asyncio.sleep(0)  # others have their turn
         return maildrop
 
     async def _list(self, verb: Pop3Verb) -> None:
@@ -477,7 +486,9 @@ class Pop3Session(Session):
         """RETR; with `lines` TOP. The message is counted in the budget until it has gone out."""
         context = self._context
         deadline_s = context.limits.deadline_s
-        await self._wait_for_room(size)
+        if not await take_room(context.budget, size, deadline_s):
+            raise Unavailable(Failure("the node holds as many messages as it may"))
+        self._held_bytes += size
         try:
             query = FetchBody(self._user, self._maildrop.mailbox, uid)
             message = await context.service.query(query, deadline_s=deadline_s)
@@ -533,19 +544,8 @@ class Pop3Session(Session):
 
     # -- what is held, and answers ----------
 
-    async def _wait_for_room(self, count: int) -> None:
-        """Count bytes in the budget, as soon as there is room. Raises `Unavailable` when others
-        leave none within the deadline."""
-        left_s = self._context.limits.deadline_s
-        while not self._context.budget.take(count):
-            if left_s <= 0:
-                raise Unavailable(Failure("the node holds as many messages as it may"))
-            left_s -= _ROOM_S
-            await asyncio.sleep(_ROOM_S)
-        self._held_bytes += count
-
     def _hold(self, count: int) -> None:
-        """The same at once. Raises `Unavailable`."""
+        """Count bytes in the budget. Raises `Unavailable` when there is no room now."""
         if not self._context.budget.take(count):
             raise Unavailable(Failure("the node holds as many maildrops as it may"))
         self._held_bytes += count

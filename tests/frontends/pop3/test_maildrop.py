@@ -5,17 +5,13 @@ from __future__ import annotations
 import pytest
 
 from raftmail.frontends.pop3.maildrop import Maildrop, NoSuchMessage
-from raftmail.mail.queries import MessageInfo
 from raftmail.mail.uidset import UidSet
 
 
 def maildrop(*sizes: int) -> Maildrop:
     """Messages with the UIDs 10, 20, 30, …"""
     found = Maildrop(3, 0xAB)
-    found.add(
-        MessageInfo(10 * at, b"g" * 16, 1, (), 0, size, b"b" * 32)
-        for at, size in enumerate(sizes, 1)
-    )
+    found.add(range(10, 10 * len(sizes) + 1, 10), sizes)
     return found
 
 
@@ -57,7 +53,7 @@ def test_a_unique_id_is_of_the_mailbox_and_the_uid() -> None:
     drop = maildrop(1, 1)
     assert drop.unique_id(2) == "000000ab00000014"
     last = Maildrop(1, 2**32 - 1)
-    last.add([MessageInfo(2**32 - 1, b"g" * 16, 1, (), 0, 2**40, b"b" * 32)])
+    last.add([2**32 - 1], [2**40])
     assert last.unique_id(1) == "f" * 16
     assert last.octets == 2**40
 

@@ -322,10 +322,10 @@ def test_no_master_is_no_wrong_password_and_the_connection_stays() -> None:
         query = service.query
         failing = {GetMailbox, FetchBody}
 
-        async def failing_query(asked: object, *, deadline_s: float) -> object:
+        async def failing_query(asked: object, **options: object) -> object:
             if type(asked) in failing:
                 raise Unavailable(Failure("no master"))
-            return await query(asked, deadline_s=deadline_s)  # type: ignore[arg-type]
+            return await query(asked, **options)  # type: ignore[arg-type]
 
         service.query = failing_query  # type: ignore[method-assign, assignment]
         await client.connect()
@@ -455,6 +455,20 @@ def test_a_large_maildrop_is_listed_in_turns(monkeypatch: pytest.MonkeyPatch) ->
         numbers = [n for n in range(1, 101) if n != 50]
         assert [int(line.split()[0]) for line in lines] == numbers
         assert [int(line.split()[0]) for line in ids] == numbers
+
+    run3(talk)
+
+
+def test_a_maildrop_of_many_pages_waits_for_one_barrier(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("raftmail.frontends.pop3.session.PAGE_MESSAGES_MAX", 10)
+
+    async def talk(client: Pop3Client, service: TwinService) -> None:
+        deliver(service, *(small(f"n{n}") for n in range(35)))
+        await client.connect()
+        await client.ok(f"USER {USER}")
+        before = service.barriers
+        assert (await client.ok(f"PASS {PASSWORD}")).startswith(b"the maildrop has 35 messages")
+        assert service.barriers - before <= 2  # the user is looked up, too
 
     run3(talk)
 
