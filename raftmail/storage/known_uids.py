@@ -19,8 +19,9 @@ from raftmail.storage.messages import Messages
 from raftmail.storage.records import MESSAGE_KEY, RESIDUE, MailboxRecord, unpack_message
 
 KNOWN_MAILBOXES_MAX: Final = 10_000
-KNOWN_RANGES_MAX: Final = 200_000
-"""Ranges of all sets that are kept; beyond them those go that were not asked for longest."""
+KNOWN_RANGES_MAX: Final = 20_000
+"""Ranges of all sets that are kept, some 80 bytes each: a part of what a replica may take of
+memory. Beyond them those go that were not asked for longest."""
 
 READ_ROWS: Final = 20_000
 """Messages that are read for one question."""
