@@ -23,12 +23,12 @@ from raftmail.storage.records import (
     MESSAGE_KEY,
     NUMBER,
     IndexDamaged,
-    check_beside,
     seal,
     seal_packed,
     unseal,
     unseal_packed,
 )
+from raftmail.storage.rotten_keys import RottenKeys
 
 TABLE = "dates"
 STATE = NUMBER.pack(0)
@@ -61,6 +61,7 @@ class Dates:
     def __init__(self, engine: KvEngine) -> None:
         """Raises `IndexDamaged`."""
         self._rows = engine.table(TABLE)
+        self._rotten = RottenKeys(TABLE, self._rows, check_row)
         self._count, self._digest = read_state(self._rows)
         self._dirty = False
 
@@ -73,7 +74,7 @@ class Dates:
             return None
         record = self._rows.get(key)
         if record is None:
-            check_beside(self._rows, key, None, check_row)
+            self._rotten.check_missing(key)
             return None
         return read_dates(key, record)
 
@@ -87,7 +88,7 @@ class Dates:
             found = ((key, self.get(key)) for key, _ in messages)
             return {key: dates for key, dates in found if dates is not None}
         rows = self._rows.page(first, last + b"\0", span)
-        check_beside(self._rows, first, rows[-1][0] if rows else None, check_row)
+        self._rotten.check_range(first, last + b"\0", rows)
         return {key: read_dates(key, record) for key, record in rows}
 
     def put(self, key: bytes, dates: MessageDates) -> None:

@@ -31,12 +31,12 @@ from raftmail.storage.records import (
     DIGEST_MASK,
     NUMBER,
     IndexDamaged,
-    check_beside,
     seal,
     seal_packed,
     unseal,
     unseal_packed,
 )
+from raftmail.storage.rotten_keys import RottenKeys
 
 KEY_BYTES = 32
 KEPT_MIN = 10_000
@@ -75,6 +75,7 @@ class Delivered:
         """Raises `IndexDamaged`."""
         self._rows = engine.table("deliveries")
         self._numbers = engine.table("delivered")
+        self._rotten = RottenKeys("delivered", self._numbers, check_number)
         self._kept_min = kept_min
         self._rows_max = rows_max
         self._user_rows_max = user_rows_max
@@ -102,7 +103,7 @@ class Delivered:
             return None  # no user can have that name
         record = self._numbers.get(filed)
         if record is None:
-            check_beside(self._numbers, filed, None, check_number)
+            self._rotten.check_missing(filed)
             return None
         number = read_number(filed, record)
         value = self._row(number)

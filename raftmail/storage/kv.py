@@ -69,6 +69,9 @@ class Table(Protocol):
     def last(self, start: bytes, end: bytes | None) -> Row | None:
         """The last row from `start` on, before `end`."""
 
+    def around(self, key: bytes) -> tuple[Row | None, Row | None]:
+        """The last row before `key` and the first from it on, by a search of the whole tree."""
+
     def count(self) -> int:
         """The number of rows."""
 
@@ -252,6 +255,23 @@ class _LmdbTable:
             raise self._file.explained(e) from e
         return row if row[0] >= start else None
 
+    def around(self, key: bytes) -> tuple[Row | None, Row | None]:
+        """A cursor that stands somewhere would search the page it is on."""
+        before: Row | None = None
+        here: Row | None = None
+        try:
+            cursor = self._txn.cursor(self._db)
+            if cursor.set_range(key):
+                here = cursor.item()  # type: ignore[assignment]
+                found = cursor.prev()
+            else:
+                found = cursor.last()
+            if found:
+                before = cursor.item()  # type: ignore[assignment]
+        except lmdb.Error as e:
+            raise self._file.explained(e) from e
+        return before, here
+
     def count(self) -> int:
         try:
             return int(self._txn.stat(self._db)["entries"])
@@ -282,6 +302,9 @@ class _NoTable:
 
     def last(self, start: bytes, end: bytes | None) -> Row | None:
         return None
+
+    def around(self, key: bytes) -> tuple[Row | None, Row | None]:
+        return None, None
 
     def count(self) -> int:
         return 0

@@ -15,12 +15,12 @@ from raftmail.storage.records import (
     NUMBER,
     IndexDamaged,
     MailboxRecord,
-    check_beside,
     seal,
     seal_packed,
     unseal,
     unseal_packed,
 )
+from raftmail.storage.rotten_keys import RottenKeys
 
 CACHED_MAX = 100_000
 """Mailboxes kept as objects from one transaction to the next."""
@@ -48,6 +48,7 @@ class Mailboxes:
     def __init__(self, engine: KvEngine) -> None:
         self._records = engine.table("mailboxes")
         self._names = engine.table("names")
+        self._rotten = RottenKeys("names", self._names, partial(unseal, "names"))
         self._cache: dict[int, MailboxRecord] = {}
         self._dirty: dict[int, MailboxRecord] = {}
         self._touched: dict[int, MailboxRecord] | None = None
@@ -101,7 +102,7 @@ class Mailboxes:
         key = name_key(user, name)
         record = self._names.get(key)
         if record is None:
-            check_beside(self._names, key, None, partial(unseal, "names"))
+            self._rotten.check_missing(key)
             return None
         return self._listed(key, record)
 
@@ -110,8 +111,7 @@ class Mailboxes:
         start, end = user_range(user)
         rows = list(scan(self._names, start, end))
         found = [self._listed(key, record) for key, record in rows]
-        last = rows[-1][0] if rows else None
-        check_beside(self._names, start, last, partial(unseal, "names"))
+        self._rotten.check_range(start, end, rows)
         found.sort(key=lambda mailbox: mailbox.name)
         return found
 
@@ -191,6 +191,7 @@ class Subscriptions:
 
     def __init__(self, engine: KvEngine) -> None:
         self._table = engine.table("subscriptions")
+        self._rotten = RottenKeys("subscriptions", self._table, partial(unseal, "subscriptions"))
 
     def has(self, user: str, name: str) -> bool:
         return self._table.get(name_key(user, name)) is not None
@@ -206,8 +207,7 @@ class Subscriptions:
         """All of a user, ordered. Raises `IndexDamaged`."""
         start, end = user_range(user)
         rows = list(scan(self._table, start, end))
-        last = rows[-1][0] if rows else None
-        check_beside(self._table, start, last, partial(unseal, "subscriptions"))
+        self._rotten.check_range(start, end, rows)
         return sorted(read_text("subscriptions", key, record) for key, record in rows)
 
     def count(self, user: str, most: int) -> int:
@@ -219,13 +219,14 @@ class Users:
 
     def __init__(self, engine: KvEngine) -> None:
         self._table: Table = engine.table("users")
+        self._rotten = RottenKeys("users", self._table, partial(unseal, "users"))
 
     def get(self, address: str) -> str | None:
         """The password hash. Raises `IndexDamaged`."""
         key = address.encode()
         record = self._table.get(key)
         if record is None:
-            check_beside(self._table, key, None, partial(unseal, "users"))
+            self._rotten.check_missing(key)
             return None
         return read_text("users", key, record)
 

@@ -8,7 +8,6 @@ for what the expunge log no longer has.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import partial
 from typing import Any
 from zlib import crc32
 
@@ -30,7 +29,6 @@ from raftmail.storage.records import (
     RESIDUE,
     IndexDamaged,
     MailboxRecord,
-    check_beside,
     message_digest,
     seal,
     seal_packed,
@@ -38,6 +36,7 @@ from raftmail.storage.records import (
     unseal,
     unseal_packed,
 )
+from raftmail.storage.rotten_keys import RottenKeys
 
 EXPUNGE_ROWS_MAX = 1024
 """Rows of the expunge log of one mailbox; when there are more, the older half becomes one."""
@@ -73,6 +72,7 @@ class Messages:
 
     def __init__(self, engine: KvEngine) -> None:
         self.records = engine.table("messages")
+        self._rotten = RottenKeys("messages", self.records, unpack_message)
         self.unsettled: dict[bytes, list[Any]] = {}
         self._summaries = engine.table("summaries")
         self.dates = Dates(engine)
@@ -157,7 +157,6 @@ class Messages:
         number = mailbox.number
         page = self.records.page
         key_of = MESSAGE_KEY.pack
-        beside = partial(check_beside, self.records, check=unpack_message)
         singles: list[Row] = []
         for low, high in uids.ranges():
             if low == high:
@@ -169,7 +168,7 @@ class Messages:
                         yield singles
                         singles = []
                 elif low < mailbox.uidnext:
-                    beside(key, None)
+                    self._rotten.check_missing(key)
                 continue
             if singles:
                 yield singles
@@ -179,7 +178,7 @@ class Messages:
             while True:
                 rows = page(start, end)
                 if len(rows) < PAGE_ROWS:
-                    beside(start, rows[-1][0] if rows else None)
+                    self._rotten.check_range(start, end, rows)
                 if rows:
                     yield rows
                 if len(rows) < PAGE_ROWS:
@@ -204,10 +203,10 @@ class Messages:
         first = uids.first
         while first and len(found) < limit:
             start = key_of(number, first)
-            rows = self.records.page(start, key_of(number, last + 1), limit)
+            end = key_of(number, last + 1)
+            rows = self.records.page(start, end, limit)
             if len(rows) < limit:
-                end = rows[-1][0] if rows else None
-                check_beside(self.records, start, end, unpack_message)
+                self._rotten.check_range(start, end, rows)
             if not rows:
                 break
             read = uid_at(rows[-1][0])[1]
@@ -241,7 +240,7 @@ class Messages:
         key = MESSAGE_KEY.pack(mailbox.number, uid)
         record = self.records.get(key)
         if record is None:
-            check_beside(self.records, key, None, unpack_message)
+            self._rotten.check_missing(key)
             return None
         return unpack_message(key, record)
 

@@ -7,7 +7,7 @@ record in the wrong place is taken for good.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from hashlib import blake2b
 from struct import Struct
 from typing import Any
@@ -15,7 +15,6 @@ from zlib import crc32
 
 from raftmail.mail.packing import CodecError, Raw, pack, unpack
 from raftmail.storage.disk import DiskError
-from raftmail.storage.kv import Table
 
 DIGEST_MASK = 2**128 - 1
 CRC = Struct("<I")
@@ -68,18 +67,6 @@ class IndexDamaged(DiskError):
         """Whether it is a record of this replica's own, which no other replica has: it is made
         again from what is on this disk."""
         return self.table in LOCAL
-
-
-def check_beside(
-    table: Table, start: bytes, last: bytes | None, check: Callable[[bytes, bytes], object]
-) -> None:
-    """Whether a row that was looked for from `start` on, and not found behind `last` (None: not at
-    all), may be there with a key that rotted. It lies where its own key would: beside the place
-    where the search ended. Raises what `check` raises for such a row."""
-    beside = table.page(start if last is None else last + b"\0", None, 1)
-    before = table.last(b"", start)
-    for key, record in beside if before is None else (before, *beside):
-        check(key, record)
 
 
 def seal(key: bytes, value: bytes) -> bytes:

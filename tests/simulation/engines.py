@@ -102,6 +102,9 @@ class _NotedTable:
     def last(self, start: bytes, end: bytes | None) -> Row | None:
         return self._table.last(start, end)
 
+    def around(self, key: bytes) -> tuple[Row | None, Row | None]:
+        return self._table.around(key)
+
     def count(self) -> int:
         return self._table.count()
 
@@ -229,6 +232,10 @@ class _StableTable:
     def last(self, start: bytes, end: bytes | None) -> Row | None:
         rows = self.page(start, end, 1 << 60)
         return rows[-1] if rows else None
+
+    def around(self, key: bytes) -> tuple[Row | None, Row | None]:
+        here = self.page(key, None, 1)
+        return self.last(b"", key), here[0] if here else None
 
     def count(self) -> int:
         return len(self.page(b"", None, 1 << 60))

@@ -65,6 +65,10 @@ class MemoryTable:
         key = self.keys[high - 1]
         return key, self.rows[key]
 
+    def around(self, key: bytes) -> tuple[Row | None, Row | None]:
+        here = self.page(key, None, 1)
+        return self.last(b"", key), here[0] if here else None
+
     def count(self) -> int:
         return len(self.rows)
 

@@ -31,6 +31,7 @@ _step = st.one_of(
     st.tuples(st.just("get"), _name, _keys),
     st.tuples(st.just("page"), _name, _bounds, st.none() | _keys, st.integers(1, 5)),
     st.tuples(st.just("last"), _name, _bounds, st.none() | _keys),
+    st.tuples(st.just("around"), _name, _keys),
     st.tuples(st.just("count"), _name),
     st.tuples(st.just("commit"), st.booleans()),
     st.tuples(st.just("abort")),
