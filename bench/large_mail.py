@@ -48,6 +48,8 @@ MIDDLE_S = 2.0
 STOPPED_S = 10.0
 REPLIES_S = 330.0
 AGAIN_S = 400.0
+BACK_S = 300.0
+"""A node that was killed has long bodies of all shards to fetch, which give way to all else."""
 WAITS_MAX = 2.0
 """How much longer than before the median of the others may wait."""
 
@@ -263,7 +265,7 @@ class Trial:
             await watching
         if case.fate == "killed":
             cluster.restart(victim)
-            await asyncio.to_thread(cluster.wait_until_ready)
+            await asyncio.to_thread(cluster.wait_until_ready, BACK_S)
         self.delivered += 1
         lost, doubled = await asyncio.to_thread(self._count)
         for why, times in timings.failures.items():

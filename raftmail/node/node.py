@@ -133,6 +133,7 @@ class Node:
             self._peers_up,
             self._reconcile_soon,
         )
+        table.memory.queued_bytes = self._queued_bytes
         table.turns.disk.start()
         state = load_state(config, founding=folder.is_founding)
         table.memory.expect(size_in(state, config).others)
@@ -435,6 +436,9 @@ class Node:
         if long:  # and a body that a follower needs has room as well
             return net.has_room(node, size_bytes + self._limits.sending_bytes)
         return net.waiting_bytes(node) + size_bytes <= SHORT_BYTES_MAX
+
+    def _queued_bytes(self, node: str) -> int:
+        return 0 if self._net is None else self._net.waiting_bytes(node)
 
     def _peers_up(self) -> frozenset[str]:
         return frozenset() if self._net is None else self._net.up

@@ -17,6 +17,7 @@ from raftmail.consensus.heartbeats import Beat
 from raftmail.node.pace import LongBodyPace
 from raftmail.shard.driver import Driver
 from raftmail.shard.replica import BackgroundJob, Frame, Replica
+from raftmail.storage.longbody import LongBody
 
 
 @dataclass(slots=True, eq=False, repr=False)
@@ -34,8 +35,8 @@ class Runner:
     ended_by: Callable[[BaseException], None]
     role_changed: Callable[[int], None]
     long_executor: Executor | None = None
-    """For storing long bodies, which takes memory of their length: a few at a time. None:
-    `executor`."""
+    """For storing and reading long bodies, which takes memory of their length: a few at a time.
+    None: `executor`."""
     driver: Driver = field(init=False)
     has_failed: bool = False
     _stopped: bool = False
@@ -158,8 +159,9 @@ class Runner:
         for job in self.driver.begin_background(self.loop.time()):
             executor = None
             if job.long_body is not None:
-                job.long_body.rest = LongBodyPace(lambda: self._stopped).rest
                 executor = self.long_executor
+            if isinstance(job.long_body, LongBody):
+                job.long_body.rest = LongBodyPace(lambda: self._stopped).rest
             done = self.loop.run_in_executor(executor or self.executor, job.run)
             done.add_done_callback(partial(self._background_done, job))
         due = self.driver.end()

@@ -1,5 +1,5 @@
-"""The bodies of a replica: which are missing, asked for, given to others, or needed by no one any
-more.
+"""The bodies of a replica: which are missing, asked for, or needed by no one any more. (`lending`
+gives them to others.)
 
 Invariants:
 
@@ -101,7 +101,8 @@ class BodyLimits:
     sync_s: float = 0.5
     """So long the journal alone keeps a body, at the least."""
     want_hashes_max: int = 256
-    give_bytes_max: int = 64 << 20
+    give_bytes_max: int = 512 << 10
+    """Of short bodies, in one step: they are read where the replica is stepped."""
     answer_s: float = 2.0
     reclaim_bytes: int = 1 << 20
     reclaim_look_bytes: int = 16 << 10
@@ -163,6 +164,8 @@ class Bodies:
     _pinned: set[int] = field(default_factory=set)
     _asked: dict[bytes, float | None] = field(default_factory=dict)
     _late: set[bytes] = field(default_factory=set)
+    _promised: dict[bytes, str] = field(default_factory=dict)
+    """Who said that it sends a body, since it was asked last."""
     _gone: dict[bytes, int] = field(default_factory=dict)
     _reclaim_at: float = 0.0
     _reclaim_busy: bool = False
@@ -252,8 +255,7 @@ class Bodies:
         digest = arrival.digest
         if stored:
             self._resting[digest] = None
-            self._asked.pop(digest, None)
-            self._late.discard(digest)
+            self._came(digest)
             self.missing.discard(digest)
         elif self._is_waited_for(digest):
             self.want(digest)
@@ -452,6 +454,7 @@ class Bodies:
         self.missing.clear()
         self._asked.clear()
         self._late.clear()
+        self._promised.clear()
 
     def read(self, digest: bytes) -> bytes:
         """A body. Raises BlobMissing or BlobDamaged, having asked the other replicas for it."""
@@ -471,35 +474,51 @@ class Bodies:
         for digest, asked in list(self._asked.items()):
             if asked is not None and now - asked > self.limits.answer_s:
                 del self._asked[digest]
-                if len(self._late) < LATE_MAX:
+                if digest not in self._promised and len(self._late) < LATE_MAX:
                     self._late.add(digest)
                 if self._is_waited_for(digest):
                     self.want(digest)
+                else:
+                    self._promised.pop(digest, None)
 
     def _is_waited_for(self, digest: bytes) -> bool:
         """Whether entries wait for a body, to be taken or to count again."""
         return digest in self.missing or any(digest in named for _, named in self.withheld.values())
 
     def wants(self, now: float, leader: str | None, linked: Sequence[str]) -> list[Frame]:
-        """Frames that ask for bodies: the leader, if there is a link to it; all, for those that did
-        not come."""
-        if not self._asked:
-            return []
+        """Frames that ask for bodies: the leader, if there is a link to it; who said that it sends
+        them; all, for those that did not come."""
         fresh = [d for d, asked in self._asked.items() if asked is None]
-        if not fresh:
-            return []
+        self.wanted += len(fresh)
+        first = (leader,) if leader in linked and leader is not None else tuple(linked)
+        of_whom: dict[tuple[str, ...], list[bytes]] = {}
         for digest in fresh:
             self._asked[digest] = now
-        self.wanted += len(fresh)
-        first = [leader] if leader in linked and leader is not None else linked
+            promised = self._promised.pop(digest, None)
+            if promised in linked and promised is not None:
+                names: tuple[str, ...] = (promised,)
+            elif promised is not None or digest in self._late:
+                names = tuple(linked)
+            else:
+                names = first
+            of_whom.setdefault(names, []).append(digest)
         frames: list[Frame] = []
-        for names, again in ((first, False), (linked, True)):
-            digests = [d for d in fresh if (d in self._late) is again]
-            most = self.limits.want_hashes_max
+        most = self.limits.want_hashes_max
+        for names, digests in of_whom.items():
             for at in range(0, len(digests), most):
                 hashes = b"".join(digests[at : at + most])
                 frames += [(name, FrameKind.WANT, (hashes,)) for name in names]
         return frames
+
+    def is_late(self, digest: bytes) -> bool:
+        """Whether all others were asked for a body."""
+        return digest in self._late
+
+    def _came(self, digest: bytes) -> None:
+        """Nobody need send a body any more."""
+        self._asked.pop(digest, None)
+        self._late.discard(digest)
+        self._promised.pop(digest, None)
 
     def take(self, payload: bytes) -> bool:
         """Store a body that came: hash, bytes. True when nothing that entries wait for is missing
@@ -511,45 +530,34 @@ class Bodies:
             raise BadBodies("a body that does not have the hash it was sent under")
         self.add(digest, body)
         self.received += 1
-        self._asked.pop(digest, None)
-        self._late.discard(digest)
+        self._came(digest)
         if digest not in self.missing:
             return False
         self.missing.discard(digest)
         return not self.missing
 
-    def give(self, node: str, payload: bytes, applied_index: int) -> list[Frame]:
-        """Answer another replica that asks for bodies: with those that are here, and with the names
-        of those that no message has any more at `applied_index`; 0: the index here does not tell.
-        Raises `BadBodies`."""
-        if len(payload) % DIGEST_BYTES or len(payload) > DIGEST_BYTES * self.limits.want_hashes_max:
-            raise BadBodies("a request for bodies of the wrong length")
-        frames: list[Frame] = []
-        gone: list[bytes] = []
-        sent = 0
+    def cannot_give(self, digest: bytes, error: BlobMissing | BlobDamaged) -> bool:
+        """A body that another replica asks for is missing or damaged: ask for it. False: no message
+        has it any more."""
+        pinned = self.store.is_pinned(digest)
+        if not pinned and not self.index.references(digest):
+            return False
+        logger.warning("another replica asks for a body: %s", error)
+        self.want(digest)
+        if pinned:
+            self.found_lost.add(digest)
+        return True
+
+    def note_soon(self, now: float, node: str, payload: bytes) -> None:
+        """A node has bodies that it was asked for, and they will come: nobody else is asked, as
+        long as it says so again. Raises `BadBodies`."""
+        if len(payload) % DIGEST_BYTES:
+            raise BadBodies("a list of bodies that come soon, of the wrong length")
         for at in range(0, len(payload), DIGEST_BYTES):
             digest = payload[at : at + DIGEST_BYTES]
-            try:
-                body = self.store.get(digest)
-            except (BlobMissing, BlobDamaged) as e:
-                pinned = self.store.is_pinned(digest)
-                if pinned or self.index.references(digest):
-                    logger.warning("another replica asks for a body: %s", e)
-                    self.want(digest)
-                    if pinned:
-                        self.found_lost.add(digest)
-                else:
-                    gone.append(digest)
-                continue
-            long = len(body) >= self.limits.long_bytes_min
-            frames.append((node, FrameKind.BODY if long else FrameKind.BLOB, (digest, body)))
-            sent += len(body)
-            if sent > self.limits.give_bytes_max:
-                break
-        if gone and applied_index:
-            told = (applied_index.to_bytes(_INDEX_BYTES, "big"), *gone)
-            frames.append((node, FrameKind.GONE, told))
-        return frames
+            if self._asked.get(digest) is not None:
+                self._asked[digest] = now
+                self._promised[digest] = node
 
     def note_gone(self, payload: bytes) -> bool:
         """No message has these bodies any more once an entry that comes later is applied. Entries
@@ -566,7 +574,7 @@ class Bodies:
             if self._is_waited_for(digest):
                 self._gone[digest] = index
                 self.missing.discard(digest)
-                self._asked.pop(digest, None)
+                self._came(digest)
         noted = [until.to_bytes(_INDEX_BYTES, "big") + h for h, until in self._gone.items()]
         self.index.put_local(_GONE, b"".join(noted))
         return not self.missing

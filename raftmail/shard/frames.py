@@ -27,4 +27,5 @@ class FrameKind(StrEnum):
     HAVE = "HAVE"  # sha256 of a BODY that is on the sender's disk
     WANT = "WANT"  # hashes, 32 bytes each
     SYNC = "SYNC"  # a resync's, see `resync.frames`
+    SOON = "SOON"  # hashes of bodies that were asked for, are here, and will come
     GONE = "GONE"  # applied index (8 bytes), hashes of bodies that no message has there any more

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Final
 
 from raftmail.mail.budget import Budget
+
+_QUEUED_BYTES_MAX: Final = 2 << 20
+
+
+def _nothing(_node: str) -> int:
+    """Where there are no links that could be slow."""
+    return 0
 
 
 @dataclass(slots=True, repr=False)
@@ -22,6 +31,8 @@ class Memory:
     waiting: Budget = field(default_factory=lambda: Budget(128 << 20))
     arrived: Budget = field(default_factory=lambda: Budget(160 << 20))
     sending_bytes_max: int = 64 << 20
+    queued_bytes: Callable[[str], int] = _nothing
+    """What is queued for a node, and nothing overtakes."""
     _sending: dict[str, int] = field(default_factory=dict)
 
     def expect(self, others: int) -> None:
@@ -36,6 +47,11 @@ class Memory:
             return False
         self._sending[node] = sent + size
         return True
+
+    def has_room(self, node: str) -> bool:
+        """Whether short bodies that a node asked for may be queued for it: more than the link may
+        hold would end it."""
+        return self.queued_bytes(node) < _QUEUED_BYTES_MAX
 
     def end_sending(self, node: str, size: int) -> None:
         """A node has what it was sent, or it is lost."""

@@ -54,6 +54,7 @@ from raftmail.shard.events import (
 )
 from raftmail.shard.frames import DEEP_MARK, MARK, Frame, FrameKind
 from raftmail.shard.index_recovery import mend_journal
+from raftmail.shard.lending import Lending
 from raftmail.shard.limits import Counters, ReplicaLimits
 from raftmail.shard.log_retention import LogRetention
 from raftmail.shard.machine import Machine
@@ -74,6 +75,7 @@ from raftmail.storage.blobs import BlobDamaged, BlobMissing, BlobStore, BlobSync
 from raftmail.storage.disk import DiskFull
 from raftmail.storage.kv import TableDamaged
 from raftmail.storage.longbody import LongBody
+from raftmail.storage.longread import LongRead
 from raftmail.storage.records import IndexDamaged
 
 __all__ = ["MARK", "Counters", "Done", "Frame", "FrameKind", "Replica", "ReplicaLimits"]
@@ -120,11 +122,11 @@ WhenApplied: TypeAlias = Callable[[bool], None]
 @dataclass(frozen=True, slots=True, repr=False)
 class BackgroundJob:
     """Disk work beside the turns: `run` in any thread, and then `end` where the replica is stepped.
-    `long_body` is what it stores, if it takes memory of a long body's length."""
+    `long_body` is what it stores or reads, if it takes memory of a long body's length."""
 
     run: Callable[[], None]
     end: Callable[[], None]
-    long_body: LongBody | None = None
+    long_body: LongBody | LongRead | None = None
 
 
 @dataclass(slots=True, repr=False)
@@ -181,6 +183,7 @@ class Replica:
     recovery: CatchUp = field(init=False)
     requests: Proposals = field(init=False)
     streams: Streams = field(init=False)
+    lending: Lending = field(init=False)
     compaction: LogRetention = field(init=False)
     watchers: Watchers = field(init=False)
     waits: ApplyWaiters = field(default_factory=ApplyWaiters)
@@ -231,6 +234,7 @@ class Replica:
             self.limits.stream_s,
             self.limits.stream_lost_s,
         )
+        self.lending = Lending(self.bodies, self.streams)
         self.recovery = CatchUp.of(
             self.shard,
             self.node,
@@ -541,6 +545,7 @@ class Replica:
             or (since is not None and self._now - since >= self.limits.index_commit_s)
             or self.recovery.manager.busy
             or self.bodies.has_to_do(self._now)
+            or self.lending.has_short
         )
 
     @property
@@ -729,7 +734,8 @@ class Replica:
                 return deadline
         else:
             self.streams.forget_lost(now)
-            self._step_due = bool(self.streams) or self.recovery.manager.scrub.is_due(now)
+            waiting = bool(self.streams) or bool(self.lending)
+            self._step_due = waiting or self.recovery.manager.scrub.is_due(now)
             self._chores_at = now + (CHORES_S if self._look_for_bodies() else 0.0)
         self._check_space(now)
         self._make_way(now)
@@ -753,6 +759,9 @@ class Replica:
             self.streams.release(now, tuple(self.group.membership.voters.values()), self.node)
             for node, digest, body in self.streams.to_send(now, self._linked_nodes()):
                 self._frames.append((node, FrameKind.BODY, (digest, body)))
+        if self.lending.has_short:
+            self._frames += self.lending.give()
+            self._look_for_lost()
         if self.requests.waiting:
             self._propose_waiting(now)
         if self.bodies.withheld:
@@ -794,7 +803,15 @@ class Replica:
             jobs.append(BackgroundJob(sync, bodies.end_sync))
         if (store := bodies.begin_long()) is not None:
             jobs.append(BackgroundJob(store.run, bodies.end_long, store))
+        if (read := self.lending.begin_read(now)) is not None:
+            jobs.append(BackgroundJob(read.run, self._end_read, read))
         return jobs
+
+    def _end_read(self) -> None:
+        """A long body was read that another replica asked for."""
+        self._frames += self.lending.end_read(self._now)
+        self._look_for_lost()
+        self._step_due = True
 
     def advance(self, now: float) -> None:
         """Commit, apply and answer what the syncs and acknowledgements so far allow. Not while a
@@ -932,14 +949,14 @@ class Replica:
                 self.take_long(now, node, payload)
             elif kind == FrameKind.HAVE:
                 self.streams.acknowledged(node, bytes(payload))
+                self.lending.drop(node, bytes(payload))
                 self._step_due = True
             elif kind == FrameKind.WANT:
                 told = self.group.applied_index if self.may(Capability.READ) else 0
-                wanted = self._not_on_their_way(node, payload)
-                self._frames += self.bodies.give(node, wanted, told)
-                if self.bodies.found_lost:
-                    self._withhold_lost()
-                    self._check_role()
+                self._frames += self.lending.ask(now, node, payload, told)
+                self._look_for_lost()
+            elif kind == FrameKind.SOON:
+                self.bodies.note_soon(now, node, payload)
             elif kind == FrameKind.GONE:
                 complete = self.bodies.note_gone(payload)
                 self.blobs.place_pending()
@@ -952,13 +969,6 @@ class Replica:
             self._refuse_frame(node, str(e))
         except (DiskFull, IndexDamaged) as e:
             self._meet(e)
-
-    def _not_on_their_way(self, node: str, wanted: bytes) -> bytes:
-        """Of the hashes that a node asks for, those of bodies that are not being sent to it
-        already."""
-        hashes = [wanted[at : at + DIGEST_BYTES] for at in range(0, len(wanted), DIGEST_BYTES)]
-        sending = self.streams.is_sending
-        return b"".join(h for h in hashes if not sending(self._now, node, h))
 
     def receive_beat(self, now: float, node: str, beat: Beat) -> bool:
         """Take a beat from another node's replica, as `receive` takes frames. True: all that comes
@@ -1005,6 +1015,7 @@ class Replica:
     def disconnected(self, now: float, node: str) -> None:
         self._now = now
         self.streams.disconnected(node)
+        self.lending.disconnected(node)
         self.group.disconnected(now, node)
         self.recovery.manager.disconnected(now, node)
 
@@ -1191,9 +1202,12 @@ class Replica:
             self._refuse_frame(node, f"a body of {len(body)} bytes")
             return
 
+        asked_all = self.bodies.is_late(digest)
+
         def stored(ok: bool) -> None:
             if ok:
-                self._frames.append((node, FrameKind.HAVE, (digest,)))
+                names = {node, *self._linked_nodes()} if asked_all else {node}
+                self._frames += [(name, FrameKind.HAVE, (digest,)) for name in sorted(names)]
                 self._long_arrived()
 
         self.bodies.received += 1
@@ -1260,6 +1274,12 @@ class Replica:
         first = self.bodies.first_withheld(group.journal, group.applied_index)
         group.withhold(first if group.members.other_voters else 0)
         return first > 0
+
+    def _look_for_lost(self) -> None:
+        """What was read for another replica may have been found lost."""
+        if self.bodies.found_lost:
+            self._withhold_lost()
+            self._check_role()
 
     def _withhold_lost(self) -> None:
         """Bodies that entries name were found lost. Entries that are committed are on other disks,

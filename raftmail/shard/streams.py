@@ -9,7 +9,7 @@ Invariants:
 
 1. A request is here until it is let go to be proposed, or failed.
 2. A node is sent a body only as `Memory.begin_sending` allows; the others wait for it to
-   acknowledge those.
+   acknowledge those. So are the long ones that it asks for (`lending`).
 """
 
 from __future__ import annotations
@@ -82,11 +82,13 @@ class Streams:
                 lacking = stream.there.setdefault(node, set(stream.bodies))
                 for digest in lacking:
                     body = stream.bodies[digest]
-                    if body is not None and self._begin_sending(now, node, digest, len(body)):
+                    if body is not None and self.begin_sending(now, node, digest, len(body)):
                         frames.append((node, digest, body))
         return frames
 
-    def _begin_sending(self, now: float, node: str, digest: bytes, size: int) -> bool:
+    def begin_sending(self, now: float, node: str, digest: bytes, size: int) -> bool:
+        """Whether a body may be sent to a node now; it then is on its way, until it is
+        acknowledged, `not_sent`, or lost."""
         if self.is_sending(now, node, digest):
             return False
         sending = self._sending.setdefault(node, {})
@@ -102,6 +104,11 @@ class Streams:
         not believed any more: a link may have had no room for it."""
         sent = self._sending.get(node, {}).get(digest)
         return sent is not None and not self._is_lost(now, *sent)
+
+    def not_sent(self, node: str, digest: bytes) -> None:
+        """A body is not on its way to a node after all."""
+        if digest in self._sending.get(node, ()):
+            self._end_sending(node, digest)
 
     def _is_lost(self, now: float, size: int, at: float) -> bool:
         return now >= at + self.lost_s + _slowly_s(size)
@@ -123,8 +130,7 @@ class Streams:
 
     def acknowledged(self, node: str, digest: bytes) -> None:
         """A node has a body."""
-        if digest in self._sending.get(node, ()):
-            self._end_sending(node, digest)
+        self.not_sent(node, digest)
         for stream in self._streams:
             if node in stream.there:
                 stream.there[node].discard(digest)

@@ -254,7 +254,13 @@ class BlobSegmentFiles:
         """A record, header and all; short when the file is. Raises FileNotFoundError,
         `DiskError`.
         """
-        length = HEADER_BYTES + place.stored_bytes
+        return self._read(place, HEADER_BYTES + place.stored_bytes)
+
+    def read_head(self, place: BlobPlace) -> bytes:
+        """The header of a record. Raises as `read`."""
+        return self._read(place, HEADER_BYTES)
+
+    def _read(self, place: BlobPlace, length: int) -> bytes:
         if place.sequence == self._sequence and self._file is not None:
             at = place.offset - self._written
             if at >= 0:

@@ -43,6 +43,7 @@ from raftmail.storage.blobformat import (
 )
 from raftmail.storage.disk import Disk, ReadFailed
 from raftmail.storage.longbody import LongBody
+from raftmail.storage.longread import LongRead
 from raftmail.storage.place_table import (
     CHECKPOINT,
     POSITION,
@@ -115,7 +116,8 @@ class BlobsDamaged(BlobError):
 
 
 class BlobStore:
-    """The bodies of one replica. One thread uses it; only `BlobSyncJob.run` may run in another."""
+    """The bodies of one replica. One thread uses it; only `BlobSyncJob.run`,
+    `LongBody.run` and `LongRead.run` may run in others."""
 
     def __init__(self, disk: Disk, folder: str, places: PlaceTable, limits: BlobLimits) -> None:
         self.limits = limits
@@ -402,17 +404,55 @@ class BlobStore:
 
     def get(self, digest: bytes) -> bytes:
         """The body. Raises `BlobMissing`, `BlobDamaged` (which puts it among `damaged`)."""
-        place = self.place_of(digest)
-        if place is None:
-            bad = self._damaged.get(digest)
-            if bad is not None:
-                raise BlobDamaged(digest, segment_name(self._folder, bad.sequence), bad.offset)
-            raise BlobMissing(digest)
+        place = self._place(digest)
         body = self.read(digest, place)
         if body is None:
-            self.mark_damaged(digest, place)
-            raise BlobDamaged(digest, segment_name(self._folder, place.sequence), place.offset)
+            raise self._found_damaged(digest, place)
         return body
+
+    def size_of(self, digest: bytes) -> int:
+        """The length of a body, in bytes, by its record's header alone. Raises as `get`."""
+        return self._header(digest).raw_bytes
+
+    def begin_read(self, digest: bytes) -> LongRead:
+        """Begin to read a body; `end_read` when `LongRead.run` has returned. Raises as `get`."""
+        header = self._header(digest)
+        self._files.write()
+        try:
+            file = self._files.open_copy(header.place.sequence)
+        except FileNotFoundError:
+            raise self._found_damaged(digest, header.place) from None
+        return LongRead(file, header)
+
+    def end_read(self, job: LongRead) -> bytes:
+        """The body. Raises `BlobDamaged`, which puts it among `damaged`."""
+        if job.body is None:
+            raise self._found_damaged(job.header.digest, job.header.place)
+        return job.body
+
+    def _place(self, digest: bytes) -> BlobPlace:
+        place = self.place_of(digest)
+        if place is not None:
+            return place
+        bad = self._damaged.get(digest)
+        if bad is not None:
+            raise BlobDamaged(digest, segment_name(self._folder, bad.sequence), bad.offset)
+        raise BlobMissing(digest)
+
+    def _header(self, digest: bytes) -> BlobHeader:
+        place = self._place(digest)
+        try:
+            header = decode_header(self._files.read_head(place), place.sequence, place.offset)
+        except (FileNotFoundError, ReadFailed):
+            header = None
+        if header is None or header.digest != digest or header.place != place:
+            raise self._found_damaged(digest, place)
+        return header
+
+    def _found_damaged(self, digest: bytes, place: BlobPlace) -> BlobDamaged:
+        """What a read of the body at a place says that found it damaged."""
+        self.mark_damaged(digest, place)
+        return BlobDamaged(digest, segment_name(self._folder, place.sequence), place.offset)
 
     def read(self, digest: bytes, place: BlobPlace) -> bytes | None:
         """The body at a place, or None when what is there is not that body."""

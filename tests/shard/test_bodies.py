@@ -11,6 +11,10 @@ import pytest
 from raftmail.consensus.journal import Identity, Journal, JournalLimits
 from raftmail.mail.codec import encode_entry
 from raftmail.shard.bodies import BadBodies, Bodies, BodyLimits, BodyState, restore_bodies
+from raftmail.shard.frames import Frame
+from raftmail.shard.lending import Lending
+from raftmail.shard.memory import Memory
+from raftmail.shard.streams import Streams
 from raftmail.storage.blobs import BlobLimits, BlobStore
 from raftmail.storage.index import TABLES, Index
 from tests.simulation.disk import SimDisk
@@ -35,6 +39,11 @@ class Kept:
         restore_bodies(self.journal, self.store)
         self.bodies = Bodies(self.store, self.index, BodyLimits(journal_bytes_max=1000))
         self.bodies.journal = self.journal
+
+    def ask(self, payload: bytes, applied_index: int) -> list[Frame]:
+        """As "n2" does."""
+        streams = Streams(print, print, print, Memory(), 1.0, 1.0)
+        return Lending(self.bodies, streams).ask(0.0, "n2", payload, applied_index)
 
     def add(self, size: int) -> bytes:
         body = os.urandom(size)
@@ -194,8 +203,8 @@ def test_bodies_that_are_gone_are_noted_with_the_index_and_forgotten_once_it_is_
 def test_a_replica_whose_index_does_not_tell_says_of_no_body_that_it_is_gone() -> None:
     kept = Kept()
     lost = sha256(b"lost").digest()
-    assert kept.bodies.give("n2", lost, 0) == []
-    ((node, kind, parts),) = kept.bodies.give("n2", lost, 12)
+    assert kept.ask(lost, 0) == []
+    ((node, kind, parts),) = kept.ask(lost, 12)
     assert (node, kind, b"".join(parts)) == ("n2", "GONE", _gone(12, lost))
 
 

@@ -515,7 +515,7 @@ def test_a_replica_that_is_not_whole_tells_of_no_body_that_it_is_gone() -> None:
     machinery.trim()
     unknown = body_hash("nobody ever saved this")
     replica = machinery.replica
-    told = replica.bodies.give("n2", unknown, replica.group.applied_index)
+    told = replica.lending.ask(machinery.now, "n2", unknown, replica.group.applied_index)
     assert [frame[1] for frame in told] == [FrameKind.GONE]
     machinery.close()
     replica = machinery.open(index_lost=True, members=2)
