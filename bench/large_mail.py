@@ -5,7 +5,8 @@ Three nodes at the default configuration, 16 shards; one of them leads most. The
 through that node, and through another one, while it lives, is stopped (SIGSTOP) in the middle, or
 is killed. Every recipient must get 250 or 4xx; those without 250 get the same bytes again, until
 all have it. Then everybody must have it once. What the nodes need of memory is compared with what
-they say they may need. What the others wait meanwhile is compared with what they waited before.
+they say they may need. What the others wait until all recipients have it is compared with what
+they waited before.
 """
 
 from __future__ import annotations
@@ -255,10 +256,10 @@ class Trial:
                 message = await asyncio.to_thread(message_of, self.message_bytes)
                 middle = time.monotonic()
                 first = await self._send_first(case, victim, via, message)
-                ended = time.monotonic()
-                terms = await asyncio.to_thread(self._terms) - terms
                 left = first.without(self.recipients)
                 rounds = await asyncio.to_thread(self._send_rest, rest, left, message)
+                ended = time.monotonic()
+                terms = await asyncio.to_thread(self._terms) - terms
             finally:
                 timings.stopping = True
                 watcher.stop()

@@ -157,7 +157,7 @@ class ReadPath:
             return None
         while router.replicas.get(shard) is replica:
             try:
-                return replica.body(digest)
+                return await self._body(replica, digest)
             except (BlobMissing, BlobDamaged) as e:
                 router.links.wake(shard)
                 if router.clock() + 0.05 >= deadline:
@@ -168,6 +168,15 @@ class ReadPath:
                 router.links.wake(shard)
                 break
         return await self._answer_elsewhere(shard, query, deadline)
+
+    async def _body(self, replica: Replica, digest: bytes) -> bytes:
+        """A message's bytes; those of a long one are read in a thread, beside all else. Raises as
+        `Replica.body`."""
+        job = replica.begin_read(digest)
+        if job is None:
+            return replica.body(digest)
+        await asyncio.get_running_loop().run_in_executor(None, job.run)
+        return replica.end_read(job)
 
     async def _applied(self, replica: Replica, index: int, deadline: float) -> bool:
         """Whether the own replica has applied `index`, if need be in a moment."""

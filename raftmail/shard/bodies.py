@@ -456,14 +456,6 @@ class Bodies:
         self._late.clear()
         self._promised.clear()
 
-    def read(self, digest: bytes) -> bytes:
-        """A body. Raises BlobMissing or BlobDamaged, having asked the other replicas for it."""
-        try:
-            return self.store.get(digest)
-        except (BlobMissing, BlobDamaged):
-            self.want(digest)
-            raise
-
     def tick(self, now: float, applied_index: int, *, waiting: bool) -> None:
         """Ask again for what did not come. `waiting` tells whether entries still wait for
         bodies."""

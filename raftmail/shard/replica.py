@@ -16,7 +16,8 @@ from __future__ import annotations
 import logging
 import math
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from operator import attrgetter
@@ -704,9 +705,28 @@ class Replica:
     def body(self, digest: bytes) -> bytes:
         """A message's bytes. Raises BlobMissing or BlobDamaged, having asked the other replicas for
         it, and noted that it is missing."""
+        with self._noting_missing(digest):
+            return self.blobs.get(digest)
+
+    def begin_read(self, digest: bytes) -> LongRead | None:
+        """Begin to read a long message; `end_read` when `LongRead.run`, which may be called in
+        another thread, has returned. None: it is short, and `body` gives it. Raises as `body`."""
+        with self._noting_missing(digest):
+            if self.blobs.size_of(digest) < self.limits.bodies.long_bytes_min:
+                return None
+            return self.blobs.begin_read(digest)
+
+    def end_read(self, job: LongRead) -> bytes:
+        """A long message's bytes. Raises as `body`."""
+        with self._noting_missing(job.header.digest):
+            return self.blobs.end_read(job)
+
+    @contextmanager
+    def _noting_missing(self, digest: bytes) -> Iterator[None]:
         try:
-            return self.bodies.read(digest)
+            yield
         except (BlobMissing, BlobDamaged):
+            self.bodies.want(digest)
             size = body_size(self.machine.index, digest)
             if size is not None and self.may(Capability.KEEP_INDEX):
                 self.recovery.manager.want(digest, size)

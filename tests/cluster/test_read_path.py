@@ -1,0 +1,98 @@
+"""Reads of a node: where they are made."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import threading
+from typing import Any, cast
+
+import pytest
+
+from raftmail.cluster.read_path import Calling, ReadPath
+from raftmail.mail.failures import Unavailable
+from raftmail.mail.queries import FetchBody, ReadPoint
+from raftmail.mail.results import Executed
+from raftmail.storage.longread import LongRead
+from tests.shard.test_streams import Streaming
+
+LONG = 20_000
+
+
+class Reading:
+    """What a read path needs of a router: shard 1 is here, and at a point that was read before."""
+
+    def __init__(self) -> None:
+        self.shard = Streaming()
+        self.replica = self.shard.leader()
+        self.replicas = {1: self.replica}
+        self.node = self.replica.node
+        self.links = self
+        self.woken = 0
+
+    def wake(self, _shard: int) -> None:
+        self.woken += 1
+
+    def clock(self) -> float:
+        return 0.0
+
+    def shard_of(self, _user: str) -> int:
+        return 1
+
+    def leader_of(self, _shard: int) -> str:
+        return self.node
+
+    def own(self, _shard: int) -> Any:
+        return self.replica
+
+    def save(self, text: str, size: int) -> bytes:
+        answers = self.shard.submit(text, size)
+        self.shard.until(lambda: answers)
+        assert isinstance(answers[0], Executed)
+        return (text.encode() * size)[:size]
+
+    async def read(self, uid: int) -> Any:
+        point = ReadPoint()
+        point.reached(1, self.replica.applied_index)
+        path = ReadPath(cast(Calling, self))
+        return await path.answer(FetchBody("a", "INBOX", uid), 1.0, point)
+
+
+@pytest.fixture
+def threads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Those that long bodies are read in."""
+    run, seen = LongRead.run, []
+
+    def noted(job: LongRead) -> None:
+        seen.append(threading.get_ident())
+        run(job)
+
+    monkeypatch.setattr(LongRead, "run", noted)
+    return seen
+
+
+def test_a_long_message_is_read_in_a_thread_and_a_short_one_is_not(threads: list[int]) -> None:
+    reading = Reading()
+    long, short = reading.save("long", LONG), reading.save("short", 100)
+    assert asyncio.run(reading.read(1)) == long
+    assert len(threads) == 1 and threads[0] != threading.get_ident()
+    assert asyncio.run(reading.read(2)) == short
+    assert len(threads) == 1
+
+
+def test_a_long_message_that_is_damaged_is_asked_for_and_is_no_answer() -> None:
+    reading = Reading()
+    body = reading.save("long", LONG)
+    digest = hashlib.sha256(body).digest()
+    store = reading.replica.blobs
+    place = store.place_of(digest)
+    assert place is not None
+    file = store._disk.open(f"blobs/{place.sequence:016x}.seg")
+    file.write(place.end - 1, b"\xff")
+    reading.clock = iter([0.0, 2.0, 4.0]).__next__  # type: ignore[method-assign]
+    with pytest.raises(Unavailable):
+        asyncio.run(reading.read(1))
+    assert reading.woken == 1
+    reading.shard.until(lambda: store.has(digest))
+    reading.clock = lambda: 0.0  # type: ignore[method-assign]
+    assert asyncio.run(reading.read(1)) == body
