@@ -21,7 +21,7 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 from bench.access import Access
-from bench.runtime import BenchError, free_ports, session_cpu_s, stop_session
+from bench.runtime import BenchError, session_cpu_s, stop_session
 from raftmail.admin.api.arguments import write_arguments
 from raftmail.admin.api.calls import Call, GetNodeStatus, GetStatus, TransferMaster, Verify, kind_of
 from raftmail.admin.api.codec import BadAnswer, decode
@@ -115,13 +115,9 @@ class Raftmail:
         replicas: int = 3,
         workers: int = 1,
         config: str = "",
-        imap: bool = False,
     ) -> None:
-        """`config` is added to every node's configuration. With `imap` the nodes serve that too, at
-        `imap_addresses`."""
+        """`config` is added to every node's configuration."""
         self._config = config
-        self._imap = imap
-        self.imap_addresses: tuple[str, ...] = ()
         self.users = tuple(users)
         self._replicas = replicas
         self._workers = workers
@@ -150,8 +146,6 @@ class Raftmail:
             for name in self._by_name:
                 with (self.folder / "nodes" / name / "node.toml").open("a") as file:
                     file.write(self._config)
-            if self._imap:
-                self._serve_imap()
             for name in self._by_name:
                 self._start(name)
             self.wait_until_ready()
@@ -190,6 +184,11 @@ class Raftmail:
 
     def client_address_of(self, name: str) -> str:
         return self._by_name[name].client
+
+    @property
+    def imap_addresses(self) -> tuple[str, ...]:
+        """Where the nodes serve IMAP, in the order of ``names``."""
+        return tuple(plan.programs.imap for plan in self._by_name.values())
 
     def lmtp_address_of(self, name: str) -> str:
         return self._by_name[name].lmtp
@@ -359,14 +358,6 @@ class Raftmail:
     def index_bytes(self, name: str) -> int:
         """Bytes that the indexes of a node take on its disk."""
         return sum(path.stat().st_blocks * 512 for path in self.data_of(name).rglob("data.mdb"))
-
-    def _serve_imap(self) -> None:
-        self.imap_addresses = tuple(f"127.0.0.1:{port}" for port in free_ports(self._nodes))
-        for name, address in zip(self._by_name, self.imap_addresses, strict=True):
-            path = self.folder / "nodes" / name / "node.toml"
-            lines = path.read_text().splitlines(keepends=True)
-            lines.insert(lines.index("[listen]\n") + 1, f'imap = "{address}"\n')
-            path.write_text("".join(lines))
 
     def _start(self, name: str) -> None:
         folder = self.folder / "nodes" / name

@@ -68,7 +68,7 @@ def measure(options: BenchOptions) -> BenchReport:
     report = BenchReport("imap")
     with ExitStack() as stack:
         cluster = stack.enter_context(
-            Raftmail(users=[*USERS, LARGE], shards=SHARDS, parent=options.parent, imap=True)
+            Raftmail(users=[*USERS, LARGE], shards=SHARDS, parent=options.parent)
         )
         servers = [_raftmail(cluster)]
         try:
