@@ -12,6 +12,7 @@ processes share it. `check` gives the problems found:
 - flags and modseqs are what some order of the operations gives, one that keeps to the order in
   which clients saw them happen;
 - no read goes back behind what was acknowledged before it began;
+- an annotation has the value of a write that the read can have seen;
 - the mailbox that a name stands for is what some order of CREATE, RENAME and DELETE gives. A name
   never has one UIDVALIDITY for two mailboxes.
 
@@ -30,6 +31,7 @@ from math import inf
 from raftmail.mail import commands as c
 from raftmail.mail import queries as q
 from raftmail.mail import results as r
+from raftmail_chaos.annotations import check_annotations
 from raftmail_chaos.history import Fate, History, Operation
 from raftmail_chaos.lives import Life, TooMany, check_life
 from raftmail_chaos.names import check_names, moving_names
@@ -100,6 +102,7 @@ class _Checker:
             self._check_counters()
             self._check_origins()
             self._check_names()
+            self._check_annotations()
             self._check_lives()
         return self.problems
 
@@ -364,6 +367,10 @@ class _Checker:
             if found is not None:
                 rule, text, shown = found
                 self._broken(rule, f"of {user}: {text}", *shown)
+
+    def _check_annotations(self) -> None:
+        for rule, text, shown in check_annotations(self.operations, self.moving):
+            self._broken(rule, text, *shown)
 
     # -- lives of messages
 

@@ -210,6 +210,10 @@ def in_words(command: c.Command) -> str:
             return f"rename {command.user} {_ref(command.mailbox)} to {command.name}"
         case c.Subscribe():
             return f"{'' if command.subscribed else 'un'}subscribe {command.user} {command.name}"
+        case c.SetAnnotations():
+            where = "" if command.mailbox is None else f" {_ref(command.mailbox)}"
+            names = ", ".join(n if v is not None else f"-{n}" for n, v in command.entries)
+            return f"annotate {command.user}{where} {names}"
         case c.PutUser():
             return (
                 f"{'change the password of' if command.replace else 'add'} user {command.address}"

@@ -83,7 +83,8 @@ _HEAD_BYTES = ENTRY_HEAD.size
     COPY_IN,
     PUT_APP_PASSWORD,
     DROP_APP_PASSWORD,
-) = range(1, 16)
+    ANNOTATE,
+) = range(1, 17)
 
 MESSAGE_FIELDS = (7, 8, 10)
 """How many a message to save has: with delivery keys one more, with dates two more."""
@@ -364,7 +365,8 @@ def _copy_in_raw(x: c.CopyIn) -> Raw:
 
 
 def _create_raw(x: c.CreateMailbox) -> Raw:
-    return (CREATE, x.user, x.name, x.uidvalidity_seed, x.guid, x.special_use)
+    raw = (CREATE, x.user, x.name, x.uidvalidity_seed, x.guid, x.special_use)
+    return (*raw, x.sole_use) if x.sole_use else raw
 
 
 def _rename_raw(x: c.RenameMailbox) -> Raw:
@@ -386,6 +388,7 @@ _TO_RAW: dict[type, Callable[[Any], Raw]] = {
     c.PurgeUser: lambda x: (PURGE_USER, x.user),
     c.CopyIn: _copy_in_raw,
     c.Configure: lambda x: (CONFIGURE, x.puts, x.expected),
+    c.SetAnnotations: lambda x: (ANNOTATE, x.user, x.mailbox, x.entries),
 }
 
 
@@ -476,7 +479,7 @@ class _Reader:
 
 
 _FROM_RAW: dict[int, _Reader] = {
-    CREATE: _Reader("CreateMailbox", 9, c.CreateMailbox),
+    CREATE: _Reader("CreateMailbox", 9, c.CreateMailbox, 1),
     DELETE: _Reader("DeleteMailbox", 6, c.DeleteMailbox),
     RENAME: _Reader("RenameMailbox", 9, c.RenameMailbox),
     SUBSCRIBE: _Reader("Subscribe", 7, c.Subscribe),
@@ -491,4 +494,5 @@ _FROM_RAW: dict[int, _Reader] = {
     PURGE_USER: _Reader("PurgeUser", 5, c.PurgeUser),
     COPY_IN: _Reader("CopyIn", 11, _read_copy_in, 1),
     CONFIGURE: _Reader("Configure", 6, c.Configure),
+    ANNOTATE: _Reader("SetAnnotations", 7, c.SetAnnotations),
 }

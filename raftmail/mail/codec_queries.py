@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from raftmail.mail import queries as q
+from raftmail.mail.annotations import ANNOTATIONS_MAX, check_annotation_name
 from raftmail.mail.limits import (
     DIGEST_BYTES,
     GUID_BYTES,
@@ -52,6 +53,12 @@ def validate_query(query: q.Query) -> None:
         raise ValueError(f"query: {type(query).__name__} is no query")
     check_user("user", query.user)
     if isinstance(query, q.ListMailboxes | q.ListSubscriptions | q.GetUsage):
+        return
+    if isinstance(query, q.GetAnnotations) and query.mailbox is None:
+        return
+    if isinstance(query, q.ListAnnotations):
+        _check_names(query.names)
+        check_bool("digests", query.digests)
         return
     check_ref("mailbox", query.mailbox)
     if isinstance(query, q.FetchMessages | q.FetchColumns):
@@ -114,6 +121,8 @@ _TO_RAW: dict[type, Callable[[Any], Raw]] = {
     q.GetConfiguration: lambda x: (9, x.since, x.floor),
     q.MissingBodies: lambda x: (10, x.user, x.hashes),
     q.GetUsage: lambda x: (11, x.user),
+    q.GetAnnotations: lambda x: (14, x.user, x.mailbox),
+    q.ListAnnotations: lambda x: (15, x.user, x.names, x.digests),
     q.FetchContents: lambda x: (12, x.user, x.mailbox),
     q.FetchColumns: lambda x: (13, x.user, x.mailbox, x.uids.to_wire(), x.summaries, x.limit),
 }
@@ -143,6 +152,8 @@ _FROM_RAW: dict[int, Callable[..., q.Query]] = {
     11: q.GetUsage,
     12: q.FetchContents,
     13: _read_columns_query,
+    14: q.GetAnnotations,
+    15: q.ListAnnotations,
 }
 
 # Answers
@@ -161,7 +172,9 @@ _FROM_RAW: dict[int, Callable[..., q.Query]] = {
     _USAGE,
     _CONTENTS,
     _COLUMNS,
-) = range(13)
+    _ANNOTATIONS,
+    _ANNOTATION_LIST,
+) = range(15)
 
 
 def encode_answer(answer: q.Answer) -> bytes:
@@ -186,6 +199,10 @@ def _answer_raw(answer: q.Answer) -> Raw:
     if isinstance(answer, q.MessagePage):
         messages = [_message_raw(message) for message in answer.messages]
         return (_PAGE, (_mailbox_raw(answer.mailbox), messages, answer.more))
+    if isinstance(answer, q.AnnotationValues):
+        return (_ANNOTATIONS, (answer.entries,))
+    if isinstance(answer, q.AnnotationList):
+        return (_ANNOTATION_LIST, (answer.entries,))
     if isinstance(answer, q.MessageColumns):
         return (_COLUMNS, _columns_raw(answer))
     if isinstance(answer, q.MailboxContents):
@@ -228,6 +245,10 @@ def _read_answer(kind: int, value: Any = None) -> q.Answer:
         check_bool("more", more)
         page = tuple(_read_message(message) for message in _tuple(messages))
         return q.MessagePage(_read_mailbox(mailbox), page, more)
+    if kind == _ANNOTATIONS:
+        return _read_annotations(*values)
+    if kind == _ANNOTATION_LIST:
+        return _read_annotation_list(*values)
     if kind == _COLUMNS:
         return _read_columns(*values)
     if kind == _CONTENTS:
@@ -296,6 +317,31 @@ def _read_contents(
     check_bool("whole", whole)
     known = UidSet.from_wire(uids)
     return q.MailboxContents(_read_mailbox(mailbox), known, keywords, first_unseen, whole)
+
+
+def _read_annotations(entries: Any) -> q.AnnotationValues:
+    for entry in _tuple(entries):
+        name, value = _tuple(entry)
+        check_annotation_name("entries", name)
+        if type(value) is not bytes:
+            raise ValueError("entries: a value is bytes")
+    return q.AnnotationValues(entries)
+
+
+def _check_names(names: Any) -> None:
+    if type(names) is not tuple or len(names) > ANNOTATIONS_MAX:
+        raise ValueError(f"names: at most {ANNOTATIONS_MAX} of them")
+    for name in names:
+        check_annotation_name("names", name)
+
+
+def _read_annotation_list(entries: Any) -> q.AnnotationList:
+    for entry in _tuple(entries):
+        number, name, value = _tuple(entry)
+        check_annotation_name("entries", name)
+        if type(number) is not int or type(value) is not bytes:
+            raise ValueError("entries: numbers, names and bytes")
+    return q.AnnotationList(entries)
 
 
 def _columns_raw(x: q.MessageColumns) -> Raw:

@@ -37,6 +37,8 @@ class CreateMailbox:
     uidvalidity_seed: int
     guid: bytes
     special_use: str = ""
+    sole_use: bool = False
+    """Whether it is refused where another mailbox has this special use."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,16 @@ class Subscribe:
     user: str
     name: str
     subscribed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SetAnnotations:
+    """Set annotations (RFC 5464) of a mailbox, or of the user where `mailbox` is None; a value of
+    None takes one away. Each name stands once."""
+
+    user: str
+    mailbox: MailboxRef | None
+    entries: tuple[tuple[str, bytes | None], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,6 +275,7 @@ Command: TypeAlias = (
     | DeleteMailbox
     | RenameMailbox
     | Subscribe
+    | SetAnnotations
     | Save
     | Copy
     | CopyIn

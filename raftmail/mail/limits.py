@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from raftmail.mail import commands as c
+from raftmail.mail.annotations import ANNOTATIONS_MAX, check_annotation, check_annotation_name
 from raftmail.mail.app_passwords import check_app_name
 from raftmail.mail.flags import parse_flags
 from raftmail.mail.names import SPECIAL_USES, check_text, check_user_name, quoted, stored_name
@@ -147,6 +148,7 @@ def _create(x: c.CreateMailbox) -> None:
         raise ValueError(
             f"special_use: {quoted(x.special_use)} is none of {', '.join(sorted(SPECIAL_USES))}"
         )
+    _is("sole_use", x.sole_use, bool)
 
 
 def _delete(x: c.DeleteMailbox) -> None:
@@ -166,6 +168,23 @@ def _subscribe(x: c.Subscribe) -> None:
     check_user("user", x.user)
     check_name("name", x.name)
     _is("subscribed", x.subscribed, bool)
+
+
+def _set_annotations(x: c.SetAnnotations) -> None:
+    check_user("user", x.user)
+    if x.mailbox is not None:
+        check_ref("mailbox", x.mailbox)
+    _is("entries", x.entries, tuple)
+    if not 1 <= len(x.entries) <= ANNOTATIONS_MAX:
+        raise ValueError(f"entries: 1 to {ANNOTATIONS_MAX}, not {len(x.entries)}")
+    for entry in x.entries:
+        _is("entries", entry, tuple)
+        if len(entry) != 2:
+            raise ValueError("entries: pairs")
+        check_annotation_name("entries", entry[0])
+        check_annotation("entries", entry[1])
+    if len({entry[0] for entry in x.entries}) != len(x.entries):
+        raise ValueError("entries: each name once")
 
 
 def _target(field: str, target: c.Target) -> None:
@@ -366,6 +385,7 @@ _CHECKS: dict[type, Callable[[Any], None]] = {
     c.DeleteMailbox: _delete,
     c.RenameMailbox: _rename,
     c.Subscribe: _subscribe,
+    c.SetAnnotations: _set_annotations,
     c.Save: _save,
     c.Copy: _copy,
     c.CopyIn: _copy_in,

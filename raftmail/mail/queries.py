@@ -108,6 +108,26 @@ class ListSubscriptions:
 
 
 @dataclass(frozen=True, slots=True)
+class GetAnnotations:
+    """All annotations of a mailbox, or of the user where `mailbox` is None. Answer:
+    AnnotationValues, or None when there is no such mailbox."""
+
+    user: str
+    mailbox: MailboxRef | None
+
+
+@dataclass(frozen=True, slots=True)
+class ListAnnotations:
+    """Annotations of all mailboxes of a user, and those that the user has beside them: the ones
+    with these names, or all where there are none. Answer: AnnotationList."""
+
+    user: str
+    names: tuple[str, ...]
+    digests: bool
+    """Whether each value is told by its digest, of 8 bytes."""
+
+
+@dataclass(frozen=True, slots=True)
 class ListUsers:
     """Users of the root shard after `after`, ordered, at most `limit`. Answer: tuple[str, ...]."""
 
@@ -142,6 +162,8 @@ Query: TypeAlias = (
     | FetchVanished
     | FetchBody
     | ListSubscriptions
+    | GetAnnotations
+    | ListAnnotations
     | ListUsers
     | GetUser
     | GetConfiguration
@@ -239,6 +261,20 @@ class MessagePage:
 
 
 @dataclass(frozen=True, slots=True)
+class AnnotationValues:
+    """By name, ordered."""
+
+    entries: tuple[tuple[str, bytes], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AnnotationList:
+    """Number of the mailbox (0: beside all mailboxes), name, and value or its digest; ordered."""
+
+    entries: tuple[tuple[int, str, bytes], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class UserInfo:
     address: str
     password_hash: str
@@ -274,6 +310,8 @@ Answer: TypeAlias = (
     | MailboxContents
     | MessageColumns
     | MessagePage
+    | AnnotationValues
+    | AnnotationList
     | UserInfo
     | Configuration
     | Usage

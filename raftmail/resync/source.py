@@ -34,7 +34,16 @@ from raftmail.storage.records import (
     unseal_packed,
 )
 
-SMALL = ("subscriptions", "users", "config", "clients", "deliveries", "delivered", "dates")
+SMALL = (
+    "subscriptions",
+    "annotations",
+    "users",
+    "config",
+    "clients",
+    "deliveries",
+    "delivered",
+    "dates",
+)
 """Tables that every resync compares and carries, row by row."""
 
 COMPARED = ("mailboxes", *SMALL, "messages", "blobrefs")

@@ -17,6 +17,7 @@ from typing import Any
 
 from raftmail.mail import queries as q
 from raftmail.mail.codec import (
+    ANNOTATE,
     CONFIGURE,
     COPY,
     COPY_IN,
@@ -41,6 +42,7 @@ from raftmail.mail.codec_results import REFUSED, result_of
 from raftmail.mail.packing import Raw
 from raftmail.mail.results import Code, Result
 from raftmail.shard import configuration, copy_move, mailboxes, queries
+from raftmail.shard.annotations import annotate
 from raftmail.shard.save import SaveCommand
 from raftmail.shard.state import Refusal, State
 from raftmail.shard.store import StoreCommand
@@ -66,6 +68,7 @@ _COMMANDS: dict[int, Callable[[State, Any], Raw]] = {
     REMOVE_USER: mailboxes.remove_user,
     PURGE_USER: mailboxes.purge,
     CONFIGURE: configuration.configure,
+    ANNOTATE: annotate,
 }
 
 ROW_BYTES = 512

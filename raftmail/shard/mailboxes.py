@@ -21,6 +21,7 @@ from raftmail.mail.names import INBOX, SEPARATOR, parents, quoted, stored_name
 from raftmail.mail.packing import Raw
 from raftmail.mail.results import Code
 from raftmail.shard import configuration
+from raftmail.shard.annotations import check_annotations, check_sole_use
 from raftmail.shard.copy_move import move_all
 from raftmail.shard.state import MAILBOXES_MAX, Refusal, State, mailbox_result
 from raftmail.storage.records import MailboxRecord
@@ -31,6 +32,8 @@ def create(state: State, command: CreateMailbox) -> Raw:
     user, name = command.user, stored_name(command.name)
     if state.find(user, name) is not None:
         raise Refusal(Code.ALREADYEXISTS, f"{user} has a mailbox {quoted(name)} already")
+    if command.sole_use and command.special_use:
+        check_sole_use(state, user, command.special_use)
     above = _missing_parents(state, user, name)
     _check_room(state, user, len(above) + 1)
     mailbox = _make(
@@ -59,7 +62,12 @@ def rename(state: State, command: RenameMailbox) -> Raw:
     above = _missing_parents(state, user, new)
     if old == INBOX:
         _check_room(state, user, len(above) + 1)
+        annotations = list(state.index.annotations.of(user, mailbox.number).items())
+        check_annotations(state, user, state.index.next_mailbox, annotations)
         made = _make(state, user, [*above, new], command.guid, command.uidvalidity_seed, "")
+        if annotations:  # INBOX keeps its own (RFC 5464 section 4.1)
+            state.rows_changed += len(annotations)
+            state.index.annotations.put(user, made.number, annotations)
         move_all(state, mailbox, made)
         return mailbox_result(made)
     prefix = old + SEPARATOR
@@ -155,6 +163,7 @@ def remove_user(state: State, command: RemoveUser) -> Raw:
 
 def purge(state: State, command: PurgeUser) -> Raw:
     """Removing what is not there is done too."""
+    state.index.annotations.forget_user(command.user)
     for mailbox in state.index.mailboxes.of(command.user):
         _remove(state, mailbox)
     for name in state.index.subscriptions.of(command.user):
@@ -210,5 +219,6 @@ def _children_moves(
 def _remove(state: State, mailbox: MailboxRecord) -> None:
     state.rows_changed += mailbox.messages
     state.index.messages.drop_mailbox(mailbox)
+    state.index.annotations.forget(mailbox.user, mailbox.number)
     state.index.mailboxes.remove(mailbox)
     state.forget(mailbox.user)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from hashlib import blake2b
+
 from raftmail.mail import queries as q
+from raftmail.mail.annotations import SPECIAL_USE
 from raftmail.mail.flags import format_flags
 from raftmail.mail.packing import Raw
 from raftmail.mail.uidset import UidSet
@@ -38,6 +41,10 @@ def answer(state: State, query: q.Query) -> q.Answer:
         return q.Usage(sum(m.messages for m in owned), sum(m.size_bytes for m in owned))
     if isinstance(query, q.ListSubscriptions):
         return tuple(index.subscriptions.of(query.user))
+    if isinstance(query, q.ListAnnotations):
+        return _annotations(state, query)
+    if isinstance(query, q.GetAnnotations):
+        return _values(state, query)
     if isinstance(query, q.MissingBodies):
         index.messages.settle()
         return b"".join(digest for digest in query.hashes if not index.references(digest))
@@ -91,6 +98,40 @@ def _contents(state: State, mailbox: MailboxRecord) -> q.MailboxContents:
         first_unseen=0 if uids is None else known.first_unseen(mailbox, uids),
         whole=uids is not None,
     )
+
+
+def _values(state: State, query: q.GetAnnotations) -> q.AnnotationValues | None:
+    """A mailbox's special use is one of its annotations (RFC 6154 section 4)."""
+    annotations = state.index.annotations
+    if query.mailbox is None:
+        return q.AnnotationValues(tuple(annotations.of(query.user, 0).items()))
+    try:
+        mailbox = state.find(query.user, query.mailbox)
+    except Refusal:
+        mailbox = None
+    if mailbox is None:
+        return None
+    values = annotations.of(mailbox.user, mailbox.number)
+    if mailbox.special_use:
+        values[SPECIAL_USE] = mailbox.special_use.encode()
+    return q.AnnotationValues(tuple(sorted(values.items())))
+
+
+def _annotations(state: State, query: q.ListAnnotations) -> q.AnnotationList:
+    found = state.index.annotations.of_all(query.user)
+    found += [
+        (mailbox.number, SPECIAL_USE, mailbox.special_use.encode())
+        for mailbox in state.owned(query.user)
+        if mailbox.special_use
+    ]
+    names = frozenset(query.names)
+    if names:
+        found = [entry for entry in found if entry[1] in names]
+    if query.digests:
+        found = [
+            (number, name, blake2b(value, digest_size=8).digest()) for number, name, value in found
+        ]
+    return q.AnnotationList(tuple(sorted(found)))
 
 
 def _page(state: State, mailbox: MailboxRecord, query: q.FetchMessages) -> q.MessagePage:

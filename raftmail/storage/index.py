@@ -10,6 +10,7 @@ Tables (all records carry checksums):
 | mailboxes | number | counters, digest, keyword table (`records.MailboxRecord`) |
 | names | user NUL name | mailbox number |
 | subscriptions | user NUL name | the name |
+| annotations | see `storage/annotation_table.py` | a value of METADATA |
 | users | address | what is kept of the passwords (`mail.app_passwords`) |
 | config | see `storage/config_table.py` | the cluster's configuration |
 | messages | mailbox number, UID | hot record of fixed size (`records.MESSAGE`) |
@@ -32,7 +33,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 
-from raftmail.storage import dates
+from raftmail.storage import annotation_table, dates
+from raftmail.storage.annotation_table import Annotations
 from raftmail.storage.clients import Clients
 from raftmail.storage.config_table import ConfigTable
 from raftmail.storage.delivered import Delivered, digested_rows
@@ -58,6 +60,7 @@ REPLICATED = (
     "mailboxes",
     "names",
     "subscriptions",
+    "annotations",
     "users",
     "config",
     "messages",
@@ -83,6 +86,7 @@ def digested(tables: Tables) -> Iterator[Row]:
         yield from scan(tables.table(name))
     yield from digested_rows(tables)
     yield from dates.digested_rows(tables)
+    yield from annotation_table.digested_rows(tables)
 
 
 MEMBERSHIP = b"membership"
@@ -143,6 +147,7 @@ class Index:
         engine = self.engine
         self.mailboxes = Mailboxes(engine)
         self.subscriptions = Subscriptions(engine)
+        self.annotations = Annotations(engine)
         self.users = Users(engine)
         self.config = ConfigTable(engine.table("config"))
         self.messages = Messages(engine)
@@ -274,7 +279,8 @@ class Index:
 
         - the records of mailboxes, each with the digest of its messages;
         - subscriptions, users, configuration and clients;
-        - what was delivered, and the dates of messages, by digests that are kept up to date;
+        - what was delivered, dates of messages and annotations, by digests that are kept up to
+          date;
         - the counters.
 
         Cost is that of the mailboxes and clients, not of the messages.

@@ -213,6 +213,10 @@ def test_fsck_leaves_a_running_node_alone(data: Path) -> None:
         (c.DeleteMailbox("a", "B"), "delete a B"),
         (c.RenameMailbox("a", "B", "C", 1, b""), "rename a B to C"),
         (c.Subscribe("a", "B", False), "unsubscribe a B"),
+        (
+            c.SetAnnotations("a", "B", (("/private/x", b"y"), ("/private/z", None))),
+            "annotate a B /private/x, -/private/z",
+        ),
         (c.PutUser("a", "h", True), "change the password of user a"),
         (c.PutAppPassword("a", "Zoë's", 1, "k"), 'add app password "Zoë\'s" of a'),
         (c.DropAppPassword("a", "phone"), "remove app password 'phone' of a"),

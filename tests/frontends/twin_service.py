@@ -27,6 +27,7 @@ from raftmail.service.log_ins import LogIns
 from raftmail.service.service import Principal, Service, UnknownUser
 from raftmail.service.verdicts import Envelope, Recipient, Verdict
 from raftmail.service.watching import Watch
+from tests.frontends.twin_annotations import TwinAnnotations
 
 
 @dataclass
@@ -87,6 +88,7 @@ class TwinService:
         self.boxes: dict[int, Box] = {}
         self.users: dict[str, str] = {}
         self.subscriptions: set[tuple[str, str]] = set()
+        self.annotations = TwinAnnotations()
         self.bodies: dict[bytes, bytes] = {}
         self.known: dict[tuple[int, bytes, int], r.Result] = {}
         self.requests: list[tuple[int, bytes, int, int, c.Command]] = []
@@ -309,13 +311,25 @@ class TwinService:
 
     def _apply(self, command: c.Command) -> r.Result:
         match command:
-            case c.CreateMailbox(user, name, seed, guid, special):
+            case c.CreateMailbox(user, name, seed, guid, special, sole):
                 if self.find(user, name):
                     return r.Refused(r.Code.ALREADYEXISTS, f"{name} is there")
+                used = {box.special_use for box in self.boxes.values() if box.user == user}
+                if sole and special and special in used:
+                    return r.Refused(r.Code.CANNOT, f"another mailbox is {special}")
                 return self._create(user, name, seed, guid, special).result()
             case c.Subscribe(user, name, on):
                 (self.subscriptions.add if on else self.subscriptions.discard)((user, name))
                 return r.Done()
+            case c.SetAnnotations(user, ref):
+                box = None if ref is None else self.find(user, ref)
+                if ref is not None and box is None:
+                    return r.Refused(r.Code.NONEXISTENT, f"no mailbox {ref}")
+                done = self.annotations.set(command, box, self.boxes)
+                for watcher, watch in self.watches:
+                    if watcher == user:
+                        watch.hear(MailboxesChanged(user))
+                return done
             case c.PutUser(address, hashed, replace_it):
                 if (address in self.users) != replace_it:
                     return r.Refused(r.Code.ALREADYEXISTS, address)
@@ -459,6 +473,11 @@ class TwinService:
                 boxes = [box for box in self.boxes.values() if box.user == user]
                 sizes = [m.size_bytes for box in boxes for m in box.messages.values()]
                 return q.Usage(len(sizes), sum(sizes))
+            case q.GetAnnotations(user, ref):
+                box = None if ref is None else self.find(user, ref)
+                return self.annotations.of(user, box)
+            case q.ListAnnotations():
+                return self.annotations.listed(query, self.boxes)
             case q.GetUser(address):
                 known = self.users.get(address)
                 return None if known is None else q.UserInfo(address, known)

@@ -21,6 +21,7 @@ record_keys = st.sampled_from(
 )
 names = st.sampled_from(["INBOX", "inbox", "Sent", "a/b", "Ärger/x y"])
 refs = names | numbers
+annotation_names = st.sampled_from(["/private/comment", "/shared/vendor/x/y", "/private/a/b"])
 uidsets = st.builds(UidSet.from_uids, st.frozensets(st.integers(1, 30) | st.just(STAR)))
 flags = st.lists(st.sampled_from(["\\Seen", "\\Deleted", "$Junk", "k"]), max_size=3).map(tuple)
 received = st.integers(-(2**62), 2**62)
@@ -44,10 +45,26 @@ messages |= st.builds(
     lambda one, zone, saved: replace(one, zone_minutes=zone, saved_us=saved), messages, *dates
 )
 commands = st.one_of(
-    st.builds(c.CreateMailbox, users, names, seeds, guids, st.sampled_from(["", "\\Sent"])),
+    st.builds(
+        c.CreateMailbox,
+        users,
+        names,
+        seeds,
+        guids,
+        st.sampled_from(["", "\\Sent"]),
+        st.booleans(),
+    ),
     st.builds(c.DeleteMailbox, users, refs),
     st.builds(c.RenameMailbox, users, refs, names, seeds, guids),
     st.builds(c.Subscribe, users, names, st.booleans()),
+    st.builds(
+        c.SetAnnotations,
+        users,
+        refs | st.none(),
+        st.dictionaries(annotation_names, st.none() | st.binary(max_size=9), min_size=1).map(
+            lambda entries: tuple(entries.items())
+        ),
+    ),
     st.builds(
         c.Save,
         users,
@@ -141,6 +158,13 @@ queries = st.one_of(
     st.builds(q.FetchColumns, users, refs, uidsets, st.booleans(), st.integers(1, 1000)),
     st.builds(q.FetchBody, users, refs, st.integers(1, 99)),
     st.builds(q.ListSubscriptions, users),
+    st.builds(q.GetAnnotations, users, refs | st.none()),
+    st.builds(
+        q.ListAnnotations,
+        users,
+        st.lists(annotation_names, max_size=3).map(tuple),
+        st.booleans(),
+    ),
     st.builds(q.ListUsers, st.just("") | users, st.integers(1, 1000)),
     st.builds(q.GetUser, users),
     st.builds(q.GetUsage, users),
@@ -180,6 +204,16 @@ answers = st.one_of(
     infos,
     st.builds(q.MessagePage, infos, st.lists(message_infos, max_size=2).map(tuple), st.booleans()),
     st.builds(q.UserInfo, users, st.just("hash")),
+    st.builds(
+        q.AnnotationValues,
+        st.lists(st.tuples(annotation_names, st.binary(max_size=9)), max_size=3).map(tuple),
+    ),
+    st.builds(
+        q.AnnotationList,
+        st.lists(st.tuples(numbers, annotation_names, st.binary(max_size=9)), max_size=3).map(
+            tuple
+        ),
+    ),
     st.builds(
         q.Configuration,
         numbers,

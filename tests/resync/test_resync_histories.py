@@ -26,6 +26,7 @@ STEPS = st.one_of(
     st.tuples(st.just("delete"), NAMES, USERS),
     st.tuples(st.just("rename"), NAMES, NAMES),
     st.tuples(st.just("subscribe"), NAMES, st.booleans()),
+    st.tuples(st.just("annotate"), NAMES, st.booleans()),
     st.tuples(st.just("user"), st.sampled_from(["u", "v"]), st.booleans()),
     st.tuples(st.just("configure"), st.sampled_from(["color/a", "color/b"]), st.booleans()),
 )
@@ -54,6 +55,10 @@ def history_of(steps: list[tuple[object, ...]]) -> History:
                 log.do(c.RenameMailbox("a", name, new, 5, b"guid of a rename"))
             case ("subscribe", str(name), bool(on)):
                 log.do(c.Subscribe("a", name, on))
+            case ("annotate", str(name), bool(on)):
+                value = b"value %d" % len(log) if on else None
+                where = name if len(log) % 3 else None
+                log.do(c.SetAnnotations("a", where, (("/private/comment", value),)))
             case ("user", str(name), bool(there)):
                 address = f"{name}@example.org"
                 log.do(c.PutUser(address, f"hash{len(log)}") if there else c.RemoveUser(address))

@@ -13,6 +13,11 @@ from hypothesis import strategies as st
 from raftmail.mail import commands as c
 from raftmail.mail import queries as q
 from raftmail.mail import results as r
+from raftmail.mail.annotations import (
+    ANNOTATION_BYTES_MAX,
+    ANNOTATIONS_MAX,
+    USER_ANNOTATIONS_MAX,
+)
 from raftmail.mail.app_passwords import APP_PASSWORDS_MAX
 from raftmail.mail.codec import ENTRY_HEAD, SAVE, encode_entry, encode_request
 from raftmail.mail.packing import pack
@@ -699,3 +704,107 @@ def test_after_a_failed_apply_nothing_is_applied_committed_or_read_before_an_abo
     machine.apply(2, 1, b"")
     machine.commit()
     assert machine.applied_index == 2
+
+
+def test_annotations_are_bounded_and_go_with_their_mailbox() -> None:
+    feeder = Feeder(new_machine())
+    feeder.do(c.CreateMailbox("a", "x", 1, bytes(16)))
+    most = tuple((f"/private/x{number}", b"y") for number in range(ANNOTATIONS_MAX))
+    for where in ("x", None):
+        feeder.do(c.SetAnnotations("a", where, most))
+        assert feeder.refused(c.SetAnnotations("a", where, (("/private/more", b"y"),))) == "LIMIT"
+        feeder.do(c.SetAnnotations("a", where, (("/private/more", b"y"), ("/private/x1", None))))
+    assert feeder.refused(c.SetAnnotations("b", "x", most)) == "NONEXISTENT"
+    feeder.do(c.RenameMailbox("a", "x", "y", 1, bytes(16)))
+    found = feeder.machine.query(q.GetAnnotations("a", "y"))
+    assert isinstance(found, q.AnnotationValues) and len(found.entries) == ANNOTATIONS_MAX
+    feeder.do(c.DeleteMailbox("a", "y"))
+    assert feeder.machine.index.annotations.totals("a").rows == ANNOTATIONS_MAX
+    feeder.do(c.PurgeUser("a"))
+    assert feeder.machine.index.engine.table("annotations").count() == 0
+    assert check(feeder.machine.index) == []
+
+
+def test_annotations_of_a_user_are_bounded_in_number_and_in_bytes() -> None:
+    feeder = Feeder(new_machine())
+    feeder.do(c.CreateMailbox("a", "INBOX", 1, bytes(16)))
+    many = tuple((f"/private/x{number}", b"y") for number in range(ANNOTATIONS_MAX))
+    for number in range(USER_ANNOTATIONS_MAX // ANNOTATIONS_MAX):
+        feeder.do(c.CreateMailbox("a", f"x{number}", 1, bytes(16)))
+        feeder.do(c.SetAnnotations("a", f"x{number}", many))
+    assert feeder.refused(c.SetAnnotations("a", "INBOX", (("/private/x", b""),))) == "LIMIT"
+    large = tuple((name, bytes(ANNOTATION_BYTES_MAX)) for name, _ in many)
+    feeder.do(c.SetAnnotations("a", "x0", large))
+    assert feeder.refused(c.SetAnnotations("a", "x1", large)) == "LIMIT"
+    feeder.do(c.SetAnnotations("a", "x0", tuple((name, None) for name, _ in many)))
+    feeder.do(c.SetAnnotations("a", "x1", large))
+    feeder.do(c.SetAnnotations("b", None, large))
+    assert check(feeder.machine.index) == []
+
+
+def test_renaming_inbox_copies_its_annotations_where_there_is_room() -> None:
+    feeder = Feeder(new_machine())
+    feeder.do(c.CreateMailbox("a", "INBOX", 1, bytes(16)))
+    large = tuple((f"/private/x{number}", bytes(ANNOTATION_BYTES_MAX)) for number in range(50))
+    feeder.do(c.SetAnnotations("a", "INBOX", large))
+    feeder.do(c.RenameMailbox("a", "INBOX", "x", 1, bytes(16)))
+    for name in ("INBOX", "x"):
+        found = feeder.machine.query(q.GetAnnotations("a", name))
+        assert isinstance(found, q.AnnotationValues) and len(found.entries) == 50
+    feeder.do(c.SetAnnotations("a", None, large[:20]))
+    assert feeder.refused(c.RenameMailbox("a", "INBOX", "z", 1, bytes(16))) == "LIMIT"
+    assert feeder.machine.query(q.GetMailbox("a", "z")) is None
+
+
+def test_a_special_use_has_one_mailbox_where_that_is_asked_for() -> None:
+    feeder = Feeder(new_machine())
+    sent = b"\\Sent"
+    feeder.do(c.CreateMailbox("a", "x", 1, bytes(16), "\\Sent", sole_use=True))
+    again = c.CreateMailbox("a", "y", 1, bytes(16), "\\Sent", sole_use=True)
+    assert feeder.refused(again) == "CANNOT"
+    feeder.do(c.CreateMailbox("a", "y", 1, bytes(16)))
+    use = c.SetAnnotations("a", "y", (("/private/specialuse", sent), ("/private/x", b"y")))
+    assert feeder.refused(use) == "CANNOT"
+    assert feeder.machine.query(q.GetAnnotations("a", "y")) == q.AnnotationValues(())
+    feeder.do(c.SetAnnotations("a", "x", (("/private/specialuse", None),)))
+    feeder.do(use)
+    told = q.AnnotationValues((("/private/specialuse", sent), ("/private/x", b"y")))
+    assert feeder.machine.query(q.GetAnnotations("a", "y")) == told
+    info = feeder.machine.query(q.GetMailbox("a", "y"))
+    assert isinstance(info, q.MailboxInfo) and info.special_use == "\\Sent"
+    assert feeder.refused(c.SetAnnotations("a", None, (("/private/specialuse", sent),))) == "CANNOT"
+
+
+def test_annotations_of_all_mailboxes_are_listed_by_name_or_by_digest() -> None:
+    feeder = Feeder(new_machine())
+    feeder.do(c.CreateMailbox("a", "x", 1, bytes(16), "\\Sent"))
+    for where in ("x", None):
+        feeder.do(c.SetAnnotations("a", where, (("/private/x", b"1"), ("/shared/y", b"2"))))
+    use = (1, "/private/specialuse", b"\\Sent")
+    every = q.AnnotationList(
+        (
+            (0, "/private/x", b"1"),
+            (0, "/shared/y", b"2"),
+            use,
+            (1, "/private/x", b"1"),
+            (1, "/shared/y", b"2"),
+        )
+    )
+    query = feeder.machine.query
+    assert query(q.ListAnnotations("a", (), digests=False)) == every
+    named = q.ListAnnotations("a", ("/private/x", "/private/specialuse"), digests=False)
+    told = q.AnnotationList(((0, "/private/x", b"1"), use, (1, "/private/x", b"1")))
+    assert query(named) == told
+    digests = query(q.ListAnnotations("a", (), digests=True))
+    assert isinstance(digests, q.AnnotationList)
+    assert [entry[:2] for entry in digests.entries] == [entry[:2] for entry in every.entries]
+    assert {len(entry[2]) for entry in digests.entries} == {8}
+
+
+def test_the_digest_differs_when_an_annotation_does() -> None:
+    digests = set()
+    for value in (None, b"one", b"two"):
+        machine = new_machine()
+        Feeder(machine).do(c.SetAnnotations("a", None, (("/private/x", value),)))
+        digests.add(machine.index.digest())
+    assert len(digests) == 3

@@ -42,6 +42,11 @@ _keys = st.sampled_from([bytes(32), b"key".ljust(32), b"other key".ljust(32)])
 _zones = st.sampled_from([0, 0, 330])
 _moments = st.sampled_from([None, None, 10, 99])
 _targets = st.builds(c.Target, _users, _refs, st.booleans())
+_annotations = st.dictionaries(
+    st.sampled_from(["/private/x", "/private/x/y", "/shared/z", "/private/specialuse"]),
+    st.none() | st.sampled_from([b"", b"one", b"\\Sent"]),
+    min_size=1,
+).map(lambda entries: tuple(entries.items()))
 
 
 @st.composite
@@ -86,10 +91,19 @@ _saves = st.builds(
     st.none() | st.none() | st.tuples(_refs, st.integers(1, 4)),
 )
 _commands = st.one_of(
-    st.builds(c.CreateMailbox, _users, _names, _seeds, _guids, st.sampled_from(["", "\\Sent"])),
+    st.builds(
+        c.CreateMailbox,
+        _users,
+        _names,
+        _seeds,
+        _guids,
+        st.sampled_from(["", "\\Sent"]),
+        st.booleans(),
+    ),
     st.builds(c.DeleteMailbox, _users, _refs),
     st.builds(c.RenameMailbox, _users, _refs, _names, _seeds, _guids),
     st.builds(c.Subscribe, _users, _names, st.booleans()),
+    st.builds(c.SetAnnotations, _users, _refs | st.none(), _annotations),
     _saves,
     _saves,
     _saves,
@@ -276,6 +290,13 @@ def _look(machine: Machine, twin: Twin) -> None:
         assert [info.name for info in infos] == [m.name for m in mine]  # type: ignore[union-attr]
         names = tuple(sorted(name for owner, name in twin.subscriptions if owner == user))
         assert machine.query(q.ListSubscriptions(user)) == names
+        for owner in (None, *mine):
+            ref = None if owner is None else owner.number
+            values = dict(twin.annotations.get(user if ref is None else ref, {}))
+            if owner is not None and owner.special_use:
+                values["/private/specialuse"] = owner.special_use.encode()
+            told = q.AnnotationValues(tuple(sorted(values.items())))
+            assert machine.query(q.GetAnnotations(user, ref)) == told
         for mailbox in mine:
             _look_at(machine, twin, mailbox)
         messages = sum(len(mailbox.messages) for mailbox in mine)
@@ -361,7 +382,7 @@ def _some_command(rng: random.Random) -> c.Command:
     uids = rng.choice([UidSet.single(few[0]), UidSet.from_uids(few), UidSet.parse("3:*")])
     flags = tuple(rng.sample(["\\Seen", "\\Deleted", "k1", "K2", "k3"], rng.randint(0, 2)))
     target = c.Target(user, rng.choice(["INBOX", "x", "y", ref]), rng.random() < 0.3)
-    kind = rng.choices("SsctedrRuUpP", (30, 40, 8, 8, 8, 4, 5, 4, 2, 2, 2, 0.3))[0]
+    kind = rng.choices("SsctedrRuUapP", (30, 40, 8, 8, 8, 4, 5, 4, 2, 2, 4, 2, 0.3))[0]
     if kind == "S":
         text = rng.choice(["one", "two", "three"])
         where = (target,) if rng.random() < 0.8 else (target, c.Target("b", "INBOX"))
@@ -387,6 +408,10 @@ def _some_command(rng: random.Random) -> c.Command:
         return c.PutUser(f"{user}@x.org", "hash", rng.random() < 0.5)
     if kind == "U":
         return c.RemoveUser(f"{user}@x.org")
+    if kind == "a":
+        value = rng.choice([None, b"one", b"two"])
+        of = None if rng.random() < 0.3 else ref
+        return c.SetAnnotations(user, of, ((f"/private/{rng.choice('xyz')}", value),))
     if kind == "p":
         return c.Subscribe(user, name, rng.random() < 0.7)
     return c.PurgeUser(user)

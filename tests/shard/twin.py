@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from raftmail.mail import commands as c
 from raftmail.mail import results as r
+from raftmail.mail.annotations import ANNOTATIONS_MAX, SPECIAL_USE
 from raftmail.mail.names import INBOX, stored_name
 from raftmail.mail.uidset import STAR, UidSet
 
@@ -81,6 +82,7 @@ class Twin:
     def __init__(self) -> None:
         self.mailboxes: list[TwinMailbox] = []
         self.subscriptions: set[tuple[str, str]] = set()
+        self.annotations: dict[int | str, dict[str, bytes]] = {}
         self.users: dict[str, str] = {}
         self.next_number = 1
         self.last_uidvalidity = 0
@@ -148,6 +150,8 @@ class Twin:
         name = stored_name(x.name)
         if self.find(x.user, name):
             raise Refuse(r.Code.ALREADYEXISTS)
+        if x.sole_use and self.used_as(x.user, x.special_use):
+            raise Refuse(r.Code.CANNOT)
         made = self.make_with_parents(x.user, name, x.uidvalidity_seed)
         made.special_use = x.special_use
         return _result(made, x.guid)
@@ -157,6 +161,7 @@ class Twin:
         if mailbox.name == INBOX:
             raise Refuse(r.Code.CANNOT)
         self.mailboxes.remove(mailbox)
+        self.annotations.pop(mailbox.number, None)
         return _result(mailbox, b"")
 
     def do_RenameMailbox(self, x: c.RenameMailbox) -> r.Result:
@@ -166,6 +171,7 @@ class Twin:
             raise Refuse(r.Code.ALREADYEXISTS)
         if mailbox.name == INBOX:
             made = self.make_with_parents(x.user, new, x.uidvalidity_seed)
+            self.annotations[made.number] = dict(self.annotations.get(mailbox.number, {}))
             self.transfer(mailbox, made, list(mailbox.messages), move=True)
             return _result(made, x.guid)
         prefix = mailbox.name + "/"
@@ -189,6 +195,32 @@ class Twin:
         pair = (x.user, stored_name(x.name))
         (self.subscriptions.add if x.subscribed else self.subscriptions.discard)(pair)
         return r.Done()
+
+    def do_SetAnnotations(self, x: c.SetAnnotations) -> r.Result:
+        mailbox = None if x.mailbox is None else self.must(x.user, x.mailbox)
+        owner = x.user if mailbox is None else mailbox.number
+        values = dict(self.annotations.get(owner, {}))
+        for name, value in x.entries:
+            values.pop(name, None)
+            if value is not None and name != SPECIAL_USE:
+                values[name] = value
+        if len(values) > ANNOTATIONS_MAX:
+            raise Refuse(r.Code.LIMIT)
+        if SPECIAL_USE in dict(x.entries):
+            use = (dict(x.entries)[SPECIAL_USE] or b"").decode()
+            if use and (mailbox is None or mailbox.name == INBOX or use != "\\Sent"):
+                raise Refuse(r.Code.CANNOT)
+            if use and self.used_as(x.user, use) not in (None, mailbox):
+                raise Refuse(r.Code.CANNOT)
+            if mailbox is not None:
+                mailbox.special_use = use
+        self.annotations[owner] = values
+        return r.Done()
+
+    def used_as(self, user: str, use: str) -> TwinMailbox | None:
+        """A mailbox of a user that has a special use."""
+        used = [m for m in self.mailboxes if m.user == user and use and m.special_use == use]
+        return used[0] if used else None
 
     def do_Save(self, x: c.Save) -> r.Result:
         if x.replaces is None:
@@ -426,6 +458,10 @@ class Twin:
         return r.Done()
 
     def do_PurgeUser(self, x: c.PurgeUser) -> r.Result:
+        for mailbox in self.mailboxes:
+            if mailbox.user == x.user:
+                self.annotations.pop(mailbox.number, None)
+        self.annotations.pop(x.user, None)
         self.mailboxes = [m for m in self.mailboxes if m.user != x.user]
         self.delivered = {k: saved for k, saved in self.delivered.items() if k[0] != x.user}
         self.subscriptions = {pair for pair in self.subscriptions if pair[0] != x.user}

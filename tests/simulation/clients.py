@@ -35,6 +35,7 @@ QUICK_S = 0.2
 """A client that thinks no longer works in bursts."""
 AWAY_S = (1.0, 4.0)
 """How long it rests between two of them."""
+ANNOTATIONS = ("/private/comment", "/private/vendor/us/color", "/shared/a", "/shared/a/b")
 FLAGS = ("\\Seen", "\\Flagged", "\\Deleted", "$Later")
 EVERYTHING = UidSet.from_ranges([(1, (1 << 32) - 1)])
 SEED = 1_700_000_000
@@ -94,6 +95,8 @@ class Workload:
         kind = rng.choices(self.kinds, self.shares)[0]
         if kind == "names":
             return self._of_moved()
+        if kind == "annotations":
+            return self._of_annotations(), ()
         name = rng.choice(MAILBOXES)
         uids = self.knowledge.uids[name]
         if kind == "save" or not uids:
@@ -132,6 +135,20 @@ class Workload:
             q.FetchMessages(USER, name, EVERYTHING),
         )
         return self.rng.choice(looks), ()
+
+    def _of_annotations(self) -> Call:
+        """Something with annotations, each value of which is given once. A mailbox has the more of
+        them the longer the run is, up to a few."""
+        rng = self.rng
+        owner = rng.choice((None, *MAILBOXES, *MOVED))
+        if rng.random() < 0.4:
+            return q.GetAnnotations(USER, owner)
+        entries: list[tuple[str, bytes | None]] = []
+        for name in rng.sample(ANNOTATIONS, rng.randint(1, 3)):
+            self.knowledge.guids += 1
+            is_set = rng.random() < 0.7
+            entries.append((name, b"%d" % self.knowledge.guids if is_set else None))
+        return c.SetAnnotations(USER, owner, tuple(entries))
 
     def save(self) -> tuple[c.Save, tuple[Blob, ...]]:
         """A message that is saved."""

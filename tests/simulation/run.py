@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from raftmail.consensus.membership import Membership
@@ -30,6 +30,7 @@ from tests.simulation.kinds import draw
 from tests.simulation.members import Operator
 from tests.simulation.network import Network
 from tests.simulation.node import Broken, SimNode
+from tests.simulation.swarm import ANNOTATIONS_SHARE
 from tests.simulation.world import World
 
 FAULTY_S = 40.0
@@ -48,6 +49,8 @@ MEMBERS_CHANGE = frozenset(
     )
 )
 """Faults with which they do."""
+ANNOTATED_EVERY, ANNOTATED = 8, 6
+"""Of eight seeds, the one whose clients set and read annotations too. Others are what they were."""
 LMDB_SEEDS = frozenset(range(60, 64))
 """Of 64 seeds, those that have LMDB itself for their indices, and not LMDB's twin."""
 
@@ -75,6 +78,10 @@ class Simulation:
     ) -> None:
         self.world = world = World(seed, verbose=verbose)
         self.conditions = conditions = draw(random.Random(world.rng.getrandbits(32)), nodes)
+        if seed % ANNOTATED_EVERY == ANNOTATED:
+            calls = {**conditions.habits.calls, "annotations": ANNOTATIONS_SHARE}
+            habits = replace(conditions.habits, calls=calls)
+            self.conditions = conditions = replace(conditions, habits=habits)
         on_lmdb = seed % 64 in LMDB_SEEDS if lmdb is None else lmdb
         spares = SPARES if conditions.faults.keys() & MEMBERS_CHANGE else 0
         names = [f"n{i}" for i in range(1, nodes + spares + 1)]
@@ -171,6 +178,8 @@ class Simulation:
         reader = self.clients[0]
         reader.loss, reader.patience_s = 0.0, (CALM_S_MAX, CALM_S_MAX)
         last: list[q.Query] = [q.FetchMessages(USER, n, EVERYTHING) for n in (*MAILBOXES, *MOVED)]
+        if self.conditions.habits.calls.get("annotations"):
+            last += [q.GetAnnotations(USER, name) for name in (None, *MAILBOXES)]
         for query in (*last, q.ListMailboxes(USER)):
             reader.ask(query)
             self._until(lambda: not reader.busy, "a read is not answered")

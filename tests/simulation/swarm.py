@@ -71,6 +71,9 @@ PLAIN_CALLS = {
 }
 """What clients ask for, by share."""
 
+ANNOTATIONS_SHARE = 0.15
+"""The same, of annotations, in a seed that has them (`run.ANNOTATED`)."""
+
 NAMES_SHARES = (0.0, 0.0, 0.1, 0.3)
 """The same, of mailboxes that are made, renamed and deleted."""
 
@@ -224,5 +227,6 @@ def _habits(rng: random.Random) -> Habits:
                 what: share * rng.choice((0.4, 1.0, 1.0, 2.5))
                 for what, share in PLAIN_CALLS.items()
             },
+            "annotations": 0.0,
         },
     )

@@ -35,6 +35,8 @@ def _machine() -> tuple[Machine, MemoryEngine]:
     feeder = Feeder(machine)
     feeder.do(c.CreateMailbox("a", "x", 5, bytes(16)))
     feeder.do(c.Subscribe("a", "x", True))
+    feeder.do(c.SetAnnotations("a", "x", (("/private/comment", b"value"),)))
+    feeder.do(c.SetAnnotations("a", None, (("/private/comment", b"value"),)))
     feeder.do(c.PutUser("a@x.org", "hash"))
     feeder.do(c.Configure((("color/n1", b"value"), ("color/n2", b"value"))))
     feeder.do(c.Configure((("color/n2", None),)))
@@ -83,17 +85,46 @@ def _flip(table: str) -> Callable[[MemoryEngine], None]:
 
 
 _CHANGE = CHANGE_KEY.pack(2, 2, 1)
+_ANNOTATED = b"a\0" + NUMBER.pack(2) + b"/private/comment"
+_UNCOUNTED = b"a\0" + NUMBER.pack(2) + b"/private/x"
+_STRAY = b"a\0" + NUMBER.pack(99) + b"/private/x"
+_FOREIGN = b"b\0" + NUMBER.pack(2) + b"/private/x"
+_MISNAMED = b"a\0" + NUMBER.pack(2) + b"x"
 _ORDER = b"r" + NUMBER.pack(2) + bytes(2)
 _DAMAGES: dict[str, tuple[Callable[[MemoryEngine], object], str]] = {
     **{
         f"a flipped bit in {table}": (_flip(table), "damaged")
         for table in (
-            "mailboxes", "names", "subscriptions", "users", "config", "messages", "summaries",
-            "changes",
+            "mailboxes", "names", "subscriptions", "annotations", "users", "config", "messages",
+            "summaries", "changes",
             "expunges", "blobrefs", "clients", "deliveries", "delivered", "dates", "places",
             "local", "meta",
         )
     },
+    "an annotation of no mailbox": (
+        lambda e: e.table("annotations").put(_STRAY, seal(_STRAY, b"value")),
+        "no such mailbox",
+    ),
+    "an annotation with another name": (
+        lambda e: e.table("annotations").put(_MISNAMED, seal(_MISNAMED, b"value")),
+        "a name is /private/",
+    ),
+    "an annotation of another user's mailbox": (
+        lambda e: e.table("annotations").put(_FOREIGN, seal(_FOREIGN, b"value")),
+        "another user's",
+    ),
+    "an annotation that is nobody's": (
+        lambda e: e.table("annotations").put(b"x", seal(b"x", b"value")),
+        "nobody's",
+    ),
+    "an annotation that is not counted": (
+        lambda e: e.table("annotations").put(_UNCOUNTED, seal(_UNCOUNTED, b"value")),
+        "tells of 2 rows, but there are 3",
+    ),
+    "an annotation of other bytes": (
+        lambda e: e.table("annotations").put(_ANNOTATED, seal(_ANNOTATED, b"eulav")),
+        "or others",
+    ),
     "a missing message": (lambda e: e.table("messages").delete(KEY), "tells of 3 messages"),
     "a missing summary": (lambda e: e.table("summaries").delete(KEY), "summary is missing"),
     "a summary too many": (

@@ -66,6 +66,12 @@ def _list_subscriptions(index: Index) -> None:
         assert index.subscriptions.of(f"{name}@x.org") == ["INBOX"]
 
 
+def _list_annotations(index: Index) -> None:
+    for name in "abc":
+        assert index.annotations.of(f"{name}@x.org", 0) == {"/private/x": b"value"}
+        assert index.annotations.of_all(f"{name}@x.org") == [(0, "/private/x", b"value")]
+
+
 def _look_for_deliveries(index: Index) -> None:
     for name in "abc":
         assert index.delivered.find(f"{name}@x.org", KEY) is not None
@@ -91,6 +97,7 @@ LOOKS = [
     ("messages", _choose_messages),
     ("users", _look_for_users),
     ("subscriptions", _list_subscriptions),
+    ("annotations", _list_annotations),
     ("delivered", _look_for_deliveries),
     ("dates", _look_for_dates),
     ("dates", _list_dates),
@@ -108,6 +115,7 @@ def _make(folder: Path) -> None:
             index.messages.add(mailbox, mailbox.uidnext, 0, 0, fixed, b"summary", dates)
         index.users.put(user, "hash")
         index.subscriptions.put(user, "INBOX")
+        index.annotations.put(user, 0, [("/private/x", b"value")])
         index.delivered.add(user, KEY, (number + 1, 1, 1, 1), 0, 0)
     index.commit()
     index.close()

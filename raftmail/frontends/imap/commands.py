@@ -412,6 +412,33 @@ class GetQuotaRoot:
     name: str
 
 
+class MetadataDepth(Enum):
+    """How far below an entry GETMETADATA looks; the value is how it is written."""
+
+    NONE = "0"
+    ONE = "1"
+    INFINITY = "INFINITY"
+
+
+@dataclass(frozen=True, slots=True)
+class GetMetadata:
+    """GETMETADATA (RFC 5464 section 4.2). The server's name is empty; longer values than
+    `size_bytes` are left out."""
+
+    name: str
+    names: tuple[str, ...]
+    depth: MetadataDepth
+    size_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class SetMetadata:
+    """SETMETADATA (RFC 5464 section 4.3); None takes an annotation away."""
+
+    name: str
+    entries: tuple[tuple[str, bytes | None], ...] = field(repr=False)
+
+
 @dataclass(frozen=True, slots=True)
 class Notify:
     """NOTIFY (RFC 5465 section 3). NOTIFY NONE has no groups. With `status`, what there is now is
@@ -461,6 +488,8 @@ ImapCommand: TypeAlias = (
     | ImapMove
     | GetQuota
     | GetQuotaRoot
+    | GetMetadata
+    | SetMetadata
     | Notify
     | Compress
 )

@@ -8,6 +8,7 @@ from typing import TypeAlias
 from raftmail.frontends.imap import commands as c
 from raftmail.frontends.imap import grammar_mailbox as mailbox
 from raftmail.frontends.imap import grammar_message as message
+from raftmail.frontends.imap import grammar_metadata as metadata
 from raftmail.frontends.imap import grammar_search as search
 from raftmail.frontends.imap import grammar_session as session
 from raftmail.frontends.imap.dialect import Dialect
@@ -38,6 +39,7 @@ _PARSERS: dict[str, _Parser] = {
     "DELETE": mailbox.delete,
     "ENABLE": session.enable,
     "EXAMINE": mailbox.examine,
+    "GETMETADATA": metadata.get_metadata,
     "GETQUOTA": mailbox.get_quota,
     "GETQUOTAROOT": mailbox.get_quota_root,
     "ID": session.id_,
@@ -47,6 +49,7 @@ _PARSERS: dict[str, _Parser] = {
     "NOTIFY": notify,
     "RENAME": mailbox.rename,
     "SELECT": mailbox.select,
+    "SETMETADATA": metadata.set_metadata,
     "STATUS": mailbox.status,
     "SUBSCRIBE": mailbox.subscribe,
     "UNSUBSCRIBE": mailbox.unsubscribe,

@@ -8,12 +8,14 @@ from collections.abc import AsyncIterator
 from raftmail.frontends.imap.view import MailboxView
 from raftmail.mail.commands import MailboxRef
 from raftmail.mail.queries import (
+    AnnotationValues,
     Answer,
     FetchBody,
     FetchColumns,
     FetchContents,
     FetchMessages,
     FetchVanished,
+    GetAnnotations,
     GetMailbox,
     GetUsage,
     ListMailboxes,
@@ -119,6 +121,12 @@ class MailboxReader:
             if found.whole:
                 return found
             await asyncio.sleep(0)
+
+    async def annotations(self, ref: MailboxRef | None) -> dict[str, bytes]:
+        """Values by name, of a mailbox, or of the user where it is None; none of a mailbox that is
+        gone."""
+        found = await self._ask(GetAnnotations(self._user, ref))
+        return dict(found.entries) if isinstance(found, AnnotationValues) else {}
 
     async def usage(self) -> Usage:
         """What all messages are together."""

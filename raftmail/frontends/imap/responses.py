@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from enum import Enum
 from typing import Final
 
+from raftmail.mail.annotations import ANNOTATION_BYTES_MAX
 from raftmail.mail.uidset import UidSet
 
 QUOTED_BYTES_MAX: Final = 1000
@@ -46,7 +47,10 @@ class ResponseCode(Enum):
     EXPIRED = b"EXPIRED"
     EXPUNGEISSUED = b"EXPUNGEISSUED"
     LIMIT = b"LIMIT"
+    METADATA_MAXSIZE = b"METADATA MAXSIZE %d" % ANNOTATION_BYTES_MAX
+    METADATA_TOOMANY = b"METADATA TOOMANY"
     NONEXISTENT = b"NONEXISTENT"
+    NOPERM = b"NOPERM"
     OVERQUOTA = b"OVERQUOTA"
     PRIVACYREQUIRED = b"PRIVACYREQUIRED"
     READ_ONLY = b"READ-ONLY"

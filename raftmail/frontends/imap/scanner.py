@@ -275,6 +275,14 @@ class Scanner:
             self.fail(f"{expected}, or NIL,")
         return string
 
+    def nstring8(self, expected: str) -> bytes | None:
+        """A string, which may be a literal8, or NIL (RFC 5464 section 5)."""
+        literal = self._literal
+        if literal is not None and literal.binary:
+            self._next()
+            return literal.octets
+        return self.nstring(expected)
+
     def astring(self, expected: str) -> bytes:
         """A string, or an atom that may have `]` in it."""
         string = self._string()

@@ -41,6 +41,7 @@ from raftmail.frontends.imap.mailbox_commands import (
 )
 from raftmail.frontends.imap.mailbox_reader import MailboxGone
 from raftmail.frontends.imap.message_commands import copy, expunge, move, store
+from raftmail.frontends.imap.metadata_commands import get_metadata, set_metadata
 from raftmail.frontends.imap.notifier import Notifier
 from raftmail.frontends.imap.notify_command import notify, tell_mailboxes, tell_selected
 from raftmail.frontends.imap.quota_commands import get_quota, get_quota_root
@@ -115,6 +116,8 @@ _HANDLERS: Final[dict[type, _Handler]] = {
     i.GetQuota: get_quota,
     i.GetQuotaRoot: get_quota_root,
     i.Notify: notify,
+    i.GetMetadata: get_metadata,
+    i.SetMetadata: set_metadata,
     i.Close: close,
     i.Unselect: unselect,
     i.ImapExpunge: expunge,

@@ -45,6 +45,8 @@ _OF_MAILBOXES: Final = frozenset(
         i.GetQuota,
         i.GetQuotaRoot,
         i.Notify,
+        i.GetMetadata,
+        i.SetMetadata,
         i.Compress,
     )
 )

@@ -281,6 +281,18 @@ def _capabilities(cursor: StrictCursor, parser: StrictParser) -> list[bytes]:
     return found
 
 
+def _code_metadata(cursor: StrictCursor, parser: StrictParser) -> str:
+    """RFC 5464 section 5."""
+    cursor.space()
+    kind = cursor.word()
+    if kind in ("LONGENTRIES", "MAXSIZE"):
+        cursor.space()
+        cursor.number()
+    elif kind not in ("TOOMANY", "NOPRIVATE"):
+        cursor.fail(f"{kind} is no code of METADATA")
+    return kind
+
+
 _CODES: Final[dict[str, _Code]] = {
     "APPENDUID": _code_appenduid,
     "BADURL": _code_badurl,
@@ -290,6 +302,7 @@ _CODES: Final[dict[str, _Code]] = {
     "HIGHESTMODSEQ": _code_modseq,
     "INPROGRESS": _code_inprogress,
     "MAILBOXID": _code_object_id,
+    "METADATA": _code_metadata,
     "MODIFIED": _code_set,
     "PERMANENTFLAGS": _code_flags,
     "UIDNEXT": _code_nz_number,
@@ -574,6 +587,20 @@ def _quota_root(cursor: StrictCursor, parser: StrictParser) -> list[bytes]:
     return found
 
 
+def _metadata(cursor: StrictCursor, parser: StrictParser) -> dict[bytes, bytes | None]:
+    """RFC 5464 section 4.4.1: entries with values."""
+    cursor.space()
+    cursor.mailbox()
+    cursor.space()
+
+    def entry() -> tuple[bytes, bytes | None]:
+        name = cursor.astring()
+        cursor.space()
+        return name, cursor.literal8() if cursor.next_is(b"~") else cursor.nstring()
+
+    return dict(cursor.listed(entry))
+
+
 _UNTAGGED: Final[dict[str, _Untagged]] = {
     "CAPABILITY": _capabilities,
     "ENABLED": _enabled,
@@ -582,6 +609,7 @@ _UNTAGGED: Final[dict[str, _Untagged]] = {
     "ID": _id,
     "LIST": _list,
     "LSUB": _list,
+    "METADATA": _metadata,
     "NAMESPACE": _namespace,
     "QUOTA": _quota,
     "QUOTAROOT": _quota_root,

@@ -1,0 +1,88 @@
+"""METADATA (RFC 5464): annotations of mailboxes, and of the server as a user sees it.
+
+All annotations are the user's own, since mailboxes are. Those under /shared of the server would be
+everybody's: nobody can set them here, and they have no values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from raftmail.frontends.imap import commands as i
+from raftmail.frontends.imap import responses
+from raftmail.frontends.imap.client import Answer, CommandRefused, LoggedInClient, good_name
+from raftmail.frontends.imap.responses import ResponseCode
+from raftmail.mail import commands as c
+from raftmail.mail.annotations import ANNOTATION_BYTES_MAX, ANNOTATIONS_MAX
+
+
+async def get_metadata(client: LoggedInClient, command: i.GetMetadata) -> Answer:
+    """GETMETADATA (RFC 5464 section 4.2)."""
+    ref = await _mailbox(client, command.name)
+    values = await client.reader.annotations(ref)
+    told: dict[str, bytes | None] = {}
+    longest = 0
+    most = ANNOTATION_BYTES_MAX if command.size_bytes is None else command.size_bytes
+    for name in command.names:
+        for found, value in _chosen(values, name, command.depth).items():
+            if value is not None and len(value) > most:
+                longest = max(longest, len(value))
+                continue
+            told[found] = value
+    if told:
+        entries = b" ".join(
+            b"%b %b" % (responses.astring(name.encode()), _value(value))
+            for name, value in told.items()
+        )
+        shown = client.shown(command.name) if command.name else b'""'
+        client.write(b"* METADATA %b (%b)\r\n" % (shown, entries))
+    return Answer("told", b"METADATA LONGENTRIES %d" % longest if longest else b"")
+
+
+def _chosen(
+    values: Mapping[str, bytes], name: str, depth: i.MetadataDepth
+) -> dict[str, bytes | None]:
+    """The entry itself, NIL where it has no value, and those below it as deep as is asked for."""
+    if depth is i.MetadataDepth.NONE:
+        return {name: values.get(name)}
+    below = name + "/"
+    whole = depth is i.MetadataDepth.INFINITY
+    return {
+        one: value
+        for one, value in values.items()
+        if one == name or (one.startswith(below) and (whole or "/" not in one.removeprefix(below)))
+    }
+
+
+def _value(value: bytes | None) -> bytes:
+    """NUL goes as literal8 alone (RFC 5464 section 5)."""
+    if value is not None and b"\x00" in value:
+        return responses.binary(value)
+    return responses.nstring(value)
+
+
+async def set_metadata(client: LoggedInClient, command: i.SetMetadata) -> Answer:
+    """SETMETADATA (RFC 5464 section 4.3): all are set, or none."""
+    if len(command.entries) > ANNOTATIONS_MAX:
+        text = f"at most {ANNOTATIONS_MAX} annotations are set at once"
+        raise CommandRefused(ResponseCode.METADATA_TOOMANY, text)
+    for name, value in command.entries:
+        if value is not None and len(value) > ANNOTATION_BYTES_MAX:
+            text = f"a value has {ANNOTATION_BYTES_MAX} bytes at most, not {len(value)}"
+            raise CommandRefused(ResponseCode.METADATA_MAXSIZE, text)
+        if not command.name and name.startswith("/shared/"):
+            raise CommandRefused(ResponseCode.NOPERM, f"{name} is not for users to set")
+    ref = await _mailbox(client, command.name)
+    try:
+        await client.execute(c.SetAnnotations(client.user, ref, command.entries))
+    except CommandRefused as e:
+        if e.code is ResponseCode.LIMIT:
+            raise CommandRefused(ResponseCode.METADATA_TOOMANY, str(e)) from None
+        raise
+    return Answer("set")
+
+
+async def _mailbox(client: LoggedInClient, name: str) -> int | None:
+    """The number of a mailbox; None for the server, whose name is empty. Raises
+    `CommandRefused`."""
+    return (await client.mailbox(good_name(name))).number if name else None
