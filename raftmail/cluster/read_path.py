@@ -34,6 +34,9 @@ LAGGING_S = 0.3
 RETRY_S = 0.05
 """How often a read looks again whether it can be answered."""
 
+LONG_READS_AT_ONCE = 2
+"""Of long messages, by a node: each takes memory of its length (`node.budget`)."""
+
 ReadIndex = Callable[[int | Failure], None]
 
 
@@ -76,6 +79,9 @@ class ReadPath:
     router: Calling
     _waiting: dict[int, list[tuple[float, ReadIndex]]] = field(default_factory=dict)
     _open: set[int] = field(default_factory=set)
+    _long_reads: asyncio.Semaphore = field(
+        default_factory=lambda: asyncio.Semaphore(LONG_READS_AT_ONCE)
+    )
 
     def shard_of(self, query: Query) -> int:
         """The shard that answers a query."""
@@ -157,7 +163,7 @@ class ReadPath:
             return None
         while router.replicas.get(shard) is replica:
             try:
-                return await self._body(replica, digest)
+                return await self._body(replica, digest, deadline)
             except (BlobMissing, BlobDamaged) as e:
                 router.links.wake(shard)
                 if router.clock() + 0.05 >= deadline:
@@ -169,13 +175,16 @@ class ReadPath:
                 break
         return await self._answer_elsewhere(shard, query, deadline)
 
-    async def _body(self, replica: Replica, digest: bytes) -> bytes:
-        """A message's bytes; those of a long one are read in a thread, beside all else. Raises as
-        `Replica.body`."""
-        job = replica.begin_read(digest)
-        if job is None:
+    async def _body(self, replica: Replica, digest: bytes, deadline: float) -> bytes:
+        """A message's bytes; those of a long one are read in a thread, beside all else, and few at
+        a time. Raises `Unavailable`, and as `Replica.body`."""
+        if not replica.is_long(digest):
             return replica.body(digest)
-        await asyncio.get_running_loop().run_in_executor(None, job.run)
+        async with self._long_reads:
+            if self.router.clock() >= deadline:
+                raise Unavailable(Failure("too many long messages are being read"))
+            job = replica.begin_read(digest)
+            await asyncio.get_running_loop().run_in_executor(None, job.run)
         return replica.end_read(job)
 
     async def _applied(self, replica: Replica, index: int, deadline: float) -> bool:

@@ -708,16 +708,20 @@ class Replica:
         with self._noting_missing(digest):
             return self.blobs.get(digest)
 
-    def begin_read(self, digest: bytes) -> LongRead | None:
-        """Begin to read a long message; `end_read` when `LongRead.run`, which may be called in
-        another thread, has returned. None: it is short, and `body` gives it. Raises as `body`."""
+    def is_long(self, digest: bytes) -> bool:
+        """Whether a message is so long that it is to be read with `begin_read`. Raises as
+        `body`."""
         with self._noting_missing(digest):
-            if self.blobs.size_of(digest) < self.limits.bodies.long_bytes_min:
-                return None
+            return self.blobs.size_of(digest) >= self.limits.bodies.long_bytes_min
+
+    def begin_read(self, digest: bytes) -> LongRead:
+        """Begin to read a message; `end_read` when `LongRead.run`, which may be called in another
+        thread, has returned. Raises as `body`."""
+        with self._noting_missing(digest):
             return self.blobs.begin_read(digest)
 
     def end_read(self, job: LongRead) -> bytes:
-        """A long message's bytes. Raises as `body`."""
+        """A message's bytes. Raises as `body`."""
         with self._noting_missing(job.header.digest):
             return self.blobs.end_read(job)
 

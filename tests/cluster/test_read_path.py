@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import threading
+import time
 from typing import Any, cast
 
 import pytest
 
-from raftmail.cluster.read_path import Calling, ReadPath
+from raftmail.cluster.read_path import LONG_READS_AT_ONCE, Calling, ReadPath
 from raftmail.mail.failures import Unavailable
 from raftmail.mail.queries import FetchBody, ReadPoint
 from raftmail.mail.results import Executed
@@ -51,10 +52,10 @@ class Reading:
         assert isinstance(answers[0], Executed)
         return (text.encode() * size)[:size]
 
-    async def read(self, uid: int) -> Any:
+    async def read(self, uid: int, path: ReadPath | None = None) -> Any:
         point = ReadPoint()
         point.reached(1, self.replica.applied_index)
-        path = ReadPath(cast(Calling, self))
+        path = path or ReadPath(cast(Calling, self))
         return await path.answer(FetchBody("a", "INBOX", uid), 1.0, point)
 
 
@@ -89,10 +90,44 @@ def test_a_long_message_that_is_damaged_is_asked_for_and_is_no_answer() -> None:
     assert place is not None
     file = store._disk.open(f"blobs/{place.sequence:016x}.seg")
     file.write(place.end - 1, b"\xff")
-    reading.clock = iter([0.0, 2.0, 4.0]).__next__  # type: ignore[method-assign]
+    reading.clock = iter([0.0, 0.0, 2.0, 4.0]).__next__  # type: ignore[method-assign]
     with pytest.raises(Unavailable):
         asyncio.run(reading.read(1))
     assert reading.woken == 1
     reading.shard.until(lambda: store.has(digest))
     reading.clock = lambda: 0.0  # type: ignore[method-assign]
     assert asyncio.run(reading.read(1)) == body
+
+
+def test_few_long_messages_are_read_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    under_way, most, run = [0], [0], LongRead.run
+    lock = threading.Lock()
+
+    def noted(job: LongRead) -> None:
+        with lock:
+            under_way[0] += 1
+            most[0] = max(most[0], under_way[0])
+        time.sleep(0.02)
+        run(job)
+        with lock:
+            under_way[0] -= 1
+
+    monkeypatch.setattr(LongRead, "run", noted)
+    reading = Reading()
+    bodies = [reading.save(f"long {n}", LONG) for n in range(6)]
+    path = ReadPath(cast(Calling, reading))
+
+    async def read_all() -> list[Any]:
+        return await asyncio.gather(*(reading.read(uid, path) for uid in range(1, 7)))
+
+    assert asyncio.run(read_all()) == bodies
+    assert most[0] == LONG_READS_AT_ONCE
+
+
+def test_a_long_message_whose_turn_comes_too_late_is_not_read(threads: list[int]) -> None:
+    reading = Reading()
+    reading.save("long", LONG)
+    reading.clock = iter([0.0, 2.0]).__next__  # type: ignore[method-assign]
+    with pytest.raises(Unavailable, match="too many"):
+        asyncio.run(reading.read(1))
+    assert not threads
