@@ -188,7 +188,10 @@ class ReadPath:
         return replica.end_read(job)
 
     async def _applied(self, replica: Replica, index: int, deadline: float) -> bool:
-        """Whether the own replica has applied `index`, if need be in a moment."""
+        """Whether the own replica has applied `index`, if need be in a moment.
+
+        After a write through this node, it mostly has the entry, and does not know yet that it is
+        committed. The master tells with the next entry, or the next heartbeat, or a barrier."""
         future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
 
         def applied(ok: bool) -> None:
@@ -197,6 +200,8 @@ class ReadPath:
 
         replica.when_applied(index, applied)
         patience_s = min(LAGGING_S, deadline - self.router.clock())
+        if replica.commit_index < index:
+            self._read_index(replica.shard, patience_s, lambda _: None)
         try:
             return await asyncio.wait_for(future, max(0.0, patience_s))
         except TimeoutError:

@@ -6,14 +6,18 @@ import asyncio
 import hashlib
 import threading
 import time
+from collections.abc import Callable
 from typing import Any, cast
 
 import pytest
 
 from raftmail.cluster.read_path import LONG_READS_AT_ONCE, Calling, ReadPath
+from raftmail.cluster.rpc import CallKind
 from raftmail.mail.failures import Unavailable
-from raftmail.mail.queries import FetchBody, ReadPoint
+from raftmail.mail.queries import FetchBody, ListSubscriptions, Query, ReadPoint
 from raftmail.mail.results import Executed
+from raftmail.shard.replica import Replica
+from raftmail.shard.status import Capability
 from raftmail.storage.longread import LongRead
 from tests.shard.test_streams import Streaming
 
@@ -131,3 +135,41 @@ def test_a_long_message_whose_turn_comes_too_late_is_not_read(threads: list[int]
     with pytest.raises(Unavailable, match="too many"):
         asyncio.run(reading.read(1))
     assert not threads
+
+
+class Behind:
+    """A replica that has entry 5, and does not know that it is committed until it is told."""
+
+    shard, last_index, commit_index, applied_index = 1, 5, 4, 4
+
+    def __init__(self) -> None:
+        self.waiting: list[Callable[[bool], None]] = []
+
+    def when_applied(self, _index: int, done: Callable[[bool], None]) -> None:
+        self.waiting.append(done)
+
+    def told(self) -> None:
+        for done in self.waiting:
+            done(True)
+
+    def may(self, _what: Capability) -> bool:
+        return True
+
+    def query(self, _query: Query) -> tuple[str, ...]:
+        return ("read",)
+
+
+def test_a_read_behind_a_write_of_this_node_waits_for_no_heartbeat() -> None:
+    reading, behind, asked = Reading(), Behind(), list[CallKind]()
+    reading.replicas = {1: cast(Replica, behind)}
+
+    def start(kind: CallKind, *_: Any) -> None:
+        asked.append(kind)
+        behind.told()
+
+    reading.start = start  # type: ignore[attr-defined]
+    point = ReadPoint()
+    point.reached(1, 5)
+    path = ReadPath(cast(Calling, reading))
+    assert asyncio.run(path.answer(ListSubscriptions("a"), 1.0, point)) == ("read",)
+    assert asked == [CallKind.BARRIER]
