@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from hashlib import blake2b
 
 ANNOTATION_NAME_BYTES_MAX = 160
 ANNOTATION_BYTES_MAX = 16 * 1024
@@ -59,3 +60,8 @@ def check_annotation(field: str, value: object) -> None:
         raise ValueError(f"{field}: bytes, or none")
     if len(value) > ANNOTATION_BYTES_MAX:
         raise ValueError(f"{field}: {ANNOTATION_BYTES_MAX} bytes at most, not {len(value)}")
+
+
+def annotation_digest(value: bytes) -> bytes:
+    """Eight bytes by which a value is known to have changed."""
+    return blake2b(value, digest_size=8).digest()

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from hashlib import blake2b
-
 from raftmail.mail import queries as q
-from raftmail.mail.annotations import SPECIAL_USE
+from raftmail.mail.annotations import SPECIAL_USE, annotation_digest
 from raftmail.mail.flags import format_flags
 from raftmail.mail.packing import Raw
 from raftmail.mail.uidset import UidSet
@@ -128,9 +126,7 @@ def _annotations(state: State, query: q.ListAnnotations) -> q.AnnotationList:
     if names:
         found = [entry for entry in found if entry[1] in names]
     if query.digests:
-        found = [
-            (number, name, blake2b(value, digest_size=8).digest()) for number, name, value in found
-        ]
+        found = [(number, name, annotation_digest(value)) for number, name, value in found]
     return q.AnnotationList(tuple(sorted(found)))
 
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from hashlib import blake2b
 from typing import Protocol
 
 from raftmail.mail import commands as c
 from raftmail.mail import queries as q
 from raftmail.mail import results as r
-from raftmail.mail.annotations import ANNOTATIONS_MAX, SPECIAL_USE
+from raftmail.mail.annotations import ANNOTATIONS_MAX, SPECIAL_USE, annotation_digest
 
 
 class UsedMailbox(Protocol):
@@ -59,7 +58,7 @@ class TwinAnnotations:
         found = []
         for box in (None, *(b for b in boxes.values() if b.user == query.user)):
             for name, value in self.of(query.user, box).entries:
-                told = blake2b(value, digest_size=8).digest() if query.digests else value
+                told = annotation_digest(value) if query.digests else value
                 if name in query.names or not query.names:
                     found.append((box.number if box is not None else 0, name, told))
         return q.AnnotationList(tuple(sorted(found)))

@@ -17,6 +17,8 @@ _BEFORE_LOGIN: Final = _ALWAYS
 _AFTER_LOGIN: Final = (
     *_ALWAYS,
     b"IDLE",
+    b"METADATA",
+    b"LIST-METADATA",
     b"NAMESPACE",
     b"NOTIFY",
     b"UNSELECT",

@@ -11,6 +11,7 @@ from enum import Enum
 from typing import Final
 
 from raftmail.frontends.imap import responses
+from raftmail.frontends.imap.annotation_news import AnnotationNews
 from raftmail.frontends.imap.context import ImapContext
 from raftmail.frontends.imap.dialect import Dialect
 from raftmail.frontends.imap.limits import ImapLimits
@@ -21,6 +22,7 @@ from raftmail.frontends.imap.progress import CommandProgress
 from raftmail.frontends.imap.responses import ResponseCode
 from raftmail.frontends.imap.view import MailboxView
 from raftmail.mail import commands as c
+from raftmail.mail.changes import Change, MailboxChanged
 from raftmail.mail.commands import MailboxRef
 from raftmail.mail.failures import Failure, Unavailable
 from raftmail.mail.limits import TOUCHED_MAX, validate
@@ -50,6 +52,9 @@ class Extension(Enum):
     """RFC 9586."""
     UTF8_ACCEPT = "UTF8=ACCEPT"
     """RFC 9755."""
+    METADATA = "METADATA"
+    """RFC 5464: changes of annotations are told; METADATA-SERVER, of those of the server."""
+    METADATA_SERVER = "METADATA-SERVER"
 
 
 class CommandRefused(Exception):
@@ -94,6 +99,8 @@ class LoggedInClient:
     """Of the command that is under way."""
     notifier: Notifier | None = None
     """What NOTIFY asked for, if it did."""
+    annotation_news: AnnotationNews | None = None
+    """What is known of annotations, where changes are told."""
     heard_modseq: int = 0
     """Up to where changes were heard of in the mailbox that is selected."""
     stale: bool = False
@@ -125,6 +132,26 @@ class LoggedInClient:
         """The grammar of what it says."""
         utf8_accept = Extension.UTF8_ACCEPT in self.enabled
         return Dialect(self.utf8, utf8_accept, self.uid_only)
+
+    @property
+    def hears(self) -> bool:
+        """Whether it is told of changes while it idles."""
+        sources = (self.view, self.notifier, self.annotation_news)
+        return any(source is not None for source in sources)
+
+    @property
+    def has_news(self) -> bool:
+        """Whether something was heard of other mailboxes, or of annotations, that was not looked
+        at."""
+        heard = self.notifier is not None and self.notifier.has_news
+        return heard or (self.annotation_news is not None and self.annotation_news.stale)
+
+    def hear(self, change: Change) -> None:
+        """Something changed, or may have, other than in the mailbox that is selected."""
+        if self.notifier is not None:
+            self.notifier.hear(change)
+        if self.annotation_news is not None and not isinstance(change, MailboxChanged):
+            self.annotation_news.stale = True
 
     def progress(self, goal: int) -> CommandProgress:
         """Of the command that is under way, which looks at so many messages."""

@@ -164,7 +164,8 @@ class ListSelection(Enum):
 
 
 class ListReturn(Enum):
-    """What LIST says of each (6.3.9.2); the value is how it is written. STATUS stands apart."""
+    """What LIST says of each (6.3.9.2); the value is how it is written. STATUS and
+    METADATA stand apart."""
 
     SUBSCRIBED = "SUBSCRIBED"
     CHILDREN = "CHILDREN"
@@ -184,6 +185,8 @@ class List:
     """RETURN (STATUS (...)), RFC 9051 section 6.3.9.6; empty without."""
     extended: bool
     """It has a selection, a list of patterns or RETURN, so that "" is a pattern like others."""
+    metadata: tuple[str, ...] = ()
+    """RETURN (METADATA (...)), RFC 9590; empty without."""
 
 
 @dataclass(frozen=True, slots=True)

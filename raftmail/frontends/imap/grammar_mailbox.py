@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from raftmail.frontends.imap import commands as c
+from raftmail.frontends.imap.grammar_metadata import annotation_names
 from raftmail.frontends.imap.request_reader import Literal
 from raftmail.frontends.imap.scanner import ParseError, Scanner, uid_required
 from raftmail.mail.limits import MESSAGES_MAX
@@ -145,10 +146,14 @@ def list_(scanner: Scanner) -> c.List:
         patterns = [scanner.pattern()]
     returns: list[c.ListReturn] = []
     status: list[c.StatusItem] = []
+    metadata: list[str] = []
 
     def read() -> None:
         if not status and scanner.skip_word("STATUS"):
             status.extend(_status_items(scanner))
+        elif not metadata and scanner.skip_word("METADATA"):
+            scanner.space("names of annotations")
+            metadata.extend(annotation_names(scanner))
         else:
             returns.append(scanner.one_of(_RETURNS, "a return option"))
 
@@ -165,6 +170,7 @@ def list_(scanner: Scanner) -> c.List:
         frozenset(returns),
         tuple(status),
         extended,
+        tuple(metadata),
     )
 
 

@@ -28,14 +28,14 @@ def get_metadata(scanner: Scanner) -> c.GetMetadata:
         names = _names_or_options(scanner, options)
         if options:
             scanner.space("names of annotations")
-            names = _names(scanner)
+            names = _entries(scanner, _name)
     else:
-        names = _names(scanner)
+        names = _entries(scanner, _name)
     depth = options.get("DEPTH", c.MetadataDepth.NONE)
     most = options.get("MAXSIZE")
     assert isinstance(depth, c.MetadataDepth)
     size = most if isinstance(most, int) else None
-    return c.GetMetadata(name, tuple(dict.fromkeys(names)), depth, size)
+    return c.GetMetadata(name, tuple(names), depth, size)
 
 
 def _options(scanner: Scanner, options: dict[str, int | c.MetadataDepth]) -> None:
@@ -67,20 +67,27 @@ def _names_or_options(scanner: Scanner, options: dict[str, int | c.MetadataDepth
             names.append(_name(scanner))
 
     scanner.items("names of annotations", read)
-    return names
+    return _few(names)
 
 
-def _names(scanner: Scanner) -> list[str]:
+def annotation_names(scanner: Scanner) -> list[str]:
+    """Of annotations: one, or several in parentheses, each once (`entries`)."""
+    return _entries(scanner, _annotation)
+
+
+def _entries(scanner: Scanner, read: Callable[[Scanner], str]) -> list[str]:
     if scanner.stands(b"("):
-        names = scanner.items("names of annotations", lambda: _name(scanner))
-    else:
-        names = [_name(scanner)]
+        return _few(scanner.items("names of annotations", lambda: read(scanner)))
+    return [read(scanner)]
+
+
+def _few(names: list[str]) -> list[str]:
     if len(names) > ANNOTATIONS_MAX:
         raise ParseError(f"at most {ANNOTATIONS_MAX} names of annotations at once")
-    return names
+    return list(dict.fromkeys(names))
 
 
-def annotation_name(scanner: Scanner) -> str:
+def _annotation(scanner: Scanner) -> str:
     """Of one annotation, in small letters: names are one whatever their case (RFC 5464 section
     3.2)."""
     return _checked(scanner, check_annotation_name)
@@ -107,7 +114,7 @@ def set_metadata(scanner: Scanner) -> c.SetMetadata:
     entries: dict[str, bytes | None] = {}
 
     def read() -> None:
-        entry = annotation_name(scanner)
+        entry = _annotation(scanner)
         if entry in entries:
             raise ParseError(f"{entry} is set twice")
         scanner.space("a value")

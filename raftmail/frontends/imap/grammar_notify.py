@@ -18,8 +18,8 @@ from raftmail.frontends.imap.scanner import ParseError, Scanner
 
 _FILTERS = {one.value: one for one in NotifyFilter}
 _EVENTS = {one.value.upper(): one for one in NotifyEvent}
-_OTHERS = ("ANNOTATIONCHANGE", "MAILBOXMETADATACHANGE", "SERVERMETADATACHANGE")
-"""Events that are not told of here."""
+_OTHER = "ANNOTATIONCHANGE"
+"""Of annotations of messages (RFC 5257), which there are none of here."""
 
 _WITH_NAMES = (NotifyFilter.SUBTREE, NotifyFilter.MAILBOXES)
 _COME_AND_GO = {NotifyEvent.MESSAGE_NEW, NotifyEvent.MESSAGE_EXPUNGE}
@@ -71,7 +71,7 @@ def _event(scanner: Scanner, events: set[NotifyEvent], items: list[FetchItem]) -
         items += scanner.items("what to fetch", lambda: fetch_item(scanner))
         return
     word = scanner.peek_word()
-    if word in _OTHERS:
+    if word == _OTHER:
         _refuse(word)
     events.add(scanner.one_of(_EVENTS, "an event"))
 

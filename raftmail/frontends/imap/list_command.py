@@ -1,15 +1,17 @@
-"""LIST and LSUB (RFC 9051 section 6.3.9, RFC 5258, RFC 6154; RFC 3501 section 6.3.9)."""
+"""LIST and LSUB (RFC 9051 section 6.3.9, RFC 5258, RFC 6154, RFC 9590; RFC 3501 section
+6.3.9)."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from raftmail.frontends.imap import commands as i
 from raftmail.frontends.imap.client import Answer, CommandRefused, LoggedInClient
 from raftmail.frontends.imap.mailbox_commands import tell_status
+from raftmail.frontends.imap.metadata_commands import tell_values
 from raftmail.frontends.imap.responses import ResponseCode
 from raftmail.mail.names import INBOX, matches, parents
 from raftmail.mail.queries import MailboxInfo
@@ -66,6 +68,9 @@ async def list_mailboxes(client: LoggedInClient, command: i.List) -> Answer:
         client.write(b'* LIST (\\Noselect) "/" ""\r\n')
         return Answer("listed")
     mailboxes = await _read(client)
+    values: Mapping[int, Mapping[str, bytes]] = {}
+    if command.metadata:
+        values = await client.reader.annotations_named(command.metadata)
     criteria = [one for one in _CRITERIA if one in command.select]
     names = {INBOX, *mailboxes.infos, *mailboxes.with_children}
     if i.ListSelection.SUBSCRIBED in criteria:
@@ -86,6 +91,10 @@ async def list_mailboxes(client: LoggedInClient, command: i.List) -> Answer:
         attributes = " ".join(mailboxes.attributes(name, command, rev2=client.rev2)).encode()
         end = child_info if name in above else b""
         client.write(b'* LIST (%b) "/" %b%b\r\n' % (attributes, client.shown(name), end))
+        if command.metadata and mailboxes.exists(name):
+            info = mailboxes.infos.get(name)
+            known = values.get(info.number, {}) if info is not None else {}
+            tell_values(client, name, [(one, known.get(one)) for one in command.metadata])
         if command.status and name in mailboxes.infos:
             await tell_status(client, mailboxes.infos[name], command.status)
     return Answer("listed")

@@ -6,7 +6,6 @@ import asyncio
 import os
 from collections.abc import Sequence
 from itertools import compress
-from typing import Final
 
 from raftmail.frontends.imap import commands as i
 from raftmail.frontends.imap import responses
@@ -20,13 +19,12 @@ from raftmail.frontends.imap.client import (
 from raftmail.frontends.imap.keywords import Keywords
 from raftmail.frontends.imap.mailbox_reader import ALL_UIDS
 from raftmail.frontends.imap.responses import ResponseCode
+from raftmail.frontends.imap.special_uses import special_use
 from raftmail.frontends.imap.view import MailboxView
 from raftmail.mail import commands as c
-from raftmail.mail.names import INBOX, SPECIAL_USES
+from raftmail.mail.names import INBOX
 from raftmail.mail.queries import MailboxContents, MailboxInfo
 from raftmail.mail.results import MailboxResult
-
-_USES: Final = {use.lower(): use for use in SPECIAL_USES}
 
 
 def mailbox_id(guid: bytes) -> bytes:
@@ -124,25 +122,18 @@ async def create(client: LoggedInClient, command: i.Create) -> Answer:
     name = good_name(command.name)
     if name == INBOX:
         raise CommandRefused(ResponseCode.ALREADYEXISTS, "INBOX is always there")
-    use = await _special_use(client, command.special_uses) if command.special_uses else ""
-    made = await client.execute(
-        c.CreateMailbox(client.user, name, int(client.wall_s()), os.urandom(16), use)
-    )
+    use = special_use(command.special_uses)
+    seed, guid = int(client.wall_s()), os.urandom(16)
+    try:
+        made = await client.execute(
+            c.CreateMailbox(client.user, name, seed, guid, use, sole_use=bool(use))
+        )
+    except CommandRefused as e:
+        if use and e.code is ResponseCode.CANNOT:  # another mailbox has it (RFC 6154 section 3)
+            raise CommandRefused(ResponseCode.USEATTR, str(e)) from None
+        raise
     assert isinstance(made, MailboxResult)
     return Answer("made", b"MAILBOXID (%b)" % mailbox_id(made.guid))
-
-
-async def _special_use(client: LoggedInClient, uses: Sequence[str]) -> str:
-    """The use of a new mailbox in our spelling (RFC 6154 section 3). Raises `CommandRefused`."""
-    use = _USES.get(uses[0].lower(), "")
-    if len(uses) > 1 or not use:
-        known = ", ".join(sorted(_USES.values()))
-        raise CommandRefused(ResponseCode.USEATTR, f"a mailbox has one special use, of {known}")
-    for info in await client.reader.mailboxes():
-        if info.special_use == use:
-            text = f"another mailbox is {use} already"
-            raise CommandRefused(ResponseCode.USEATTR, text)
-    return use
 
 
 async def delete(client: LoggedInClient, command: i.Delete) -> Answer:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import AsyncIterator
 
 from raftmail.frontends.imap.view import MailboxView
 from raftmail.mail.commands import MailboxRef
 from raftmail.mail.queries import (
+    AnnotationList,
     AnnotationValues,
     Answer,
     FetchBody,
@@ -18,6 +20,7 @@ from raftmail.mail.queries import (
     GetAnnotations,
     GetMailbox,
     GetUsage,
+    ListAnnotations,
     ListMailboxes,
     ListSubscriptions,
     MailboxContents,
@@ -127,6 +130,21 @@ class MailboxReader:
         gone."""
         found = await self._ask(GetAnnotations(self._user, ref))
         return dict(found.entries) if isinstance(found, AnnotationValues) else {}
+
+    async def annotation_digests(self) -> dict[tuple[int, str], bytes]:
+        """Of all annotations, by number of the mailbox (0: the user's) and name."""
+        found = await self._ask(ListAnnotations(self._user, (), digests=True))
+        assert isinstance(found, AnnotationList)
+        return {(number, name): digest for number, name, digest in found.entries}
+
+    async def annotations_named(self, names: tuple[str, ...]) -> dict[int, dict[str, bytes]]:
+        """Values by name, of all mailboxes, by number."""
+        found = await self._ask(ListAnnotations(self._user, names, digests=False))
+        assert isinstance(found, AnnotationList)
+        values: dict[int, dict[str, bytes]] = defaultdict(dict)
+        for number, name, value in found.entries:
+            values[number][name] = value
+        return values
 
     async def usage(self) -> Usage:
         """What all messages are together."""

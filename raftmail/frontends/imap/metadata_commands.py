@@ -6,14 +6,15 @@ everybody's: nobody can set them here, and they have no values.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from raftmail.frontends.imap import commands as i
 from raftmail.frontends.imap import responses
 from raftmail.frontends.imap.client import Answer, CommandRefused, LoggedInClient, good_name
 from raftmail.frontends.imap.responses import ResponseCode
+from raftmail.frontends.imap.special_uses import special_use
 from raftmail.mail import commands as c
-from raftmail.mail.annotations import ANNOTATION_BYTES_MAX, ANNOTATIONS_MAX
+from raftmail.mail.annotations import ANNOTATION_BYTES_MAX, ANNOTATIONS_MAX, SPECIAL_USE
 
 
 async def get_metadata(client: LoggedInClient, command: i.GetMetadata) -> Answer:
@@ -21,7 +22,7 @@ async def get_metadata(client: LoggedInClient, command: i.GetMetadata) -> Answer
     ref = await _mailbox(client, command.name)
     values = await client.reader.annotations(ref)
     told: dict[str, bytes | None] = {}
-    longest = 0
+    longest = -1
     most = ANNOTATION_BYTES_MAX if command.size_bytes is None else command.size_bytes
     for name in command.names:
         for found, value in _chosen(values, name, command.depth).items():
@@ -30,13 +31,21 @@ async def get_metadata(client: LoggedInClient, command: i.GetMetadata) -> Answer
                 continue
             told[found] = value
     if told:
-        entries = b" ".join(
-            b"%b %b" % (responses.astring(name.encode()), _value(value))
-            for name, value in told.items()
-        )
-        shown = client.shown(command.name) if command.name else b'""'
-        client.write(b"* METADATA %b (%b)\r\n" % (shown, entries))
-    return Answer("told", b"METADATA LONGENTRIES %d" % longest if longest else b"")
+        tell_values(client, command.name, told.items())
+    return Answer("told", b"METADATA LONGENTRIES %d" % longest if longest >= 0 else b"")
+
+
+def tell_values(
+    client: LoggedInClient, mailbox: str, values: Iterable[tuple[str, bytes | None]]
+) -> None:
+    """METADATA with values (RFC 5464 section 4.4.1); the server's name is empty."""
+    entries = b" ".join(b"%b %b" % (_shown(name), _value(value)) for name, value in values)
+    client.write(b"* METADATA %b (%b)\r\n" % (client.shown(mailbox), entries))
+
+
+def tell_names(client: LoggedInClient, mailbox: str, names: Iterable[str]) -> None:
+    """METADATA without values, of what changed (RFC 5464 section 4.4.2)."""
+    client.write(b"* METADATA %b %b\r\n" % (client.shown(mailbox), b" ".join(map(_shown, names))))
 
 
 def _chosen(
@@ -54,6 +63,10 @@ def _chosen(
     }
 
 
+def _shown(name: str) -> bytes:
+    return responses.astring(name.encode())
+
+
 def _value(value: bytes | None) -> bytes:
     """NUL goes as literal8 alone (RFC 5464 section 5)."""
     if value is not None and b"\x00" in value:
@@ -63,23 +76,37 @@ def _value(value: bytes | None) -> bytes:
 
 async def set_metadata(client: LoggedInClient, command: i.SetMetadata) -> Answer:
     """SETMETADATA (RFC 5464 section 4.3): all are set, or none."""
-    if len(command.entries) > ANNOTATIONS_MAX:
-        text = f"at most {ANNOTATIONS_MAX} annotations are set at once"
-        raise CommandRefused(ResponseCode.METADATA_TOOMANY, text)
-    for name, value in command.entries:
-        if value is not None and len(value) > ANNOTATION_BYTES_MAX:
-            text = f"a value has {ANNOTATION_BYTES_MAX} bytes at most, not {len(value)}"
-            raise CommandRefused(ResponseCode.METADATA_MAXSIZE, text)
-        if not command.name and name.startswith("/shared/"):
-            raise CommandRefused(ResponseCode.NOPERM, f"{name} is not for users to set")
+    entries = dict(command.entries)
+    _check(command.name, entries)
+    use = entries.get(SPECIAL_USE)
+    if use:
+        words = use.decode("latin-1").split()
+        entries[SPECIAL_USE] = special_use(words).encode()
     ref = await _mailbox(client, command.name)
     try:
-        await client.execute(c.SetAnnotations(client.user, ref, command.entries))
+        await client.execute(c.SetAnnotations(client.user, ref, tuple(entries.items())))
     except CommandRefused as e:
         if e.code is ResponseCode.LIMIT:
             raise CommandRefused(ResponseCode.METADATA_TOOMANY, str(e)) from None
+        if e.code is ResponseCode.CANNOT:  # which is said of special uses alone
+            raise CommandRefused(ResponseCode.USEATTR, str(e)) from None
         raise
+    if client.annotation_news is not None:
+        client.annotation_news.know(ref or 0, entries.items())
     return Answer("set")
+
+
+def _check(mailbox: str, entries: Mapping[str, bytes | None]) -> None:
+    """Raises `CommandRefused`."""
+    if len(entries) > ANNOTATIONS_MAX:
+        text = f"at most {ANNOTATIONS_MAX} annotations are set at once"
+        raise CommandRefused(ResponseCode.METADATA_TOOMANY, text)
+    for name, value in entries.items():
+        if value is not None and len(value) > ANNOTATION_BYTES_MAX:
+            text = f"a value has {ANNOTATION_BYTES_MAX} bytes at most, not {len(value)}"
+            raise CommandRefused(ResponseCode.METADATA_MAXSIZE, text)
+        if not mailbox and name.startswith("/shared/"):
+            raise CommandRefused(ResponseCode.NOPERM, f"{name} is not for users to set")
 
 
 async def _mailbox(client: LoggedInClient, name: str) -> int | None:

@@ -12,6 +12,7 @@ from raftmail.frontends.imap import commands as i
 from raftmail.frontends.imap.mailbox_reader import MailboxReader
 from raftmail.frontends.imap.notify_events import (
     MESSAGE_EVENTS,
+    METADATA_EVENTS,
     OF_SELECTED,
     EventGroup,
     NotifyEvent,
@@ -59,6 +60,22 @@ class Notifier:
         """Whether messages of the selected mailbox keep their numbers until a command that may
         change them (RFC 5465 section 6.2)."""
         return self.selected is not None and self.selected.filter is NotifyFilter.SELECTED_DELAYED
+
+    @property
+    def tells_annotations(self) -> bool:
+        """Whether some are told of when they change."""
+        return any(METADATA_EVENTS & group.events for group in self._groups)
+
+    @property
+    def tells_server(self) -> bool:
+        """Whether changes of the server's annotations are told, which may be asked for with any
+        mailboxes (RFC 5465 section 5.7)."""
+        event = NotifyEvent.SERVER_METADATA_CHANGE
+        return any(event in group.events for group in self._groups)
+
+    def tells_annotations_of(self, name: str) -> bool:
+        """Whether changes of a mailbox's annotations are told (RFC 5465 section 5.6)."""
+        return self._wants(NotifyEvent.MAILBOX_METADATA_CHANGE, name)
 
     @property
     def has_news(self) -> bool:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Final
 
 from raftmail.frontends.imap import commands as i
-from raftmail.frontends.imap.client import Answer, LoggedInClient
+from raftmail.frontends.imap.annotation_news import AnnotationNews
+from raftmail.frontends.imap.client import Answer, Extension, LoggedInClient
 from raftmail.frontends.imap.fetch_command import fetch_uids
 from raftmail.frontends.imap.fetch_items import Attribute
 from raftmail.frontends.imap.mailbox_commands import tell_status
+from raftmail.frontends.imap.metadata_commands import tell_names
 from raftmail.frontends.imap.notifier import Notifier, Renamed
 from raftmail.frontends.imap.notify_events import NotifyEvent
 from raftmail.mail.uidset import STAR
@@ -22,6 +24,8 @@ _STATUS: Final = (
 )
 """What is told of mailboxes that are not selected (RFC 5465 sections 5.1 to 5.3)."""
 
+_ENABLES: Final = frozenset((Extension.METADATA, Extension.METADATA_SERVER))
+
 
 async def notify(client: LoggedInClient, command: i.Notify) -> Answer:
     """NOTIFY SET and NOTIFY NONE (RFC 5465 section 3)."""
@@ -32,7 +36,11 @@ async def notify(client: LoggedInClient, command: i.Notify) -> Answer:
         if command.status:
             for info in infos:
                 await tell_status(client, info, _STATUS)
+        if notifier.tells_annotations:
+            await watch_annotations(client)
         client.notifier = notifier
+    if not tells_annotations(client):
+        client.annotation_news = None
     return Answer("it will be told")
 
 
@@ -46,6 +54,41 @@ async def tell_mailboxes(client: LoggedInClient) -> None:
         client.write(_listed(client, one))
     for info in status:
         await tell_status(client, info, _STATUS)
+
+
+def tells_annotations(client: LoggedInClient) -> bool:
+    """Whether the client asked to hear of changes of annotations, by ENABLE or NOTIFY."""
+    if not client.enabled.isdisjoint(_ENABLES):
+        return True
+    return client.notifier is not None and client.notifier.tells_annotations
+
+
+async def watch_annotations(client: LoggedInClient) -> None:
+    """Changes of annotations are told from here on. Raises `Unavailable`."""
+    if client.annotation_news is None:
+        news = AnnotationNews()
+        await news.begin(client.reader)
+        client.annotation_news = news
+
+
+async def tell_annotations(client: LoggedInClient) -> None:
+    """Tell which annotations changed (RFC 5464 section 4.4.2). Raises `Unavailable`."""
+    news, notifier = client.annotation_news, client.notifier
+    if news is None or not news.stale:
+        return
+    enabled = Extension.METADATA in client.enabled
+    client.reader.renew()  # what was heard may be newer than what the command waited for
+    for number, names in (await news.take(client.reader)).items():
+        if not number:
+            server = enabled or Extension.METADATA_SERVER in client.enabled
+            if server or (notifier is not None and notifier.tells_server):
+                tell_names(client, "", names)
+            continue
+        info = await client.reader.mailbox(number)
+        if info is not None and (
+            enabled or (notifier is not None and notifier.tells_annotations_of(info.name))
+        ):
+            tell_names(client, info.name, names)
 
 
 async def tell_selected(client: LoggedInClient, *, expunges: bool) -> None:

@@ -43,7 +43,13 @@ from raftmail.frontends.imap.mailbox_reader import MailboxGone
 from raftmail.frontends.imap.message_commands import copy, expunge, move, store
 from raftmail.frontends.imap.metadata_commands import get_metadata, set_metadata
 from raftmail.frontends.imap.notifier import Notifier
-from raftmail.frontends.imap.notify_command import notify, tell_mailboxes, tell_selected
+from raftmail.frontends.imap.notify_command import (
+    notify,
+    tell_annotations,
+    tell_mailboxes,
+    tell_selected,
+    watch_annotations,
+)
 from raftmail.frontends.imap.quota_commands import get_quota, get_quota_root
 from raftmail.frontends.imap.request_reader import (
     BEFORE_LOGIN,
@@ -89,6 +95,9 @@ _NEWS_AGAIN_S: Final = 1.0
 """How long it is before news are looked for again that could not be read, while a client idles."""
 
 _ENABLES: Final = {one.value: one for one in Extension}
+
+_TOLD_AFTER: Final = frozenset((Extension.METADATA.value, Extension.METADATA_SERVER.value))
+"""What is enabled once it is known how things are, so that changes can be told."""
 
 _REFUSALS: Final = {
     RefusalReason.WRONG: ResponseCode.AUTHENTICATIONFAILED,
@@ -231,9 +240,10 @@ class ImapSession(Session):
             return
         silent_s = now - connection.heard_at
         client = self._client
-        if client is not None and (
-            (self._idle_tag and client.stale)
-            or (client.notifier is not None and (client.stale or client.notifier.has_news))
+        if (
+            client is not None
+            and (self._idle_tag or client.notifier is not None)
+            and (client.stale or client.has_news)
         ):
             connection.resume_soon()
         if self._client is None and now - connection.began_at > limits.login_s:
@@ -326,7 +336,7 @@ class ImapSession(Session):
                 self._write(b"* CAPABILITY %b\r\n" % self._capabilities())
                 self._ok(tag, "that is all")
             case i.Noop() | i.Check():
-                if client is None or client.view is None:
+                if client is None or (client.view is None and client.annotation_news is None):
                     self._ok(tag, "nothing done")
                 else:
                     self._begin(self._noop(tag, client))
@@ -340,7 +350,10 @@ class ImapSession(Session):
                 self._ok(tag, "that is me")
             case i.Enable():
                 assert client is not None
-                self._enable(tag, client, command)
+                if _TOLD_AFTER.isdisjoint(command.capabilities):
+                    self._enable(tag, client, command)
+                else:
+                    self._begin(self._enable_metadata(tag, client, command))
             case i.Idle():
                 self._write(b"+ idling\r\n")
                 self._idle_tag = tag
@@ -415,6 +428,7 @@ class ImapSession(Session):
                     await client.refresh()
                 await tell_selected(client, expunges=expunges)
             await tell_mailboxes(client)
+            await tell_annotations(client)
         except Unavailable:
             client.stale = True
             self._news_again_at = asyncio.get_running_loop().time() + _NEWS_AGAIN_S
@@ -425,8 +439,11 @@ class ImapSession(Session):
 
     async def _noop(self, tag: bytes, client: LoggedInClient) -> None:
         client.reader.renew()
+        if client.annotation_news is not None:
+            client.annotation_news.stale = True
         try:
             await client.refresh()
+            await tell_annotations(client)
         except Unavailable as e:
             self._no(tag, ResponseCode.UNAVAILABLE, e.failure.text)
             return
@@ -452,8 +469,7 @@ class ImapSession(Session):
                 client.stale = True
                 client.heard_modseq = max(client.heard_modseq, change.modseq)
                 continue
-            if client.notifier is not None:
-                client.notifier.hear(change)
+            client.hear(change)
 
     def _enable(self, tag: bytes, client: LoggedInClient, command: i.Enable) -> None:
         """ENABLE (6.3.1); QRESYNC has CONDSTORE in it (RFC 7162 section 3.2.3)."""
@@ -468,6 +484,16 @@ class ImapSession(Session):
         told = b"".join(b" " + one.value.encode() for one in found)
         self._write(b"* ENABLED%b\r\n" % told)
         self._ok(tag, "enabled")
+
+    async def _enable_metadata(self, tag: bytes, client: LoggedInClient, command: i.Enable) -> None:
+        """Changes of annotations are told from here on (RFC 5464 section 4.1)."""
+        client.reader.renew()
+        try:
+            await watch_annotations(client)
+        except Unavailable as e:
+            self._no(tag, ResponseCode.UNAVAILABLE, e.failure.text)
+            return
+        self._enable(tag, client, command)
 
     # -- IDLE ----------
 
@@ -487,7 +513,7 @@ class ImapSession(Session):
         self._look_at_watch(client)
         notifier = client.notifier
         of_selected = client.stale and client.view is not None and notifier.selected is not None
-        if (of_selected or notifier.has_news) and self._may_read_news:
+        if (of_selected or client.has_news) and self._may_read_news:
             self._begin(self._notify(client, notifier))
 
     async def _notify(self, client: LoggedInClient, notifier: Notifier) -> None:
@@ -503,16 +529,15 @@ class ImapSession(Session):
         client = self._client
         line = self._reader.take_line()
         if line is None:
-            if client is not None and (client.view is not None or client.notifier is not None):
+            if client is not None and client.hears:
                 self._look_at_watch(client)
-                heard = client.notifier is not None and client.notifier.has_news
-                if (client.stale or heard) and self._may_read_news:
+                if (client.stale or client.has_news) and self._may_read_news:
                     self._begin(self._idle_news(client))
             return False
         tag, self._idle_tag = self._idle_tag, b""
         if line.strip().upper() != b"DONE":
             self._bad(tag, "IDLE ends by DONE")
-        elif client is None or client.view is None:
+        elif client is None or not client.hears:
             self._ok(tag, "idled")
         else:
             self._begin(self._idled(tag, client))

@@ -588,10 +588,16 @@ def _quota_root(cursor: StrictCursor, parser: StrictParser) -> list[bytes]:
 
 
 def _metadata(cursor: StrictCursor, parser: StrictParser) -> dict[bytes, bytes | None]:
-    """RFC 5464 section 4.4.1: entries with values."""
+    """RFC 5464 section 4.4: entries with values in parentheses, or names of what changed."""
     cursor.space()
     cursor.mailbox()
     cursor.space()
+    if not cursor.next_is(b"("):
+        names: dict[bytes, bytes | None] = {cursor.astring(): None}
+        while cursor.next_is(b" "):
+            cursor.space()
+            names[cursor.astring()] = None
+        return names
 
     def entry() -> tuple[bytes, bytes | None]:
         name = cursor.astring()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from raftmail.frontends.imap import commands as c
@@ -11,6 +13,7 @@ from raftmail.frontends.imap.request_reader import ImapRequest
 from raftmail.frontends.imap.scanner import ParseError
 from raftmail.mail.annotations import ANNOTATION_BYTES_MAX, ANNOTATIONS_MAX
 from tests.frontends.imap.imap_kit import ImapClient, run
+from tests.frontends.imap.machine_service import MachineService
 from tests.frontends.twin_service import TwinService
 
 
@@ -132,3 +135,110 @@ def test_what_cannot_be_set_is_refused_with_its_reason() -> None:
         assert answer.startswith(b"NO [METADATA TOOMANY]")
 
     run(talk)
+
+
+def test_the_special_use_of_a_mailbox_is_an_annotation() -> None:
+    async def talk(client: ImapClient, service: TwinService) -> None:
+        await client.log_in()
+        await client.ok("CREATE A (USE (\\Sent))")
+        await client.ok("CREATE B")
+        use = "/private/specialuse"
+        assert await client.ok(f"GETMETADATA A {use}") == [
+            b'* METADATA A (/private/specialuse "\\\\Sent")'
+        ]
+        assert await client.ok(f"GETMETADATA B {use}") == [
+            b"* METADATA B (/private/specialuse NIL)"
+        ]
+        for name, value in (
+            ("B", '"\\\\Sent"'),
+            ("B", '"\\\\Nonsense"'),
+            ("B", '"\\\\Junk \\\\Trash"'),
+            ("INBOX", '"\\\\Junk"'),
+            ('""', '"\\\\Junk"'),
+        ):
+            _, answer = await client.do(f'SETMETADATA {name} (/private/x "y" {use} {value})')
+            assert answer.startswith(b"NO [USEATTR]"), (name, value, answer)
+        assert await client.ok("GETMETADATA B /private/x") == [b"* METADATA B (/private/x NIL)"]
+        await client.ok(f"SETMETADATA A ({use} NIL)")
+        await client.ok(f'SETMETADATA B ({use} "\\\\sent")')
+        assert await client.ok('LIST "" % RETURN (SPECIAL-USE)') == [
+            b'* LIST (\\HasNoChildren) "/" A',
+            b'* LIST (\\HasNoChildren \\Sent) "/" B',
+            b'* LIST (\\HasNoChildren) "/" INBOX',
+        ]
+
+    run(talk, service=MachineService())
+
+
+def test_two_mailboxes_that_are_made_at_once_share_no_special_use() -> None:
+    async def talk(client: ImapClient, service: TwinService) -> None:
+        await client.log_in()
+        others = [await ImapClient(client.port).log_in() for _ in range(4)]
+        answers = await asyncio.gather(
+            *(other.do(f"CREATE A{n} (USE (\\Sent))") for n, other in enumerate(others))
+        )
+        assert sorted(answer[:9] for _, answer in answers) == [b"NO [USEAT"] * 3 + [b"OK [MAILB"]
+        for other in others:
+            await other.close()
+
+    run(talk, service=MachineService())
+
+
+def test_list_tells_annotations_of_each_mailbox_that_there_is() -> None:
+    async def talk(client: ImapClient, service: TwinService) -> None:
+        await client.log_in()
+        await client.ok("CREATE A/b")
+        await client.ok("SUBSCRIBE gone")
+        await client.ok('SETMETADATA A/b (/private/comment "x" /shared/comment "not asked for")')
+        await client.ok('SETMETADATA "" (/private/comment "server")')
+        names = "(/PRIVATE/comment /private/specialuse)"
+        nil = b"(/private/comment NIL /private/specialuse NIL)"
+        assert await client.ok(f'LIST "" * RETURN (METADATA {names} STATUS (MESSAGES))') == [
+            b'* LIST (\\HasChildren) "/" A',
+            b"* METADATA A " + nil,
+            b"* STATUS A (MESSAGES 0)",
+            b'* LIST (\\HasNoChildren) "/" A/b',
+            b'* METADATA A/b (/private/comment "x" /private/specialuse NIL)',
+            b"* STATUS A/b (MESSAGES 0)",
+            b'* LIST (\\HasNoChildren) "/" INBOX',
+            b"* METADATA INBOX " + nil,
+        ]
+        said = await client.ok('LIST (SUBSCRIBED) "" * RETURN (METADATA /private/comment)')
+        assert [line[:8] for line in said] == [b"* LIST ("]
+        for wrong in ("METADATA", "METADATA ()", "METADATA (/private)", "METADATA (comment)"):
+            _, answer = await client.do(f'LIST "" * RETURN ({wrong})')
+            assert answer.startswith(b"BAD"), wrong
+
+    run(talk, service=MachineService())
+
+
+def test_annotations_follow_their_mailbox_and_die_with_it() -> None:
+    async def talk(client: ImapClient, service: TwinService) -> None:
+        await client.log_in()
+        await client.ok("CREATE A")
+        await client.ok('SETMETADATA A (/private/comment "mine")')
+        await client.ok('SETMETADATA INBOX (/private/comment "in")')
+        await client.ok("RENAME A B")
+        await client.ok("RENAME INBOX C")
+        for name, value in ((b"B", b'"mine"'), (b"C", b'"in"'), (b"INBOX", b'"in"')):
+            said = await client.ok(b"GETMETADATA %b /private/comment" % name)
+            assert said == [b"* METADATA %b (/private/comment %b)" % (name, value)]
+        await client.ok("DELETE B")
+        await client.ok("CREATE B")
+        said = await client.ok("GETMETADATA B /private/comment")
+        assert said == [b"* METADATA B (/private/comment NIL)"]
+
+    run(talk, service=MachineService())
+
+
+def test_more_annotations_than_one_command_may_set_are_too_many() -> None:
+    async def talk(client: ImapClient, service: TwinService) -> None:
+        await client.log_in()
+        entries = " ".join(f'/private/x{number} ""' for number in range(ANNOTATIONS_MAX + 1))
+        _, answer = await client.do(f"SETMETADATA INBOX ({entries})")
+        assert answer.startswith(b"NO [METADATA TOOMANY]"), answer
+        names = " ".join(f"/private/x{number}" for number in range(ANNOTATIONS_MAX + 1))
+        _, answer = await client.do(f"GETMETADATA INBOX ({names})")
+        assert answer.startswith(b"BAD"), answer
+
+    run(talk, service=MachineService())

@@ -77,10 +77,11 @@ def test_what_makes_no_sense_is_refused(text: str) -> None:
 
 def test_events_that_are_not_told_of_are_named_with_those_that_are() -> None:
     with pytest.raises(ParseError) as e:
-        parsed("NOTIFY SET (personal (MailboxMetadataChange))")
+        parsed("NOTIFY SET (personal (AnnotationChange))")
     assert e.value.no
     assert e.value.code == (
-        "BADEVENT (MessageNew MessageExpunge FlagChange MailboxName SubscriptionChange)"
+        "BADEVENT (MessageNew MessageExpunge FlagChange MailboxName SubscriptionChange "
+        "MailboxMetadataChange ServerMetadataChange)"
     )
 
 
