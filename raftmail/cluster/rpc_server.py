@@ -20,6 +20,7 @@ from typing import Any, Protocol
 
 from raftmail.cluster.rpc import LONG_BYTES_MIN, CallKind, Part, RpcCall, answer_frames
 from raftmail.cluster.view import ROOT_SHARD, ClusterView
+from raftmail.consensus.read_index import voucher
 from raftmail.mail.admin import JSON
 from raftmail.mail.budget import Budget
 from raftmail.mail.codec import CodecError, decode_query, encode_answer, encode_result
@@ -174,8 +175,9 @@ class RpcServer:
             else:
                 self._reply(node, call.number, "ok", index)
 
-        replica.barrier(self.router.clock(), done)
-        self.router.links.wake(call.shard)
+        replica.barrier(self.router.clock(), done, voucher(call.number))
+        if replica.needs_turn:
+            self.router.links.wake(call.shard)
 
     async def _serve_slowly(self, node: str, call: RpcCall, deadline_s: float) -> None:
         try:

@@ -48,6 +48,8 @@ class _Follower:
     ticket_at: float = -1e18
     heard_at: float = -1e18
     probing: bool = False
+    told_commit: int = -1
+    """The commit index in what was sent last."""
 
 
 def _for_message(journal: Journal, first: int, last: int, bytes_max: int) -> Sequence[Entry]:
@@ -113,6 +115,12 @@ class Followers:
         follower.connected = True
         follower.whole = follower.able = False
         follower.sent_bytes = 0
+        follower.told_commit = -1
+
+    def tell_commit(self, peer: int, now: float, round: int) -> None:
+        """Send a follower the commit index, unless it was sent; with it, what it may have now."""
+        if self._all[peer].told_commit < self._engine.commit_index():
+            self.replicate_to(peer, now, round)
 
     def rewind(self, peer: int) -> None:
         """Of a leader: send again from what the follower is known to have."""
@@ -135,6 +143,7 @@ class Followers:
             follower.ticket_at = -1e18
             follower.probing = False
             follower.whole = follower.able = False
+            follower.told_commit = -1
 
     def answers(self, peer: int) -> bool:
         """Of a leader: whether a follower was heard from within two heartbeats. A link is a node's:
@@ -242,13 +251,15 @@ class Followers:
             prev = engine.next_index(peer) - 1
             if prev == engine.match_index(peer) == engine.commit_index() == journal.last_index:
                 self._beat(peer, prev, journal.term_of(prev), commit=prev, round=round)
+                follower.told_commit = prev
             else:
                 self._append(peer, round, prev, ())
 
     def _append(self, peer: int, round: int, prev_index: int, entries: Sequence[Entry]) -> None:
+        commit = self._all[peer].told_commit = self._engine.commit_index()
         fields = [
             round,
-            self._engine.commit_index(),
+            commit,
             prev_index,
             self._journal.term_of(prev_index) if prev_index else 0,
             [e[2] for e in entries],

@@ -486,6 +486,8 @@ class Group:
         elif kind is Kind.TICKET:
             self.resync_wanted = self._following.on_ticket(now, message) or self.resync_wanted
         elif kind is Kind.ROUND:
+            if self.is_leader:
+                self._reads.vouch(message.fields[0], sender, message.term)
             self._through(self._reads.confirm(message.fields[0], sender, self.voters))
         elif kind is Kind.REMOVED:
             self.elections.removed = True
@@ -575,15 +577,32 @@ class Group:
             return 1e18
         return self.engine.next_deadline()
 
-    def barrier(self, now: float, done: ReadIndex) -> None:
-        """Ask for proof that this replica still leads (see `barrier`); `done` gets the index to
-        wait for, or None."""
+    def barrier(self, now: float, done: ReadIndex, number: int = 0) -> None:
+        """Ask for proof that this replica still leads (see `read_index`); `done` gets the index to
+        wait for, or None. `number` is that by which a follower may have vouched for it."""
         clock.now = now
         if not self.is_leader:
             done(None)
             return
+        voter = self._reads.vouching(number, self.term, self.voters) if number else 0
+        is_settled = self.commit_index >= self.engine.first_index_of_term()
+        if voter and is_settled and self.members.is_voter:
+            self.followers.tell_commit(voter, now, self._open_round())
+            done(self.commit_index)
+            return
         self._reads.add(done)
         self._start_round()
+
+    def vouch(self, number: int) -> tuple[str, list[bytes]] | None:
+        """Of a follower that is about to ask for a barrier by this number (`read_index.voucher`):
+        the leader's node, and the parts of the message that vouches for it, which must leave after
+        the read was asked for. None: it follows nobody, or its word does not count."""
+        leader = self.leader
+        node = None if leader is None else self.node_of(leader)
+        if leader is None or node is None or self.is_leader or not self.proof.may_follow:
+            return None
+        head = m.header(Kind.ROUND, self.group, self.self_id, leader, self.term)
+        return node, [head, m.encode_fields([number])]
 
     def transfer(self, now: float, target: int) -> None:
         """Hand mastership to `target` as soon as it has the whole log. Proposals are refused

@@ -655,10 +655,16 @@ class Replica:
         """Whoever runs the jobs of syncs tells what one takes, on average."""
         self.counters.sync_ms = sync_ms
 
-    def barrier(self, now: float, done: Callable[[int | None], None]) -> None:
+    def barrier(self, now: float, done: Callable[[int | None], None], number: int = 0) -> None:
         """A read barrier (P5): `done` gets the index that must be applied before reading, or
-        None."""
-        self.group.barrier(now, done)
+        None. `number` is that by which the asking node's replica may have vouched for it."""
+        self.group.barrier(now, done, number)
+
+    def vouch(self, number: int) -> Frame | None:
+        """Of a follower whose node is about to ask for a barrier by this number: the frame that
+        vouches for it (see `Group.vouch`)."""
+        vouched = self.group.vouch(number) if self.takes_part else None
+        return None if vouched is None else (vouched[0], FrameKind.RAFT, vouched[1])
 
     def mark(self, *, deep: bool = False) -> int:
         """Of a leader: put a mark into the log, at which every replica notes its digest. Returns

@@ -534,6 +534,22 @@ FAULTS: dict[str, Fault] = {
         "a late answer to an earlier round confirms the present one",
         (ReadRounds, "confirm", "or round != self.round", ""),
     ),
+    "vouched-in-another-term": _fault(
+        "who vouched for a read in an earlier term vouches in this one",
+        (ReadRounds, "vouching", "of_term == term and ", ""),
+    ),
+    "vouched-by-a-few": _fault(
+        "who vouches for a read is enough beside the leader, however many voters there are",
+        (ReadRounds, "vouching", "and len(voters) <= 3", ""),
+    ),
+    "learner-vouches": _fault(
+        "who vouches for a read need not be a voter",
+        (ReadRounds, "vouching", "voter in voters and ", ""),
+    ),
+    "vouched-before-own-entry": _fault(
+        "a read that is vouched for needs no entry of the leader's own term",
+        (Group, "barrier", "if voter and is_settled and", "if voter and"),
+    ),
     "round-for-each-read": _fault(
         "every read takes a round of its own",
         (

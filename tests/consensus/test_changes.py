@@ -7,6 +7,7 @@ import pytest
 from raftmail.consensus import messages as m
 from raftmail.consensus.change import CAUGHT_UP_ENTRIES, ChangeRefused
 from raftmail.consensus.membership import KIND, Membership
+from raftmail.consensus.read_index import voucher
 from tests.consensus.cluster import Cluster
 from tests.consensus.memberships import with_learner as joined_by
 from tests.consensus.planted import FAULTS
@@ -254,6 +255,15 @@ def test_a_learner_confirms_no_read() -> None:
     c.group(1).barrier(c.now, answers.append)
     c.collect(1)
     c.settle(only=[1, learner])
+    assert answers == []
+
+
+@fails_with("learner-vouches")
+def test_a_learner_vouches_for_no_read() -> None:
+    c, learner = with_learner()
+    answers: list[int | None] = []
+    c.forge(m.Kind.ROUND, learner, 1, c.group(1).term, voucher(7))
+    c.group(1).barrier(c.now, answers.append, voucher(7))
     assert answers == []
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from raftmail.consensus import messages as m
-from raftmail.consensus.read_index import WAITING_MAX, ReadRounds
+from raftmail.consensus.read_index import VOUCHERS_MAX, WAITING_MAX, ReadRounds, voucher
 from raftmail.storage.disk import DiskFull
 from tests.consensus.cluster import Cluster
 from tests.consensus.planted import FAULTS
@@ -132,8 +132,9 @@ def test_an_answer_to_a_round_of_an_earlier_term_confirms_nothing() -> None:
     assert answers == []
 
 
-@fails_with("read-before-own-entry")
-def test_a_new_leader_answers_no_read_before_an_entry_of_its_own_term_is_committed() -> None:
+def newly_led() -> tuple[Cluster, int]:
+    """Replica 2 leads, and has committed nothing of its own term. Nor does it know that the entry
+    of the index that is given was acknowledged."""
     c = led()
     index = c.propose(1, b"x")
     c.deliver(1, 2)
@@ -145,7 +146,6 @@ def test_a_new_leader_answers_no_read_before_an_entry_of_its_own_term_is_committ
     assert c[1].machine.payloads == [b"x"], "acknowledged"
     c.isolate(1)
     c.now += 2
-    answers: list[int | None] = []
     c.tick(2)
     for _ in range(30):
         c.deliver(2, 3)
@@ -155,7 +155,24 @@ def test_a_new_leader_answers_no_read_before_an_entry_of_its_own_term_is_committ
             break
         c.sync(2)
     assert c.group(2).is_leader and c.group(2).commit_index < index
+    return c, index
+
+
+@fails_with("read-before-own-entry")
+def test_a_new_leader_answers_no_read_before_an_entry_of_its_own_term_is_committed() -> None:
+    c, index = newly_led()
+    answers: list[int | None] = []
     c.group(2).barrier(c.now, answers.append)
+    c.run(0.3, only=[2, 3])
+    assert answers and answers[0] is not None and answers[0] >= index
+
+
+@fails_with("vouched-before-own-entry")
+def test_a_new_leader_needs_an_entry_of_its_own_also_for_a_read_that_is_vouched_for() -> None:
+    c, index = newly_led()
+    answers: list[int | None] = []
+    c.forge(m.Kind.ROUND, 3, 2, c.group(2).term, voucher(7))
+    c.group(2).barrier(c.now, answers.append, voucher(7))
     c.run(0.3, only=[2, 3])
     assert answers and answers[0] is not None and answers[0] >= index
 
@@ -201,6 +218,84 @@ def test_every_reader_is_answered_once_and_the_line_is_bounded() -> None:
     rounds.fail_all()
     rounds.fail_all()
     assert len(answers) == WAITING_MAX + 4
+
+
+def vouched(c: Cluster, voter: int, number: int) -> None:
+    """A follower's word for a barrier reaches its leader."""
+    word = c.group(voter).vouch(number)
+    assert word is not None
+    leader = c.group(voter).leader
+    assert leader is not None and word[0] == f"n{leader}"
+    c.group(leader).receive(c.now, b"".join(word[1]), f"n{voter}")
+
+
+def test_a_follower_that_vouches_for_its_read_spares_the_leader_a_round() -> None:
+    c = led()
+    answers: list[int | None] = []
+    number = voucher(7)
+    vouched(c, 2, number)
+    c.sent.clear()
+    c.group(1).barrier(c.now, answers.append, number)
+    assert answers == [c.group(1).commit_index]
+    c.collect(1)
+    assert not c.sent
+    c.group(1).barrier(c.now, answers.append, number)
+    assert len(answers) == 1, "it vouched for one read"
+    c.group(1).barrier(c.now, answers.append, voucher(8))
+    assert len(answers) == 1, "nobody vouched for this one"
+
+
+def test_a_follower_that_vouches_hears_what_is_committed() -> None:
+    c = led()
+    index = c.propose(1, b"x")
+    c.deliver(1, 2)
+    for n in (2, 1):
+        c.sync(n)
+    c.deliver(2, 1)
+    c.sync(1)
+    assert c.group(1).commit_index == index > c.group(2).commit_index
+    answers: list[int | None] = []
+    vouched(c, 2, voucher(7))
+    c.group(1).barrier(c.now, answers.append, voucher(7))
+    assert answers == [index]
+    c.collect(1)
+    c.deliver(1, 2)
+    assert c.group(2).commit_index == index
+
+
+@fails_with("vouched-in-another-term")
+def test_who_vouched_in_an_earlier_term_vouches_no_more() -> None:
+    c = led()
+    answers: list[int | None] = []
+    vouched(c, 2, voucher(7))
+    c.group(1).transfer(c.now, 2)
+    c.run(0.5)
+    c.group(2).transfer(c.now, 1)
+    c.run(0.5)
+    assert c.group(1).is_leader and c.group(1).term == 3
+    c.group(1).barrier(c.now, answers.append, voucher(7))
+    assert answers == []
+
+
+@fails_with("vouched-by-a-few")
+def test_one_follower_of_four_is_no_majority_with_the_leader() -> None:
+    c = Cluster(5)
+    c.elect(1)
+    c.run(0.3)
+    answers: list[int | None] = []
+    vouched(c, 2, voucher(7))
+    c.group(1).barrier(c.now, answers.append, voucher(7))
+    assert answers == []
+
+
+def test_what_was_vouched_for_and_never_asked_is_bounded() -> None:
+    rounds = ReadRounds()
+    for number in range(VOUCHERS_MAX + 3):
+        rounds.vouch(voucher(number), 2, 1)
+    rounds.vouch(12, 2, 1)  # a round
+    assert len(rounds.vouchers) == VOUCHERS_MAX
+    assert rounds.vouching(voucher(0), 1, {1, 2, 3}) == 0
+    assert rounds.vouching(voucher(VOUCHERS_MAX), 1, {1, 2, 3}) == 2
 
 
 @pytest.mark.parametrize("claim", claims_of(__name__), ids=lambda claim: claim.fault)

@@ -10,6 +10,7 @@ from dataclasses import replace
 from functools import partial
 from hashlib import sha256
 
+from raftmail.consensus.read_index import voucher
 from raftmail.mail import commands as c
 from raftmail.mail import delivery_key
 from raftmail.mail import queries as q
@@ -479,8 +480,10 @@ class Client:
             else:
                 self._wait(lambda: self._hear(attempt, operation, answer))
 
+        number = voucher(self.rng.getrandbits(60))
+        node.vouch(number)
         if self.network.reaches(node.name, leader):
-            self._wait(lambda: master.barrier(passed))
+            self._wait(lambda: master.barrier(passed, number))
 
     def _wait(self, then: Event) -> None:
         self.world.after(self.rng.uniform(0.0002, 0.002), then)

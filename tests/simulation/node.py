@@ -624,13 +624,19 @@ class SimNode:
 
         self._now_or_later(work)
 
-    def barrier(self, done: Callable[[int | None], None]) -> None:
+    def vouch(self, number: int) -> None:
+        """Vouch for a barrier that this node is about to ask for."""
+        frame = self.replica.vouch(number)
+        if frame is not None:
+            self._flush([frame])
+
+    def barrier(self, done: Callable[[int | None], None], number: int = 0) -> None:
         """A read barrier, asked for by this node or another."""
         if not self.running:
             return
 
         def work() -> None:
-            self.replica.barrier(self.now, done)
+            self.replica.barrier(self.now, done, number)
             self._wake()
 
         self._now_or_later(work)

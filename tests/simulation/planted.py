@@ -127,7 +127,12 @@ FAULTS: dict[str, Fault] = {
     ),
     "barrier-skipped": _fault(
         "reads need no barrier",
-        (Replica, "barrier", "self.group.barrier(now, done)", "done(self.group.commit_index)"),
+        (
+            Replica,
+            "barrier",
+            "self.group.barrier(now, done, number)",
+            "done(self.group.commit_index)",
+        ),
     ),
     "read-not-applied": _fault(
         "a read does not wait until what the barrier says is applied",
