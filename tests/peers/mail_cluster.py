@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import imaplib
+import re
+import socket
 import ssl
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
 from raftmail.mail.endpoint import split_address
+from raftmail.net.tls import create_ca, issue, save
 from tests.frontends.imap.strict_imaplib import StrictImaplib
 from tests.node.cluster import Cluster, wait_for
 
@@ -17,12 +22,36 @@ USER: Final = "alice@example.org"
 PASSWORD: Final = "secret-password"
 
 
-class MailCluster(Cluster):
-    """Three nodes whose IMAP ports are in `imap`, by name."""
+_OWN_CERTIFICATE: Final = """
+[tls]
+program_certificate = "tls/mail.pem"
+program_key = "tls/mail.key"
+"""
 
-    def __init__(self, folder: Path, *, shards: int = 1) -> None:
-        super().__init__(folder, shards=shards, programs=True)
+
+class MailCluster(Cluster):
+    """Three nodes whose IMAP ports are in `imap`, by name.
+
+    With `host` all of them show mail programs a certificate for that name, of an authority that is
+    not the cluster's. `trusted` is the file of the authority that programs have to trust."""
+
+    def __init__(self, folder: Path, *, shards: int = 1, host: str = "") -> None:
+        config = _OWN_CERTIFICATE if host else ""
+        super().__init__(folder, shards=shards, config=config, programs=True)
         self.imap = {name: split_address(one.imap)[1] for name, one in self.programs.items()}
+        self.trusted = self.made.ca
+        if host:
+            now = datetime.now(UTC)
+            authority = create_ca("programs", now)
+            self.trusted = folder / "programs.pem"
+            self.trusted.write_bytes(authority.certificate)
+            shown = issue(authority, "mail", [host], now)
+            for home in self.folders.values():
+                save(shown, home / "tls" / "mail.pem", home / "tls" / "mail.key")
+
+    def port(self, name: str, protocol: str) -> int:
+        """Where a node serves `imap`, `imaps`, `pop3` or `pop3s`."""
+        return split_address(self.programs[name].by_protocol[protocol])[1]
 
     def add_users(self, *users: str) -> None:
         """Make users, once there is a master, all with one password."""
@@ -31,6 +60,19 @@ class MailCluster(Cluster):
         with self.client() as client:
             for user in users or (USER,):
                 client.add_user(user, PASSWORD)
+
+    def start_again(self, name: str) -> None:
+        """Start a node that was killed, and wait until it answers mail programs."""
+        self.start(name)
+
+        def answers() -> bool:
+            try:
+                with socket.create_connection(("127.0.0.1", self.port(name, "pop3")), 5) as one:
+                    return one.recv(3) == b"+OK"
+            except OSError:
+                return False
+
+        wait_for(f"POP3 of {name}", answers)
 
     @contextmanager
     def box(self, name: str, *, tls: bool = False, user: str = USER) -> Iterator[Any]:
@@ -71,3 +113,9 @@ class MailCluster(Cluster):
         with self.box(next(iter(self.imap)), user=user) as box:
             for one in messages:
                 assert box.append(folder, None, None, one)[0] == "OK"
+
+
+def subjects(messages: Iterable[bytes]) -> Counter[str]:
+    """How often each is there."""
+    found = (re.search(rb"^Subject: (.*?)\r?$", one, re.MULTILINE) for one in messages)
+    return Counter(one[1].decode() for one in found if one is not None)

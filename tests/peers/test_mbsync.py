@@ -13,7 +13,7 @@ from threading import Event, Thread
 import pytest
 
 from tests.frontends.imap.imap_kit import message
-from tests.peers.mail_cluster import PASSWORD, USER, MailCluster
+from tests.peers.mail_cluster import PASSWORD, USER, MailCluster, subjects
 from tests.peers.program import ProgramFolder, need, program_folder
 
 pytestmark = pytest.mark.long
@@ -84,12 +84,6 @@ class Mbsync:
         return [
             one for part in ("cur", "new") for one in sorted((self.mail / folder / part).iterdir())
         ]
-
-
-def subjects(messages: Iterable[bytes]) -> Counter[str]:
-    """How often each is there."""
-    found = (re.search(rb"^Subject: (.*?)\r?$", one, re.MULTILINE) for one in messages)
-    return Counter(one[1].decode() for one in found if one is not None)
 
 
 @pytest.fixture

@@ -15,9 +15,8 @@ import pytest
 
 from tests.frontends.imap.imap_kit import message
 from tests.node.cluster import free_ports, wait_for
-from tests.peers.mail_cluster import USER, MailCluster
+from tests.peers.mail_cluster import USER, MailCluster, subjects
 from tests.peers.program import need, program_folder
-from tests.peers.test_mbsync import subjects
 
 pytestmark = pytest.mark.long
 
