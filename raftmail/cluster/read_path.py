@@ -100,7 +100,7 @@ class ReadPath:
             return decode_answer(await router.call(CallKind.QUERY, shard, deadline_s, data))
         deadline = router.clock() + deadline_s
         if point is not None and point.shard == shard and point.index >= 0:
-            return await self._answer_locally(shard, query, point.index, deadline)
+            return await self._answer_locally(shard, query, point.index, deadline, point)
         future: asyncio.Future[int | Failure] = asyncio.get_running_loop().create_future()
 
         def answered(outcome: int | Failure) -> None:
@@ -113,7 +113,7 @@ class ReadPath:
             raise Unavailable(outcome)
         if point is not None:
             point.reached(shard, outcome)
-        return await self._answer_locally(shard, query, outcome, deadline)
+        return await self._answer_locally(shard, query, outcome, deadline, point)
 
     def _read_index(self, shard: int, deadline_s: float, done: ReadIndex) -> None:
         """The index to wait for before reading."""
@@ -137,16 +137,20 @@ class ReadPath:
         self.router.start(CallKind.BARRIER, shard, max(w[0] for w in waiting), (), through)
 
     async def _answer_locally(
-        self, shard: int, query: Query, index: int, deadline: float
+        self, shard: int, query: Query, index: int, deadline: float, point: ReadPoint | None
     ) -> Answer:
+        """Answer from this node's own replica, once it has applied `index`, or have another node
+        answer. What is read with the same `point` afterwards is as new as this at least."""
         router = self.router
         replica = router.replicas.get(shard)
         if replica is None:
-            return await self._answer_elsewhere(shard, query, deadline)
+            return await self._answer_elsewhere(shard, query, deadline, point)
         if replica.applied_index < index and not await self._applied(replica, index, deadline):
-            return await self._answer_elsewhere(shard, query, deadline)
+            return await self._answer_elsewhere(shard, query, deadline, point)
         if not replica.may(Capability.READ) or router.replicas.get(shard) is not replica:
-            return await self._answer_elsewhere(shard, query, deadline)
+            return await self._answer_elsewhere(shard, query, deadline, point)
+        if point is not None:
+            point.reached(shard, replica.applied_index)
         try:
             if not isinstance(query, FetchBody):
                 return replica.query(query)
@@ -154,11 +158,11 @@ class ReadPath:
         except IndexDamaged as e:
             replica.index_damaged(e)
             router.links.wake(shard)
-            return await self._answer_elsewhere(shard, query, deadline)
+            return await self._answer_elsewhere(shard, query, deadline, point)
         except TableDamaged as e:
             replica.index_broken(e)
             router.links.wake(shard)
-            return await self._answer_elsewhere(shard, query, deadline)
+            return await self._answer_elsewhere(shard, query, deadline, point)
         if digest is None:
             return None
         while router.replicas.get(shard) is replica:
@@ -173,7 +177,7 @@ class ReadPath:
                 replica.index_damaged(e)
                 router.links.wake(shard)
                 break
-        return await self._answer_elsewhere(shard, query, deadline)
+        return await self._answer_elsewhere(shard, query, deadline, point)
 
     async def _body(self, replica: Replica, digest: bytes, deadline: float) -> bytes:
         """A message's bytes; those of a long one are read in a thread, beside all else, and few at
@@ -208,11 +212,15 @@ class ReadPath:
             replica.stop_waiting(applied)
             return False
 
-    async def _answer_elsewhere(self, shard: int, query: Query, deadline: float) -> Answer:
+    async def _answer_elsewhere(
+        self, shard: int, query: Query, deadline: float, point: ReadPoint | None
+    ) -> Answer:
         """Have the master answer: this node's replica lags behind, is damaged, cannot hear the
         master at all, or is gone. When this node is the master, its replica is being repaired, or
         another is about to lead."""
         router = self.router
+        if point is not None:
+            point.passed()  # nobody tells how new the answer is
         while True:
             master = router.leader_of(shard) or ""
             left_s = deadline - router.clock()

@@ -193,16 +193,21 @@ class MailboxInfo:
 class ReadPoint:
     """How far a replica has to be for reads that belong together. The first of them waits for a
     barrier, and those after it for what that one had to wait for (P5): whatever was acknowledged
-    before the first began, all of them see."""
+    before the first began, all of them see. No read sees less than one before it, whichever
+    replicas answer them."""
 
     shard: int = -1
     index: int = -1
     """-1: nothing was read yet."""
 
     def reached(self, shard: int, index: int) -> None:
-        """A write was applied at this index: reads see it, and all that was acknowledged before it
-        was asked for."""
+        """A write was applied at this index, or a read was answered there: reads see it, and all
+        that was acknowledged before it was asked for."""
         self.shard, self.index = shard, index
+
+    def passed(self) -> None:
+        """A read is answered at an index that is not known: the next waits for a barrier."""
+        self.shard = self.index = -1
 
 
 @dataclass(frozen=True, slots=True)
