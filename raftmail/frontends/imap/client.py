@@ -79,6 +79,8 @@ class Answer:
     text: str
     code: bytes = b""
     expunges: bool = True
+    modseq: int = 0
+    """Told as HIGHESTMODSEQ, in place of a code."""
 
 
 @dataclass(slots=True, repr=False)
@@ -257,6 +259,13 @@ class LoggedInClient:
         if view.modseq < self.heard_modseq:
             self.reader.renew()  # another replica is ahead of the one that was read
             await self.reader.refresh(view)
+
+    def told_modseq(self, modseq: int) -> None:
+        """A client may keep a modseq that it was told. So it has to hear of all before that, such
+        as what is gone (RFC 7162 section 3.2)."""
+        view = self.view
+        if view is not None and view.tells_modseq and modseq > view.modseq:
+            self.stale = True
 
     def tell(self, *, expunges: bool, flags: bool = True) -> None:
         """Say what may be said now of the mailbox that is selected: without `flags`, none of

@@ -131,8 +131,7 @@ async def _fetch_each(
             told += 1
             if Attribute.FLAGS in items:
                 view.told(message.uid, message.modseq)
-            if message.modseq > view.modseq and view.tells_modseq:
-                client.stale = True  # a client may keep it, so that it has to hear of what is gone
+            client.told_modseq(message.modseq)
         await client.drained()
     return told
 

@@ -72,8 +72,7 @@ async def fetch_lists(
             lines[:0] = [view.keywords.announce(flags) for flags in page.flags]
             view.told_all(page.uids, page.modseqs)
         client.write(b"".join(lines))
-        if view.tells_modseq and max(page.modseqs, default=0) > view.modseq:
-            client.stale = True  # as in `fetch_uids`, of what changed meanwhile
+        client.told_modseq(max(page.modseqs, default=0))
         told += len(page.uids)
         await client.drained()
         if page.more:

@@ -97,6 +97,7 @@ async def _tell_since(client: LoggedInClient, view: MailboxView, known: i.Qresyn
         for message in page.messages:
             if view.number_of(message.uid):
                 client.write(view.flags_of(message))
+                client.told_modseq(message.modseq)
 
 
 async def close(client: LoggedInClient, command: i.Close) -> Answer:

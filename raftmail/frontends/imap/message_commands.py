@@ -30,6 +30,7 @@ async def store(client: LoggedInClient, command: i.ImapStore) -> Answer:
     uids = view.choose(command.sequence, by_uid=command.uid)
     changed, rejected = UidSet(), UidSet()
     since = -1 if command.unchanged_since is None else command.unchanged_since
+    modseqs: list[int] = []
     progress = client.progress(len(uids))
     for part in parts_of(uids, TOUCHED_MAX):
         done = await client.execute(
@@ -37,8 +38,14 @@ async def store(client: LoggedInClient, command: i.ImapStore) -> Answer:
         )
         assert isinstance(done, StoreResult)
         changed, rejected = changed | done.changed, rejected | done.rejected
+        if done.changed:
+            modseqs.append(done.modseq)
         progress.add(len(part))
-    await _tell_flags(client, view, command, uids - rejected, changed)
+    told = changed if command.silent else uids - rejected
+    # What others changed is told whatever the client asked for (RFC 9051 section 6.4.6).
+    is_silent = command.silent and view.saw_all_before(modseqs, uids)
+    silent_to = max(modseqs, default=0) if is_silent else 0
+    await _tell_flags(client, view, told, silent_to=silent_to, by_uid=command.uid)
     client.stale = True
     if rejected:
         shown = rejected if command.uid else _numbers(view, rejected)
@@ -48,23 +55,23 @@ async def store(client: LoggedInClient, command: i.ImapStore) -> Answer:
 
 
 async def _tell_flags(
-    client: LoggedInClient, view: MailboxView, command: i.ImapStore, uids: UidSet, changed: UidSet
+    client: LoggedInClient, view: MailboxView, uids: UidSet, *, silent_to: int, by_uid: bool
 ) -> None:
-    """Flags as they are now; of a silent STORE the modseq alone, where the client wants it."""
-    if command.silent and not view.tells_modseq:
-        async for page in client.reader.pages(view.number, changed):
-            for message in page.messages:
-                view.told(message.uid, message.modseq)
-        return
-    async for page in client.reader.pages(view.number, changed if command.silent else uids):
+    """Flags as they are now; of messages that nobody changed after the modseq `silent_to` the
+    modseq alone, where the client wants it."""
+    by_uid = (by_uid or client.qresync) and not client.uid_only
+    async for page in client.reader.pages(view.number, uids):
         await client.drained()
         for message in page.messages:
+            silent = message.modseq <= silent_to
+            if silent and not view.tells_modseq:
+                view.told(message.uid, message.modseq)
+                continue
             if not view.number_of(message.uid):
                 continue
-            by_uid = (command.uid or client.qresync) and not client.uid_only
             before = b""
             parts = [b"UID %d" % message.uid] if by_uid else []
-            if not command.silent:
+            if not silent:
                 before = view.keywords.announce(message.flags)
                 parts.append(b"FLAGS " + responses.flags(message.flags))
             if view.tells_modseq:
@@ -155,4 +162,4 @@ async def expunge(client: LoggedInClient, command: i.ImapExpunge) -> Answer:
         uids = view.choose(command.uids, by_uid=True)
     modseq = await client.expunge(view, uids)
     client.stale = True
-    return Answer("expunged", b"HIGHESTMODSEQ %d" % modseq if modseq and client.qresync else b"")
+    return Answer("expunged", modseq=modseq if client.qresync else 0)

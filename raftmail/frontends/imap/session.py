@@ -414,6 +414,10 @@ class ImapSession(Session):
             self._give_back(literal_bytes)
         await self._news(client, expunges=answer.expunges)
         code = b"[%b] " % answer.code if answer.code else b""
+        if answer.modseq:
+            # Where news could not be read, the client is told of less.
+            known = client.selected().settled if client.stale else answer.modseq
+            code = b"[HIGHESTMODSEQ %d] " % max(known, 1)
         self._write(b"%b OK %b%b\r\n" % (tag, code, responses.text(answer.text)))
 
     async def _news(
@@ -431,6 +435,8 @@ class ImapSession(Session):
             await tell_annotations(client)
         except Unavailable:
             client.stale = True
+            if client.qresync and client.view is not None and not self._idle_tag:
+                self._write(client.view.told_up_to())
             self._news_again_at = asyncio.get_running_loop().time() + _NEWS_AGAIN_S
         except CommandRefused:
             pass  # of a new message that cannot be decoded, the client asks by itself

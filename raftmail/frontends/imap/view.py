@@ -42,8 +42,8 @@ class MailboxView:
         self.uid_only = False
         """The client has enabled UIDONLY: it is told UIDs in place of numbers."""
         self.keywords = Keywords()
-        self._settled = 0
-        """All that is gone was told up to this modseq at least."""
+        self.settled = 0
+        """All was told up to this modseq at least, but for flags that NOTIFY holds back."""
         self._gone = UidSet()
         self._fresh: dict[int, MessageInfo] = {}
         """Messages that came, or changed, and were not told; by UID."""
@@ -54,7 +54,7 @@ class MailboxView:
         """The mailbox is selected: the client is told of all messages, which were read at
         `modseq`."""
         self.numbering = Numbering(uids)
-        self.modseq = self._settled = modseq
+        self.modseq = self.settled = modseq
 
     # -- numbers ----------
 
@@ -127,6 +127,13 @@ class MailboxView:
             for uid, modseq in zip(uids, modseqs, strict=True):
                 self.told(uid, modseq)
 
+    def saw_all_before(self, modseqs: Sequence[int], uids: UidSet) -> bool:
+        """Whether the client was told of all that others changed in these messages before its own
+        changes, which got these modseqs: one for each, so that nobody else's is between them."""
+        if any(uid in uids for uid in self._fresh):
+            return False
+        return all(modseq == self.modseq + 1 + at for at, modseq in enumerate(modseqs))
+
     @property
     def has_news(self) -> bool:
         """Whether there is anything that `tell` has left unsaid."""
@@ -151,11 +158,14 @@ class MailboxView:
             if self.number_of(uid):
                 lines.append(self.flags_of(fresh[uid]))
         if not self._gone:
-            self._settled = self.modseq
+            self.settled = self.modseq
         elif vanished:
-            # What is gone waits, and must not be below what a client keeps (RFC 7162 section 3.2).
-            lines.append(b"* OK [HIGHESTMODSEQ %d] more is gone\r\n" % max(self._settled, 1))
+            lines.append(self.told_up_to())
         return lines
+
+    def told_up_to(self) -> bytes:
+        """What waits to be told must not be below what a client keeps (RFC 7162 section 3.2)."""
+        return b"* OK [HIGHESTMODSEQ %d] more is to be told\r\n" % max(self.settled, 1)
 
     def fetched(self, uid: int, values: bytes) -> bytes:
         """FETCH, of a message that has a number, or UIDFETCH (RFC 9586 section 3.3)."""

@@ -7,8 +7,13 @@ from typing import Any
 import pytest
 
 from raftmail.frontends.imap.limits import ImapLimits
-from tests.frontends.imap.imap_kit import ImapClient, filled, message, run, saved
+from raftmail.mail import commands as c
+from raftmail.mail import queries as q
+from raftmail.mail.failures import Failure, Unavailable
+from raftmail.mail.uidset import UidSet
+from tests.frontends.imap.imap_kit import USER, ImapClient, filled, message, run, saved
 from tests.frontends.imap.machine_service import MachineService
+from tests.frontends.imap.strict_response import StrictResponse
 from tests.frontends.twin_service import TwinService
 
 
@@ -229,6 +234,116 @@ def test_a_store_that_came_too_late_names_its_messages_as_the_command_did() -> N
         assert code(client, "MODIFIED") == [(2, 2)]
 
     run(talk, service=MachineService())
+
+
+@pytest.mark.parametrize("enabled", ["", "CONDSTORE"])
+@pytest.mark.parametrize("moment", ["before", "between"])
+def test_a_silent_store_tells_what_others_changed(enabled: str, moment: str) -> None:
+    """RFC 9051 section 6.4.6: else the client keeps flags that the message does not have."""
+
+    class Meanwhile(MachineService):
+        """Flags change after a STORE was applied, and before its flags are read."""
+
+        armed = False
+
+        def _query(self, query: q.Query) -> q.Answer:
+            if self.armed and isinstance(query, q.FetchMessages):
+                self.armed = False
+                flags = (r"\Flagged",)
+                store = c.Store(USER, "INBOX", UidSet.single(2), c.StoreMode.ADD, flags)
+                self._execute(store)
+            return super()._query(query)
+
+    service = Meanwhile()
+
+    async def talk(client: ImapClient, _: TwinService) -> None:
+        await filled(client, 3)
+        if enabled:
+            await client.ok(f"ENABLE {enabled}")
+        await client.ok("NOOP")
+        if moment == "before":
+            other = await other_of(client)
+            await other.ok(r"UID STORE 2 +FLAGS.SILENT (\Flagged)")
+            await other.close()
+        service.armed = moment == "between"
+        await client.ok(r"UID STORE 1:3 +FLAGS.SILENT (\Seen)")
+        told = {one.value["UID"]: one.value["FLAGS"] for one in flags_of(client)}
+        assert set(told[2]) == {rb"\Seen", rb"\Flagged"}
+        await client.ok(r"UID STORE 1:3 +FLAGS.SILENT (\Answered)")
+        assert not flags_of(client)
+
+    run(talk, service=service)
+
+
+def flags_of(client: ImapClient) -> list[StrictResponse]:
+    return [one for one in client.heard if one.kind == "FETCH" and "FLAGS" in one.value]
+
+
+def test_who_is_told_a_modseq_at_select_is_told_all_that_came_before_it() -> None:
+    """A message comes, and flags change, after SELECT has counted."""
+
+    class Meanwhile(MachineService):
+        armed = False
+
+        def _query(self, query: q.Query) -> q.Answer:
+            if self.armed and isinstance(query, q.FetchVanished):
+                self.armed = False
+                digest = next(iter(self.bodies))
+                new = c.NewMessage((c.Target(USER, "INBOX"),), digest, 9, bytes(16), 1, (), b"")
+                self._execute(c.Save(USER, (new,), 1))
+                flags = (r"\Flagged",)
+                self._execute(c.Store(USER, "INBOX", UidSet.single(1), c.StoreMode.ADD, flags))
+            return super()._query(query)
+
+    service = Meanwhile()
+
+    async def talk(client: ImapClient, _: TwinService) -> None:
+        await filled(client, 2)
+        await client.ok("ENABLE QRESYNC")
+        await client.ok("SELECT INBOX")
+        modseq, validity = code(client, "HIGHESTMODSEQ"), code(client, "UIDVALIDITY")
+        await client.ok("UNSELECT")
+        service.armed = True
+        await client.ok(f"SELECT INBOX (QRESYNC ({validity} {modseq}))")
+        assert [one.number for one in client.heard if one.kind == "EXISTS"] == [2, 3]
+        assert {one.value["UID"] for one in flags_of(client)} == {1, 3}
+
+    run(talk, service=service)
+
+
+def test_a_modseq_that_may_be_kept_never_lies_beyond_changes_that_cannot_be_read() -> None:
+    """Another client's change cannot be read after one's own was applied."""
+
+    class Silent(MachineService):
+        armed = False
+
+        def _query(self, query: q.Query) -> q.Answer:
+            if self.armed and isinstance(query, q.GetMailbox):
+                raise Unavailable(Failure("no master"))
+            return super()._query(query)
+
+    service = Silent()
+
+    async def talk(client: ImapClient, _: TwinService) -> None:
+        await filled(client, 3)
+        await client.ok("ENABLE QRESYNC")
+        await client.ok("SELECT INBOX")
+        kept = code(client, "HIGHESTMODSEQ")
+        await client.ok(r"UID STORE 3 +FLAGS.SILENT (\Deleted)")
+        other = await other_of(client)
+        await other.ok(r"UID STORE 1 +FLAGS.SILENT (\Flagged)")
+        await other.close()
+        service.armed = True
+        await client.ok(r"UID STORE 2 +FLAGS (\Seen)")
+        assert code(client, "HIGHESTMODSEQ") <= kept + 1
+        await client.ok("UID EXPUNGE 3")
+        assert code(client, "HIGHESTMODSEQ") <= kept + 1
+        service.armed = False
+        await client.ok("NOOP")
+        assert vanished(client) == [(False, [(3, 3)])]
+        assert {one.value["UID"] for one in flags_of(client)} == {1}
+
+    run(talk, service=service)
 
 
 def test_expunge_tells_its_modseq_and_a_resync_from_there_shows_none_of_it() -> None:
