@@ -31,6 +31,7 @@ from math import inf
 from raftmail.mail import commands as c
 from raftmail.mail import queries as q
 from raftmail.mail import results as r
+from raftmail_chaos import imap_history
 from raftmail_chaos.annotations import check_annotations
 from raftmail_chaos.history import Fate, History, Operation
 from raftmail_chaos.lives import Life, TooMany, check_life
@@ -62,7 +63,8 @@ class CheckerVerdict:
 
 def examine(history: History) -> CheckerVerdict:
     """What is to be said of a history. Operations may still be unanswered."""
-    checker = _Checker([o for o in history.operations if o.fate is not Fate.NOTHING])
+    operations = [o for o in history.operations if o.fate is not Fate.NOTHING]
+    checker = _Checker(imap_history.complete(operations))
     problems = checker.run()
     return CheckerVerdict(tuple(problems), tuple(checker.passed_over))
 
@@ -125,6 +127,8 @@ class _Checker:
                     self._validity(o, saved.mailbox, saved.uidvalidity)
             elif isinstance(answer, r.CopyResult):
                 assert isinstance(o.call, c.Copy)
+                if not answer.uidvalidity:
+                    continue  # over IMAP, of nothing
                 target = o.call.target
                 if isinstance(target.mailbox, str) and not target.or_inbox:
                     self._name(o, target.user, target.mailbox, answer.target, answer.uidvalidity)
@@ -213,19 +217,20 @@ class _Checker:
         number = page.mailbox.number
         last = 0
         for message in page.messages:
-            if message.uid <= last or message.uid >= page.mailbox.uidnext:
+            uidnext = page.mailbox.uidnext or inf
+            if message.uid <= last or message.uid >= uidnext:
                 self._broken("UID", f"{message.uid} follows {last} before UIDNEXT", o)
             last = message.uid
             self._is(o, (number, message.uid), message.guid)
             body = self.bodies.get(message.guid)
             if body is None:
                 self._broken("message", f"{number, message.uid} was never saved", o)
-            elif body != (message.blob, message.size_bytes):
+            elif body != (message.blob or body[0], message.size_bytes):
                 self._broken("body", f"of message {number, message.uid} is not what was saved", o)
         assert isinstance(o.call, q.FetchMessages)
         wanted = o.call.uids
         whole = wanted.range_count() == 1 and wanted.first == 1
-        whole = whole and wanted.last >= page.mailbox.uidnext - 1
+        whole = whole and page.mailbox.uidnext > 0 and wanted.last >= page.mailbox.uidnext - 1
         told, there = len(page.messages), page.mailbox.messages
         if whole and told != there and not (page.more or o.call.changed_since):
             self._broken("page", f"{told} messages are told, and {there} are counted", o)
@@ -278,12 +283,14 @@ class _Checker:
             if isinstance(answer, r.SaveResult):
                 for s in answer.saved:
                     uids[s.mailbox].append((o, s.uid, s.uid + 1))
-                    modseqs[s.mailbox].append((o, s.modseq - 1, s.modseq))
+                    if s.modseq:
+                        modseqs[s.mailbox].append((o, s.modseq - 1, s.modseq))
             elif isinstance(answer, r.CopyResult) and answer.target_uids:
                 first, last = answer.target_uids.first, answer.target_uids.last
                 uids[answer.target].append((o, first, last + 1))
                 step = answer.target_modseq
-                modseqs[answer.target].append((o, step - 1, step))
+                if step:
+                    modseqs[answer.target].append((o, step - 1, step))
             elif isinstance(answer, r.StoreResult | r.ExpungeResult):
                 assert isinstance(o.call, c.Store | c.Expunge)
                 number = self._number_of(o.call.user, o.call.mailbox)
@@ -291,6 +298,8 @@ class _Checker:
                 changed = answer.changed if isinstance(answer, r.StoreResult) else answer.uids
                 modseqs[number].append((o, now - 1 if changed else now, now))
             for info in _infos(answer):
+                if not info.uidnext:
+                    continue  # a mail program's picture, of which it is not told
                 uids[info.number].append((o, info.uidnext, info.uidnext))
                 modseqs[info.number].append((o, info.highestmodseq, info.highestmodseq))
         for what, counters in (("UIDNEXT", uids), ("HIGHESTMODSEQ", modseqs)):

@@ -24,6 +24,12 @@ class Fate(Enum):
     """It was said that there was no effect, and that there will be none."""
 
 
+@dataclass(frozen=True, slots=True)
+class Untold:
+    """The answer to a STORE or EXPUNGE over IMAP: it was carried out, and what it found to change
+    is not told."""
+
+
 @dataclass(slots=True)
 class Operation:
     """`answer` is a Result of a command or an Answer of a query. Times are seconds of one clock;

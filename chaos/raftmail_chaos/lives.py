@@ -23,7 +23,7 @@ from typing import TypeAlias
 
 from raftmail.mail import commands as c
 from raftmail.mail import results as r
-from raftmail_chaos.history import Fate, Operation
+from raftmail_chaos.history import Fate, Operation, Untold
 
 STATES_MAX = 20_000
 """Of one message at one moment; no history that a load makes comes near."""
@@ -267,8 +267,14 @@ def _until(
 
 
 def _at_once(life: Life, steps: list[_Step], state: State, due: Taken) -> list[int]:
-    """Which of these can take effect now and change nothing."""
-    return [i for i in due if _after(life.uid, state, steps[i]) == [state]]
+    """Which of these can take effect now and change nothing. What is not told may change something
+    later on."""
+    return [
+        i
+        for i in due
+        if not isinstance(steps[i].operation.answer, Untold)
+        and _after(life.uid, state, steps[i]) == [state]
+    ]
 
 
 def _born(life: Life, state: State) -> list[State]:
@@ -286,6 +292,8 @@ def _after(uid: int, state: State, step: _Step) -> list[State]:
     answered = operation.fate is Fate.ANSWERED
     there = state[0] == 1
     if isinstance(call, c.Store):
+        if answered and isinstance(operation.answer, Untold):
+            return _untold_store(state, call)
         if answered:
             assert isinstance(operation.answer, r.StoreResult)
             return _store(uid, state, call, operation.answer)
@@ -294,6 +302,8 @@ def _after(uid: int, state: State, step: _Step) -> list[State]:
         deleted = not call.only_deleted or state[1] is None or _DELETED in state[1]
         if not answered:
             return [GONE] if there and deleted else []
+        if isinstance(operation.answer, Untold):
+            return _untold_expunge(state, call)
         assert isinstance(operation.answer, r.ExpungeResult)
         if uid in operation.answer.uids:
             return [GONE] if there and deleted else []
@@ -358,6 +368,25 @@ def _store(uid: int, state: State, call: c.Store, answer: r.StoreResult) -> list
     if (exact and _too_new(call, modseq)) or (flags is not None and _changed(flags, call) != flags):
         return []
     return [state]
+
+
+def _untold_store(state: State, call: c.Store) -> list[State]:
+    """It took effect, whatever there was to change."""
+    there, flags, _, _ = state
+    if there != 1:
+        return [state]
+    if flags is None:
+        return [state, *_lost_store(state, call)]
+    return _lost_store(state, call) or [state]
+
+
+def _untold_expunge(state: State, call: c.Expunge) -> list[State]:
+    there, flags, _, _ = state
+    if there != 1 or (call.only_deleted and flags is not None and _DELETED not in flags):
+        return [state]
+    if call.only_deleted and flags is None:
+        return [state, GONE]
+    return [GONE]
 
 
 def _too_new(call: c.Store, modseq: int) -> bool:

@@ -19,7 +19,7 @@ from raftmail.mail import commands as c
 from raftmail.mail import queries as q
 from raftmail.mail import results as r
 from raftmail.mail.uidset import UidSet
-from raftmail_chaos.history import Fate, Operation
+from raftmail_chaos.history import Fate, Operation, Untold
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ _CLASSES: dict[str, type[Any]] = {
         q.AnnotationValues, q.MailboxInfo, q.MessageInfo, q.MessagePage,
         r.Refused, r.Done, r.MailboxResult, r.Saved, r.SaveResult, r.CopyResult, r.ExpungeResult,
         r.StoreResult,
-        Body, Delivery,
+        Body, Delivery, Untold,
     )
 }  # fmt: skip
 

@@ -3,6 +3,8 @@
 - `python -m tests.simulation --seeds 100`: seeds 0 to 99
 - `python -m tests.simulation --seed 17`: one seed again, telling what happens
 - `python -m tests.simulation --seconds-budget 60`: as many new seeds as fit into a minute
+- `python -m tests.simulation --imap --seeds 100`: mail programs read and write besides; new seeds
+  always have them
 - `python -m tests.simulation --planted`: after how many seeds each fault is found
 """
 
@@ -40,6 +42,9 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--jobs", type=_positive, help="processes; as many as there are cores")
     parser.add_argument("--seconds-budget", type=float, help="begin no seed after so many seconds")
     parser.add_argument(
+        "--imap", action="store_true", help="have mail programs read and write, too"
+    )
+    parser.add_argument(
         "--planted", action="store_true", help="prove that faults in the code are found"
     )
     parser.add_argument("--only", help="with --planted: this fault alone")
@@ -50,14 +55,16 @@ def main(arguments: list[str]) -> int:
         quieten_collector()
         return report(options.seeds or 100, options.only)
     if options.seed is not None:
-        outcome = simulate(options.seed, options.nodes or nodes_of(options.seed), verbose=True)
+        nodes = options.nodes or nodes_of(options.seed)
+        outcome = simulate(options.seed, nodes, imap=options.imap, verbose=True)
         tally = Tally()
         tally.add(outcome, 0.0)
         return conclude(tally)
     start = options.start
+    imap = options.imap or (start is None and options.seconds_budget is not None)
     if start is None:
         start = start_of_today() if options.seconds_budget else 0
-    print(f"seeds from {start}", flush=True)
+    print(f"seeds from {start}{', with mail programs' if imap else ''}", flush=True)
     if options.seconds_budget:
         end = time.monotonic() + options.seconds_budget
         seeds = until(end, count(start), time.monotonic)
@@ -65,7 +72,8 @@ def main(arguments: list[str]) -> int:
             seeds = islice(seeds, options.seeds)
     else:
         seeds = iter(range(start, start + (options.seeds or 20)))
-    return conclude(simulate_many(seeds, options.nodes, options.jobs or cores()))
+    jobs = options.jobs or cores()
+    return conclude(simulate_many(seeds, options.nodes, jobs, imap=imap))
 
 
 def _positive(text: str) -> int:

@@ -64,25 +64,25 @@ def nodes_of(seed: int) -> int:
     return 5 if seed % 4 == 3 else 3
 
 
-def tell(outcome: Outcome) -> None:
+def tell(outcome: Outcome, *, imap: bool) -> None:
     """Print what a failed seed came to, and how to run it again."""
     print(f"seed {outcome.seed}, {outcome.nodes} nodes: {outcome.problem}")
-    print(
-        f"  again: python -m tests.simulation --seed {outcome.seed} --nodes {outcome.nodes}",
-        flush=True,
-    )
+    options = f"--seed {outcome.seed} --nodes {outcome.nodes}{' --imap' if imap else ''}"
+    print(f"  again: python -m tests.simulation {options}", flush=True)
 
 
-def simulate_many(seeds: Iterable[int], nodes: int | None, jobs: int) -> Tally:
+def simulate_many(
+    seeds: Iterable[int], nodes: int | None, jobs: int, *, imap: bool = False
+) -> Tally:
     """Run them all, in order, `jobs` at a time, and print each failure when it is known and now and
     then how far it is. Ctrl-C ends it early, with the sums so far."""
     tally = Tally()
     began = told = time.monotonic()
     try:
-        for outcome, cpu_s in _outcomes(seeds, nodes, jobs):
+        for outcome, cpu_s in _outcomes(seeds, nodes, jobs, imap=imap):
             tally.add(outcome, cpu_s)
             if outcome.problem:
-                tell(outcome)
+                tell(outcome, imap=imap)
             now = time.monotonic()
             if now - told >= PROGRESS_S:
                 told = now
@@ -94,12 +94,12 @@ def simulate_many(seeds: Iterable[int], nodes: int | None, jobs: int) -> Tally:
 
 
 def _outcomes(
-    seeds: Iterable[int], nodes: int | None, jobs: int
+    seeds: Iterable[int], nodes: int | None, jobs: int, *, imap: bool
 ) -> Iterator[tuple[Outcome, float]]:
     quieten_collector()
     if jobs == 1:
         for seed in seeds:
-            yield _one(seed, nodes)
+            yield _one(seed, nodes, imap=imap)
         return
     context = multiprocessing.get_context("fork")
     with ProcessPoolExecutor(jobs, context, initializer=_begin) as pool:
@@ -108,7 +108,9 @@ def _outcomes(
         try:
             while True:
                 room = jobs * AHEAD - len(waiting)
-                waiting += [pool.submit(_one, seed, nodes) for seed in islice(following, room)]
+                waiting += [
+                    pool.submit(_one, seed, nodes, imap=imap) for seed in islice(following, room)
+                ]
                 if not waiting:
                     return
                 yield waiting.popleft().result()
@@ -120,9 +122,9 @@ def _begin() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the one who gathers decides
 
 
-def _one(seed: int, nodes: int | None) -> tuple[Outcome, float]:
+def _one(seed: int, nodes: int | None, *, imap: bool) -> tuple[Outcome, float]:
     began = time.process_time()
-    outcome = simulate(seed, nodes or nodes_of(seed))
+    outcome = simulate(seed, nodes or nodes_of(seed), imap=imap)
     gc.collect()
     return outcome, time.process_time() - began
 

@@ -9,10 +9,15 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
+from raftmail.cluster.read_path import ReadPath
 from raftmail.consensus import journal as journals
 from raftmail.consensus.group import Group
 from raftmail.consensus.journal import Journal
 from raftmail.consensus.segments import SyncJob as JournalSync
+from raftmail.frontends.imap import mailbox_commands
+from raftmail.frontends.imap.mailbox_reader import MailboxReader
+from raftmail.frontends.imap.session import ImapSession
+from raftmail.frontends.imap.view import MailboxView
 from raftmail.mail import delivery_key
 from raftmail.mail.codec import decode_request
 from raftmail.mail.commands import Save
@@ -78,6 +83,9 @@ FROM_CONSENSUS = (
 )
 """Guards of the engine whose removal breaks a promise that clients see, and not a measure of speed
 alone."""
+
+OVER_IMAP = "imap-"
+"""How names of faults begin that only mail programs can see."""
 
 FAULTS: dict[str, Fault] = {
     **{name: GUARDS[name] for name in FROM_CONSENSUS},
@@ -303,6 +311,60 @@ FAULTS: dict[str, Fault] = {
             'b""',
         ),
     ),
+    "imap-vanished-left-out": _fault(
+        "VANISHED (EARLIER) leaves the first change out that a client lacks",
+        (
+            mailbox_commands,
+            "_tell_since",
+            "view.number, known.modseq)",
+            "view.number, known.modseq + 1)",
+        ),
+    ),
+    "imap-vanished-of-living": _fault(
+        "VANISHED (EARLIER) names a message that is there",
+        (
+            mailbox_commands,
+            "_tell_since",
+            "vanished = vanished - view.uids",
+            "vanished = vanished | view.uids.part(view.last_uid, view.last_uid)",
+        ),
+    ),
+    "imap-expunge-not-told": _fault(
+        "a message that another client removed keeps its number",
+        (MailboxView, "note", "self._gone = self._gone | self.numbering.known(vanished)", "pass"),
+    ),
+    "imap-select-without-barrier": _fault(
+        "reads of sessions need no barrier",
+        (
+            ReadPath,
+            "answer",
+            "self._read_index(shard, deadline_s, answered)",
+            "answered(router.replicas[shard].applied_index)",
+        ),
+    ),
+    "imap-noop-without-barrier": _fault(
+        "NOOP reads as of the command before it",
+        (ImapSession, "_noop", "client.reader.renew()", "pass"),
+    ),
+    "imap-reads-go-back": _fault(
+        "a command reads from one replica, and then from another that is behind it",
+        (ReadPath, "_answer_elsewhere", "point.passed()", "pass"),
+        (ReadPath, "_answer_locally", "point.reached(shard, replica.applied_index)", "pass"),
+    ),
+    "imap-silent-hides-others": _fault(
+        "a silent STORE keeps silent about what others changed",
+        (MailboxView, "saw_all_before", "any(uid in uids for uid in self._fresh)", "False"),
+        (MailboxView, "saw_all_before", "modseq == self.modseq + 1 + at", "True"),
+    ),
+    "imap-last-change-missed": _fault(
+        "NOOP overlooks the last change of a mailbox",
+        (
+            MailboxReader,
+            "refresh",
+            "info.highestmodseq <= view.modseq",
+            "info.highestmodseq <= view.modseq + 1",
+        ),
+    ),
     "places-before-sync": _fault(
         "the index says where bodies are that are not on the disk",
         (BlobStore, "place_pending", "if (place.sequence, place.end) > durable:", "if False:"),
@@ -336,11 +398,12 @@ def given_uid(mailbox: MailboxRecord, fixed: bytes) -> int:
     return _given.get((FIXED.unpack(fixed)[2], mailbox.number), mailbox.uidnext)
 
 
-def seeds_until_found(fault: Fault, most: int) -> tuple[int, str]:
-    """After how many seeds (from 0) the fault shows, and how; 0 when it does not within `most`."""
+def seeds_until_found(fault: Fault, most: int, *, imap: bool = False) -> tuple[int, str]:
+    """After how many seeds (from 0) the fault shows, and how; 0 when it does not within `most`.
+    With `imap` they have mail programs."""
     with planted(fault):
         for seed in range(most):
-            outcome = simulate(seed, 3)
+            outcome = simulate(seed, 3, imap=imap)
             if outcome.problem:
                 return seed + 1, outcome.problem
     return 0, ""
@@ -354,7 +417,7 @@ def report(most: int, only: str | None = None) -> int:
         if only and name != only:
             continue
         began = time.monotonic()
-        seeds, problem = seeds_until_found(fault, most)
+        seeds, problem = seeds_until_found(fault, most, imap=name.startswith(OVER_IMAP))
         took = time.monotonic() - began
         if not seeds:
             missed.append(name)

@@ -25,6 +25,7 @@ from tests.simulation.clients import (
     Knowledge,
 )
 from tests.simulation.corners import Corners
+from tests.simulation.imap_client import MailPerson
 from tests.simulation.judge import Judge
 from tests.simulation.kinds import draw
 from tests.simulation.members import Operator
@@ -51,6 +52,8 @@ MEMBERS_CHANGE = frozenset(
 """Faults with which they do."""
 ANNOTATED_EVERY, ANNOTATED = 8, 6
 """Of eight seeds, the one whose clients set and read annotations too. Others are what they were."""
+PEOPLE = (1, 1, 2, 3)
+"""How many mail programs read over IMAP, where some do."""
 LMDB_SEEDS = frozenset(range(60, 64))
 """Of 64 seeds, those that have LMDB itself for their indices, and not LMDB's twin."""
 
@@ -74,7 +77,13 @@ class Simulation:
     """One seed. Everything that the run depends on comes from it."""
 
     def __init__(
-        self, seed: int, nodes: int, *, lmdb: bool | None = None, verbose: bool = False
+        self,
+        seed: int,
+        nodes: int,
+        *,
+        lmdb: bool | None = None,
+        imap: bool = False,
+        verbose: bool = False,
     ) -> None:
         self.world = world = World(seed, verbose=verbose)
         self.conditions = conditions = draw(random.Random(world.rng.getrandbits(32)), nodes)
@@ -116,6 +125,12 @@ class Simulation:
             )
             for i in range(conditions.habits.clients)
         ]
+        # From a stream of their own: without them a seed is the run that it always was.
+        rng = random.Random(f"mail programs of {seed}")
+        self.people = [
+            MailPerson(i, self.network, self.judge.nodes, self.history, random.Random(rng.random()))
+            for i in range(rng.choice(PEOPLE) if imap else 0)
+        ]
         self.operator = Operator(world, self.nodes, self.judge)
         self.injector = Corners(world, self.network, self.nodes, self.operator, conditions)
         self.injector.crowd = Crowd(world, self.history, knowledge, conditions.habits)
@@ -125,10 +140,10 @@ class Simulation:
         problem = ""
         try:
             self._run()
-            verdict = examine(self.history)
+            verdict = examine(self._told())
             world.reached["what nobody can tell of a history"] += len(verdict.passed_over)
             if verdict.problems:
-                problem = _told(verdict.problems)
+                problem = _as_text(verdict.problems)
         except Broken as e:
             problem = f"broken: {e}"
         except Exception as e:
@@ -163,6 +178,8 @@ class Simulation:
             self._until(lambda: not first.busy, "a mailbox is not made")
         for client in self.clients:
             client.start()
+        for person in self.people:
+            person.start()
         self.injector.start()
         self._run_for(FAULTY_S)
         world.log("the faults end")
@@ -172,6 +189,11 @@ class Simulation:
             client.stop()
         self._until(
             lambda: not any(client.busy for client in self.clients), "the clients are not answered"
+        )
+        for person in self.people:
+            person.finish()
+        self._until(
+            lambda: all(person.finished for person in self.people), "mail cannot be read by IMAP"
         )
         self._until(self.operator.settle, "the members do not become what they should be")
         self._until(self._converged, "the nodes do not converge")
@@ -198,6 +220,19 @@ class Simulation:
         self._until(
             lambda: all(map(self.judge.has_bodies, self._members())), "bodies are not mended"
         )
+
+    def _told(self) -> History:
+        """What mail programs were told comes into the history when it is known."""
+        operations = sorted(self.history.operations, key=lambda o: o.invoked)
+        for number, operation in enumerate(operations):
+            operation.number = number
+        reached = self.world.reached
+        for person in self.people:
+            reached["looks at mailboxes over IMAP"] += person.reader.looks
+            reached["mailboxes opened with QRESYNC"] += person.reader.resyncs
+            mirrors = person.reader.mirrors.values()
+            reached["messages that IMAP told to be gone"] += sum(m.vanished for m in mirrors)
+        return History(operations)
 
     def _members(self) -> list[SimNode]:
         return [node for node in self.nodes if node.number]
@@ -245,18 +280,25 @@ class Simulation:
         return "; ".join(told)
 
 
-def _told(problems: Sequence[BrokenRule]) -> str:
+def _as_text(problems: Sequence[BrokenRule]) -> str:
     return "history: " + "\n".join(map(str, problems[:5]))
 
 
-def simulate(seed: int, nodes: int, *, lmdb: bool | None = None, verbose: bool = False) -> Outcome:
+def simulate(
+    seed: int,
+    nodes: int,
+    *,
+    lmdb: bool | None = None,
+    imap: bool = False,
+    verbose: bool = False,
+) -> Outcome:
     """Run one seed. Without `lmdb` the seed decides what the indices are kept in; it is the same
-    run either way.
+    run either way. With `imap` mail programs read and write besides the other clients.
 
     Nothing outside of the run is touched but the engine's clock and the logging level."""
     logging.disable(logging.CRITICAL)
     try:
-        return Simulation(seed, nodes, lmdb=lmdb, verbose=verbose).run()
+        return Simulation(seed, nodes, lmdb=lmdb, imap=imap, verbose=verbose).run()
     finally:
         logging.disable(logging.NOTSET)
 
