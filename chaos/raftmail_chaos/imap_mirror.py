@@ -36,7 +36,7 @@ class Mail:
 
 
 @dataclass(frozen=True, slots=True)
-class Identity:
+class MailIdentity:
     """What never changes of a message."""
 
     guid: bytes
@@ -55,7 +55,7 @@ class ImapMirror:
     told_modseq: int = 0
     """HIGHESTMODSEQ at the last SELECT."""
     kept: dict[int, Mail] = field(default_factory=dict)
-    identities: dict[int, Identity] = field(default_factory=dict)
+    identities: dict[int, MailIdentity] = field(default_factory=dict)
     numbers: list[int] = field(default_factory=list)
     known_last: int = 0
     vanished: int = 0
@@ -179,7 +179,7 @@ class ImapMirror:
             raise MirrorBroken(f"FETCH {told.number} of {self.name} is of no message, or of no UID")
         self._hear_number(told.number, uid)
         if told.guid:
-            now = Identity(told.guid, told.size_bytes, told.received_us)
+            now = MailIdentity(told.guid, told.size_bytes, told.received_us)
             if self.identities.setdefault(uid, now) != now:
                 raise MirrorBroken(f"UID {uid} of {self.name} stands for another message now")
         if told.modseq:
