@@ -19,8 +19,8 @@ def columns(state: State, mailbox: MailboxRecord, query: q.FetchColumns) -> q.Me
     if not rows:
         return NOTHING
     uids, modseqs, raw_flags, received_us, sizes = unpack_columns(mailbox.number, rows)
-    places: dict[bytes, int] = {}
-    flags_of = tuple([places.setdefault(raw, len(places)) for raw in raw_flags])
+    places = {raw: at for at, raw in enumerate(dict.fromkeys(raw_flags))}
+    flags_of = tuple(map(places.__getitem__, raw_flags))
     flags = tuple(
         format_flags(raw[0], int.from_bytes(raw[1:], "little"), mailbox.keywords) for raw in places
     )

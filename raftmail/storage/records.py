@@ -8,7 +8,9 @@ record in the wrong place is taken for good.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from hashlib import blake2b
+from itertools import repeat
 from struct import Struct
 from typing import Any
 from zlib import crc32
@@ -39,8 +41,18 @@ MESSAGE_BODY = Struct("<IQBQQ64s")
 MESSAGE = Struct("<IQBQQ64s16sI")
 """`MESSAGE_BODY`, the digest of it, and the CRC32."""
 
-_COLUMNS = Struct("<IQ17sqI72x")
+_COLUMNS = "IQ17sqI72x"
 """Of `MESSAGE`: UID, modseq, flags and keywords together, received date, size in bytes."""
+
+_COLUMNS_COUNT = 5
+
+
+@lru_cache(maxsize=8)
+def _many(count: int) -> tuple[Struct, Struct]:
+    """The keys, and the columns, of so many messages at once: no object is made for each of them.
+    Few counts are common, which are those of whole pages."""
+    return Struct(">" + MESSAGE_KEY.format[1:] * count), Struct("<" + _COLUMNS * count)
+
 
 FIXED = Struct("<qI16s32sI")
 """Received date (microseconds since 1970), size in bytes, GUID, sha256 of the body, CRC32 of the
@@ -114,15 +126,17 @@ def unpack_columns(
     """Of records of one mailbox, of which there are some: UIDs, modseqs, flags (a byte of system
     flags, and the mask of keywords in 16, little-endian), received dates and sizes in bytes. Raises
     `IndexDamaged`."""
-    seed = mailbox & 0xFFFFFFFF
-    if [crc32(record, seed) for _, record in rows].count(RESIDUE) == len(rows):
-        records = b"".join([record for _, record in rows])
-        if len(records) == len(rows) * MESSAGE.size:
-            columns = zip(*_COLUMNS.iter_unpack(records), strict=True)
-            uids, modseqs, flags, received_us, sizes = columns
-            keys = b"".join([key for key, _ in rows])
-            if tuple([uid for _, uid in MESSAGE_KEY.iter_unpack(keys)]) == uids:
-                return uids, modseqs, flags, received_us, sizes
+    count = len(rows)
+    keys, records = zip(*rows, strict=True)
+    checked = list(map(crc32, records, repeat(mailbox & 0xFFFFFFFF)))
+    if checked.count(RESIDUE) == count and list(map(len, records)).count(MESSAGE.size) == count:
+        of_keys, of_records = _many(count)
+        fields = of_records.unpack(b"".join(records))
+        uids, modseqs, flags, received_us, sizes = [
+            fields[at::_COLUMNS_COUNT] for at in range(_COLUMNS_COUNT)
+        ]
+        if of_keys.unpack(b"".join(keys))[1::2] == uids:
+            return uids, modseqs, flags, received_us, sizes
     for key, record in rows:
         unpack_message(key, record)
     raise IndexDamaged("messages", rows[0][0], "it is another mailbox's")

@@ -31,11 +31,14 @@ from raftmail.frontends.imap.search_keys import (
     ThreadId,
     Within,
 )
-from raftmail.frontends.imap.searchable_text import is_plain, plainly_without
+from raftmail.frontends.imap.searchable_text import fields_have, is_plain, plainly_without
 from raftmail.mail.headers import CACHED_FIELDS
 from raftmail.mail.queries import MessageColumns
 from raftmail.mail.summary import kept_headers
 from raftmail.mail.uidset import UidSet
+
+SHORT_BYTES_MAX: Final = 2048
+"""Headers that are decoded for a page of messages at once, so that its turn stays short."""
 
 _SECOND_US: Final = 1_000_000
 _DAY_US: Final = 86_400 * _SECOND_US
@@ -126,20 +129,22 @@ class ColumnMatcher:
         return lambda page: [number in numbers for number in page.numbers]
 
     def _field(self, key: FieldHas) -> _Column | None:
-        """Most messages do not have the text in any field that is cached."""
-        needle = fold(key.text)
-        if key.field.lower() not in CACHED_FIELDS or not is_plain(needle):
+        """Most messages do not have the text in any field that is cached. Where one may have it,
+        short headers are decoded here."""
+        needle, name = fold(key.text), key.field.lower()
+        if name not in CACHED_FIELDS or not is_plain(needle):
             return None
         octets = needle.encode(errors="replace")
         self.needs_summaries = True
 
-        def field_has(page: _Page) -> _Answers:
-            return [
-                False if headers is not None and plainly_without(headers, octets) else None
-                for headers in page.headers()
-            ]
+        def has(headers: bytes | None) -> bool | None:
+            if headers is None:
+                return None
+            if plainly_without(headers, octets):
+                return False
+            return fields_have(headers, name, needle) if len(headers) <= SHORT_BYTES_MAX else None
 
-        return field_has
+        return lambda page: list(map(has, page.headers()))
 
 
 def _joined(tests: Sequence[_Column], *, decided_by: bool) -> _Column:

@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from itertools import compress
+from typing import TypeAlias
 
 from raftmail.frontends.imap import commands as i
 from raftmail.frontends.imap import responses
@@ -26,6 +27,10 @@ _INLINE_BYTES_MAX = 64 * 1024
 """The text of longer messages is searched in a thread, so that the others need not wait."""
 
 
+_TURN_BODIES = 16
+"""Messages whose text is searched in one turn of the loop; then others have theirs."""
+
+
 @dataclass(frozen=True, slots=True)
 class Found:
     """A message that a search has found. The summary is there where it was asked for."""
@@ -35,12 +40,8 @@ class Found:
     summary: Summary | None
 
 
-class Hit(NamedTuple):
-    """A message that a search has found, in the order of their numbers."""
-
-    number: int
-    uid: int
-    modseq: int
+Hit: TypeAlias = tuple[int, int, int]
+"""Number, UID and modseq of a message that a search has found."""
 
 
 async def search(client: LoggedInClient, command: i.Search) -> Answer:
@@ -58,12 +59,12 @@ async def search(client: LoggedInClient, command: i.Search) -> Answer:
     if saves:
         assert command.returns is not None
         view.saved = _to_save(command, found)
-    modseq = max((one.modseq for one in found), default=0) if command.modseq else 0
-    numbers = [one.uid if command.uid else one.number for one in found]
+    modseq = max((modseq for _, _, modseq in found), default=0) if command.modseq else 0
+    numbers = [uid for _, uid, _ in found] if command.uid else [number for number, _, _ in found]
     if command.returns is None and not client.rev2:
-        told = b"".join(b" %d" % number for number in numbers)
+        told = " ".join(["* SEARCH", *map(str, numbers)]).encode()
         end = b" (MODSEQ %d)" % modseq if modseq else b""
-        client.write(b"* SEARCH%b%b\r\n" % (told, end))
+        client.write(b"%b%b\r\n" % (told, end))
     else:
         returns = command.returns
         if returns is None:
@@ -77,7 +78,7 @@ def _to_save(command: i.Search, found: Sequence[Hit]) -> UidSet:
     """What `$` is from here on: all, or only the ends and the part where only they were asked for
     (RFC 5182 section 2.4, RFC 9394 section 3.2)."""
     returns = command.returns or frozenset()
-    uids = [one.uid for one in found]
+    uids = [uid for _, uid, _ in found]
     if uids and not returns & {i.SearchReturn.ALL, i.SearchReturn.COUNT}:
         ends = [] if command.partial is None else list(command.partial.of(uids))
         if i.SearchReturn.MIN in returns:
@@ -132,16 +133,14 @@ async def _find(client: LoggedInClient, view: MailboxView, key: SearchKey) -> li
         ):
             numbers = view.numbering.numbers_of(page.uids)
             answers = quick.matches(page, numbers)
-            for answer, *of_message in zip(answers, numbers, page.uids, page.modseqs, strict=True):
-                if answer:
-                    hits.append(Hit(*of_message))
-                elif answer is None:
-                    undecided.append(of_message[1])
+            hits += compress(zip(numbers, page.uids, page.modseqs, strict=True), answers)
+            if None in answers:
+                undecided += compress(page.uids, [one is None for one in answers])
             await asyncio.sleep(0)
         left = UidSet.from_uids(undecided)
     decided = len(hits)
     async for found in _found(client, view, key, uids=left):
-        hits += [Hit(one.number, one.info.uid, one.info.modseq) for one in found]
+        hits += [(one.number, one.info.uid, one.info.modseq) for one in found]
     return sorted(hits) if 0 < decided < len(hits) else hits
 
 
@@ -170,6 +169,7 @@ async def _found(
     wanted = view.uids if uids is None else uids
     needed = summaries or matcher.needs is not Level.RECORD
     progress = client.progress(len(wanted))
+    bodies = 0
     async for page in client.reader.pages(view.number, wanted, summaries=needed):
         found: list[Found] = []
         for info in page.messages:
@@ -185,6 +185,9 @@ async def _found(
                 is_it = matcher.matches_summary(number, info, summary)
                 if is_it is None:
                     is_it = await _body_matches(client, view, matcher, number, info, summary)
+                    bodies += 1
+                    if not bodies % _TURN_BODIES:
+                        await asyncio.sleep(0)
             if is_it:
                 found.append(Found(number, info, summary if summaries else None))
         yield found

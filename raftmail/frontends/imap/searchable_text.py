@@ -38,6 +38,14 @@ _CHUNK_CHARS = 64
 
 _PLAIN = re.compile(r"[^\s\\]+").fullmatch
 
+_ENCODED = re.compile(
+    rb"""content-transfer-encoding(?!:[ \t]*(?:7bit|8bit|binary)[ \t]*\r?\n)
+    | charset(?!="?(?:us-ascii|utf-8|iso-8859-[0-9]{1,2}|windows-125[0-9])[\s;">])""",
+    re.VERBOSE,
+).search
+"""Of a message in small letters: what tells that the characters of a part may be others than its
+octets. The charsets that are named here have ASCII in them."""
+
 
 class _Chunks:
     """Chunks, kept for the next needle if they are not too many."""
@@ -68,10 +76,11 @@ class SearchableText:
     """The text of one message, for all the keys that look into it. Needles are folded."""
 
     def __init__(self, summary: Summary, body: bytes) -> None:
-        """Raises SummaryError for a summary that is damaged."""
+        """What is asked of it raises SummaryError for a summary that is damaged."""
         self._summary = summary
         self._body = body
-        self._parts = decode_parts(summary.parts)
+        self._parts_made: tuple[Part, ...] | None = None
+        self._plain: bytes | None = None
         self._headers = _Chunks(self._header_chunks)
         self._texts = _Chunks(self._text_chunks)
 
@@ -87,7 +96,25 @@ class SearchableText:
 
     def body_has(self, needle: str) -> bool:
         """Whether the needle is in the body; the empty one always is."""
-        return not needle or self._texts.have(needle)
+        if not needle:
+            return True
+        if needle.isascii() and self._is_plainly_without(needle.encode()):
+            return False
+        return self._texts.have(needle)
+
+    def _is_plainly_without(self, needle: bytes) -> bool:
+        """Whether it is clear at a glance that no text has the needle: nothing is encoded, and it
+        is nowhere in the message."""
+        if self._plain is None:
+            lowered = self._body.lower() if self._body.isascii() else b""
+            self._plain = b"" if _ENCODED(lowered) is not None else lowered
+        return bool(self._plain) and needle not in self._plain
+
+    @property
+    def _parts(self) -> tuple[Part, ...]:
+        if self._parts_made is None:
+            self._parts_made = decode_parts(self._summary.parts)
+        return self._parts_made
 
     def field_has(self, name: bytes, needle: str) -> bool:
         """Whether a field of the message's own header, named in lower case, has the needle."""

@@ -48,6 +48,41 @@ def part(content_type: bytes, encoding: bytes, text: bytes) -> bytes:
 
 
 @pytest.mark.parametrize(
+    "content_type",
+    [
+        b"text/plain; charset=utf-7",
+        b"text/plain; charset*=us-ascii''utf-7; charset=utf-7",
+        b"text/plain; char(us-ascii)set=utf-7",
+        b"text/plain;\r\n charset =utf-7",
+        b'text/plain; charset="utf\\-7"',
+    ],
+)
+def test_characters_that_are_other_octets_are_found(content_type: bytes) -> None:
+    text = text_of(part(content_type, b"7bit", b"a word+AC0-word"))
+    assert text.body_has("word-word") == text._texts.have("word-word")
+
+
+@pytest.mark.parametrize("encoding", [b"base64", b"(7bit) base64", b"\r\n base64"])
+def test_words_in_base64_are_found(encoding: bytes) -> None:
+    assert in_body(part(b"text/plain; charset=us-ascii", encoding, b"YSB3b3Jk"), "a word")
+
+
+@given(st.sampled_from(["word", "a w", "d\r\nnext", "7bit", "charset", "none"]))
+def test_what_is_clear_at_a_glance_is_so_when_it_is_looked_at(needle: str) -> None:
+    for charset in (b"utf-8", b'"us-ascii"', b"ISO-8859-15", b"utf-7", b"x-none"):
+        for encoding in (b"7bit", b"8BIT", b"x-odd", b"quoted-printable"):
+            message = part(b"text/plain; charset=" + charset, encoding, b"A Word\r\nnext")
+            text = text_of(message)
+            assert text.body_has(needle) == text._texts.have(needle)
+
+
+def test_what_is_clear_at_a_glance_is_not_decoded() -> None:
+    text = text_of(part(b"text/plain; charset=utf-8", b"7bit", b"A word"))
+    del text._texts
+    assert not text.body_has("nothing of it")
+
+
+@pytest.mark.parametrize(
     "message",
     [
         part(b"text/plain; charset=utf-8", b"8bit", "Schöne Grüße".encode()),
