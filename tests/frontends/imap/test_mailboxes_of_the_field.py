@@ -209,6 +209,19 @@ def test_inbox_that_is_renamed_gives_its_mail_away_and_stays() -> None:
     run(talk, service=MachineService())
 
 
+def test_a_rename_leaves_subscriptions_to_the_client() -> None:
+    async def talk(client: ImapClient, service: TwinService) -> None:
+        await client.log_in()
+        await client.ok("CREATE p/a")
+        for name in ("p", "p/a"):
+            await client.ok(f"SUBSCRIBE {name}")
+        await client.ok("RENAME p q")
+        said = await client.ok('LSUB "" "*"')
+        assert said == [b'* LSUB () "/" p', b'* LSUB () "/" p/a']
+
+    run(talk, service=MachineService())
+
+
 def test_a_rename_takes_what_is_below_with_it() -> None:
     async def talk(client: ImapClient, service: TwinService) -> None:
         await client.log_in()
