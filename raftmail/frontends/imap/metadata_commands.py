@@ -79,9 +79,8 @@ async def set_metadata(client: LoggedInClient, command: i.SetMetadata) -> Answer
     entries = dict(command.entries)
     _check(command.name, entries)
     use = entries.get(SPECIAL_USE)
-    if use:
-        words = use.decode("latin-1").split()
-        entries[SPECIAL_USE] = special_use(words).encode()
+    if use is not None:
+        entries[SPECIAL_USE] = special_use(use.decode("latin-1").split()).encode() or None
     ref = await _mailbox(client, command.name)
     try:
         await client.execute(c.SetAnnotations(client.user, ref, tuple(entries.items())))

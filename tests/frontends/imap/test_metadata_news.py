@@ -72,6 +72,9 @@ def test_a_client_is_not_told_of_what_it_set_itself() -> None:
         assert await client.ok('SETMETADATA A (/private/x "1" /private/y "1")') == []
         assert await client.ok('SETMETADATA "" (/private/x "1")') == []
         assert await client.ok("SETMETADATA A (/private/x NIL)") == []
+        assert await client.ok('SETMETADATA A (/private/specialuse "\\\\sent")') == []
+        assert await client.ok("NOOP") == []
+        assert await client.ok('SETMETADATA A (/private/specialuse "")') == []
         assert await client.ok("NOOP") == []
         await other.ok('SETMETADATA A (/private/y "2")')
         assert await client.ok("NOOP") == [b"* METADATA A /private/y"]
