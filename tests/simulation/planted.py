@@ -288,9 +288,13 @@ FAULTS: dict[str, Fault] = {
         "a delivery that is repeated is not looked for",
         (SaveCommand, "_plan", "if keys:", "if False:"),
     ),
+    "annotations-not-carried": _fault(
+        "a resync does not carry annotations",
+        (RecordsJob, "records", "for name in SMALL:", "for name in SMALL[:1] + SMALL[2:]:"),
+    ),
     "deliveries-not-carried": _fault(
         "a resync does not carry what was delivered",
-        (RecordsJob, "records", "for name in SMALL:", "for name in SMALL[:4]:"),
+        (RecordsJob, "records", "for name in SMALL:", "for name in SMALL[:5]:"),
     ),
     "deliveries-soon-forgotten": _fault(
         "what was delivered is forgotten after the next few",

@@ -89,6 +89,7 @@ def test_a_planted_fault_can_be_planted(name: str) -> None:
 @pytest.mark.parametrize(
     "name",
     [
+        "annotations-not-carried",
         "applied-before-committed",
         "bodies-not-synced",
         "deliveries-by-sender",
