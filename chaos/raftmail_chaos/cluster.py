@@ -96,6 +96,7 @@ class NodeProcess:
     peer: str
     client: str
     lmtp: str
+    imaps: str
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     process: subprocess.Popen[bytes] | None = None
     status: NodeStatus | None = None
@@ -113,6 +114,12 @@ class NodeProcess:
     """What it says that it needs at most; 0: it did not say."""
     is_gone: bool = False
     """It was removed from the cluster, and must not be started again."""
+
+    @property
+    def programs(self) -> list[tuple[str, str]]:
+        """Options of `raftmail` for where mail programs come in: by IMAP over TLS alone."""
+        given = {"imaps": self.imaps}
+        return [(f"--{protocol}", given.get(protocol, "")) for protocol in PROTOCOLS]
 
     @property
     def log(self) -> Path:
@@ -240,16 +247,18 @@ _LAG_MAX = 16
 _DATA = ("data", f"{FOLDER}/data")
 """Where a node keeps its data: without and with a disk of its own."""
 
-_PORTS = (7000, 7001, 7002)
-"""Of a node in a network of its own: for peers, clients, LMTP."""
+_PORTS = (7000, 7001, 7002, 7003)
+"""Of a node in a network of its own: for peers, clients, LMTP, IMAP over TLS."""
+
+NODE_PORTS = len(_PORTS)
 
 
-def _addresses(name: str, ports: Ports, networks: Networks | None) -> tuple[str, str, str]:
+def _addresses(name: str, ports: Ports, networks: Networks | None) -> tuple[str, str, str, str]:
     if networks is None:
-        return ports.take(), ports.take(), ports.take()
+        return ports.take(), ports.take(), ports.take(), ports.take()
     host = networks.add(name)
-    peer, client, lmtp = (f"{host}:{port}" for port in _PORTS)
-    return peer, client, lmtp
+    peer, client, lmtp, imaps = (f"{host}:{port}" for port in _PORTS)
+    return peer, client, lmtp, imaps
 
 
 @dataclass(slots=True, repr=False)
@@ -295,7 +304,7 @@ class ChaosCluster:
                 ("--node", node.peer),
                 ("--client", node.client),
                 ("--lmtp", node.lmtp),
-                *((f"--{protocol}", "") for protocol in PROTOCOLS),
+                *node.programs,
             ):
                 argv += [option, f"{node.name}={address}"]
         try:

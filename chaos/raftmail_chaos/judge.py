@@ -59,6 +59,10 @@ class HistoryVerdict:
     kinds: Counter[str] = field(default_factory=Counter)
     retried: int = 0
     """Deliveries that were given more than once."""
+    looks: int = 0
+    """How often mail programs told all that they kept of a mailbox."""
+    opened: int = 0
+    """How often mail programs opened one, or asked for its state."""
     doubled: int = 0
     """Of those, the ones that are there more than once."""
     largest_bytes: int = 0
@@ -192,11 +196,15 @@ def _wrong_bodies(user: str, operations: Iterable[Operation]) -> Iterable[RuleFi
     bodies: dict[tuple[int, int], Body] = {}
     for o in operations:
         if isinstance(o.answer, q.MessagePage):
+            if not o.answer.mailbox.number:
+                continue  # a mail program's, which is told of no body
             number = numbers[o.answer.mailbox.name] = o.answer.mailbox.number
             for m in o.answer.messages:
                 bodies[number, m.uid] = Body(m.blob, m.size_bytes)
         elif isinstance(o.answer, r.SaveResult) and isinstance(o.call, c.Save):
             for saved in o.answer.saved:
+                if not saved.mailbox:
+                    continue
                 message = o.call.messages[0]
                 bodies[saved.mailbox, saved.uid] = Body(message.blob, message.size_bytes)
     for o in operations:
@@ -215,6 +223,9 @@ def _count(
         name = type(o.call).__name__
         verdict.kinds["Move" if isinstance(o.call, c.Copy) and o.call.move else name] += 1
         answer = o.answer
+        if o.process.startswith("imap"):
+            verdict.looks += isinstance(answer, q.MessagePage)
+            verdict.opened += isinstance(answer, q.MailboxInfo)
         is_write = isinstance(o.call, c.Command) and not isinstance(answer, r.Refused)
         if o.fate is Fate.ANSWERED and is_write:
             verdict.acknowledged_writes += 1

@@ -12,6 +12,7 @@ import asyncio
 import json
 import random
 import signal
+import ssl
 import sys
 import time
 from collections.abc import Awaitable, Sequence
@@ -25,12 +26,15 @@ from raftmail.mail import queries as q
 from raftmail.mail import results as r
 from raftmail_chaos import lmtp
 from raftmail_chaos.history import Call, Fate, Operation
+from raftmail_chaos.imap_program import ImapProgram, trusting
+from raftmail_chaos.imap_reader import ImapReader
 from raftmail_chaos.mailbag import (
     ALL,
     BIRTHS_MAX,
     DELIVERIES,
     DOMAIN,
     MOVED,
+    WORKED,
     Asked,
     MailBag,
     Mailbag,
@@ -45,6 +49,16 @@ OUTSTANDING_MAX = 2000
 
 TRIES_MAX = 5
 """Of one ordinary delivery."""
+
+PROGRAMS = 3
+"""Mail programs of one user. The last of them changes nothing, and idles most of the time."""
+_BESIDE_S = 0.4
+"""Between two operations of others on that user's mail, on average."""
+_OPEN_MAX = 3
+"""Changes of a message whose outcome is open; one that has more is left to others."""
+_PASSWORD = "chaos"
+_PROGRAMS_END_S = 10.0
+"""What mail programs have asked and is not answered by then is in the history as lost."""
 
 _TELL_S = 0.5
 _PREPARED_S = 20.0
@@ -74,6 +88,8 @@ class ChaosLoad:
     """What large messages and those for many recipients may come to together (see `mta`), within
     `mass_s` seconds; 0: none are sent."""
     mass_s: float = 60.0
+    imaps: tuple[str, ...] = ()
+    """Where mail programs come in, over TLS; one address for each node."""
 
     def save(self, path: Path) -> None:
         path.write_text(json.dumps(asdict(self)), encoding="utf-8")
@@ -81,7 +97,8 @@ class ChaosLoad:
     @classmethod
     def load(cls, path: Path) -> ChaosLoad:
         value = json.loads(path.read_text(encoding="utf-8"))
-        return cls(**value | {"clients": tuple(value["clients"]), "lmtp": tuple(value["lmtp"])})
+        addresses = {name: tuple(value[name]) for name in ("clients", "lmtp", "imaps")}
+        return cls(**value | addresses)
 
 
 @dataclass(slots=True)
@@ -108,10 +125,13 @@ class _Bag:
     clients: list[Client]
     out: TextIO
     under_way: int = 0
+    programs: list[ImapProgram] = field(default_factory=list)
+    reading: list[asyncio.Task[None]] = field(default_factory=list)
+    """What those mail programs do."""
 
 
-def tell_live(path: Path, nodes: Sequence[tuple[str, str]]) -> None:
-    """Have load processes know which nodes there are: addresses for clients and for LMTP."""
+def tell_live(path: Path, nodes: Sequence[tuple[str, str, str]]) -> None:
+    """Have load processes know which nodes there are: addresses for clients, LMTP and IMAP."""
     new = path.with_suffix(".new")
     new.write_text(json.dumps(nodes), encoding="utf-8")
     new.replace(path)
@@ -124,7 +144,7 @@ class Worker:
         self.plan = plan
         self.rng = random.Random(plan.seed)
         self.numbers = Numbers()
-        self._clients, self._lmtp = plan.clients, plan.lmtp
+        self._clients, self._lmtp, self._imaps = plan.clients, plan.lmtp, plan.imaps
         self._bodies = MailBag(random.Random(plan.seed + 1))
         self._stopping = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -136,6 +156,7 @@ class Worker:
         self._prepared: asyncio.Queue[_Bag] = asyncio.Queue(ahead)
         self._pool = lmtp.MtaConnections()
         self._problems: list[str] = []
+        self._broken: list[str] = []
         self._mass_client: Client | None = None
         self._mta = Mta(
             plan.index,
@@ -158,6 +179,8 @@ class Worker:
         helpers = [asyncio.create_task(self._tell()), asyncio.create_task(self._prepare())]
         if self.plan.mass_bytes:
             self._begin(self._mta.run(self._stopping))
+        if self.plan.imaps:
+            self._begin(self._read_mail())
         try:
             await self._ask_on()
             if self._tasks:
@@ -170,6 +193,10 @@ class Worker:
                 await self._mass_client.close()
             for bag, operation in self._pending.values():
                 _write(bag, to_line(operation))
+            for bag in self._open:
+                for task in bag.reading:
+                    task.cancel()
+                await asyncio.gather(*bag.reading, return_exceptions=True)
             for bag in self._open:
                 bag.out.close()
             self._pool.close()
@@ -203,7 +230,7 @@ class Worker:
         )
 
     async def _make_user(self, client: Client, user: str, mailboxes: Sequence[str]) -> None:
-        await self._insist(lambda: client.add_user(user, "chaos"))
+        await self._insist(lambda: client.add_user(user, _PASSWORD))
         for name in mailboxes:
             await self._insist(lambda name=name: client.create_mailbox(user, name))
 
@@ -233,12 +260,58 @@ class Worker:
                 return
 
     async def _retire(self, bag: _Bag) -> None:
+        for program in bag.programs:
+            program.stop()
+        if bag.reading:
+            _, late = await asyncio.wait(bag.reading, timeout=_PROGRAMS_END_S)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*bag.reading, return_exceptions=True)
         while bag.under_way:  # noqa: ASYNC110  once for hundreds of operations
             await asyncio.sleep(0.2)
         for client in bag.clients:
             await client.close()
         self._open.remove(bag)
         bag.out.close()
+
+    # -- mail programs
+
+    async def _read_mail(self) -> None:
+        """Have mail programs read and write the mail of one user at a time, while others write
+        into it now and then."""
+        trust = trusting(self.plan.ca)
+        while not self._stopping.is_set():
+            bag = await self._new_bag()
+            for number in range(PROGRAMS):
+                bag.programs.append(program := self._program(bag, number, trust))
+                bag.reading.append(asyncio.create_task(program.run()))
+            while not (bag.mail.is_full or self._stopping.is_set()):
+                await asyncio.sleep(self.rng.expovariate(1.0 / _BESIDE_S))
+                self._ask(bag)
+            await self._retire(bag)
+
+    def _program(self, bag: _Bag, number: int, trust: ssl.SSLContext | None) -> ImapProgram:
+        def record(operation: Operation) -> None:
+            if isinstance(operation.answer, bytes):
+                operation.answer = Body.of(operation.answer)
+            self._operations += 1
+            operation.number = self._operations
+            bag.mail.births += isinstance(operation.call, c.Save)
+            _write(bag, to_line(operation))
+
+        reader = ImapReader(
+            f"imap{number}",
+            bag.mail.user,
+            _PASSWORD,
+            WORKED,
+            random.Random(self.rng.random()),
+            record,
+            number,
+            idles_only=number == PROGRAMS - 1,
+            may_touch=lambda name, uid: bag.mail.open[name, uid] < _OPEN_MAX,
+        )
+        rng = random.Random(self.rng.random())
+        return ImapProgram(reader, rng, lambda: self._imaps, trust, self._broken.append)
 
     # -- asking
 
@@ -417,13 +490,14 @@ class Worker:
         path = Path(self.plan.live)
         if self.plan.live and path.exists():
             nodes = json.loads(path.read_text(encoding="utf-8"))
-            self._clients, self._lmtp = (tuple(addresses) for addresses in zip(*nodes, strict=True))
+            self._clients, self._lmtp, self._imaps = map(tuple, zip(*nodes, strict=True))
 
     def _say(self) -> None:
         numbers = self.numbers
-        value = asdict(numbers) | {"problems": self._problems}
+        value = asdict(numbers) | {"problems": self._problems, "broken": self._broken}
         print(json.dumps(value, separators=(",", ":")), flush=True)  # noqa: T201  for the runner
         self._problems = []
+        self._broken.clear()
         self.numbers = Numbers(outstanding=numbers.outstanding)
 
 

@@ -18,7 +18,6 @@ from typing import Any
 
 from raftmail.admin.api.codec import decode
 from raftmail.admin.api.members import VOTER, MemberDetails
-from raftmail.mail.program_addresses import PROTOCOLS
 from raftmail_chaos.cluster import NodeProcess
 from raftmail_chaos.errors import ChaosError
 from raftmail_chaos.faults import Arena, surely
@@ -54,7 +53,7 @@ async def join(arena: Arena) -> None:
 
 async def _join(arena: Arena, node: NodeProcess) -> None:
     where = ["--client", node.client, "--lmtp", node.lmtp]
-    where += [word for protocol in PROTOCOLS for word in (f"--{protocol}", "")]
+    where += [word for option in node.programs for word in option]
     try:
         made = await _raftmail(arena, "member", "invite", f"{node.name}={node.peer}", *where)
         await _raftmail(arena, "node", "join", "--no-run", made["token"], str(node.folder))

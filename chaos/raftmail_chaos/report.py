@@ -51,6 +51,9 @@ class Figures:
     disk_sync_median_s: float
     disk_sync_longest_s: float
     packets_lost: int
+    imap_looks: int = 0
+    imap_opened: int = 0
+    imap_broken: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +107,7 @@ def figures_of(
     read_back: int,
     now: float,
     packets_lost: int = 0,
+    imap_broken: int = 0,
 ) -> Figures:
     """Everything that is counted."""
     end = series.ended or now
@@ -152,6 +156,9 @@ def figures_of(
         round(percentile([took for _, took in series.syncs], 0.5), 4),
         round(max([took for _, took in series.syncs], default=0.0), 3),
         packets_lost,
+        verdict.looks,
+        verdict.opened,
+        imap_broken,
     )
 
 
@@ -187,6 +194,8 @@ def to_text(report: ChaosReport) -> str:
         f"  deliveries              up to {f.largest_bytes / (1 << 20):.1f} MiB, up to "
         f"{f.recipients_most} recipients, "
         f"{f.retried} given more than once",
+        f"  mail programs (IMAP)    looked at all of a mailbox {f.imap_looks} times, opened one or "
+        f"asked for its state {f.imap_opened} times; {f.imap_broken} were told what cannot be true",
         f"  memory, at most         "
         f"{', '.join(f'{name} {used}' for name, used in report.memory.items())}",
         f"  lost {f.lost}   duplicated {f.duplicated}   DOUBLED {f.doubled}   UIDs changed "

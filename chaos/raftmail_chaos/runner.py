@@ -23,7 +23,7 @@ from raftmail.admin.api.calls import Verify
 from raftmail.admin.api.codec import encode
 from raftmail.client import ClientError
 from raftmail_chaos import members, page, toxiproxy
-from raftmail_chaos.cluster import LOOPBACK, ChaosCluster, Ports
+from raftmail_chaos.cluster import LOOPBACK, NODE_PORTS, ChaosCluster, Ports
 from raftmail_chaos.diskfaults import fsck, fsck_problems
 from raftmail_chaos.errors import ChaosError
 from raftmail_chaos.faults import Arena
@@ -53,6 +53,7 @@ _VERIFY_S = 60.0
 _SPARE_S = 600.0
 _LINE_BYTES_MAX = 16 << 20
 _RULE_OF_NODES = "P6"
+_RULE_OF_IMAP = "IMAP"
 _DISK_BYTES = 2 << 30
 _BYTES_FOR_OPERATION = 64 << 10
 _COPIES = 2
@@ -144,7 +145,15 @@ class ChaosRunner:
             options.seed,
             str(options.folder),
             self.links_text,
-            figures_of(self.series, arena.faults, verdict, read_back, now, self._packets_lost()),
+            figures_of(
+                self.series,
+                arena.faults,
+                verdict,
+                read_back,
+                now,
+                self._packets_lost(),
+                sum(rule == _RULE_OF_IMAP for rule, _ in arena.problems),
+            ),
             tuple(findings),
             self.undecided,
             options.ground.notes,
@@ -177,7 +186,7 @@ class ChaosRunner:
         host = HUB if networks is not None else LOOPBACK
         spares = sum(profile.needs_spares for profile in options.profiles)
         every = options.nodes + spares
-        ports = Ports(3 * every + every * (every - 1) + 1, host)
+        ports = Ports(NODE_PORTS * every + every * (every - 1) + 1, host)
         disk_bytes = self._disk_bytes() if options.ground.disks else 0
         place = options.folder / "nodes"
         cluster = ChaosCluster.make(place, options.nodes, ports, networks, disk_bytes, spares)
@@ -335,7 +344,7 @@ class ChaosRunner:
         nodes = list(self.arena.cluster.nodes.values())
         if self._told != [node.name for node in nodes]:
             self._told = [node.name for node in nodes]
-            addresses = [(node.client, node.lmtp) for node in nodes]
+            addresses = [(node.client, node.lmtp, node.imaps) for node in nodes]
             tell_live(self.options.folder / LIVE_FILE, addresses)
 
     def _note_look(self, now: float) -> None:
@@ -399,6 +408,7 @@ class ChaosRunner:
                 str(options.folder / LIVE_FILE),
                 options.mass_bytes // LOADS,
                 options.seconds,
+                tuple(node.imaps for node in nodes),
             )
             path = options.folder / f"load{number}.json"
             plan.save(path)
@@ -444,6 +454,8 @@ class ChaosRunner:
             self.series.add(load.number, told)
             for problem in told["problems"]:
                 self.arena.blame("load", problem)
+            for problem in told["broken"]:
+                self.arena.blame(_RULE_OF_IMAP, problem)
         code = await load.process.wait()
         if code != 0:
             log = self.options.folder / f"load{load.number}.log"

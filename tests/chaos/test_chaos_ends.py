@@ -34,7 +34,7 @@ class _Node(NodeProcess):
 def test_a_node_that_had_ended_when_it_was_to_be_killed_breaks_a_promise(
     tmp_path: Path, everybody: bool
 ) -> None:
-    node = _Node("n1", tmp_path, "", "", "")
+    node = _Node("n1", tmp_path, "", "", "", "")
     node.log.write_text("it said why\n", encoding="utf-8")
     node.process = subprocess.Popen([sys.executable, "-c", "raise SystemExit(70)"])
     node.process.wait()
@@ -47,7 +47,7 @@ def test_a_node_that_had_ended_when_it_was_to_be_killed_breaks_a_promise(
 
 
 def test_a_node_that_was_killed_breaks_none(tmp_path: Path) -> None:
-    node = _Node("n1", tmp_path, "", "", "")
+    node = _Node("n1", tmp_path, "", "", "", "")
     node.process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     arena = _arena(node)
     asyncio.run(faults.kill(arena, node, "kill-master", 0.0))
@@ -55,7 +55,7 @@ def test_a_node_that_was_killed_breaks_none(tmp_path: Path) -> None:
 
 
 def test_the_most_memory_of_all_processes_of_a_node_is_kept(tmp_path: Path) -> None:
-    node = _Node("n1", tmp_path, "", "", "")
+    node = _Node("n1", tmp_path, "", "", "", "")
     code = "print('x', flush=True); b = b'x' * (64 << 20); print(len(b), flush=True); input()"
     for _ in range(2):
         node.process = subprocess.Popen(

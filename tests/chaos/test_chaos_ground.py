@@ -213,7 +213,7 @@ def test_a_node_that_has_joined_takes_what_it_has_to_its_new_disk(tmp_path: Path
         "disks",
         """
 from raftmail_chaos.cluster import NodeProcess
-node = NodeProcess("n4", home, "", "", "")
+node = NodeProcess("n4", home, "", "", "", "")
 (home / "node.toml").write_text('data = "data"')
 (home / "data").mkdir()
 (home / "data" / "node.json").write_text("joined")

@@ -18,7 +18,9 @@ from raftmail_chaos.load import ChaosLoad, Worker, tell_live
 
 
 def _node(folder: Path, name: str) -> NodeProcess:
-    return NodeProcess(name, folder / name, "127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3")
+    return NodeProcess(
+        name, folder / name, "127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3", "127.0.0.1:4"
+    )
 
 
 def _shown(state: str, operation: str) -> dict[str, Any]:
@@ -96,9 +98,10 @@ def test_the_load_asks_the_nodes_that_there_are_now(tmp_path: Path) -> None:
     worker = Worker(plan)
     worker._hear_live()
     assert (worker._clients, worker._lmtp) == (("a:1",), ("a:2",))
-    tell_live(live, [("b:1", "b:2"), ("c:1", "c:2")])
+    tell_live(live, [("b:1", "b:2", "b:3"), ("c:1", "c:2", "c:3")])
     worker._hear_live()
     assert (worker._clients, worker._lmtp) == (("b:1", "c:1"), ("b:2", "c:2"))
+    assert worker._imaps == ("b:3", "c:3")
 
 
 def test_no_node_loses_its_data_while_another_is_away_for_long(

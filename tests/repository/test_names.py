@@ -43,10 +43,7 @@ NOT_CALLED_HERE = {
     "onOneSecondTimer": "pysyncobj",
     # What the simulator calls.
     "invoke": "histories of the simulator",
-    **dict.fromkeys(
-        ("ImapReader", "is_busy_opening", "idles", "next_command", "end_idle"),
-        "mail programs of the simulator",
-    ),
+    "is_busy_opening": "mail programs of the simulator",
     # What tests alone can see.
     "stats": "what an LMTP server holds, for tests of its limits",
     # What waits for IMAP, with its tests.
