@@ -351,7 +351,10 @@ class ImapReader:
                 self._begin_look(doing, selected, now)
 
     def _refused(self, doing: _Doing, answer: ImapAnswer, now: float) -> None:
-        if answer.kind != "NO" or answer.code not in (*_EXCUSED, *_NOTHING):
+        known = self.mirrors.get(doing.name)
+        is_new = known is None or not known.uidvalidity
+        excused = (*_EXCUSED, *_NOTHING, *(("NONEXISTENT",) if is_new else ()))
+        if answer.kind != "NO" or answer.code not in excused:
             raise MirrorBroken(
                 f"{doing.line!r} is answered {answer.kind} {answer.code} {answer.text}"
             )

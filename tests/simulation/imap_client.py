@@ -112,9 +112,11 @@ class SimConnection:
 
     def close(self) -> None:
         """The client's end is gone."""
-        if self.stands:
+        stood, self.is_open = self.stands, False
+        if stood:
             self.node._now_or_later(lambda: self.loop.run(self._lost))
-        self.is_open = False
+        else:
+            self.loop.abandon()
 
     def _lost(self) -> None:
         for task in self._tasks:

@@ -21,7 +21,7 @@ class SimLoop:
     def __init__(self, node: SimNode) -> None:
         self.node = node
         self.fault: BaseException | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], Coroutine[Any, Any, None]] = {}
         self._as_loop = cast(asyncio.AbstractEventLoop, self)
 
     def time(self) -> float:
@@ -76,9 +76,15 @@ class SimLoop:
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """A task that is kept until it ends. An error that it raises ends the run."""
         task = asyncio.Task(work, loop=self._as_loop)
-        self._tasks.add(task)
+        self._tasks[task] = work
         task.add_done_callback(self._ended)
         return task
+
+    def abandon(self) -> None:
+        """The node is gone: what was under way never goes on."""
+        for work in self._tasks.values():
+            work.close()
+        self._tasks.clear()
 
     def run(self, work: Callable[[], Any]) -> None:
         """Do something of the node's as a callback of this loop is done."""
@@ -113,6 +119,6 @@ class SimLoop:
         """See `asyncio.BaseEventLoop`; a cancelled handle does nothing when it is due."""
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
+        self._tasks.pop(task, None)
         if not task.cancelled() and task.exception() is not None:
             self.fault = task.exception()
