@@ -12,7 +12,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +125,26 @@ class ProgramFolder:
             os.close(master)
         assert process.returncode == 0, shown[-2000:]
         return shown
+
+    @contextmanager
+    def begun(self, *command: str) -> Iterator[subprocess.Popen[bytes]]:
+        """One that runs until it is ended here, with all that it has started. What it writes is in
+        the file `said`."""
+        with (self.folder / "said").open("wb") as said:
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=said,
+                stderr=said,
+                start_new_session=True,
+                **self._options(),
+            )
+        try:
+            yield process
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
 
 @contextmanager

@@ -21,9 +21,8 @@ MESSAGES = [message(word) for word in WORDS]
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MailCluster]:
     with MailCluster(tmp_path_factory.mktemp("fetching") / "c") as cluster:
-        cluster.add_users(
-            *(f"{name}@example.org" for name in ("curl", "fetchmail", "getmail", "offline", "mutt"))
-        )
+        names = ("curl", "fetchmail", "getmail", "offline", "mutt")
+        cluster.add_users(*(f"{name}@example.org" for name in names))
         yield cluster
 
 
@@ -161,5 +160,6 @@ def test_neomutt_flags_saves_elsewhere_and_removes(
 def test_the_programs_are_asked_for_by_name_and_package() -> None:
     """The list that .ci/run installs has every package that a test here may ask for."""
     packages = (Path(__file__).parents[2] / ".ci" / "run").read_text(encoding="utf-8")
-    for package in ("isync", "offlineimap3", "fetchmail", "getmail6", "curl", "neomutt", "postfix"):
+    asked = ("isync", "offlineimap3", "fetchmail", "getmail6", "curl", "neomutt", "postfix")
+    for package in (*asked, "thunderbird"):
         assert package in packages
