@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 
 from tests.frontends.imap.imap_kit import message
+from tests.node.cluster import wait_for
 from tests.peers.mail_cluster import PASSWORD, MailCluster
 from tests.peers.program import ProgramFolder, need, program_folder
+from tests.peers.smtp_sink import smtp_sink
 
 pytestmark = pytest.mark.long
 
@@ -21,7 +24,7 @@ MESSAGES = [message(word) for word in WORDS]
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MailCluster]:
     with MailCluster(tmp_path_factory.mktemp("fetching") / "c") as cluster:
-        names = ("curl", "fetchmail", "getmail", "offline", "mutt")
+        names = ("curl", "fetchmail", "getmail", "offline", "mutt", "sender")
         cluster.add_users(*(f"{name}@example.org" for name in names))
         yield cluster
 
@@ -155,6 +158,44 @@ def test_neomutt_flags_saves_elsewhere_and_removes(
         assert box.select("INBOX") == ("OK", [b"1"])
         assert box.search(None, "FLAGGED", "SUBJECT", "one")[1] == [b"1"]
     assert cluster.messages("Kept", user) == [MESSAGES[1]]
+
+
+def test_neomutt_keeps_a_copy_in_sent_although_the_master_is_killed(
+    cluster: MailCluster, place: ProgramFolder
+) -> None:
+    """The message has gone out, and its copy is not saved yet, when the master dies."""
+    neomutt = need("neomutt", "neomutt")
+    user = "sender@example.org"
+    master = cluster.master(1)
+    name = next(name for name in cluster.folders if name != master)
+    editor = place.write("editor.sh", '#!/bin/sh\necho sent by neomutt >"$1"\n', 0o700)
+    with cluster.box(name, user=user) as box:
+        box.create("Sent")
+    with smtp_sink(hold_at=1) as sink, ThreadPoolExecutor(1) as threads:
+        place.write(
+            "muttrc",
+            f'set imap_user="{user}"\nset imap_pass="{PASSWORD}"\nset ssl_starttls=no\n'
+            f'set ssl_force_tls=no\nset folder="imap://127.0.0.1:{cluster.imap[name]}/"\n'
+            'set spoolfile="+INBOX"\nset record="+Sent"\nset copy=yes\nset confirmcreate=no\n'
+            f'set smtp_url="smtp://127.0.0.1:{sink.port}/"\nset from="{user}"\n'
+            f'set editor="{editor}"\nset quit=yes\nset wait_key=no\nset header_cache=""\n'
+            "set use_envelope_from=no\n",
+        )
+        keys = "<mail>bob@example.net<enter>one<enter><send-message><quit>"
+        command = [neomutt, "-n", "-F", "muttrc", "-e", f'push "{keys}"']
+        sending = threads.submit(place.on_terminal, *command)
+        wait_for("the message", lambda: sink.held.is_set() or sending.done())
+        cluster.kill(master)
+        sink.go.set()
+        sending.result()
+    (sent,) = sink.messages
+    (copy,) = cluster.messages("Sent", user)
+    for one in (sent, copy):
+        assert b"Subject: one\r\n" in one and b"\r\n\r\nsent by neomutt\r\n" in one
+    with cluster.box(name, user=user) as box:
+        box.select("Sent", readonly=True)
+        assert box.search(None, "SEEN")[1] == [b"1"]
+    cluster.start_again(master)
 
 
 def test_the_programs_are_asked_for_by_name_and_package() -> None:
