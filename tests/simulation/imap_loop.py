@@ -20,6 +20,7 @@ class SimLoop:
 
     def __init__(self, node: SimNode) -> None:
         self.node = node
+        self.life = node.life
         self.fault: BaseException | None = None
         self._tasks: dict[asyncio.Task[None], Coroutine[Any, Any, None]] = {}
         self._as_loop = cast(asyncio.AbstractEventLoop, self)
@@ -109,7 +110,7 @@ class SimLoop:
         chosen = contextvars.copy_context() if context is None else context
 
         def due() -> None:
-            if not handle.cancelled():
+            if self.node.life == self.life and not handle.cancelled():
                 self.run(lambda: chosen.run(callback, *args))
 
         self.node._later(delay, due)
