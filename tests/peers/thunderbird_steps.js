@@ -64,10 +64,17 @@ const steps = {
     const pane = tabs.currentAbout3Pane;
     const where = await folder(name);
     pane.displayFolder(where.URI);
-    await until("the list", () => pane.gFolder?.URI == where.URI && message(where, subject));
+    const row_of = () => {
+      try {
+        return pane.gDBView.findIndexOfMsgHdr(message(where, subject), true);
+      } catch {
+        return -1; // the list does not have it yet
+      }
+    };
+    await until("the list", () => pane.gFolder?.URI == where.URI && row_of() >= 0);
     // The list may still be filled or sorted, and then the chosen row is another message.
     const shown = await until("the message", () => {
-      const row = pane.gDBView.findIndexOfMsgHdr(message(where, subject), true);
+      const row = row_of();
       if (pane.threadTree.selectedIndex != row) {
         pane.threadTree.selectedIndex = row;
       }
