@@ -20,6 +20,7 @@ import struct
 from collections.abc import Iterator
 from functools import lru_cache
 from hashlib import sha256
+from threading import local
 from typing import Final, NamedTuple
 from zlib import crc32
 
@@ -48,7 +49,15 @@ _PLACE: Final = struct.Struct("<QII")
 _NAME: Final = re.compile(r"[0-9a-f]{16}\.seg")
 _SEARCH_BYTES: Final = 1 << 20
 
-_decompressor: Final = ZstdDecompressor()
+
+class _OfThread(local):
+    """zstd's decompressor keeps what it is at: two threads with one would spoil each other's."""
+
+    def __init__(self) -> None:
+        self.decompressor = ZstdDecompressor()
+
+
+_own: Final = _OfThread()
 
 
 class BlobPlace(NamedTuple):
@@ -141,7 +150,7 @@ def decode_header(data: bytes, sequence: int, offset: int) -> BlobHeader | None:
 
 
 def decode_body(header: BlobHeader, stored: bytes) -> bytes | None:
-    """The body, or None when it is not the one the header promises."""
+    """The body, or None when it is not the one the header promises. Any thread may call it."""
     if len(stored) != header.place.stored_bytes:
         return None
     body = stored
@@ -152,7 +161,7 @@ def decode_body(header: BlobHeader, stored: bytes) -> bytes | None:
             # The length in the frame is allocated at once, whatever it is.
             if frame_content_size(stored) != header.raw_bytes:
                 return None
-            body = _decompressor.decompress(stored, max_output_size=header.raw_bytes)
+            body = _own.decompressor.decompress(stored, max_output_size=header.raw_bytes)
         except ZstdError:
             return None
     if len(body) != header.raw_bytes or sha256(body).digest() != header.digest:
