@@ -82,6 +82,7 @@ class _Pending:
     sent_to: str = ""
     via: str = ""
     sent_at: float = 0.0
+    patience_s: float = ATTEMPT_S
     attempted: bool = False
     doubtful: bool = False
     """An attempt before the last one may have taken effect, or may yet."""
@@ -333,9 +334,10 @@ class Router:
             elif not pending.sent_to:
                 if now >= pending.not_before:
                     waiting.append(pending)
-            elif now - pending.sent_at > ATTEMPT_S:
+            elif now - pending.sent_at > pending.patience_s:
                 if pending.kind is CallKind.QUERY and not pending.target:
                     self._rotation += 1  # another member may be better off
+                    pending.patience_s *= 2  # or a long answer is on its way
                 if self._goal(pending) != pending.sent_to:
                     self._dispatch(pending)
         self._dispatch_all(waiting)

@@ -36,6 +36,7 @@ PENDING_MAX = 50_000
 BYTES_MAX = 256 << 20
 BODIES_AT_ONCE = 2
 """Bodies that are read at once for other nodes, from the question to the link's queue."""
+ROOM_POLL_S = 0.05
 _BUSY = "the node has as many bytes of requests in memory as it may"
 
 
@@ -95,6 +96,8 @@ class RpcServer:
     _answers: dict[str, list[list[Any]]] = field(default_factory=dict)
     _relayed: dict[int, tuple[str, int, float, str]] = field(default_factory=dict)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    _bodies: set[tuple[str, int]] = field(default_factory=set)
+    """Calls for a message that are being answered: who asked, and the number."""
     _reading: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(BODIES_AT_ONCE))
 
     def serve(self, node: str, call: RpcCall) -> None:
@@ -215,11 +218,40 @@ class RpcServer:
     async def _serve_body(
         self, node: str, number: int, query: FetchBody, deadline_s: float
     ) -> None:
-        """Raises `Unavailable`."""
-        async with self._reading:
-            body = encode_answer(await self.router.query(query, deadline_s=deadline_s))
+        """Raises `Unavailable`. Whoever asks again meanwhile is not read for twice, and what the
+        link has no room for now waits, as bytes of the budget."""
+        asked = (node, number)
+        if asked in self._bodies:
+            return
+        self._bodies.add(asked)
+        until = self.router.clock() + deadline_s
+        try:
+            async with self._reading:
+                body = encode_answer(await self.router.query(query, deadline_s=deadline_s))
+                size = len(body)
+                if self._fits(node, size):
+                    self._reply(node, number, "ok", body)
+                    await asyncio.sleep(0)  # the answers of this turn leave, or find no room
+                    return
+                if not self.budget.take(size):
+                    self._reply_failure(node, number, Failure(_BUSY))
+                    return
+            try:
+                await self._wait_for_room(node, size, until)
+            finally:
+                self.budget.give(size)
             self._reply(node, number, "ok", body)
-            await asyncio.sleep(0)  # the answers of this turn leave, or find no room
+        finally:
+            self._bodies.discard(asked)
+
+    async def _wait_for_room(self, node: str, size: int, until: float) -> None:
+        """Until an answer fits, or nobody waits for it any more."""
+        links, clock = self.router.links, self.router.clock
+        while links.is_up(node) and clock() < until and not self._fits(node, size):  # noqa: ASYNC110  links tell nobody
+            await asyncio.sleep(ROOM_POLL_S)
+
+    def _fits(self, node: str, size: int) -> bool:
+        return size < LONG_BYTES_MIN or self.router.links.has_room(node, size, long=True)
 
     def _pass_on(self, node: str, call: RpcCall, deadline_s: float) -> None:
         """Relay a call to the node that it names, under a number of this node's own."""
@@ -270,9 +302,7 @@ class RpcServer:
         """An answer that the link has room for: in the place of a long one, if need be, that the
         asker shall come again."""
         value = item[2]
-        if not isinstance(value, bytes | memoryview) or len(value) < LONG_BYTES_MIN:
-            return item
-        if self.router.links.has_room(node, len(value), long=True):
+        if not isinstance(value, bytes | memoryview) or self._fits(node, len(value)):
             return item
         return [item[0], "failed", _told(Failure("the node has too much to send"))]
 
