@@ -623,6 +623,15 @@ class Group:
         self._transfer = (target, now + self.timing.transfer_s)
         self._try_transfer()
 
+    def hand_over(self, now: float) -> int | None:
+        """`transfer` to the best successor there is by now; who it is. None where there is nobody,
+        or this replica does not lead."""
+        clock.now = now  # by an older one, some that are silent still answer
+        successor = self.best_successor() if self.is_leader else None
+        if successor is not None:
+            self.transfer(now, successor)
+        return successor
+
     def best_successor(self) -> int | None:
         """Of a leader: of the connected voters that say that they may lead, the one that has most
         of the log.

@@ -621,10 +621,7 @@ class Replica:
 
     def hand_over(self, now: float) -> bool:
         """Of a leader: hand the leader's place to the best successor, if there is one."""
-        successor = self.group.best_successor()
-        if successor is not None:
-            self.group.transfer(now, successor)
-        return successor is not None
+        return self.group.hand_over(now) is not None
 
     @property
     def can_hand_over(self) -> bool:
@@ -929,7 +926,7 @@ class Replica:
                 )
         if now < self._make_way_at or not self.group.accepts or self.may(Capability.LEAD):
             return
-        successor = self.group.best_successor()
+        successor = self.group.hand_over(now)
         if successor is not None:
             self._make_way_at = now + self.limits.make_way_s
             logger.warning(
@@ -938,7 +935,6 @@ class Replica:
                 successor,
                 describe(conditions),
             )
-            self.group.transfer(now, successor)
 
     def _reclaim(self, now: float) -> None:
         if self.group.applied_index < self.keep_to or not self.may(Capability.KEEP_INDEX):

@@ -111,6 +111,23 @@ def test_the_successor_is_one_that_may_lead_and_has_nearly_everything() -> None:
     assert c.group(1).best_successor() == 3
 
 
+def test_nothing_is_handed_to_those_who_fell_silent_since_the_last_turn() -> None:
+    """A node that stops hands over at once, however long its last turn of the loop was ago."""
+    c = elected(3)
+    assert c.group(1).best_successor() is not None
+    later = c.now + 10 * c.timing.election_max_s
+    assert c.group(1).hand_over(later) is None
+    assert c.group(1).is_leader and c.group(1).accepts
+
+
+def test_who_hands_over_tells_to_whom() -> None:
+    c = elected(3, r2=LAST_RESORT)
+    assert c.group(1).hand_over(c.now) == 3
+    c.run(1.0)
+    assert c.group(3).is_leader
+    assert c.group(1).hand_over(c.now) is None, "it is another's to hand over"
+
+
 @fails_with("unable-handed")
 def test_a_hand_over_to_one_that_may_not_lead_is_refused_at_once() -> None:
     c = elected(3, r2=LAST_RESORT)
