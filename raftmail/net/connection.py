@@ -6,12 +6,12 @@ Written once, for whatever is spoken on it: a `Session` gets what came, and writ
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import logging
 import ssl
 from collections.abc import Coroutine
 from typing import Any, Protocol, cast
 
+from raftmail.mail.networks import parse_ip
 from raftmail.net.budget import ReadBudget
 from raftmail.net.deflate import Deflate, NotDeflate
 from raftmail.net.door import Pass
@@ -167,7 +167,9 @@ class Connection(asyncio.BufferedProtocol):
 
     @property
     def address(self) -> str:
-        """The other side's IP address; "" on a unix socket."""
+        """The other side's IP address, its own also behind a proxy; "" on a unix socket."""
+        if self._entry.client:
+            return self._entry.client
         name = self._transport.get_extra_info("peername")
         return str(name[0]).partition("%")[0] if isinstance(name, tuple) else ""
 
@@ -182,8 +184,9 @@ class Connection(asyncio.BufferedProtocol):
 
     @property
     def is_loopback(self) -> bool:
-        """Whether the other side is on this machine, over TCP."""
-        return is_loopback(self._transport)
+        """Whether the other side is on this machine, over TCP, and a proxy between, too."""
+        client = self._entry.client
+        return is_loopback(self._transport) and (not client or is_loopback_address(client))
 
     @property
     def lost(self) -> bool:
@@ -435,11 +438,10 @@ class Connection(asyncio.BufferedProtocol):
 def is_loopback(transport: asyncio.BaseTransport) -> bool:
     """Whether the other side is on this machine."""
     name = transport.get_extra_info("peername")
-    if not isinstance(name, tuple):
-        return False
-    try:
-        address = ipaddress.ip_address(name[0].partition("%")[0])
-    except ValueError:
-        return False
-    mapped = getattr(address, "ipv4_mapped", None)
-    return bool((mapped or address).is_loopback)
+    return isinstance(name, tuple) and is_loopback_address(str(name[0]))
+
+
+def is_loopback_address(address: str) -> bool:
+    """Whether an IP address is of the machine itself."""
+    ip = parse_ip(address)
+    return ip is not None and ip.is_loopback

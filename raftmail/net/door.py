@@ -11,11 +11,13 @@ import asyncio
 import logging
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
+from raftmail.mail.networks import Network, is_among
 from raftmail.net.errors import contained, describe, start_task, tell
 from raftmail.net.gate import LOCAL, Gate
+from raftmail.net.proxy_protocol import NoProxyHeader, read_header
 
 _log = logging.getLogger(__name__)
 
@@ -27,12 +29,13 @@ PAUSE_S = 0.1
 
 class _Visitor:
     """An accepted connection, from the first moment on. `transport` is set once its protocol has
-    it."""
+    it. `client` is for whom a proxy speaks on it, "" without one."""
 
-    __slots__ = ("socket", "task", "transport")
+    __slots__ = ("client", "socket", "task", "transport")
 
     def __init__(self, sock: socket.socket) -> None:
         self.socket = sock
+        self.client = ""
         self.transport: asyncio.Transport | None = None
         self.task: asyncio.Task[None] | None = None
 
@@ -52,6 +55,11 @@ class Pass:
     def __init__(self, gate: Gate, visitor: _Visitor) -> None:
         self._gate = gate
         self._visitor = visitor
+
+    @property
+    def client(self) -> str:
+        """The IP address for which a proxy speaks; "" without one."""
+        return self._visitor.client
 
     def hold(self, transport: asyncio.Transport) -> None:
         """The connection has this transport now, by which it can be made to leave."""
@@ -87,10 +95,11 @@ class Door:
         tls: Callable[[], ssl.SSLContext | None] = lambda: None,
         handshake_s: float = 10.0,
         full: bytes = b"",
+        proxies: Callable[[], Sequence[Network]] = tuple,
     ) -> None:
         """`sock` listens. `tls` gives the context for the next connection; `handshake_s` is how
         long its handshake may take. `full` is what those hear who are turned away, where there is
-        no TLS."""
+        no TLS. Who connects from `proxies` says first for whom, within `handshake_s`."""
         self._loop = asyncio.get_running_loop()
         self._socket = sock
         self._gate = gate
@@ -98,6 +107,7 @@ class Door:
         self._tls = tls
         self._handshake_s = handshake_s
         self._full = full
+        self._proxies = proxies
         self._visitors: set[_Visitor] = set()
         self._paused: asyncio.TimerHandle | None = None
         self._said = False
@@ -160,13 +170,16 @@ class Door:
             with suppress(OSError):
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._visitors.add(visitor)
-        visitor.task = start_task(self._loop, self._open(visitor), self._not_opened)
+        is_proxy = is_among(address, self._proxies())
+        visitor.task = start_task(self._loop, self._open(visitor, is_proxy), self._not_opened)
 
-    async def _open(self, visitor: _Visitor) -> None:
+    async def _open(self, visitor: _Visitor, is_proxy: bool) -> None:
         gate = self._gate
         tls = self._tls()
         made: asyncio.Transport | None = None
         try:
+            if is_proxy:
+                await self._hear_proxy(visitor)
             made, _ = await self._loop.connect_accepted_socket(
                 lambda: self._make(Pass(gate, visitor)),
                 visitor.socket,
@@ -179,12 +192,24 @@ class Door:
             TimeoutError,
             asyncio.CancelledError,
         ) as error:  # ssl.SSLError is an OSError
-            _log.debug("a connection ended before it was made: %s", describe(error))
+            level = logging.WARNING if isinstance(error, NoProxyHeader) else logging.DEBUG
+            _log.log(level, "a connection ended before it was made: %s", describe(error))
         finally:
             self._visitors.discard(visitor)
             visitor.task = None
             if made is None:
                 gate.leave(visitor)  # the socket is the transport's, which closes it
+
+    async def _hear_proxy(self, visitor: _Visitor) -> None:
+        """Raises OSError, TimeoutError; the socket is closed then."""
+        try:
+            header = await read_header(visitor.socket, self._handshake_s)
+        except BaseException:
+            visitor.socket.close()
+            raise
+        if header.client:
+            visitor.client = header.client
+            self._gate.speaks_for(visitor, header.client)
 
     def _not_opened(self, error: Exception) -> None:
         tell(_log, "a connection could not be taken", error)

@@ -94,6 +94,14 @@ class Gate:
         self.descriptors.connections += 1
         return True
 
+    def speaks_for(self, one: Stranger, address: str) -> None:
+        """A proxy's connection is counted where its client is."""
+        if one in self._inside:
+            if one in self._strangers:
+                _count_down(self._strangers_at, self._inside[one])
+                self._strangers_at[address] += 1
+            self._inside[one] = address
+
     def admit(self, one: Stranger) -> str:
         """Count a connection among those that are served; `""`, or why it may not be."""
         address = self._inside.get(one, LOCAL)

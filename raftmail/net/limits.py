@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
+from raftmail.mail.networks import Network
+
 KIB = 1024
 MIB = 1024 * KIB
 
@@ -61,6 +63,9 @@ class ConnectionLimits:
     """A connection whose output stays above `output_bytes_max` for so long is closed."""
     close_s: float = 30.0
     """A connection that is closing and whose output is not taken within this is cut off."""
+    proxy_networks: tuple[Network, ...] = ()
+    """Connections from there begin with a header of the PROXY protocol, within `handshake_s`, or
+    are closed. From elsewhere none is believed."""
 
     def __post_init__(self) -> None:
         for one in fields(self):

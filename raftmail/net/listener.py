@@ -179,6 +179,7 @@ class Listener:
                 tls=lambda: self.tls,
                 handshake_s=self.limits.handshake_s,
                 full=b"" if self.tls else self._full,
+                proxies=lambda: self.limits.proxy_networks,
             )
         )
         if self._sweeper is None:

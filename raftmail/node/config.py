@@ -18,9 +18,9 @@ from typing import Any
 
 from raftmail.mail.endpoint import dialled, join_address, split_address
 from raftmail.mail.limits import DELIVERED_ONCE_S_MAX
+from raftmail.mail.networks import parse_networks
 from raftmail.mail.program_addresses import PROTOCOLS, ProgramAddresses
 from raftmail.service.external_users import check_url
-from raftmail.service.failed_log_ins import parse_networks
 
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
 CONFIG_FILE = "node.toml"
@@ -69,7 +69,8 @@ class ClusterSection:
 class ListenSection:
     """Addresses to listen on, host:port; "" switches a listener off. `lmtp_socket` is a path.
     `imap` and `pop3` begin in the clear, with STARTTLS and STLS; who is not on this machine cannot
-    log in before. `imaps` and `pop3s` begin with TLS."""
+    log in before. `imaps` and `pop3s` begin with TLS. Who connects from `proxy_networks` for mail
+    speaks the PROXY protocol."""
 
     peer: str
     client: str
@@ -79,6 +80,7 @@ class ListenSection:
     imaps: str = ""
     pop3: str = ""
     pop3s: str = ""
+    proxy_networks: str = ""
 
     @property
     def programs(self) -> ProgramAddresses:
@@ -336,6 +338,7 @@ _CHECKS: Mapping[str, Check] = {
     "listen.client": _address,
     "listen.lmtp": _address_or_none,
     **dict.fromkeys((f"listen.{name}" for name in PROTOCOLS), _address_or_none),
+    "listen.proxy_networks": _networks,
     "raft.heartbeat_ms": _range(5, 10_000),
     "raft.election_min_ms": _range(20, 60_000),
     "raft.election_max_ms": _range(30, 120_000),

@@ -5,13 +5,14 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable
 
+from raftmail.mail.networks import parse_networks
 from raftmail.node.config import Config, ConfigError
 from raftmail.service.external_users import (
     CheckingProgram,
     ExternalUsers,
     PasswordEndpoint,
 )
-from raftmail.service.failed_log_ins import LogInLimits, parse_networks
+from raftmail.service.failed_log_ins import LogInLimits
 from raftmail.service.log_ins import LogIns, Querying
 from raftmail.service.token_issuer import TokenIssuer, read_keys
 

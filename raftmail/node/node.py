@@ -27,6 +27,7 @@ from raftmail.frontends.text.context import TextContext
 from raftmail.frontends.text.server import TextListener
 from raftmail.mail.endpoint import split_address
 from raftmail.mail.failures import Unavailable
+from raftmail.mail.networks import parse_networks
 from raftmail.net.errors import start_task
 from raftmail.net.gate import Descriptors
 from raftmail.net.tls import TlsFiles, check_files, peer_context, program_context, server_context
@@ -760,6 +761,7 @@ def _lmtp_config(config: Config) -> ServerConfig:
         address_connections_max=mail.address_connections_max,
         buffered_bytes_max=limits_of(config).pool_bytes,
         service_timeout_s=mail.deadline_s + LONGER_S_MAX + 10.0,
+        proxy_networks=parse_networks(config.listen.proxy_networks),
     )
 
 

@@ -12,6 +12,7 @@ from raftmail.frontends.imap.limits import ImapLimits
 from raftmail.frontends.pop3.limits import Pop3Limits
 from raftmail.mail.budget import Budget
 from raftmail.mail.endpoint import split_address
+from raftmail.mail.networks import parse_networks
 from raftmail.net.gate import Descriptors
 from raftmail.node.config import Config, ConfigError
 from raftmail.service.service import Service
@@ -92,6 +93,7 @@ def _pop3_limits(config: Config) -> Pop3Limits:
         connections_max=mail.client_connections_max,
         address_connections_max=mail.address_connections_max,
         deadline_s=float(mail.deadline_s),
+        proxy_networks=parse_networks(config.listen.proxy_networks),
     )
 
 
@@ -102,4 +104,5 @@ def _imap_limits(config: Config) -> ImapLimits:
         address_connections_max=mail.address_connections_max,
         deadline_s=float(mail.deadline_s),
         message_bytes_max=mail.message_bytes_max,
+        proxy_networks=parse_networks(config.listen.proxy_networks),
     )

@@ -9,9 +9,9 @@ import ipaddress
 from dataclasses import dataclass, field
 from typing import Final
 
-DOUBLINGS_MAX: Final = 16
+from raftmail.mail.networks import Network, is_among, parse_ip
 
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+DOUBLINGS_MAX: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,30 +87,12 @@ class FailedLogIns:
 
     def is_trusted(self, address: str) -> bool:
         """Whether wrong log-ins from an address are not counted."""
-        if not self.limits.trusted:
-            return False
-        ip = _ip(address)
-        return ip is not None and any(ip in network for network in self.limits.trusted)
+        return bool(self.limits.trusted) and is_among(address, self.limits.trusted)
 
 
 def network_of(address: str) -> str:
     """The name of the network of an address; what is no IP address is its own."""
-    ip = _ip(address)
+    ip = parse_ip(address)
     if isinstance(ip, ipaddress.IPv6Address):
         return str(ipaddress.IPv6Address(int(ip) >> 64 << 64)) + "/64"
     return address if ip is None else str(ip)
-
-
-def parse_networks(text: str) -> tuple[Network, ...]:
-    """Networks or addresses with commas between them. Raises ValueError."""
-    return tuple(ipaddress.ip_network(one.strip()) for one in text.split(",") if one.strip())
-
-
-def _ip(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    try:
-        ip = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
-        return None
-    if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is not None:
-        return ip.ipv4_mapped
-    return ip

@@ -231,7 +231,7 @@ def text_limits_table(limits: TextLimits) -> str:
     rows += [
         (one.name, shown(one.name, getattr(limits, one.name)), "")
         for one in fields(limits)
-        if one.name not in ("reader", "before_auth")
+        if one.name not in ("reader", "before_auth", "proxy_networks")
     ]
     order = list(AT_TEXT_LIMIT)
     rows.sort(key=lambda row: order.index(row[0]))

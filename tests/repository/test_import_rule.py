@@ -39,7 +39,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "raftmail.consensus": ("raftmail.storage.disk",),
     "raftmail.resync": ("raftmail.storage", "raftmail.mail"),
     "raftmail.shard": _BELOW_CLUSTER[:-1],
-    "raftmail.net": ("raftmail.mail.budget",),
+    "raftmail.net": ("raftmail.mail.budget", "raftmail.mail.networks"),
     "raftmail.cluster": (*_BELOW_CLUSTER, "raftmail.net.errors"),
     "raftmail.service": ("raftmail.mail", "raftmail.cluster", "raftmail.net.errors"),
     "raftmail.peering": ("raftmail.mail", "raftmail.net"),

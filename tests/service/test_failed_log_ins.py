@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from raftmail.service.failed_log_ins import (
-    FailedLogIns,
-    LogInLimits,
-    network_of,
-    parse_networks,
-)
+from raftmail.mail.networks import parse_networks
+from raftmail.service.failed_log_ins import FailedLogIns, LogInLimits, network_of
 
 LIMITS = LogInLimits(delay_s=2, delay_max_s=15, failures_max=5, forget_s=20, networks_max=3)
 
