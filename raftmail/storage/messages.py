@@ -179,6 +179,8 @@ class Messages:
                 rows = page(start, end)
                 if len(rows) < PAGE_ROWS:
                     self._rotten.check_range(start, end, rows)
+                else:
+                    self._rotten.check_start(start, end, rows)
                 if rows:
                     yield rows
                 if len(rows) < PAGE_ROWS:
@@ -207,6 +209,8 @@ class Messages:
             rows = self.records.page(start, end, limit)
             if len(rows) < limit:
                 self._rotten.check_range(start, end, rows)
+            else:
+                self._rotten.check_start(start, end, rows)
             if not rows:
                 break
             read = uid_at(rows[-1][0])[1]

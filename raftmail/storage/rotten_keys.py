@@ -30,11 +30,13 @@ class RottenKeys:
         """After a search from `start` up to but not with `end` that found all of `rows`. Raises
         `IndexDamaged` where others may be hidden at either end; what is between is checked by who
         reads it."""
-        if not rows:
-            self._look(start, end, None)
-            return
-        self._look(start, end, rows[0][0])
-        self._look(rows[-1][0] + b"\0", end, None)
+        self.check_start(start, end, rows)
+        if rows:
+            self._look(rows[-1][0] + b"\0", end, None)
+
+    def check_start(self, start: bytes, end: bytes | None, rows: Sequence[Row]) -> None:
+        """As `check_range`, of the first of the range's rows: the rest is yet to be searched."""
+        self._look(start, end, rows[0][0] if rows else None)
 
     def _look(self, start: bytes, end: bytes | None, found: bytes | None) -> None:
         """A cursor that stands on a page may search that page alone, so one search can find what

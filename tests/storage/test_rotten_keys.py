@@ -9,10 +9,16 @@ from pathlib import Path
 import pytest
 
 from raftmail.mail.uidset import UidSet
+from raftmail.storage import messages
 from raftmail.storage.dates import MessageDates
 from raftmail.storage.index import TABLES, Index, IndexIdentity
 from raftmail.storage.kv import LmdbEngine
-from raftmail.storage.records import MESSAGE_KEY, IndexDamaged, MailboxRecord
+from raftmail.storage.records import (
+    MESSAGE_KEY,
+    IndexDamaged,
+    MailboxRecord,
+    unpack_message,
+)
 
 FIXED_BYTES = 64
 MESSAGES = 9
@@ -56,6 +62,23 @@ def _choose_messages(index: Index) -> None:
         assert sum(map(len, rows)) == len(uids)
 
 
+def _page_messages(index: Index) -> None:
+    """Pages that are full, so that nobody looks for the end of the range."""
+    mailbox = _mailbox(index)
+    for low in range(1, MESSAGES):
+        uids = UidSet.from_ranges([(low, MESSAGES)])
+        for key, record in index.messages.rows(mailbox, uids, 2):
+            unpack_message(key, record)
+
+
+def _page_through_messages(index: Index) -> None:
+    mailbox = _mailbox(index)
+    for low in range(1, MESSAGES):
+        uids = UidSet.from_ranges([(low, low + 1)])
+        for key, record in next(iter(index.messages.pages(mailbox, uids))):
+            unpack_message(key, record)
+
+
 def _look_for_users(index: Index) -> None:
     for name in "abc":
         assert index.users.get(f"{name}@x.org") is not None
@@ -95,6 +118,8 @@ LOOKS = [
     ("messages", _look_for_messages),
     ("messages", _list_messages),
     ("messages", _choose_messages),
+    ("messages", _page_messages),
+    ("messages", _page_through_messages),
     ("users", _look_for_users),
     ("subscriptions", _list_subscriptions),
     ("annotations", _list_annotations),
@@ -138,8 +163,10 @@ def _flip(path: Path, table: str, at: int, bit: int) -> None:
 
 @pytest.mark.parametrize(("table", "look"), LOOKS, ids=[look.__name__ for _, look in LOOKS])
 def test_what_a_rotten_key_hides_is_damage_and_not_missing(
-    tmp_path: Path, table: str, look: Callable[[Index], None]
+    tmp_path: Path, table: str, look: Callable[[Index], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if look is _page_through_messages:
+        monkeypatch.setattr(messages, "PAGE_ROWS", 2)
     _make(tmp_path / "good")
     by_message = table in ("messages", "dates")
     rows = MESSAGES + MESSAGES // 2 + (table == "dates") if by_message else 1
