@@ -12,6 +12,7 @@ from raftmail.frontends.imap import responses
 from raftmail.frontends.imap.client import (
     Answer,
     CommandRefused,
+    CommandWrong,
     Extension,
     LoggedInClient,
     good_name,
@@ -37,6 +38,8 @@ def mailbox_id(guid: bytes) -> bytes:
 
 async def select(client: LoggedInClient, command: i.Select) -> Answer:
     """SELECT and EXAMINE (6.3.2, 6.3.3), with RFC 7162's parameters."""
+    if command.qresync is not None and not client.qresync:
+        raise CommandWrong("QRESYNC is for those who have enabled it (RFC 7162 section 3.2.5)")
     if client.view is not None:
         client.view = None
         client.write(b"* OK [CLOSED] the mailbox before is closed\r\n")  # RFC 7162 section 3.2.11

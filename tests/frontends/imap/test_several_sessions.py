@@ -157,6 +157,19 @@ def test_vanished_reaches_up_to_the_last_uid_that_was_given(
     run(talk, service=MachineService())
 
 
+def test_a_resynchronisation_needs_to_be_enabled_and_leaves_what_is_selected() -> None:
+    async def talk(client: ImapClient, service: TwinService) -> None:
+        await filled(client, 2)
+        for enabled in ("", "ENABLE CONDSTORE"):
+            if enabled:
+                await client.ok(enabled)
+            said, answer = await client.do("SELECT INBOX (QRESYNC (1 1))")
+            assert not said and answer.startswith(b"BAD")
+        assert await client.ok("SEARCH ALL") == [b"* SEARCH 1 2"]
+
+    run(talk)
+
+
 def test_vanished_has_its_place_and_needs_to_be_enabled() -> None:
     async def talk(client: ImapClient, service: TwinService) -> None:
         await filled(client, 2)
