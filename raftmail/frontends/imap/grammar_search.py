@@ -70,7 +70,12 @@ def search(scanner: Scanner, uid: bool) -> c.Search:
         if scanner.dialect.utf8_accept:
             raise ParseError("SEARCH has no CHARSET after ENABLE UTF8=ACCEPT: all is UTF-8")
         scanner.space("a charset")
-        _charset(scanner)
+        try:
+            _charset(scanner)
+        except ParseError as e:
+            # RFC 9051 section 6.4.4.1: NO empties what was saved before.
+            e.forgets_saved = e.no and returns is not None and c.SearchReturn.SAVE in returns
+            raise
         scanner.space("search keys")
     program = _Program(scanner)
     key = program.keys()

@@ -51,12 +51,14 @@ T = TypeVar("T")
 
 class ParseError(ValueError):
     """A request that is no command. The text is fit for people: one line of ASCII. It is answered
-    BAD, or NO with `no`; `code` is what stands in brackets, "" for none."""
+    BAD, or NO with `no`; `code` is what stands in brackets, "" for none. With `forgets_saved` the
+    result that was saved last is empty from here on."""
 
     def __init__(self, text: str, code: str = "", *, no: bool = False) -> None:
         super().__init__(text)
         self.code = code
         self.no = no
+        self.forgets_saved = False
 
 
 def uid_required(what: str) -> ParseError:

@@ -56,10 +56,10 @@ async def search(client: LoggedInClient, command: i.Search) -> Answer:
         if saves:
             view.saved = UidSet()  # RFC 5182 section 2.1
         raise
+    answered = _answered(command, found)
     if saves:
-        assert command.returns is not None
-        view.saved = _to_save(command, found)
-    modseq = max((modseq for _, _, modseq in found), default=0) if command.modseq else 0
+        view.saved = UidSet.from_uids(uid for _, uid, _ in answered)
+    modseq = max((modseq for _, _, modseq in answered), default=0) if command.modseq else 0
     numbers = [uid for _, uid, _ in found] if command.uid else [number for number, _, _ in found]
     if command.returns is None and not client.rev2:
         told = " ".join(["* SEARCH", *map(str, numbers)]).encode()
@@ -74,20 +74,19 @@ async def search(client: LoggedInClient, command: i.Search) -> Answer:
     return Answer("searched", expunges=command.uid)
 
 
-def _to_save(command: i.Search, found: Sequence[Hit]) -> UidSet:
-    """What `$` is from here on: all, or only the ends and the part where only they were asked for
-    (RFC 5182 section 2.4, RFC 9394 section 3.2)."""
+def _answered(command: i.Search, found: Sequence[Hit]) -> Sequence[Hit]:
+    """What `$` is from here on, and whose modseq is told: all, or only the ends and the part where
+    only they were asked for. See RFC 5182 section 2.4, RFC 4731 section 3.2 and RFC 9394 section
+    3.2."""
     returns = command.returns or frozenset()
-    uids = [uid for _, uid, _ in found]
-    if uids and not returns & {i.SearchReturn.ALL, i.SearchReturn.COUNT}:
-        ends = [] if command.partial is None else list(command.partial.of(uids))
-        if i.SearchReturn.MIN in returns:
-            ends.append(uids[0])
-        if i.SearchReturn.MAX in returns:
-            ends.append(uids[-1])
-        if ends or command.partial is not None:
-            uids = ends
-    return UidSet.from_uids(uids)
+    if not found or returns & {i.SearchReturn.ALL, i.SearchReturn.COUNT}:
+        return found
+    some = [] if command.partial is None else list(command.partial.of(found))
+    if i.SearchReturn.MIN in returns:
+        some.append(found[0])
+    if i.SearchReturn.MAX in returns:
+        some.append(found[-1])
+    return some if some or command.partial is not None else found
 
 
 def _tell_extended(

@@ -72,6 +72,7 @@ from raftmail.frontends.sasl.mechanisms import offered
 from raftmail.frontends.sasl.steps import Challenge
 from raftmail.mail.changes import MailboxChanged, Missed
 from raftmail.mail.failures import Unavailable
+from raftmail.mail.uidset import UidSet
 from raftmail.net.connection import Connection
 from raftmail.net.errors import tell
 from raftmail.net.lines import ProtocolViolation
@@ -313,6 +314,8 @@ class ImapSession(Session):
             self._perform(event)
         except ParseError as e:
             self._give_back(event.literal_bytes)
+            if e.forgets_saved and self._client is not None and self._client.view is not None:
+                self._client.view.saved = UidSet()
             self._refuse(event.tag, str(e), code=e.code, no=e.no)
         except CommandWrong as e:
             self._give_back(event.literal_bytes)

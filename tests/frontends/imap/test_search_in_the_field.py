@@ -184,3 +184,43 @@ def test_sets_of_many_uids_are_answered_whole(size: int) -> None:
         assert len(await client.ok(f"UID FETCH {wanted} (UID)")) == (1 if size == 1 else 2)
 
     run(talk, service=MachineService())
+
+
+def test_a_search_that_is_answered_no_empties_what_was_saved_and_one_that_is_bad_does_not() -> None:
+    async def talk(client: ImapClient, service: TwinService) -> None:
+        await filled(client, 2)
+        await client.ok("SEARCH RETURN (SAVE) ALL")
+        for command, kept in (
+            ("SEARCH RETURN (SAVE) NONSENSE", [1, 2]),
+            ("SEARCH RETURN (COUNT) CHARSET X-NO ALL", [1, 2]),
+            ("SEARCH RETURN (SAVE) CHARSET X-NO ALL", []),
+        ):
+            _, answer = await client.do(command)
+            assert not answer.startswith(b"OK")
+            assert await found(client, "SEARCH $") == kept, command
+
+    run(talk)
+
+
+def test_the_modseq_of_a_search_is_that_of_the_messages_that_are_told() -> None:
+    async def talk(client: ImapClient, service: TwinService) -> None:
+        await filled(client, 4)
+        modseqs = {}
+        for number in (3, 1, 4, 2):  # the last change is of a message between
+            (line,) = await client.ok(f"STORE {number} +FLAGS (\\Flagged)")
+            (line,) = await client.ok(f"FETCH {number} (MODSEQ)")
+            modseqs[number] = int(line.split(b"(")[2].rstrip(b")"))
+        for options, numbers in (
+            ("MIN", [1]),
+            ("MAX", [4]),
+            ("MIN MAX", [1, 4]),
+            ("PARTIAL 3:3", [3]),
+            ("PARTIAL -1:-2", [3, 4]),
+            ("MIN COUNT", [1, 2, 3, 4]),
+            ("MIN MAX ALL", [1, 2, 3, 4]),
+        ):
+            (line,) = await client.ok(f"SEARCH RETURN ({options}) MODSEQ 1")
+            told = b" MODSEQ %d" % max(modseqs[one] for one in numbers)
+            assert line.endswith(told), (options, line)
+
+    run(talk, service=MachineService())
