@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import NoReturn
-
 from raftmail.frontends.imap import commands as c
 from raftmail.frontends.imap.fetch_items import FetchItem
 from raftmail.frontends.imap.grammar_message import fetch_item
@@ -18,9 +16,6 @@ from raftmail.frontends.imap.scanner import ParseError, Scanner
 
 _FILTERS = {one.value: one for one in NotifyFilter}
 _EVENTS = {one.value.upper(): one for one in NotifyEvent}
-_OTHER = "ANNOTATIONCHANGE"
-"""Of annotations of messages (RFC 5257), which there are none of here."""
-
 _WITH_NAMES = (NotifyFilter.SUBTREE, NotifyFilter.MAILBOXES)
 _COME_AND_GO = {NotifyEvent.MESSAGE_NEW, NotifyEvent.MESSAGE_EXPUNGE}
 
@@ -70,15 +65,13 @@ def _event(scanner: Scanner, events: set[NotifyEvent], items: list[FetchItem]) -
     if NotifyEvent.MESSAGE_NEW in events and not items and scanner.stands(b"("):
         items += scanner.items("what to fetch", lambda: fetch_item(scanner))
         return
-    word = scanner.peek_word()
-    if word == _OTHER:
-        _refuse(word)
-    events.add(scanner.one_of(_EVENTS, "an event"))
-
-
-def _refuse(word: str) -> NoReturn:
-    known = " ".join(one.value for one in NotifyEvent)
-    raise ParseError(f"there is no {word} here", f"BADEVENT ({known})", no=True)
+    word = scanner.word("an event")
+    event = _EVENTS.get(word)
+    if event is None:
+        # One of another extension, as any atom may be (RFC 5465 sections 3.1 and 8).
+        known = " ".join(one.value for one in NotifyEvent)
+        raise ParseError(f"there is no {word[:40]} here", f"BADEVENT ({known})", no=True)
+    events.add(event)
 
 
 def _check(which: NotifyFilter, events: set[NotifyEvent], items: list[FetchItem]) -> None:

@@ -200,6 +200,12 @@ def _code_flags(cursor: StrictCursor, parser: StrictParser) -> list[bytes]:
     return cursor.listed(lambda: cursor.flag(b"\\*"), empty=True)
 
 
+def _code_events(cursor: StrictCursor, parser: StrictParser) -> list[bytes]:
+    """RFC 5465 section 8."""
+    cursor.space()
+    return cursor.listed(cursor.atom)
+
+
 def _code_nz_number(cursor: StrictCursor, parser: StrictParser) -> int:
     cursor.space()
     return cursor.nz_number()
@@ -295,6 +301,7 @@ def _code_metadata(cursor: StrictCursor, parser: StrictParser) -> str:
 
 _CODES: Final[dict[str, _Code]] = {
     "APPENDUID": _code_appenduid,
+    "BADEVENT": _code_events,
     "BADURL": _code_badurl,
     "BADCHARSET": _code_badcharset,
     "CAPABILITY": _capabilities,

@@ -75,14 +75,24 @@ def test_what_makes_no_sense_is_refused(text: str) -> None:
         parsed(text)
 
 
-def test_events_that_are_not_told_of_are_named_with_those_that_are() -> None:
+@pytest.mark.parametrize("event", ["AnnotationChange", "AnyOther"])
+def test_events_that_are_not_told_of_are_named_with_those_that_are(event: str) -> None:
     with pytest.raises(ParseError) as e:
-        parsed("NOTIFY SET (personal (AnnotationChange))")
+        parsed(f"NOTIFY SET (personal ({event}))")
     assert e.value.no
     assert e.value.code == (
         "BADEVENT (MessageNew MessageExpunge FlagChange MailboxName SubscriptionChange "
         "MailboxMetadataChange ServerMetadataChange)"
     )
+
+
+def test_a_client_reads_which_events_there_are() -> None:
+    async def talk(client: ImapClient, service: TwinService) -> None:
+        await client.log_in()
+        _, answer = await client.do("NOTIFY SET (personal (AnyOther))")
+        assert answer.startswith(b"NO [BADEVENT (MessageNew MessageExpunge ")
+
+    run(talk)
 
 
 def with_other(talk: Talk) -> None:
