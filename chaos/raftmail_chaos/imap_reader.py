@@ -56,8 +56,9 @@ _STEPS: Final = {
 _STATUS_ITEMS: Final = dict.fromkeys(("MESSAGES", "UIDNEXT", "UIDVALIDITY", "HIGHESTMODSEQ"))
 _FLAGS: Final = ("\\Seen", "\\Flagged", "\\Answered", "\\Deleted", "$Later")
 _TOUCHED_MAX: Final = 5
-_EXCUSED: Final = ("UNAVAILABLE", "SERVERBUG")
-"""Codes of a NO that any command may have: it waited for too long, or the disk was full."""
+_EXCUSED: Final = ("UNAVAILABLE",)
+"""Codes of a NO that any command may have: it waited for too long, or the disk was full. An error
+of the server's own (`SERVERBUG`) is no excuse."""
 _NOTHING: Final = ("TRYCREATE",)
 """Those that tell that nothing happened: INBOX is made with the first mail."""
 

@@ -16,6 +16,7 @@ from raftmail.service.credentials import make_credentials
 from raftmail_chaos import imap_program
 from raftmail_chaos.checker import check
 from raftmail_chaos.history import History, Operation
+from raftmail_chaos.imap_mirror import MirrorBroken
 from raftmail_chaos.imap_program import ImapProgram
 from raftmail_chaos.imap_reader import ImapReader
 from tests.frontends.imap.machine_service import MachineService
@@ -99,6 +100,25 @@ def test_programs_go_to_another_node_when_theirs_ends_and_find_all_that_is_there
         "FetchMessages",
         "Store",
     }
+
+
+@pytest.mark.parametrize(
+    ("code", "violates"), [("UNAVAILABLE", False), ("SERVERBUG", True), ("CANNOT", True)]
+)
+def test_a_command_may_be_refused_for_now_and_an_error_of_the_server_is_a_violation(
+    code: str, violates: bool
+) -> None:
+    reader = ImapReader("imap1", USER, "secret", BOXES, random.Random(1), lambda _: None)
+    reader.connected()
+    reader.hear(b"* OK hello\r\n", 0.0)
+    tag = reader.next_command(1.0).split()[0]
+    refusal = b"%b NO [%b] not now\r\n" % (tag, code.encode())
+    if violates:
+        with pytest.raises(MirrorBroken, match=code):
+            reader.hear(refusal, 2.0)
+    else:
+        reader.hear(refusal, 2.0)
+        assert reader.is_ready
 
 
 def test_a_program_that_is_told_what_cannot_be_true_says_so_and_ends() -> None:
