@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Final
 
-from raftmail.mail.headers import nstring, string, unfold
+from raftmail.mail.headers import comment_end, nstring, string, unfold
 
 STRING_BYTES_MAX: Final = 2048
 """Bytes of Date, Subject, In-Reply-To or Message-ID shown in an envelope."""
@@ -131,24 +131,11 @@ _TOKEN = re.compile(
     | (?P<text>[^\x00-\x20\x7f,;:<>@."\[(]++)""",
     re.VERBOSE | re.DOTALL,
 ).match
-_COMMENT_STEP = re.compile(rb"(?:[^()\\]++|\\.)*+\\?([()])?", re.DOTALL).match
 _ESCAPED = re.compile(rb"\\(.)", re.DOTALL)
 
 
 def _unescape(text: bytes) -> bytes:
     return _ESCAPED.sub(rb"\1", text) if b"\\" in text else text
-
-
-def _comment_end(value: bytes, position: int) -> int:
-    """Offset after the ")" that closes the comment whose text starts at `position`."""
-    depth = 1
-    while depth and position < len(value):
-        step = _COMMENT_STEP(value, position)
-        if step is None:
-            break
-        position = step.end()
-        depth += 1 if step[1] == b"(" else -1
-    return position
 
 
 def _tokens(value: bytes) -> Iterator[_Token]:
@@ -162,7 +149,8 @@ def _tokens(value: bytes) -> Iterator[_Token]:
         elif kind == "space":
             yield _SPACE, b" "
         elif kind == "comment":
-            end = _comment_end(value, position)
+            end = comment_end(value, position)
+            end = len(value) if end < 0 else end
             yield _COMMENT, _unescape(value[position:end].removesuffix(b")")).strip()
             position = end
         else:
@@ -237,7 +225,11 @@ class _List:
         host = at + 1
         while host < len(words) and words[host][0] == _SPACE:
             host += 1
-        end = next((i for i in range(host, len(words)) if words[i][0] == _SPACE), len(words))
+        end = host
+        while end < len(words) and (
+            words[end][0] != _SPACE or any(kind == "." for kind, _ in words[end - 1 : end + 2])
+        ):
+            end += 1
         name = _phrase(words[:start]) or comment
         self.add(name, b"", _joined(words[start:local_end]), _joined(words[host:end]))
 

@@ -42,6 +42,8 @@ _FIELD = re.compile(rb"^(([!-9;-~]++)[ \t]*:(.*+(?:\n[ \t].*+)*+))", re.MULTILIN
 _FIELDS = _FIELD.findall
 _EACH_FIELD = _FIELD.finditer
 _FOLD = re.compile(rb"(?<!\r)\r*+\n").sub
+_COMMENT_STEP = re.compile(rb"(?:[^()\\]++|\\.)*+\\?([()])?", re.DOTALL).match
+_STRING_OR_COMMENT = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|(?<![^ \t;])\(', re.DOTALL).search
 _PLAIN = re.compile(rb"[\t -!#-\[\]-~]*").fullmatch
 _QUOTABLE = re.compile(rb"[\t -~]*").fullmatch
 _ODD = re.compile(rb'(["\\])')
@@ -109,6 +111,36 @@ def unfold(value: bytes) -> bytes:
     if b"\n" in value:
         value = _FOLD(b"", value)
     return value.strip()
+
+
+def comment_end(value: bytes, position: int) -> int:
+    """Offset after the ")" that closes the comment whose text starts at `position`; -1 if none
+    does. Comments may be in it (RFC 5322 section 3.2.2)."""
+    depth = 1
+    while depth and (step := _COMMENT_STEP(value, position)) is not None and step[1]:
+        position = step.end()
+        depth += 1 if step[1] == b"(" else -1
+    return -1 if depth else position
+
+
+def without_comments(value: bytes) -> bytes:
+    """An unfolded value without its comments. One begins after a space or a semicolon, for names of
+    files have parentheses in them; one that does not end is none."""
+    if b"(" not in value:
+        return value
+    kept: list[bytes] = []
+    start = position = 0
+    while (found := _STRING_OR_COMMENT(value, position)) is not None:
+        position = found.end()
+        if found[0] != b"(":
+            continue
+        while (end := comment_end(value, position)) > 0 and value[end : end + 1] == b"(":
+            position = end + 1
+        if end < 0:
+            break
+        kept.append(value[start : found.start()])
+        start = position = end
+    return b"".join((*kept, value[start:])).strip()
 
 
 def string(value: bytes) -> bytes:

@@ -28,6 +28,7 @@ from raftmail.mail.headers import (
     read_fields,
     string,
     unfold,
+    without_comments,
 )
 
 PARTS_MAX: Final = 1000
@@ -64,9 +65,6 @@ _TOKEN = re.compile(rb"[^][\x00-\x20\x7f-\xff()<>@,;:\\\"/?=]+").match
 _PARAMETER = re.compile(
     rb""";[ \t]*+([^\s=;"]++)[ \t]*+=[ \t]*+(?:"((?:[^"\\]++|\\.)*+)\\?"?|([^;]*+))""", re.DOTALL
 ).findall
-_COMMENT = re.compile(
-    rb'("(?:[^"\\]++|\\.)*+"?)|(?<![^ \t;])\((?:[^()\\]++|\\.)*+\)', re.DOTALL
-).sub
 _ESCAPED = re.compile(rb"\\(.)", re.DOTALL).sub
 _DELIMITER_TAIL = re.compile(rb"(--)?[ \t]*\r?(?:\n|\Z)").match
 
@@ -112,8 +110,7 @@ def _parameters(value: bytes) -> tuple[bytes, bytes]:
 
 
 def _clean(raw: bytes) -> bytes:
-    value = unfold(raw)
-    return _COMMENT(rb"\1", value).strip() if b"(" in value else value
+    return without_comments(unfold(raw))
 
 
 @lru_cache(maxsize=512)
@@ -136,7 +133,7 @@ def _disposition(raw: bytes) -> bytes:
 
 
 def _language(raw: bytes) -> bytes:
-    tags = [tag for part in unfold(raw)[:STRING_BYTES_MAX].split(b",") if (tag := part.strip())]
+    tags = [tag for part in _clean(raw)[:STRING_BYTES_MAX].split(b",") if (tag := part.strip())]
     shown = [string(tag) for tag in tags[:_LANGUAGES_MAX]]
     if len(shown) == 1:
         return shown[0]

@@ -6,7 +6,7 @@ import pytest
 
 from raftmail.mail.body import body_from
 from raftmail.mail.envelope import ADDRESS_STRING_BYTES_MAX, addresses
-from raftmail.mail.headers import HEADER_BYTES_MAX, unfold
+from raftmail.mail.headers import HEADER_BYTES_MAX, unfold, without_comments
 from raftmail.mail.mime import NESTING_MAX, PARTS_MAX
 from raftmail.mail.summary import (
     HEADERS_BYTES_MAX,
@@ -142,6 +142,8 @@ def test_repeated_recipient_fields_are_joined_and_of_other_fields_the_first_coun
         (b'"a b"@c', b'(NIL NIL "a b" "c")'),
         (b'<"a@b"@c>', b'(NIL NIL "a@b" "c")'),
         (b"a . b @ c", b'(NIL NIL "a.b" "c")'),
+        (b"a@b . c .d", b'(NIL NIL "a" "b.c.d")'),
+        (b"Ann a@b.c. d (x) e", b'("Ann" NIL "a" "b.c.d")'),
         (b"a@[192.0.2.1]", b'(NIL NIL "a" "[192.0.2.1]")'),
         (b"<@r,@s:a@b>", b'(NIL "@r,@s" "a" "b")'),
         (b"Ann <@r:a@b>, c@d", b'("Ann" "@r" "a" "b")(NIL NIL "c" "d")'),
@@ -444,13 +446,27 @@ def test_a_long_run_of_carriage_returns_in_a_folded_field_is_read_once() -> None
     assert unfold(b"a" + run + b"b\n c" + run + b"\n d") == b"a" + run + b"b c d"
 
 
-def test_a_comment_before_a_type_or_an_encoding_is_passed_over() -> None:
+@pytest.mark.parametrize("comment", [b"(x)", b"(x (y) z)", b"((x))", b"(\\))", b"(a)(b)", b"()"])
+def test_a_comment_beside_a_type_an_encoding_or_a_language_is_passed_over(comment: bytes) -> None:
     message = (
-        b"Content-Type: (odd) image/png (x)\r\nContent-Transfer-Encoding: (x) base64\r\n\r\nYQ=="
+        b"Content-Type: %b image/png %b\r\nContent-Transfer-Encoding: %b base64\r\n"
+        b"Content-Language: %b de\r\n\r\nYQ==" % ((comment,) * 4)
     )
     assert summarise(message).bodystructure == (
-        b'("image" "png" NIL NIL NIL "base64" 4 NIL NIL NIL NIL)'
+        b'("image" "png" NIL NIL NIL "base64" 4 NIL NIL "de" NIL)'
     )
+
+
+@pytest.mark.parametrize("value", [b'"(x)"', b"a(1).png", b"a((1))(2).png"])
+def test_parentheses_of_a_file_name_are_no_comment(value: bytes) -> None:
+    shown = summarise(b"Content-Type: image/png; name=" + value + b"\r\n\r\nx").bodystructure
+    assert b'("name" "%b")' % value.strip(b'"') in shown
+
+
+@pytest.mark.parametrize("piece", [b"(", b"( ", b"(a) ", b"(a)(b", b"(\\", b'("', b' "(" '])
+def test_comments_without_end_are_read_once(piece: bytes) -> None:
+    """If they were read again from each of them, this would not end for a long time."""
+    without_comments(piece * 300_000)
 
 
 def test_quotes_and_backslashes_of_a_sender_are_escaped_in_every_string() -> None:
