@@ -239,7 +239,7 @@ def flat(value: Value, path: str = "top") -> dict[str, Value]:
     for name, one in zip(("id", "description", "encoding", "size"), value[3:7], strict=True):
         out[f"{path} {name}"] = one.lower() if name == "encoding" else one
     rest = value[7:]
-    if kind in (b"message/rfc822", b"message/global"):
+    if kind in (b"message/rfc822", b"message/global") and rest and isinstance(rest[0], list):
         out |= {f"{path} {k}": v for k, v in zip(_ENVELOPE, rest[0], strict=True)}
         out |= flat(rest[1], f"{path}.message")
         rest = rest[3:]

@@ -14,6 +14,7 @@ from tests.peers.differences import DIFFERENCES, explanation
 from tests.peers.dovecot import dovecot, need_dovecot
 from tests.peers.imap_talk import ImapTalk
 from tests.peers.odd_mail import broken_by_chance, by_chance, by_hand
+from tests.peers.token_soup import thrown_together
 from tests.peers.twin_server import serve
 from tests.repository.source_tree import ROOT
 
@@ -25,7 +26,7 @@ PATIENCE_S = 900.0
 def findings() -> list[Finding]:
     """All that differs over all messages."""
     need_dovecot()
-    messages = [*by_hand(), *by_chance(220), *broken_by_chance(80)]
+    messages = [*by_hand(), *by_chance(220), *broken_by_chance(80), *thrown_together(150)]
     found: list[Finding] = []
 
     def talk(port: int) -> None:
@@ -72,7 +73,7 @@ def test_an_order_names_the_fewest_that_stand_elsewhere() -> None:
 
 def test_a_server_answers_as_itself_and_within_the_grammar_whatever_the_mail() -> None:
     """All answers are read by the grammar alone, so that no message can break a session."""
-    messages = [*by_hand(), *by_chance(10), *broken_by_chance(30)]
+    messages = [*by_hand(), *by_chance(10), *broken_by_chance(30), *thrown_together(30)]
     found: list[Finding] = []
 
     def first(port: int) -> None:
