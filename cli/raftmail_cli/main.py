@@ -17,6 +17,7 @@ from raftmail import __version__
 from raftmail_chaos.commands import chaos
 from raftmail_cli import (
     cluster_commands,
+    dns_commands,
     local_commands,
     mail_commands,
     member_commands,
@@ -169,6 +170,7 @@ for _module in (
     member_commands,
     shard_commands,
     policy_commands,
+    dns_commands,
     record_commands,
     recover,
     top,

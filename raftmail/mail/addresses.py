@@ -93,7 +93,14 @@ def named(text: str) -> str:
 
 def domain(text: str) -> str:
     """The one form of a domain: small letters, A-labels. Raises ValueError."""
+    if character := unseen(text):
+        raise ValueError(f"{quoted(text)}: a domain has nothing that cannot be seen ({character})")
     return _domain(text)
+
+
+def parse_domains(text: str) -> list[str]:
+    """Domains with commas between them, each in its one form. Raises ValueError as `domain`."""
+    return [domain(part.strip()) for part in text.split(",") if part.strip()]
 
 
 def local_form(local: str) -> str:

@@ -16,6 +16,8 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from raftmail.mail.addresses import parse_domains
+from raftmail.mail.client_setup import KEYS, ClientSetup
 from raftmail.mail.endpoint import dialled, join_address, split_address
 from raftmail.mail.limits import DELIVERED_ONCE_S_MAX
 from raftmail.mail.networks import parse_networks
@@ -80,6 +82,8 @@ class ListenSection:
     imaps: str = ""
     pop3: str = ""
     pop3s: str = ""
+    web: str = ""
+    webs: str = ""
     proxy_networks: str = ""
 
     @property
@@ -187,6 +191,33 @@ class LoginSection:
 
 
 @dataclass(frozen=True, slots=True)
+class SetupSection:
+    """What mail programs are told to set themselves up with (`mail.client_setup`), by a web page
+    and profiles. Addresses are host:port as programs reach them; "" is not offered. `domains` are
+    those that are told about, with commas between them; "" is every domain."""
+
+    name: str = ""
+    domains: str = ""
+    imap: str = ""
+    imaps: str = ""
+    pop3: str = ""
+    pop3s: str = ""
+    submission: str = ""
+    submissions: str = ""
+    managesieve: str = ""
+
+    @property
+    def told(self) -> ClientSetup:
+        """What programs are told."""
+        return ClientSetup.of(self.name, {key: getattr(self, key) for key in KEYS})
+
+    @property
+    def told_domains(self) -> frozenset[str]:
+        """The domains by their A-labels."""
+        return frozenset(parse_domains(self.domains))
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """A checked configuration. `folder` is where the file stands; relative paths start there.
 
@@ -206,6 +237,7 @@ class Config:
     scrub: ScrubSection = field(default_factory=ScrubSection)
     verify: VerifySection = field(default_factory=VerifySection)
     login: LoginSection = field(default_factory=LoginSection)
+    setup: SetupSection = field(default_factory=SetupSection)
     dial: dict[str, str] = field(default_factory=dict)
     """Where this node reaches others instead of where the cluster says that they are: name ->
     host:port."""
@@ -303,6 +335,14 @@ def _networks(value: str) -> str | None:
     return None
 
 
+def _domains(value: str) -> str | None:
+    try:
+        parse_domains(value)
+    except ValueError as e:
+        return f"domains like example.org, with commas between them: {e}"
+    return None
+
+
 def _program(value: str) -> str | None:
     try:
         words = shlex.split(value)
@@ -337,6 +377,8 @@ _CHECKS: Mapping[str, Check] = {
     "listen.peer": _address,
     "listen.client": _address,
     "listen.lmtp": _address_or_none,
+    "listen.web": _address_or_none,
+    "listen.webs": _address_or_none,
     **dict.fromkeys((f"listen.{name}" for name in PROTOCOLS), _address_or_none),
     "listen.proxy_networks": _networks,
     "raft.heartbeat_ms": _range(5, 10_000),
@@ -371,6 +413,8 @@ _CHECKS: Mapping[str, Check] = {
     "login.url": _url,
     "login.external_timeout_s": _range(1, 60),
     "login.external_at_once_max": _range(1, 1000),
+    **dict.fromkeys((f"setup.{key}" for key in KEYS), _address_or_none),
+    "setup.domains": _domains,
     "login.oauth_user_claim": lambda v: None if v else "the name of a claim",
 }
 
@@ -402,6 +446,7 @@ def load(path: Path) -> Config:
         "scrub": ScrubSection,
         "verify": VerifySection,
         "login": LoginSection,
+        "setup": SetupSection,
     }
     unknown = sorted(set(table) - {*sections, "dial"})
     if unknown:
@@ -543,7 +588,7 @@ def _check_together(config: Config) -> None:
     _check_login(path, config.login)
     listen = config.listen
     taken: dict[str, str] = {}
-    for key in ("peer", "client", "lmtp", *PROTOCOLS):
+    for key in ("peer", "client", "lmtp", *PROTOCOLS, "web", "webs"):
         address = getattr(listen, key)
         if address in taken:
             raise ConfigError(

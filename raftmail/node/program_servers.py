@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from raftmail.frontends.imap.limits import ImapLimits
 from raftmail.frontends.pop3.limits import Pop3Limits
+from raftmail.frontends.web.pages import WebPages
 from raftmail.mail.budget import Budget
 from raftmail.mail.endpoint import split_address
 from raftmail.mail.networks import parse_networks
@@ -20,6 +21,7 @@ from raftmail.service.service import Service
 if TYPE_CHECKING:
     from raftmail.frontends.imap.server import ImapServer
     from raftmail.frontends.pop3.server import Pop3Server
+    from raftmail.frontends.web.server import WebServer
 
 
 @dataclass(slots=True, repr=False)
@@ -35,6 +37,7 @@ class ProgramServers:
     descriptors: Descriptors
     _imap: list[ImapServer] = field(default_factory=list)
     _pop3: list[Pop3Server] = field(default_factory=list)
+    _web: list[WebServer] = field(default_factory=list)
 
     async def listen(self, tls: ssl.SSLContext | None) -> None:
         """Listen on every address of the configuration. `tls` is for the ports that begin with it,
@@ -48,6 +51,11 @@ class ProgramServers:
             if address:
                 self._pop3.append(pop3 := self._make_pop3(tls, implicit_tls=implicit_tls))
                 await self._open(pop3.listen_tcp, address)
+        listen = self.config.listen
+        for address, web_tls in ((listen.web, None), (listen.webs, tls)):
+            if address:
+                self._web.append(web := self._make_web(web_tls))
+                await self._open(web.listen_tcp, address)
 
     def take_over(self, config: Config, tls: ssl.SSLContext | None) -> None:
         """Use the limits of this configuration and this context for connections from now on."""
@@ -55,10 +63,13 @@ class ProgramServers:
             server.take_over(_imap_limits(config), tls)
         for pop3 in self._pop3:
             pop3.take_over(_pop3_limits(config), tls)
+        for web in self._web:
+            web.take_over(_web_pages(config), tls)
 
     async def stop(self, grace_s: float) -> None:
         """Accept no more; sessions end when nothing of theirs is under way."""
         stops = [server.stop for server in self._imap] + [server.stop for server in self._pop3]
+        stops += [server.stop for server in self._web]
         await asyncio.gather(*(stop(grace_s) for stop in stops))
 
     async def _open(self, listen_tcp: Callable[..., Awaitable[object]], address: str) -> None:
@@ -85,6 +96,15 @@ class ProgramServers:
 
         context = Pop3Context(self.service, self.budget, _pop3_limits(self.config), tls)
         return Pop3Server(context, implicit_tls=implicit_tls, descriptors=self.descriptors)
+
+    def _make_web(self, tls: ssl.SSLContext | None) -> WebServer:
+        from raftmail.frontends.web.server import WebServer
+
+        return WebServer(_web_pages(self.config), tls=tls, descriptors=self.descriptors)
+
+
+def _web_pages(config: Config) -> WebPages:
+    return WebPages(config.setup.told, config.setup.told_domains)
 
 
 def _pop3_limits(config: Config) -> Pop3Limits:

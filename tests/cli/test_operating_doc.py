@@ -19,6 +19,7 @@ SECTIONS = {
     "scrub": config.ScrubSection,
     "verify": config.VerifySection,
     "login": config.LoginSection,
+    "setup": config.SetupSection,
 }
 
 

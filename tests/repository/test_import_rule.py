@@ -53,6 +53,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "raftmail.frontends.imap": (*_FRONT_END, "raftmail.frontends.sasl"),
     "raftmail.frontends.lmtp": _FRONT_END,
     "raftmail.frontends.pop3": (*_FRONT_END, "raftmail.frontends.sasl"),
+    "raftmail.frontends.web": ("raftmail.mail", "raftmail.net"),
     # Values and their forms alone: clients, commands and chaos import it.
     "raftmail.admin.api": ("raftmail.mail",),
     # The authority's key and certificates are those of connections: hence `net.tls`.
