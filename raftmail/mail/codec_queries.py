@@ -345,8 +345,8 @@ def _read_annotation_list(entries: Any) -> q.AnnotationList:
 
 
 def _columns_raw(x: q.MessageColumns) -> Raw:
-    columns = (x.uids, x.modseqs, x.sizes, x.received_us, x.flags, x.flags_of, x.summaries)
-    return (*columns, x.more)
+    numbers = [tuple(column) for column in (x.uids, x.modseqs, x.sizes, x.received_us)]
+    return (*numbers, x.flags, tuple(x.flags_of), tuple(x.summaries), x.more)
 
 
 def _read_columns(

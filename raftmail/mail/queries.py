@@ -3,6 +3,7 @@ bounded pages."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -216,13 +217,13 @@ class MessageColumns:
     that differ, and `flags_of` has the place there of each message's. `summaries` are empty where
     they were not asked for."""
 
-    uids: tuple[int, ...]
-    modseqs: tuple[int, ...]
-    sizes: tuple[int, ...]
-    received_us: tuple[int, ...]
+    uids: Sequence[int]
+    modseqs: Sequence[int]
+    sizes: Sequence[int]
+    received_us: Sequence[int]
     flags: tuple[tuple[str, ...], ...]
-    flags_of: tuple[int, ...]
-    summaries: tuple[bytes, ...]
+    flags_of: Sequence[int]
+    summaries: Sequence[bytes]
     more: bool
 
 

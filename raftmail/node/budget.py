@@ -24,6 +24,7 @@ from raftmail.peering.link import LinkLimits
 from raftmail.peering.pieces import BEGUN_BYTES_MAX
 from raftmail.resync.limits import ResyncLimits
 from raftmail.shard.memory import Memory
+from raftmail.storage.column_pool import COLUMNS_BYTES_MAX
 from raftmail.storage.kv import MAP_BYTES_INITIAL
 
 TRACE_BYTES: Final = 64 * KIB
@@ -127,6 +128,7 @@ def memory_of(config: Config, size: ClusterSize) -> dict[str, int]:
     return {
         "the process": _PROCESS_BYTES,
         "replicas": _REPLICA_BYTES * size.replicas,
+        "columns of messages": COLUMNS_BYTES_MAX,
         "LMTP clients": 2 * pool + body,
         "text clients": pool + body,
         "calls of other nodes": pool,

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from raftmail.mail.budget import Budget
+from raftmail.storage.column_pool import ColumnPool
 
 _QUEUED_BYTES_MAX: Final = 2 << 20
 
@@ -22,7 +23,8 @@ class Memory:
 
     `waiting` is of requests that wait to be proposed, with their bodies; `arrived` of long bodies
     from other nodes that wait to be stored. `sending_bytes_max` bounds the long bodies that one
-    node was sent and has not acknowledged; one always may be on its way.
+    node was sent and has not acknowledged; one always may be on its way. `columns` are those of
+    messages that were listed or searched.
 
     Invariant: `arrived.bytes_max` is enough for what the other nodes may send at once. So bodies
     are dropped only when a link was lost and is up again.
@@ -31,6 +33,7 @@ class Memory:
     waiting: Budget = field(default_factory=lambda: Budget(128 << 20))
     arrived: Budget = field(default_factory=lambda: Budget(160 << 20))
     sending_bytes_max: int = 64 << 20
+    columns: ColumnPool = field(default_factory=ColumnPool)
     queued_bytes: Callable[[str], int] = _nothing
     """What is queued for a node, and nothing overtakes."""
     _sending: dict[str, int] = field(default_factory=dict)

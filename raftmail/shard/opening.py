@@ -142,6 +142,8 @@ def open_replica(
         opened.callback(keeper.close)
         index, blobs = _open_state(disk, keeper, spec, journal, observer)
         opened.callback(blobs.abandon)
+        memory = memory or Memory()
+        index.share(memory.columns)
         machine = Machine(index)
         replica = Replica(
             spec.identity.shard,
@@ -152,7 +154,7 @@ def open_replica(
             cluster=spec.cluster,
             new_session=partial(make_rng().getrandbits, 63),
             keep_to=index_recovery.keep_to(index),
-            memory=memory or Memory(),
+            memory=memory,
             observer=observer,
         )
         replica_id = spec.identity.replica

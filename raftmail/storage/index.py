@@ -36,9 +36,11 @@ from hashlib import blake2b
 from raftmail.storage import annotation_table, dates
 from raftmail.storage.annotation_table import Annotations
 from raftmail.storage.clients import Clients
+from raftmail.storage.column_pool import ColumnPool
 from raftmail.storage.config_table import ConfigTable
 from raftmail.storage.delivered import Delivered, digested_rows
 from raftmail.storage.disk import DiskError, LaterRelease
+from raftmail.storage.known_columns import KnownColumns
 from raftmail.storage.known_uids import KnownUids
 from raftmail.storage.kv import KvEngine, Row, TableDamaged, Tables, scan
 from raftmail.storage.mailboxes import Mailboxes, Subscriptions, Users
@@ -137,6 +139,7 @@ class Index:
         self._local = engine.table("local")
         self._failed = ""
         self.identity = identity
+        self._column_pool = ColumnPool()
         self._open()
         # What a process committed last before it was killed may be on the disk in part. A log that
         # is trimmed by it must not outlive it.
@@ -152,6 +155,7 @@ class Index:
         self.config = ConfigTable(engine.table("config"))
         self.messages = Messages(engine)
         self.known_uids = KnownUids(self.messages)
+        self.known_columns = KnownColumns(self.messages, self._column_pool)
         self.clients = Clients(engine.table("clients"))
         self.delivered = Delivered(engine)
         self.applied_index = self.applied_term = 0
@@ -170,6 +174,12 @@ class Index:
             except (ValueError, TypeError) as e:
                 raise IndexDamaged("meta", b"state", str(e)) from None
         self.membership = membership_in(engine)
+
+    def share(self, pool: ColumnPool) -> None:
+        """Keep columns of messages where the other replicas of the process do."""
+        self._column_pool = pool
+        self.messages.kept.clear()
+        self.known_columns = KnownColumns(self.messages, pool)
 
     def put_membership(self, index: int, encoded: bytes) -> None:
         """Keep the membership that is in force from `index` on, in the open transaction."""

@@ -7,7 +7,7 @@ for what the expunge log no longer has.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 from zlib import crc32
 
@@ -32,6 +32,7 @@ from raftmail.storage.records import (
     message_digest,
     seal,
     seal_packed,
+    uids_of,
     unpack_message,
     unseal,
     unseal_packed,
@@ -60,6 +61,9 @@ SPARSE = 4
 """Of a set with a message among so many UIDs, or more, all records are read, and those that are
 not wanted passed over."""
 
+BLOCK_UIDS = 1000
+"""UIDs whose messages are kept in columns together, see `known_columns`."""
+
 
 class Messages:
     """Messages by mailbox and UID. Changes counters of the `MailboxRecord` it is given, whose owner
@@ -82,6 +86,9 @@ class Messages:
         self._new_summaries: dict[bytes, bytes] = {}
         self._new_bytes = 0
         self._new_refs: dict[bytes, list[int]] = {}
+        self.kept: dict[int, set[int]] = {}
+        """By mailbox, the blocks of columns that are as the tables are: whatever changes a message
+        takes its block out."""
         self.unreferenced: list[bytes] = []
         """Bodies that lost their last message, for whoever gives back their space (and clears
         this)."""
@@ -122,6 +129,7 @@ class Messages:
         after: list[bytes] = []
         pack_body, pack_change, pack_crc = MESSAGE_BODY.pack, CHANGE_KEY.pack, CRC.pack
         number_of, digest_of = int.from_bytes, message_digest
+        kept_of = self.kept.get
         for key, entry in self.unsettled.items():
             modseq, system, keywords, fixed, mailbox, uid, old_modseq, old_digest = entry
             number = mailbox.number
@@ -137,6 +145,9 @@ class Messages:
                 after.append(pack_change(number, modseq, uid))
                 if old_modseq:
                     before.append(pack_change(number, old_modseq, uid))
+            kept = kept_of(number)
+            if kept:
+                kept.discard((uid - 1) // BLOCK_UIDS)
         self.unsettled.clear()
         rows.sort()
         before.sort()
@@ -255,15 +266,19 @@ class Messages:
             raise IndexDamaged("summaries", key, "it is missing")
         return unseal("summaries", key, record)
 
-    def summaries(self, keys: list[bytes]) -> list[bytes]:
-        """The summaries of messages with these keys, which ascend. Raises `IndexDamaged`."""
-        rows = self._summaries.page(keys[0], keys[-1] + b"\0", len(keys)) if keys else []
-        if self._new_summaries or [key for key, _ in rows] != keys:
-            return [self.summary(key) for key in keys]
-        residue = RESIDUE
-        for key, record in rows:
-            if crc32(record, crc32(key)) != residue:
-                raise IndexDamaged("summaries", key)
+    def summaries(self, mailbox: MailboxRecord, uids: Sequence[int]) -> list[bytes]:
+        """The summaries of messages with these UIDs, which ascend, and of which there are some.
+        Raises `IndexDamaged`."""
+        number, count = mailbox.number, len(uids)
+        key_of = MESSAGE_KEY.pack
+        first, end = key_of(number, uids[0]), key_of(number, uids[-1] + 1)
+        rows = [] if self._new_summaries else self._summaries.page(first, end, count)
+        keys = [key for key, _ in rows]
+        if len(rows) < count or uids_of(keys) != tuple(uids):
+            return [self.summary(key_of(number, uid)) for uid in uids]
+        checked = [crc32(record, crc32(key)) for key, record in rows]
+        if checked.count(RESIDUE) < count:
+            return [unseal("summaries", key, record) for key, record in rows]
         return [record[:-4] for _, record in rows]
 
     def changed_since(self, mailbox: MailboxRecord, modseq: int, most: int) -> list[int] | None:
@@ -341,6 +356,9 @@ class Messages:
     def remove(self, mailbox: MailboxRecord, key: bytes, fields: Raw) -> None:
         """Take a message out. Its body's count (`refer`) and the expunge log (`log_expunge`) are
         the caller's."""
+        kept = self.kept.get(mailbox.number)
+        if kept:
+            kept.discard((fields[0] - 1) // BLOCK_UIDS)
         self.records.delete(key)
         self._summaries.delete(key)
         self.dates.remove(key)

@@ -142,6 +142,11 @@ def unpack_columns(
     raise IndexDamaged("messages", rows[0][0], "it is another mailbox's")
 
 
+def uids_of(keys: Sequence[bytes]) -> tuple[int, ...]:
+    """The UIDs in keys of messages."""
+    return _many(len(keys))[0].unpack(b"".join(keys))[1::2]
+
+
 _MAILBOX_TYPES = (
     int, str, str, bytes, int, str, int, int, int, int, int, bytes, tuple, int, int,
 )  # fmt: skip

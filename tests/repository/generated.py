@@ -189,6 +189,10 @@ AT_LINK_LIMIT: Final = {
 MEMORY: Final = {
     "the process": ("the process", "128 MiB"),
     "replicas": ("replicas: newest entries, buffers, the index's open transaction", "12 MiB × R"),
+    "columns of messages": (
+        "columns of messages that were listed or searched: 26 bytes for each",
+        "32 MiB",
+    ),
     "LMTP clients": ("what LMTP clients have sent, and the same as it is saved", "2 P + M"),
     "text clients": ("what text clients have sent, or have asked for and not read", "P + M"),
     "calls of other nodes": ("calls of other nodes that are worked at", "P"),
