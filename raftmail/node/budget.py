@@ -39,6 +39,9 @@ _PROCESS_BYTES: Final = 128 * MIB
 _REPLICA_BYTES: Final = 12 * MIB
 """Of a replica that works: the newest entries, buffers of the journal and the blobs, and the
 index's open transaction."""
+_SESSION_BYTES: Final = 32 * KIB
+"""Of a mail program that is connected with TLS and idles: OpenSSL's state and buffers, the session,
+and its view of a mailbox."""
 _LINK_QUEUE_BYTES: Final = 48 * MIB
 _SENDING_BYTES_LEAST: Final = 64 * MIB
 _SHARE_OF_SHORT: Final = 8
@@ -131,11 +134,17 @@ def memory_of(config: Config, size: ClusterSize) -> dict[str, int]:
         "columns of messages": COLUMNS_BYTES_MAX,
         "LMTP clients": 2 * pool + body,
         "text clients": pool + body,
+        "mail programs": _SESSION_BYTES * _sessions_max(config),
         "calls of other nodes": pool,
         "links": size.others * (_LINK_QUEUE_BYTES + pool + begun),
         "bodies for followers": size.others * limits.sending_bytes,
         "storing and reading bodies": (LONG_BODIES_AT_ONCE + 2) * body,
     }
+
+
+def _sessions_max(config: Config) -> int:
+    """How many mail programs may be connected to one process, at all its ports for them."""
+    return config.mail.client_connections_max * len(config.listen.programs.served)
 
 
 def memory_needed(config: Config, sizes: Sequence[ClusterSize]) -> int:

@@ -195,6 +195,7 @@ MEMORY: Final = {
     ),
     "LMTP clients": ("what LMTP clients have sent, and the same as it is saved", "2 P + M"),
     "text clients": ("what text clients have sent, or have asked for and not read", "P + M"),
+    "mail programs": ("sessions of mail programs that idle, with TLS", "S × 32 KiB"),
     "calls of other nodes": ("calls of other nodes that are worked at", "P"),
     "links": (
         "links: what waits to be sent, and what has come in part",
