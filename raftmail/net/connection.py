@@ -17,6 +17,7 @@ from raftmail.net.deflate import Deflate, NotDeflate
 from raftmail.net.door import Pass
 from raftmail.net.errors import contained, describe, start_task, tell
 from raftmail.net.limits import ConnectionLimits
+from raftmail.net.secured import SecuredTransport
 from raftmail.net.session import Bye, Session
 from raftmail.net.tls import BoundContext
 
@@ -398,29 +399,27 @@ class Connection(asyncio.BufferedProtocol):
     async def _secure(self, context: ssl.SSLContext) -> None:
         limits = self._owner.limits
         plain = self._transport
+        if self._lost or plain.is_closing():
+            self._securing = None
+            return
+        secured = SecuredTransport(context, self, tells=False)
+        plain.set_protocol(secured)
+        secured.connection_made(plain)
+        plain.resume_reading()
         try:
-            secured = await self._loop.start_tls(
-                plain,
-                self,
-                context,
-                server_side=True,
-                ssl_handshake_timeout=limits.handshake_s,
-                ssl_shutdown_timeout=limits.close_s,
-            )
+            await secured.handshake(limits.handshake_s)
         except (OSError, TimeoutError) as error:  # ssl.SSLError is an OSError
             _log.info("a TLS handshake failed: %s", describe(error))
-            secured = None
-        self._securing = None
-        if secured is None:  # also when the client went away in the middle
-            plain.abort()
-            self.connection_lost(None)
+            self._securing = None
+            self.connection_lost(None)  # nobody else tells it
             return
+        self._securing = None
         self._transport = secured
         self._entry.hold(secured)
-        secured.set_write_buffer_limits(high=limits.output_bytes_max)
         if self._closing:
             secured.abort()  # it was cut in the meantime
             return
+        secured.set_write_buffer_limits(high=limits.output_bytes_max)
         self.session.secured()
         early, self._early = self._early, b""
         if early and not self._closing:

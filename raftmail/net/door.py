@@ -18,6 +18,7 @@ from raftmail.mail.networks import Network, is_among
 from raftmail.net.errors import contained, describe, start_task, tell
 from raftmail.net.gate import LOCAL, Gate
 from raftmail.net.proxy_protocol import NoProxyHeader, read_header
+from raftmail.net.secured import SecuredTransport
 
 _log = logging.getLogger(__name__)
 
@@ -90,21 +91,24 @@ class Door:
         self,
         sock: socket.socket,
         gate: Gate,
-        make: Callable[[Pass], asyncio.BaseProtocol],
+        make: Callable[[Pass], asyncio.BufferedProtocol],
         *,
         tls: Callable[[], ssl.SSLContext | None] = lambda: None,
+        loop_tls: bool = False,
         handshake_s: float = 10.0,
         full: bytes = b"",
         proxies: Callable[[], Sequence[Network]] = tuple,
     ) -> None:
         """`sock` listens. `tls` gives the context for the next connection; `handshake_s` is how
-        long its handshake may take. `full` is what those hear who are turned away, where there is
+        long its handshake may take. With `loop_tls` the event loop does it, which is for few
+        connections that move much. `full` is what those hear who are turned away, where there is
         no TLS. Who connects from `proxies` says first for whom, within `handshake_s`."""
         self._loop = asyncio.get_running_loop()
         self._socket = sock
         self._gate = gate
         self._make = make
         self._tls = tls
+        self._loop_tls = loop_tls
         self._handshake_s = handshake_s
         self._full = full
         self._proxies = proxies
@@ -175,18 +179,11 @@ class Door:
 
     async def _open(self, visitor: _Visitor, is_proxy: bool) -> None:
         gate = self._gate
-        tls = self._tls()
         made: asyncio.Transport | None = None
         try:
             if is_proxy:
                 await self._hear_proxy(visitor)
-            made, _ = await self._loop.connect_accepted_socket(
-                lambda: self._make(Pass(gate, visitor)),
-                visitor.socket,
-                ssl=tls,
-                ssl_handshake_timeout=self._handshake_s if tls is not None else None,
-            )
-            visitor.transport = made
+            visitor.transport = made = await self._connect(visitor)
         except (
             OSError,
             TimeoutError,
@@ -210,6 +207,23 @@ class Door:
         if header.client:
             visitor.client = header.client
             self._gate.speaks_for(visitor, header.client)
+
+    async def _connect(self, visitor: _Visitor) -> asyncio.Transport:
+        tls, accept = self._tls(), self._loop.connect_accepted_socket
+        entry = Pass(self._gate, visitor)
+        made: asyncio.Transport
+        if tls is None or self._loop_tls:
+            made, _ = await accept(
+                lambda: self._make(entry),
+                visitor.socket,
+                ssl=tls,
+                ssl_handshake_timeout=self._handshake_s if tls is not None else None,
+            )
+            return made
+        secured = SecuredTransport(tls, self._make(entry), tells=True)
+        await accept(lambda: secured, visitor.socket)
+        await secured.handshake(self._handshake_s)
+        return secured
 
     def _not_opened(self, error: Exception) -> None:
         tell(_log, "a connection could not be taken", error)

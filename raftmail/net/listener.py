@@ -40,10 +40,13 @@ class Listener:
         descriptors: Descriptors | None = None,
         budget: ReadBudget | None = None,
         sweep_s: float = SWEEP_S,
+        loop_tls: bool = False,
     ) -> None:
         """With `tls` every connection begins with a handshake; for a handshake in the middle a
-        session calls `Connection.start_tls`. `full` is what those hear, where there is no TLS, who
-        are turned away for want of descriptors. `budget` bounds what all sessions hold together."""
+        session calls `Connection.start_tls`. `loop_tls` is as of `Door`, and for connections that
+        are left to another protocol (`Connection.detach`). `full` is what those hear, where there
+        is no TLS, who are turned away for want of descriptors. `budget` bounds what all sessions
+        hold together."""
         self.make_session = make_session
         self.limits = limits
         self.tls = tls
@@ -57,6 +60,7 @@ class Listener:
         """Connections that were told that there are too many, or that the listener stops."""
         self._full = full
         self._sweep_s = sweep_s
+        self._loop_tls = loop_tls
         self._loop = asyncio.get_running_loop()
         self._doors: list[Door] = []
         self._socket_files: list[tuple[str, int]] = []
@@ -177,6 +181,7 @@ class Listener:
                 self.gate,
                 self._make_connection,
                 tls=lambda: self.tls,
+                loop_tls=self._loop_tls,
                 handshake_s=self.limits.handshake_s,
                 full=b"" if self.tls else self._full,
                 proxies=lambda: self.limits.proxy_networks,

@@ -25,12 +25,6 @@ ONE_THING = {
 
 NOT_CALLED_HERE = {
     # What others call.
-    "connection_made": "asyncio",
-    "eof_received": "asyncio",
-    "get_buffer": "asyncio",
-    "buffer_updated": "asyncio",
-    "pause_writing": "asyncio",
-    "resume_writing": "asyncio",
     "convert": "click",
     "on_broken_pipe": "rich",
     "addNode": "pysyncobj",

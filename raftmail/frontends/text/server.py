@@ -32,7 +32,12 @@ class TextListener:
         self.peers = peers
         self._trust_loopback = trust_loopback
         self.listener = Listener(
-            self._make_session, front.limits, tls=tls, full=_FULL, descriptors=descriptors
+            self._make_session,
+            front.limits,
+            tls=tls,
+            full=_FULL,
+            descriptors=descriptors,
+            loop_tls=True,
         )
         self.listen = self.listener.listen_tcp
 
