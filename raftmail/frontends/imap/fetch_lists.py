@@ -6,7 +6,6 @@ turn after each page.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
@@ -18,6 +17,7 @@ from raftmail.mail.body import body_from
 from raftmail.mail.queries import MessageColumns
 from raftmail.mail.summary import finished_lists
 from raftmail.mail.uidset import UidSet
+from raftmail.net.turns import after_others
 
 RECORDS_MAX: Final = 1000
 SUMMARIES_MAX: Final = 250
@@ -76,5 +76,5 @@ async def fetch_lists(
         told += len(page.uids)
         await client.drained()
         if page.more:
-            await asyncio.sleep(0)
+            await after_others()
     return told

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Sequence
 from itertools import compress
@@ -26,6 +25,7 @@ from raftmail.mail import commands as c
 from raftmail.mail.names import INBOX
 from raftmail.mail.queries import MailboxContents, MailboxInfo
 from raftmail.mail.results import MailboxResult
+from raftmail.net.turns import after_others
 
 
 def mailbox_id(guid: bytes) -> bytes:
@@ -212,7 +212,7 @@ async def _deleted(client: LoggedInClient, info: MailboxInfo) -> tuple[int, int]
             of_marked = [place in marked for place in page.flags_of]
             count += sum(of_marked)
             size_bytes += sum(compress(page.sizes, of_marked))
-        await asyncio.sleep(0)
+        await after_others()
     return count, size_bytes
 
 

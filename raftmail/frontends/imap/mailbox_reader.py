@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator
 
@@ -33,6 +32,7 @@ from raftmail.mail.queries import (
     Usage,
 )
 from raftmail.mail.uidset import STAR, UidSet
+from raftmail.net.turns import after_others
 from raftmail.service.service import Reads
 
 ALL_UIDS = UidSet.from_ranges([(1, STAR)])
@@ -97,7 +97,7 @@ class MailboxReader:
             if not page.more or not page.messages:
                 return
             uids = uids.part(page.messages[-1].uid + 1, STAR)
-            await asyncio.sleep(0)
+            await after_others()
 
     async def columns(
         self, ref: MailboxRef, uids: UidSet, *, summaries: bool, limit: int
@@ -123,7 +123,7 @@ class MailboxReader:
                 raise MailboxGone
             if found.whole:
                 return found
-            await asyncio.sleep(0)
+            await after_others()
 
     async def annotations(self, ref: MailboxRef | None) -> dict[str, bytes]:
         """Values by name, of a mailbox, or of the user where it is None; none of a mailbox that is

@@ -22,6 +22,7 @@ from raftmail.frontends.imap.view import MailboxView
 from raftmail.mail.queries import MessageInfo
 from raftmail.mail.summary import Summary, decode_summary
 from raftmail.mail.uidset import UidSet
+from raftmail.net.turns import after_others
 
 _INLINE_BYTES_MAX = 64 * 1024
 """The text of longer messages is searched in a thread, so that the others need not wait."""
@@ -135,7 +136,7 @@ async def _find(client: LoggedInClient, view: MailboxView, key: SearchKey) -> li
             hits += compress(zip(numbers, page.uids, page.modseqs, strict=True), answers)
             if None in answers:
                 undecided += compress(page.uids, [one is None for one in answers])
-            await asyncio.sleep(0)
+            await after_others()
         left = UidSet.from_uids(undecided)
     decided = len(hits)
     async for found in _found(client, view, key, uids=left):
@@ -186,7 +187,7 @@ async def _found(
                     is_it = await _body_matches(client, view, matcher, number, info, summary)
                     bodies += 1
                     if not bodies % _TURN_BODIES:
-                        await asyncio.sleep(0)
+                        await after_others()
             if is_it:
                 found.append(Found(number, info, summary if summaries else None))
         yield found

@@ -48,6 +48,7 @@ from raftmail.net.connection import Connection
 from raftmail.net.errors import start_task, tell
 from raftmail.net.room import take_room
 from raftmail.net.session import Bye, Session
+from raftmail.net.turns import after_others
 from raftmail.net.web import is_no_command
 from raftmail.service.login import (
     LoggedIn,
@@ -461,7 +462,7 @@ class Pop3Session(Session):
             if not page.more or not page.uids:
                 break
             first = page.uids[-1] + 1
-            await asyncio.sleep(0)  # others have their turn
+            await after_others()
         return maildrop
 
     async def _list(self, verb: Pop3Verb) -> None:
@@ -506,7 +507,7 @@ class Pop3Session(Session):
         for part in parts:
             self._write(part)
             await self._connection.drained()
-            await asyncio.sleep(0)
+            await after_others()
         self._sending = False
 
     def _quit(self) -> None:
