@@ -182,8 +182,9 @@ class ReadPath:
     async def _body(self, replica: Replica, digest: bytes, deadline: float) -> bytes:
         """A message's bytes; those of a long one are read in a thread, beside all else, and few at
         a time. Raises `Unavailable`, and as `Replica.body`."""
-        if not replica.is_long(digest):
-            return replica.body(digest)
+        short = replica.short_body(digest)
+        if short is not None:
+            return short
         async with self._long_reads:
             if self.router.clock() >= deadline:
                 raise Unavailable(Failure("too many long messages are being read"))

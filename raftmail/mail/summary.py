@@ -10,7 +10,7 @@ envelope has limits for each of its members (`envelope`). The structure has what
 (`mime`), which is enough for many hundreds of parts in all but the oddest messages.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from struct import Struct
 from typing import Final
@@ -33,6 +33,8 @@ HEADERS_BYTES_MAX: Final = 16 * 1024
 _VERSION = 1
 _PARTS_VERSION = b"\x01"
 _HEAD = Struct("<BBQQIIII")
+_LENGTHS = Struct("<BB16xIIII")
+"""Of `_HEAD`: version, flags, and the lengths of what follows."""
 _HEADERS_COMPLETE, _STRUCTURE_COMPLETE = 1, 2
 _SHARED_BYTES = (
     SUMMARY_BYTES_MAX
@@ -198,34 +200,57 @@ def decode_summary(encoded: bytes) -> Summary:
     )
 
 
-def finished_lists(encoded: bytes) -> tuple[bytes, bytes]:
-    """The finished ENVELOPE and BODYSTRUCTURE of an encoded summary, without decoding the rest.
+def finished_envelopes(encoded: Sequence[bytes]) -> list[bytes]:
+    """The finished ENVELOPE of each of some encoded summaries, without decoding the rest.
 
     Raises SummaryError as `decode_summary` does.
     """
-    if _HEAD.size <= len(encoded) <= SUMMARY_BYTES_MAX:
-        version, _, _, _, envelope, structure, parts, headers = _HEAD.unpack_from(encoded)
-        middle = _HEAD.size + envelope
-        end = middle + structure
-        if version == _VERSION and end + parts + headers == len(encoded):
-            return encoded[_HEAD.size : middle], encoded[middle:end]
-    found = decode_summary(encoded)
-    return found.envelope, found.bodystructure
+    found = [
+        one[_HEAD.size : _HEAD.size + envelope]
+        for one, (version, _, envelope, structure, parts, headers) in _with_lengths(encoded)
+        if version == _VERSION
+        and _HEAD.size + envelope + structure + parts + headers == len(one) <= SUMMARY_BYTES_MAX
+    ]
+    if len(found) == len(encoded):
+        return found
+    return [decode_summary(one).envelope for one in encoded]
 
 
-def kept_headers(encoded: bytes) -> bytes | None:
-    """The cached header fields of an encoded summary, without decoding the rest.
+def finished_structures(encoded: Sequence[bytes]) -> list[bytes]:
+    """As `finished_envelopes`, of BODYSTRUCTURE."""
+    found = [
+        one[_HEAD.size + envelope : _HEAD.size + envelope + structure]
+        for one, (version, _, envelope, structure, parts, headers) in _with_lengths(encoded)
+        if version == _VERSION
+        and _HEAD.size + envelope + structure + parts + headers == len(one) <= SUMMARY_BYTES_MAX
+    ]
+    if len(found) == len(encoded):
+        return found
+    return [decode_summary(one).bodystructure for one in encoded]
+
+
+def kept_headers(encoded: Sequence[bytes]) -> list[bytes | None]:
+    """The cached header fields of each of some encoded summaries, without decoding the rest.
 
     None where some were left out, and for bytes that `decode_summary` does not take.
     """
-    if len(encoded) < _HEAD.size:
-        return None
-    version, flags, _, _, *lengths = _HEAD.unpack_from(encoded)
-    if version != _VERSION or not flags & _HEADERS_COMPLETE:
-        return None
-    if _HEAD.size + sum(lengths) != len(encoded):
-        return None
-    return encoded[len(encoded) - lengths[3] :]
+    found = [
+        one[len(one) - headers :]
+        if version == _VERSION
+        and flags & _HEADERS_COMPLETE
+        and _HEAD.size + envelope + structure + parts + headers == len(one)
+        else None
+        for one, (version, flags, envelope, structure, parts, headers) in _with_lengths(encoded)
+    ]
+    return found if len(found) == len(encoded) else [None] * len(encoded)
+
+
+def _with_lengths(encoded: Sequence[bytes]) -> Iterator[tuple[bytes, tuple[int, ...]]]:
+    """Encoded summaries, each with what `_LENGTHS` has of it; nothing when one is too short."""
+    heads = b"".join([one[: _HEAD.size] for one in encoded])
+    if len(heads) != _HEAD.size * len(encoded):
+        return iter(())
+    return zip(encoded, _LENGTHS.iter_unpack(heads), strict=True)
 
 
 def decode_parts(parts: bytes) -> tuple[Part, ...]:

@@ -224,8 +224,7 @@ class Machine:
         """The sha256 of the body of a message, if there is such a message. Raises
         `IndexDamaged`."""
         self._check()
-        found = queries.answer(self._state, query)
-        return found if isinstance(found, bytes) else None
+        return queries.body_of(self._state, query)
 
     def _check(self) -> None:
         if self.index.failed:

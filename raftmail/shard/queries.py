@@ -62,7 +62,18 @@ def answer(state: State, query: q.Query) -> q.Answer:
         return _contents(state, mailbox)
     if isinstance(query, q.FetchVanished):
         return index.messages.vanished_since(mailbox, query.since)
-    fields = index.messages.message(mailbox, query.uid)
+    return body_of(state, query)
+
+
+def body_of(state: State, query: q.FetchBody) -> bytes | None:
+    """The sha256 of the body of a message, if there is such a message. Raises `IndexDamaged`."""
+    try:
+        mailbox = state.find(query.user, query.mailbox)
+    except Refusal:
+        return None
+    if mailbox is None:
+        return None
+    fields = state.index.messages.message(mailbox, query.uid)
     return None if fields is None else bytes(FIXED.unpack(fields[5])[3])
 
 

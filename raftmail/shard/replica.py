@@ -711,11 +711,11 @@ class Replica:
         with self._noting_missing(digest):
             return self.blobs.get(digest)
 
-    def is_long(self, digest: bytes) -> bool:
-        """Whether a message is so long that it is to be read with `begin_read`. Raises as
+    def short_body(self, digest: bytes) -> bytes | None:
+        """A message's bytes; None: it is so long that it is to be read with `begin_read`. Raises as
         `body`."""
         with self._noting_missing(digest):
-            return self.blobs.size_of(digest) >= self.limits.bodies.long_bytes_min
+            return self.blobs.get_short(digest, self.limits.bodies.long_bytes_min)
 
     def begin_read(self, digest: bytes) -> LongRead:
         """Begin to read a message; `end_read` when `LongRead.run`, which may be called in another

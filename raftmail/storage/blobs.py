@@ -410,6 +410,20 @@ class BlobStore:
             raise self._found_damaged(digest, place)
         return body
 
+    def get_short(self, digest: bytes, bytes_max: int) -> bytes | None:
+        """The body, by one read, if it has fewer bytes; None: it has not. Raises as `get`."""
+        place = self._place(digest)
+        if place.stored_bytes >= bytes_max:
+            return None
+        data = self._record(place)
+        header = self._header_in(data, digest, place)
+        if header is not None and header.raw_bytes >= bytes_max:
+            return None
+        body = None if header is None else decode_body(header, data[HEADER_BYTES:])
+        if body is None:
+            raise self._found_damaged(digest, place)
+        return body
+
     def size_of(self, digest: bytes) -> int:
         """The length of a body, in bytes, by its record's header alone. Raises as `get`."""
         return self._header(digest).raw_bytes
@@ -456,14 +470,23 @@ class BlobStore:
 
     def read(self, digest: bytes, place: BlobPlace) -> bytes | None:
         """The body at a place, or None when what is there is not that body."""
+        data = self._record(place)
+        header = self._header_in(data, digest, place)
+        return None if header is None else decode_body(header, data[HEADER_BYTES:])
+
+    def _record(self, place: BlobPlace) -> bytes:
+        """What is at a place; nothing where that cannot be read."""
         try:
-            data = self._files.read(place)
+            return self._files.read(place)
         except (FileNotFoundError, ReadFailed):
-            return None
+            return b""
+
+    @staticmethod
+    def _header_in(data: bytes, digest: bytes, place: BlobPlace) -> BlobHeader | None:
+        """The header of the body at a place, if `data` is its record."""
         header = decode_header(data, place.sequence, place.offset)
-        if header is None or header.digest != digest or header.place != place:
-            return None
-        return decode_body(header, data[HEADER_BYTES:])
+        good = header is not None and header.digest == digest and header.place == place
+        return header if good else None
 
     def mark_damaged(self, digest: bytes, place: BlobPlace) -> None:
         """Remember that a read of the body at this place failed."""

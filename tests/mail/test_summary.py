@@ -17,7 +17,10 @@ from raftmail.mail.summary import (
     decode_summary,
     encode_summary,
     find_part,
+    finished_envelopes,
+    finished_structures,
     header_fields,
+    kept_headers,
     summarise,
 )
 
@@ -508,3 +511,25 @@ def test_a_parameter_without_a_value_is_left_out(content_type: bytes) -> None:
 def test_nothing_stands_between_the_parts_of_a_multipart() -> None:
     shown = summarise(FORWARDED).bodystructure
     assert shown.count(b')("') == 3
+
+
+def test_what_is_finished_is_told_of_many_as_of_each() -> None:
+    summaries = [summarise(b"Subject: %d\r\n\r\n" % number * (number + 1)) for number in range(9)]
+    summaries.append(summarise(b""))
+    summaries.append(summarise(b"To: " + b"a@example.org, " * 5000 + b"\r\n\r\n"))
+    assert not summaries[-1].headers_complete
+    encoded = [encode_summary(one) for one in summaries]
+    assert finished_envelopes(encoded) == [one.envelope for one in summaries]
+    assert finished_structures(encoded) == [one.bodystructure for one in summaries]
+    headers = [one.headers if one.headers_complete else None for one in summaries]
+    assert kept_headers(encoded) == headers
+
+
+@pytest.mark.parametrize("damage", [b"", b"x", bytes(34), b"\x02"])
+def test_what_is_finished_is_not_told_of_a_summary_that_is_damaged(damage: bytes) -> None:
+    good = encode_summary(summarise(b"Subject: a\r\n\r\nb\r\n"))
+    for bad in (damage, damage + good[len(damage) + 1 :], good + damage + b"x"):
+        for finished in (finished_envelopes, finished_structures):
+            with pytest.raises(SummaryError):
+                finished([good, bad, good])
+        assert kept_headers([good, bad])[-1] is None

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from raftmail.storage.blobs import BlobDamaged, BlobLimits, BlobStore
+from raftmail.storage.blobformat import segment_name
+from raftmail.storage.blobs import BlobDamaged, BlobLimits, BlobMissing, BlobStore
 from raftmail.storage.disk import RealDisk
 from raftmail.storage.index import TABLES, Index
 from raftmail.storage.longread import LongRead
@@ -72,3 +73,34 @@ def test_a_body_that_rotted_is_found_damaged_when_it_is_read(store: BlobStore) -
     with pytest.raises(BlobDamaged):
         store.end_read(job)
     assert store.damaged() == [digest] and not store.has(digest)
+
+
+def test_a_body_is_given_at_once_only_if_it_is_short(store: BlobStore) -> None:
+    long, small = bytes(BODY_BYTES), b"a" * 100
+    for body in (long, small):
+        store.append(sha256(body).digest(), body)
+    place = store.place_of(sha256(long).digest())
+    assert place is not None and place.stored_bytes < 10_000, "it is long although little is stored"
+    assert store.get_short(sha256(long).digest(), BODY_BYTES) is None
+    assert store.get_short(sha256(long).digest(), BODY_BYTES + 1) == long
+    assert store.get_short(sha256(small).digest(), 100) is None
+    assert store.get_short(sha256(small).digest(), 101) == small
+    with pytest.raises(BlobMissing):
+        store.get_short(bytes(32), 100)
+
+
+def test_a_short_body_that_is_damaged_is_not_given(store: BlobStore) -> None:
+    digest = sha256(b"a" * 100).digest()
+    store.append(digest, b"a" * 100)
+    job = store.begin_sync()
+    assert job is not None
+    job.run()
+    store.end_sync(job)
+    place = store.place_of(digest)
+    assert place is not None
+    file = store._disk.open(segment_name("blobs", place.sequence))
+    file.write(place.end - 1, b"b")
+    file.close()
+    with pytest.raises(BlobDamaged):
+        store.get_short(digest, 1000)
+    assert store.damaged() == [digest]

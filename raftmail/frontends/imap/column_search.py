@@ -31,7 +31,7 @@ from raftmail.frontends.imap.search_keys import (
     ThreadId,
     Within,
 )
-from raftmail.frontends.imap.searchable_text import fields_have, is_plain, plainly_without
+from raftmail.frontends.imap.searchable_text import fields_have, is_plain, not_plainly_without
 from raftmail.mail.headers import CACHED_FIELDS
 from raftmail.mail.queries import MessageColumns
 from raftmail.mail.summary import kept_headers
@@ -55,7 +55,7 @@ class _Page:
     def headers(self) -> list[bytes | None]:
         """The cached header fields of each message; None where some were left out."""
         if not self._headers:
-            self._headers = [kept_headers(one) for one in self.columns.summaries]
+            self._headers = kept_headers(self.columns.summaries)
         return self._headers
 
 
@@ -137,14 +137,18 @@ class ColumnMatcher:
         octets = needle.encode(errors="replace")
         self.needs_summaries = True
 
-        def has(headers: bytes | None) -> bool | None:
-            if headers is None:
-                return None
-            if plainly_without(headers, octets):
-                return False
-            return fields_have(headers, name, needle) if len(headers) <= SHORT_BYTES_MAX else None
+        def has(page: _Page) -> _Answers:
+            headers = page.headers()
+            answers: _Answers = [False] * len(headers)
+            for at in not_plainly_without(headers, octets):
+                one = headers[at]
+                if one is not None and len(one) <= SHORT_BYTES_MAX:
+                    answers[at] = fields_have(one, name, needle)
+                else:
+                    answers[at] = None
+            return answers
 
-        return lambda page: list(map(has, page.headers()))
+        return has
 
 
 def _joined(tests: Sequence[_Column], *, decided_by: bool) -> _Column:
@@ -170,7 +174,7 @@ def _joined(tests: Sequence[_Column], *, decided_by: bool) -> _Column:
 def _flagged(wanted: str) -> _Column:
     def flagged(page: _Page) -> _Answers:
         have = [any(flag.lower() == wanted for flag in flags) for flags in page.columns.flags]
-        return [have[place] for place in page.columns.flags_of]
+        return list(map(have.__getitem__, page.columns.flags_of))
 
     return flagged
 

@@ -7,6 +7,7 @@ turn after each page.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from itertools import chain
 from typing import Any, Final
 
 from raftmail.frontends.imap import responses
@@ -15,7 +16,7 @@ from raftmail.frontends.imap.fetch_items import Attribute, FetchItem
 from raftmail.frontends.imap.view import MailboxView
 from raftmail.mail.body import body_from
 from raftmail.mail.queries import MessageColumns
-from raftmail.mail.summary import finished_lists
+from raftmail.mail.summary import finished_envelopes, finished_structures
 from raftmail.mail.uidset import UidSet
 from raftmail.net.turns import after_others
 
@@ -26,29 +27,26 @@ two."""
 
 _OF_SUMMARIES: Final = frozenset((Attribute.ENVELOPE, Attribute.BODY, Attribute.BODYSTRUCTURE))
 
-_Column = Callable[[MessageColumns, Sequence[tuple[bytes, bytes]]], Iterable[Any]]
-
-
-def _flags(page: MessageColumns, _: Sequence[tuple[bytes, bytes]]) -> Iterable[bytes]:
-    shown = [responses.flags(flags) for flags in page.flags]
-    return [shown[place] for place in page.flags_of]
-
-
-_COLUMNS: Final[dict[Attribute, tuple[bytes, _Column]]] = {
-    Attribute.UID: (b"UID %d", lambda page, _: page.uids),
-    Attribute.FLAGS: (b"FLAGS %b", _flags),
-    Attribute.SIZE: (b"RFC822.SIZE %d", lambda page, _: page.sizes),
-    Attribute.MODSEQ: (b"MODSEQ (%d)", lambda page, _: page.modseqs),
-    Attribute.ENVELOPE: (b"ENVELOPE %b", lambda _, lists: [one[0] for one in lists]),
-    Attribute.BODYSTRUCTURE: (b"BODYSTRUCTURE %b", lambda _, lists: [one[1] for one in lists]),
-    Attribute.BODY: (b"BODY %b", lambda _, lists: [body_from(one[1]) for one in lists]),
+_COLUMNS: Final[dict[Attribute, tuple[bytes, Callable[[MessageColumns], Iterable[Any]]]]] = {
+    Attribute.UID: (b"UID %d", lambda page: page.uids),
+    Attribute.SIZE: (b"RFC822.SIZE %d", lambda page: page.sizes),
+    Attribute.MODSEQ: (b"MODSEQ (%d)", lambda page: page.modseqs),
+    Attribute.ENVELOPE: (b"ENVELOPE %b", lambda page: finished_envelopes(page.summaries)),
+    Attribute.BODYSTRUCTURE: (
+        b"BODYSTRUCTURE %b",
+        lambda page: finished_structures(page.summaries),
+    ),
+    Attribute.BODY: (b"BODY %b", lambda page: map(body_from, finished_structures(page.summaries))),
 }
-"""How each attribute is written, and its values of a page."""
+"""How each attribute is written, and its values of a page. FLAGS are part of how a line is written:
+there are few that differ."""
+
+_LISTED: Final = frozenset((Attribute.FLAGS, *_COLUMNS))
 
 
 def are_listed(items: Iterable[FetchItem]) -> bool:
     """Whether `fetch_lists` can tell all of them."""
-    return all(isinstance(item, Attribute) and item in _COLUMNS for item in items)
+    return all(isinstance(item, Attribute) and item in _LISTED for item in items)
 
 
 async def fetch_lists(
@@ -57,24 +55,40 @@ async def fetch_lists(
     """Tell attributes of messages of the view; how many there still are. Raises `Unavailable`,
     `MailboxGone`."""
     attributes = [item for item in items if isinstance(item, Attribute)]
-    name = b"UIDFETCH" if view.uid_only else b"FETCH"
-    values = b" ".join(_COLUMNS[one][0] for one in attributes)
-    form = b"* %d " + name + b" (" + values + b")\r\n"
+    has_flags = Attribute.FLAGS in attributes
     summaries = not _OF_SUMMARIES.isdisjoint(attributes)
     limit = SUMMARIES_MAX if summaries else RECORDS_MAX
     told = 0
     async for page in client.reader.columns(view.number, uids, summaries=summaries, limit=limit):
-        lists = [finished_lists(summary) for summary in page.summaries]
-        columns = [_COLUMNS[one][1](page, lists) for one in attributes]
-        numbers = page.uids if view.uid_only else view.numbering.numbers_of(page.uids)
-        lines = [form % row for row in zip(numbers, *columns, strict=True)]
-        if Attribute.FLAGS in attributes:
-            lines[:0] = [view.keywords.announce(flags) for flags in page.flags]
+        lines = _lines(view, page, attributes)
+        if has_flags:
+            lines = b"".join((*map(view.keywords.announce, page.flags), lines))
             view.told_all(page.uids, page.modseqs)
-        client.write(b"".join(lines))
+        client.write(lines)
         client.told_modseq(max(page.modseqs, default=0))
         told += len(page.uids)
         await client.drained()
         if page.more:
             await after_others()
     return told
+
+
+def _lines(view: MailboxView, page: MessageColumns, attributes: Sequence[Attribute]) -> bytes:
+    """What is told of the messages of a page: all of it is written at once, for that costs a
+    fraction of writing each line."""
+    name = b"UIDFETCH" if view.uid_only else b"FETCH"
+
+    def form(flags: bytes) -> bytes:
+        values = [
+            b"FLAGS " + flags if one is Attribute.FLAGS else _COLUMNS[one][0] for one in attributes
+        ]
+        return b"* %%d %b (%b)\r\n" % (name, b" ".join(values))
+
+    if Attribute.FLAGS in attributes:
+        forms = [form(responses.flags(flags).replace(b"%", b"%%")) for flags in page.flags]
+        whole = b"".join(map(forms.__getitem__, page.flags_of))
+    else:
+        whole = form(b"") * len(page.uids)
+    numbers = page.uids if view.uid_only else view.numbering.numbers_of(page.uids)
+    columns = [_COLUMNS[one][1](page) for one in attributes if one is not Attribute.FLAGS]
+    return whole % tuple(chain.from_iterable(zip(numbers, *columns, strict=True)))

@@ -17,7 +17,9 @@ Of a message with more parts than its summary has, all octets are searched here 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
+from itertools import accumulate
 
 from raftmail.frontends.imap.charsets import text_pieces
 from raftmail.frontends.imap.header_text import decode_field, fold
@@ -45,6 +47,10 @@ _ENCODED = re.compile(
 ).search
 """Of a message in small letters: what tells that the characters of a part may be others than its
 octets. The charsets that are named here have ASCII in them."""
+
+
+_SIGNS = (b"=?", b"\\", b"*")
+"""What tells that a header may mean more than its octets say."""
 
 
 class _Chunks:
@@ -90,6 +96,8 @@ class SearchableText:
             return True
         if is_plain(needle):
             octets = needle.encode()
+            if plainly_without(self._body, octets):
+                return False
             if all(plainly_without(self._body[a:b], octets) for a, b in self._header_spans()):
                 return False
         return self._headers.have(needle)
@@ -188,7 +196,23 @@ def plainly_without(block: bytes, needle: bytes) -> bool:
     return (
         block.isascii()
         and needle not in block.lower()
-        and b"=?" not in block
-        and b"\\" not in block
-        and b"*" not in block
+        and not any(sign in block for sign in _SIGNS)
     )
+
+
+def not_plainly_without(blocks: Sequence[bytes | None], needle: bytes) -> list[int]:
+    """The places of those headers of which `plainly_without` is False, ascending, and of those that
+    are None. All are looked at together, which takes a fraction of the time."""
+    known = [block or b"" for block in blocks]
+    starts = list(accumulate([len(block) + 1 for block in known], initial=0))
+    whole = b"\n".join(known)
+    found = {at for at, block in enumerate(blocks) if block is None}
+    if not whole.isascii():
+        found.update(at for at, block in enumerate(known) if not block.isascii())
+    for text, sign in ((whole.lower(), needle), *((whole, sign) for sign in _SIGNS)):
+        at = text.find(sign)
+        while at >= 0:
+            place = bisect_right(starts, at) - 1
+            found.add(place)
+            at = text.find(sign, starts[place + 1])
+    return sorted(found)

@@ -11,6 +11,7 @@ from raftmail.frontends.imap.searchable_text import (
     SearchableText,
     fields_have,
     is_plain,
+    not_plainly_without,
     plainly_without,
 )
 from raftmail.mail.headers import each_field
@@ -254,3 +255,35 @@ def test_no_run_of_octets_is_searched_again_from_each_of_them() -> None:
     """If one were, this would not end for a long time."""
     for message in slow_messages(20_000):
         check(message)
+
+
+_PIECES = ("budget", "bud", "get", "Budget", "\n", " ", "=?", "=", "?", "\\", "*", "\u00e4", "x")
+
+
+@given(
+    st.lists(st.none() | st.lists(st.sampled_from(_PIECES), max_size=4).map("".join), max_size=9)
+)
+def test_headers_that_are_looked_at_together_are_told_as_one_by_one(
+    texts: list[str | None],
+) -> None:
+    blocks = [None if text is None else text.encode() for text in texts]
+    expected = [
+        at
+        for at, block in enumerate(blocks)
+        if block is None or not plainly_without(block, b"budget")
+    ]
+    assert not_plainly_without(blocks, b"budget") == expected
+
+
+@pytest.mark.parametrize(
+    ("body", "has"),
+    [
+        (b"Subject: words\r\n\r\nno\r\n", False),
+        (b"Subject: a Budget\r\n\r\nno\r\n", True),
+        (b"Subject: =?utf-8?q?b=75dget?=\r\n\r\nno\r\n", True),
+        (b"Subject: words\r\n\r\nthe budget, =?, \\ and *\r\n", False),
+        (b"Subject: b\\udget\r\n\r\nno\r\n", True),
+    ],
+)
+def test_a_header_has_what_stands_in_it_and_not_what_the_text_has(body: bytes, has: bool) -> None:
+    assert SearchableText(summarise(body), body).header_has("budget") is has
