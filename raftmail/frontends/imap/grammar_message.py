@@ -98,11 +98,14 @@ def _what(scanner: Scanner) -> _What:
 
 
 def _each_once(items: tuple[f.FetchItem, ...]) -> tuple[f.FetchItem, ...]:
-    """A section that is asked for with and without PEEK is answered once, as without."""
+    """A section that is asked for with and without PEEK is answered once, as without; and so is a
+    preview with and without LAZY."""
     found: dict[f.FetchItem, f.FetchItem] = {}
     for item in items:
         if isinstance(item, f.BodySection | f.BinarySection) and not item.peek:
             found[replace(item, peek=True)] = item
+        elif isinstance(item, f.Preview) and not item.lazy:
+            found[f.Preview(lazy=True)] = item
         else:
             found.setdefault(item, item)
     return tuple(found.values())

@@ -271,3 +271,11 @@ def test_a_section_with_and_without_peek_is_one_item_that_marks_as_seen() -> Non
         assert isinstance(item, f.BodySection) and not item.peek
     command = parsed(b"FETCH 1 (BODY[]<0.1> BODY.PEEK[]<0.2> BODY.PEEK[] BODY.PEEK[])")
     assert isinstance(command, c.ImapFetch) and len(command.items) == 3
+
+
+@pytest.mark.parametrize("text", [b"PREVIEW PREVIEW (LAZY)", b"PREVIEW (LAZY) PREVIEW"])
+def test_a_preview_with_and_without_lazy_is_one_item_that_is_not_lazy(text: bytes) -> None:
+    command = parsed(b"FETCH 1 (UID %b)" % text)
+    assert isinstance(command, c.ImapFetch)
+    assert set(command.items) == {f.Attribute.UID, f.Preview(lazy=False)}
+    assert len(command.items) == 2
