@@ -331,7 +331,7 @@ class ImapSession(Session):
             )
         if kind in _HANDLERS:
             assert client is not None
-            self._begin(self._answer(tag, client, command, request.literal_bytes))
+            self._begin(self._answer, tag, client, command, request.literal_bytes)
             return
         self._give_back(request.literal_bytes)
         match command:
@@ -342,7 +342,7 @@ class ImapSession(Session):
                 if client is None or (client.view is None and client.annotation_news is None):
                     self._ok(tag, "nothing done")
                 else:
-                    self._begin(self._noop(tag, client))
+                    self._begin(self._noop, tag, client)
             case i.Logout():
                 self._write(b"* BYE goodbye\r\n")
                 self._ok(tag, "logged out")
@@ -356,12 +356,12 @@ class ImapSession(Session):
                 if _TOLD_AFTER.isdisjoint(command.capabilities):
                     self._enable(tag, client, command)
                 else:
-                    self._begin(self._enable_metadata(tag, client, command))
+                    self._begin(self._enable_metadata, tag, client, command)
             case i.Idle():
                 self._write(b"+ idling\r\n")
                 self._idle_tag = tag
                 if client is not None and client.view is not None:
-                    self._begin(self._idle_news(client))
+                    self._begin(self._idle_news, client)
             case i.Compress():
                 self._compress(tag)
             case i.StartTls():
@@ -371,14 +371,14 @@ class ImapSession(Session):
             case i.Authenticate():
                 self._authenticate(tag, command)
 
-    def _begin(self, work: Any) -> None:
+    def _begin(self, work: Callable[..., Awaitable[None]], *about: Any) -> None:
         """Run a task that answers; nothing else is answered until it has ended."""
         self._working = True
-        self._connection.spawn(self._work(work))
+        self._connection.spawn(self._work(work, about))
 
-    async def _work(self, work: Awaitable[None]) -> None:
+    async def _work(self, work: Callable[..., Awaitable[None]], about: tuple[Any, ...]) -> None:
         try:
-            await work
+            await work(*about)
         finally:
             self._working = False
             if self._draining and not self._ended:
@@ -523,7 +523,7 @@ class ImapSession(Session):
         notifier = client.notifier
         of_selected = client.stale and client.view is not None and notifier.selected is not None
         if (of_selected or client.has_news) and self._may_read_news:
-            self._begin(self._notify(client, notifier))
+            self._begin(self._notify, client, notifier)
 
     async def _notify(self, client: LoggedInClient, notifier: Notifier) -> None:
         client.reader.renew()
@@ -541,7 +541,7 @@ class ImapSession(Session):
             if client is not None and client.hears:
                 self._look_at_watch(client)
                 if (client.stale or client.has_news) and self._may_read_news:
-                    self._begin(self._idle_news(client))
+                    self._begin(self._idle_news, client)
             return False
         tag, self._idle_tag = self._idle_tag, b""
         if line.strip().upper() != b"DONE":
@@ -549,7 +549,7 @@ class ImapSession(Session):
         elif client is None or not client.hears:
             self._ok(tag, "idled")
         else:
-            self._begin(self._idled(tag, client))
+            self._begin(self._idled, tag, client)
         return True
 
     async def _idled(self, tag: bytes, client: LoggedInClient) -> None:
@@ -614,7 +614,7 @@ class ImapSession(Session):
             self._challenged = (tag, exchange)
             self._write(b"+ %b\r\n" % base64_lines.encode(step.data))
         else:
-            self._begin(self._ask_who(tag, exchange))
+            self._begin(self._ask_who, tag, exchange)
 
     def _answer_challenge(self, tag: bytes, exchange: SaslExchange, line: bytes) -> None:
         try:
@@ -641,7 +641,7 @@ class ImapSession(Session):
         if not self._trusted:
             self._no(tag, ResponseCode.PRIVACYREQUIRED, "begin TLS first")
         else:
-            self._begin(self._ask_for_password(tag, PasswordShown(user, password)))
+            self._begin(self._ask_for_password, tag, PasswordShown(user, password))
 
     async def _ask_for_password(self, tag: bytes, shown: PasswordShown) -> None:
         context = self._context

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Iterable, Iterator
-from typing import Final
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from typing import Any, Final
 
 from raftmail.frontends.pop3 import replies
 from raftmail.frontends.pop3.commands import (
@@ -279,20 +279,20 @@ class Pop3Session(Session):
             case Pop3Verb.UIDL if number is not None:
                 self._write(replies.ok(f"{number} {maildrop.unique_id(number)}"))
             case Pop3Verb.LIST | Pop3Verb.UIDL:
-                self._begin(self._list(command.verb))
+                self._begin(self._list, command.verb)
             case Pop3Verb.RETR | Pop3Verb.TOP:
                 assert number is not None
                 lines = command.lines if command.verb is Pop3Verb.TOP else None
-                self._begin(self._retrieve(*maildrop.find(number), lines))
+                self._begin(self._retrieve, *maildrop.find(number), lines)
 
-    def _begin(self, work: Awaitable[None]) -> None:
+    def _begin(self, work: Callable[..., Awaitable[None]], *about: Any) -> None:
         """Run a task that answers; nothing else is answered until it has ended."""
         self._working = True
-        self._connection.spawn(self._work(work))
+        self._connection.spawn(self._work(work, about))
 
-    async def _work(self, work: Awaitable[None]) -> None:
+    async def _work(self, work: Callable[..., Awaitable[None]], about: tuple[Any, ...]) -> None:
         try:
-            await work
+            await work(*about)
         except Unavailable as e:
             self._write(replies.err(e.failure.text, ReplyCode.SYS_TEMP))
         except Exception as e:
@@ -353,7 +353,7 @@ class Pop3Session(Session):
             raise Pop3Malformed("USER comes before PASS")
         else:
             user, self._user = self._user, ""  # who was wrong says USER again
-            self._begin(self._ask_for_password(PasswordShown(user, password)))
+            self._begin(self._ask_for_password, PasswordShown(user, password))
 
     def _authenticate(self, argument: bytes) -> None:
         """AUTH (RFC 5034 section 4)."""
@@ -386,7 +386,7 @@ class Pop3Session(Session):
             self._exchange = exchange
             self._write(b"+ %b\r\n" % base64_lines.encode(step.data))
         else:
-            self._begin(self._ask_who(exchange))
+            self._begin(self._ask_who, exchange)
 
     async def _ask_who(self, exchange: SaslExchange) -> None:
         context = self._context

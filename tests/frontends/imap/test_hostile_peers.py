@@ -3,7 +3,16 @@ on."""
 
 from __future__ import annotations
 
+import asyncio
+import gc
+import warnings
+from collections.abc import Coroutine
+from typing import Any
+
+import pytest
+
 from raftmail.frontends.imap.limits import ImapLimits
+from raftmail.net.connection import Connection
 from tests.frontends.imap.imap_kit import ImapClient, filled, message, run, saved
 from tests.frontends.imap.machine_service import MachineService
 from tests.frontends.twin_service import TwinService
@@ -100,3 +109,26 @@ def test_a_client_that_does_not_read_is_cut_off_and_the_others_go_on() -> None:
         await client.ok("FETCH 1 (UID)")
 
     run(talk, ImapLimits(slow_reader_s=0.5), service=watched)
+
+
+def test_a_command_whose_client_is_gone_before_it_begins_leaves_nothing_behind(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A task that is cancelled before its first step runs none of it."""
+    begun = asyncio.Event()
+
+    def spawn(self: Connection, work: Coroutine[Any, Any, None]) -> None:
+        work.close()
+        begun.set()
+
+    async def talk(client: ImapClient, service: TwinService) -> None:
+        await filled(client, 1)
+        with monkeypatch.context() as patched, warnings.catch_warnings(record=True) as warned:
+            warnings.simplefilter("always")
+            patched.setattr(Connection, "spawn", spawn)
+            client.send(b"a FETCH 1 (FLAGS)\r\n")
+            await begun.wait()
+            gc.collect()
+        assert not [one for one in warned if one.category is RuntimeWarning]
+
+    run(talk, service=MachineService())
