@@ -22,14 +22,24 @@ class ClientModel:
     """What BODY[] was, by UID; it never changes."""
 
     def select(self, mailbox: str, *, read_only: bool) -> None:
+        """SELECT was said. What comes up to CLOSED is about the mailbox before."""
+        closes = bool(self.mailbox)
         self.mailbox, self.read_only = mailbox, read_only
-        self.uids, self.flags, self.bodies = [], {}, {}
+        if not closes:
+            self._forget()
 
     def leave(self) -> None:
-        self.select("", read_only=False)
+        """None is selected any more."""
+        self.mailbox, self.read_only = "", False
+        self._forget()
+
+    def _forget(self) -> None:
+        self.uids, self.flags, self.bodies = [], {}, {}
 
     def hear(self, heard: StrictResponse) -> None:
         """Believe it; an assertion fails where it cannot be true."""
+        if heard.code is not None and heard.code[0] == "CLOSED":
+            self._forget()
         if heard.code is not None and heard.code[0] == "UIDVALIDITY":
             self.uidvalidity = heard.code[1]
         if heard.kind == "EXISTS":
@@ -46,6 +56,8 @@ class ClientModel:
             self.uids = [uid for uid in self.uids if uid not in gone]
         elif heard.kind == "FETCH":
             self._fetched(heard)
+        elif heard.kind == "UIDFETCH":
+            self._fetched_by_uid(heard)
         elif heard.kind == "SEARCH":
             assert len(set(heard.value[0])) == len(heard.value[0])
 
@@ -56,6 +68,19 @@ class ClientModel:
         assert self.uids[at] in (0, uid), f"number {heard.number} is UID {uid} now"
         assert uid == 0 or uid not in self.uids or self.uids.index(uid) == at
         self.uids[at] = uid
+        self._keep(uid, heard)
+
+    def _fetched_by_uid(self, heard: StrictResponse) -> None:
+        """Numbers are not told: UIDs ascend, and those that are not known come last."""
+        uid = heard.number
+        if uid not in self.uids:
+            assert 0 in self.uids, f"UIDFETCH of UID {uid}, and EXISTS did not tell of it"
+            self.uids.remove(0)
+            self.uids.append(uid)
+            self.uids.sort(key=lambda one: one or 1 << 32)
+        self._keep(uid, heard)
+
+    def _keep(self, uid: int, heard: StrictResponse) -> None:
         if uid and "FLAGS" in heard.value:
             self.flags[uid] = frozenset(flag.lower() for flag in heard.value["FLAGS"])
         if uid and "BODY[]" in heard.value:

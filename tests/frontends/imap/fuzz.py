@@ -42,6 +42,7 @@ from tests.frontends.imap.imap_kit import (
     known,
 )
 from tests.frontends.imap.machine_service import MachineService
+from tests.frontends.pop3.fuzz_pop3 import FuzzedPop3
 
 SESSIONS = 3
 STEPS = 150
@@ -51,7 +52,9 @@ RESIDENT_KIB_MAX = 700 * 1024
 _LIMITS = ImapLimits(message_bytes_max=100_000, bad_commands_max=1_000_000, deadline_s=5.0)
 _SILENCE_S = 2.0
 """After it, what was begun by garbage is taken to have swallowed the rest."""
-_MODES = ("", "", "CONDSTORE", "QRESYNC", "IMAP4rev2", "IMAP4rev2 QRESYNC")
+_MODES = (
+    "", "", "CONDSTORE", "QRESYNC", "IMAP4rev2", "IMAP4rev2 QRESYNC", "UIDONLY", "UIDONLY QRESYNC",
+)  # fmt: skip
 
 
 class _Errors(logging.Handler):
@@ -107,7 +110,8 @@ class FuzzedSession:
         if not answer.startswith(b"OK"):
             self.model.leave()
         elif self.model.uids:
-            answer = await self.do("FETCH 1:* (UID FLAGS)")
+            which = "UID FETCH" if "UIDONLY" in self.mode else "FETCH"
+            answer = await self.do(f"{which} 1:* (UID FLAGS)")
             if not answer.startswith(b"OK") or 0 in self.model.uids:
                 await self.leave()
 
@@ -126,6 +130,7 @@ class FuzzedWorld:
         self.service = MachineService()
         known(self.service)
         self.sessions: list[FuzzedSession] = []
+        self.pop3 = FuzzedPop3(self.rng, self.service)
         self.port = 0
         self.last = ""
         """What was done last, for whoever looks for a fault."""
@@ -134,6 +139,8 @@ class FuzzedWorld:
         async with self._served():
             for _ in range(SESSIONS):
                 await self._join()
+            for name in MAILBOXES[1:]:
+                await self.sessions[0].do(f"CREATE {name}")
             for _ in range(steps):
                 await self._step()
             for session in self.sessions:
@@ -147,12 +154,14 @@ class FuzzedWorld:
         )
         server = ImapServer(context)
         _, self.port = await server.listen_tcp("127.0.0.1", 0)
+        await self.pop3.begin()
         try:
             yield
         finally:
             for session in self.sessions:
                 await session.client.close()
             await server.stop(1.0)
+            await self.pop3.stop()
         assert not context.budget.used_bytes, "memory is held for nobody"
 
     async def _join(self) -> None:
@@ -170,6 +179,8 @@ class FuzzedWorld:
             await self._idle(*rng.sample(self.sessions, 2))
         elif kind < 0.24:
             await self._pipeline(garbage=rng.random() < 0.7)
+        elif kind < 0.27:
+            await self.pop3.visit()
         else:
             if rng.random() < 0.03:
                 self.service.failures.append(Failure("an election is under way"))
@@ -191,13 +202,19 @@ class FuzzedWorld:
             parameters = ""
             if "QRESYNC" in session.mode and model.uidvalidity and rng.random() < 0.5:
                 parameters = f" (QRESYNC ({model.uidvalidity} {rng.randint(1, 60)}))"
-            await session.select(
-                rng.choice(MAILBOXES), read_only=rng.random() < 0.1, parameters=parameters
-            )
+            name = rng.choice(MAILBOXES)
+            await session.select(name, read_only=rng.random() < 0.1, parameters=parameters)
+            if not model.mailbox and not session.ended:
+                await session.do(f"CREATE {name}")  # most commands are of no use without it
         elif kind < 0.3:
-            command, literals = commands.append()
+            make = commands.append if rng.random() < 0.7 else self._catenate
+            command, literals = make()
             answer = await session.do(command, *literals)
             self._own_append_is_told(session, command, answer)
+        elif kind < 0.33:
+            last = model.uids[-1] if model.uids else 1
+            command, literals = commands.replace(len(model.uids), last)
+            await session.do(command, *literals)
         elif kind < 0.4:
             await session.do(commands.of_mailboxes())
         elif kind < 0.41:
@@ -207,6 +224,9 @@ class FuzzedWorld:
         else:
             last = model.uids[-1] if model.uids else 1
             await session.do(commands.of_messages(len(model.uids), last))
+
+    def _catenate(self) -> tuple[str, list[bytes]]:
+        return self.commands.catenate(self.rng.randint(1, 30))
 
     def _own_append_is_told(self, session: FuzzedSession, command: str, answer: bytes) -> None:
         if answer.startswith(b"OK") and not self.service.failures and session.model.uids:
@@ -222,7 +242,8 @@ class FuzzedWorld:
         client = idler.client
         client.heard.clear()
         client.send(b"idle IDLE\r\n")
-        assert (await client.response()).startswith(b"+ ")
+        while not (said := await client.response()).startswith(b"+ "):
+            assert said.startswith(b"* "), said  # NOTIFY tells between commands
         await self._act(other)
         client.send(b"DONE\r\n")
         try:
