@@ -55,10 +55,14 @@ def _placeholders(finding: Finding) -> bool:
 
 
 _RUBBISH: Final = ("comments", "semicolon", "two ats")
+_COLON_IN_HOST: Final = re.compile(rb"[^\[]*:")
 
 
 def _rubbish(finding: Finding) -> bool:
-    return finding.name.removeprefix("address: ") in _RUBBISH or _comment_is_name(finding)
+    if finding.name.removeprefix("address: ") in _RUBBISH or _comment_is_name(finding):
+        return True
+    hosts = [one[3] for one in finding.ours or [] if isinstance(one, list)]
+    return any(one is not None and _COLON_IN_HOST.match(one) for one in hosts)
 
 
 def _comment_is_name(finding: Finding) -> bool:

@@ -51,8 +51,9 @@ def need_dovecot() -> None:
 
 
 @contextmanager
-def dovecot(format: str = "sdbox") -> Iterator[Callable[[], ImapTalk]]:
-    """Opens sessions with a Dovecot of its own, whose mailboxes are empty at first."""
+def dovecot(format: str = "sdbox", more: str = "") -> Iterator[Callable[[], ImapTalk]]:
+    """Opens sessions with a Dovecot of its own, whose mailboxes are empty at first. `more` is put
+    behind its configuration."""
     need_dovecot()
     root = os.geteuid() == 0
     # Dovecot refuses to touch mail as root, so root hands everything to nobody.
@@ -64,7 +65,7 @@ def dovecot(format: str = "sdbox") -> Iterator[Callable[[], ImapTalk]]:
             (folder / part).mkdir()
         config = folder / "dovecot.conf"
         config.write_text(
-            _CONFIG.format(
+            (_CONFIG + more).format(
                 folder=folder,
                 user=account.pw_name,
                 group=grp.getgrgid(account.pw_gid).gr_name,
