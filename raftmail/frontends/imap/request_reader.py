@@ -99,7 +99,7 @@ class BadRequest:
 Event: TypeAlias = ImapRequest | ContinuationNeeded | BadRequest
 
 # tag of RFC 9051 section 9: printable ASCII without ( ) { % * " \ +
-_TAG = re.compile(rb"([!#$&',\-./0-9:;<=>?@A-Z\[\]^_`a-z|}~]{1,64})(?: |\Z)")
+_TAG = re.compile(rb"([!#$&',\-./0-9:;<=>?@A-Z\[\]^_`a-z|}~]{1,255})(?: |\Z)")
 _LITERAL = re.compile(rb"(?:(.)|\A)\{([0-9]+)(\+?)\}\Z", re.DOTALL)
 _QUOTED = re.compile(rb'"(?:[^"\\]|\\.)*+"', re.DOTALL)
 _READS_ON = re.compile(rb"(?:AUTHENTICATE|COMPRESS|IDLE|LOGIN|STARTTLS)(?: |\Z)", re.IGNORECASE)
@@ -303,7 +303,7 @@ class RequestReader:
         if before not in (b" ", b"("):
             self._spoil("a literal stands after a space or ( only")
         self._add_text(text[:start], first)
-        digits = literal[2]
+        digits = literal[2].lstrip(b"0") or b"0"
         count = int(digits) if len(digits) <= _SIZE_DIGITS_MAX else 10**_SIZE_DIGITS_MAX
         self._begin_literal(count, not literal[3], binary)
         return None

@@ -58,11 +58,20 @@ def test_nul_and_cr_within_a_line_are_refused(line: bytes) -> None:
     assert good == ImapRequest(b"b", (b"NOOP",))
 
 
-@pytest.mark.parametrize("line", [b" NOOP", b"+ NOOP", b"a+b NOOP", b"(a NOOP", b"t" * 65 + b" x"])
+@pytest.mark.parametrize("line", [b" NOOP", b"+ NOOP", b"a+b NOOP", b"(a NOOP", b"t" * 256 + b" x"])
 def test_what_has_no_tag_is_refused_with_a_star(line: bytes) -> None:
     bad, good = events_of(line + b"\r\nb NOOP\r\n")
     assert bad == BadRequest(b"*", "a request begins with a tag and a space")
     assert good == ImapRequest(b"b", (b"NOOP",))
+
+
+def test_a_tag_may_be_longer_than_that_of_any_client() -> None:
+    assert events_of(b"t" * 255 + b" NOOP\r\n") == [ImapRequest(b"t" * 255, (b"NOOP",))]
+
+
+def test_zeros_before_the_length_of_a_literal_count_for_nothing() -> None:
+    (event,) = events_of(b"a LOGIN {%b3+}\r\nabc x\r\n" % (b"0" * 40))
+    assert event == ImapRequest(b"a", (b"LOGIN ", Literal(b"abc"), b" x"), 3)
 
 
 def test_a_word_alone_is_a_tag_without_a_command() -> None:
