@@ -71,6 +71,12 @@ class ImapRequest:
     """Of literals that were admitted."""
 
     @property
+    def first_line(self) -> bytes:
+        """As it came, up to its end or its first literal."""
+        first = self.parts[0]
+        return b"%b %b" % (self.tag, first if isinstance(first, bytes) else b"")
+
+    @property
     def changes_reading(self) -> bool:
         """It may change how the stream is read on, as AUTHENTICATE, COMPRESS, IDLE, LOGIN and
         STARTTLS do."""

@@ -77,6 +77,7 @@ from raftmail.net.connection import Connection
 from raftmail.net.errors import tell
 from raftmail.net.lines import ProtocolViolation
 from raftmail.net.session import Bye, Session
+from raftmail.net.web import is_web_line
 from raftmail.service.login import (
     LoggedIn,
     LogInOutcome,
@@ -309,6 +310,9 @@ class ImapSession(Session):
         if isinstance(event, BadRequest):
             self._give_back(event.literal_bytes)
             self._refuse(event.tag, event.text, code=event.code, no=event.no)
+            return
+        if self._client is None and is_web_line(event.first_line):
+            self.bye(Bye.BROKEN, "this is IMAP, and that was something else")
             return
         try:
             self._perform(event)

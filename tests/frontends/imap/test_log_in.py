@@ -325,3 +325,21 @@ def test_where_it_is_not_configured_nothing_is_bound(tmp_path: Path) -> None:
         assert (await authenticate(client, "SCRAM-SHA-256", could)).startswith(b"OK ")
 
     _over_tls(tmp_path, talk, binds=False, implicit_tls=True)
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        b"POST / HTTP/1.1\r\nHost: localhost\r\n\r\na LOGIN x y\r\n",
+        b"GET http://x/ HTTP/1.0\r\na LOGIN x y\r\n",
+        b"Host: localhost\r\na LOGIN x y\r\n",
+    ],
+)
+def test_a_web_browser_is_let_go_and_what_it_sends_is_not_read(request_: bytes) -> None:
+    async def talk(client: ImapClient, service: TwinService) -> None:
+        await client.connect()
+        client.send(request_)
+        assert (await client.response()).startswith(b"* BYE this is IMAP")
+        assert await client.response() == b""
+
+    run(talk)
