@@ -27,6 +27,7 @@ from raftmail_cli import (
     recover,
     resync_commands,
     shard_commands,
+    sieve_commands,
     top,
 )
 from raftmail_cli.errors import FAULT, INTERRUPTED, REFUSED, USAGE, CliError
@@ -176,6 +177,7 @@ for _module in (
     top,
     resync_commands,
     mail_commands,
+    sieve_commands,
     local_commands,
 ):
     for _command in _module.COMMANDS:

@@ -35,6 +35,7 @@ _FRONT_END = (
 
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "raftmail.mail": (),
+    "raftmail.sieve": ("raftmail.mail",),
     "raftmail.storage": ("raftmail.mail",),
     "raftmail.consensus": ("raftmail.storage.disk",),
     "raftmail.resync": ("raftmail.storage", "raftmail.mail"),
@@ -80,6 +81,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "raftmail.mail",
         "raftmail.admin",
         "raftmail.node",
+        "raftmail.sieve",
         "raftmail_chaos",
     ),
     # A journal's records tell where a bit may rot so that a start has to notice.
@@ -95,7 +97,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
 
 ENGINE_USERS = ("raftmail.consensus", "tests.consensus")
 
-NO_EVENT_LOOP = _BELOW_CLUSTER
+NO_EVENT_LOOP = (*_BELOW_CLUSTER, "raftmail.sieve")
 """Rooms that are stepped: messages in, messages out, no socket and no loop."""
 
 _LOOP_AND_SOCKETS = ("asyncio", "selectors", "socket", "socketserver", "ssl", "uvloop")

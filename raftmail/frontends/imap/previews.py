@@ -10,11 +10,11 @@ from __future__ import annotations
 import re
 from collections import OrderedDict
 from collections.abc import Iterator
-from html import unescape
 from typing import Final
 
-from raftmail.frontends.imap.charsets import decode_text
 from raftmail.frontends.imap.sections import part_fields
+from raftmail.mail.charsets import decode_text
+from raftmail.mail.markup import without_markup
 from raftmail.mail.mime import transfer_encoding, type_and_charset
 from raftmail.mail.summary import Part, Summary, decode_parts
 from raftmail.mail.transfer import UnknownEncodingError, decode_transfer
@@ -33,13 +33,6 @@ READ_BYTES_MAX: Final = 16 * 1024
 
 _TYPE = re.compile(rb"\s*text\s*/\s*(plain|html)\b", re.IGNORECASE)
 _ATTACHED = re.compile(rb"\s*attachment\b", re.IGNORECASE)
-_TAG = re.compile(r"/?([a-z][a-z0-9]*)")
-_UNSHOWN = frozenset(("head", "script", "style", "title", "template"))
-_WITHIN_WORDS = frozenset((
-    "a", "abbr", "b", "big", "code", "em", "font", "i", "small", "span", "strong", "sub", "sup",
-    "tt", "u",
-))  # fmt: skip
-"""Tags that stand inside words."""
 
 
 class PreviewCache:
@@ -66,7 +59,7 @@ def preview_of(summary: Summary, body: bytes) -> str:
     for is_html in (False, True):
         for octets, charset in _texts(summary, body, is_html):
             text = decode_text(octets, charset)
-            shown = _one_line(_without_markup(text) if is_html else text)
+            shown = _one_line(without_markup(text) if is_html else text)
             if shown:
                 return shown
     return ""
@@ -94,30 +87,6 @@ def _texts(summary: Summary, body: bytes, is_html: bool) -> Iterator[tuple[bytes
 
 def _beginning(body: bytes, part: Part) -> bytes:
     return body[part.body_offset : part.body_offset + min(part.body_bytes, READ_BYTES_MAX)]
-
-
-def _without_markup(html: str) -> str:
-    """The text of HTML that may end anywhere. Its cost is linear."""
-    lower = html.lower()
-    found: list[str] = []
-    at = 0
-    while (start := html.find("<", at)) >= 0:
-        found.append(html[at:start])
-        comment = html.startswith("<!--", start)
-        end = html.find("-->" if comment else ">", start)
-        if end < 0:
-            at = len(html)
-            break
-        at = end + (3 if comment else 1)
-        tag = _TAG.match(lower, start + 1)
-        name = tag[1] if tag is not None else ""
-        if name in _UNSHOWN and html[start + 1] != "/":
-            close = lower.find(f"</{name}", at)
-            at = len(html) if close < 0 else close
-        if name not in _WITHIN_WORDS:
-            found.append(" ")
-    found.append(html[at:])
-    return unescape("".join(found))
 
 
 def _one_line(text: str) -> str:

@@ -21,9 +21,9 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate
 
-from raftmail.frontends.imap.charsets import text_pieces
 from raftmail.frontends.imap.header_text import decode_field, fold
 from raftmail.frontends.imap.sections import part_fields
+from raftmail.mail.charsets import text_pieces
 from raftmail.mail.headers import each_field
 from raftmail.mail.mime import transfer_encoding, type_and_charset
 from raftmail.mail.summary import Part, Summary, decode_parts

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from typing import TypeAlias
 from unicodedata import normalize
 
-from raftmail.frontends.imap.charsets import guess
 from raftmail.frontends.imap.commands import SortCriterion, SortKey
 from raftmail.frontends.imap.dates import read_date
 from raftmail.frontends.imap.envelopes import (
@@ -20,9 +19,11 @@ from raftmail.frontends.imap.envelopes import (
     date_and_subject,
     read_envelope,
 )
-from raftmail.frontends.imap.header_text import decode_words, fold
+from raftmail.frontends.imap.header_text import fold
 from raftmail.frontends.imap.search import Level
 from raftmail.frontends.imap.subjects import base_subject
+from raftmail.mail.charsets import guess
+from raftmail.mail.encoded_words import decode_words
 from raftmail.mail.queries import MessageInfo
 from raftmail.mail.summary import Summary
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from raftmail.frontends.imap.header_text import decode_words, fold
+from raftmail.frontends.imap.header_text import fold
+from raftmail.mail.encoded_words import decode_words
 from raftmail.mail.headers import unfold
 
 _SPACES = re.compile(r"[ \t\r\n]+").sub

@@ -5,12 +5,8 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 
-from raftmail.frontends.imap.header_text import (
-    VALUE_BYTES_MAX,
-    decode_field,
-    decode_words,
-    fold,
-)
+from raftmail.frontends.imap.header_text import VALUE_BYTES_MAX, decode_field, fold
+from raftmail.mail.encoded_words import decode_words
 from tests.frontends.imap.odd_messages import odd_bytes
 from tests.fuzzing import bounded
 

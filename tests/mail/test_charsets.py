@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raftmail.frontends.imap.charsets import codec_of, decode_text, guess, text_pieces
+from raftmail.mail.charsets import codec_of, decode_text, guess, text_pieces
 from tests.fuzzing import bounded
 
 
