@@ -48,8 +48,10 @@ def check(script: Path, message: Path | None, sender: str, recipient: str) -> No
     from raftmail.sieve.rule_addresses import split_address
     from raftmail.sieve.rule_errors import RuleError
     from raftmail.sieve.rule_message import RuleMessage
+    from raftmail.sieve.rule_outcome import VacationReply
     from raftmail.sieve.run_state import Surroundings
     from raftmail.sieve.script_run import ScriptRun
+    from raftmail.sieve.vacation_reply import compose_reply
 
     to = recipient.encode()
     around = Surroundings(
@@ -59,12 +61,19 @@ def check(script: Path, message: Path | None, sender: str, recipient: str) -> No
         {},
         int(time.time()),
     )
+    mail = RuleMessage(message.read_bytes())
     try:
-        outcome = _run(ScriptRun(program, RuleMessage(message.read_bytes()), around))
+        outcome = _run(ScriptRun(program, mail, around))
     except RuleError as e:
         raise CliError(f"{script}: {e}; the message goes to INBOX") from None
     for line in _told(outcome.actions):
         click.echo(printable(line))
+    for one in outcome.actions:
+        if isinstance(one, VacationReply):
+            click.echo("The answer is:\n")
+            text = compose_reply(one, mail, around, f"0@{around.recipient.domain.decode()}")
+            for line in text.decode("utf-8", "replace").split("\r\n"):
+                click.echo("    " + printable(line))
 
 
 def _run(run: ScriptRun) -> RuleOutcome:

@@ -35,6 +35,8 @@ class RuleLimits:
     """The value of a variable: what is beyond is cut off (RFC 5229 section 6)."""
     actions_max: int = 32
     redirects_max: int = 4
+    hops_max: int = 50
+    """Received fields of a message that is still redirected."""
     body_bytes_max: int = 2 << 20
     """So much of a body is looked at (RFC 5173), undone of its encoding; not the rest."""
 

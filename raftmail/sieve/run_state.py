@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from raftmail.mail.flags import parse_flags
 from raftmail.sieve.rule_addresses import MailAddress
@@ -19,6 +20,9 @@ from raftmail.sieve.rule_outcome import (
     VacationReply,
 )
 from raftmail.sieve.rule_text import RuleText, VariableName
+
+REDIRECTED_FIELD: Final = b"x-sieve-redirected-from"
+"""Whoever carries out a redirect puts it before the message, with the recipient's address."""
 
 
 class Unanswered(Exception):
@@ -133,11 +137,26 @@ class RunState:
         self._check_no_rejection("redirects the message")
         if new in self.actions:
             return
+        self._check_no_loop()
         if sum(isinstance(one, Redirect) for one in self.actions) >= self.limits.redirects_max:
             raise RuleError(
                 f"a message is redirected to {self.limits.redirects_max} addresses at most"
             )
         self._add(new)
+
+    def _check_no_loop(self) -> None:
+        """RFC 5228 section 10: a message that was redirected for this user before has come back.
+        One that went through very many hosts goes no further (RFC 5321 section 6.3)."""
+        own = {*self.around.own_addresses, self.around.recipient.whole.lower()}
+        came_from = self.message.values(REDIRECTED_FIELD, self.pay)
+        if any(one.lower() in own for one in came_from):
+            raise RuleError("the message has come back from a redirect of this user")
+        hops = len(self.message.raw_values(b"received"))
+        if hops > self.limits.hops_max:
+            raise RuleError(
+                f"a message that went through {hops} hosts is not sent on; "
+                f"{self.limits.hops_max} are the most"
+            )
 
     def reject(self, new: Rejection) -> None:
         """RFC 5429 section 2.2: never with another, with a delivery or with a reply."""
