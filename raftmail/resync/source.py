@@ -273,6 +273,8 @@ class Source:
         why = self._unfit(hello.lacking_serves)
         if why:
             raise _Refused(f"this replica is no source: {why}")
+        if self._index.committed_index < hello.applied_index <= self._index.applied_index:
+            self._index.commit(sync=False)  # what is read is what was committed
         self._snapshot = self._index.engine.snapshot()
         self._state = state = state_of(self._snapshot)
         if state[0] < hello.applied_index:

@@ -98,8 +98,10 @@ class BodyLimits:
     syncs."""
     long_rest_s: float = 60.0
     """So long a long body is kept that no message has yet, for its entry may come."""
-    sync_s: float = 0.5
-    """So long the journal alone keeps a body, at the least."""
+    sync_s: float = 2.0
+    """So long the journal alone keeps a body, at the least ..."""
+    sync_bytes_max: int = 4 << 20
+    """... unless it keeps more than this."""
     want_hashes_max: int = 256
     give_bytes_max: int = 512 << 10
     """Of short bodies, in one step: they are read where the replica is stepped."""
@@ -170,6 +172,8 @@ class Bodies:
     _reclaim_at: float = 0.0
     _reclaim_busy: bool = False
     _sync_at: float = 0.0
+    _kept_bytes: int = 0
+    """Of bodies that the journal keeps, added since a sync of the store began."""
     _job: BlobSyncJob | None = None
     arrived: Budget = field(default_factory=lambda: Budget(160 << 20))
     """What long bodies from other nodes hold that wait to be stored, here and in the other replicas
@@ -204,6 +208,7 @@ class Bodies:
         crc = crc32(body)
         self.journal.add_body(digest, body, crc)
         store.append_kept(digest, body, crc)
+        self._kept_bytes += len(body)
         return True
 
     def store_long(self, digest: bytes, body: bytes | memoryview, done: WhenStored) -> None:
@@ -280,7 +285,10 @@ class Bodies:
 
     def wants_sync(self, now: float) -> bool:
         """Whether `begin_sync` has something to do."""
-        return self._job is None and now >= self._sync_at and self.store.dirty()
+        return self._job is None and self._is_due(now) and self.store.dirty()
+
+    def _is_due(self, now: float) -> bool:
+        return now >= self._sync_at or self._kept_bytes > self.limits.sync_bytes_max
 
     def has_to_do(self, now: float) -> bool:
         """Whether bodies are asked for, or to be, or wait for a sync of the store that is to begin,
@@ -300,12 +308,14 @@ class Bodies:
         return self._job is not None
 
     def begin_sync(self, now: float) -> Callable[[], None] | None:
-        """To be called after each `Replica.advance`. Every `sync_s` it gives a sync, after which
-        the journal need not keep the bodies that are in the store now. Nothing waits for it, so it
-        may run in another thread for as long as it takes; `end_sync` then."""
-        if self._job is not None or now < self._sync_at or self.store.pressing():
+        """To be called after each `Replica.advance`. Every `sync_s`, and when the journal
+        keeps much, it gives a sync. After it the journal need not keep the bodies that are in the
+        store now. Nothing waits for it, so it may run in another thread for as long as it takes;
+        `end_sync` then."""
+        if self._job is not None or not self._is_due(now) or self.store.pressing():
             return None
         self._sync_at = now + self.limits.sync_s
+        self._kept_bytes = 0
         self._job = self.store.begin_sync()
         if self._job is None:
             return None

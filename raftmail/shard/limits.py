@@ -26,7 +26,9 @@ class ReplicaLimits:
     pipelined_bytes_min: int = 256 << 10
     index_commit_requests_max: int = 8192
     index_commit_bytes_max: int = 64 << 20
-    index_commit_s: float = 0.5
+    index_commit_s: float = 2.0
+    """A commit waits for the disk, in every replica, whatever is in it. What a crash loses of the
+    index is applied again from the log."""
     index_retry_s: float = 1.0
     make_way_s: float = 5.0
     """How long after a hand-over that came to nothing a leader that may not lead tries the next."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -396,6 +397,8 @@ def test_an_idle_replica_asks_to_be_ticked_for_heartbeats_and_elections_alone() 
 
 def test_a_replica_that_took_an_entry_asks_to_be_ticked_when_its_index_is_to_be_committed() -> None:
     shard = Shard()
+    for one in shard.all.values():
+        one.replica.bodies.limits = replace(one.replica.bodies.limits, sync_s=0.5)
     shard.save("x")
     replica = next(one for one in shard.all.values() if one is not shard.master).replica
     shard.until(lambda: not replica.blobs.dirty())

@@ -14,6 +14,8 @@ from raftmail.frontends.imap.client import Answer, CommandRefused, LoggedInClien
 from raftmail.frontends.imap.responses import ResponseCode
 from raftmail.frontends.imap.view import MailboxView, NoSuchNumber
 from raftmail.mail import commands as c
+from raftmail.mail.flags import format_flags, parse_flags
+from raftmail.mail.queries import MessageInfo
 from raftmail.mail.results import SaveResult
 from raftmail.mail.summary import encode_summary, summarise
 from raftmail.mail.uidset import STAR, UidSet
@@ -87,8 +89,26 @@ async def _save(
     assert isinstance(saved, SaveResult)
     view = client.view
     if view is not None and saved.saved[0].mailbox == view.number:
-        client.stale = True
+        came = () if replaces is not None else _came(saved, new)
+        if not came or not view.note_own(came[0].modseq, came=came):
+            client.stale = True
     return saved
+
+
+def _came(saved: SaveResult, new: Sequence[c.NewMessage]) -> Sequence[MessageInfo]:
+    """The messages as they are read back. None where any has keywords, whose spelling is the
+    mailbox's."""
+    came: list[MessageInfo] = []
+    for one, message in zip(saved.saved, new, strict=True):
+        system, keywords = parse_flags(message.flags)
+        if keywords:
+            return ()
+        flags = format_flags(system, 0, ())
+        received_us, size = message.received_us, message.size_bytes
+        came.append(
+            MessageInfo(one.uid, message.guid, one.modseq, flags, received_us, size, message.blob)
+        )
+    return came
 
 
 def _append_uid(saved: SaveResult) -> bytes:

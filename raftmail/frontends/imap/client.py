@@ -206,15 +206,19 @@ class LoggedInClient:
         return result
 
     async def expunge(self, view: MailboxView, uids: UidSet) -> int:
-        """Remove those of the messages that are marked \\Deleted; the modseq of that, 0 when there
-        were none. Raises as `execute`."""
+        """Remove those of the messages that are marked \\Deleted, and note it in the view; the
+        modseq of that, 0 when there were none. Raises as `execute`."""
         modseq = 0
         progress = self.progress(len(uids))
         for part in parts_of(uids, TOUCHED_MAX):
             done = await self.execute(c.Expunge(self.user, view.number, part, only_deleted=True))
             assert isinstance(done, ExpungeResult)
+            is_known = done.highestmodseq == view.modseq
             if done.uids:
                 modseq = done.highestmodseq
+                is_known = view.note_own(modseq, gone=done.uids)
+            if not is_known:
+                self.stale = True  # others changed something
             progress.add(len(part))
         return modseq
 

@@ -11,6 +11,7 @@ from raftmail.frontends.imap.client import (
     good_name,
     parts_of,
 )
+from raftmail.frontends.imap.mailbox_reader import PAGE_MESSAGES
 from raftmail.frontends.imap.responses import ResponseCode
 from raftmail.frontends.imap.sequence import SequenceSet
 from raftmail.frontends.imap.view import MailboxView
@@ -30,7 +31,7 @@ async def store(client: LoggedInClient, command: i.ImapStore) -> Answer:
     uids = view.choose(command.sequence, by_uid=command.uid)
     changed, rejected = UidSet(), UidSet()
     since = -1 if command.unchanged_since is None else command.unchanged_since
-    modseqs: list[int] = []
+    results: list[StoreResult] = []
     progress = client.progress(len(uids))
     for part in parts_of(uids, TOUCHED_MAX):
         done = await client.execute(
@@ -38,20 +39,43 @@ async def store(client: LoggedInClient, command: i.ImapStore) -> Answer:
         )
         assert isinstance(done, StoreResult)
         changed, rejected = changed | done.changed, rejected | done.rejected
-        if done.changed:
-            modseqs.append(done.modseq)
+        results.append(done)
         progress.add(len(part))
+    modseqs = [done.modseq for done in results if done.changed]
     told = changed if command.silent else uids - rejected
     # What others changed is told whatever the client asked for (RFC 9051 section 6.4.6).
     is_silent = command.silent and view.saw_all_before(modseqs, uids)
-    silent_to = max(modseqs, default=0) if is_silent else 0
-    await _tell_flags(client, view, told, silent_to=silent_to, by_uid=command.uid)
-    client.stale = True
+    if is_silent and len(changed) <= PAGE_MESSAGES:
+        _tell_modseqs(client, view, results, by_uid=command.uid)
+    else:
+        silent_to = max(modseqs, default=0) if is_silent else 0
+        await _tell_flags(client, view, told, silent_to=silent_to, by_uid=command.uid)
+    if rejected or not results or not all(_is_noted(view, done) for done in results):
+        client.stale = True
     if rejected:
         shown = rejected if command.uid else _numbers(view, rejected)
         code = b"MODIFIED %b" % responses.number_set(shown)
         return Answer("some were changed meanwhile", code, expunges=command.uid)
     return Answer("stored", expunges=command.uid)
+
+
+def _is_noted(view: MailboxView, done: StoreResult) -> bool:
+    """Note what was stored. False when others changed something that was not read."""
+    if done.changed:
+        return view.note_own(done.modseq)
+    return done.highestmodseq == view.modseq
+
+
+def _tell_modseqs(
+    client: LoggedInClient, view: MailboxView, results: list[StoreResult], *, by_uid: bool
+) -> None:
+    """Of what a client changed that needs not be told the flags: the modseq, where it is wanted."""
+    by_uid = (by_uid or client.qresync) and not client.uid_only
+    for done in results:
+        for uid in done.changed:
+            if view.tells_modseq and view.number_of(uid):
+                before = b"UID %d " % uid if by_uid else b""
+                client.write(view.fetched(uid, before + b"MODSEQ (%d)" % done.modseq))
 
 
 async def _tell_flags(
@@ -128,7 +152,8 @@ async def _copy(
         if move and done.source_uids:
             told = _copy_uid(uidvalidity, done.source_uids, done.target_uids)
             client.write(b"* OK [%b] moved\r\n" % told)
-    client.stale = True
+        if not _is_copy_noted(view, part, done):
+            client.stale = True
     if not uids:
         if await client.reader.mailbox(target.mailbox) is None:
             raise CommandRefused(ResponseCode.TRYCREATE, "there is no such mailbox")
@@ -139,6 +164,16 @@ async def _copy(
     if move or not sources:
         return Answer("moved" if move else "there was nothing to copy any more")
     return Answer("copied", _copy_uid(uidvalidity, sources, targets))
+
+
+def _is_copy_noted(view: MailboxView, wanted: UidSet, done: CopyResult) -> bool:
+    """Note what was copied or moved. False when something became of the mailbox that was not
+    read."""
+    if done.target == view.number or done.source_uids != wanted:
+        return False
+    if not done.source_modseq:
+        return True
+    return view.note_own(done.source_modseq, gone=done.source_uids)
 
 
 def _copy_uid(uidvalidity: int, sources: UidSet, targets: UidSet) -> bytes:
@@ -161,5 +196,4 @@ async def expunge(client: LoggedInClient, command: i.ImapExpunge) -> Answer:
     else:
         uids = view.choose(command.uids, by_uid=True)
     modseq = await client.expunge(view, uids)
-    client.stale = True
     return Answer("expunged", modseq=modseq if client.qresync else 0)

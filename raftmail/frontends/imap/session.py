@@ -479,7 +479,8 @@ class ImapSession(Session):
                 client.stale = True
                 client.reader.renew()
             elif isinstance(change, MailboxChanged) and change.mailbox == selected:
-                client.stale = True
+                if client.view is None or change.modseq > client.view.modseq:
+                    client.stale = True  # else it is what this client did itself, or has read
                 client.heard_modseq = max(client.heard_modseq, change.modseq)
                 continue
             client.hear(change)

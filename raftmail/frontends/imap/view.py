@@ -112,6 +112,24 @@ class MailboxView:
                 del self._fresh[uid]
         self.modseq = max(self.modseq, modseq)
 
+    def note_own(
+        self, modseq: int, *, gone: UidSet | None = None, came: Iterable[MessageInfo] = ()
+    ) -> bool:
+        """As `note`, of what this client's own command did, which got `modseq`: so nothing has to
+        be read. The client was told the flags that it changed, or does not want to be. False, and
+        nothing is noted, when others changed something before it that is not noted."""
+        if modseq != self.modseq + 1:
+            return modseq == self.modseq
+        self.modseq = modseq
+        self._told = {uid: at for uid, at in self._told.items() if at > modseq}
+        for message in came:
+            self._fresh[message.uid] = message
+        if gone:
+            self._gone = self._gone | self.numbering.known(gone)
+            for uid in [uid for uid in self._fresh if uid in gone]:
+                del self._fresh[uid]
+        return True
+
     def told(self, uid: int, modseq: int) -> None:
         """The client was told the flags of a message that it has a number for, as of `modseq`, or
         does not want to be (`.SILENT`)."""

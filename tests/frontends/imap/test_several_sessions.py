@@ -9,6 +9,7 @@ import pytest
 from raftmail.frontends.imap.limits import ImapLimits
 from raftmail.mail import commands as c
 from raftmail.mail import queries as q
+from raftmail.mail import results as r
 from raftmail.mail.failures import Failure, Unavailable
 from raftmail.mail.uidset import UidSet
 from tests.frontends.imap.imap_kit import USER, ImapClient, filled, message, run, saved
@@ -255,17 +256,17 @@ def test_a_silent_store_tells_what_others_changed(enabled: str, moment: str) -> 
     """RFC 9051 section 6.4.6: else the client keeps flags that the message does not have."""
 
     class Meanwhile(MachineService):
-        """Flags change after a STORE was applied, and before its flags are read."""
+        """Flags change after a STORE was applied, and before it is answered."""
 
         armed = False
 
-        def _query(self, query: q.Query) -> q.Answer:
-            if self.armed and isinstance(query, q.FetchMessages):
+        def _execute(self, command: c.Command) -> r.Result:
+            result = super()._execute(command)
+            if self.armed and isinstance(command, c.Store):
                 self.armed = False
                 flags = (r"\Flagged",)
-                store = c.Store(USER, "INBOX", UidSet.single(2), c.StoreMode.ADD, flags)
-                self._execute(store)
-            return super()._query(query)
+                self._execute(c.Store(USER, "INBOX", UidSet.single(2), c.StoreMode.ADD, flags))
+            return result
 
     service = Meanwhile()
 

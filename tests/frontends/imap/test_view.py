@@ -50,6 +50,27 @@ class Mailbox:
             del self.messages[uid]
             self.vanished[uid] = self.modseq
 
+    def change_by(self, rng: random.Random, view: MailboxView, client: Believer) -> None:
+        """What the client's own command does: it is told flags at once, and the rest is noted."""
+        known = [uid for uid in view.uids if uid in self.messages]
+        self.modseq += 1
+        kind = rng.random()
+        if kind < 0.4 or not known:
+            new = self.messages[self.uidnext] = info(self.uidnext, self.modseq)
+            self.uidnext += 1
+            view.note_own(self.modseq, came=[new])
+        elif kind < 0.7:
+            uid = rng.choice(known)
+            changed = self.messages[uid] = info(uid, self.modseq, f"$k{rng.randrange(3)}")
+            client.hear([view.flags_of(changed)])
+            view.told(uid, self.modseq)
+            view.note_own(self.modseq)
+        else:
+            uid = rng.choice(known)
+            del self.messages[uid]
+            self.vanished[uid] = self.modseq
+            view.note_own(self.modseq, gone=UidSet.single(uid))
+
     def note_in(self, view: MailboxView) -> None:
         """As `MailboxReader.refresh`."""
         since = view.modseq
@@ -97,6 +118,8 @@ def test_a_client_that_believes_what_it_hears_is_right_whenever_it_was_told_ever
     for _ in range(120):
         for _ in range(rng.randrange(4)):
             mailbox.change(rng)
+        for _ in range(rng.randrange(3)):
+            mailbox.change_by(rng, view, client)
         if rng.random() < 0.6:
             mailbox.note_in(view)
         whole = rng.random() < 0.5
@@ -120,6 +143,15 @@ def test_flags_that_the_client_has_been_told_are_not_told_again() -> None:
     view.told(1, 5)
     view.note([info(1, 5, "\\Seen"), info(2, 5, "\\Seen")], UidSet(), 5)
     assert view.tell(expunges=False) == [b"* 2 FETCH (UID 2 FLAGS (\\Seen))\r\n"]
+
+
+def test_an_own_change_is_noted_only_where_nobody_elses_is_before_it() -> None:
+    view = view_of(1, 2)
+    assert view.note_own(2, gone=UidSet.single(1)) and view.modseq == 2
+    assert view.tell(expunges=True) == [b"* 1 EXPUNGE\r\n"]
+    assert view.note_own(2), "nothing is new"
+    assert not view.note_own(4, gone=UidSet.single(2)), "somebody made 3"
+    assert view.modseq == 2 and not view.has_news
 
 
 def test_sets_name_what_the_client_has_numbers_for() -> None:
