@@ -112,6 +112,23 @@ def test_a_replica_with_another_history_becomes_the_source(
     assert_equal(target, giver)
 
 
+def test_a_source_that_has_not_committed_lately_serves_who_stands_ahead_of_its_commit() -> None:
+    giver, target = Node("giver"), Node("target")
+    log = History()
+    log.save("INBOX", "one")
+    log.save("INBOX", "two")
+    log.save("INBOX", "three")
+    giver.apply(log.entries[:1])
+    for payload, bodies in log.entries[1:]:
+        for digest, body in bodies.items():
+            giver.bodies.append(digest, body)
+        giver.machine.apply(giver.machine.applied_index + 1, 3, payload)
+    target.apply(log.entries[:2])
+    assert giver.index.committed_index < target.index.applied_index
+    resync(target, giver)
+    assert_equal(target, giver)
+
+
 def test_an_equal_replica_is_told_so() -> None:
     giver, target = Node("giver"), Node("target")
     log = History()
