@@ -14,6 +14,7 @@ from raftmail.admin.api.calls import (
     ListDomains,
     ListRules,
     ListUsage,
+    LocateUser,
     PlaceUser,
     RemoveAlias,
     RemoveDomain,
@@ -35,6 +36,7 @@ from raftmail.admin.api.policies import (
     Rule,
     RuleChanged,
     Rules,
+    UserPlace,
     UsersPage,
     UserUsage,
 )
@@ -90,6 +92,7 @@ class PolicyCalls:
             SetQuota: self._set_quota,
             ListUsage: self._users,
             GetUserUsage: self._user,
+            LocateUser: self._place_of,
         }
 
     async def _newest(self, deadline: float) -> ClusterState:
@@ -181,6 +184,13 @@ class PolicyCalls:
         if not is_user:
             raise ValueError(f"there is no user {address}")
         return await self._usage(state, address, deadline)
+
+    async def _place_of(self, call: LocateUser, deadline: float) -> UserPlace:
+        address = spellings(call.address)[0]
+        router = self.router
+        shard = router.shard_of(address)
+        master = router.leader_of(shard) or ""
+        return UserPlace(address, shard, master, tuple(router.view.members(shard)))
 
     async def _users(self, call: ListUsage, deadline: float) -> UsersPage:
         domain = call.domain.lower()

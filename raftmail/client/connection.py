@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import zlib
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, cast
 
 from raftmail.client.calls import ClientCall, ClientListing, Key
 from raftmail.client.errors import ProtocolError, Refused
@@ -197,8 +197,8 @@ class ClientConnection(asyncio.Protocol):
     # asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        # uvloop's TLS transport is no subclass of asyncio.Transport, but has all it has.
+        self._transport = cast(asyncio.Transport, transport)
         self.heard = self._loop.time()
 
     def data_received(self, data: bytes) -> None:

@@ -104,6 +104,21 @@ def _read_line(line: bytes) -> ProxyHeader:
     return ProxyHeader(str(client))
 
 
+def header_for(client: str, server: str = "") -> bytes:
+    """A header of version 2 for a client's IP address, and for one at which it was met. "" is the
+    proxy itself."""
+    try:
+        source = ipaddress.ip_address(client)
+        target = ipaddress.ip_address(server or ("::" if source.version == 6 else "0.0.0.0"))
+    except ValueError:
+        return SIGNATURE + struct.pack("!BBH", _LOCAL, 0, 0)
+    if source.version != target.version:
+        target = ipaddress.ip_address("::" if source.version == 6 else "0.0.0.0")
+    addresses = source.packed + target.packed + bytes(4)
+    family = _TCP6 if source.version == 6 else _TCP4
+    return SIGNATURE + struct.pack("!BBH", _PROXY, family, len(addresses)) + addresses
+
+
 async def read_header(sock: socket.socket, timeout_s: float) -> ProxyHeader:
     """Take the header off a connection that was accepted. Raises OSError, TimeoutError."""
     loop = asyncio.get_running_loop()

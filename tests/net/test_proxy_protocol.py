@@ -17,27 +17,13 @@ from raftmail.net.proxy_protocol import (
     SIGNATURE,
     NoProxyHeader,
     ProxyHeaderReader,
+    header_for,
 )
 from raftmail.net.session import Bye, Session
 
 V4 = b"PROXY TCP4 192.0.2.7 198.51.100.1 40000 143\r\n"
 V6 = b"PROXY TCP6 2001:db8::7 2001:db8::1 40000 993\r\n"
 LOCALLY = (ipaddress.ip_network("127.0.0.0/8"),)
-
-
-def _header_for(client: str, server: str = "") -> bytes:
-    """A header of version 2 for a client's IP address, and for one at which it was met. "" is the
-    proxy itself."""
-    try:
-        source = ipaddress.ip_address(client)
-        target = ipaddress.ip_address(server or ("::" if source.version == 6 else "0.0.0.0"))
-    except ValueError:
-        return SIGNATURE + struct.pack("!BBH", 0x20, 0, 0)
-    if source.version != target.version:
-        target = ipaddress.ip_address("::" if source.version == 6 else "0.0.0.0")
-    addresses = source.packed + target.packed + bytes(4)
-    family = 0x21 if source.version == 6 else 0x11
-    return SIGNATURE + struct.pack("!BBH", 0x21, family, len(addresses)) + addresses
 
 
 def _read(data: bytes, piece_bytes: int = 1 << 20) -> tuple[str, int]:
@@ -60,9 +46,9 @@ def _read(data: bytes, piece_bytes: int = 1 << 20) -> tuple[str, int]:
         (V6, "2001:db8::7"),
         (b"PROXY UNKNOWN\r\n", ""),
         (b"PROXY UNKNOWN ffff:f::1 ffff::1 65535 65535\r\n", ""),
-        (_header_for("192.0.2.7", "198.51.100.1"), "192.0.2.7"),
-        (_header_for("2001:db8::7", "198.51.100.1"), "2001:db8::7"),
-        (_header_for(""), ""),
+        (header_for("192.0.2.7", "198.51.100.1"), "192.0.2.7"),
+        (header_for("2001:db8::7", "198.51.100.1"), "2001:db8::7"),
+        (header_for(""), ""),
         (SIGNATURE + struct.pack("!BBH", 0x21, 0x31, 216) + bytes(216), ""),
         (SIGNATURE + struct.pack("!BBH", 0x21, 0x11, 20) + bytes([192, 0, 2, 7]) + bytes(16),
          "192.0.2.7"),
@@ -140,8 +126,8 @@ def test_a_configured_proxy_says_for_whom_it_speaks_and_what_follows_is_the_clie
     async def check() -> None:
         async with _listening(ConnectionLimits(proxy_networks=LOCALLY)) as port:
             assert await _said(port, V4 + b"x") == b"192.0.2.7 False\r\nx"
-            assert await _said(port, _header_for("192.0.2.8")) == b"192.0.2.8 False\r\n"
-            assert await _said(port, _header_for("")) == b"127.0.0.1 True\r\n"
+            assert await _said(port, header_for("192.0.2.8")) == b"192.0.2.8 False\r\n"
+            assert await _said(port, header_for("")) == b"127.0.0.1 True\r\n"
 
     asyncio.run(check())
 
@@ -177,7 +163,7 @@ def test_connections_of_a_proxy_are_counted_at_their_clients_addresses() -> None
             for (reader, writer), client in zip(
                 open_, ("192.0.2.7", "192.0.2.8", "192.0.2.7"), strict=True
             ):
-                writer.write(_header_for(client))
+                writer.write(header_for(client))
                 said.append(await reader.readline())
             assert said[:2] == [b"192.0.2.7 False\r\n", b"192.0.2.8 False\r\n"]
             assert said[2].startswith(b"bye 1 connections from this address")

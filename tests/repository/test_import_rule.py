@@ -73,6 +73,13 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "raftmail.frontends.text.sequence",
         "raftmail.frontends.text.values",
     ),
+    # It is no part of a node, and knows of the cluster what any client knows.
+    "raftmail.proxy": (
+        "raftmail.mail",
+        "raftmail.net",
+        "raftmail.client",
+        "raftmail.admin.api",
+    ),
     "raftmail.node": ("raftmail",),
     # Besides the client: `raftmail node` starts a node, and `raftmail chaos` is a command like the
     # others.
@@ -82,6 +89,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "raftmail.admin",
         "raftmail.node",
         "raftmail.sieve",
+        "raftmail.proxy",
         "raftmail_chaos",
     ),
     # A journal's records tell where a bit may rot so that a start has to notice.
@@ -202,6 +210,9 @@ def test_there_are_modules_to_check() -> None:
         ("raftmail.frontends", "import raftmail.frontends.text"),
         ("raftmail.admin.cluster_calls", "import raftmail.node.node"),
         ("raftmail.client", "import raftmail.node"),
+        ("raftmail.proxy.dialler", "import raftmail.cluster.router"),
+        ("raftmail.proxy.imap_front", "from raftmail.frontends.imap import grammar"),
+        ("raftmail.node.run", "import raftmail_cli"),
         ("raftmail.client", "import raftmail.admin.cluster_calls"),
         ("raftmail.admin.api.status", "import raftmail.cluster.state"),
         ("raftmail_chaos.runner", "import raftmail.admin.cluster_calls"),

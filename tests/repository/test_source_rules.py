@@ -60,6 +60,7 @@ _ON_A_LOOP = (
     "raftmail.service",
     "raftmail.peering",
     "raftmail.frontends",
+    "raftmail.proxy",
     "raftmail.admin",
 )
 """Rooms that may take the time from the event loop, and from nothing else."""

@@ -65,6 +65,7 @@ from raftmail.admin.api.policies import (
     Placed,
     RuleChanged,
     Rules,
+    UserPlace,
     UsersPage,
     UserUsage,
 )
@@ -435,6 +436,14 @@ class GetUserUsage(Call[UserUsage]):
 
 
 @dataclass(frozen=True, slots=True)
+class LocateUser(Call[UserPlace]):
+    """Where the mail of an address is, as far as the node that is asked knows; no other is
+    asked."""
+
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
 class AddAppPassword(Call[AppPasswordMade]):
     """Make a password for one device of a user."""
 
@@ -639,6 +648,7 @@ CALLS: Final = (
     AdminCall("quota-set", SetQuota, _OPERATOR, _CHANGES),
     AdminCall("users", ListUsage, _OPERATOR, _LOOKS),
     AdminCall("user", GetUserUsage, _OPERATOR, _LOOKS),
+    AdminCall("user-place", LocateUser, _OPERATOR, _LOOKS),
     AdminCall("app-password-add", AddAppPassword, _OPERATOR, _CHANGES),
     AdminCall("app-passwords", ListAppPasswords, _OPERATOR, _LOOKS),
     AdminCall("app-password-remove", RemoveAppPassword, _OPERATOR, _CHANGES),

@@ -146,6 +146,20 @@ class UserUsage:
 
 
 @dataclass(frozen=True, slots=True)
+class UserPlace:
+    """Where the mail of an address is, or would be, as far as the node that was asked knows."""
+
+    address: str
+    """The address, in the form in which it is kept."""
+    shard: int
+    """Its shard."""
+    master: str
+    """The node that leads the shard; "": none that is known."""
+    nodes: tuple[str, ...]
+    """The nodes that have a replica of it."""
+
+
+@dataclass(frozen=True, slots=True)
 class AppPasswordMade:
     """A user has one more app password."""
 
