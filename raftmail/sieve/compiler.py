@@ -383,7 +383,10 @@ class _Compiler:
         first = values.pop(0) if optional else None
         if first is not None:
             self._needs(rule.optional_needs, first.place, f"the first value of {rule.name}")
-        return CheckedArguments(node.place, self._shown, rule.name, tags, values, first)
+        has_globals = "include" in self._requires
+        return CheckedArguments(
+            node.place, self._shown, rule.name, tags, values, first, has_globals
+        )
 
     def _tagged(
         self,

@@ -58,6 +58,8 @@ class Lexer:
         self._script = script
         self._script_name = script_name
         self._at = 0
+        self._placed = (0, 1)
+        """An offset and its column."""
         self._lines = [0, *(found.end() for found in re.finditer(rb"\n", script))]
         try:
             script.decode()
@@ -67,9 +69,14 @@ class Lexer:
             raise self.error(nul, "a script has no NUL in it")
 
     def place(self, offset: int) -> Place:
+        """Places are mostly asked for in their order: then each octet of a line is read once."""
         line = bisect_right(self._lines, offset)
-        start = self._lines[line - 1]
-        return Place(line, len(self._script[start:offset].decode("utf-8", "replace")) + 1)
+        start, column = self._lines[line - 1], 1
+        if start <= self._placed[0] <= offset:
+            start, column = self._placed
+        column += len(self._script[start:offset].decode("utf-8", "replace"))
+        self._placed = (offset, column)
+        return Place(line, column)
 
     def error(self, offset: int, text: str) -> ScriptError:
         place = self.place(offset)

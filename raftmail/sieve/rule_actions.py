@@ -23,14 +23,17 @@ def checked_mailbox(text: bytes) -> str:
 
 
 def checked_address(text: bytes) -> str:
-    """An address that mail can be sent to. Raises ValueError."""
+    """The address that mail can be sent to in `name@domain` or `Name <name@domain>` (RFC 5228
+    section 2.4.2.3). Raises ValueError."""
+    given = text.decode().strip()
+    start = given.rfind("<")
+    path = given[start:] if start >= 0 and given.endswith(">") else f"<{given}>"
     try:
-        address, end = parse_path(f"<{text.decode()}>")
+        address, end = parse_path(path)
     except AddressError:
         address, end = None, 0
-    if address is None or end != len(text.decode()) + 2 or not address.domain:
-        shown = quoted(text.decode("utf-8", "replace"))
-        raise ValueError(f"{shown} is no address: name@domain is one")
+    if address is None or end != len(path) or not address.domain:
+        raise ValueError(f"{quoted(given)} is no address: name@domain is one")
     return str(address)
 
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from raftmail.sieve.nodes import Place
 from raftmail.sieve.program import RuleAction, RuleTest
 from raftmail.sieve.rule_errors import ScriptError
-from raftmail.sieve.rule_text import RuleText
+from raftmail.sieve.rule_text import RuleText, VariableName, variable_name
 
 
 class ArgumentKind(Enum):
@@ -47,10 +47,12 @@ class CheckedArguments:
         tags: dict[str, tuple[str, ArgumentValue]],
         positional: list[ArgumentValue],
         optional: ArgumentValue | None,
+        has_globals: bool,
     ) -> None:
         self.place, self.name = place, name
         self.optional = optional
         """What comes first where it is given at all."""
+        self._has_globals = has_globals
         self._script = script
         self._tags = tags
         self._positional = positional
@@ -91,6 +93,19 @@ class CheckedArguments:
         if constant is None:
             raise self.error(value.place, f"{what} has no variables in it")
         return constant.decode("utf-8", "replace")
+
+    def variable(self, value: ArgumentValue, at: int = 0) -> VariableName:
+        """The variable that a string names. Raises ScriptError."""
+        constant = value.texts[at].constant
+        if constant is None:
+            raise self.error(value.place, "the name of a variable has no variables in it")
+        try:
+            name = variable_name(constant.decode())
+        except ValueError as e:
+            raise self.error(value.place, str(e)) from None
+        if name.is_global and not self._has_globals:
+            raise self.error(value.place, 'global. needs require "include"; at the beginning')
+        return name
 
     def check_constants(
         self, value: ArgumentValue | None, check: Callable[[bytes], object]

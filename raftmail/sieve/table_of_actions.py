@@ -21,7 +21,6 @@ from raftmail.sieve.rule_actions import (
     checked_special_use,
 )
 from raftmail.sieve.rule_arguments import ActionRule, ArgumentKind, CheckedArguments, TagRule
-from raftmail.sieve.rule_text import VariableName, variable_name
 from raftmail.sieve.vacation import VacationAction
 
 _NUMBER, _STRING, _STRINGS = ArgumentKind.NUMBER, ArgumentKind.STRING, ArgumentKind.STRINGS
@@ -55,13 +54,6 @@ _MODIFIERS: Mapping[str, tuple[str, Callable[[bytes], bytes]]] = {
 _ORDER = ("case", "first", "quote", "length")
 
 
-def _variable(given: CheckedArguments, text: str) -> VariableName:
-    try:
-        return variable_name(text)
-    except ValueError as e:
-        raise given.error(given.place, str(e)) from None
-
-
 def _file_into(given: CheckedArguments) -> RuleAction:
     given.check_constants(given.value(0), checked_mailbox)
     given.check_constants(given.value_of("specialuse"), checked_special_use)
@@ -80,15 +72,13 @@ def _redirect(given: CheckedArguments) -> RuleAction:
 
 
 def _set(given: CheckedArguments) -> RuleAction:
-    name = _variable(given, given.constant(given.value(0), "the name of a variable"))
+    name = given.variable(given.value(0))
     modifiers = [given.tag(group) for group in _ORDER]
     return SetAction(name, given.text(1), tuple(_MODIFIERS[one][1] for one in modifiers if one))
 
 
 def _flag(given: CheckedArguments) -> RuleAction:
-    variable = None
-    if given.optional is not None:
-        variable = _variable(given, given.constant(given.optional, "the name of a variable"))
+    variable = None if given.optional is None else given.variable(given.optional)
     return FlagAction(given.name, variable, given.texts(0))
 
 

@@ -25,7 +25,6 @@ from raftmail.sieve.rule_tests import (
     SpecialUseExistsTest,
     StringTest,
 )
-from raftmail.sieve.rule_text import variable_name
 
 _NUMBER, _STRING, _STRINGS = ArgumentKind.NUMBER, ArgumentKind.STRING, ArgumentKind.STRINGS
 
@@ -139,16 +138,8 @@ def _size(given: CheckedArguments) -> RuleTest:
 def _has_flag(given: CheckedArguments) -> RuleTest:
     variables = []
     if given.optional is not None:
-        for text in given.optional.texts:
-            constant = text.constant
-            if constant is None:
-                raise given.error(
-                    given.optional.place, "the name of a variable has no variables in it"
-                )
-            try:
-                variables.append(variable_name(constant.decode()))
-            except ValueError as e:
-                raise given.error(given.optional.place, str(e)) from None
+        optional = given.optional
+        variables = [given.variable(optional, at) for at in range(len(optional.texts))]
     return HasFlagTest(_matcher(given), tuple(variables), given.texts(0))
 
 

@@ -57,7 +57,7 @@ class VacationAction:
         whole = to.whole.lower()
         try:
             address = checked_address(to.whole)
-            answers_as = checked_address(_bare(sender)) if sender else ""
+            answers_as = checked_address(sender) if sender else ""
         except ValueError as e:
             raise RuleError(f"vacation: {e}") from None
         run.reply(
@@ -95,9 +95,3 @@ class VacationAction:
             for name in _RECIPIENT_FIELDS
             for address in message.addresses(name, 0, run.pay)
         )
-
-
-def _bare(sender: bytes) -> bytes:
-    """The address in `Name <address>`."""
-    start = sender.rfind(b"<")
-    return sender[start + 1 : -1] if start >= 0 and sender.endswith(b">") else sender.strip()

@@ -27,6 +27,7 @@ _VACATION = 'require ["vacation", "vacation-seconds"]; '
         ("discard;", []),
         ("discard; keep;", [FileInto("INBOX")]),
         ('redirect "a@b.example";', [Redirect("a@b.example")]),
+        ('redirect "A. Nn <a@b.example>";', [Redirect("a@b.example")]),
         ('redirect "a@b.example"; keep;', [Redirect("a@b.example"), FileInto("INBOX")]),
         (
             'require "copy"; redirect :copy "a@b.example"; redirect "a@b.example";',
