@@ -30,7 +30,7 @@ from raftmail.cluster import cross_shard_copy
 from raftmail.cluster import rpc as c
 from raftmail.cluster.own_root import OwnRoot
 from raftmail.cluster.read_path import ReadPath
-from raftmail.cluster.rpc import LONG_BYTES_MIN, CallKind, RpcFrameKind
+from raftmail.cluster.rpc import LONG_BYTES_MIN, CallKind, Part, RpcFrameKind
 from raftmail.cluster.rpc_server import BYTES_MAX, PENDING_MAX, NodeLinks, RpcServer
 from raftmail.cluster.view import ROOT_SHARD, ClusterView
 from raftmail.cluster.watches import Watches, WatchHandle
@@ -157,6 +157,8 @@ class Router:
     _outbox: dict[str, list[list[Any]]] = field(default_factory=dict)
     _outbox_bytes: dict[str, int] = field(default_factory=dict)
     """Of calls in `_outbox`: see `_outbox_key`."""
+    _words: list[tuple[str, int, str, Sequence[Part]]] = field(default_factory=list)
+    """Frames that vouch for the barriers in `_outbox`: node, shard, kind, parts."""
     _hints: dict[int, str] = field(default_factory=dict)
     service: RpcServer = field(init=False)
     reads: ReadPath = field(init=False)
@@ -313,7 +315,12 @@ class Router:
     # -- driven by the node ------------------------------------------------------------------------
 
     def flush(self) -> None:
-        """Send the calls and answers of this turn of the loop."""
+        """Send the calls and answers of this turn of the loop. What vouches for a barrier leaves
+        with its call, in one write."""
+        if self._words:
+            words, self._words = self._words, []
+            for word in words:
+                self.links.send(*word)
         if self._outbox:
             outbox, self._outbox = self._outbox, {}
             self._outbox_bytes.clear()
@@ -583,11 +590,11 @@ class Router:
         self.send_call(relay or goal, item, pending.size_bytes)
 
     def _vouch(self, pending: _Pending) -> None:
-        """Send what spares the master a round, before the call for a barrier."""
+        """Have what spares the master a round leave just before the call for a barrier."""
         replica = self.own(pending.shard)
         frame = None if replica is None else replica.vouch(voucher(pending.number))
         if frame is not None and frame[0] == pending.sent_to:
-            self.links.send(frame[0], pending.shard, frame[1], frame[2])
+            self._words.append((frame[0], pending.shard, frame[1], frame[2]))
 
     def _relay(self, goal: str) -> str:
         self._rotation += 1

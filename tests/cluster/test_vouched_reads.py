@@ -86,6 +86,15 @@ def test_the_master_answers_at_once_who_follows_it() -> None:
     assert [kind for kind, _ in two.sent[1:]] == ["CALLS", "ANSWERS"]
 
 
+def test_the_word_waits_for_the_question_so_that_both_leave_in_one_write() -> None:
+    two = Two()
+    asking = two.routers[two.follower.node]
+    asking.start(CallKind.BARRIER, 1, 1.0, (), lambda _: None)
+    assert two.sent == []
+    asking.flush()
+    assert [kind for kind, _ in two.sent] == [FrameKind.RAFT, "CALLS"]
+
+
 @pytest.mark.parametrize("fault", ["word lost", "word of another"])
 def test_without_its_word_there_is_a_round(fault: str) -> None:
     two = Two()
