@@ -15,6 +15,7 @@ from raftmail.mail.codec import decode_answer, encode_query
 from raftmail.mail.failures import Failure, Unavailable
 from raftmail.mail.queries import (
     Answer,
+    FetchBodies,
     FetchBody,
     GetConfiguration,
     GetUser,
@@ -152,6 +153,8 @@ class ReadPath:
         if point is not None:
             point.reached(shard, replica.applied_index)
         try:
+            if isinstance(query, FetchBodies):
+                return replica.bodies_of(query)
             if not isinstance(query, FetchBody):
                 return replica.query(query)
             digest = replica.body_of(query)

@@ -68,6 +68,9 @@ def validate_query(query: q.Query) -> None:
             check_int("changed_since", query.changed_since, 0, NUMBER_MAX)
         check_bool("summaries", query.summaries)
         check_int("limit", query.limit, 1, q.PAGE_MESSAGES_MAX)
+    elif isinstance(query, q.FetchBodies):
+        if type(query.uids) is not UidSet:
+            raise ValueError("uids: a UidSet")
     elif isinstance(query, q.FetchVanished):
         check_int("since", query.since, 0, NUMBER_MAX)
     elif isinstance(query, q.FetchBody):
@@ -125,6 +128,7 @@ _TO_RAW: dict[type, Callable[[Any], Raw]] = {
     q.ListAnnotations: lambda x: (15, x.user, x.names, x.digests),
     q.FetchContents: lambda x: (12, x.user, x.mailbox),
     q.FetchColumns: lambda x: (13, x.user, x.mailbox, x.uids.to_wire(), x.summaries, x.limit),
+    q.FetchBodies: lambda x: (16, x.user, x.mailbox, x.uids.to_wire()),
 }
 
 
@@ -154,6 +158,7 @@ _FROM_RAW: dict[int, Callable[..., q.Query]] = {
     13: _read_columns_query,
     14: q.GetAnnotations,
     15: q.ListAnnotations,
+    16: lambda user, mailbox, uids: q.FetchBodies(user, mailbox, UidSet.from_wire(uids)),
 }
 
 # Answers
@@ -174,7 +179,8 @@ _FROM_RAW: dict[int, Callable[..., q.Query]] = {
     _COLUMNS,
     _ANNOTATIONS,
     _ANNOTATION_LIST,
-) = range(15)
+    _BODIES,
+) = range(16)
 
 
 def encode_answer(answer: q.Answer) -> bytes:
@@ -203,6 +209,8 @@ def _answer_raw(answer: q.Answer) -> Raw:
         return (_ANNOTATIONS, (answer.entries,))
     if isinstance(answer, q.AnnotationList):
         return (_ANNOTATION_LIST, (answer.entries,))
+    if isinstance(answer, q.MessageBodies):
+        return (_BODIES, (answer.bodies,))
     if isinstance(answer, q.MessageColumns):
         return (_COLUMNS, _columns_raw(answer))
     if isinstance(answer, q.MailboxContents):
@@ -249,6 +257,13 @@ def _read_answer(kind: int, value: Any = None) -> q.Answer:
         return _read_annotations(*values)
     if kind == _ANNOTATION_LIST:
         return _read_annotation_list(*values)
+    if kind == _BODIES:
+        (bodies,) = values
+        for uid, body in _tuple(bodies):
+            check_int("bodies", uid, 1, UID_MAX)
+            if type(body) is not bytes:
+                raise ValueError("a body is bytes")
+        return q.MessageBodies(bodies)
     if kind == _COLUMNS:
         return _read_columns(*values)
     if kind == _CONTENTS:

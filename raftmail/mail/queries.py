@@ -11,6 +11,9 @@ from raftmail.mail.commands import MailboxRef
 from raftmail.mail.uidset import UidSet
 
 PAGE_MESSAGES_MAX = 1000
+TOGETHER_MAX = 16
+TOGETHER_BYTES_MAX = 256 << 10
+"""Short messages that are brought together, and their bytes."""
 BODIES_MAX = 1000
 
 
@@ -82,6 +85,18 @@ class FetchBody:
     user: str
     mailbox: MailboxRef
     uid: int
+
+
+@dataclass(frozen=True, slots=True)
+class FetchBodies:
+    """The bytes of short messages, as many of the first as are brought together. Answer:
+    MessageBodies, or None when there is no such mailbox.
+
+    One may be left out although it is there. `FetchBody` tells of it."""
+
+    user: str
+    mailbox: MailboxRef
+    uids: UidSet
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +177,7 @@ Query: TypeAlias = (
     | FetchContents
     | FetchVanished
     | FetchBody
+    | FetchBodies
     | ListSubscriptions
     | GetAnnotations
     | ListAnnotations
@@ -266,6 +282,13 @@ class MessagePage:
     more: bool
 
 
+@dataclass(frozen=True, slots=True, repr=False)
+class MessageBodies:
+    """UIDs and bytes of messages, ascending."""
+
+    bodies: tuple[tuple[int, bytes], ...]
+
+
 @dataclass(frozen=True, slots=True)
 class AnnotationValues:
     """By name, ordered."""
@@ -316,6 +339,7 @@ Answer: TypeAlias = (
     | MailboxContents
     | MessageColumns
     | MessagePage
+    | MessageBodies
     | AnnotationValues
     | AnnotationList
     | UserInfo

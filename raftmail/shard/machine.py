@@ -226,6 +226,12 @@ class Machine:
         self._check()
         return queries.body_of(self._state, query)
 
+    def bodies_of(self, query: q.FetchBodies) -> list[tuple[int, bytes]] | None:
+        """UIDs and sha256 of the bodies that answer a query; None: there is no such mailbox. Raises
+        `IndexDamaged`."""
+        self._check()
+        return queries.bodies_of(self._state, query)
+
     def _check(self) -> None:
         if self.index.failed:
             raise IndexFailed(f"nothing can be read before an abort: {self.index.failed}")

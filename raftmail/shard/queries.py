@@ -22,8 +22,8 @@ the order of UIDs."""
 
 
 def answer(state: State, query: q.Query) -> q.Answer:
-    """The answer to any query but `FetchBody`, of which it is the body's sha256. Raises
-    `IndexDamaged`."""
+    """The answer to any query but `FetchBodies`, and `FetchBody`, of which it is the body's
+    sha256. Raises `IndexDamaged`."""
     index = state.index
     if isinstance(query, q.ListUsers):
         return tuple(index.users.after(query.after, min(query.limit, 1000)))
@@ -62,6 +62,7 @@ def answer(state: State, query: q.Query) -> q.Answer:
         return _contents(state, mailbox)
     if isinstance(query, q.FetchVanished):
         return index.messages.vanished_since(mailbox, query.since)
+    assert isinstance(query, q.FetchBody)
     return body_of(state, query)
 
 
@@ -75,6 +76,30 @@ def body_of(state: State, query: q.FetchBody) -> bytes | None:
         return None
     fields = state.index.messages.message(mailbox, query.uid)
     return None if fields is None else bytes(FIXED.unpack(fields[5])[3])
+
+
+def bodies_of(state: State, query: q.FetchBodies) -> list[tuple[int, bytes]] | None:
+    """UIDs and sha256 of messages that are brought together; None: there is no such mailbox.
+    Raises `IndexDamaged`."""
+    try:
+        mailbox = state.find(query.user, query.mailbox)
+    except Refusal:
+        return None
+    if mailbox is None:
+        return None
+    messages = state.index.messages
+    found: list[tuple[int, bytes]] = []
+    left = q.TOGETHER_BYTES_MAX
+    for key, record in messages.rows(
+        mailbox, messages.resolve(mailbox, query.uids), q.TOGETHER_MAX
+    ):
+        fields = unpack_message(key, record)
+        _, size_bytes, _, digest, _ = FIXED.unpack(fields[5])
+        left -= size_bytes
+        if left < 0:
+            break
+        found.append((fields[0], digest))
+    return found
 
 
 def info_of(state: State, mailbox: MailboxRecord) -> q.MailboxInfo:

@@ -36,7 +36,7 @@ from raftmail.consensus.messages import BadMessage, is_of_start
 from raftmail.mail.codec import encode_entry
 from raftmail.mail.commands import Blob
 from raftmail.mail.failures import Failure
-from raftmail.mail.queries import Answer, FetchBody, Query
+from raftmail.mail.queries import Answer, FetchBodies, FetchBody, MessageBodies, Query
 from raftmail.resync.missing import body_size
 from raftmail.resync.status import ResyncStatus
 from raftmail.shard.bodies import DIGEST_BYTES, BadBodies, Bodies
@@ -700,6 +700,21 @@ class Replica:
     def body_of(self, query: FetchBody) -> bytes | None:
         """The hash of a message's body; None: there is no such message. Raises as `query`."""
         return self.machine.body_of(query)
+
+    def bodies_of(self, query: FetchBodies) -> MessageBodies | None:
+        """The answer to a query, up to a body that cannot be read. Raises as `query`."""
+        named = self.machine.bodies_of(query)
+        if named is None:
+            return None
+        found: list[tuple[int, bytes]] = []
+        for uid, digest in named:
+            try:
+                body = self.short_body(digest)
+            except (BlobMissing, BlobDamaged):
+                break
+            if body is not None:
+                found.append((uid, body))
+        return MessageBodies(tuple(found))
 
     def mailbox_numbers(self, user: str, name: str = "") -> list[int]:
         """The mailboxes of a user, or the one with this name. Raises `IndexDamaged`."""

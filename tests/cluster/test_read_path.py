@@ -13,9 +13,18 @@ import pytest
 
 from raftmail.cluster.read_path import LONG_READS_AT_ONCE, Calling, ReadPath
 from raftmail.cluster.rpc import CallKind
+from raftmail.mail import queries
 from raftmail.mail.failures import Unavailable
-from raftmail.mail.queries import FetchBody, ListSubscriptions, Query, ReadPoint
+from raftmail.mail.queries import (
+    TOGETHER_MAX,
+    FetchBodies,
+    FetchBody,
+    ListSubscriptions,
+    Query,
+    ReadPoint,
+)
 from raftmail.mail.results import Executed
+from raftmail.mail.uidset import UidSet
 from raftmail.shard.replica import Replica
 from raftmail.shard.status import Capability
 from raftmail.storage.longread import LongRead
@@ -56,11 +65,19 @@ class Reading:
         assert isinstance(answers[0], Executed)
         return (text.encode() * size)[:size]
 
-    async def read(self, uid: int, path: ReadPath | None = None) -> Any:
+    async def ask(self, query: Query, path: ReadPath | None = None) -> Any:
         point = ReadPoint()
         point.reached(1, self.replica.applied_index)
         path = path or ReadPath(cast(Calling, self))
-        return await path.answer(FetchBody("a", "INBOX", uid), 1.0, point)
+        return await path.answer(query, 1.0, point)
+
+    async def read(self, uid: int, path: ReadPath | None = None) -> Any:
+        return await self.ask(FetchBody("a", "INBOX", uid), path)
+
+    def together(self, uids: str, mailbox: str = "INBOX") -> dict[int, bytes] | None:
+        """Short messages by UID."""
+        found = asyncio.run(self.ask(FetchBodies("a", mailbox, UidSet.parse(uids))))
+        return None if found is None else dict(found.bodies)
 
 
 @pytest.fixture
@@ -83,6 +100,37 @@ def test_a_long_message_is_read_in_a_thread_and_a_short_one_is_not(threads: list
     assert len(threads) == 1 and threads[0] != threading.get_ident()
     assert asyncio.run(reading.read(2)) == short
     assert len(threads) == 1
+
+
+def test_short_messages_are_brought_together_up_to_the_limits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(queries, "TOGETHER_BYTES_MAX", TOGETHER_MAX * 100)
+    reading = Reading()
+    bodies = {uid: reading.save(f"m{uid}", 100) for uid in range(1, TOGETHER_MAX + 4)}
+    large = [reading.save(f"large {n}", TOGETHER_MAX * 50) for n in range(3)]
+    first = TOGETHER_MAX + 4
+    assert reading.together("2,5:6") == {uid: bodies[uid] for uid in (2, 5, 6)}
+    assert reading.together("1:*") == {uid: bodies[uid] for uid in range(1, TOGETHER_MAX + 1)}
+    assert reading.together(f"{first}:*") == {first: large[0], first + 1: large[1]}
+    reading.save("long", LONG)
+    assert reading.together("90:91") == reading.together(f"{first + 3}") == {}
+    assert reading.together("1:*", "nowhere") is None
+
+
+def test_messages_are_brought_together_up_to_one_that_is_damaged() -> None:
+    reading = Reading()
+    bodies = {uid: reading.save(f"m{uid}", 1000) for uid in range(1, 5)}
+    reading.shard.until(lambda: not reading.replica.blobs.dirty())
+    digest = hashlib.sha256(bodies[3]).digest()
+    store = reading.replica.blobs
+    place = store.place_of(digest)
+    assert place is not None
+    file = store._disk.open(f"blobs/{place.sequence:016x}.seg")
+    file.write(place.end - 1, b"\xff")
+    assert reading.together("1:4") == {uid: bodies[uid] for uid in (1, 2)}
+    reading.shard.until(lambda: store.has(digest))
+    assert reading.together("1:4") == bodies, "others were asked for it"
 
 
 def test_a_long_message_that_is_damaged_is_asked_for_and_is_no_answer() -> None:

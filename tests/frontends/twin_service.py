@@ -492,6 +492,13 @@ class TwinService:
             case q.FetchBody(uid=uid):
                 found = box.messages.get(uid)
                 return None if found is None else self.bodies[found.blob]
+            case q.FetchBodies(uids=wanted):
+                short = [
+                    (uid, self.bodies[box.messages[uid].blob])
+                    for uid in wanted
+                    if uid in box.messages
+                ]
+                return q.MessageBodies(tuple(short[: q.TOGETHER_MAX]))
             case q.FetchColumns():
                 uids = query.uids.resolve(box.uidnext - 1)
                 there = [message for uid, message in box.messages.items() if uid in uids]

@@ -157,6 +157,7 @@ queries = st.one_of(
     st.builds(q.FetchContents, users, refs),
     st.builds(q.FetchColumns, users, refs, uidsets, st.booleans(), st.integers(1, 1000)),
     st.builds(q.FetchBody, users, refs, st.integers(1, 99)),
+    st.builds(q.FetchBodies, users, refs, uidsets),
     st.builds(q.ListSubscriptions, users),
     st.builds(q.GetAnnotations, users, refs | st.none()),
     st.builds(
@@ -225,6 +226,10 @@ answers = st.one_of(
         st.booleans(),
     ),
     uidsets,
+    st.builds(
+        q.MessageBodies,
+        st.lists(st.tuples(st.integers(1, 99), st.binary(max_size=9)), max_size=3).map(tuple),
+    ),
     st.just(q.MessageColumns((), (), (), (), (), (), (), False)),
     st.just(
         q.MessageColumns(

@@ -21,7 +21,7 @@ from raftmail.consensus.membership import Membership
 from raftmail.consensus.messages import Kind, decode
 from raftmail.mail.commands import Blob
 from raftmail.mail.failures import Failure
-from raftmail.mail.queries import FetchBody, Query
+from raftmail.mail.queries import FetchBodies, FetchBody, Query
 from raftmail.mail.results import Executed
 from raftmail.shard.driver import Driver
 from raftmail.shard.events import (
@@ -655,6 +655,8 @@ class SimNode:
     def _answer(self, query: Query) -> object:
         machine = self.replica.machine
         try:
+            if isinstance(query, FetchBodies):
+                return self.replica.bodies_of(query)
             if not isinstance(query, FetchBody):
                 return machine.query(query)
             digest = machine.body_of(query)

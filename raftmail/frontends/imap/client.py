@@ -253,6 +253,20 @@ class LoggedInClient:
         finally:
             budget.give(size)
 
+    @asynccontextmanager
+    async def bodies(
+        self, ref: MailboxRef, uids: UidSet, size_bytes: int
+    ) -> AsyncIterator[dict[int, bytes]]:
+        """The bytes of messages that have so many together, counted as by `body`. Raises
+        `Unavailable`."""
+        budget = self.context.budget
+        if not await take_room(budget, size_bytes, self.limits.deadline_s):
+            raise Unavailable(Failure("the node holds as many messages as it may"))
+        try:
+            yield await self.reader.bodies(ref, uids)
+        finally:
+            budget.give(size_bytes)
+
     async def refresh(self) -> None:
         """Read what became of the mailbox that is selected."""
         self.stale = False

@@ -11,6 +11,7 @@ from raftmail.mail.queries import (
     AnnotationList,
     AnnotationValues,
     Answer,
+    FetchBodies,
     FetchBody,
     FetchColumns,
     FetchContents,
@@ -24,6 +25,7 @@ from raftmail.mail.queries import (
     ListSubscriptions,
     MailboxContents,
     MailboxInfo,
+    MessageBodies,
     MessageColumns,
     MessageInfo,
     MessagePage,
@@ -157,6 +159,12 @@ class MailboxReader:
         query = FetchBody(self._user, ref, uid)
         found = await self._ask(query)
         return found if isinstance(found, bytes) else None
+
+    async def bodies(self, ref: MailboxRef, uids: UidSet) -> dict[int, bytes]:
+        """The bytes of short messages by UID; of some, for which `body` has to be asked, there is
+        nothing."""
+        found = await self._ask(FetchBodies(self._user, ref, uids))
+        return dict(found.bodies) if isinstance(found, MessageBodies) else {}
 
     async def vanished(self, ref: MailboxRef, since: int) -> UidSet:
         """UIDs that were expunged after a modseq."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import compress
@@ -14,22 +14,19 @@ from raftmail.frontends.imap import responses
 from raftmail.frontends.imap.client import Answer, CommandWrong, LoggedInClient
 from raftmail.frontends.imap.column_search import ColumnMatcher
 from raftmail.frontends.imap.fetch_lists import RECORDS_MAX, SUMMARIES_MAX
+from raftmail.frontends.imap.progress import CommandProgress
 from raftmail.frontends.imap.search import KeysTooDeepError, Level, Matcher, SearchFacts
 from raftmail.frontends.imap.search_keys import SearchKey
 from raftmail.frontends.imap.sorting import Sorter
 from raftmail.frontends.imap.threads import Threader
 from raftmail.frontends.imap.view import MailboxView
-from raftmail.mail.queries import MessageInfo
+from raftmail.mail.queries import TOGETHER_BYTES_MAX, TOGETHER_MAX, MessageInfo
 from raftmail.mail.summary import Summary, decode_summary
 from raftmail.mail.uidset import UidSet
 from raftmail.net.turns import after_others
 
 _INLINE_BYTES_MAX = 64 * 1024
 """The text of longer messages is searched in a thread, so that the others need not wait."""
-
-
-_TURN_BODIES = 16
-"""Messages whose text is searched in one turn of the loop; then others have theirs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,28 +166,76 @@ async def _found(
     wanted = view.uids if uids is None else uids
     needed = summaries or matcher.needs is not Level.RECORD
     progress = client.progress(len(wanted))
-    bodies = 0
     async for page in client.reader.pages(view.number, wanted, summaries=needed):
         found: list[Found] = []
+        undecided: list[Found] = []
         for info in page.messages:
             number = view.number_of(info.uid)
             if not number:
                 continue
-            progress.add(1)
             is_it = matcher.matches_record(number, info)
-            if is_it is False:
-                continue
-            summary = decode_summary(info.summary) if needed else None
+            summary = decode_summary(info.summary) if needed and is_it is not False else None
             if is_it is None and summary is not None:
                 is_it = matcher.matches_summary(number, info, summary)
                 if is_it is None:
-                    is_it = await _body_matches(client, view, matcher, number, info, summary)
-                    bodies += 1
-                    if not bodies % _TURN_BODIES:
-                        await after_others()
+                    undecided.append(Found(number, info, summary))
+                    continue
+            progress.add(1)
             if is_it:
                 found.append(Found(number, info, summary if summaries else None))
+        for batch in _batches(undecided):
+            for one in await _with_text(client, view, matcher, batch, progress):
+                found.append(one if summaries else Found(one.number, one.info, None))
+            await after_others()
+        if undecided:
+            found.sort(key=lambda one: one.number)
         yield found
+
+
+def _batches(messages: Sequence[Found]) -> Iterator[list[Found]]:
+    """Messages whose text is searched in one turn of the loop; a long one is alone."""
+    batch: list[Found] = []
+    size = 0
+    for one in messages:
+        size += one.info.size_bytes
+        if batch and (size > TOGETHER_BYTES_MAX or len(batch) == TOGETHER_MAX):
+            yield batch
+            batch, size = [], one.info.size_bytes
+        batch.append(one)
+    if batch:
+        yield batch
+
+
+async def _with_text(
+    client: LoggedInClient,
+    view: MailboxView,
+    matcher: Matcher,
+    batch: Sequence[Found],
+    progress: CommandProgress,
+) -> list[Found]:
+    """Those of some messages whose text matches."""
+    short = [one.info for one in batch if one.info.size_bytes <= _INLINE_BYTES_MAX]
+    size = sum(info.size_bytes for info in short)
+    found: list[Found] = []
+    left: list[Found] = []
+    async with client.bodies(
+        view.number, UidSet.from_uids(info.uid for info in short), size
+    ) as bodies:
+        for one in batch:
+            body = bodies.get(one.info.uid)
+            assert one.summary is not None
+            if body is None:
+                left.append(one)
+                continue
+            progress.add(1)
+            if matcher.matches_body(one.number, one.info, one.summary, body):
+                found.append(one)
+    for one in left:
+        assert one.summary is not None
+        progress.add(1)
+        if await _body_matches(client, view, matcher, one.number, one.info, one.summary):
+            found.append(one)
+    return found
 
 
 async def _body_matches(

@@ -72,6 +72,11 @@ class MachineService(TwinService):
         if isinstance(query, q.FetchBody):
             digest = self.machine.body_of(query)
             return None if digest is None else self.bodies[digest]
+        if isinstance(query, q.FetchBodies):
+            named = self.machine.bodies_of(query)
+            if named is None:
+                return None
+            return q.MessageBodies(tuple((uid, self.bodies[digest]) for uid, digest in named))
         if isinstance(query, q.GetUser):
             return super()._query(query)
         return self.machine.query(query)

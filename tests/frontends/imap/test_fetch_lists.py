@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from raftmail.frontends.imap import fetch_lists
+from raftmail.mail import queries as q
 from tests.frontends.imap.imap_kit import ImapClient, filled, message, run
 from tests.frontends.twin_service import TwinService
 
@@ -103,3 +104,51 @@ def test_what_never_changes_is_told_of_a_message_that_came_since() -> None:
         await other.close()
 
     run(talk)
+
+
+class _OneByOne(TwinService):
+    """Brings no messages together."""
+
+    def _query(self, query: q.Query) -> q.Answer:
+        if isinstance(query, q.FetchBodies):
+            return q.MessageBodies(())
+        return super()._query(query)
+
+
+class _Counting(TwinService):
+    """Notes which queries bring messages."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.brought: list[type] = []
+
+    def _query(self, query: q.Query) -> q.Answer:
+        if isinstance(query, q.FetchBodies | q.FetchBody):
+            self.brought.append(type(query))
+        return super()._query(query)
+
+
+@pytest.mark.parametrize("service", [_OneByOne(), TwinService()])
+def test_text_is_found_whether_messages_come_together_or_not(service: TwinService) -> None:
+    async def talk(client: ImapClient, service: TwinService) -> None:
+        await client.log_in()
+        for at in range(20):
+            text = "needle" if at % 3 else "straw"
+            await client.ok("APPEND INBOX {}", message(f"m{at}", text * (1 if at % 5 else 20_000)))
+        await client.ok("SELECT INBOX")
+        expected = b"".join(b" %d" % (at + 1) for at in range(20) if at % 3)
+        assert await client.ok("SEARCH BODY needle") == [b"* SEARCH" + expected]
+        assert await client.ok("SEARCH OR BODY needle SUBJECT m0") == [b"* SEARCH 1" + expected]
+
+    run(talk, service=service)
+
+
+def test_a_search_has_short_messages_brought_together() -> None:
+    service = _Counting()
+
+    async def talk(client: ImapClient, _: TwinService) -> None:
+        await filled(client, 2 * q.TOGETHER_MAX + 1)
+        await client.ok("SEARCH BODY nothing")
+        assert service.brought == [q.FetchBodies] * 3
+
+    run(talk, service=service)
