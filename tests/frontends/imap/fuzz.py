@@ -86,6 +86,8 @@ class FuzzedSession:
 
     async def do(self, command: str, *literals: bytes) -> bytes:
         """The tagged answer; b"" when the server ended the connection with BYE."""
+        if command.startswith("NOTIFY"):
+            self.client.shifts_at_any_time = "(selected " in command
         try:
             _, answer = await self.client.do(command, *literals)
         except AssertionError as e:
