@@ -45,8 +45,9 @@ class Maildrop:
 
     def add(self, uids: Sequence[int], sizes: Sequence[int]) -> None:
         """The next messages, ascending by UID, and their sizes. Before the session begins."""
-        self._uids.extend(uids)
-        self._sizes.extend(sizes)
+        # Columns may be arrays of another kind, which an array does not take as they are.
+        self._uids.extend(iter(uids))
+        self._sizes.extend(iter(sizes))
         self.messages += len(uids)
         self.octets += sum(sizes)
 

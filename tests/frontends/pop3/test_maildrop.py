@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from array import array
+
 import pytest
 
 from raftmail.frontends.pop3.maildrop import Maildrop, NoSuchMessage
@@ -63,3 +65,12 @@ def test_a_part_of_the_list_is_of_numbers_not_of_what_is_left() -> None:
     drop.mark(2, most=9)
     assert [row[0] for row in drop.listed(1, 2)] == [1]
     assert [row[0] for row in drop.listed(3, 2)] == [3, 4]
+
+
+@pytest.mark.parametrize("kind", ["B", "I", "L", "Q", "q"])
+def test_columns_of_any_kind_are_taken(kind: str) -> None:
+    maildrop = Maildrop(1, 7)
+    maildrop.add(array(kind, [3, 5]), array(kind, [10, 20]))
+    maildrop.add([9], (30,))
+    assert list(maildrop.listed(1, 9)) == [(1, 3, 10), (2, 5, 20), (3, 9, 30)]
+    assert (maildrop.messages, maildrop.octets) == (3, 60)
