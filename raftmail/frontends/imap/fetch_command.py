@@ -117,22 +117,30 @@ async def fetch_uids(
 async def _fetch_each(
     client: LoggedInClient, view: MailboxView, uids: UidSet, since: int, items: Sequence[FetchItem]
 ) -> int:
-    """Tell attributes and texts of messages; of how many."""
+    """Tell attributes and texts of messages; of how many. One that cannot be decoded does not keep
+    the others from being told: it is refused at the end."""
     summaries = any(item not in _OF_RECORDS for item in items)
     told = 0
+    refused: CommandRefused | None = None
     async for page in client.reader.pages(
         view.number, uids, changed_since=since, summaries=summaries
     ):
         for message in page.messages:
             if not view.number_of(message.uid):
                 continue
-            if not await _tell(client, view, message, items):
+            try:
+                if not await _tell(client, view, message, items):
+                    continue
+            except CommandRefused as e:
+                refused = e
                 continue
             told += 1
             if Attribute.FLAGS in items:
                 view.told(message.uid, message.modseq)
             client.told_modseq(message.modseq)
         await client.drained()
+    if refused is not None:
+        raise refused
     return told
 
 

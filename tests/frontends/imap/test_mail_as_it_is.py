@@ -358,3 +358,17 @@ def test_a_client_that_takes_quoted_strings_as_utf8_reads_every_message_too() ->
         assert told == [octets.replace(b"\x00", b" ") for octets in odd]
 
     run(talk, service=MachineService())
+
+
+def test_a_message_that_cannot_be_decoded_does_not_keep_the_others_from_being_told() -> None:
+    async def talk(client: ImapClient, service: TwinService) -> None:
+        await client.log_in()
+        head = b"Content-Transfer-Encoding: "
+        for encoding in (b"base64", b"x-odd", b"8bit", b"x-odd", b"7bit"):
+            await saved(client, head + encoding + b"\r\n\r\nQQ==")
+        await client.ok("SELECT INBOX")
+        said, answer = await client.do("FETCH 1:* (UID BINARY.PEEK[1])")
+        assert answer.startswith(b"NO [UNKNOWN-CTE]")
+        assert [line.split()[1] for line in said] == [b"1", b"3", b"5"]
+
+    run(talk)
