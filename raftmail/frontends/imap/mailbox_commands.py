@@ -141,8 +141,12 @@ async def create(client: LoggedInClient, command: i.Create) -> Answer:
 
 
 async def delete(client: LoggedInClient, command: i.Delete) -> Answer:
-    """DELETE (6.3.5)."""
-    await client.execute(c.DeleteMailbox(client.user, good_name(command.name)))
+    """DELETE (6.3.5). A client that removes what it has selected has nothing selected any more."""
+    done = await client.execute(c.DeleteMailbox(client.user, good_name(command.name)))
+    assert isinstance(done, MailboxResult)
+    if client.view is not None and client.view.number == done.number:
+        client.view = None
+        client.stale = False
     return Answer("removed")
 
 

@@ -221,6 +221,8 @@ class FuzzedWorld:
             await session.do(commands.of_mailboxes())
         elif kind < 0.41:
             await session.do(f"DELETE {commands.mailbox()}")
+            if model.mailbox and self._number(session.mailbox_id) is None:
+                model.leave()  # by itself, or by another: then it is told BYE with the next command
         elif kind < 0.43:
             await session.leave()
         else:
@@ -279,11 +281,17 @@ class FuzzedWorld:
     def _messages(self, mailbox_id: bytes) -> list[MessageInfo]:
         """What is in a mailbox."""
         query = self.service.machine.query
-        infos: Any = query(ListMailboxes(USER))
-        (number,) = [one.number for one in infos if b"F" + one.guid.hex().encode() == mailbox_id]
+        number = self._number(mailbox_id)
+        assert number is not None, f"{mailbox_id!r} is gone, and its client was not told"
         page = query(FetchMessages(USER, number, UidSet.from_ranges([(1, STAR)])))
         assert isinstance(page, MessagePage) and not page.more
         return list(page.messages)
+
+    def _number(self, mailbox_id: bytes) -> int | None:
+        """Of a mailbox; None when it is gone."""
+        infos: Any = self.service.machine.query(ListMailboxes(USER))
+        found = [one.number for one in infos if b"F" + one.guid.hex().encode() == mailbox_id]
+        return found[0] if found else None
 
     # -- bytes ----------
 

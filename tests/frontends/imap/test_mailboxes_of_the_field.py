@@ -84,6 +84,27 @@ def test_a_mailbox_that_is_made_again_is_empty_and_has_another_id_and_a_greater_
     run(talk, service=MachineService())
 
 
+def test_who_removes_what_it_has_selected_goes_on_and_others_are_told_bye() -> None:
+    async def talk(client: ImapClient, service: TwinService) -> None:
+        await client.log_in()
+        await client.ok("CREATE x")
+        await saved(client, message("x"), "x")
+        other = await ImapClient(client.port).log_in()
+        for one in (client, other):
+            await one.ok("SELECT x")
+        await client.ok("RENAME x y")
+        await client.ok("DELETE y")
+        _, answer = await client.do("FETCH 1 (UID)")
+        assert answer.startswith(b"BAD") and b"no mailbox is selected" in answer
+        await client.ok("NOOP")
+        assert await client.ok("SELECT INBOX")
+        other.send(b"a NOOP\r\n")
+        assert b"* BYE the mailbox that was selected is gone" in await other.response()
+        await other.close()
+
+    run(talk, service=MachineService())
+
+
 def test_mailboxes_made_renamed_and_deleted_at_random_keep_their_own_mail_and_ids() -> None:
     rng = random.Random(7)
 
