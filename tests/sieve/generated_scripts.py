@@ -16,7 +16,9 @@ _PIECES = ["*", "?", "**", "??", "o", "l", "Hello", "a", "\\\\*", "\\\\?", "@", 
 _RELATIONS = ["gt", "ge", "lt", "le", "eq", "ne"]
 _COMPARATORS = ["i;octet", "i;ascii-casemap"]
 _PARTS = ["", ":all", ":localpart", ":domain", ":user", ":detail"]
-_MAILBOXES = ["Junk", "Archive", "Lists/Python", "ü"]
+_MAILBOXES = {"": ["Lists/Python", "ü"], ":copy ": ["Junk", "Archive"]}
+"""With `:copy` others than without: where a mailbox is named both ways, Pigeonhole keeps the
+message in INBOX as well."""
 _FLAGS = ["\\\\Seen", "\\\\Flagged", "work", "Work", "a b"]
 _REQUIRE = (
     'require ["variables", "imap4flags", "envelope", "relational", "subaddress", "fileinto", '
@@ -90,7 +92,7 @@ def _command(rng: random.Random, depth: int) -> str:
     if choice == 2:
         return rng.choice(("discard;", "stop;"))
     if choice <= 5:
-        return f'fileinto {flags}{copy}"{rng.choice(_MAILBOXES)}";'
+        return f'fileinto {flags}{copy}"{rng.choice(_MAILBOXES[copy])}";'
     if choice == 6:
         return f'redirect {copy}"{rng.choice(("a@b.example", "c@d.example"))}";'
     if choice == 7:
