@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import resource
 import socket
 import ssl
 from collections.abc import Callable, Sequence
@@ -18,6 +19,7 @@ from raftmail.mail.networks import parse_networks
 from raftmail.net.budget import ReadBudget
 from raftmail.net.connection import Connection
 from raftmail.net.errors import start_task
+from raftmail.net.gate import Descriptors
 from raftmail.net.listener import Listener
 from raftmail.net.session import Session
 from raftmail.net.tls import TlsError, program_context
@@ -35,6 +37,7 @@ from raftmail.proxy.whereabouts import Whereabouts
 _log = logging.getLogger("raftmail.proxy")
 
 STOP_GRACE_S = 5.0
+_OTHER_FILES = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +78,9 @@ class MailProxy:
             _tls(config),
         )
         self._watch = HangWatch(dialler, float(nodes.hang_s))
+        # Each client needs a second descriptor, for its node.
+        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self._descriptors = Descriptors(limit=max(soft // 2, 1), reserve=_OTHER_FILES)
 
     async def start(self) -> None:
         """Listen on every address. Raises `ProxyConfigError`."""
@@ -92,6 +98,7 @@ class MailProxy:
                     context.limits,
                     tls=context.tls if secure else None,
                     full=full,
+                    descriptors=self._descriptors,
                 )
                 await self._listen(listener, address)
         if listen.lmtp:
@@ -121,6 +128,7 @@ class MailProxy:
             context.limits,
             full=b"421 4.3.2 Too many connections, try again later\r\n",
             budget=budget,
+            descriptors=self._descriptors,
         )
 
     async def _listen(self, listener: Listener, address: str) -> None:

@@ -141,6 +141,10 @@ class MailNode(PlayedNode):
 
     async def _imap(self, one: Streams, tag: bytes, words: list[bytes]) -> None:
         match words[0].upper():
+            case b"AUTHENTICATE" if words[1] != b"PLAIN":
+                one.say(b"+ c2VydmVyLWZpcnN0\r\n")
+                self.said.append(await one.line())
+                one.say(b"%b OK [CAPABILITY %b] proved\r\n" % (tag, self.capabilities))
             case b"AUTHENTICATE":
                 ok = base64.b64decode(words[2]) == b"\x00%b\x00%b" % (USER, PASSWORD)
                 if self.refuses or not ok:
@@ -245,19 +249,20 @@ class Before:
         self.context, self._hold = context, hold
         self._listeners: list[Listener] = []
 
-    async def port(self, protocol: str) -> int:
-        """A port of the proxy's, in the clear."""
+    async def port(self, protocol: str, *, secure: bool = False) -> int:
+        """A port of the proxy's, in the clear or beginning with TLS."""
         context = self.context
 
         def make(connection: object) -> Session:
             if protocol == "imap":
-                return ProxiedImap(context, connection, secure=False)  # type: ignore[arg-type]
+                return ProxiedImap(context, connection, secure=secure)  # type: ignore[arg-type]
             if protocol == "pop3":
                 return ProxiedPop3(context, connection, secure=False)  # type: ignore[arg-type]
             shared = LmtpProxyContext(context, self._hold)
             return ProxiedLmtp(shared, connection)  # type: ignore[arg-type]
 
-        listener = Listener(make, context.limits, sweep_s=0.1)
+        tls = context.tls if secure else None
+        listener = Listener(make, context.limits, tls=tls, sweep_s=0.1)
         self._listeners.append(listener)
         return (await listener.listen_tcp("127.0.0.1", 0))[1]
 
@@ -324,3 +329,8 @@ async def until(holds: Callable[[], bool]) -> None:
     """Wait until something holds."""
     while not holds():  # noqa: ASYNC110
         await asyncio.sleep(0.01)
+
+
+def files_of(folder: Path, node: str) -> tls.TlsFiles:
+    """The certificate of a node that was made."""
+    return tls.TlsFiles(folder / "ca.crt", folder / f"{node}.crt", folder / f"{node}.key")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from pathlib import Path
 
 import pytest
 
+from raftmail.net import tls
 from raftmail.proxy.context import ProxyLimits
 from raftmail.proxy.hang_watch import HangWatch
 from tests.proxy.proxy_kit import (
@@ -16,6 +18,7 @@ from tests.proxy.proxy_kit import (
     MailNode,
     Streams,
     before,
+    files_of,
     mail_nodes,
     until,
 )
@@ -342,5 +345,67 @@ def test_a_slow_client_holds_its_node_back_and_gets_every_byte(tmp_path: Path) -
             got = await client.reader.readexactly(len(nodes[0].fetched))
             assert got == nodes[0].fetched
             assert await client.line() == b"b OK fetched by n1\r\n"
+
+    asyncio.run(check())
+
+
+def test_a_proof_is_led_between_client_and_node_and_ends_with_its_node(tmp_path: Path) -> None:
+    async def check() -> None:
+        nodes = mail_nodes(tmp_path / "pki", "imaps", 2)
+        async with before(tmp_path / "pki", [*nodes]) as proxy:
+            client = await proxy.client("imap")
+            await client.line()
+            client.say(b"a AUTHENTICATE SCRAM-SHA-256\r\n")
+            assert await client.line() == b"+ \r\n"
+            client.say(b"bixhPSxuPWFubmE9MkN4LHI9YWJj\r\n")
+            assert await client.line() == b"+ c2VydmVyLWZpcnN0\r\n"
+            client.say(b"Y2xpZW50LWZpbmFs\r\nb NOOP\r\n")
+            assert (await client.line()).startswith(b"a OK")
+            assert await client.line() == b"b OK done by n1\r\n"
+            assert nodes[0].said[0] == (
+                b"a AUTHENTICATE SCRAM-SHA-256 bixhPSxuPWFubmE9MkN4LHI9YWJj\r\n"
+            )
+            assert nodes[0].said[1] == b"Y2xpZW50LWZpbmFs\r\n"
+            await nodes[0].kill()
+            assert (await client.line()).startswith(b"* BYE [UNAVAILABLE]")
+
+    asyncio.run(check())
+
+
+def test_a_node_that_dies_in_the_middle_of_a_proof_reads_as_unavailable(tmp_path: Path) -> None:
+    async def check() -> None:
+        nodes = mail_nodes(tmp_path / "pki", "imaps", 2)
+        async with before(tmp_path / "pki", [*nodes]) as proxy:
+            client = await proxy.client("imap")
+            await client.line()
+            client.say(b"a AUTHENTICATE SCRAM-SHA-256 bixhPSxuPWFubmE9MkN4LHI9YWJj\r\n")
+            assert await client.line() == b"+ c2VydmVyLWZpcnN0\r\n"
+            await nodes[0].kill()
+            assert (await client.line()).startswith(b"a NO [UNAVAILABLE]")
+            assert not nodes[1].said, "what another node asked is nothing to this one"
+
+    asyncio.run(check())
+
+
+def test_clients_begin_tls_at_once_or_by_starttls(tmp_path: Path) -> None:
+    async def check() -> None:
+        nodes = mail_nodes(tmp_path / "pki", "imaps", 1)
+        async with before(tmp_path / "pki", [*nodes]) as proxy:
+            shown = files_of(tmp_path / "pki", "n1")
+            proxy.context.tls = tls.program_context(shown.certificate, shown.key)
+            trust = ssl.create_default_context(cafile=shown.ca)
+            port = await proxy.port("imap", secure=True)
+            client = Streams(*await asyncio.open_connection("127.0.0.1", port, ssl=trust))
+            assert b"STARTTLS" not in await client.line()
+            client.say(LOGIN)
+            assert (await client.line()).startswith(b"a OK")
+            client = await proxy.client("imap")
+            assert b"STARTTLS" in await client.line()
+            client.say(b"s STARTTLS\r\n")
+            assert (await client.line()).startswith(b"s OK")
+            await client.writer.start_tls(trust, server_hostname="127.0.0.1")
+            client.say(LOGIN + b"b NOOP\r\n")
+            assert (await client.line()).startswith(b"a OK")
+            assert await client.line() == b"b OK done by n1\r\n"
 
     asyncio.run(check())
