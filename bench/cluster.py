@@ -190,6 +190,10 @@ class Raftmail:
         """Where the nodes serve IMAP, in the order of ``names``."""
         return tuple(plan.programs.imap for plan in self._by_name.values())
 
+    def imaps_address_of(self, name: str) -> str:
+        """Where a node serves IMAP from the first byte over TLS."""
+        return self._by_name[name].programs.imaps
+
     def lmtp_address_of(self, name: str) -> str:
         return self._by_name[name].lmtp
 
