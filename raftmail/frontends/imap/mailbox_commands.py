@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from itertools import compress
 
 from raftmail.frontends.imap import commands as i
@@ -17,7 +18,7 @@ from raftmail.frontends.imap.client import (
     good_name,
 )
 from raftmail.frontends.imap.keywords import Keywords
-from raftmail.frontends.imap.mailbox_reader import ALL_UIDS
+from raftmail.frontends.imap.mailbox_reader import ALL_UIDS, MailboxGone
 from raftmail.frontends.imap.responses import ResponseCode
 from raftmail.frontends.imap.special_uses import special_use
 from raftmail.frontends.imap.view import MailboxView
@@ -25,6 +26,7 @@ from raftmail.mail import commands as c
 from raftmail.mail.names import INBOX
 from raftmail.mail.queries import MailboxContents, MailboxInfo
 from raftmail.mail.results import MailboxResult
+from raftmail.mail.uidset import UidSet
 from raftmail.net.turns import after_others
 
 
@@ -107,9 +109,22 @@ async def close(client: LoggedInClient, command: i.Close) -> Answer:
     """CLOSE (6.4.1): what is marked \\Deleted goes, and nothing is said of it."""
     view = client.selected()
     if not view.read_only:
-        await client.expunge(view, view.uids)
+        with suppress(MailboxGone):  # nothing is left to go
+            if marked := await _marked(client, view):
+                await client.expunge(view, marked)
     client.view = None
     return Answer("closed")
+
+
+async def _marked(client: LoggedInClient, view: MailboxView) -> UidSet:
+    """The messages that the client knows and that are marked \\Deleted. Where there are none, as
+    mostly when a program closes a mailbox, no entry of the log is made."""
+    marked: list[int] = []
+    async for page in client.reader.columns(view.number, view.uids, summaries=False, limit=1000):
+        are_marked = ["\\Deleted" in flags for flags in page.flags]
+        marked += compress(page.uids, map(are_marked.__getitem__, page.flags_of))
+        await after_others()
+    return UidSet.from_uids(marked)
 
 
 async def unselect(client: LoggedInClient, command: i.Unselect) -> Answer:

@@ -83,6 +83,31 @@ def test_a_silent_store_tells_the_modseq_of_all_without_a_read() -> None:
     run(talk, service=service)
 
 
+def test_a_mailbox_is_closed_without_a_write_where_nothing_is_marked() -> None:
+    service = Asked()
+
+    async def talk(client: ImapClient, _: TwinService) -> None:
+        await filled(client, 3)
+        before = service.executions
+        assert await client.ok("CLOSE") == []
+        assert service.executions == before
+        await client.ok("SELECT INBOX")
+        other = await ImapClient(client.port).log_in()
+        await other.ok("SELECT INBOX")
+        await other.ok(r"STORE 2 +FLAGS.SILENT (\Deleted)")
+        await other.close()
+        await client.ok("CLOSE")
+        assert await client.ok("STATUS INBOX (MESSAGES)") == [b"* STATUS INBOX (MESSAGES 2)"]
+        await client.ok("CREATE x")
+        await client.ok("SELECT x")
+        other = await ImapClient(client.port).log_in()
+        await other.ok("DELETE x")
+        await other.close()
+        assert await client.ok("CLOSE") == []
+
+    run(talk, service=service)
+
+
 def test_what_others_did_before_an_own_change_is_told_with_its_answer() -> None:
     async def talk(client: ImapClient, _: TwinService) -> None:
         await filled(client, 3)
