@@ -61,8 +61,12 @@ _COLON_IN_HOST: Final = re.compile(rb"[^\[]*:")
 def _rubbish(finding: Finding) -> bool:
     if finding.name.removeprefix("address: ") in _RUBBISH or _comment_is_name(finding):
         return True
-    hosts = [one[3] for one in finding.ours or [] if isinstance(one, list)]
-    return any(one is not None and _COLON_IN_HOST.match(one) for one in hosts)
+    addresses = finding.ours if isinstance(finding.ours, list) else []
+    return any(
+        _COLON_IN_HOST.match(one[3])
+        for one in addresses
+        if isinstance(one, list) and len(one) == 4 and isinstance(one[3], bytes)
+    )
 
 
 def _comment_is_name(finding: Finding) -> bool:
