@@ -102,7 +102,7 @@ def measure(options: BenchOptions) -> BenchReport:
     """Medians of ``options.runs`` alternated runs on one cluster. Raises BenchError."""
     runs = Runs()
     with Raftmail(users=[USER], parent=options.parent) as cluster, _proxy(cluster) as (found, pid):
-        with cluster.client() as client:
+        with cluster.client(*cluster.names) as client:
             client.save(
                 USER, "INBOX", b"Subject: large\r\n\r\n" + b"x" * 70 * (BODY_BYTES // 70 + 1)
             )
