@@ -271,13 +271,13 @@ class Raftmail:
         return [int(count[1]) if count else 0 for count in counts]
 
     def lead_all(self, name: str) -> None:
-        """Have a node lead every shard that it has a replica of. (The root's master, which balances
-        masters, will soon take some away again.) Raises BenchError."""
-        shards = self.led_by(name)
+        """Have a node lead every shard that it has a replica of. Those that it leads already are
+        asked for as well, so that the root's master, which balances masters, leaves them for a
+        while. Raises BenchError."""
         wanted = [
             one.shard
             for one in self.admin(GetStatus()).shards
-            if one.shard not in shards and any(row.node == name for row in one.replicas)
+            if any(row.node == name for row in one.replicas)
         ]
         with ThreadPoolExecutor(_TRANSFERS_AT_ONCE) as threads:
             asked = [TransferMaster(shard, name) for shard in wanted]

@@ -136,6 +136,7 @@ def test_a_lost_index_is_made_again_from_a_log_that_has_everything() -> None:
     machinery = Machinery()
     machinery.save(TEXTS)
     before = machinery.replica.machine.index
+    before.flush()
     known = [(m.number, m.digest, m.uidnext) for m in before.mailboxes.of("a")]
     applied = machinery.replica.group.applied_index
     machinery.close()
