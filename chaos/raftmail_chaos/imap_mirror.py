@@ -83,7 +83,9 @@ class ImapMirror:
         """SELECT was answered OK."""
         self._selecting = False
         exists = len(self.numbers)
-        known = sorted(uid for uid in self.kept if uid <= self.known_last)
+        # A message that went meanwhile is told by its number and UID alone.
+        named = self.kept.keys() | {uid for _, uid in self._paired}
+        known = sorted(uid for uid in named if uid <= self.known_last)
         left = exists - len(known)
         if left < 0 or (left and self.known_last == STAR):
             raise MirrorBroken(

@@ -97,12 +97,26 @@ async def _tell_since(client: LoggedInClient, view: MailboxView, known: i.Qresyn
     for piece in responses.number_sets(vanished):
         client.write(b"* VANISHED (EARLIER) %b\r\n" % piece)
     wanted = ALL_UIDS if known.known is None else known.known.resolve(view.last_uid)
+    read_at = view.modseq
+    told: list[int] = []
     async for page in client.reader.pages(view.number, wanted, changed_since=known.modseq):
         await client.drained()
+        read_at = max(read_at, page.mailbox.highestmodseq)
         for message in page.messages:
             if view.number_of(message.uid):
                 client.write(view.flags_of(message))
                 client.told_modseq(message.modseq)
+                told.append(message.uid)
+    if read_at > view.modseq and not view.uid_only:
+        gone = await client.reader.vanished(view.number, view.modseq)
+        _tell_numbers(client, view, gone - UidSet.from_uids(told))
+
+
+def _tell_numbers(client: LoggedInClient, view: MailboxView, gone: UidSet) -> None:
+    """Tell the UIDs of messages that EXISTS has counted, and that went before they could be told.
+    That they went is told next, and means nothing to a client that never heard of them."""
+    for uid in view.uids & gone:
+        client.write(view.fetched(uid, b"UID %d" % uid))
 
 
 async def close(client: LoggedInClient, command: i.Close) -> Answer:

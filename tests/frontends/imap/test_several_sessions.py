@@ -325,6 +325,43 @@ def test_who_is_told_a_modseq_at_select_is_told_all_that_came_before_it() -> Non
     run(talk, service=service)
 
 
+def test_a_message_that_goes_before_it_could_be_told_is_told_by_its_uid() -> None:
+    """EXISTS counted it. A client that does not hear of it has one number too many for ever."""
+
+    class Meanwhile(MachineService):
+        armed = False
+
+        def _query(self, query: q.Query) -> q.Answer:
+            if self.armed and isinstance(query, q.FetchMessages):
+                self.armed = False
+                gone = UidSet.from_uids([2, 4])
+                self._execute(c.Expunge(USER, "INBOX", gone, only_deleted=False))
+            return super()._query(query)
+
+    service = Meanwhile()
+
+    async def talk(client: ImapClient, __: TwinService) -> None:
+        await filled(client, 3)
+        await client.ok("ENABLE QRESYNC")
+        await client.ok("SELECT INBOX")
+        modseq, validity = code(client, "HIGHESTMODSEQ"), code(client, "UIDVALIDITY")
+        await client.ok("UNSELECT")
+        digest = next(iter(service.bodies))
+        for _ in range(2):
+            new = c.NewMessage((c.Target(USER, "INBOX"),), digest, 9, bytes(16), 1, (), b"")
+            service._execute(c.Save(USER, (new,), 1))
+        service.armed = True
+        await client.ok(f"SELECT INBOX (QRESYNC ({validity} {modseq}))")
+        uids = {one.number: one.value["UID"] for one in client.heard if one.kind == "FETCH"}
+        exists = [one.number for one in client.heard if one.kind == "EXISTS"]
+        assert exists == [5] and uids[4] == 4 and uids[5] == 5
+        if not vanished(client):
+            await client.ok("NOOP")
+        assert vanished(client) == [(False, [(2, 2), (4, 4)])]
+
+    run(talk, service=service)
+
+
 def test_a_modseq_that_may_be_kept_never_lies_beyond_changes_that_cannot_be_read() -> None:
     """Another client's change cannot be read after one's own was applied."""
 
