@@ -842,12 +842,19 @@ class Replica:
         bodies = self.bodies
         jobs = []
         if (sync := bodies.begin_sync(now)) is not None:
-            jobs.append(BackgroundJob(sync, bodies.end_sync))
+            jobs.append(BackgroundJob(sync, self._end_body_sync))
         if (store := bodies.begin_long()) is not None:
             jobs.append(BackgroundJob(store.run, bodies.end_long, store))
         if (read := self.lending.begin_read(now)) is not None:
             jobs.append(BackgroundJob(read.run, self._end_read, read))
         return jobs
+
+    def _end_body_sync(self) -> None:
+        """Bodies that the journal had kept are in the store. Where they are is entered with a
+        commit of the index, which comes although nothing may be applied meanwhile."""
+        self.bodies.end_sync()
+        if self.blobs.pending and self._index_dirty_since is None:
+            self._index_dirty_since = self._now
 
     def _end_read(self) -> None:
         """A long body was read that another replica asked for."""

@@ -260,6 +260,22 @@ def test_what_a_resync_brought_is_not_applied_again_while_bodies_are_synced() ->
     assert len(shard.digests()) == 1
 
 
+def test_where_bodies_are_is_entered_though_nothing_comes_after_their_sync() -> None:
+    """The index was committed while the sync ran, and nothing is applied any more."""
+    shard = Shard(size=1)
+    shard.save("first")
+    replica = shard.leader()
+    shard.slow.add(1)
+    shard.until(lambda: replica.bodies.syncing, 2000)
+    commits = replica.counters.index_commits
+    shard.until(lambda: replica.counters.index_commits > commits, 2000)
+    later = shard.now + 3 * shard.limits.index_commit_s
+    shard.until(lambda: shard.now > later, 5000)
+    assert replica.blobs.pending
+    shard.slow.clear()
+    shard.until(lambda: not replica.blobs.pending, 2000)
+
+
 def test_the_log_is_not_trimmed_while_a_change_is_not_committed() -> None:
     """Who was counted as having everything, but for a few entries of the log, would get those by a
     resync, which brings no bodies."""
