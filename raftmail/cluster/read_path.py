@@ -26,6 +26,7 @@ from raftmail.mail.queries import (
 from raftmail.shard.replica import Replica
 from raftmail.shard.status import Capability
 from raftmail.storage.blobs import BlobDamaged, BlobMissing
+from raftmail.storage.disk import DiskFull
 from raftmail.storage.kv import TableDamaged
 from raftmail.storage.records import IndexDamaged
 
@@ -165,6 +166,12 @@ class ReadPath:
         except TableDamaged as e:
             replica.index_broken(e)
             router.links.wake(shard)
+            return await self._answer_elsewhere(shard, query, deadline, point)
+        except DiskFull as e:
+            # What was applied is written down for a read. The replica's next turn goes back.
+            router.links.wake(shard)
+            if router.leader_of(shard) in (None, router.node):
+                raise Unavailable(Failure(f"there is no space for reading: {e}")) from None
             return await self._answer_elsewhere(shard, query, deadline, point)
         if digest is None:
             return None

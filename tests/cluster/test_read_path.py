@@ -27,6 +27,7 @@ from raftmail.mail.results import Executed
 from raftmail.mail.uidset import UidSet
 from raftmail.shard.replica import Replica
 from raftmail.shard.status import Capability
+from raftmail.storage.disk import DiskFull
 from raftmail.storage.longread import LongRead
 from tests.shard.test_streams import Streaming
 
@@ -100,6 +101,20 @@ def test_a_long_message_is_read_in_a_thread_and_a_short_one_is_not(threads: list
     assert len(threads) == 1 and threads[0] != threading.get_ident()
     assert asyncio.run(reading.read(2)) == short
     assert len(threads) == 1
+
+
+def test_a_read_that_finds_no_space_is_refused_for_now_and_the_replica_is_stepped(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    reading = Reading()
+
+    def no_space(_query: Query) -> Any:
+        raise DiskFull("the index has no room")
+
+    monkeypatch.setattr(reading.replica.machine, "query", no_space)
+    with pytest.raises(Unavailable, match="no space for reading: the index has no room"):
+        asyncio.run(reading.ask(ListSubscriptions("a")))
+    assert reading.woken
 
 
 def test_short_messages_are_brought_together_up_to_the_limits(
