@@ -59,7 +59,8 @@ async def select(client: LoggedInClient, command: i.Select) -> Answer:
     client.view = view
     _tell_selected(client, view, contents)
     if command.qresync is not None:
-        await _tell_since(client, view, command.qresync)
+        uidnext = _uidnext(view, contents)
+        await _tell_since(client, view, command.qresync, uidnext)
     code = ResponseCode.READ_ONLY if view.read_only else ResponseCode.READ_WRITE
     return Answer("the mailbox is open", code.value)
 
@@ -79,21 +80,28 @@ def _tell_selected(client: LoggedInClient, view: MailboxView, contents: MailboxC
         if unseen and not client.uid_only:
             write(b"* OK [UNSEEN %d] the first that is unseen\r\n" % unseen)
     write(b"* OK [UIDVALIDITY %d] UIDs are valid\r\n" % info.uidvalidity)
-    write(b"* OK [UIDNEXT %d] the next UID\r\n" % max(info.uidnext, view.last_uid + 1))
+    write(b"* OK [UIDNEXT %d] the next UID\r\n" % _uidnext(view, contents))
     write(b"* OK [HIGHESTMODSEQ %d] the highest modseq\r\n" % max(info.highestmodseq, 1))
     write(b"* OK [MAILBOXID (%b)] the id of the mailbox\r\n" % mailbox_id(info.guid))
     if client.rev2:
         write(b'* LIST () "/" %b\r\n' % client.shown(info.name))
 
 
-async def _tell_since(client: LoggedInClient, view: MailboxView, known: i.Qresync) -> None:
-    """What changed since the client was here last (RFC 7162 section 3.2.5.1)."""
+def _uidnext(view: MailboxView, contents: MailboxContents) -> int:
+    return max(contents.mailbox.uidnext, view.last_uid + 1)
+
+
+async def _tell_since(
+    client: LoggedInClient, view: MailboxView, known: i.Qresync, uidnext: int
+) -> None:
+    """What changed since the client was here last (RFC 7162 section 3.2.5.1). UIDs from `uidnext`
+    on, which it was told, were given later: it has heard of none."""
     if known.uidvalidity != view.uidvalidity:
         return
     vanished = await client.reader.vanished(view.number, known.modseq)
     if known.known is not None:
         vanished = vanished & known.known
-    vanished = vanished - view.uids
+    vanished = vanished.part(1, uidnext - 1) - view.uids
     for piece in responses.number_sets(vanished):
         client.write(b"* VANISHED (EARLIER) %b\r\n" % piece)
     wanted = ALL_UIDS if known.known is None else known.known.resolve(view.last_uid)

@@ -362,6 +362,38 @@ def test_a_message_that_goes_before_it_could_be_told_is_told_by_its_uid() -> Non
     run(talk, service=service)
 
 
+def test_what_came_and_went_while_select_was_answered_is_not_told_as_vanished() -> None:
+    class Meanwhile(MachineService):
+        armed = False
+
+        def _query(self, query: q.Query) -> q.Answer:
+            if self.armed and isinstance(query, q.FetchVanished):
+                self.armed = False
+                digest = next(iter(self.bodies))
+                new = c.NewMessage((c.Target(USER, "INBOX"),), digest, 9, bytes(16), 1, (), b"")
+                self._execute(c.Save(USER, (new,), 1))
+                gone = UidSet.from_uids([2, 4])
+                self._execute(c.Expunge(USER, "INBOX", gone, only_deleted=False))
+            return super()._query(query)
+
+    service = Meanwhile()
+
+    async def talk(client: ImapClient, _: TwinService) -> None:
+        await filled(client, 3)
+        await client.ok("ENABLE QRESYNC")
+        await client.ok("SELECT INBOX")
+        modseq, validity = code(client, "HIGHESTMODSEQ"), code(client, "UIDVALIDITY")
+        await client.ok("UNSELECT")
+        service.armed = True
+        await client.ok(f"SELECT INBOX (QRESYNC ({validity} {modseq}))")
+        told = vanished(client)
+        if not told:
+            await client.ok("NOOP")
+        assert [spans for _, spans in vanished(client)] == [[(2, 2)]]
+
+    run(talk, service=service)
+
+
 def test_a_modseq_that_may_be_kept_never_lies_beyond_changes_that_cannot_be_read() -> None:
     """Another client's change cannot be read after one's own was applied."""
 
