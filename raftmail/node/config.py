@@ -11,7 +11,7 @@ import os
 import re
 import shlex
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,16 @@ from raftmail.mail.addresses import parse_domains
 from raftmail.mail.client_setup import KEYS, ClientSetup
 from raftmail.mail.endpoint import dialled, join_address, split_address
 from raftmail.mail.limits import DELIVERED_ONCE_S_MAX
-from raftmail.mail.networks import parse_networks
 from raftmail.mail.program_addresses import PROTOCOLS, ProgramAddresses
+from raftmail.mail.toml_checks import (
+    TOML_KINDS,
+    Check,
+    are_networks,
+    in_range,
+    is_address,
+    is_address_or_none,
+    told,
+)
 from raftmail.service.external_users import check_url
 
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
@@ -299,40 +307,9 @@ RETIRED: Mapping[str, str] = {
 """Keys that earlier releases knew, and what became of them: they are read past, so that a node
 starts after an upgrade."""
 
-Check = Callable[[Any], str | None]
-"""Says what is allowed, or None when the value is fine."""
-
-
-def _range(low: int, high: int) -> Check:
-    return lambda v: None if low <= v <= high else f"a whole number from {low} to {high}"
-
-
-def _address(value: str) -> str | None:
-    return _told(split_address, value)
-
 
 def _reachable(value: str) -> str | None:
-    return _told(dialled, value)
-
-
-def _told(parse: Callable[[str], object], value: str) -> str | None:
-    try:
-        parse(value)
-    except ValueError as e:
-        return f'an address "host:port" with a port from 1 to 65535: {e}'
-    return None
-
-
-def _address_or_none(value: str) -> str | None:
-    return None if not value else _address(value)
-
-
-def _networks(value: str) -> str | None:
-    try:
-        parse_networks(value)
-    except ValueError as e:
-        return f"addresses and networks like 10.0.0.0/8, with commas between them: {e}"
-    return None
+    return told(dialled, value)
 
 
 def _domains(value: str) -> str | None:
@@ -370,55 +347,53 @@ def _name(value: str) -> str | None:
 
 _CHECKS: Mapping[str, Check] = {
     "node.name": _name,
-    "node.workers": _range(1, WORKERS_MAX),
+    "node.workers": in_range(1, WORKERS_MAX),
     "cluster.id": lambda v: None if re.fullmatch(r"[0-9a-f]{32}", v) else "32 hexadecimal digits",
-    "cluster.shards": _range(1, 4096),
-    "cluster.replicas": _range(1, 15),
-    "listen.peer": _address,
-    "listen.client": _address,
-    "listen.lmtp": _address_or_none,
-    "listen.web": _address_or_none,
-    "listen.webs": _address_or_none,
-    **dict.fromkeys((f"listen.{name}" for name in PROTOCOLS), _address_or_none),
-    "listen.proxy_networks": _networks,
-    "raft.heartbeat_ms": _range(5, 10_000),
-    "raft.election_min_ms": _range(20, 60_000),
-    "raft.election_max_ms": _range(30, 120_000),
-    "mail.message_bytes_max": _range(MESSAGE_BYTES_LOWEST, MESSAGE_BYTES_HIGHEST),
-    "mail.recipients_max": _range(1, 100_000),
+    "cluster.shards": in_range(1, 4096),
+    "cluster.replicas": in_range(1, 15),
+    "listen.peer": is_address,
+    "listen.client": is_address,
+    "listen.lmtp": is_address_or_none,
+    "listen.web": is_address_or_none,
+    "listen.webs": is_address_or_none,
+    **dict.fromkeys((f"listen.{name}" for name in PROTOCOLS), is_address_or_none),
+    "listen.proxy_networks": are_networks,
+    "raft.heartbeat_ms": in_range(5, 10_000),
+    "raft.election_min_ms": in_range(20, 60_000),
+    "raft.election_max_ms": in_range(30, 120_000),
+    "mail.message_bytes_max": in_range(MESSAGE_BYTES_LOWEST, MESSAGE_BYTES_HIGHEST),
+    "mail.recipients_max": in_range(1, 100_000),
     "mail.detail_separator": lambda v: None if len(v) <= 1 else 'one character, or "" for none',
-    "mail.deadline_s": _range(1, 600),
-    "mail.delivered_once_s": _range(0, DELIVERED_ONCE_S_MAX),
-    "mail.lmtp_connections_max": _range(1, 100_000),
-    "mail.client_connections_max": _range(1, 100_000),
-    "mail.address_connections_max": _range(1, 100_000),
-    "mail.lmtp_refused_recipients_max": _range(1, 1_000_000),
-    "mail.disk_reserve_bytes": _range(1 << 20, 1 << 50),
-    "log.bytes_max": _range(1 << 20, 1 << 40),
-    "log.entries_max": _range(0, 1 << 40),
-    "log.age_s": _range(0, 10 * 366 * 86_400),
-    "resync.rate_bytes_s": _range(0, 1 << 40),
-    "resync.busy_rate_bytes_s": _range(0, 1 << 40),
-    "resync.sources_max": _range(1, 64),
-    "scrub.period_s": _range(1, 10 * 366 * 86_400),
-    "scrub.rate_bytes_s": _range(0, 1 << 40),
-    "verify.period_s": _range(0, 366 * 86_400),
-    "login.delay_s": _range(0, 60),
-    "login.failures_max": _range(1, 1_000_000),
-    "login.forget_s": _range(1, 86_400),
-    "login.trusted_networks": _networks,
-    "login.user_connections_max": _range(1, 100_000),
-    "login.cache_s": _range(0, 86_400),
+    "mail.deadline_s": in_range(1, 600),
+    "mail.delivered_once_s": in_range(0, DELIVERED_ONCE_S_MAX),
+    "mail.lmtp_connections_max": in_range(1, 100_000),
+    "mail.client_connections_max": in_range(1, 100_000),
+    "mail.address_connections_max": in_range(1, 100_000),
+    "mail.lmtp_refused_recipients_max": in_range(1, 1_000_000),
+    "mail.disk_reserve_bytes": in_range(1 << 20, 1 << 50),
+    "log.bytes_max": in_range(1 << 20, 1 << 40),
+    "log.entries_max": in_range(0, 1 << 40),
+    "log.age_s": in_range(0, 10 * 366 * 86_400),
+    "resync.rate_bytes_s": in_range(0, 1 << 40),
+    "resync.busy_rate_bytes_s": in_range(0, 1 << 40),
+    "resync.sources_max": in_range(1, 64),
+    "scrub.period_s": in_range(1, 10 * 366 * 86_400),
+    "scrub.rate_bytes_s": in_range(0, 1 << 40),
+    "verify.period_s": in_range(0, 366 * 86_400),
+    "login.delay_s": in_range(0, 60),
+    "login.failures_max": in_range(1, 1_000_000),
+    "login.forget_s": in_range(1, 86_400),
+    "login.trusted_networks": are_networks,
+    "login.user_connections_max": in_range(1, 100_000),
+    "login.cache_s": in_range(0, 86_400),
     "login.program": _program,
     "login.url": _url,
-    "login.external_timeout_s": _range(1, 60),
-    "login.external_at_once_max": _range(1, 1000),
-    **dict.fromkeys((f"setup.{key}" for key in KEYS), _address_or_none),
+    "login.external_timeout_s": in_range(1, 60),
+    "login.external_at_once_max": in_range(1, 1000),
+    **dict.fromkeys((f"setup.{key}" for key in KEYS), is_address_or_none),
     "setup.domains": _domains,
     "login.oauth_user_claim": lambda v: None if v else "the name of a claim",
 }
-
-_KINDS = {"str": str, "int": int, "bool": bool}
 
 
 def load(path: Path) -> Config:
@@ -509,10 +484,9 @@ def _section(path: Path, name: str, kind: type[Any], table: Any) -> Any:
             continue
         if name == "node" and key == "workers" and value == "auto":
             value = min(WORKERS_MAX, len(os.sched_getaffinity(0)))
-        wanted = _KINDS[str(spec.type)]
+        wanted, called = TOML_KINDS[str(spec.type)]
         if type(value) is not wanted:
-            words = {"str": "a text in quotes", "int": "a whole number", "bool": "true or false"}
-            raise ConfigError(f"{path}: {name}.{key}: {value!r} is not {words[str(spec.type)]}")
+            raise ConfigError(f"{path}: {name}.{key}: {value!r} is not {called}")
         check = _CHECKS.get(f"{name}.{key}")
         allowed = check(value) if check else None
         if allowed is not None:
@@ -605,7 +579,7 @@ def _check_together(config: Config) -> None:
                 "one beside the node's peer port + 3 and those that follow, one for each further "
                 "worker"
             )
-        if (allowed := _address(peer)) is not None:
+        if (allowed := is_address(peer)) is not None:
             raise ConfigError(
                 f"{path}: node.workers: worker {worker.worker} would listen for peers on {peer}; "
                 f"it must be {allowed}"

@@ -6,13 +6,18 @@ Every error says which file, which key, what stands there and what is allowed.
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final
 
-from raftmail.mail.endpoint import split_address
-from raftmail.mail.networks import parse_networks
+from raftmail.mail.toml_checks import (
+    TOML_KINDS,
+    Check,
+    are_networks,
+    in_range,
+    is_address_or_none,
+)
 from raftmail.net.limits import MIB
 
 
@@ -129,45 +134,18 @@ _SECTIONS: Final[Mapping[str, type[Any]]] = {
     "limits": ProxyBounds,
 }
 _PORTS: Final = ("imap", "imaps", "pop3", "pop3s", "lmtp")
-_KINDS: Final = {"str": str, "int": int, "bool": bool}
-_WORDS: Final = {"str": "a text in quotes", "int": "a whole number", "bool": "true or false"}
-
-Check = Callable[[Any], str | None]
-
-
-def _range(low: int, high: int) -> Check:
-    return lambda v: None if low <= v <= high else f"a whole number from {low} to {high}"
-
-
-def _address(value: str) -> str | None:
-    try:
-        if value:
-            split_address(value)
-    except ValueError as e:
-        return f'an address "host:port": {e}'
-    return None
-
-
-def _networks(value: str) -> str | None:
-    try:
-        parse_networks(value)
-    except ValueError as e:
-        return f"addresses and networks like 10.0.0.0/8, with commas between them: {e}"
-    return None
-
-
 _CHECKS: Final[Mapping[str, Check]] = {
-    **dict.fromkeys((f"listen.{name}" for name in _PORTS), _address),
+    **dict.fromkeys((f"listen.{name}" for name in _PORTS), is_address_or_none),
     "cluster.file": lambda v: None if v else "the path of the cluster's cluster.json",
-    "listen.proxy_networks": _networks,
-    "nodes.connect_ms": _range(50, 60_000),
-    "nodes.hang_s": _range(3, 600),
-    "log_in.patience_s": _range(1, 300),
-    "lmtp.hold_s": _range(0, 600),
-    "lmtp.message_bytes_max": _range(1 << 10, 256 * MIB),
-    "lmtp.memory_bytes_max": _range(1 << 20, 1 << 40),
-    "limits.connections_max": _range(1, 1_000_000),
-    "limits.address_connections_max": _range(1, 1_000_000),
+    "listen.proxy_networks": are_networks,
+    "nodes.connect_ms": in_range(50, 60_000),
+    "nodes.hang_s": in_range(3, 600),
+    "log_in.patience_s": in_range(1, 300),
+    "lmtp.hold_s": in_range(0, 600),
+    "lmtp.message_bytes_max": in_range(1 << 10, 256 * MIB),
+    "lmtp.memory_bytes_max": in_range(1 << 20, 1 << 40),
+    "limits.connections_max": in_range(1, 1_000_000),
+    "limits.address_connections_max": in_range(1, 1_000_000),
 }
 
 
@@ -200,9 +178,9 @@ def _section(path: Path, name: str, kind: type[Any], whole: Mapping[str, Any]) -
         where = f"{path}: {name}.{key}"
         if key not in known:
             raise ProxyConfigError(f"{where}: no such key; [{name}] has {', '.join(known)}")
-        wanted = str(known[key].type)
-        if type(value) is not _KINDS[wanted]:
-            raise ProxyConfigError(f"{where}: {value!r} is not {_WORDS[wanted]}")
+        wanted, called = TOML_KINDS[str(known[key].type)]
+        if type(value) is not wanted:
+            raise ProxyConfigError(f"{where}: {value!r} is not {called}")
         check = _CHECKS.get(f"{name}.{key}")
         allowed = check(value) if check else None
         if allowed is not None:
