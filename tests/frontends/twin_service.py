@@ -493,16 +493,13 @@ class TwinService:
                 found = box.messages.get(uid)
                 return None if found is None else self.bodies[found.blob]
             case q.FetchBodies(uids=wanted):
-                short = [
-                    (uid, self.bodies[box.messages[uid].blob])
-                    for uid in wanted
-                    if uid in box.messages
-                ]
+                there = [box.messages[uid] for uid in wanted if uid in box.messages]
+                short = [(message.uid, self.bodies[message.blob]) for message in there]
                 return q.MessageBodies(tuple(short[: q.TOGETHER_MAX]))
             case q.FetchColumns():
                 uids = query.uids.resolve(box.uidnext - 1)
-                there = [message for uid, message in box.messages.items() if uid in uids]
-                found_here = there[: query.limit]
+                wanted_here = [m for uid, m in box.messages.items() if uid in uids]
+                found_here = wanted_here[: query.limit]
                 kinds = tuple(dict.fromkeys(message.flags for message in found_here))
                 return q.MessageColumns(
                     tuple(message.uid for message in found_here),
@@ -512,7 +509,7 @@ class TwinService:
                     kinds,
                     tuple(kinds.index(message.flags) for message in found_here),
                     tuple(message.summary for message in found_here) if query.summaries else (),
-                    len(there) > query.limit,
+                    len(wanted_here) > query.limit,
                 )
             case q.FetchContents():
                 unseen = [m.uid for m in box.messages.values() if "\\Seen" not in m.flags]

@@ -293,6 +293,23 @@ def flags_of(client: ImapClient) -> list[StrictResponse]:
     return [one for one in client.heard if one.kind == "FETCH" and "FLAGS" in one.value]
 
 
+def come(service: MachineService) -> None:
+    """Another message is delivered."""
+    digest = next(iter(service.bodies))
+    new = c.NewMessage((c.Target(USER, "INBOX"),), digest, 9, bytes(16), 1, (), b"")
+    service._execute(c.Save(USER, (new,), 1))
+
+
+async def kept(client: ImapClient, count: int) -> tuple[int, int]:
+    """What a client keeps that has left a mailbox of so many: HIGHESTMODSEQ and UIDVALIDITY."""
+    await filled(client, count)
+    await client.ok("ENABLE QRESYNC")
+    await client.ok("SELECT INBOX")
+    found = code(client, "HIGHESTMODSEQ"), code(client, "UIDVALIDITY")
+    await client.ok("UNSELECT")
+    return found
+
+
 def test_who_is_told_a_modseq_at_select_is_told_all_that_came_before_it() -> None:
     """A message comes, and flags change, after SELECT has counted."""
 
@@ -302,9 +319,7 @@ def test_who_is_told_a_modseq_at_select_is_told_all_that_came_before_it() -> Non
         def _query(self, query: q.Query) -> q.Answer:
             if self.armed and isinstance(query, q.FetchVanished):
                 self.armed = False
-                digest = next(iter(self.bodies))
-                new = c.NewMessage((c.Target(USER, "INBOX"),), digest, 9, bytes(16), 1, (), b"")
-                self._execute(c.Save(USER, (new,), 1))
+                come(self)
                 flags = (r"\Flagged",)
                 self._execute(c.Store(USER, "INBOX", UidSet.single(1), c.StoreMode.ADD, flags))
             return super()._query(query)
@@ -312,11 +327,7 @@ def test_who_is_told_a_modseq_at_select_is_told_all_that_came_before_it() -> Non
     service = Meanwhile()
 
     async def talk(client: ImapClient, _: TwinService) -> None:
-        await filled(client, 2)
-        await client.ok("ENABLE QRESYNC")
-        await client.ok("SELECT INBOX")
-        modseq, validity = code(client, "HIGHESTMODSEQ"), code(client, "UIDVALIDITY")
-        await client.ok("UNSELECT")
+        modseq, validity = await kept(client, 2)
         service.armed = True
         await client.ok(f"SELECT INBOX (QRESYNC ({validity} {modseq}))")
         assert [one.number for one in client.heard if one.kind == "EXISTS"] == [2, 3]
@@ -341,15 +352,9 @@ def test_a_message_that_goes_before_it_could_be_told_is_told_by_its_uid() -> Non
     service = Meanwhile()
 
     async def talk(client: ImapClient, __: TwinService) -> None:
-        await filled(client, 3)
-        await client.ok("ENABLE QRESYNC")
-        await client.ok("SELECT INBOX")
-        modseq, validity = code(client, "HIGHESTMODSEQ"), code(client, "UIDVALIDITY")
-        await client.ok("UNSELECT")
-        digest = next(iter(service.bodies))
-        for _ in range(2):
-            new = c.NewMessage((c.Target(USER, "INBOX"),), digest, 9, bytes(16), 1, (), b"")
-            service._execute(c.Save(USER, (new,), 1))
+        modseq, validity = await kept(client, 3)
+        come(service)
+        come(service)
         service.armed = True
         await client.ok(f"SELECT INBOX (QRESYNC ({validity} {modseq}))")
         uids = {one.number: one.value["UID"] for one in client.heard if one.kind == "FETCH"}
@@ -369,9 +374,7 @@ def test_what_came_and_went_while_select_was_answered_is_not_told_as_vanished() 
         def _query(self, query: q.Query) -> q.Answer:
             if self.armed and isinstance(query, q.FetchVanished):
                 self.armed = False
-                digest = next(iter(self.bodies))
-                new = c.NewMessage((c.Target(USER, "INBOX"),), digest, 9, bytes(16), 1, (), b"")
-                self._execute(c.Save(USER, (new,), 1))
+                come(self)
                 gone = UidSet.from_uids([2, 4])
                 self._execute(c.Expunge(USER, "INBOX", gone, only_deleted=False))
             return super()._query(query)
@@ -379,11 +382,7 @@ def test_what_came_and_went_while_select_was_answered_is_not_told_as_vanished() 
     service = Meanwhile()
 
     async def talk(client: ImapClient, _: TwinService) -> None:
-        await filled(client, 3)
-        await client.ok("ENABLE QRESYNC")
-        await client.ok("SELECT INBOX")
-        modseq, validity = code(client, "HIGHESTMODSEQ"), code(client, "UIDVALIDITY")
-        await client.ok("UNSELECT")
+        modseq, validity = await kept(client, 3)
         service.armed = True
         await client.ok(f"SELECT INBOX (QRESYNC ({validity} {modseq}))")
         told = vanished(client)
