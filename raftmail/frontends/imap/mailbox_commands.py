@@ -101,7 +101,8 @@ async def _tell_since(
     vanished = await client.reader.vanished(view.number, known.modseq)
     if known.known is not None:
         vanished = vanished & known.known
-    vanished = vanished.part(1, uidnext - 1) - view.uids
+    vanished = vanished.part(1, uidnext - 1)
+    vanished = vanished - view.uids
     for piece in responses.number_sets(vanished):
         client.write(b"* VANISHED (EARLIER) %b\r\n" % piece)
     wanted = ALL_UIDS if known.known is None else known.known.resolve(view.last_uid)
