@@ -326,22 +326,20 @@ class _Checker:
 
     def _check_origins(self) -> None:
         """Every message in every mailbox comes from an operation, and no operation gave two."""
-        lost: dict[tuple[int, bytes], _Origin] = defaultdict(_Origin)
+        lost = self._lost_saves()
+        saved: dict[int, list[bytes]] = defaultdict(list)
+        for number, guid in lost:
+            saved[number].append(guid)
         for o in self.operations:
-            if o.fate is not Fate.LOST:
+            if o.fate is not Fate.LOST or not isinstance(o.call, c.Copy):
                 continue
-            if isinstance(o.call, c.Save):
-                for message in o.call.messages:
-                    for target in message.targets:
-                        number = self._number_of(target.user, target.mailbox)
-                        lost[number, message.guid].saves.append(o)
-            elif isinstance(o.call, c.Copy):
-                source = self._number_of(o.call.user, o.call.mailbox)
-                number = self._number_of(o.call.target.user, o.call.target.mailbox)
-                for uid in o.call.uids:
-                    found = self.guids.get((source, uid))
-                    if found is not None:
-                        lost[number, found[0]].copies.append(o)
+            source = self._number_of(o.call.user, o.call.mailbox)
+            number = self._number_of(o.call.target.user, o.call.target.mailbox)
+            for uid in o.call.uids:
+                found = self.guids.get((source, uid))
+                # Of a UID that nobody looked at: any message whose own save has no answer.
+                for guid in saved[source] if found is None else [found[0]]:
+                    lost[number, guid].copies.append(o)
         orphans: dict[tuple[int, bytes], list[tuple[float, Key]]] = defaultdict(list)
         for key, (guid, o) in self.guids.items():
             if key not in self.births:
@@ -360,6 +358,17 @@ class _Checker:
                     )
                     break
                 self.births[key] = sources.pop(0)
+
+    def _lost_saves(self) -> dict[tuple[int, bytes], _Origin]:
+        """What may have been saved though nobody was told, by mailbox and GUID."""
+        lost: dict[tuple[int, bytes], _Origin] = defaultdict(_Origin)
+        for o in self.operations:
+            if o.fate is Fate.LOST and isinstance(o.call, c.Save):
+                for message in o.call.messages:
+                    for target in message.targets:
+                        number = self._number_of(target.user, target.mailbox)
+                        lost[number, message.guid].saves.append(o)
+        return lost
 
     # -- names that move
 

@@ -370,6 +370,27 @@ def test_a_copy_without_an_answer_may_have_happened_once() -> None:
     assert s.rules == ["once"]
 
 
+def test_a_copy_without_an_answer_may_be_of_a_message_that_nobody_ever_saw() -> None:
+    s = Story()
+    s.status(1, 1)
+    s.save(1)
+    s.copy(uids(1), None, move=True)
+    s.read((1, 1, 2), uidnext=2, highest=2, of="Work")
+    assert s.rules == []
+    s.read((1, 1, 2), (1, 2, 3), uidnext=3, highest=3, of="Work")
+    assert s.rules == ["once"]
+
+
+def test_a_copy_without_an_answer_does_not_explain_a_message_that_was_elsewhere() -> None:
+    s = Story()
+    s.status(1, 1)
+    s.save(1)
+    s.save(2, 7)
+    s.copy(uids(1), None, move=True)
+    s.read((2, 1, 2), uidnext=2, highest=2, of="Work")
+    assert s.rules == ["once"]
+
+
 def test_a_copy_of_a_message_that_was_gone_is_found() -> None:
     s = Story()
     s.save(1, 1)
