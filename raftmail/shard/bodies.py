@@ -341,13 +341,16 @@ class Bodies:
             return True  # the apply refuses it, on every replica alike
         if not hashes:
             return True
-        has = self.store.has
-        missing = [h for h in hashes if not has(h) and not self._is_gone(h, index)]
+        missing = self._lacking(hashes, index)
         if missing:
             self._want_missing(missing, index)
             return False
         self.pin(hashes, index)
         return True
+
+    def _lacking(self, hashes: Iterable[bytes], index: int) -> list[bytes]:
+        has = self.store.has
+        return [h for h in hashes if not has(h) and not self._is_gone(h, index)]
 
     def _is_gone(self, digest: bytes, index: int) -> bool:
         return self.state_of(digest, index) is BodyState.GONE
@@ -381,10 +384,16 @@ class Bodies:
         self._want_missing([d for d in _named(payload) if self.state_of(d) not in settled])
 
     def pin_log(
-        self, entries: Iterable[tuple[int, int, bytes]], committed: int, keep_to: int
+        self,
+        entries: Iterable[tuple[int, int, bytes]],
+        committed: int,
+        keep_to: int,
+        *,
+        may_cut: bool,
     ) -> int:
-        """At the start: pin what the entries of the log (index, term, payload) name. Returns the
-        first with a body that never was on the disk, or 0.
+        """Pin what the entries of the log (index, term, payload) name. At the start the log `may`
+        be `cut`: returns the first entry with a body that never was on the disk, or 0. It and what
+        follows must go.
 
         A loss of power between the syncs of the journal and of the blobs may keep an entry and lose
         its body. Such an entry was never acknowledged, and must not be now (P1): what follows the
@@ -392,22 +401,25 @@ class Bodies:
         `index_recovery`) that cannot be told from an entry that was acknowledged and whose body was
         lost later: bodies are read to find those that are damaged. Entries that lack some and may
         have been acknowledged are kept, and withheld until others have given them. Of those that
-        are known to be `committed` nobody counts any more who has them.
+        are known to be `committed` nobody counts any more who has them. What the kept ones lack is
+        missing, wherever the log is cut.
         """
         self.withheld.clear()
         kept = max(keep_to, committed)
+        cut = 0
         for index, term, payload in entries:
             if index <= keep_to:
                 self._look(payload)
+            if may_cut and index > kept and self._never_had(payload, index):
+                cut = index
+                break
             held = self.hold(payload, index)
             if not held:
-                if index > kept and self._never_had(payload):
-                    return index
                 self.pin(_named(payload), index)
             if index > committed and not (held and (index > keep_to or self._are_durable(payload))):
                 self.withheld[index] = (term, _named(payload))
         self.unheld = set(self.missing)
-        return 0
+        return cut
 
     def _are_durable(self, payload: bytes) -> bool:
         return all(map(self.store.durable, _named(payload)))
@@ -443,10 +455,10 @@ class Bodies:
             except (BlobMissing, BlobDamaged):
                 continue
 
-    def _never_had(self, payload: bytes) -> bool:
+    def _never_had(self, payload: bytes, index: int) -> bool:
         """Whether an entry names a body that is missing, and whose place is not known either."""
         place = self.index.get_place
-        return any(d in self.missing and place(d) is None for d in _named(payload))
+        return any(place(d) is None for d in self._lacking(_named(payload), index))
 
     def take_unheld(self, payload: bytes) -> list[bytes]:
         """Of the bodies that an entry names, those that were not here at the start, and are not
@@ -458,13 +470,6 @@ class Bodies:
     def want(self, digest: bytes) -> None:
         """Ask for a body with the next `requests`."""
         self._asked.setdefault(digest, None)
-
-    def forget_missing(self) -> None:
-        """What was missing is not waited for any more."""
-        self.missing.clear()
-        self._asked.clear()
-        self._late.clear()
-        self._promised.clear()
 
     def tick(self, now: float, applied_index: int, *, waiting: bool) -> None:
         """Ask again for what did not come. `waiting` tells whether entries still wait for

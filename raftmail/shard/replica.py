@@ -253,13 +253,12 @@ class Replica:
         self.group = group
         self.marks.begun_at = group.last_index
         self.bodies.journal = group.journal
-        never_held = self._pin_log()
+        never_held = self._pin_log(may_cut=True)
         if never_held:
             logger.info(
                 "shard %d: the log is cut at %d, whose bodies were lost", self.shard, never_held
             )
             group.forget_from(never_held)
-            self.bodies.forget_missing()
         if self._check_withheld():
             logger.warning(
                 "shard %d: %d entries of the log wait for bodies that are lost here; "
@@ -1301,18 +1300,18 @@ class Replica:
         self.bodies.reload()
         self.group.rewind_applied(self.machine.applied_index)
         self._tell(WentBack(self.group.applied_index))
-        self._pin_log()  # before a step of the reclaiming
+        self._pin_log(may_cut=False)  # before a step of the reclaiming
         self._check_withheld()
         self._index_dirty_since = None
 
     # -- which entries are held --------------------------------------------------------------------
 
-    def _pin_log(self) -> int:
+    def _pin_log(self, *, may_cut: bool) -> int:
         """Pin the bodies of the entries that are to be applied. Returns the first entry that must
-        not be acknowledged, or 0."""
+        not be acknowledged and goes, or 0."""
         group = self.group
         entries = self._entries_after(group.applied_index)
-        return self.bodies.pin_log(entries, group.commit_index, self.keep_to)
+        return self.bodies.pin_log(entries, group.commit_index, self.keep_to, may_cut=may_cut)
 
     def _check_withheld(self) -> bool:
         """See that entries that lack bodies are acknowledged only when they have them. True while

@@ -75,6 +75,27 @@ def test_a_short_body_is_safe_with_the_sync_of_the_journal_alone() -> None:
     assert kept.store.durable(one)
 
 
+def test_what_an_entry_lacks_is_missing_also_when_the_log_is_cut_behind_it() -> None:
+    kept = Kept()
+    committed, never_acknowledged = sha256(b"one").digest(), sha256(b"two").digest()
+    log = [
+        (7, 1, entry_naming(committed)),
+        (8, 1, entry_naming(never_acknowledged)),
+        (9, 1, entry_naming(committed)),
+    ]
+    assert kept.bodies.pin_log(log, 7, 0, may_cut=True) == 8
+    assert kept.bodies.missing == kept.bodies.unheld == {committed}
+    assert kept.bodies.take_unheld(log[0][2]) == [committed]
+    assert kept.bodies.state_of(never_acknowledged) is BodyState.ABSENT
+
+
+def test_an_entry_that_may_have_been_acknowledged_since_the_start_is_withheld_and_not_cut() -> None:
+    kept = Kept()
+    lost = sha256(b"found to be damaged since").digest()
+    assert kept.bodies.pin_log([(8, 1, entry_naming(lost))], 7, 0, may_cut=False) == 0
+    assert list(kept.bodies.withheld) == [8]
+
+
 def test_a_long_body_presses_for_a_sync_of_the_store() -> None:
     kept = Kept()
     kept.add(1001)
