@@ -53,14 +53,34 @@ class Descriptors:
 
 
 @dataclass(slots=True, repr=False, eq=False)
+class Guests:
+    """Connections that are served, at one port or at all that share a limit, and how many of them
+    come from each address."""
+
+    inside: dict[Stranger, str] = field(default_factory=dict)
+    at: Counter[str] = field(default_factory=Counter)
+
+    def add(self, one: Stranger, address: str) -> None:
+        """It is served from now on."""
+        self.inside[one] = address
+        self.at[address] += 1
+
+    def remove(self, one: Stranger) -> None:
+        """It is served no more. Harmless for one that is not."""
+        if one in self.inside:
+            _count_down(self.at, self.inside.pop(one))
+
+
+@dataclass(slots=True, repr=False, eq=False)
 class Gate:
-    """Of one port. Used on one event loop only.
+    """Of one port; `guests` may be those of other ports, too. Used on one event loop only.
 
     Invariants: `strangers` has at most `strangers_max`; every connection that `enter` let in leaves
     once, by `leave`."""
 
     limits: GateLimits
     descriptors: Descriptors = field(default_factory=Descriptors)
+    guests: Guests = field(default_factory=Guests)
     turned_away: int = 0
     """For want of descriptors."""
     made_way: int = 0
@@ -68,18 +88,11 @@ class Gate:
     _inside: dict[Stranger, str] = field(default_factory=dict)
     _strangers: dict[Stranger, None] = field(default_factory=dict)
     _strangers_at: Counter[str] = field(default_factory=Counter)
-    _guests_at: Counter[str] = field(default_factory=Counter)
-    _guests: dict[Stranger, None] = field(default_factory=dict)
 
     @property
     def strangers(self) -> int:
         """Connections that have not said who they are."""
         return len(self._strangers)
-
-    @property
-    def guests(self) -> int:
-        """Connections that `admit` let in."""
-        return len(self._guests)
 
     def enter(self, one: Stranger, address: str) -> bool:
         """A connection was accepted; False when there is no room, and none can be made."""
@@ -106,19 +119,16 @@ class Gate:
         """Count a connection among those that are served; `""`, or why it may not be."""
         address = self._inside.get(one, LOCAL)
         limits = self.limits
-        if len(self._guests) >= limits.connections_max:
+        if len(self.guests.inside) >= limits.connections_max:
             return f"{limits.connections_max} connections already"
-        if address != LOCAL and self._guests_at[address] >= limits.address_connections_max:
+        if address != LOCAL and self.guests.at[address] >= limits.address_connections_max:
             return f"{limits.address_connections_max} connections from this address already"
-        self._guests[one] = None
-        self._guests_at[address] += 1
+        self.guests.add(one, address)
         return ""
 
     def dismiss(self, one: Stranger) -> None:
         """It is served no more, or has become a peer."""
-        if one in self._guests:
-            del self._guests[one]
-            _count_down(self._guests_at, self._inside.get(one, LOCAL))
+        self.guests.remove(one)
 
     def know(self, one: Stranger) -> None:
         """It has said who it is."""

@@ -14,7 +14,7 @@ from contextlib import suppress
 from raftmail.net.budget import ReadBudget
 from raftmail.net.connection import Connection
 from raftmail.net.door import Door, Pass, listening_sockets
-from raftmail.net.gate import Descriptors, Gate, GateLimits
+from raftmail.net.gate import Descriptors, Gate, GateLimits, Guests
 from raftmail.net.limits import ConnectionLimits
 from raftmail.net.session import Session
 
@@ -38,6 +38,7 @@ class Listener:
         tls: ssl.SSLContext | None = None,
         full: bytes = b"",
         descriptors: Descriptors | None = None,
+        guests: Guests | None = None,
         budget: ReadBudget | None = None,
         sweep_s: float = SWEEP_S,
         loop_tls: bool = False,
@@ -45,14 +46,17 @@ class Listener:
         """With `tls` every connection begins with a handshake; for a handshake in the middle a
         session calls `Connection.start_tls`. `loop_tls` is as of `Door`, and for connections that
         are left to another protocol (`Connection.detach`). `full` is what those hear, where there
-        is no TLS, who are turned away for want of descriptors. `budget` bounds what all sessions
+        is no TLS, who are turned away for want of descriptors. `guests` are those of all listeners
+        that share their limits of connections. `budget` bounds what all sessions
         hold together."""
         self.make_session = make_session
         self.limits = limits
         self.tls = tls
         """Of connections that come from now on."""
         self.budget = budget
-        self.gate = Gate(_gate_limits(limits), descriptors or Descriptors())
+        self.gate = Gate(
+            _gate_limits(limits), descriptors or Descriptors(), guests if guests else Guests()
+        )
         self.read_view = memoryview(bytearray(limits.read_bytes_max))
         self.connections: set[Connection] = set()
         self.stopping = False

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
 
 from raftmail.net.connection import Connection
-from raftmail.net.gate import Descriptors
+from raftmail.net.gate import Descriptors, Guests
 from raftmail.net.limits import ConnectionLimits
 from raftmail.net.listener import Listener
 from raftmail.net.session import Session
@@ -35,9 +35,10 @@ class ProgramServer(Generic[L]):
         full: bytes,
         implicit_tls: bool,
         descriptors: Descriptors | None,
+        guests: Guests | None,
     ) -> None:
         """`implicit_tls` has connections begin with the handshake; the context must have TLS then.
-        `full` and `descriptors` are as of `Listener`."""
+        `full`, `descriptors` and `guests` are as of `Listener`."""
         self._context = context
         self._implicit_tls = implicit_tls
         self._listener = Listener(
@@ -46,6 +47,7 @@ class ProgramServer(Generic[L]):
             tls=context.tls if implicit_tls else None,
             full=full,
             descriptors=descriptors,
+            guests=guests,
         )
         self.listen_tcp = self._listener.listen_tcp
         self.stop = self._listener.stop
@@ -53,7 +55,7 @@ class ProgramServer(Generic[L]):
     @property
     def connections(self) -> int:
         """Mail programs that are connected now."""
-        return self._listener.gate.guests
+        return self._listener.served
 
     def take_over(self, limits: L, tls: ssl.SSLContext | None) -> None:
         """Use these limits and this context for connections that come from now on."""

@@ -143,8 +143,8 @@ def memory_of(config: Config, size: ClusterSize) -> dict[str, int]:
 
 
 def _sessions_max(config: Config) -> int:
-    """How many mail programs may be connected to one process, at all its ports for them."""
-    return config.mail.client_connections_max * len(config.listen.programs.served)
+    """How many mail programs may be connected to one process, at all its ports together."""
+    return config.mail.client_connections_max if config.listen.programs.served else 0
 
 
 def memory_needed(config: Config, sizes: Sequence[ClusterSize]) -> int:

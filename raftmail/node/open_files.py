@@ -54,7 +54,7 @@ def share_out(config: Config, descriptors: Descriptors) -> None:
     descriptors.limit = limit
     descriptors.reserve = min(256, limit // 8)
     programs = len(config.listen.programs.served)
-    clients = (1 + programs) * config.mail.client_connections_max
+    clients = (1 + bool(programs)) * config.mail.client_connections_max
     strangers = (3 + programs) * STRANGERS
     wanted = clients + config.mail.lmtp_connections_max + strangers + 2 * descriptors.reserve
     if wanted > limit:

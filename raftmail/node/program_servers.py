@@ -14,7 +14,7 @@ from raftmail.frontends.web.pages import WebPages
 from raftmail.mail.budget import Budget
 from raftmail.mail.endpoint import split_address
 from raftmail.mail.networks import parse_networks
-from raftmail.net.gate import Descriptors
+from raftmail.net.gate import Descriptors, Guests
 from raftmail.node.config import Config, ConfigError
 from raftmail.service.service import Service
 
@@ -35,6 +35,8 @@ class ProgramServers:
     budget: Budget
     fetching: asyncio.Semaphore
     descriptors: Descriptors
+    guests: Guests = field(default_factory=Guests)
+    """Mail programs at all ports, which have one limit together."""
     _imap: list[ImapServer] = field(default_factory=list)
     _pop3: list[Pop3Server] = field(default_factory=list)
     _web: list[WebServer] = field(default_factory=list)
@@ -88,14 +90,18 @@ class ProgramServers:
 
         limits = _imap_limits(self.config)
         context = ImapContext(self.service, self.wall, self.budget, self.fetching, limits, tls)
-        return ImapServer(context, implicit_tls=implicit_tls, descriptors=self.descriptors)
+        return ImapServer(
+            context, implicit_tls=implicit_tls, descriptors=self.descriptors, guests=self.guests
+        )
 
     def _make_pop3(self, tls: ssl.SSLContext | None, *, implicit_tls: bool) -> Pop3Server:
         from raftmail.frontends.pop3.context import Pop3Context
         from raftmail.frontends.pop3.server import Pop3Server
 
         context = Pop3Context(self.service, self.budget, _pop3_limits(self.config), tls)
-        return Pop3Server(context, implicit_tls=implicit_tls, descriptors=self.descriptors)
+        return Pop3Server(
+            context, implicit_tls=implicit_tls, descriptors=self.descriptors, guests=self.guests
+        )
 
     def _make_web(self, tls: ssl.SSLContext | None) -> WebServer:
         from raftmail.frontends.web.server import WebServer

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from raftmail.net.gate import LOCAL, Descriptors, Gate, GateLimits
+from raftmail.net.gate import LOCAL, Descriptors, Gate, GateLimits, Guests
 
 
 class Visitor:
@@ -56,6 +56,19 @@ def test_guests_are_limited_in_all_and_from_each_address() -> None:
     assert gate.admit(third) == ""
 
 
+def test_ports_that_share_their_guests_have_one_limit_together() -> None:
+    guests = Guests()
+    limits = GateLimits(connections_max=3, address_connections_max=2)
+    gates = [Gate(limits, guests=guests) for _ in range(3)]
+    visitors = [_enter(gate, "a", 1)[0] for gate in gates]
+    found = [gate.admit(one) for gate, one in zip(gates, visitors, strict=True)]
+    assert found == ["", "", "2 connections from this address already"]
+    gates[0].leave(visitors[0])
+    assert gates[2].admit(visitors[2]) == ""
+    (other,), (last,) = _enter(gates[0], "b", 1), _enter(gates[1], "c", 1)
+    assert [gates[0].admit(other), gates[1].admit(last)] == ["", "3 connections already"]
+
+
 def test_a_unix_socket_has_no_limit_of_its_own() -> None:
     gate = Gate(GateLimits(address_connections_max=1))
     assert [gate.admit(one) for one in _enter(gate, LOCAL, 3)] == ["", "", ""]
@@ -88,4 +101,4 @@ def test_leaving_twice_counts_once() -> None:
     gate.admit(one)
     gate.leave(one)
     gate.leave(one)
-    assert (gate.guests, gate.strangers, gate.descriptors.connections) == (0, 0, 0)
+    assert (len(gate.guests.inside), gate.strangers, gate.descriptors.connections) == (0, 0, 0)

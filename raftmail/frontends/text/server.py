@@ -48,7 +48,7 @@ class TextListener:
     @property
     def connections(self) -> int:
         """Clients that are connected now."""
-        return self.listener.gate.guests
+        return self.listener.served
 
     def take_over(self, tls: ssl.SSLContext) -> None:
         """Use another context, and the limits that the front end has now, for connections that
