@@ -29,7 +29,13 @@ from raftmail.consensus.journal import Journal
 from raftmail.mail.budget import Budget
 from raftmail.mail.codec import CodecError, entry_blobs
 from raftmail.shard.frames import Frame, FrameKind
-from raftmail.storage.blobs import BlobDamaged, BlobMissing, BlobStore, BlobSyncJob
+from raftmail.storage.blobs import (
+    BlobDamaged,
+    BlobMissing,
+    BlobStore,
+    BlobSyncJob,
+    ReclaimProgress,
+)
 from raftmail.storage.index import Index
 from raftmail.storage.longbody import LongBody
 
@@ -586,14 +592,13 @@ class Bodies:
         self.index.put_local(_GONE, b"".join(noted))
         return not self.missing
 
-    def reclaim(self, now: float, unreferenced: list[bytes]) -> int:
-        """One bounded step towards giving back the space of bodies that nothing needs; returns the
-        bytes given back.
+    def reclaim(self, now: float, unreferenced: list[bytes]) -> ReclaimProgress:
+        """One bounded step towards giving back the space of bodies that nothing needs.
 
         `unreferenced` are bodies that lost their last message since the last step; it is cleared.
         Raises DiskFull."""
         if now < self._reclaim_at or self.store.pressing():
-            return 0
+            return ReclaimProgress(True)
         for digest in unreferenced:
             self.store.note_dead(digest)
         unreferenced.clear()
@@ -606,7 +611,7 @@ class Bodies:
         if progress.more:
             pause_s = limits.reclaim_pause_s if self._reclaim_busy else limits.reclaim_look_s
             self._reclaim_at = now + pause_s
-        return progress.freed_bytes
+        return progress
 
     def _rest(self, now: float) -> None:
         """Give those long bodies their time that came since the last step, and forget those whose

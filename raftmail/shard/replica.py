@@ -747,11 +747,15 @@ class Replica:
         try:
             yield
         except (BlobMissing, BlobDamaged):
-            self.bodies.want(digest)
-            size = body_size(self.machine.index, digest)
-            if size is not None and self.may(Capability.KEEP_INDEX):
-                self.recovery.manager.want(digest, size)
+            self._want(digest)
             raise
+
+    def _want(self, digest: bytes) -> None:
+        """A body is missing or damaged: have it fetched from other replicas."""
+        self.bodies.want(digest)
+        size = body_size(self.machine.index, digest)
+        if size is not None and self.may(Capability.KEEP_INDEX):
+            self.recovery.manager.want(digest, size)
 
     # -- stepping ----------------------------------------------------------------------------------
 
@@ -960,8 +964,12 @@ class Replica:
     def _reclaim(self, now: float) -> None:
         if self.group.applied_index < self.keep_to or not self.may(Capability.KEEP_INDEX):
             return  # the index does not tell what is needed
-        if freed := self.bodies.reclaim(now, self.machine.index.messages.unreferenced):
+        progress = self.bodies.reclaim(now, self.machine.index.messages.unreferenced)
+        if progress.freed_bytes:
+            freed = progress.freed_bytes
             logger.info("shard %d: %d bytes of bodies given back", self.shard, freed)
+        for digest in progress.damaged:
+            self._want(digest)
 
     def take_frames(self) -> list[Frame]:
         """Frames to send, in order per node."""

@@ -317,6 +317,11 @@ class Index:
         record = self._places.get(digest)
         return None if record is None else unseal("places", digest, record)
 
+    def places_from(self, digest: bytes, limit: int) -> list[tuple[bytes, bytes]]:
+        """Bodies and their places, from a digest on. Raises `IndexDamaged`."""
+        rows = self._places.page(digest, None, limit)
+        return [(found, unseal("places", found, record)) for found, record in rows]
+
     def put_places(self, places: Sequence[tuple[bytes, bytes]]) -> None:
         rows = [(digest, seal(digest, place)) for digest, place in places]
         rows.sort()

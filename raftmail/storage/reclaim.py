@@ -5,7 +5,8 @@ Segments are emptied one at a time, in steps:
 1. *Copy*: every body of the segment that is needed is appended anew, at the end of the store.
 2. *Settle*: when the copies are on stable storage, their places and the end of the segment are
    committed to the index. Whatever became needed since it was passed over is copied after all, and
-   the settling begins again.
+   the settling begins again. Where a part of the segment is no record that can be read, the place
+   table tells which bodies were in it. One that is needed is damaged, and the segment stays.
 3. *Remove* the file. A crash before that leaves a file that the index does not know; `open`
    removes it.
 
@@ -25,6 +26,7 @@ from raftmail.storage.blobformat import (
     SEGMENT_HEADER_BYTES,
     BlobHeader,
     BlobPlace,
+    unpack_place,
     walk,
 )
 from raftmail.storage.disk import File
@@ -32,6 +34,8 @@ from raftmail.storage.place_table import PlaceTable, record_sealed
 
 _LOOK_COST_BYTES: Final = 1024
 """What looking at one record without reading its body takes of a step's budget."""
+
+_PLACES_AT_ONCE: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +50,8 @@ class ReclaimProgress:
     """The segment being emptied or counted."""
     copied_bytes: int = 0
     freed_bytes: int = 0
+    damaged: tuple[bytes, ...] = ()
+    """Bodies that are needed, and that the step found to be damaged."""
 
 
 @dataclass(slots=True)
@@ -61,6 +67,12 @@ class _Walk:
     """While emptying: bodies whose place was here when the walk came by. It still is when they were
     not needed, are damaged, or could not be copied because the disk was full."""
     copied_to: Position = (0, 0)
+    has_gaps: bool = False
+    """Some of it is no record that can be read."""
+    looked_from: bytes = b""
+    """While emptying one that has: the place table was looked through up to here."""
+    lost: list[bytes] = field(default_factory=list)
+    """Bodies that are needed and damaged."""
 
 
 class EmptiedStore(Protocol):
@@ -145,7 +157,9 @@ class Reclaimer:
         store = self._store
         copied = 0
         for item in job.records:
-            if isinstance(item, BlobHeader) and store.current_place(item.digest) == item.place:
+            if not isinstance(item, BlobHeader):
+                job.has_gaps = True
+            elif store.current_place(item.digest) == item.place:
                 job.seen.append((item.digest, item.place))
                 if references(item.digest) or store.is_pinned(item.digest):
                     copied += self._copy(job, item.digest, item.place)
@@ -162,6 +176,7 @@ class Reclaimer:
         body = self._store.read(digest, place)
         if body is None:
             self._store.mark_damaged(digest, place)
+            job.lost.append(digest)
             return 0
         copy = self._store.move(digest, body)
         job.copied_to = (copy.sequence, copy.end)
@@ -178,13 +193,14 @@ class Reclaimer:
             lengths = [self._copy(job, digest, places[digest]) for digest in needed]
             if all(lengths):
                 return ReclaimProgress(True, True, job.sequence, copied + sum(lengths))
-            # A damaged body that is needed: what is left of it stays until there is a good copy.
-            self._stuck.add(job.sequence)
-            self._finish(job)
-            return ReclaimProgress(True, False, job.sequence, copied + sum(lengths))
+            return self._stay(job, copied + sum(lengths))
+        store.place_pending()  # which may record that it was sealed
+        if job.has_gaps and not self._looked_through(job, references):
+            return ReclaimProgress(True, False, job.sequence, copied)
+        if any(self._is_in(digest, job.sequence) for digest in job.lost):
+            return self._stay(job, copied)
         for digest, _ in left:
             store.forget(digest)
-        store.place_pending()  # which may record that it was sealed
         record_sealed(self._places, job.sequence, None)
         self._places.commit_durable()
         length = self._files.sealed[job.sequence]
@@ -192,6 +208,34 @@ class Reclaimer:
         self._files.remove(job.sequence)
         self._dead.pop(job.sequence, None)
         return ReclaimProgress(True, False, job.sequence, copied, length)
+
+    def _looked_through(self, job: _Walk, references: Callable[[bytes], int]) -> bool:
+        """Look at some more rows of the place table, for bodies whose records could not be read
+        here; whether those were the last."""
+        store = self._store
+        rows = self._places.places_from(job.looked_from, _PLACES_AT_ONCE)
+        seen = {digest for digest, _ in job.seen}
+        for digest, packed in rows:
+            place = unpack_place(packed)
+            is_here = place.sequence == job.sequence and store.current_place(digest) == place
+            if is_here and digest not in seen and (references(digest) or store.is_pinned(digest)):
+                store.mark_damaged(digest, place)
+                job.lost.append(digest)
+        if len(rows) < _PLACES_AT_ONCE:
+            return True
+        job.looked_from = rows[-1][0] + b"\0"
+        return False
+
+    def _is_in(self, digest: bytes, sequence: int) -> bool:
+        place = self._store.current_place(digest)
+        return place is not None and place.sequence == sequence
+
+    def _stay(self, job: _Walk, copied: int) -> ReclaimProgress:
+        """A damaged body is needed: what is left of it stays until there is a good copy."""
+        self._stuck.add(job.sequence)
+        self._finish(job)
+        damaged = tuple(dict.fromkeys(job.lost))
+        return ReclaimProgress(True, False, job.sequence, copied, damaged=damaged)
 
     def _finish(self, job: _Walk) -> None:
         job.file.close()

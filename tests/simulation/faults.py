@@ -64,7 +64,7 @@ from raftmail.storage.disk import DiskFull
 from raftmail.storage.index import REPLICATED
 from raftmail.storage.kv import scan
 from raftmail.storage.records import unseal
-from tests.simulation.disk import PLENTY_BYTES
+from tests.simulation.disk import PLENTY_BYTES, SECTOR_BYTES
 from tests.simulation.members import Operator
 from tests.simulation.network import Network
 from tests.simulation.node import TURN_S, DiskCopy, SimNode, Trap
@@ -341,6 +341,19 @@ class Injector:
                     else:
                         self.world.reached["sectors that cannot be read"] += 1
                         node.disk.make_unreadable(path, at)
+                        self._note_rotten(node, place.sequence, at)
+
+    def _note_rotten(self, node: SimNode, sequence: int, at: int) -> None:
+        """A sector that cannot be read takes every body that has a part in it."""
+        first = at - at % SECTOR_BYTES
+        for table in (node.engine.stable().table("places"), node.engine.table("places")):
+            for row in scan(table):
+                if node.is_rotten("places", row):
+                    continue
+                place = unpack_place(unseal("places", *row))
+                is_hit = place.offset < first + SECTOR_BYTES and place.end > first
+                if place.sequence == sequence and is_hit:
+                    self.operator.judge.rotten.add((node.number, row[0]))
 
     def _rot_journal(self) -> None:
         """A bit of a journal, on the node whose disk is a bad one, while the others can do without

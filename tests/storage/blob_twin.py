@@ -33,6 +33,9 @@ class Places:
     def get_place(self, digest: bytes) -> bytes | None:
         return self.open_rows.get(digest)
 
+    def places_from(self, digest: bytes, limit: int) -> list[tuple[bytes, bytes]]:
+        return sorted(row for row in self.rows() if row[0] >= digest)[:limit]
+
     def put_places(self, places: Sequence[tuple[bytes, bytes]]) -> None:
         self.open_rows.update(places)
 

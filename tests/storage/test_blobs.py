@@ -427,6 +427,36 @@ def test_reclaim_finds_out_by_counting_when_nobody_told_it() -> None:
     assert reclaim_all(store, set()) > 5000
 
 
+def test_a_segment_with_a_needed_body_whose_header_is_bad_stays_until_there_is_a_good_copy() -> (
+    None
+):
+    """The walk over the segment does not come by such a body: the place table knows of it."""
+    disk, places = SimDisk(), Places()
+    store = begin(disk, places)
+    texts = bodies(20, 500)
+    for body in texts:
+        put(store, body)
+    settle(store, places)
+    needed = digest_of(texts[1])
+    place = store.place_of(needed)
+    assert place is not None
+    name = segments(disk)[0]
+    disk.flip_bit(name, 8 * place.offset)
+    damaged: list[bytes] = []
+    for _ in range(200):
+        progress = store.reclaim(lambda d: int(d == needed), 10_000)
+        damaged += progress.damaged
+        if progress.waits_for_sync:
+            sync(store)
+    assert set(damaged) == {needed}
+    assert name in segments(disk) and not store.has(needed)
+    store.replace(needed, texts[1])
+    settle(store, places)
+    reclaim_all(store, {needed})
+    reclaim_all(store, {needed})
+    assert name not in segments(disk) and store.get(needed) == texts[1]
+
+
 def test_a_pinned_body_is_never_reclaimed() -> None:
     disk, places = SimDisk(), Places()
     store = begin(disk, places)
