@@ -210,6 +210,9 @@ def in_words(command: c.Command) -> str:
             return f"rename {command.user} {_ref(command.mailbox)} to {command.name}"
         case c.Subscribe():
             return f"{'' if command.subscribed else 'un'}subscribe {command.user} {command.name}"
+        case c.MakeFirstMailboxes():
+            names = "".join(f", {name}" for name, _ in command.mailboxes)
+            return f"make the first mailboxes of {command.user}: INBOX{names}"
         case c.SetAnnotations():
             where = "" if command.mailbox is None else f" {_ref(command.mailbox)}"
             names = ", ".join(n if v is not None else f"-{n}" for n, v in command.entries)

@@ -84,7 +84,8 @@ _HEAD_BYTES = ENTRY_HEAD.size
     PUT_APP_PASSWORD,
     DROP_APP_PASSWORD,
     ANNOTATE,
-) = range(1, 17)
+    MAKE_FIRST,
+) = range(1, 18)
 
 MESSAGE_FIELDS = (7, 8, 10)
 """How many a message to save has: with delivery keys one more, with dates two more."""
@@ -388,6 +389,13 @@ _TO_RAW: dict[type, Callable[[Any], Raw]] = {
     c.PurgeUser: lambda x: (PURGE_USER, x.user),
     c.CopyIn: _copy_in_raw,
     c.Configure: lambda x: (CONFIGURE, x.puts, x.expected),
+    c.MakeFirstMailboxes: lambda x: (
+        MAKE_FIRST,
+        x.user,
+        x.mailboxes,
+        x.uidvalidity_seed,
+        x.guid,
+    ),
     c.SetAnnotations: lambda x: (ANNOTATE, x.user, x.mailbox, x.entries),
 }
 
@@ -494,5 +502,6 @@ _FROM_RAW: dict[int, _Reader] = {
     PURGE_USER: _Reader("PurgeUser", 5, c.PurgeUser),
     COPY_IN: _Reader("CopyIn", 11, _read_copy_in, 1),
     CONFIGURE: _Reader("Configure", 6, c.Configure),
+    MAKE_FIRST: _Reader("MakeFirstMailboxes", 8, c.MakeFirstMailboxes),
     ANNOTATE: _Reader("SetAnnotations", 7, c.SetAnnotations),
 }

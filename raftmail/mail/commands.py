@@ -74,6 +74,22 @@ class Subscribe:
 
 
 @dataclass(frozen=True, slots=True)
+class MakeFirstMailboxes:
+    """Make INBOX for a user who is being added and, where the user has no mailbox at all, others
+    beside it: all of them or none. Whoever has one gets no other, so that what somebody deleted
+    does not come back.
+
+    `mailboxes` are names and special uses ("": none), each name once, and before those below it.
+    All are subscribed. `uidvalidity_seed` is as in `CreateMailbox`; the GUIDs follow from
+    `guid`."""
+
+    user: str
+    mailboxes: tuple[tuple[str, str], ...]
+    uidvalidity_seed: int
+    guid: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class SetAnnotations:
     """Set annotations (RFC 5464) of a mailbox, or of the user where `mailbox` is None; a value of
     None takes one away. Each name stands once."""
@@ -276,6 +292,7 @@ Command: TypeAlias = (
     | RenameMailbox
     | Subscribe
     | SetAnnotations
+    | MakeFirstMailboxes
     | Save
     | Copy
     | CopyIn

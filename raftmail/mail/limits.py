@@ -10,6 +10,7 @@ from typing import Any
 from raftmail.mail import commands as c
 from raftmail.mail.annotations import ANNOTATIONS_MAX, check_annotation, check_annotation_name
 from raftmail.mail.app_passwords import check_app_name
+from raftmail.mail.first_mailboxes import check_first_mailboxes
 from raftmail.mail.flags import parse_flags
 from raftmail.mail.names import SPECIAL_USES, check_text, check_user_name, quoted, stored_name
 from raftmail.mail.new_accounts import check_new
@@ -168,6 +169,17 @@ def _subscribe(x: c.Subscribe) -> None:
     check_user("user", x.user)
     check_name("name", x.name)
     _is("subscribed", x.subscribed, bool)
+
+
+def _make_first(x: c.MakeFirstMailboxes) -> None:
+    check_user("user", x.user)
+    _is("mailboxes", x.mailboxes, tuple)
+    for item in x.mailboxes:
+        if type(item) is not tuple or tuple(map(type, item)) != (str, str):
+            raise ValueError("mailboxes: pairs of a name and a special use")
+    _named("mailboxes", check_first_mailboxes, x.mailboxes)
+    _seed(x.uidvalidity_seed)
+    check_bytes("guid", x.guid, GUID_BYTES)
 
 
 def _set_annotations(x: c.SetAnnotations) -> None:
@@ -386,6 +398,7 @@ _CHECKS: dict[type, Callable[[Any], None]] = {
     c.RenameMailbox: _rename,
     c.Subscribe: _subscribe,
     c.SetAnnotations: _set_annotations,
+    c.MakeFirstMailboxes: _make_first,
     c.Save: _save,
     c.Copy: _copy,
     c.CopyIn: _copy_in,

@@ -19,6 +19,7 @@ from typing import Any
 from raftmail.mail.addresses import parse_domains
 from raftmail.mail.client_setup import KEYS, ClientSetup
 from raftmail.mail.endpoint import dialled, join_address, split_address
+from raftmail.mail.first_mailboxes import parse_first_mailboxes
 from raftmail.mail.limits import DELIVERED_ONCE_S_MAX
 from raftmail.mail.program_addresses import PROTOCOLS, ProgramAddresses
 from raftmail.mail.toml_checks import (
@@ -174,6 +175,7 @@ class MailSection:
     address_connections_max: int = 1000
     lmtp_refused_recipients_max: int = 200
     disk_reserve_bytes: int = 256 << 20
+    first_mailboxes: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -320,6 +322,14 @@ def _domains(value: str) -> str | None:
     return None
 
 
+def _first_mailboxes(value: str) -> str | None:
+    try:
+        parse_first_mailboxes(value)
+    except ValueError as e:
+        return f"names, or NAME=USE, with commas between them: {e}"
+    return None
+
+
 def _program(value: str) -> str | None:
     try:
         words = shlex.split(value)
@@ -371,6 +381,7 @@ _CHECKS: Mapping[str, Check] = {
     "mail.address_connections_max": in_range(1, 100_000),
     "mail.lmtp_refused_recipients_max": in_range(1, 1_000_000),
     "mail.disk_reserve_bytes": in_range(1 << 20, 1 << 50),
+    "mail.first_mailboxes": _first_mailboxes,
     "log.bytes_max": in_range(1 << 20, 1 << 40),
     "log.entries_max": in_range(0, 1 << 40),
     "log.age_s": in_range(0, 10 * 366 * 86_400),

@@ -27,6 +27,7 @@ from raftmail.frontends.text.context import TextContext
 from raftmail.frontends.text.server import TextListener
 from raftmail.mail.endpoint import split_address
 from raftmail.mail.failures import Unavailable
+from raftmail.mail.first_mailboxes import parse_first_mailboxes
 from raftmail.mail.networks import parse_networks
 from raftmail.net.errors import start_task
 from raftmail.net.gate import Descriptors
@@ -237,6 +238,7 @@ class Node:
             self.wall,
             self._limits.clients,
             self._invitation,
+            parse_first_mailboxes(config.mail.first_mailboxes),
         )
         self._net = net = PeerNet(
             config.node.name,

@@ -25,6 +25,7 @@ from raftmail.mail.codec import (
     DELETE,
     DROP_APP_PASSWORD,
     EXPUNGE,
+    MAKE_FIRST,
     PURGE_USER,
     PUT_APP_PASSWORD,
     PUT_USER,
@@ -69,6 +70,7 @@ _COMMANDS: dict[int, Callable[[State, Any], Raw]] = {
     PURGE_USER: mailboxes.purge,
     CONFIGURE: configuration.configure,
     ANNOTATE: annotate,
+    MAKE_FIRST: mailboxes.make_first,
 }
 
 ROW_BYTES = 512

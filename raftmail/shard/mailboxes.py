@@ -10,6 +10,7 @@ from raftmail.mail.commands import (
     CreateMailbox,
     DeleteMailbox,
     DropAppPassword,
+    MakeFirstMailboxes,
     PurgeUser,
     PutAppPassword,
     PutUser,
@@ -40,6 +41,24 @@ def create(state: State, command: CreateMailbox) -> Raw:
         state, user, [*above, name], command.guid, command.uidvalidity_seed, command.special_use
     )
     return mailbox_result(mailbox)
+
+
+def make_first(state: State, command: MakeFirstMailboxes) -> Raw:
+    """Raises `Refusal`."""
+    user, seed = command.user, command.uidvalidity_seed
+    if state.owned(user):
+        state.make_inbox(user, seed)
+        return DONE_RAW
+    wanted = [(INBOX, ""), *((stored_name(name), use) for name, use in command.mailboxes)]
+    subscriptions = state.index.subscriptions
+    if subscriptions.count(user, MAILBOXES_MAX) + len(wanted) > MAILBOXES_MAX:
+        raise Refusal(Code.LIMIT, f"a user can have {MAILBOXES_MAX} subscriptions")
+    for name, use in wanted:
+        guid = blake2b(name.encode(), digest_size=16, key=command.guid).digest()
+        _make(state, user, [*_missing_parents(state, user, name), name], guid, seed, use)
+        if not subscriptions.has(user, name):
+            subscriptions.put(user, name)
+    return DONE_RAW
 
 
 def delete(state: State, command: DeleteMailbox) -> Raw:

@@ -217,6 +217,10 @@ def test_fsck_leaves_a_running_node_alone(data: Path) -> None:
             c.SetAnnotations("a", "B", (("/private/x", b"y"), ("/private/z", None))),
             "annotate a B /private/x, -/private/z",
         ),
+        (
+            c.MakeFirstMailboxes("a", (("Sent", "\\Sent"), ("Junk", "\\Junk")), 1, b""),
+            "make the first mailboxes of a: INBOX, Sent, Junk",
+        ),
         (c.PutUser("a", "h", True), "change the password of user a"),
         (c.PutAppPassword("a", "Zoë's", 1, "k"), 'add app password "Zoë\'s" of a'),
         (c.DropAppPassword("a", "phone"), "remove app password 'phone' of a"),

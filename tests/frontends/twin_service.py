@@ -318,6 +318,12 @@ class TwinService:
                 if sole and special and special in used:
                     return r.Refused(r.Code.CANNOT, f"another mailbox is {special}")
                 return self._create(user, name, seed, guid, special).result()
+            case c.MakeFirstMailboxes(user, mailboxes, seed, guid):
+                if self.find(user, "INBOX") is None:
+                    for name, use in (("INBOX", ""), *mailboxes):
+                        self._create(user, name, seed, guid, use)
+                        self.subscriptions.add((user, name))
+                return r.Done()
             case c.Subscribe(user, name, on):
                 (self.subscriptions.add if on else self.subscriptions.discard)((user, name))
                 return r.Done()

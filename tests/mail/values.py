@@ -58,6 +58,13 @@ commands = st.one_of(
     st.builds(c.RenameMailbox, users, refs, names, seeds, guids),
     st.builds(c.Subscribe, users, names, st.booleans()),
     st.builds(
+        c.MakeFirstMailboxes,
+        users,
+        st.sampled_from([(), (("Sent", "\\Sent"), ("a/b", ""), ("a/c", "\\Junk"))]),
+        seeds,
+        guids,
+    ),
+    st.builds(
         c.SetAnnotations,
         users,
         refs | st.none(),

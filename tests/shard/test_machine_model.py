@@ -103,6 +103,13 @@ _commands = st.one_of(
     st.builds(c.DeleteMailbox, _users, _refs),
     st.builds(c.RenameMailbox, _users, _refs, _names, _seeds, _guids),
     st.builds(c.Subscribe, _users, _names, st.booleans()),
+    st.builds(
+        c.MakeFirstMailboxes,
+        _users,
+        st.sampled_from([(), (("x", "\\Sent"), ("y/z", ""))]),
+        _seeds,
+        _guids,
+    ),
     st.builds(c.SetAnnotations, _users, _refs | st.none(), _annotations),
     _saves,
     _saves,

@@ -156,6 +156,16 @@ class Twin:
         made.special_use = x.special_use
         return _result(made, x.guid)
 
+    def do_MakeFirstMailboxes(self, x: c.MakeFirstMailboxes) -> r.Result:
+        if any(mailbox.user == x.user for mailbox in self.mailboxes):
+            if self.find(x.user, INBOX) is None:
+                self.make(x.user, INBOX, x.uidvalidity_seed)
+            return r.Done()
+        for name, use in ((INBOX, ""), *x.mailboxes):
+            self.make_with_parents(x.user, name, x.uidvalidity_seed).special_use = use
+            self.subscriptions.add((x.user, stored_name(name)))
+        return r.Done()
+
     def do_DeleteMailbox(self, x: c.DeleteMailbox) -> r.Result:
         mailbox = self.must(x.user, x.mailbox)
         if mailbox.name == INBOX:

@@ -9,6 +9,7 @@ from typing import TypeAlias
 
 from raftmail.frontends.text.limits import TextLimits
 from raftmail.mail.budget import Budget
+from raftmail.mail.first_mailboxes import FirstMailboxes
 from raftmail.service.service import Service
 
 Invitation: TypeAlias = Callable[[str], Awaitable[bytes | None]]
@@ -27,6 +28,8 @@ class TextContext:
     limits: TextLimits = field(default_factory=TextLimits)
     invitation: Invitation | None = None
     """The sealed bundle of an invitation that is open now, by its id. Raises `Unavailable`."""
+    first_mailboxes: FirstMailboxes = ()
+    """What a user who is added has beside INBOX."""
     budget: Budget = field(init=False)
     fetching: asyncio.Semaphore = field(init=False)
     """Bodies being read, which are in memory before anyone knows their size."""

@@ -23,6 +23,7 @@ from raftmail.mail.commands import (
     Copy,
     CreateMailbox,
     DeleteMailbox,
+    MakeFirstMailboxes,
     NewMessage,
     PurgeUser,
     PutUser,
@@ -455,7 +456,7 @@ class WriteCommands:
             command = PutUser(address, kept, replace)
             request = encode_request(client, seq, floor, command)
             if not replace:
-                await self._make_inbox(address, deadline_s)
+                await self._make_mailboxes(address, deadline_s)
         except (ValueError, Unavailable) as error:
             if isinstance(error, Unavailable):
                 self._writer.retry(tag, error.failure)
@@ -467,12 +468,17 @@ class WriteCommands:
             return
         self._submit(ROOT_SHARD, request, (), deadline_s, partial(self._done, tag, own, 0))
 
-    async def _make_inbox(self, user: str, deadline_s: float) -> None:
-        """Make INBOX before the user, so that every user that exists has one. Where it is already,
-        that is fine.
+    async def _make_mailboxes(self, user: str, deadline_s: float) -> None:
+        """Make INBOX before the user, so that every user that exists has one, and what else new
+        users have. Where INBOX is already, that is fine.
 
         Raises `Unavailable`."""
-        command = CreateMailbox(user, INBOX, int(self._front.wall_s()), os.urandom(16))
+        seed, guid = int(self._front.wall_s()), os.urandom(16)
+        command: CreateMailbox | MakeFirstMailboxes
+        if self._front.first_mailboxes:
+            command = MakeFirstMailboxes(user, self._front.first_mailboxes, seed, guid)
+        else:
+            command = CreateMailbox(user, INBOX, seed, guid)
         await self._service.execute(command, deadline_s=deadline_s)
 
     def _remove_user(self, tag: bytes, line: Line) -> None:

@@ -17,6 +17,7 @@ from raftmail.frontends.text.context import TextContext
 from raftmail.frontends.text.limits import TextLimits
 from raftmail.frontends.text.session import TextSession
 from raftmail.mail.failures import Failure
+from raftmail.mail.first_mailboxes import FirstMailboxes
 from raftmail.net.limits import ReaderLimits
 from raftmail.net.lines import Line
 from raftmail.service.credentials import Credentials
@@ -81,10 +82,15 @@ class TestChannel:
 
 
 def open_session(
-    twin: TwinService, *, trusted: bool = True, limits: TextLimits | None = None
+    twin: TwinService,
+    *,
+    trusted: bool = True,
+    limits: TextLimits | None = None,
+    first_mailboxes: FirstMailboxes = (),
 ) -> tuple[TextSession, TestChannel]:
     twin.token = "secret"
     front = TextContext(twin, "n1", "test", lambda: 1000.0, limits or TextLimits())
+    front.first_mailboxes = first_mailboxes
     channel = TestChannel()
     session = channel.session = TextSession(front, channel, trusted=trusted, peers=channel)
     return session, channel
@@ -325,6 +331,19 @@ def test_a_user_may_have_a_password_that_is_judged_elsewhere() -> None:
             await channel.quiet()
             assert channel.take().startswith(answer)
         assert twin.users["ann@example"] == "external"
+
+    asyncio.run(run())
+
+
+def test_a_user_who_is_added_has_the_mailboxes_that_are_configured_for_new_users() -> None:
+    async def run() -> None:
+        twin = TwinService()
+        session, channel = open_session(twin, first_mailboxes=(("Spam", "\\Junk"),))
+        session.receive(b"a USER ADD ann@example external=yes\r\n")
+        await channel.quiet()
+        assert channel.take().startswith(b"a OK")
+        uses = {box.name: box.special_use for box in twin.boxes.values()}
+        assert uses == {"INBOX": "", "Spam": "\\Junk"}
 
     asyncio.run(run())
 
