@@ -78,6 +78,9 @@ class ColumnMatcher:
         return self._test(_Page(columns, numbers))
 
     def _compile(self, key: SearchKey) -> _Column:
+        if isinstance(key, Not) and isinstance(key.key, Flagged):
+            self.decides = True
+            return _flagged(key.key.flag.lower(), have=False)
         if isinstance(key, Not):
             test = self._compile(key.key)
             return lambda page: [None if one is None else not one for one in test(page)]
@@ -171,10 +174,12 @@ def _joined(tests: Sequence[_Column], *, decided_by: bool) -> _Column:
     return joined
 
 
-def _flagged(wanted: str) -> _Column:
+def _flagged(wanted: str, *, have: bool = True) -> _Column:
     def flagged(page: _Page) -> _Answers:
-        have = [any(flag.lower() == wanted for flag in flags) for flags in page.columns.flags]
-        return list(map(have.__getitem__, page.columns.flags_of))
+        found = [
+            any(flag.lower() == wanted for flag in flags) is have for flags in page.columns.flags
+        ]
+        return list(map(found.__getitem__, page.columns.flags_of))
 
     return flagged
 

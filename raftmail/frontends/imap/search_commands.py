@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import compress
-from typing import TypeAlias
 
 from raftmail.frontends.imap import commands as i
 from raftmail.frontends.imap import responses
@@ -38,8 +37,29 @@ class Found:
     summary: Summary | None
 
 
-Hit: TypeAlias = tuple[int, int, int]
-"""Number, UID and modseq of a message that a search has found."""
+@dataclass(slots=True, repr=False)
+class Hits:
+    """Messages that a search has found, in the order of their numbers. Columns cost less than an
+    object for each."""
+
+    numbers: list[int] = field(default_factory=list)
+    uids: list[int] = field(default_factory=list)
+    modseqs: list[int] = field(default_factory=list)
+
+    def at(self, places: Sequence[int]) -> Hits:
+        """Those at some places."""
+        return Hits(
+            [self.numbers[at] for at in places],
+            [self.uids[at] for at in places],
+            [self.modseqs[at] for at in places],
+        )
+
+    def sort(self) -> None:
+        """Put them into the order of their numbers."""
+        rows = sorted(zip(self.numbers, self.uids, self.modseqs, strict=True))
+        self.numbers, self.uids, self.modseqs = (
+            [row[column] for row in rows] for column in range(3)
+        )
 
 
 async def search(client: LoggedInClient, command: i.Search) -> Answer:
@@ -54,11 +74,13 @@ async def search(client: LoggedInClient, command: i.Search) -> Answer:
         if saves:
             view.saved = UidSet()  # RFC 5182 section 2.1
         raise
-    answered = _answered(command, found)
-    if saves:
-        view.saved = UidSet.from_uids(uid for _, uid, _ in answered)
-    modseq = max((modseq for _, _, modseq in answered), default=0) if command.modseq else 0
-    numbers = [uid for _, uid, _ in found] if command.uid else [number for number, _, _ in found]
+    modseq = 0
+    if saves or command.modseq:
+        answered = _answered(command, found)
+        if saves:
+            view.saved = UidSet.from_uids(answered.uids)
+        modseq = max(answered.modseqs, default=0) if command.modseq else 0
+    numbers = found.uids if command.uid else found.numbers
     if command.returns is None and not client.rev2:
         told = " ".join(["* SEARCH", *map(str, numbers)]).encode()
         end = b" (MODSEQ %d)" % modseq if modseq else b""
@@ -72,19 +94,20 @@ async def search(client: LoggedInClient, command: i.Search) -> Answer:
     return Answer("searched", expunges=command.uid)
 
 
-def _answered(command: i.Search, found: Sequence[Hit]) -> Sequence[Hit]:
+def _answered(command: i.Search, found: Hits) -> Hits:
     """What `$` is from here on, and whose modseq is told: all, or only the ends and the part where
     only they were asked for. See RFC 5182 section 2.4, RFC 4731 section 3.2 and RFC 9394 section
     3.2."""
     returns = command.returns or frozenset()
-    if not found or returns & {i.SearchReturn.ALL, i.SearchReturn.COUNT}:
+    places = range(len(found.numbers))
+    if not places or returns & {i.SearchReturn.ALL, i.SearchReturn.COUNT}:
         return found
-    some = [] if command.partial is None else list(command.partial.of(found))
+    some = [] if command.partial is None else list(command.partial.of(places))
     if i.SearchReturn.MIN in returns:
-        some.append(found[0])
+        some.append(places[0])
     if i.SearchReturn.MAX in returns:
-        some.append(found[-1])
-    return some if some or command.partial is not None else found
+        some.append(places[-1])
+    return found.at(some) if some or command.partial is not None else found
 
 
 def _tell_extended(
@@ -115,13 +138,13 @@ def _tell_extended(
     client.write(b" ".join(parts) + b"\r\n")
 
 
-async def _find(client: LoggedInClient, view: MailboxView, key: SearchKey) -> list[Hit]:
+async def _find(client: LoggedInClient, view: MailboxView, key: SearchKey) -> Hits:
     """All messages that a key is true of, in the order of their numbers: those that columns decide,
     and those of the others that are looked at one by one."""
     facts = _facts(client, view)
     _matcher(key, facts)
     quick = ColumnMatcher(key, facts)
-    left, hits = view.uids, list[Hit]()
+    left, hits = view.uids, Hits()
     if quick.decides:
         undecided: list[int] = []
         limit = SUMMARIES_MAX if quick.needs_summaries else RECORDS_MAX
@@ -130,15 +153,21 @@ async def _find(client: LoggedInClient, view: MailboxView, key: SearchKey) -> li
         ):
             numbers = view.numbering.numbers_of(page.uids)
             answers = quick.matches(page, numbers)
-            hits += compress(zip(numbers, page.uids, page.modseqs, strict=True), answers)
+            hits.numbers += compress(numbers, answers)
+            hits.uids += compress(page.uids, answers)
+            hits.modseqs += compress(page.modseqs, answers)
             if None in answers:
                 undecided += compress(page.uids, [one is None for one in answers])
             await after_others()
         left = UidSet.from_uids(undecided)
-    decided = len(hits)
+    decided = len(hits.numbers)
     async for found in _found(client, view, key, uids=left):
-        hits += [(one.number, one.info.uid, one.info.modseq) for one in found]
-    return sorted(hits) if 0 < decided < len(hits) else hits
+        hits.numbers += [one.number for one in found]
+        hits.uids += [one.info.uid for one in found]
+        hits.modseqs += [one.info.modseq for one in found]
+    if 0 < decided < len(hits.numbers):
+        hits.sort()
+    return hits
 
 
 def _facts(client: LoggedInClient, view: MailboxView) -> SearchFacts:
