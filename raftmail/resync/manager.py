@@ -280,7 +280,8 @@ class ResyncManager:
 
     def step(self, now: float, room_bytes: Callable[[str], int]) -> bool:
         """A bounded piece of work; `room_bytes` tells how much may be queued for a node. Whether
-        there is more to do at once. Raises `storage.disk.SyncFailed`, `storage.kv.TableDamaged`."""
+        there is more to do at once. Raises `storage.disk.SyncFailed`, `storage.kv.TableDamaged`,
+        and `storage.records.IndexDamaged` of a table of this replica's own."""
         sink = self.sink
         more = False
         if sink.active:
@@ -307,8 +308,11 @@ class ResyncManager:
                     more = source.step(now, room) or more
             except ResyncError as e:
                 logger.warning("resync of shard %d to %s: %s", e.shard, e.peer, e.what)
-                if isinstance(e.__cause__, TableDamaged):
-                    raise e.__cause__ from None
+                cause = e.__cause__
+                if isinstance(cause, TableDamaged) or (
+                    isinstance(cause, IndexDamaged) and cause.is_local
+                ):
+                    raise cause from None
             self._take_from(peer, source)
         if not sink.holds:
             if not sink.active:

@@ -242,7 +242,7 @@ class Sink:
 
     def step(self, now: float) -> bool:
         """Do a bounded piece of work. Whether there is more to do at once. Raises `SyncFailed`,
-        `TableDamaged`."""
+        `TableDamaged`, and `IndexDamaged` of a table of this replica's own."""
         if not self.active:
             return False
         self._fetch.settle()
@@ -271,6 +271,8 @@ class Sink:
             error.__cause__ = e
             self._fail(now, error)
             if isinstance(e, IndexDamaged):
+                if e.is_local:
+                    raise  # no source has it: every session would end here
                 self.suspect(e)
             elif isinstance(e, DigestDiffers):
                 self.suspect_all()

@@ -16,8 +16,8 @@ from raftmail.resync.requests import ANSWER, RequestKind
 from raftmail.resync.scrub import ScrubLimits
 from raftmail.resync.sink import SinkPhase
 from raftmail.resync.state import Mark
-from raftmail.storage.records import MESSAGE_KEY
-from tests.resync.ends import CLUSTER, SMALL, Node, assert_equal, body_of
+from raftmail.storage.records import MESSAGE_KEY, IndexDamaged
+from tests.resync.ends import CLUSTER, SMALL, BodyTwin, Node, assert_equal, body_of
 from tests.resync.test_resync_resume import long_history
 
 FAST = ScrubLimits(rate_bytes_s=1 << 30, burst_bytes=1 << 30, step_bytes=1, period_s=1000.0)
@@ -73,6 +73,29 @@ class Shard:
         return all(
             manager.whole and not manager.needs_records for manager in self.managers.values()
         )
+
+
+class PlacesRotten(BodyTwin):
+    """Where a body is stands in a table of the replica's own, of which a record has rotted."""
+
+    def has(self, digest: bytes) -> bool:
+        raise IndexDamaged("places", digest)
+
+    durable = has
+
+    def get(self, digest: bytes) -> bytes:
+        raise IndexDamaged("places", digest)
+
+
+@pytest.mark.parametrize("behind", ["sink", "source"])
+def test_damage_of_a_replicas_own_tables_ends_no_session_quietly(behind: str) -> None:
+    """No source has such records: every session would end there, and the replica never be whole.
+    It is opened anew instead, to make the table again."""
+    shard = Shard(None, -1) if behind == "source" else Shard(-1, None)
+    shard.nodes[0].bodies.__class__ = PlacesRotten
+    shard.managers["n1" if behind == "source" else "n0"].need()
+    with pytest.raises(IndexDamaged, match="places"):
+        shard.run()
 
 
 def test_a_replica_that_needs_it_is_brought_up_by_itself() -> None:
