@@ -115,6 +115,15 @@ def render_status(console: Console, answer: ClusterStatus, *, everything: bool =
         )
     )
     _render_programs(console, nodes)
+    _render_background(console, nodes)
+
+
+def _render_background(console: Console, nodes: Sequence[MemberStatus]) -> None:
+    """What nodes did of themselves with mail."""
+    for node in nodes:
+        report = None if node.report is None else node.report.background
+        if report is not None and report.expunged is not None:
+            console.print(f"{node.name}: {report.expunged} messages expunged by their age")
 
 
 def _render_programs(console: Console, nodes: Sequence[MemberStatus]) -> None:

@@ -4,6 +4,7 @@ ask for; and changing these groups."""
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from raftmail.admin.admin_calls import Handlers
@@ -30,6 +31,8 @@ class GroupReports:
     """The answering side, on every node."""
 
     router: Router
+    wall: Callable[[], float]
+    """Unix time."""
     _held: dict[int, float] = field(default_factory=dict)
     """Until when the mastership of a shard stays here, if it is here."""
 
@@ -61,6 +64,7 @@ class GroupReports:
                 if leads and replica.is_leader
             },
             {shard: dict(counts) for shard, counts in self.router.commands.items()},
+            self.wall(),
         )
 
     def _of_group(self, replica: Replica) -> GroupReport:

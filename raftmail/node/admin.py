@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from raftmail import __version__
 from raftmail.admin.admin_calls import AdminCalls
-from raftmail.admin.api.status import NodeReport, ReplicaNotOpen, Verified
+from raftmail.admin.api.status import BackgroundReport, NodeReport, ReplicaNotOpen, Verified
 from raftmail.admin.app_password_calls import AppPasswordCalls
 from raftmail.admin.cluster_calls import ClusterCalls
 from raftmail.admin.config_writer import ConfigWriter
@@ -63,6 +63,8 @@ class ThisNode:
     """The replicas that were set aside, by shard."""
     outlaws: Callable[[], Mapping[str, str]] = field(default=dict, init=False)
     """Why processes that call themselves a peer were refused lately (`PeerNet.outlaws`)."""
+    background: Callable[[], BackgroundReport] = field(default=BackgroundReport, init=False)
+    """What this node did of itself (`BackgroundWork.report`)."""
     waits_of_root: Callable[[], Mapping[str, str]] = field(default=dict, init=False)
     """What this node waits for as the root's master (`ControllerLoop.waits`)."""
 
@@ -76,6 +78,7 @@ class ThisNode:
 
     def report(self) -> NodeReport:
         own = self.config.node.name
+        background = self.background()
         return NodeReport(
             version=__version__,
             pid=os.getpid(),
@@ -85,6 +88,7 @@ class ThisNode:
             memory_budget_bytes=memory_needed(self.config, [self._size]),
             links={name: self.is_up(name) for name in self.router.view.nodes if name != own},
             programs=self.config.listen.programs.served,
+            background=None if background == BackgroundReport() else background,
         )
 
     def index_bytes(self, shard: int) -> int:
@@ -166,7 +170,7 @@ class Admin:
             ForceRecovery(calls, config_source, writer, table.force_alone, is_up),
             ResyncCalls(calls),
             verifying,
-            GroupReports(router),
+            GroupReports(router, wall),
         ):
             calls.add(part.handlers)
         return Admin(calls, own, verifying, files)

@@ -228,6 +228,22 @@ class SetupSection:
 
 
 @dataclass(frozen=True, slots=True)
+class ExpireSection:
+    """After how many days messages are expunged from mailboxes with the special uses \\Trash and
+    \\Junk, counted from when they came there; 0 is never. `period_s` is how often it is looked."""
+
+    trash_days: int = 0
+    junk_days: int = 0
+    period_s: int = 3600
+
+    @property
+    def ages_us(self) -> dict[str, int]:
+        """By special use, in microseconds, of those that are expunged."""
+        days = {"\\Trash": self.trash_days, "\\Junk": self.junk_days}
+        return {use: count * 86_400_000_000 for use, count in days.items() if count}
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """A checked configuration. `folder` is where the file stands; relative paths start there.
 
@@ -248,6 +264,7 @@ class Config:
     verify: VerifySection = field(default_factory=VerifySection)
     login: LoginSection = field(default_factory=LoginSection)
     setup: SetupSection = field(default_factory=SetupSection)
+    expire: ExpireSection = field(default_factory=ExpireSection)
     dial: dict[str, str] = field(default_factory=dict)
     """Where this node reaches others instead of where the cluster says that they are: name ->
     host:port."""
@@ -403,6 +420,9 @@ _CHECKS: Mapping[str, Check] = {
     "login.external_at_once_max": in_range(1, 1000),
     **dict.fromkeys((f"setup.{key}" for key in KEYS), is_address_or_none),
     "setup.domains": _domains,
+    "expire.trash_days": in_range(0, 36_500),
+    "expire.junk_days": in_range(0, 36_500),
+    "expire.period_s": in_range(1, 86_400),
     "login.oauth_user_claim": lambda v: None if v else "the name of a claim",
 }
 
@@ -433,6 +453,7 @@ def load(path: Path) -> Config:
         "verify": VerifySection,
         "login": LoginSection,
         "setup": SetupSection,
+        "expire": ExpireSection,
     }
     unknown = sorted(set(table) - {*sections, "dial"})
     if unknown:

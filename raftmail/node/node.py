@@ -34,6 +34,7 @@ from raftmail.net.gate import Descriptors
 from raftmail.net.tls import TlsFiles, check_files, peer_context, program_context, server_context
 from raftmail.net.token import check_token
 from raftmail.node.admin import Admin
+from raftmail.node.background_work import BackgroundWork
 from raftmail.node.budget import NodeLimits, limits_of, pool_of
 from raftmail.node.cluster_size import size_in
 from raftmail.node.config import Config, ConfigError
@@ -100,6 +101,7 @@ class Node:
     _admin: Admin | None = None
     _controller: ControllerLoop | None = None
     _enrolment: Enrolment | None = None
+    _background: BackgroundWork | None = None
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
     _clients: TextListener | None = None
     _expelled: bool = False
@@ -161,6 +163,8 @@ class Node:
         router.answer_node = admin.calls.answer_node
         self._controller = ControllerLoop(loop, router, follower, admin.calls)
         admin.own.waits_of_root = self._controller.waits
+        self._background = BackgroundWork.of(config, loop, router, admin.calls)
+        admin.own.background = self._background.report
         if folder.is_founding:
             # What the cluster begins with is kept before anything is made by it: without it, a node
             # is one that comes later.
@@ -393,6 +397,8 @@ class Node:
             await self._admin.verifying.close()
         if self._enrolment is not None:
             await self._enrolment.close()
+        if self._background is not None:
+            await self._background.close()
         if self._lmtp is not None:
             await self._lmtp.stop(STOP_GRACE_S)
         if self._programs is not None:
@@ -688,6 +694,8 @@ class Node:
             self._admin.tick(now)
         if self._enrolment is not None:
             self._enrolment.tick(now, self._state)
+        if self._background is not None:
+            self._background.tick(now)
 
     def _on_frame(self, node: str, shard: int, kind: str, payload: bytes | memoryview) -> None:
         if kind in _CLUSTER_FRAMES:

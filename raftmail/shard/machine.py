@@ -12,7 +12,7 @@ mailbox it changes.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from raftmail.mail import queries as q
@@ -43,6 +43,7 @@ from raftmail.mail.codec_results import REFUSED, result_of
 from raftmail.mail.packing import Raw
 from raftmail.mail.results import Code, Result
 from raftmail.shard import configuration, copy_move, mailboxes, queries
+from raftmail.shard.aged_mail import AgedMail, find_aged
 from raftmail.shard.annotations import annotate
 from raftmail.shard.save import SaveCommand
 from raftmail.shard.state import Refusal, State
@@ -233,6 +234,11 @@ class Machine:
         `IndexDamaged`."""
         self._check()
         return queries.bodies_of(self._state, query)
+
+    def aged(self, after: int, ages_us: Mapping[str, int], now_us: int) -> AgedMail:
+        """See `aged_mail.find_aged`. Raises `IndexDamaged`, `IndexFailed`."""
+        self._check()
+        return find_aged(self.index, after, ages_us, now_us)
 
     def _check(self) -> None:
         if self.index.failed:

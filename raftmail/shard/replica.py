@@ -16,7 +16,7 @@ from __future__ import annotations
 import logging
 import math
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -39,6 +39,7 @@ from raftmail.mail.failures import Failure
 from raftmail.mail.queries import Answer, FetchBodies, FetchBody, MessageBodies, Query
 from raftmail.resync.missing import body_size
 from raftmail.resync.status import ResyncStatus
+from raftmail.shard.aged_mail import AgedMail
 from raftmail.shard.bodies import DIGEST_BYTES, BadBodies, Bodies
 from raftmail.shard.catch_up import CatchUp
 from raftmail.shard.deep_check import DeepReading
@@ -718,6 +719,11 @@ class Replica:
     def mailbox_numbers(self, user: str, name: str = "") -> list[int]:
         """The mailboxes of a user, or the one with this name. Raises `IndexDamaged`."""
         return [m.number for m in self.machine.index.mailboxes.of(user) if name in ("", m.name)]
+
+    def aged(self, after: int, ages_us: Mapping[str, int], now_us: int) -> AgedMail:
+        """Messages that are kept no longer (see `aged_mail.find_aged`); only while this replica may
+        `READ`. Raises as `query`."""
+        return self.machine.aged(after, ages_us, now_us)
 
     def body(self, digest: bytes) -> bytes:
         """A message's bytes. Raises BlobMissing or BlobDamaged, having asked the other replicas for

@@ -115,6 +115,14 @@ class Mailboxes:
         found.sort(key=lambda mailbox: mailbox.name)
         return found
 
+    def after(self, number: int, limit: int) -> list[MailboxRecord]:
+        """Those of all users with higher numbers, ascending, at most `limit`. They are for looking
+        at alone: none is cached, and one that was made since the last `flush` is left out. Raises
+        `IndexDamaged`."""
+        rows = self._records.page(NUMBER.pack(number + 1), None, limit)
+        cached = self._cache.get
+        return [cached(NUMBER.unpack(key)[0]) or read_mailbox(key, value) for key, value in rows]
+
     def count(self, user: str, most: int) -> int:
         """How many a user has, counted up to `most`."""
         return len(self._names.page(*user_range(user), most))

@@ -20,6 +20,7 @@ SECTIONS = {
     "verify": config.VerifySection,
     "login": config.LoginSection,
     "setup": config.SetupSection,
+    "expire": config.ExpireSection,
 }
 
 

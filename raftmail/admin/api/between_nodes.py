@@ -57,6 +57,8 @@ class NodeObservation:
     """The groups that it leads."""
     commands: Mapping[int, Mapping[str, int]]
     """By shard and node: commands that were taken there lately."""
+    unix_s: Annotated[float | None, OMITTED] = None
+    """Its clock, as Unix time. Omitted by nodes of a release before."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,14 @@ class DiskStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class BackgroundReport:
+    """What a node did of itself with mail, since it started."""
+
+    expunged: Annotated[int | None, OMITTED] = None
+    """Messages of Trash and Junk that were expunged by their age. Omitted where it is off."""
+
+
+@dataclass(frozen=True, slots=True)
 class NodeReport:
     """What a node says of its process and machine."""
 
@@ -56,6 +64,8 @@ class NodeReport:
     """By node: whether there is a link to it."""
     programs: Annotated[Mapping[str, str] | None, OMITTED] = None
     """By protocol: where mail programs reach it. None: its release does not say."""
+    background: Annotated[BackgroundReport | None, OMITTED] = None
+    """What it did of itself with mail. None: nothing of that is switched on."""
 
 
 @dataclass(frozen=True, slots=True)

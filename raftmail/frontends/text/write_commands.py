@@ -276,6 +276,7 @@ class WriteCommands:
 
     def _copy(self, tag: bytes, line: Line, *, move: bool) -> None:
         shard, target, command = requests.copy(line, self._mailboxes, self._seed(), move=move)
+        command = replace(command, saved_us=int(self._front.wall_s() * 1_000_000))
         if quota_bytes := self._service.quota_of(command.target.user):
             command = replace(command, quota_bytes=quota_bytes)
         if shard == target:
@@ -512,6 +513,7 @@ def make_save(drafts: tuple[Draft, ...], now_s: float) -> tuple[Save, list[Blob]
                 int(now_s * 1e6) if received_us is None else received_us,
                 draft.flags,
                 encode_summary(summarise(body)),
+                saved_us=None if received_us is None else int(now_s * 1e6),
             )
         )
     save = Save(drafts[0].mailboxes[0].user, tuple(messages), int(now_s))
