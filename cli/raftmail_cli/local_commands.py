@@ -217,6 +217,14 @@ def in_words(command: c.Command) -> str:
             where = "" if command.mailbox is None else f" {_ref(command.mailbox)}"
             names = ", ".join(n if v is not None else f"-{n}" for n, v in command.entries)
             return f"annotate {command.user}{where} {names}"
+        case c.PutScript():
+            return f"put script {command.user} {command.name!r} {size(len(command.script))}"
+        case c.DeleteScript():
+            return f"delete script {command.user} {command.name!r}"
+        case c.RenameScript():
+            return f"rename script {command.user} {command.name!r} to {command.new_name!r}"
+        case c.ActivateScript():
+            return f"activate script {command.user} {command.name!r}"
         case c.PutUser():
             return (
                 f"{'change the password of' if command.replace else 'add'} user {command.address}"

@@ -85,15 +85,24 @@ _HEAD_BYTES = ENTRY_HEAD.size
     DROP_APP_PASSWORD,
     ANNOTATE,
     MAKE_FIRST,
-) = range(1, 18)
+    PUT_SCRIPT,
+    DELETE_SCRIPT,
+    RENAME_SCRIPT,
+    ACTIVATE_SCRIPT,
+) = range(1, 22)
 
 MESSAGE_FIELDS = (7, 8, 10)
 """How many a message to save has: with delivery keys one more, with dates two more."""
 
-FREEING = frozenset({DELETE, EXPUNGE, STORE, REMOVE_USER, PURGE_USER, CONFIGURE, DROP_APP_PASSWORD})
+FREEING = frozenset((
+    DELETE, EXPUNGE, STORE, REMOVE_USER, PURGE_USER, CONFIGURE, DROP_APP_PASSWORD, DELETE_SCRIPT,
+    ACTIVATE_SCRIPT,
+))  # fmt: skip
 """The kinds of requests that a full disk still takes, from a reserve kept for them: what frees
-space; flags, for a message is marked as deleted before it is expunged; and configuration, with
-which an operator repairs the cluster."""
+space, what goes before that, and configuration, with which an operator repairs the cluster.
+
+A message is marked as deleted before it is expunged. Another script is made active before one can
+be deleted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -397,6 +406,17 @@ _TO_RAW: dict[type, Callable[[Any], Raw]] = {
         x.guid,
     ),
     c.SetAnnotations: lambda x: (ANNOTATE, x.user, x.mailbox, x.entries),
+    c.PutScript: lambda x: (
+        PUT_SCRIPT,
+        x.user,
+        x.name,
+        x.script,
+        x.scripts_max,
+        x.total_bytes_max,
+    ),
+    c.DeleteScript: lambda x: (DELETE_SCRIPT, x.user, x.name),
+    c.RenameScript: lambda x: (RENAME_SCRIPT, x.user, x.name, x.new_name),
+    c.ActivateScript: lambda x: (ACTIVATE_SCRIPT, x.user, x.name),
 }
 
 
@@ -504,4 +524,8 @@ _FROM_RAW: dict[int, _Reader] = {
     CONFIGURE: _Reader("Configure", 6, c.Configure),
     MAKE_FIRST: _Reader("MakeFirstMailboxes", 8, c.MakeFirstMailboxes),
     ANNOTATE: _Reader("SetAnnotations", 7, c.SetAnnotations),
+    PUT_SCRIPT: _Reader("PutScript", 9, c.PutScript),
+    DELETE_SCRIPT: _Reader("DeleteScript", 6, c.DeleteScript),
+    RENAME_SCRIPT: _Reader("RenameScript", 7, c.RenameScript),
+    ACTIVATE_SCRIPT: _Reader("ActivateScript", 6, c.ActivateScript),
 }

@@ -22,6 +22,12 @@ from raftmail.mail.limits import (
     check_user,
 )
 from raftmail.mail.packing import CodecError, Raw, pack, unpack_versioned
+from raftmail.mail.scripts import (
+    RULES_VERSION_BYTES,
+    SCRIPT_BYTES_MAX,
+    check_script,
+    check_script_name,
+)
 from raftmail.mail.uidset import UID_MAX, UidSet
 
 VERSION = 1
@@ -52,7 +58,14 @@ def validate_query(query: q.Query) -> None:
     if not isinstance(query, tuple(_TO_RAW)):
         raise ValueError(f"query: {type(query).__name__} is no query")
     check_user("user", query.user)
-    if isinstance(query, q.ListMailboxes | q.ListSubscriptions | q.GetUsage):
+    if isinstance(query, q.ListMailboxes | q.ListSubscriptions | q.GetUsage | q.ListScripts):
+        return
+    if isinstance(query, q.GetScript):
+        check_script_name("name", query.name)
+        return
+    if isinstance(query, q.ActiveScript):
+        if query.known != b"":
+            check_bytes("known", query.known, RULES_VERSION_BYTES)
         return
     if isinstance(query, q.GetAnnotations) and query.mailbox is None:
         return
@@ -129,6 +142,9 @@ _TO_RAW: dict[type, Callable[[Any], Raw]] = {
     q.FetchContents: lambda x: (12, x.user, x.mailbox),
     q.FetchColumns: lambda x: (13, x.user, x.mailbox, x.uids.to_wire(), x.summaries, x.limit),
     q.FetchBodies: lambda x: (16, x.user, x.mailbox, x.uids.to_wire()),
+    q.ListScripts: lambda x: (17, x.user),
+    q.GetScript: lambda x: (18, x.user, x.name),
+    q.ActiveScript: lambda x: (19, x.user, x.known),
 }
 
 
@@ -159,6 +175,9 @@ _FROM_RAW: dict[int, Callable[..., q.Query]] = {
     14: q.GetAnnotations,
     15: q.ListAnnotations,
     16: lambda user, mailbox, uids: q.FetchBodies(user, mailbox, UidSet.from_wire(uids)),
+    17: q.ListScripts,
+    18: q.GetScript,
+    19: q.ActiveScript,
 }
 
 # Answers
@@ -180,7 +199,9 @@ _FROM_RAW: dict[int, Callable[..., q.Query]] = {
     _ANNOTATIONS,
     _ANNOTATION_LIST,
     _BODIES,
-) = range(16)
+    _SCRIPTS,
+    _RULES,
+) = range(18)
 
 
 def encode_answer(answer: q.Answer) -> bytes:
@@ -211,6 +232,11 @@ def _answer_raw(answer: q.Answer) -> Raw:
         return (_ANNOTATION_LIST, (answer.entries,))
     if isinstance(answer, q.MessageBodies):
         return (_BODIES, (answer.bodies,))
+    if isinstance(answer, q.ScriptList):
+        scripts = [(one.name, one.size_bytes, one.active) for one in answer.scripts]
+        return (_SCRIPTS, (scripts,))
+    if isinstance(answer, q.RulesInForce):
+        return (_RULES, (answer.version, answer.name, answer.script, answer.others))
     if isinstance(answer, q.MessageColumns):
         return (_COLUMNS, _columns_raw(answer))
     if isinstance(answer, q.MailboxContents):
@@ -264,6 +290,10 @@ def _read_answer(kind: int, value: Any = None) -> q.Answer:
             if type(body) is not bytes:
                 raise ValueError("a body is bytes")
         return q.MessageBodies(bodies)
+    if kind == _SCRIPTS:
+        return _read_scripts(*values)
+    if kind == _RULES:
+        return _read_rules(*values)
     if kind == _COLUMNS:
         return _read_columns(*values)
     if kind == _CONTENTS:
@@ -357,6 +387,29 @@ def _read_annotation_list(entries: Any) -> q.AnnotationList:
         if type(number) is not int or type(value) is not bytes:
             raise ValueError("entries: numbers, names and bytes")
     return q.AnnotationList(entries)
+
+
+def _read_scripts(scripts: Any) -> q.ScriptList:
+    found = []
+    for script in _tuple(scripts):
+        name, size_bytes, active = _tuple(script)
+        check_script_name("scripts", name)
+        check_int("scripts", size_bytes, 0, SCRIPT_BYTES_MAX)
+        check_bool("scripts", active)
+        found.append(q.ScriptInfo(name, size_bytes, active))
+    return q.ScriptList(tuple(found))
+
+
+def _read_rules(version: Any, name: Any, script: Any, others: Any) -> q.RulesInForce:
+    check_bytes("version", version, RULES_VERSION_BYTES)
+    if name != "":
+        check_script_name("name", name)
+    check_script("script", script)
+    for other in _tuple(others):
+        other_name, text = _tuple(other)
+        check_script_name("others", other_name)
+        check_script("others", text)
+    return q.RulesInForce(version, name, script, others)
 
 
 def _columns_raw(x: q.MessageColumns) -> Raw:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import TypeAlias
 
+from raftmail.mail.scripts import SCRIPT_TOTAL_BYTES_MAX, SCRIPTS_MAX
 from raftmail.mail.uidset import UidSet
 
 Blob: TypeAlias = tuple[bytes, bytes]
@@ -97,6 +98,44 @@ class SetAnnotations:
     user: str
     mailbox: MailboxRef | None
     entries: tuple[tuple[str, bytes | None], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PutScript:
+    """Keep a script of delivery rules under a name, perhaps instead of another; the active one
+    stays active. Refused with LIMIT or OVERQUOTA where the user would have too many, or too many
+    bytes. Whether it compiles is asked by who puts it."""
+
+    user: str
+    name: str
+    script: bytes
+    scripts_max: int = SCRIPTS_MAX
+    total_bytes_max: int = SCRIPT_TOTAL_BYTES_MAX
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteScript:
+    """Take a script away; refused with CANNOT while it is active (RFC 5804 section 2.10)."""
+
+    user: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class RenameScript:
+    """Give a script a name that no other has; the active one stays active."""
+
+    user: str
+    name: str
+    new_name: str
+
+
+@dataclass(frozen=True, slots=True)
+class ActivateScript:
+    """From now on the rules in this script are a user's; "": none are."""
+
+    user: str
+    name: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,7 +307,7 @@ class RemoveUser:
 
 @dataclass(frozen=True, slots=True)
 class PurgeUser:
-    """Remove every mailbox, message and subscription of a user from the user's shard."""
+    """Remove every mailbox, message, subscription and script of a user from the user's shard."""
 
     user: str
 
@@ -293,6 +332,10 @@ Command: TypeAlias = (
     | Subscribe
     | SetAnnotations
     | MakeFirstMailboxes
+    | PutScript
+    | DeleteScript
+    | RenameScript
+    | ActivateScript
     | Save
     | Copy
     | CopyIn

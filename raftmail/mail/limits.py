@@ -16,6 +16,12 @@ from raftmail.mail.names import SPECIAL_USES, check_text, check_user_name, quote
 from raftmail.mail.new_accounts import check_new
 from raftmail.mail.record_rules import check_record
 from raftmail.mail.results import Code
+from raftmail.mail.scripts import (
+    SCRIPT_TOTAL_BYTES_MAX,
+    SCRIPTS_MAX_HIGHEST,
+    check_script,
+    check_script_name,
+)
 from raftmail.mail.uidset import UID_MAX, UidSet
 
 ENTRY_BYTES_MAX = 8 << 20
@@ -197,6 +203,31 @@ def _set_annotations(x: c.SetAnnotations) -> None:
         check_annotation("entries", entry[1])
     if len({entry[0] for entry in x.entries}) != len(x.entries):
         raise ValueError("entries: each name once")
+
+
+def _put_script(x: c.PutScript) -> None:
+    check_user("user", x.user)
+    check_script_name("name", x.name)
+    check_script("script", x.script)
+    check_int("scripts_max", x.scripts_max, 1, SCRIPTS_MAX_HIGHEST)
+    check_int("total_bytes_max", x.total_bytes_max, 0, SCRIPT_TOTAL_BYTES_MAX)
+
+
+def _delete_script(x: c.DeleteScript) -> None:
+    check_user("user", x.user)
+    check_script_name("name", x.name)
+
+
+def _rename_script(x: c.RenameScript) -> None:
+    check_user("user", x.user)
+    check_script_name("name", x.name)
+    check_script_name("new_name", x.new_name)
+
+
+def _activate_script(x: c.ActivateScript) -> None:
+    check_user("user", x.user)
+    if x.name != "":
+        check_script_name("name", x.name)
 
 
 def _target(field: str, target: c.Target) -> None:
@@ -399,6 +430,10 @@ _CHECKS: dict[type, Callable[[Any], None]] = {
     c.Subscribe: _subscribe,
     c.SetAnnotations: _set_annotations,
     c.MakeFirstMailboxes: _make_first,
+    c.PutScript: _put_script,
+    c.DeleteScript: _delete_script,
+    c.RenameScript: _rename_script,
+    c.ActivateScript: _activate_script,
     c.Save: _save,
     c.Copy: _copy,
     c.CopyIn: _copy_in,

@@ -144,6 +144,31 @@ class ListAnnotations:
 
 
 @dataclass(frozen=True, slots=True)
+class ListScripts:
+    """The scripts of a user. Answer: ScriptList."""
+
+    user: str
+
+
+@dataclass(frozen=True, slots=True)
+class GetScript:
+    """The text of a script. Answer: bytes, or None when there is no such script."""
+
+    user: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class ActiveScript:
+    """The delivery rules of a user. Answer: RulesInForce, or None when no script is active.
+
+    `known` is the version that the asker has (b"": none): it is not sent again."""
+
+    user: str
+    known: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
 class ListUsers:
     """Users of the root shard after `after`, ordered, at most `limit`. Answer: tuple[str, ...]."""
 
@@ -181,6 +206,9 @@ Query: TypeAlias = (
     | ListSubscriptions
     | GetAnnotations
     | ListAnnotations
+    | ListScripts
+    | GetScript
+    | ActiveScript
     | ListUsers
     | GetUser
     | GetConfiguration
@@ -304,6 +332,33 @@ class AnnotationList:
 
 
 @dataclass(frozen=True, slots=True)
+class ScriptInfo:
+    """`active` is true of one script at most."""
+
+    name: str
+    size_bytes: int
+    active: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ScriptList:
+    """Ordered by name."""
+
+    scripts: tuple[ScriptInfo, ...]
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class RulesInForce:
+    """The active script, and all other scripts of the user, which it may include. `version`
+    changes with each of them. Where it is the one that the asker has, all else is empty."""
+
+    version: bytes
+    name: str
+    script: bytes
+    others: tuple[tuple[str, bytes], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class UserInfo:
     address: str
     password_hash: str
@@ -342,6 +397,8 @@ Answer: TypeAlias = (
     | MessageBodies
     | AnnotationValues
     | AnnotationList
+    | ScriptList
+    | RulesInForce
     | UserInfo
     | Configuration
     | Usage

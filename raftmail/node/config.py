@@ -22,6 +22,7 @@ from raftmail.mail.endpoint import dialled, join_address, split_address
 from raftmail.mail.first_mailboxes import parse_first_mailboxes
 from raftmail.mail.limits import DELIVERED_ONCE_S_MAX
 from raftmail.mail.program_addresses import PROTOCOLS, ProgramAddresses
+from raftmail.mail.scripts import SCRIPT_BYTES_MAX, SCRIPTS_MAX, SCRIPTS_MAX_HIGHEST
 from raftmail.mail.toml_checks import (
     TOML_KINDS,
     Check,
@@ -201,6 +202,14 @@ class LoginSection:
 
 
 @dataclass(frozen=True, slots=True)
+class SieveSection:
+    """What delivery rules users may keep."""
+
+    script_bytes_max: int = 64 << 10
+    scripts_max: int = SCRIPTS_MAX
+
+
+@dataclass(frozen=True, slots=True)
 class SetupSection:
     """What mail programs are told to set themselves up with (`mail.client_setup`), by a web page
     and profiles. Addresses are host:port as programs reach them; "" is not offered. `domains` are
@@ -263,6 +272,7 @@ class Config:
     scrub: ScrubSection = field(default_factory=ScrubSection)
     verify: VerifySection = field(default_factory=VerifySection)
     login: LoginSection = field(default_factory=LoginSection)
+    sieve: SieveSection = field(default_factory=SieveSection)
     setup: SetupSection = field(default_factory=SetupSection)
     expire: ExpireSection = field(default_factory=ExpireSection)
     dial: dict[str, str] = field(default_factory=dict)
@@ -418,6 +428,8 @@ _CHECKS: Mapping[str, Check] = {
     "login.url": _url,
     "login.external_timeout_s": in_range(1, 60),
     "login.external_at_once_max": in_range(1, 1000),
+    "sieve.script_bytes_max": in_range(1 << 10, SCRIPT_BYTES_MAX),
+    "sieve.scripts_max": in_range(1, SCRIPTS_MAX_HIGHEST),
     **dict.fromkeys((f"setup.{key}" for key in KEYS), is_address_or_none),
     "setup.domains": _domains,
     "expire.trash_days": in_range(0, 36_500),
@@ -452,6 +464,7 @@ def load(path: Path) -> Config:
         "scrub": ScrubSection,
         "verify": VerifySection,
         "login": LoginSection,
+        "sieve": SieveSection,
         "setup": SetupSection,
         "expire": ExpireSection,
     }

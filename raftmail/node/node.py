@@ -59,6 +59,8 @@ from raftmail.resync.manager import turn_away
 from raftmail.service.accounts import UserAccounts
 from raftmail.service.cluster_service import ClusterService
 from raftmail.service.delivery import LONGER_S_MAX, MailDelivery
+from raftmail.service.script_keeper import ScriptKeeper
+from raftmail.service.service import ScriptLimits
 from raftmail.shard.replica import Frame
 from raftmail.shard.replica import FrameKind as ShardFrame
 from raftmail.storage.disk import DiskFull
@@ -233,6 +235,9 @@ class Node:
                 float(config.mail.deadline_s),
                 delivered_once_s=config.mail.delivered_once_s,
                 saving_bytes_max=pool_of(config).long_bytes_max,
+            ),
+            ScriptKeeper(
+                router, ScriptLimits(config.sieve.script_bytes_max, config.sieve.scripts_max)
             ),
         )
         self._front = front = TextContext(

@@ -24,7 +24,7 @@ from raftmail.resync.missing import AWAITED_US, Missing
 from raftmail.resync.pace import Schedule, TokenBucket
 from raftmail.resync.source import BodySource
 from raftmail.resync.state import read_local, write_local
-from raftmail.storage import annotation_table, dates, delivered
+from raftmail.storage import annotation_table, dates, delivered, script_table
 from raftmail.storage.blobformat import unpack_place
 from raftmail.storage.blobs import BlobDamaged, BlobMissing
 from raftmail.storage.config_table import check_row
@@ -138,6 +138,7 @@ class Scrub:
             ("expunges", self._expunge),
             ("subscriptions", self._text),
             ("annotations", self._annotation),
+            ("scripts", self._script),
             ("users", self._text),
             ("clients", self._client),
             ("blobrefs", self._body),
@@ -420,6 +421,10 @@ class Scrub:
     def _annotation(self, key: bytes, record: bytes) -> int:
         annotation_table.check_row(key, record)
         annotation_table.check_owner(self._index.engine, key)
+        return len(record)
+
+    def _script(self, key: bytes, record: bytes) -> int:
+        script_table.check_row(key, record)
         return len(record)
 
     def _body(self, key: bytes, record: bytes) -> int:

@@ -37,6 +37,7 @@ from raftmail.storage.records import (
 SMALL = (
     "subscriptions",
     "annotations",
+    "scripts",
     "users",
     "config",
     "clients",

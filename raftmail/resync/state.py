@@ -173,8 +173,8 @@ class Suspects:
         elif damage.table == "names":
             self.names = True
         elif damage.table in (
-            "subscriptions", "annotations", "users", "config", "clients", "deliveries", "delivered",
-            "dates",
+            "subscriptions", "annotations", "scripts", "users", "config", "clients", "deliveries",
+            "delivered", "dates",
         ):  # fmt: skip
             self.others = True
         else:

@@ -8,14 +8,21 @@ from collections.abc import Callable
 from raftmail.cluster.router import Router
 from raftmail.service.accounts import UserAccounts
 from raftmail.service.delivery import MailDelivery
+from raftmail.service.script_keeper import ScriptKeeper
 from raftmail.service.watching import Watch
 
 
 class ClusterService:
-    """`service.Service` for one node. Most of it is the router's, the accounts' or the delivery's
-    own method, so that the hot paths go through nothing here."""
+    """`service.Service` for one node. Most of it is a method of the router, the accounts, the
+    delivery or the scripts, so that the hot paths go through nothing here."""
 
-    def __init__(self, router: Router, accounts: UserAccounts, delivery: MailDelivery) -> None:
+    def __init__(
+        self,
+        router: Router,
+        accounts: UserAccounts,
+        delivery: MailDelivery,
+        scripts: ScriptKeeper,
+    ) -> None:
         self._router = router
         self.accounts = accounts
         self.submit = router.submit
@@ -35,6 +42,9 @@ class ClusterService:
         self.is_known_user = accounts.is_known_user
         self.check_users = accounts.check_users
         self.forget_user = accounts.forget_user
+        self.script_limits = scripts.limits
+        self.check_script = scripts.check_script
+        self.put_script = scripts.put_script
         self.resolve_now = delivery.resolve_now
         self.resolve = delivery.resolve
         self.deliver_soon = delivery.deliver_soon

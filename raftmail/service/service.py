@@ -18,6 +18,7 @@ from raftmail.mail.commands import Blob, Command, Copy, Save
 from raftmail.mail.failures import Failure
 from raftmail.mail.queries import Answer, Query, ReadPoint
 from raftmail.mail.results import Executed
+from raftmail.mail.scripts import SCRIPT_TOTAL_BYTES_MAX, SCRIPTS_MAX
 from raftmail.mail.smtp_address import Address
 from raftmail.service.login import LogInOutcome, Origin, ScramOffer, Shown
 from raftmail.service.verdicts import Envelope, Recipient, Verdict
@@ -30,6 +31,20 @@ class UnknownUser(Exception):
     def __init__(self, user: str) -> None:
         super().__init__(f"there is no user {user}")
         self.user = user
+
+
+class ScriptTooLarge(ValueError):
+    """A script is larger than the node takes."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScriptLimits:
+    """What scripts of delivery rules a node takes. `total_bytes_max` is of all scripts of a user
+    together."""
+
+    script_bytes_max: int = 64 << 10
+    scripts_max: int = SCRIPTS_MAX
+    total_bytes_max: int = SCRIPT_TOTAL_BYTES_MAX
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +150,27 @@ class Accounts(Protocol):
         """A user is being removed: ask again."""
 
 
+class RuleScripts(Protocol):
+    """Scripts of delivery rules (RFC 5804). All else that is done with them are commands and
+    queries: `DeleteScript`, `RenameScript`, `ActivateScript`, `ListScripts`, `GetScript`,
+    `ActiveScript`."""
+
+    @property
+    def script_limits(self) -> ScriptLimits:
+        """What may be put at this node."""
+
+    async def check_script(self, user: str, name: str, script: bytes, *, deadline_s: float) -> None:
+        """Tell what is wrong with a script that is not kept: raises ValueError with line and
+        column, or `ScriptTooLarge`. Raises `Unavailable` where it includes others. `name` may be
+        ""."""
+
+    async def put_script(
+        self, user: str, name: str, script: bytes, *, deadline_s: float
+    ) -> Executed:
+        """Check a script and keep it. Raises as `check_script`, ValueError also for a name that no
+        script can have."""
+
+
 class DeliveryService(Protocol):
     """Mail that comes in.
 
@@ -187,5 +223,5 @@ class Operators(Protocol):
         `Unavailable`, or ValueError for bad arguments."""
 
 
-class Service(Commands, Reads, Accounts, DeliveryService, Operators, Protocol):
+class Service(Commands, Reads, Accounts, RuleScripts, DeliveryService, Operators, Protocol):
     """The whole front door."""

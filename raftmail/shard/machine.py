@@ -17,20 +17,24 @@ from typing import Any
 
 from raftmail.mail import queries as q
 from raftmail.mail.codec import (
+    ACTIVATE_SCRIPT,
     ANNOTATE,
     CONFIGURE,
     COPY,
     COPY_IN,
     CREATE,
     DELETE,
+    DELETE_SCRIPT,
     DROP_APP_PASSWORD,
     EXPUNGE,
     MAKE_FIRST,
     PURGE_USER,
     PUT_APP_PASSWORD,
+    PUT_SCRIPT,
     PUT_USER,
     REMOVE_USER,
     RENAME,
+    RENAME_SCRIPT,
     SAVE,
     STORE,
     SUBSCRIBE,
@@ -46,6 +50,7 @@ from raftmail.shard import configuration, copy_move, mailboxes, queries
 from raftmail.shard.aged_mail import AgedMail, find_aged
 from raftmail.shard.annotations import annotate
 from raftmail.shard.save import SaveCommand
+from raftmail.shard.scripts import activate_script, delete_script, put_script, rename_script
 from raftmail.shard.state import Refusal, State
 from raftmail.shard.store import StoreCommand
 from raftmail.storage.clients import weight_of
@@ -72,6 +77,10 @@ _COMMANDS: dict[int, Callable[[State, Any], Raw]] = {
     CONFIGURE: configuration.configure,
     ANNOTATE: annotate,
     MAKE_FIRST: mailboxes.make_first,
+    PUT_SCRIPT: put_script,
+    DELETE_SCRIPT: delete_script,
+    RENAME_SCRIPT: rename_script,
+    ACTIVATE_SCRIPT: activate_script,
 }
 
 ROW_BYTES = 512

@@ -183,6 +183,7 @@ def remove_user(state: State, command: RemoveUser) -> Raw:
 def purge(state: State, command: PurgeUser) -> Raw:
     """Removing what is not there is done too."""
     state.index.annotations.forget_user(command.user)
+    state.index.scripts.forget_user(command.user)
     for mailbox in state.index.mailboxes.of(command.user):
         _remove(state, mailbox)
     for name in state.index.subscriptions.of(command.user):

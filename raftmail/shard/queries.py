@@ -9,6 +9,7 @@ from raftmail.mail.packing import Raw
 from raftmail.mail.uidset import UidSet
 from raftmail.shard import configuration
 from raftmail.shard.columns import columns
+from raftmail.shard.scripts import rules_in_force, script_list
 from raftmail.shard.state import Refusal, State
 from raftmail.storage.dates import MessageDates
 from raftmail.storage.records import FIXED, MailboxRecord, unpack_message
@@ -43,6 +44,12 @@ def answer(state: State, query: q.Query) -> q.Answer:
         return _annotations(state, query)
     if isinstance(query, q.GetAnnotations):
         return _values(state, query)
+    if isinstance(query, q.ListScripts):
+        return script_list(state, query)
+    if isinstance(query, q.GetScript):
+        return index.scripts.get(query.user, query.name)
+    if isinstance(query, q.ActiveScript):
+        return rules_in_force(state, query)
     if isinstance(query, q.MissingBodies):
         index.messages.settle()
         return b"".join(digest for digest in query.hashes if not index.references(digest))

@@ -13,7 +13,7 @@ from zlib import crc32
 
 from raftmail.mail.flags import KEYWORDS_MAX, SEEN
 from raftmail.mail.uidset import UidSet
-from raftmail.storage import annotation_table, config_table, dates, delivered
+from raftmail.storage import annotation_table, config_table, dates, delivered, script_table
 from raftmail.storage.index import Index
 from raftmail.storage.kv import Row, Tables, scan
 from raftmail.storage.mailboxes import name_key, read_mailbox, read_text
@@ -97,7 +97,8 @@ class _Checker:
         self._check_clients()
         for problem in config_table.check(self._tables.table("config")):
             self._tell("config", problem.key, str(problem))
-        for table_check in (delivered.check, dates.check, annotation_table.check):
+        tables = (delivered, dates, annotation_table, script_table)
+        for table_check in (one.check for one in tables):
             for problem in table_check(self._tables):
                 self._tell(problem.table, problem.key, str(problem))
         self._check_meta()

@@ -11,6 +11,7 @@ Tables (all records carry checksums):
 | names | user NUL name | mailbox number |
 | subscriptions | user NUL name | the name |
 | annotations | see `storage/annotation_table.py` | a value of METADATA |
+| scripts | see `storage/script_table.py` | delivery rules |
 | users | address | what is kept of the passwords (`mail.app_passwords`) |
 | config | see `storage/config_table.py` | the cluster's configuration |
 | messages | mailbox number, UID | hot record of fixed size (`records.MESSAGE`) |
@@ -33,7 +34,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 
-from raftmail.storage import annotation_table, dates
+from raftmail.storage import annotation_table, dates, script_table
 from raftmail.storage.annotation_table import Annotations
 from raftmail.storage.clients import Clients
 from raftmail.storage.column_pool import ColumnPool
@@ -54,6 +55,7 @@ from raftmail.storage.records import (
     unseal,
     unseal_packed,
 )
+from raftmail.storage.script_table import ScriptTable
 
 __all__ = ["LOCAL", "REPLICATED", "TABLES", "Index", "IndexDamaged", "IndexFailed", "IndexIdentity"]
 
@@ -63,6 +65,7 @@ REPLICATED = (
     "names",
     "subscriptions",
     "annotations",
+    "scripts",
     "users",
     "config",
     "messages",
@@ -89,6 +92,7 @@ def digested(tables: Tables) -> Iterator[Row]:
     yield from digested_rows(tables)
     yield from dates.digested_rows(tables)
     yield from annotation_table.digested_rows(tables)
+    yield from script_table.digested_rows(tables)
 
 
 MEMBERSHIP = b"membership"
@@ -151,6 +155,7 @@ class Index:
         self.mailboxes = Mailboxes(engine)
         self.subscriptions = Subscriptions(engine)
         self.annotations = Annotations(engine)
+        self.scripts = ScriptTable(engine)
         self.users = Users(engine)
         self.config = ConfigTable(engine.table("config"))
         self.messages = Messages(engine)
@@ -289,8 +294,8 @@ class Index:
 
         - the records of mailboxes, each with the digest of its messages;
         - subscriptions, users, configuration and clients;
-        - what was delivered, dates of messages and annotations, by digests that are kept up to
-          date;
+        - what was delivered, dates of messages, annotations and scripts, by digests that are kept
+          up to date;
         - the counters.
 
         Cost is that of the mailboxes and clients, not of the messages.

@@ -24,10 +24,18 @@ from raftmail.mail.uidset import UidSet
 from raftmail.service.credentials import make_credentials, scram_salt_of
 from raftmail.service.failed_log_ins import LogInLimits
 from raftmail.service.log_ins import LogIns
-from raftmail.service.service import Principal, Service, UnknownUser
+from raftmail.service.service import (
+    Principal,
+    ScriptLimits,
+    ScriptTooLarge,
+    Service,
+    UnknownUser,
+)
 from raftmail.service.verdicts import Envelope, Recipient, Verdict
 from raftmail.service.watching import Watch
+from raftmail.sieve.compiler import compile_script
 from tests.frontends.twin_annotations import TwinAnnotations
+from tests.frontends.twin_scripts import TwinScripts
 
 
 @dataclass
@@ -89,6 +97,8 @@ class TwinService:
         self.users: dict[str, str] = {}
         self.subscriptions: set[tuple[str, str]] = set()
         self.annotations = TwinAnnotations()
+        self.scripts = TwinScripts()
+        self.script_limits = ScriptLimits()
         self.bodies: dict[bytes, bytes] = {}
         self.known: dict[tuple[int, bytes, int], r.Result] = {}
         self.requests: list[tuple[int, bytes, int, int, c.Command]] = []
@@ -138,6 +148,19 @@ class TwinService:
         held, self.held = self.held, []
         for outcome in held:
             outcome()
+
+    async def check_script(self, user: str, name: str, script: bytes, *, deadline_s: float) -> None:
+        if len(script) > self.script_limits.script_bytes_max:
+            raise ScriptTooLarge(f"the script has {len(script)} bytes")
+        compile_script(script, name=name)
+
+    async def put_script(
+        self, user: str, name: str, script: bytes, *, deadline_s: float
+    ) -> r.Executed:
+        await self.check_script(user, name, script, deadline_s=deadline_s)
+        limits = self.script_limits
+        command = c.PutScript(user, name, script, limits.scripts_max, limits.total_bytes_max)
+        return await self.execute(command, deadline_s=deadline_s)
 
     async def execute(
         self, command: c.Command, *, blobs: Sequence[Blob] = (), deadline_s: float
@@ -336,6 +359,8 @@ class TwinService:
                     if watcher == user:
                         watch.hear(MailboxesChanged(user))
                 return done
+            case c.PutScript() | c.DeleteScript() | c.RenameScript() | c.ActivateScript():
+                return self.scripts.apply(command)
             case c.PutUser(address, hashed, replace_it):
                 if (address in self.users) != replace_it:
                     return r.Refused(r.Code.ALREADYEXISTS, address)
@@ -346,6 +371,7 @@ class TwinService:
                 return r.Done()
             case c.PurgeUser(user):
                 self.boxes = {n: b for n, b in self.boxes.items() if b.user != user}
+                self.scripts.forget(user)
                 return r.Done()
             case c.Save(_, messages, seed, replaces=None):
                 return self._save(messages, seed)
@@ -484,6 +510,8 @@ class TwinService:
                 return self.annotations.of(user, box)
             case q.ListAnnotations():
                 return self.annotations.listed(query, self.boxes)
+            case q.ListScripts() | q.GetScript() | q.ActiveScript():
+                return self.scripts.answer(query)
             case q.GetUser(address):
                 known = self.users.get(address)
                 return None if known is None else q.UserInfo(address, known)

@@ -22,6 +22,8 @@ record_keys = st.sampled_from(
 names = st.sampled_from(["INBOX", "inbox", "Sent", "a/b", "Ärger/x y"])
 refs = names | numbers
 annotation_names = st.sampled_from(["/private/comment", "/shared/vendor/x/y", "/private/a/b"])
+script_names = st.sampled_from(["main", "Ärger", "a/b", "s" * 512])
+script_texts = st.binary(max_size=20)
 uidsets = st.builds(UidSet.from_uids, st.frozensets(st.integers(1, 30) | st.just(STAR)))
 flags = st.lists(st.sampled_from(["\\Seen", "\\Deleted", "$Junk", "k"]), max_size=3).map(tuple)
 received = st.integers(-(2**62), 2**62)
@@ -72,6 +74,17 @@ commands = st.one_of(
             lambda entries: tuple(entries.items())
         ),
     ),
+    st.builds(
+        c.PutScript,
+        users,
+        script_names,
+        script_texts,
+        st.integers(1, 100),
+        st.integers(0, 1 << 20),
+    ),
+    st.builds(c.DeleteScript, users, script_names),
+    st.builds(c.RenameScript, users, script_names, script_names),
+    st.builds(c.ActivateScript, users, script_names | st.just("")),
     st.builds(
         c.Save,
         users,
@@ -173,6 +186,9 @@ queries = st.one_of(
         st.lists(annotation_names, max_size=3).map(tuple),
         st.booleans(),
     ),
+    st.builds(q.ListScripts, users),
+    st.builds(q.GetScript, users, script_names),
+    st.builds(q.ActiveScript, users, st.just(b"") | guids),
     st.builds(q.ListUsers, st.just("") | users, st.integers(1, 1000)),
     st.builds(q.GetUser, users),
     st.builds(q.GetUsage, users),
@@ -221,6 +237,20 @@ answers = st.one_of(
         st.lists(st.tuples(numbers, annotation_names, st.binary(max_size=9)), max_size=3).map(
             tuple
         ),
+    ),
+    st.builds(
+        q.ScriptList,
+        st.lists(
+            st.builds(q.ScriptInfo, script_names, st.integers(0, 1 << 17), st.booleans()),
+            max_size=3,
+        ).map(tuple),
+    ),
+    st.builds(
+        q.RulesInForce,
+        guids,
+        script_names | st.just(""),
+        script_texts,
+        st.lists(st.tuples(script_names, script_texts), max_size=3).map(tuple),
     ),
     st.builds(
         q.Configuration,

@@ -32,6 +32,7 @@ from raftmail.node.budget import limits_of, memory_of
 from raftmail.node.cluster_size import first_size
 from raftmail.node.config import ClusterSection, Config, ListenSection, Member, NodeSection
 from raftmail.peering.link import LinkLimits
+from raftmail.sieve.compiler import EXTENSIONS
 from tests.consensus.planted import FAULTS as GUARDED
 from tests.consensus.planting import Edit, Fault
 from tests.repository.source_tree import ROOT, SHIPPED, shipped_modules
@@ -307,6 +308,24 @@ def memory_table(config: Config) -> str:
     return _table(("for", "at most", "at the defaults, three nodes"), rows)
 
 
+def extensions_table(extensions: Sequence[str]) -> str:
+    """What scripts may require, by the document that it is from."""
+    from_rfc: dict[int, list[str]] = {}
+    for name in extensions:
+        number = next(rfc for rfc, pattern in _RFC_OF_EXTENSION if re.match(pattern, name))
+        from_rfc.setdefault(number, []).append(f"`{name}`")
+    rows = [(f"RFC {number}", ", ".join(names)) for number, names in sorted(from_rfc.items())]
+    return _table(("document", "extensions"), rows)
+
+
+_RFC_OF_EXTENSION: Final = (
+    (3894, "copy"), (5173, "body"), (5229, "variables"), (5230, "vacation$"),
+    (5231, "relational"), (5232, "imap4flags"), (5233, "subaddress"), (5260, "date|index"),
+    (5429, "e?reject"), (5490, "mailbox"), (6131, "vacation-seconds"), (6609, "include"),
+    (7352, "duplicate"), (8579, "special-use"), (5228, ""),
+)  # fmt: skip
+"""With the beginnings of names; the last has all that others have not."""
+
 TABLES: dict[str, Callable[[], str]] = {
     "rooms": lambda: rooms_table(MAY_IMPORT),
     "planted-faults": lambda: planted_table(FAULTS),
@@ -316,6 +335,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "memory": lambda: memory_table(DEFAULTS),
     "client-methods": lambda: methods_table(Client),
     "admin-calls": lambda: calls_table(CALLS),
+    "sieve-extensions": lambda: extensions_table(EXTENSIONS),
 }
 
 

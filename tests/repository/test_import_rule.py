@@ -42,7 +42,12 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "raftmail.shard": _BELOW_CLUSTER[:-1],
     "raftmail.net": ("raftmail.mail.budget", "raftmail.mail.networks"),
     "raftmail.cluster": (*_BELOW_CLUSTER, "raftmail.net.errors"),
-    "raftmail.service": ("raftmail.mail", "raftmail.cluster", "raftmail.net.errors"),
+    "raftmail.service": (
+        "raftmail.mail",
+        "raftmail.sieve",
+        "raftmail.cluster",
+        "raftmail.net.errors",
+    ),
     "raftmail.peering": ("raftmail.mail", "raftmail.net"),
     "raftmail.frontends": (),
     "raftmail.frontends.sasl": (

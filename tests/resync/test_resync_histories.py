@@ -27,6 +27,7 @@ STEPS = st.one_of(
     st.tuples(st.just("rename"), NAMES, NAMES),
     st.tuples(st.just("subscribe"), NAMES, st.booleans()),
     st.tuples(st.just("annotate"), NAMES, st.booleans()),
+    st.tuples(st.just("script"), NAMES, st.booleans()),
     st.tuples(st.just("user"), st.sampled_from(["u", "v"]), st.booleans()),
     st.tuples(st.just("configure"), st.sampled_from(["color/a", "color/b"]), st.booleans()),
 )
@@ -59,6 +60,9 @@ def history_of(steps: list[tuple[object, ...]]) -> History:
                 value = b"value %d" % len(log) if on else None
                 where = name if len(log) % 3 else None
                 log.do(c.SetAnnotations("a", where, (("/private/comment", value),)))
+            case ("script", str(name), bool(on)):
+                log.do(c.PutScript("a", name, b"# %d" % len(log)))
+                log.do(c.ActivateScript("a", name if on else ""))
             case ("user", str(name), bool(there)):
                 address = f"{name}@example.org"
                 log.do(c.PutUser(address, f"hash{len(log)}") if there else c.RemoveUser(address))

@@ -49,6 +49,22 @@ _annotations = st.dictionaries(
 ).map(lambda entries: tuple(entries.items()))
 
 
+_script_names = st.sampled_from(["one", "two", "s" * 512])
+_script_commands = st.one_of(
+    st.builds(
+        c.PutScript,
+        _users,
+        _script_names,
+        st.sampled_from([b"", b"keep;", b"discard;"]),
+        st.sampled_from([1, 2, 32]),
+        st.sampled_from([0, 5, 1 << 20]),
+    ),
+    st.builds(c.DeleteScript, _users, _script_names),
+    st.builds(c.RenameScript, _users, _script_names, _script_names),
+    st.builds(c.ActivateScript, _users, _script_names | st.just("")),
+)
+
+
 @st.composite
 def _messages(draw: st.DrawFn) -> c.NewMessage:
     text = draw(_texts)
@@ -111,6 +127,7 @@ _commands = st.one_of(
         _guids,
     ),
     st.builds(c.SetAnnotations, _users, _refs | st.none(), _annotations),
+    _script_commands,
     _saves,
     _saves,
     _saves,
@@ -304,6 +321,7 @@ def _look(machine: Machine, twin: Twin) -> None:
                 values["/private/specialuse"] = owner.special_use.encode()
             told = q.AnnotationValues(tuple(sorted(values.items())))
             assert machine.query(q.GetAnnotations(user, ref)) == told
+        _look_at_scripts(machine, twin, user)
         for mailbox in mine:
             _look_at(machine, twin, mailbox)
         messages = sum(len(mailbox.messages) for mailbox in mine)
@@ -316,6 +334,22 @@ def _look(machine: Machine, twin: Twin) -> None:
     references = twin.references()
     for text in ("one", "two", "three"):
         assert machine.index.references(body_hash(text)) == references.get(body_hash(text), 0)
+
+
+def _look_at_scripts(machine: Machine, twin: Twin, user: str) -> None:
+    scripts, active = twin.scripts.get(user, {}), twin.active.get(user, "")
+    infos = [q.ScriptInfo(name, len(scripts[name]), name == active) for name in sorted(scripts)]
+    assert machine.query(q.ListScripts(user)) == q.ScriptList(tuple(infos))
+    assert machine.query(q.GetScript(user, "two")) == scripts.get("two")
+    rules = machine.query(q.ActiveScript(user))
+    if not active:
+        assert rules is None
+        return
+    assert isinstance(rules, q.RulesInForce)
+    assert (rules.name, rules.script) == (active, scripts[active])
+    assert {active: rules.script, **dict(rules.others)} == scripts
+    known = machine.query(q.ActiveScript(user, rules.version))
+    assert known == q.RulesInForce(rules.version, "", b"", ())
 
 
 def _look_at(machine: Machine, twin: Twin, mailbox: TwinMailbox) -> None:
@@ -380,6 +414,14 @@ def _finish(run: _Run) -> None:
     assert rows_of(other) == rows_of(run.machine)
 
 
+def _some_script_command(rng: random.Random, user: str) -> c.Command:
+    name, other = rng.choice("xyz"), rng.choice("xyz")
+    text = b"# %d" % rng.randint(1, 9)
+    made = c.PutScript(user, name, text, rng.randint(1, 3))
+    rest = (c.DeleteScript(user, name), c.RenameScript(user, name, other))
+    return rng.choice((made, made, *rest, c.ActivateScript(user, rng.choice(["", name]))))
+
+
 def _some_command(rng: random.Random) -> c.Command:
     """One that mostly finds what it names."""
     user = rng.choice("aaaab")
@@ -389,7 +431,7 @@ def _some_command(rng: random.Random) -> c.Command:
     uids = rng.choice([UidSet.single(few[0]), UidSet.from_uids(few), UidSet.parse("3:*")])
     flags = tuple(rng.sample(["\\Seen", "\\Deleted", "k1", "K2", "k3"], rng.randint(0, 2)))
     target = c.Target(user, rng.choice(["INBOX", "x", "y", ref]), rng.random() < 0.3)
-    kind = rng.choices("SsctedrRuUapP", (30, 40, 8, 8, 8, 4, 5, 4, 2, 2, 4, 2, 0.3))[0]
+    kind = rng.choices("SsctedrRuUakpP", (30, 40, 8, 8, 8, 4, 5, 4, 2, 2, 4, 4, 2, 0.3))[0]
     if kind == "S":
         text = rng.choice(["one", "two", "three"])
         where = (target,) if rng.random() < 0.8 else (target, c.Target("b", "INBOX"))
@@ -419,6 +461,8 @@ def _some_command(rng: random.Random) -> c.Command:
         value = rng.choice([None, b"one", b"two"])
         of = None if rng.random() < 0.3 else ref
         return c.SetAnnotations(user, of, ((f"/private/{rng.choice('xyz')}", value),))
+    if kind == "k":
+        return _some_script_command(rng, user)
     if kind == "p":
         return c.Subscribe(user, name, rng.random() < 0.7)
     return c.PurgeUser(user)

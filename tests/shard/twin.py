@@ -83,6 +83,8 @@ class Twin:
         self.mailboxes: list[TwinMailbox] = []
         self.subscriptions: set[tuple[str, str]] = set()
         self.annotations: dict[int | str, dict[str, bytes]] = {}
+        self.scripts: dict[str, dict[str, bytes]] = {}
+        self.active: dict[str, str] = {}
         self.users: dict[str, str] = {}
         self.next_number = 1
         self.last_uidvalidity = 0
@@ -226,6 +228,44 @@ class Twin:
                 mailbox.special_use = use
         self.annotations[owner] = values
         return r.Done()
+
+    def do_PutScript(self, x: c.PutScript) -> r.Result:
+        scripts = dict(self.scripts.get(x.user, {}))
+        before = sum(map(len, scripts.values()))
+        if x.name not in scripts and len(scripts) >= x.scripts_max:
+            raise Refuse(r.Code.LIMIT)
+        scripts[x.name] = x.script
+        if sum(map(len, scripts.values())) > max(before, x.total_bytes_max):
+            raise Refuse(r.Code.OVERQUOTA)
+        self.scripts[x.user] = scripts
+        return r.Done()
+
+    def do_DeleteScript(self, x: c.DeleteScript) -> r.Result:
+        self.must_have_script(x.user, x.name)
+        if self.active.get(x.user) == x.name:
+            raise Refuse(r.Code.CANNOT)
+        del self.scripts[x.user][x.name]
+        return r.Done()
+
+    def do_RenameScript(self, x: c.RenameScript) -> r.Result:
+        self.must_have_script(x.user, x.name)
+        scripts = self.scripts[x.user]
+        if x.new_name in scripts:
+            raise Refuse(r.Code.ALREADYEXISTS)
+        scripts[x.new_name] = scripts.pop(x.name)
+        if self.active.get(x.user) == x.name:
+            self.active[x.user] = x.new_name
+        return r.Done()
+
+    def do_ActivateScript(self, x: c.ActivateScript) -> r.Result:
+        if x.name:
+            self.must_have_script(x.user, x.name)
+        self.active[x.user] = x.name
+        return r.Done()
+
+    def must_have_script(self, user: str, name: str) -> None:
+        if name not in self.scripts.get(user, {}):
+            raise Refuse(r.Code.NONEXISTENT)
 
     def used_as(self, user: str, use: str) -> TwinMailbox | None:
         """A mailbox of a user that has a special use."""
@@ -472,6 +512,8 @@ class Twin:
             if mailbox.user == x.user:
                 self.annotations.pop(mailbox.number, None)
         self.annotations.pop(x.user, None)
+        self.scripts.pop(x.user, None)
+        self.active.pop(x.user, None)
         self.mailboxes = [m for m in self.mailboxes if m.user != x.user]
         self.delivered = {k: saved for k, saved in self.delivered.items() if k[0] != x.user}
         self.subscriptions = {pair for pair in self.subscriptions if pair[0] != x.user}

@@ -26,6 +26,7 @@ from raftmail.storage.records import (
     seal_packed,
     unseal_packed,
 )
+from raftmail.storage.script_table import ScriptTable
 from tests.shard.machines import CLIENT, Feeder, body_hash, message, new_machine, save
 from tests.simulation.kv import MemoryEngine
 
@@ -37,6 +38,8 @@ def _machine() -> tuple[Machine, MemoryEngine]:
     feeder.do(c.Subscribe("a", "x", True))
     feeder.do(c.SetAnnotations("a", "x", (("/private/comment", b"value"),)))
     feeder.do(c.SetAnnotations("a", None, (("/private/comment", b"value"),)))
+    feeder.do(c.PutScript("a", "main", b"keep;"))
+    feeder.do(c.ActivateScript("a", "main"))
     feeder.do(c.PutUser("a@x.org", "hash"))
     feeder.do(c.Configure((("color/n1", b"value"), ("color/n2", b"value"))))
     feeder.do(c.Configure((("color/n2", None),)))
@@ -90,13 +93,14 @@ _UNCOUNTED = b"a\0" + NUMBER.pack(2) + b"/private/x"
 _STRAY = b"a\0" + NUMBER.pack(99) + b"/private/x"
 _FOREIGN = b"b\0" + NUMBER.pack(2) + b"/private/x"
 _MISNAMED = b"a\0" + NUMBER.pack(2) + b"x"
+_MAIN, _SCRIPT = b"a\0main", b"a\0x"
 _ORDER = b"r" + NUMBER.pack(2) + bytes(2)
 _DAMAGES: dict[str, tuple[Callable[[MemoryEngine], object], str]] = {
     **{
         f"a flipped bit in {table}": (_flip(table), "damaged")
         for table in (
-            "mailboxes", "names", "subscriptions", "annotations", "users", "config", "messages",
-            "summaries", "changes",
+            "mailboxes", "names", "subscriptions", "annotations", "scripts", "users", "config",
+            "messages", "summaries", "changes",
             "expunges", "blobrefs", "clients", "deliveries", "delivered", "dates", "places",
             "local", "meta",
         )
@@ -124,6 +128,30 @@ _DAMAGES: dict[str, tuple[Callable[[MemoryEngine], object], str]] = {
     "an annotation of other bytes": (
         lambda e: e.table("annotations").put(_ANNOTATED, seal(_ANNOTATED, b"eulav")),
         "or others",
+    ),
+    "a script that is nobody's": (
+        lambda e: e.table("scripts").put(b"x", seal(b"x", b"value")),
+        "nobody's",
+    ),
+    "a script that is not counted": (
+        lambda e: e.table("scripts").put(_SCRIPT, seal_packed(_SCRIPT, ("x", b"keep;"))),
+        "tells of 1 rows, but there are 2",
+    ),
+    "a script with another name": (
+        lambda e: e.table("scripts").put(_SCRIPT, seal_packed(_SCRIPT, ("y", b"keep;"))),
+        "the script has another name",
+    ),
+    "a script of other bytes": (
+        lambda e: e.table("scripts").put(_MAIN, seal_packed(_MAIN, ("main", b"stop;"))),
+        "or others",
+    ),
+    "a script that no node takes": (
+        lambda e: e.table("scripts").put(_MAIN, seal_packed(_MAIN, ("main", bytes(1 << 20)))),
+        "a script has at most",
+    ),
+    "an active script that is not there": (
+        lambda e: ScriptTable(e).activate("a", "y"),
+        "the script that is active is not there",
     ),
     "a missing message": (lambda e: e.table("messages").delete(KEY), "tells of 3 messages"),
     "a missing summary": (lambda e: e.table("summaries").delete(KEY), "summary is missing"),

@@ -95,6 +95,16 @@ def _list_annotations(index: Index) -> None:
         assert index.annotations.of_all(f"{name}@x.org") == [(0, "/private/x", b"value")]
 
 
+def _list_scripts(index: Index) -> None:
+    for name in "abc":
+        assert index.scripts.of(f"{name}@x.org") == [("main", b"keep;")]
+
+
+def _look_for_scripts(index: Index) -> None:
+    for name in "abc":
+        assert index.scripts.get(f"{name}@x.org", "main") == b"keep;"
+
+
 def _look_for_deliveries(index: Index) -> None:
     for name in "abc":
         assert index.delivered.find(f"{name}@x.org", KEY) is not None
@@ -123,6 +133,8 @@ LOOKS = [
     ("users", _look_for_users),
     ("subscriptions", _list_subscriptions),
     ("annotations", _list_annotations),
+    ("scripts", _list_scripts),
+    ("scripts", _look_for_scripts),
     ("delivered", _look_for_deliveries),
     ("dates", _look_for_dates),
     ("dates", _list_dates),
@@ -141,6 +153,7 @@ def _make(folder: Path) -> None:
         index.users.put(user, "hash")
         index.subscriptions.put(user, "INBOX")
         index.annotations.put(user, 0, [("/private/x", b"value")])
+        index.scripts.put(user, "main", b"keep;")
         index.delivered.add(user, KEY, (number + 1, 1, 1, 1), 0, 0)
     index.commit()
     index.close()
