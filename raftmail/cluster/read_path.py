@@ -147,8 +147,9 @@ class ReadPath:
         replica = router.replicas.get(shard)
         if replica is None:
             return await self._answer_elsewhere(shard, query, deadline, point)
-        if replica.applied_index < index and not await self._applied(replica, index, deadline):
-            return await self._answer_elsewhere(shard, query, deadline, point)
+        while replica.applied_index < index:  # it may have gone back when this task goes on
+            if not await self._applied(replica, index, deadline):
+                return await self._answer_elsewhere(shard, query, deadline, point)
         if not replica.may(Capability.READ) or router.replicas.get(shard) is not replica:
             return await self._answer_elsewhere(shard, query, deadline, point)
         if point is not None:

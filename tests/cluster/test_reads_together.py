@@ -24,6 +24,8 @@ class OwnReplica:
     applied_index: int = 5
     shard: int = SHARD
     waited: list[int] = field(default_factory=list)
+    goes_back: list[int] = field(default_factory=list)
+    """After each time that it was waited for, before anybody reads, to where."""
 
     @property
     def commit_index(self) -> int:
@@ -36,6 +38,8 @@ class OwnReplica:
         self.waited.append(index)
         self.applied_index = max(self.applied_index, index)
         done(True)
+        if self.goes_back:
+            self.applied_index = self.goes_back.pop()
 
     def query(self, query: object) -> Usage:
         return Usage(self.applied_index, 0)
@@ -109,6 +113,16 @@ def test_after_another_node_has_answered_the_own_replica_catches_up_with_it() ->
         node.replicas[SHARD] = node.replica
         assert await seen(reads, point) == 9
         assert node.replica.waited == [9]
+
+    reading(talk)
+
+
+def test_a_replica_that_goes_back_while_a_read_is_about_to_go_on_is_waited_for_again() -> None:
+    async def talk(node: Node, reads: ReadPath) -> None:
+        node.replica.goes_back = [2]
+        node.barrier = 9
+        assert await seen(reads, ReadPoint()) == 9
+        assert node.replica.waited == [9, 9]
 
     reading(talk)
 
