@@ -172,6 +172,9 @@ def log_lines(record: LogRecord, *, with_shard: bool) -> Iterator[str]:
             yield f"{'':>10}a request that every replica refuses: {error}"
 
 
+_SIGNS = {c.StoreMode.ADD: "+", c.StoreMode.REMOVE: "-", c.StoreMode.REPLACE: "="}
+
+
 def in_words(command: c.Command) -> str:
     """A command on one line, for people."""
     match command:
@@ -192,11 +195,10 @@ def in_words(command: c.Command) -> str:
             marked = " marked \\Deleted" if command.only_deleted else ""
             return f"expunge {command.user} {_ref(command.mailbox)} {command.uids.format()}{marked}"
         case c.Store():
-            sign = {c.StoreMode.ADD: "+", c.StoreMode.REMOVE: "-", c.StoreMode.REPLACE: "="}
             flags = " ".join(command.flags) or "(none)"
             return (
                 f"store {command.user} {_ref(command.mailbox)} {command.uids.format()} "
-                f"{sign[command.mode]}{flags}"
+                f"{_SIGNS[command.mode]}{flags}"
             )
         case c.Configure():
             return "configure " + ", ".join(
@@ -225,6 +227,8 @@ def in_words(command: c.Command) -> str:
             return f"rename script {command.user} {command.name!r} to {command.new_name!r}"
         case c.ActivateScript():
             return f"activate script {command.user} {command.name!r}"
+        case c.SetAcl() | c.NoteSharer() | c.GuestCommand():
+            return _sharing_in_words(command)
         case c.PutUser():
             return (
                 f"{'change the password of' if command.replace else 'add'} user {command.address}"
@@ -237,6 +241,16 @@ def in_words(command: c.Command) -> str:
             return f"remove user {command.address}"
         case c.PurgeUser():
             return f"remove all mail of {command.user}"
+
+
+def _sharing_in_words(command: c.SetAcl | c.NoteSharer | c.GuestCommand) -> str:
+    if isinstance(command, c.GuestCommand):
+        return f"{command.guest}: {in_words(command.command)}"
+    if isinstance(command, c.NoteSharer):
+        return f"note that {command.owner} shares with {command.user}"
+    where = "" if command.mailbox is None else f" {_ref(command.mailbox)}"
+    change = f"{_SIGNS[command.mode]}{command.rights}"
+    return f"share {command.user}{where} with {command.identifier} {change}"
 
 
 def _save_in_words(message: c.NewMessage) -> str:

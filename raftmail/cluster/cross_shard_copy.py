@@ -28,17 +28,20 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeAlias
 
 from raftmail.mail.codec import encode_request
-from raftmail.mail.commands import Blob, Command, Copy, CopyIn, Expunge, NewMessage
+from raftmail.mail.commands import Blob, Command, Copy, CopyIn, Expunge, GuestCommand, NewMessage
 from raftmail.mail.failures import Failure, Unavailable
 from raftmail.mail.limits import MESSAGES_MAX, REQUEST_BYTES_MAX
 from raftmail.mail.queries import (
     Answer,
     FetchBody,
     FetchMessages,
+    GuestQuery,
+    ListShared,
     MessageInfo,
     MessagePage,
     MissingBodies,
     Query,
+    SharedMailboxes,
 )
 from raftmail.mail.results import Code, CopyResult, Executed, ExpungeResult, Refused, Result
 from raftmail.mail.uidset import UidSet
@@ -78,36 +81,60 @@ class _Refusal(Exception):
         self.code = code
 
 
-def crossing(command: Copy) -> Crossing:
-    """What a copy to another shard needs, step by step; its result."""
+def crossing(command: Copy, guest: str = "") -> Crossing:
+    """What a copy to another shard needs, step by step; its result. A `guest` copies from or to a
+    mailbox of somebody else, and each shard checks the rights there."""
     result: Result | None = None
     for everything in (False, True):
         blobs: dict[bytes, bytes] = {}
         try:
-            messages = yield from _messages(command)
+            if command.move and guest not in ("", command.user):
+                yield from _check_move(command, guest)
+            messages = yield from _messages(command, guest)
             lacking = {message.blob for message in messages}
             if not everything and lacking:
                 absent: bytes = yield Ask(
                     MissingBodies(command.target.user, tuple(sorted(lacking)))
                 )
                 lacking = {absent[at : at + 32] for at in range(0, len(absent), 32)}
-            messages, blobs = yield from _bodies(command, messages, lacking)
+            messages, blobs = yield from _bodies(command, messages, lacking, guest)
             half = _half(command, messages)
         except _Refusal as e:
             half = replace(
                 _half(command, ()), refused_code=e.code.value, refused_text=str(e)[:1000]
             )
-        result = yield Do(half, tuple(blobs.items()))
+        result = yield Do(_by(guest, half), tuple(blobs.items()))
         if result is not None:  # else bodies were given back since they were asked for
             break
     if not isinstance(result, CopyResult):
         return result or Refused(Code.CANNOT, "the bodies are not to be had")
     if not command.move or not result.source_uids:
         return result
-    expunged: Result = yield Do(Expunge(command.user, command.mailbox, result.source_uids))
+    expunge = Expunge(command.user, command.mailbox, result.source_uids)
+    expunged: Result = yield Do(_by(guest, expunge))
+    if isinstance(expunged, Refused) and expunged.code is Code.NOPERM:
+        return expunged  # the right was taken away since it was looked at: the copies stay
     # A mailbox that was removed meanwhile has nothing left to be taken away.
     modseq = expunged.highestmodseq if isinstance(expunged, ExpungeResult) else 0
     return replace(result, source_modseq=modseq)
+
+
+def _by(guest: str, command: CopyIn | Expunge) -> Command:
+    """A command as a guest gives it, where it is about mail of somebody else."""
+    return command if guest in ("", command.user) else GuestCommand(guest, command)
+
+
+def _ask(guest: str, query: FetchMessages | FetchBody) -> Ask:
+    """As `_by`."""
+    return Ask(query if guest in ("", query.user) else GuestQuery(guest, query))
+
+
+def _check_move(command: Copy, guest: str) -> Generator[Need, Any, None]:
+    """Whether a guest may take the messages away, before they are copied. Raises `_Refusal`."""
+    found: SharedMailboxes = yield Ask(ListShared(command.user, guest, command.mailbox))
+    rights = found.shared[0][1] if found.shared else ""
+    if "l" in rights and not {"t", "e"} <= set(rights):
+        raise _Refusal(Code.NOPERM, "you have not the right to move messages away (t e)")
 
 
 def _half(command: Copy, messages: Sequence[MessageInfo]) -> CopyIn:
@@ -131,15 +158,17 @@ def _half(command: Copy, messages: Sequence[MessageInfo]) -> CopyIn:
     return CopyIn(to.user, new, seed, to, uids, quota_bytes=quota_bytes)
 
 
-def _messages(command: Copy) -> Generator[Need, Any, tuple[MessageInfo, ...]]:
+def _messages(command: Copy, guest: str) -> Generator[Need, Any, tuple[MessageInfo, ...]]:
     """The messages that there are, ascending. Raises `_Refusal`."""
     found: list[MessageInfo] = []
     wanted = command.uids
     more = True
     while more:
         query = FetchMessages(command.user, command.mailbox, wanted, summaries=True)
-        page: MessagePage | None = yield Ask(query)
+        page: MessagePage | None = yield _ask(guest, query)
         if page is None:
+            if guest not in ("", command.user):
+                raise _Refusal(Code.NONEXISTENT, "there is no such mailbox")
             raise _Refusal(Code.NONEXISTENT, f"{command.user} has no mailbox {command.mailbox!r}")
         found += page.messages
         if len(found) > MESSAGES_MAX or (page.more and len(found) == MESSAGES_MAX):
@@ -163,7 +192,7 @@ def _messages(command: Copy) -> Generator[Need, Any, tuple[MessageInfo, ...]]:
 
 
 def _bodies(
-    command: Copy, messages: Sequence[MessageInfo], lacking: set[bytes]
+    command: Copy, messages: Sequence[MessageInfo], lacking: set[bytes], guest: str
 ) -> Generator[Need, Any, tuple[tuple[MessageInfo, ...], dict[bytes, bytes]]]:
     """The bodies that the target lacks, and the messages without those that vanished meanwhile.
     Raises `_Refusal`."""
@@ -179,7 +208,8 @@ def _bodies(
     blobs: dict[bytes, bytes] = {}
     for message in messages:
         if message.blob in lacking and message.blob not in blobs:
-            body: bytes | None = yield Ask(FetchBody(command.user, command.mailbox, message.uid))
+            fetch = FetchBody(command.user, command.mailbox, message.uid)
+            body: bytes | None = yield _ask(guest, fetch)
             if body is None:
                 continue
             blobs[message.blob] = body
@@ -208,12 +238,18 @@ class Calls(Protocol):
 
 
 async def carry_out(
-    calls: Calls, client: bytes, seq: int, floor: int, command: Copy, deadline_s: float
+    calls: Calls,
+    client: bytes,
+    seq: int,
+    floor: int,
+    command: Copy,
+    deadline_s: float,
+    guest: str = "",
 ) -> Executed:
     """Copy or move messages to another shard. Raises `Unavailable`: with an unknown outcome, to be
     asked again under the same id and number."""
     deadline = calls.clock() + deadline_s
-    steps = crossing(command)
+    steps = crossing(command, guest)
     last = Executed(Refused(Code.CANNOT, ""), calls.shard_of(command.target.user), 0, "")
     begun = lacked = False
     try:
@@ -228,7 +264,7 @@ async def carry_out(
                 begun = True
                 last = outcome
                 need = steps.send(outcome.result)
-            elif outcome.final and isinstance(need.command, CopyIn) and not lacked:
+            elif outcome.final and _brings_bodies(need.command) and not lacked:
                 lacked = True
                 need = steps.send(None)
             else:
@@ -242,6 +278,11 @@ async def carry_out(
         raise
 
 
+def _brings_bodies(command: Command) -> bool:
+    asked = command.command if isinstance(command, GuestCommand) else command
+    return isinstance(asked, CopyIn)
+
+
 async def _submit(
     calls: Calls, client: bytes, seq: int, floor: int, need: Do, deadline_s: float
 ) -> Executed | Failure:
@@ -251,7 +292,7 @@ async def _submit(
         if not future.done():
             future.set_result(outcome)
 
-    assert isinstance(need.command, CopyIn | Expunge)
+    assert isinstance(need.command, CopyIn | Expunge | GuestCommand)
     shard = calls.shard_of(need.command.user)
     request = encode_request(client, seq, floor, need.command)
     calls.submit(shard, request, need.blobs, deadline_s, done)

@@ -19,10 +19,13 @@ from raftmail.mail.queries import (
     FetchBody,
     GetConfiguration,
     GetUser,
+    ListSharers,
     ListUsers,
     Query,
     ReadPoint,
+    asked_for,
 )
+from raftmail.mail.rights import is_everybody
 from raftmail.shard.replica import Replica
 from raftmail.shard.status import Capability
 from raftmail.storage.blobs import BlobDamaged, BlobMissing
@@ -88,6 +91,8 @@ class ReadPath:
     def shard_of(self, query: Query) -> int:
         """The shard that answers a query."""
         if isinstance(query, ListUsers | GetUser | GetConfiguration):
+            return ROOT_SHARD
+        if isinstance(query, ListSharers) and is_everybody(query.user):
             return ROOT_SHARD
         return self.router.shard_of(query.user)
 
@@ -155,9 +160,10 @@ class ReadPath:
         if point is not None:
             point.reached(shard, replica.applied_index)
         try:
-            if isinstance(query, FetchBodies):
+            asked = asked_for(query)
+            if isinstance(asked, FetchBodies):
                 return replica.bodies_of(query)
-            if not isinstance(query, FetchBody):
+            if not isinstance(asked, FetchBody):
                 return replica.query(query)
             digest = replica.body_of(query)
         except IndexDamaged as e:

@@ -45,6 +45,8 @@ from raftmail.mail.commands import (
     Configure,
     Copy,
     DropAppPassword,
+    GuestCommand,
+    NoteSharer,
     PutAppPassword,
     PutUser,
     RemoveUser,
@@ -53,6 +55,7 @@ from raftmail.mail.commands import (
 from raftmail.mail.failures import Failure, Unavailable
 from raftmail.mail.queries import Answer, Query, ReadPoint
 from raftmail.mail.results import Executed
+from raftmail.mail.rights import is_everybody
 from raftmail.net.errors import tell
 from raftmail.shard.replica import SAY_BAD_S, Done, Replica
 
@@ -207,14 +210,15 @@ class Router:
     async def execute(
         self, command: Command, *, blobs: Sequence[Blob] = (), deadline_s: float
     ) -> Executed:
-        if isinstance(command, PutUser | PutAppPassword | DropAppPassword | RemoveUser | Configure):
-            shard = ROOT_SHARD
-        else:
-            shard = self.shard_of(command.user)
+        shard = self._shard_for(command)
         seq, floor = self._next_seq()
-        if isinstance(command, Copy) and self.shard_of(command.target.user) != shard:
+        copied = command.command if isinstance(command, GuestCommand) else command
+        if isinstance(copied, Copy) and self.shard_of(copied.target.user) != shard:
             try:
-                return await self.cross(self.client, seq, floor, command, deadline_s=deadline_s)
+                guest = command.guest if isinstance(command, GuestCommand) else ""
+                return await self.cross(
+                    self.client, seq, floor, copied, deadline_s=deadline_s, guest=guest
+                )
             finally:
                 self._open_seqs.pop(seq, None)
         future: asyncio.Future[Executed | Failure] = asyncio.get_running_loop().create_future()
@@ -228,6 +232,14 @@ class Router:
         if isinstance(outcome, Failure):
             raise Unavailable(outcome)
         return outcome
+
+    def _shard_for(self, command: Command) -> int:
+        """The shard that carries out a command."""
+        if isinstance(command, PutUser | PutAppPassword | DropAppPassword | RemoveUser | Configure):
+            return ROOT_SHARD
+        if isinstance(command, NoteSharer) and is_everybody(command.user):
+            return ROOT_SHARD
+        return self.shard_of(command.user)
 
     def execute_soon(
         self, command: Save, blobs: Sequence[Blob], deadline_s: float, done: Done
@@ -261,9 +273,18 @@ class Router:
         self.submit(shard, request, blobs, deadline_s, answered)
 
     async def cross(
-        self, client: bytes, seq: int, floor: int, command: Copy, *, deadline_s: float
+        self,
+        client: bytes,
+        seq: int,
+        floor: int,
+        command: Copy,
+        *,
+        deadline_s: float,
+        guest: str = "",
     ) -> Executed:
-        return await cross_shard_copy.carry_out(self, client, seq, floor, command, deadline_s)
+        return await cross_shard_copy.carry_out(
+            self, client, seq, floor, command, deadline_s, guest
+        )
 
     def watch(self, user: str, hear: Callable[[Change], None]) -> WatchHandle:
         return self.watches.begin(user, hear)

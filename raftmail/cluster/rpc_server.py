@@ -25,7 +25,7 @@ from raftmail.mail.admin import JSON
 from raftmail.mail.budget import Budget
 from raftmail.mail.codec import CodecError, decode_query, encode_answer, encode_result
 from raftmail.mail.failures import Failure, Unavailable
-from raftmail.mail.queries import Answer, FetchBody, Query
+from raftmail.mail.queries import Answer, FetchBody, Query, asked_for
 from raftmail.mail.results import Executed
 from raftmail.net.errors import start_task, tell
 from raftmail.shard.replica import Replica
@@ -194,7 +194,7 @@ class RpcServer:
                 ):
                     self._moved(node, call.number)
                     return
-                if isinstance(query, FetchBody):
+                if isinstance(asked_for(query), FetchBody):
                     await self._serve_body(node, call.number, query, deadline_s)
                     return
                 answer: Any = encode_answer(await self.router.query(query, deadline_s=deadline_s))
@@ -215,9 +215,7 @@ class RpcServer:
                 node, call.number, Failure(f"{self.router.node} failed over this; its log says how")
             )
 
-    async def _serve_body(
-        self, node: str, number: int, query: FetchBody, deadline_s: float
-    ) -> None:
+    async def _serve_body(self, node: str, number: int, query: Query, deadline_s: float) -> None:
         """Raises `Unavailable`. Whoever asks again meanwhile is not read for twice, and what the
         link has no room for now waits, as bytes of the budget."""
         asked = (node, number)

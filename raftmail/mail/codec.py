@@ -89,7 +89,10 @@ _HEAD_BYTES = ENTRY_HEAD.size
     DELETE_SCRIPT,
     RENAME_SCRIPT,
     ACTIVATE_SCRIPT,
-) = range(1, 22)
+    SET_ACL,
+    NOTE_SHARER,
+    AS_GUEST,
+) = range(1, 25)
 
 MESSAGE_FIELDS = (7, 8, 10)
 """How many a message to save has: with delivery keys one more, with dates two more."""
@@ -233,9 +236,13 @@ def inspect_request(request: bytes) -> tuple[bytes, int, int, tuple[bytes, ...]]
     raw = unpack(request)
     if not head_is_good(raw):
         raise CodecError("a request is an array that begins with client, seq, floor and kind")
-    if raw[3] not in (SAVE, COPY_IN):
-        return raw[0], raw[1], raw[3], ()
-    messages = raw[5] if len(raw) > 5 else None
+    kind, fields = raw[3], raw[4:]
+    if kind == AS_GUEST:
+        kind, fields = _inner(fields)
+    if kind not in (SAVE, COPY_IN):
+        # What frees space does so whoever asks for it.
+        return raw[0], raw[1], kind if kind in FREEING else raw[3], ()
+    messages = fields[1] if len(fields) > 1 else None
     if type(messages) is not tuple:
         raise CodecError("a Save has an array of messages")
     blobs: dict[bytes, None] = {}
@@ -249,6 +256,14 @@ def inspect_request(request: bytes) -> tuple[bytes, int, int, tuple[bytes, ...]]
             raise CodecError("a message to save names its body by a sha256")
         blobs[message[1]] = None
     return raw[0], raw[1], raw[3], tuple(blobs)
+
+
+def _inner(fields: Raw) -> tuple[int, Raw]:
+    """Kind and fields of what a guest asks for; kind 0 where it is nothing."""
+    inner = fields[1] if len(fields) > 1 else None
+    if type(inner) is not tuple or not inner or type(inner[0]) is not int:
+        return 0, ()
+    return inner[0], inner[1:]
 
 
 # Entries
@@ -417,6 +432,18 @@ _TO_RAW: dict[type, Callable[[Any], Raw]] = {
     c.DeleteScript: lambda x: (DELETE_SCRIPT, x.user, x.name),
     c.RenameScript: lambda x: (RENAME_SCRIPT, x.user, x.name, x.new_name),
     c.ActivateScript: lambda x: (ACTIVATE_SCRIPT, x.user, x.name),
+    c.SetAcl: lambda x: (SET_ACL, x.user, x.mailbox, x.identifier, x.mode, x.rights),
+    c.NoteSharer: lambda x: (NOTE_SHARER, x.user, x.owner),
+    c.Store: lambda x: (
+        STORE,
+        x.user,
+        x.mailbox,
+        x.uids.to_wire(),
+        x.mode,
+        x.flags,
+        x.unchanged_since,
+    ),
+    c.GuestCommand: lambda x: (AS_GUEST, x.guest, _TO_RAW[type(x.command)](x.command)),
 }
 
 
@@ -496,6 +523,25 @@ def _read_store(user: Any, mailbox: Any, uids: Any, mode: Any, flags: Any, since
     return c.Store(user, mailbox, UidSet.from_wire(uids), _MODES[mode], flags, since)
 
 
+def _read_acl(user: Any, mailbox: Any, identifier: Any, mode: Any, rights: Any) -> c.SetAcl:
+    if type(mode) is not int or mode not in _MODES:
+        raise ValueError("mode: 0, 1 or 2")
+    return c.SetAcl(user, mailbox, identifier, _MODES[mode], rights)
+
+
+def _read_guest(guest: Any, inner: Any) -> c.GuestCommand:
+    kind, fields = _inner((guest, inner))
+    if kind not in _OF_GUESTS:
+        raise ValueError(f"command: no guest asks for kind {kind}")
+    command: Any = command_of((b"", 0, 0, kind, *fields))
+    return c.GuestCommand(guest, command)
+
+
+_OF_GUESTS = frozenset(
+    (CREATE, DELETE, RENAME, ANNOTATE, SET_ACL, SAVE, COPY, COPY_IN, EXPUNGE, STORE)
+)
+
+
 @dataclass(frozen=True, slots=True, repr=False)
 class _Reader:
     """`optional` fields at the end are left out when they have nothing to say."""
@@ -528,4 +574,7 @@ _FROM_RAW: dict[int, _Reader] = {
     DELETE_SCRIPT: _Reader("DeleteScript", 6, c.DeleteScript),
     RENAME_SCRIPT: _Reader("RenameScript", 7, c.RenameScript),
     ACTIVATE_SCRIPT: _Reader("ActivateScript", 6, c.ActivateScript),
+    SET_ACL: _Reader("SetAcl", 9, _read_acl),
+    NOTE_SHARER: _Reader("NoteSharer", 6, c.NoteSharer),
+    AS_GUEST: _Reader("GuestCommand", 6, _read_guest),
 }

@@ -22,6 +22,7 @@ from raftmail.mail.limits import (
     check_user,
 )
 from raftmail.mail.packing import CodecError, Raw, pack, unpack_versioned
+from raftmail.mail.rights import check_entries, check_rights
 from raftmail.mail.scripts import (
     RULES_VERSION_BYTES,
     SCRIPT_BYTES_MAX,
@@ -57,8 +58,14 @@ def validate_query(query: q.Query) -> None:
         return
     if not isinstance(query, tuple(_TO_RAW)):
         raise ValueError(f"query: {type(query).__name__} is no query")
+    if isinstance(query, q.GuestQuery):
+        check_user("guest", query.guest)
+        if not isinstance(query.query, _OF_GUESTS):
+            raise ValueError(f"query: no guest asks by {type(query.query).__name__}")
+        validate_query(query.query)
+        return
     check_user("user", query.user)
-    if isinstance(query, q.ListMailboxes | q.ListSubscriptions | q.GetUsage | q.ListScripts):
+    if isinstance(query, _OF_USERS):
         return
     if isinstance(query, q.GetScript):
         check_script_name("name", query.name)
@@ -67,6 +74,10 @@ def validate_query(query: q.Query) -> None:
         if query.known != b"":
             check_bytes("known", query.known, RULES_VERSION_BYTES)
         return
+    if isinstance(query, q.ListShared):
+        check_user("guest", query.guest)
+        if query.mailbox is None:
+            return
     if isinstance(query, q.GetAnnotations) and query.mailbox is None:
         return
     if isinstance(query, q.ListAnnotations):
@@ -145,7 +156,24 @@ _TO_RAW: dict[type, Callable[[Any], Raw]] = {
     q.ListScripts: lambda x: (17, x.user),
     q.GetScript: lambda x: (18, x.user, x.name),
     q.ActiveScript: lambda x: (19, x.user, x.known),
+    q.GetAcl: lambda x: (20, x.user, x.mailbox),
+    q.ListShared: lambda x: (21, x.user, x.guest, x.mailbox),
+    q.ListSharers: lambda x: (22, x.user),
+    q.GuestQuery: lambda x: (23, x.guest, _TO_RAW[type(x.query)](x.query)),
 }
+
+_OF_USERS = (q.ListMailboxes, q.ListSubscriptions, q.GetUsage, q.ListSharers, q.ListScripts)
+_OF_GUESTS = (
+    q.GetMailbox,
+    q.FetchMessages,
+    q.FetchColumns,
+    q.FetchContents,
+    q.FetchVanished,
+    q.FetchBody,
+    q.FetchBodies,
+    q.GetAnnotations,
+    q.GetAcl,
+)
 
 
 def _read_fetch(
@@ -156,6 +184,15 @@ def _read_fetch(
 
 def _read_columns_query(user: Any, mailbox: Any, uids: Any, summaries: Any, limit: Any) -> q.Query:
     return q.FetchColumns(user, mailbox, UidSet.from_wire(uids), summaries, limit)
+
+
+def _read_guest_query(guest: Any, raw: Any) -> q.Query:
+    kind, *fields = _tuple(raw)
+    reader = _FROM_RAW.get(kind)
+    if reader is None or kind == 23:
+        raise ValueError(f"no guest asks by kind {kind}")
+    query: Any = reader(*fields)
+    return q.GuestQuery(guest, query)
 
 
 _FROM_RAW: dict[int, Callable[..., q.Query]] = {
@@ -178,6 +215,10 @@ _FROM_RAW: dict[int, Callable[..., q.Query]] = {
     17: q.ListScripts,
     18: q.GetScript,
     19: q.ActiveScript,
+    20: q.GetAcl,
+    21: q.ListShared,
+    22: q.ListSharers,
+    23: _read_guest_query,
 }
 
 # Answers
@@ -201,7 +242,9 @@ _FROM_RAW: dict[int, Callable[..., q.Query]] = {
     _BODIES,
     _SCRIPTS,
     _RULES,
-) = range(18)
+    _ACL,
+    _SHARED,
+) = range(20)
 
 
 def encode_answer(answer: q.Answer) -> bytes:
@@ -230,6 +273,11 @@ def _answer_raw(answer: q.Answer) -> Raw:
         return (_ANNOTATIONS, (answer.entries,))
     if isinstance(answer, q.AnnotationList):
         return (_ANNOTATION_LIST, (answer.entries,))
+    if isinstance(answer, q.AclEntries):
+        return (_ACL, (answer.entries,))
+    if isinstance(answer, q.SharedMailboxes):
+        shared = [(_mailbox_raw(info), rights) for info, rights in answer.shared]
+        return (_SHARED, (shared,))
     if isinstance(answer, q.MessageBodies):
         return (_BODIES, (answer.bodies,))
     if isinstance(answer, q.ScriptList):
@@ -283,6 +331,11 @@ def _read_answer(kind: int, value: Any = None) -> q.Answer:
         return _read_annotations(*values)
     if kind == _ANNOTATION_LIST:
         return _read_annotation_list(*values)
+    if kind == _ACL:
+        check_entries("entries", *values)
+        return q.AclEntries(*values)
+    if kind == _SHARED:
+        return _read_shared(*values)
     if kind == _BODIES:
         (bodies,) = values
         for uid, body in _tuple(bodies):
@@ -371,6 +424,15 @@ def _read_annotations(entries: Any) -> q.AnnotationValues:
         if type(value) is not bytes:
             raise ValueError("entries: a value is bytes")
     return q.AnnotationValues(entries)
+
+
+def _read_shared(shared: Any) -> q.SharedMailboxes:
+    found = []
+    for one in _tuple(shared):
+        info, rights = _tuple(one)
+        check_rights("rights", rights)
+        found.append((_read_mailbox(info), rights))
+    return q.SharedMailboxes(tuple(found))
 
 
 def _check_names(names: Any) -> None:

@@ -26,6 +26,14 @@ MailboxRef: TypeAlias = str | int
 number."""
 
 
+class StoreMode(IntEnum):
+    """What STORE does with the flags it names, and SETACL with rights."""
+
+    ADD = 0
+    REMOVE = 1
+    REPLACE = 2
+
+
 @dataclass(frozen=True, slots=True)
 class CreateMailbox:
     """Make a mailbox and the parents it lacks; refused with ALREADYEXISTS when it is there.
@@ -139,6 +147,29 @@ class ActivateScript:
 
 
 @dataclass(frozen=True, slots=True)
+class SetAcl:
+    """Set what rights one identifier has on a mailbox (RFC 4314 section 3.1), add some, or take
+    some away. Where `mailbox` is None, it only takes away, on all mailboxes of the user. Who has
+    none stands in no list."""
+
+    user: str
+    mailbox: MailboxRef | None
+    identifier: str
+    mode: StoreMode
+    rights: str
+
+
+@dataclass(frozen=True, slots=True)
+class NoteSharer:
+    """Keep that `owner` may share mailboxes with `user`, so that `user` finds them. It goes before
+    the `SetAcl` in the owner's shard, which alone decides. `user` may stand for all of a domain
+    (`mail.rights.everybody`): the root shard (0) has that."""
+
+    user: str
+    owner: str
+
+
+@dataclass(frozen=True, slots=True)
 class Target:
     """Where a message goes. With `or_inbox`, INBOX is taken when the mailbox does not exist
     (delivery to user+detail). A missing INBOX is made with the command's `uidvalidity_seed`."""
@@ -247,14 +278,6 @@ class Expunge:
     only_deleted: bool = False
 
 
-class StoreMode(IntEnum):
-    """What STORE does with the flags it names."""
-
-    ADD = 0
-    REMOVE = 1
-    REPLACE = 2
-
-
 @dataclass(frozen=True, slots=True)
 class Store:
     """Change flags and keywords. `unchanged_since` of -1 means unconditional; otherwise messages
@@ -266,6 +289,32 @@ class Store:
     mode: StoreMode
     flags: tuple[str, ...]
     unchanged_since: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class GuestCommand:
+    """What `guest` asks of mailboxes of others: it is carried out as far as the rights go that the
+    guest has when it is applied (RFC 4314 section 4). All messages of a `Save` go to the command's
+    own user. A copy may come from or go to the guest's own mailboxes."""
+
+    guest: str
+    command: (
+        CreateMailbox
+        | DeleteMailbox
+        | RenameMailbox
+        | SetAnnotations
+        | SetAcl
+        | Save
+        | Copy
+        | CopyIn
+        | Expunge
+        | Store
+    )
+
+    @property
+    def user(self) -> str:
+        """Whose shard carries it out."""
+        return self.command.user
 
 
 @dataclass(frozen=True, slots=True)
@@ -336,11 +385,14 @@ Command: TypeAlias = (
     | DeleteScript
     | RenameScript
     | ActivateScript
+    | SetAcl
+    | NoteSharer
     | Save
     | Copy
     | CopyIn
     | Expunge
     | Store
+    | GuestCommand
     | PutUser
     | PutAppPassword
     | DropAppPassword

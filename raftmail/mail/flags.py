@@ -26,6 +26,7 @@ SYSTEM = {
     "\\Deleted": DELETED,
     "\\Draft": DRAFT,
 }
+ALL_FLAGS = sum(SYSTEM.values())
 _SYSTEM_LOWER = {name.lower(): bit for name, bit in SYSTEM.items()}
 _SYSTEM_NAMES = tuple(
     tuple(name for name, bit in SYSTEM.items() if mask & bit) for mask in range(32)

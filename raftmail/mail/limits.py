@@ -16,6 +16,7 @@ from raftmail.mail.names import SPECIAL_USES, check_text, check_user_name, quote
 from raftmail.mail.new_accounts import check_new
 from raftmail.mail.record_rules import check_record
 from raftmail.mail.results import Code
+from raftmail.mail.rights import check_identifier, check_rights
 from raftmail.mail.scripts import (
     SCRIPT_TOTAL_BYTES_MAX,
     SCRIPTS_MAX_HIGHEST,
@@ -230,6 +231,32 @@ def _activate_script(x: c.ActivateScript) -> None:
         check_script_name("name", x.name)
 
 
+def _set_acl(x: c.SetAcl) -> None:
+    check_user("user", x.user)
+    _is("mode", x.mode, c.StoreMode)
+    check_identifier("identifier", x.identifier)
+    check_rights("rights", x.rights)
+    if x.mailbox is not None:
+        check_ref("mailbox", x.mailbox)
+    elif x.mode is c.StoreMode.ADD or (x.mode is c.StoreMode.REPLACE and x.rights):
+        raise ValueError("mailbox: rights are given on one mailbox")
+
+
+def _note_sharer(x: c.NoteSharer) -> None:
+    check_user("user", x.user)
+    check_user("owner", x.owner)
+
+
+def _guest(x: c.GuestCommand) -> None:
+    check_user("guest", x.guest)
+    validate(x.command)
+    command = x.command
+    if isinstance(command, c.Save) and any(
+        target.user != command.user for message in command.messages for target in message.targets
+    ):
+        raise ValueError("command: all messages of a guest go to one user")
+
+
 def _target(field: str, target: c.Target) -> None:
     _is(field, target, c.Target)
     check_user(f"{field}.user", target.user)
@@ -434,6 +461,9 @@ _CHECKS: dict[type, Callable[[Any], None]] = {
     c.DeleteScript: _delete_script,
     c.RenameScript: _rename_script,
     c.ActivateScript: _activate_script,
+    c.SetAcl: _set_acl,
+    c.NoteSharer: _note_sharer,
+    c.GuestCommand: _guest,
     c.Save: _save,
     c.Copy: _copy,
     c.CopyIn: _copy_in,

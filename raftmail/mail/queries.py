@@ -144,6 +144,32 @@ class ListAnnotations:
 
 
 @dataclass(frozen=True, slots=True)
+class GetAcl:
+    """Who may do what with a mailbox. Answer: AclEntries, or None when there is no such mailbox."""
+
+    user: str
+    mailbox: MailboxRef
+
+
+@dataclass(frozen=True, slots=True)
+class ListShared:
+    """What of a user's mailboxes is shared with `guest`: all that have the right `l`; of one
+    mailbox, whatever the rights are, if there are any. Answer: SharedMailboxes."""
+
+    user: str
+    guest: str
+    mailbox: MailboxRef | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ListSharers:
+    """Who may share mailboxes with a user, or with all users of a domain
+    (`mail.rights.everybody`), which the root shard knows. Answer: tuple[str, ...], ordered."""
+
+    user: str
+
+
+@dataclass(frozen=True, slots=True)
 class ListScripts:
     """The scripts of a user. Answer: ScriptList."""
 
@@ -194,6 +220,31 @@ class GetConfiguration:
     floor: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class GuestQuery:
+    """What `guest` asks of a mailbox of somebody else. It is answered where the rights allow it
+    (RFC 4314 section 4), else as if there were no such mailbox: `a` for `GetAcl`, `r` for all
+    else."""
+
+    guest: str
+    query: (
+        GetMailbox
+        | FetchMessages
+        | FetchColumns
+        | FetchContents
+        | FetchVanished
+        | FetchBody
+        | FetchBodies
+        | GetAnnotations
+        | GetAcl
+    )
+
+    @property
+    def user(self) -> str:
+        """Whose shard answers it."""
+        return self.query.user
+
+
 Query: TypeAlias = (
     ListMailboxes
     | GetMailbox
@@ -214,7 +265,16 @@ Query: TypeAlias = (
     | GetConfiguration
     | MissingBodies
     | GetUsage
+    | GetAcl
+    | ListShared
+    | ListSharers
+    | GuestQuery
 )
+
+
+def asked_for(query: Query) -> Query:
+    """What is to be read, whoever asks."""
+    return query.query if isinstance(query, GuestQuery) else query
 
 
 @dataclass(frozen=True, slots=True)
@@ -359,6 +419,20 @@ class RulesInForce:
 
 
 @dataclass(frozen=True, slots=True)
+class AclEntries:
+    """Identifiers with their rights, ordered. The owner stands in no list."""
+
+    entries: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SharedMailboxes:
+    """Mailboxes with the rights that the asker has, ordered by name."""
+
+    shared: tuple[tuple[MailboxInfo, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class UserInfo:
     address: str
     password_hash: str
@@ -399,6 +473,8 @@ Answer: TypeAlias = (
     | AnnotationList
     | ScriptList
     | RulesInForce
+    | AclEntries
+    | SharedMailboxes
     | UserInfo
     | Configuration
     | Usage

@@ -15,6 +15,7 @@ class Code(StrEnum):
     NONEXISTENT = "NONEXISTENT"
     ALREADYEXISTS = "ALREADYEXISTS"
     CANNOT = "CANNOT"
+    NOPERM = "NOPERM"  # who asked has not the right (RFC 4314)
     LIMIT = "LIMIT"
     OVERQUOTA = "OVERQUOTA"  # the user's messages would be larger together than the user's quota
     CONFLICT = (

@@ -24,7 +24,7 @@ from raftmail.resync.missing import AWAITED_US, Missing
 from raftmail.resync.pace import Schedule, TokenBucket
 from raftmail.resync.source import BodySource
 from raftmail.resync.state import read_local, write_local
-from raftmail.storage import annotation_table, dates, delivered, script_table
+from raftmail.storage import acl_table, annotation_table, dates, delivered, script_table
 from raftmail.storage.blobformat import unpack_place
 from raftmail.storage.blobs import BlobDamaged, BlobMissing
 from raftmail.storage.config_table import check_row
@@ -137,6 +137,8 @@ class Scrub:
             ("changes", self._change),
             ("expunges", self._expunge),
             ("subscriptions", self._text),
+            ("acls", self._acl),
+            ("sharers", self._text),
             ("annotations", self._annotation),
             ("scripts", self._script),
             ("users", self._text),
@@ -416,6 +418,11 @@ class Scrub:
         dates.check_row(key, record)
         if key != dates.STATE and self._tables["messages"].get(key) is None:
             raise IndexDamaged(dates.TABLE, key, "there is no such message")
+        return len(record)
+
+    def _acl(self, key: bytes, record: bytes) -> int:
+        acl_table.check_row(key, record)
+        acl_table.check_owner(self._index.engine, key)
         return len(record)
 
     def _annotation(self, key: bytes, record: bytes) -> int:

@@ -36,6 +36,8 @@ from raftmail.storage.records import (
 
 SMALL = (
     "subscriptions",
+    "acls",
+    "sharers",
     "annotations",
     "scripts",
     "users",

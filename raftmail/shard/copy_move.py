@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from raftmail.mail.codec_results import COPIED, EXPUNGED
 from raftmail.mail.commands import Copy, Expunge
-from raftmail.mail.flags import DELETED
+from raftmail.mail.flags import ALL_FLAGS, DELETED
 from raftmail.mail.limits import COPIED_MAX, TOUCHED_MAX
 from raftmail.mail.names import quoted
 from raftmail.mail.packing import Raw
@@ -43,13 +43,16 @@ def expunge(state: State, command: Expunge) -> Raw:
     return (EXPUNGED, uids.to_wire(), mailbox.highestmodseq)
 
 
-def copy(state: State, command: Copy) -> Raw:
-    """Raises `Refusal`."""
+def copy(state: State, command: Copy, system: int = ALL_FLAGS, *, keywords: bool = True) -> Raw:
+    """The copies have of the system flags those in `system`, and keywords if they may. Raises
+    `Refusal`."""
     source = state.must_find(command.user, command.mailbox)
     to = command.target
     target = state.destination(to.user, to.mailbox, to.or_inbox)
     wanted = state.chosen(source, command.uids, COPIED_MAX)
     existing, used = _survey(state, source, wanted, command.guids)
+    if not keywords:
+        used = 0
     names = tuple(name for bit, name in enumerate(source.keywords) if used >> bit & 1)
     masked(target, names, add=True)
     if target is not None and target.uidnext + len(existing) > UID_MAX:
@@ -59,7 +62,14 @@ def copy(state: State, command: Copy) -> Raw:
     if target is None:
         target = state.make_inbox(to.user, command.uidvalidity_seed)
     return transfer(
-        state, source, target, existing, used, move=command.move, saved_us=command.saved_us
+        state,
+        source,
+        target,
+        existing,
+        used,
+        move=command.move,
+        saved_us=command.saved_us,
+        kept=(system, keywords),
     )
 
 
@@ -111,9 +121,11 @@ def transfer(
     *,
     move: bool,
     saved_us: int | None = None,
+    kept: tuple[int, bool] = (ALL_FLAGS, True),
 ) -> Raw:
     """Copy or move messages that exist; everything was checked. A move within one mailbox gives
-    new UIDs (RFC 6851 section 3.3), and is one step of its modseq. `saved_us` is as in `Copy`."""
+    new UIDs (RFC 6851 section 3.3), and is one step of its modseq. `saved_us` is as in `Copy`.
+    `kept` are the system flags that the copies may have, and whether they may have keywords."""
     if not existing:
         return (COPIED, target.uidvalidity, target.number, (), (), 0, 0)
     index = state.index
@@ -132,14 +144,16 @@ def transfer(
         for key, record in rows:
             fields = unpack_message(key, record)
             keywords = fields[3] | fields[4] << 64
-            if bits and keywords:
+            if not kept[1]:
+                keywords = 0
+            elif bits and keywords:
                 keywords = sum(new for old, new in bits if keywords & old)
             summary = messages.summary(key)
             dates = dates_of.get(key)
             if saved_us is not None:
                 zone_minutes = 0 if dates is None else dates.zone_minutes
                 dates = dates_to_keep(FIXED.unpack(fields[5])[0], zone_minutes, saved_us)
-            messages.add(target, modseq, fields[2], keywords, fields[5], summary, dates)
+            messages.add(target, modseq, fields[2] & kept[0], keywords, fields[5], summary, dates)
             if move:
                 messages.remove(source, key, fields)
             else:

@@ -19,6 +19,7 @@ from raftmail.mail import queries as q
 from raftmail.mail.codec import (
     ACTIVATE_SCRIPT,
     ANNOTATE,
+    AS_GUEST,
     CONFIGURE,
     COPY,
     COPY_IN,
@@ -28,6 +29,7 @@ from raftmail.mail.codec import (
     DROP_APP_PASSWORD,
     EXPUNGE,
     MAKE_FIRST,
+    NOTE_SHARER,
     PURGE_USER,
     PUT_APP_PASSWORD,
     PUT_SCRIPT,
@@ -36,6 +38,7 @@ from raftmail.mail.codec import (
     RENAME,
     RENAME_SCRIPT,
     SAVE,
+    SET_ACL,
     STORE,
     SUBSCRIBE,
     CodecError,
@@ -46,9 +49,10 @@ from raftmail.mail.codec import (
 from raftmail.mail.codec_results import REFUSED, result_of
 from raftmail.mail.packing import Raw
 from raftmail.mail.results import Code, Result
-from raftmail.shard import configuration, copy_move, mailboxes, queries
+from raftmail.shard import configuration, copy_move, mailboxes, queries, sharing
 from raftmail.shard.aged_mail import AgedMail, find_aged
 from raftmail.shard.annotations import annotate
+from raftmail.shard.guests import GuestCommands
 from raftmail.shard.save import SaveCommand
 from raftmail.shard.scripts import activate_script, delete_script, put_script, rename_script
 from raftmail.shard.state import Refusal, State
@@ -81,6 +85,8 @@ _COMMANDS: dict[int, Callable[[State, Any], Raw]] = {
     DELETE_SCRIPT: delete_script,
     RENAME_SCRIPT: rename_script,
     ACTIVATE_SCRIPT: activate_script,
+    SET_ACL: sharing.set_acl,
+    NOTE_SHARER: sharing.note_sharer,
 }
 
 ROW_BYTES = 512
@@ -103,6 +109,7 @@ class Machine:
         self._state = State(self.index)
         self._store = StoreCommand(self._state)
         self._save = SaveCommand(self._state)
+        self._guests = GuestCommands(self._state, self._save, self._store)
         self.dirty_requests = 0
         self._payload_bytes = 0
 
@@ -199,6 +206,8 @@ class Machine:
                                 result = self._save.execute(raw, blobs)
                             elif kind == COPY_IN:
                                 result = self._save.copy_in(raw, blobs)
+                            elif kind == AS_GUEST:
+                                result = self._guests.execute(raw, blobs)
                             else:
                                 command = command_of(raw)
                                 result = _COMMANDS[kind](state, command)
@@ -232,13 +241,13 @@ class Machine:
         self._check()
         return queries.answer(self._state, query)
 
-    def body_of(self, query: q.FetchBody) -> bytes | None:
+    def body_of(self, query: q.Query) -> bytes | None:
         """The sha256 of the body of a message, if there is such a message. Raises
         `IndexDamaged`."""
         self._check()
         return queries.body_of(self._state, query)
 
-    def bodies_of(self, query: q.FetchBodies) -> list[tuple[int, bytes]] | None:
+    def bodies_of(self, query: q.Query) -> list[tuple[int, bytes]] | None:
         """UIDs and sha256 of the bodies that answer a query; None: there is no such mailbox. Raises
         `IndexDamaged`."""
         self._check()

@@ -24,6 +24,7 @@ from raftmail.mail.results import Code
 from raftmail.shard import configuration
 from raftmail.shard.annotations import check_annotations, check_sole_use
 from raftmail.shard.copy_move import move_all
+from raftmail.shard.sharing import inherit
 from raftmail.shard.state import MAILBOXES_MAX, Refusal, State, mailbox_result
 from raftmail.storage.records import MailboxRecord
 
@@ -186,8 +187,9 @@ def purge(state: State, command: PurgeUser) -> Raw:
     state.index.scripts.forget_user(command.user)
     for mailbox in state.index.mailboxes.of(command.user):
         _remove(state, mailbox)
-    for name in state.index.subscriptions.of(command.user):
-        state.index.subscriptions.delete(command.user, name)
+    for names in (state.index.subscriptions, state.index.sharers):
+        for name in names.of(command.user):
+            names.delete(command.user, name)
     state.index.delivered.forget_user(command.user)
     return DONE_RAW
 
@@ -208,8 +210,9 @@ def _make(
     it."""
     for name in names[:-1]:
         salted = blake2b(name.encode(), digest_size=16, key=guid).digest()
-        state.index.new_mailbox(user, name, salted, seed, "")
+        inherit(state, state.index.new_mailbox(user, name, salted, seed, ""))
     made = state.index.new_mailbox(user, names[-1], guid, seed, special_use)
+    inherit(state, made)
     state.forget(user)
     return made
 
@@ -240,5 +243,6 @@ def _remove(state: State, mailbox: MailboxRecord) -> None:
     state.rows_changed += mailbox.messages
     state.index.messages.drop_mailbox(mailbox)
     state.index.annotations.forget(mailbox.user, mailbox.number)
+    state.index.acls.put(mailbox.number, ())
     state.index.mailboxes.remove(mailbox)
     state.forget(mailbox.user)

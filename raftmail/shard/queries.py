@@ -7,7 +7,7 @@ from raftmail.mail.annotations import SPECIAL_USE, annotation_digest
 from raftmail.mail.flags import format_flags
 from raftmail.mail.packing import Raw
 from raftmail.mail.uidset import UidSet
-from raftmail.shard import configuration
+from raftmail.shard import configuration, guests
 from raftmail.shard.columns import columns
 from raftmail.shard.scripts import rules_in_force, script_list
 from raftmail.shard.state import Refusal, State
@@ -53,12 +53,21 @@ def answer(state: State, query: q.Query) -> q.Answer:
     if isinstance(query, q.MissingBodies):
         index.messages.settle()
         return b"".join(digest for digest in query.hashes if not index.references(digest))
+    if isinstance(query, q.ListSharers):
+        return tuple(index.sharers.of(query.user))
+    if isinstance(query, q.ListShared):
+        shared = guests.shared_with(state, query)
+        return q.SharedMailboxes(tuple((info_of(state, one), rights) for one, rights in shared))
+    if isinstance(query, q.GuestQuery):
+        return _answer_guest(state, query)
     try:
         mailbox = state.find(query.user, query.mailbox)
     except Refusal:
         return None
     if mailbox is None:
         return None
+    if isinstance(query, q.GetAcl):
+        return q.AclEntries(index.acls.of(mailbox.number))
     if isinstance(query, q.GetMailbox):
         return info_of(state, mailbox)
     if isinstance(query, q.FetchMessages):
@@ -73,23 +82,42 @@ def answer(state: State, query: q.Query) -> q.Answer:
     return body_of(state, query)
 
 
-def body_of(state: State, query: q.FetchBody) -> bytes | None:
-    """The sha256 of the body of a message, if there is such a message. Raises `IndexDamaged`."""
+def _answer_guest(state: State, query: q.GuestQuery) -> q.Answer:
+    if not guests.may_read(state, query):
+        return None
+    found = answer(state, query.query)
+    if isinstance(found, q.AnnotationValues):
+        shared = guests.SHARED_ANNOTATIONS
+        return q.AnnotationValues(tuple(one for one in found.entries if one[0].startswith(shared)))
+    return found
+
+
+def body_of(state: State, query: q.Query) -> bytes | None:
+    """The sha256 of the body of a message that is asked for by `FetchBody`, if there is such a
+    message. Raises `IndexDamaged`."""
+    asked = q.asked_for(query)
+    assert isinstance(asked, q.FetchBody)
+    if isinstance(query, q.GuestQuery) and not guests.may_read(state, query):
+        return None
     try:
-        mailbox = state.find(query.user, query.mailbox)
+        mailbox = state.find(asked.user, asked.mailbox)
     except Refusal:
         return None
     if mailbox is None:
         return None
-    fields = state.index.messages.message(mailbox, query.uid)
+    fields = state.index.messages.message(mailbox, asked.uid)
     return None if fields is None else bytes(FIXED.unpack(fields[5])[3])
 
 
-def bodies_of(state: State, query: q.FetchBodies) -> list[tuple[int, bytes]] | None:
-    """UIDs and sha256 of messages that are brought together; None: there is no such mailbox.
-    Raises `IndexDamaged`."""
+def bodies_of(state: State, query: q.Query) -> list[tuple[int, bytes]] | None:
+    """UIDs and sha256 of messages that are brought together by `FetchBodies`; None: there is no
+    such mailbox. Raises `IndexDamaged`."""
+    asked = q.asked_for(query)
+    assert isinstance(asked, q.FetchBodies)
+    if isinstance(query, q.GuestQuery) and not guests.may_read(state, query):
+        return None
     try:
-        mailbox = state.find(query.user, query.mailbox)
+        mailbox = state.find(asked.user, asked.mailbox)
     except Refusal:
         return None
     if mailbox is None:
@@ -98,7 +126,7 @@ def bodies_of(state: State, query: q.FetchBodies) -> list[tuple[int, bytes]] | N
     found: list[tuple[int, bytes]] = []
     left = q.TOGETHER_BYTES_MAX
     for key, record in messages.rows(
-        mailbox, messages.resolve(mailbox, query.uids), q.TOGETHER_MAX
+        mailbox, messages.resolve(mailbox, asked.uids), q.TOGETHER_MAX
     ):
         fields = unpack_message(key, record)
         _, size_bytes, _, digest, _ = FIXED.unpack(fields[5])

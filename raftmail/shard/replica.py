@@ -36,7 +36,7 @@ from raftmail.consensus.messages import BadMessage, is_of_start
 from raftmail.mail.codec import encode_entry
 from raftmail.mail.commands import Blob
 from raftmail.mail.failures import Failure
-from raftmail.mail.queries import Answer, FetchBodies, FetchBody, MessageBodies, Query
+from raftmail.mail.queries import Answer, MessageBodies, Query
 from raftmail.resync.missing import body_size
 from raftmail.resync.status import ResyncStatus
 from raftmail.shard.aged_mail import AgedMail
@@ -697,11 +697,11 @@ class Replica:
         node."""
         return self.machine.query(query)
 
-    def body_of(self, query: FetchBody) -> bytes | None:
+    def body_of(self, query: Query) -> bytes | None:
         """The hash of a message's body; None: there is no such message. Raises as `query`."""
         return self.machine.body_of(query)
 
-    def bodies_of(self, query: FetchBodies) -> MessageBodies | None:
+    def bodies_of(self, query: Query) -> MessageBodies | None:
         """The answer to a query, up to a body that cannot be read. Raises as `query`."""
         named = self.machine.bodies_of(query)
         if named is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from raftmail.mail.codec_results import STORED
-from raftmail.mail.flags import SEEN
+from raftmail.mail.flags import ALL_FLAGS, SEEN
 from raftmail.mail.limits import NUMBER_MAX, TOUCHED_MAX
 from raftmail.mail.packing import Raw
 from raftmail.mail.uidset import STAR, UidSet, UidSetBuilder
@@ -105,6 +105,17 @@ class StoreCommand:
             self._touch(mailbox)
         return (STORED, uids, (), highest, highest)
 
+    def execute_within(self, raw: Raw, settable: int, *, keywords: bool) -> Raw:
+        """The result of a request that was validated, where only the system flags in `settable` can
+        be changed, and keywords only if they may. Raises `Refusal`."""
+        _, _, _, _, user, ref, _, mode, flags, _ = raw
+        mailbox = self._state.must_find(user, ref)
+        parsed = self._state.parsed_flags(flags)
+        assert parsed is not None
+        mask, missing = masked(mailbox, parsed[1] if keywords else (), add=mode != _REMOVE)
+        system = parsed[0] & settable
+        return self._many(raw, mailbox, mode, system, mask, missing, settable, keywords)
+
     def _many(
         self,
         raw: Raw,
@@ -113,6 +124,8 @@ class StoreCommand:
         system: int,
         mask: int,
         missing: tuple[str, ...],
+        settable: int = ALL_FLAGS,
+        keywords: bool = True,
     ) -> Raw:
         try:
             wanted = UidSet.from_wire(raw[6])
@@ -136,7 +149,8 @@ class StoreCommand:
                 elif mode == _REMOVE:
                     new, after = old & ~system, before & ~mask
                 else:
-                    new, after = system, mask
+                    new = system | (old & ~settable)
+                    after = mask if keywords else before
                 if new == old and after == before:
                     continue
                 entry[:3] = highest, new, after

@@ -13,7 +13,14 @@ from zlib import crc32
 
 from raftmail.mail.flags import KEYWORDS_MAX, SEEN
 from raftmail.mail.uidset import UidSet
-from raftmail.storage import annotation_table, config_table, dates, delivered, script_table
+from raftmail.storage import (
+    acl_table,
+    annotation_table,
+    config_table,
+    dates,
+    delivered,
+    script_table,
+)
 from raftmail.storage.index import Index
 from raftmail.storage.kv import Row, Tables, scan
 from raftmail.storage.mailboxes import name_key, read_mailbox, read_text
@@ -97,12 +104,12 @@ class _Checker:
         self._check_clients()
         for problem in config_table.check(self._tables.table("config")):
             self._tell("config", problem.key, str(problem))
-        tables = (delivered, dates, annotation_table, script_table)
+        tables = (delivered, dates, annotation_table, script_table, acl_table)
         for table_check in (one.check for one in tables):
             for problem in table_check(self._tables):
                 self._tell(problem.table, problem.key, str(problem))
         self._check_meta()
-        for table in ("subscriptions", "users"):
+        for table in ("subscriptions", "sharers", "users"):
             for key, record in self._rows(table):
                 self._decoded(table, key, lambda t=table, k=key, r=record: read_text(t, k, r))
         for table in ("places", "local"):

@@ -10,6 +10,8 @@ Tables (all records carry checksums):
 | mailboxes | number | counters, digest, keyword table (`records.MailboxRecord`) |
 | names | user NUL name | mailbox number |
 | subscriptions | user NUL name | the name |
+| acls | number | identifiers and their rights (see `storage/acl_table.py`) |
+| sharers | user NUL owner | the owner, who may share mailboxes with the user |
 | annotations | see `storage/annotation_table.py` | a value of METADATA |
 | scripts | see `storage/script_table.py` | delivery rules |
 | users | address | what is kept of the passwords (`mail.app_passwords`) |
@@ -35,6 +37,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 
 from raftmail.storage import annotation_table, dates, script_table
+from raftmail.storage.acl_table import AclTable
 from raftmail.storage.annotation_table import Annotations
 from raftmail.storage.clients import Clients
 from raftmail.storage.column_pool import ColumnPool
@@ -44,7 +47,7 @@ from raftmail.storage.disk import DiskError, LaterRelease
 from raftmail.storage.known_columns import KnownColumns
 from raftmail.storage.known_uids import KnownUids
 from raftmail.storage.kv import KvEngine, Row, TableDamaged, Tables, scan
-from raftmail.storage.mailboxes import Mailboxes, Subscriptions, Users
+from raftmail.storage.mailboxes import Mailboxes, UserNames, Users
 from raftmail.storage.messages import Messages
 from raftmail.storage.records import (
     LOCAL,
@@ -64,6 +67,8 @@ REPLICATED = (
     "mailboxes",
     "names",
     "subscriptions",
+    "acls",
+    "sharers",
     "annotations",
     "scripts",
     "users",
@@ -82,7 +87,7 @@ REPLICATED = (
 
 TABLES = LOCAL + REPLICATED
 
-_DIGESTED = ("mailboxes", "subscriptions", "users", "config", "clients")
+_DIGESTED = ("mailboxes", "subscriptions", "users", "config", "clients", "acls", "sharers")
 
 
 def digested(tables: Tables) -> Iterator[Row]:
@@ -153,7 +158,9 @@ class Index:
     def _open(self) -> None:
         engine = self.engine
         self.mailboxes = Mailboxes(engine)
-        self.subscriptions = Subscriptions(engine)
+        self.subscriptions = UserNames(engine, "subscriptions")
+        self.sharers = UserNames(engine, "sharers")
+        self.acls = AclTable(engine)
         self.annotations = Annotations(engine)
         self.scripts = ScriptTable(engine)
         self.users = Users(engine)
@@ -293,7 +300,8 @@ class Index:
         They differ when anything replicated does:
 
         - the records of mailboxes, each with the digest of its messages;
-        - subscriptions, users, configuration and clients;
+        - subscriptions, users, configuration, clients, who may do what with mailboxes, and who
+          shares with whom;
         - what was delivered, dates of messages, annotations and scripts, by digests that are kept
           up to date;
         - the counters.

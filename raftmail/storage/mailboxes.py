@@ -1,4 +1,4 @@
-"""The tables of mailboxes, of their names, of subscriptions and of users.
+"""The tables of mailboxes, of their names, of subscriptions, of who shares with whom and of users.
 
 A name is filed under `user NUL name`; where that is longer than a key can be, under its beginning
 and a hash of the whole. Mailboxes are cached as objects, changed there, and written when the
@@ -194,12 +194,13 @@ def read_mailbox(key: bytes, record: bytes) -> MailboxRecord:
         raise IndexDamaged("mailboxes", key, str(e)) from None
 
 
-class Subscriptions:
-    """The names that users subscribed to."""
+class UserNames:
+    """Names that users have: those that they subscribed to, or of users who share with them."""
 
-    def __init__(self, engine: KvEngine) -> None:
-        self._table = engine.table("subscriptions")
-        self._rotten = RottenKeys("subscriptions", self._table, partial(unseal, "subscriptions"))
+    def __init__(self, engine: KvEngine, table: str) -> None:
+        self._name = table
+        self._table = engine.table(table)
+        self._rotten = RottenKeys(table, self._table, partial(unseal, table))
 
     def has(self, user: str, name: str) -> bool:
         return self._table.get(name_key(user, name)) is not None
@@ -216,7 +217,7 @@ class Subscriptions:
         start, end = user_range(user)
         rows = list(scan(self._table, start, end))
         self._rotten.check_range(start, end, rows)
-        return sorted(read_text("subscriptions", key, record) for key, record in rows)
+        return sorted(read_text(self._name, key, record) for key, record in rows)
 
     def count(self, user: str, most: int) -> int:
         return len(self._table.page(*user_range(user), most))

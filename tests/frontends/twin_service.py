@@ -379,6 +379,8 @@ class TwinService:
                 return self._replace(command)
             case c.Configure() | c.CopyIn() | c.PutAppPassword() | c.DropAppPassword():
                 raise NotImplementedError("no command of sessions")
+            case c.SetAcl() | c.NoteSharer() | c.GuestCommand():
+                raise NotImplementedError("what is shared needs a state machine")
         box = self.find(command.user, command.mailbox)
         if box is None:
             return r.Refused(r.Code.NONEXISTENT, f"no mailbox {command.mailbox}")
@@ -515,6 +517,12 @@ class TwinService:
             case q.GetUser(address):
                 known = self.users.get(address)
                 return None if known is None else q.UserInfo(address, known)
+            case q.ListSharers():
+                return ()
+            case q.ListShared():
+                return q.SharedMailboxes(())
+            case q.GetAcl() | q.GuestQuery():
+                return None
             case q.GetConfiguration() | q.MissingBodies():
                 raise NotImplementedError("no query of sessions")
         box = self.find(query.user, query.mailbox)

@@ -46,7 +46,7 @@ dates = st.integers(-1439, 1439), st.none() | received
 messages |= st.builds(
     lambda one, zone, saved: replace(one, zone_minutes=zone, saved_us=saved), messages, *dates
 )
-commands = st.one_of(
+_commands = st.one_of(
     st.builds(
         c.CreateMailbox,
         users,
@@ -153,6 +153,22 @@ commands = st.one_of(
         st.dictionaries(record_keys, st.integers(0, 9), max_size=2).map(lambda d: tuple(d.items())),
     ),
 )
+rights = st.sampled_from(["", "l", "lr", "lrswipkxtea"])
+identifiers = st.sampled_from(["anyone", "-anyone", "bob@example.org", "-bob@example.org"])
+_guest_commands = st.one_of(
+    st.builds(c.DeleteMailbox, users, refs),
+    st.builds(c.Store, users, refs, uidsets, st.sampled_from(c.StoreMode), flags, st.just(-1)),
+    st.builds(c.Expunge, users, refs, uidsets, st.booleans()),
+    st.just(c.Save("a", (c.NewMessage((c.Target("a", "x"),), bytes(32), 1, bytes(16), 7),), 5)),
+    st.builds(c.SetAcl, users, refs, identifiers, st.sampled_from(c.StoreMode), rights),
+)
+commands = st.one_of(
+    _commands,
+    _guest_commands,
+    st.builds(c.SetAcl, users, st.none(), identifiers, st.just(c.StoreMode.REMOVE), rights),
+    st.builds(c.NoteSharer, users, users),
+    st.builds(c.GuestCommand, users, _guest_commands),
+)
 results = st.one_of(
     st.builds(r.Refused, st.sampled_from(r.Code), st.text(max_size=20)),
     st.just(r.Done()),
@@ -194,6 +210,13 @@ queries = st.one_of(
     st.builds(q.GetUsage, users),
     st.builds(q.MissingBodies, users, st.lists(hashes, max_size=2).map(tuple)),
     st.builds(q.GetConfiguration, st.integers(0, 9), st.integers(0, 9)),
+    st.builds(q.ListShared, users, users, refs | st.none()),
+    st.builds(q.ListSharers, users),
+    st.builds(
+        q.GuestQuery,
+        users,
+        st.builds(q.GetAcl, users, refs) | st.builds(q.FetchBodies, users, refs, uidsets),
+    ),
 )
 infos = st.builds(
     q.MailboxInfo,
@@ -228,6 +251,11 @@ answers = st.one_of(
     infos,
     st.builds(q.MessagePage, infos, st.lists(message_infos, max_size=2).map(tuple), st.booleans()),
     st.builds(q.UserInfo, users, st.just("hash")),
+    st.builds(
+        q.AclEntries,
+        st.dictionaries(identifiers, rights.filter(bool)).map(lambda d: tuple(sorted(d.items()))),
+    ),
+    st.builds(q.SharedMailboxes, st.lists(st.tuples(infos, rights), max_size=2).map(tuple)),
     st.builds(
         q.AnnotationValues,
         st.lists(st.tuples(annotation_names, st.binary(max_size=9)), max_size=3).map(tuple),

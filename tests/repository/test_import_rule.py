@@ -28,6 +28,7 @@ _FRONT_END = (
     "raftmail.net",
     "raftmail.service.login",
     "raftmail.service.service",
+    "raftmail.service.sharing",
     "raftmail.service.verdicts",
     "raftmail.service.watching",
 )

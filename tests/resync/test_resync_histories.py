@@ -28,6 +28,7 @@ STEPS = st.one_of(
     st.tuples(st.just("subscribe"), NAMES, st.booleans()),
     st.tuples(st.just("annotate"), NAMES, st.booleans()),
     st.tuples(st.just("script"), NAMES, st.booleans()),
+    st.tuples(st.just("share"), NAMES, st.booleans()),
     st.tuples(st.just("user"), st.sampled_from(["u", "v"]), st.booleans()),
     st.tuples(st.just("configure"), st.sampled_from(["color/a", "color/b"]), st.booleans()),
 )
@@ -63,6 +64,9 @@ def history_of(steps: list[tuple[object, ...]]) -> History:
             case ("script", str(name), bool(on)):
                 log.do(c.PutScript("a", name, b"# %d" % len(log)))
                 log.do(c.ActivateScript("a", name if on else ""))
+            case ("share", str(name), bool(on)):
+                log.do(c.NoteSharer("b", name.lower()))
+                log.do(c.SetAcl("a", name, "b", c.StoreMode.REPLACE, "lr" if on else ""))
             case ("user", str(name), bool(there)):
                 address = f"{name}@example.org"
                 log.do(c.PutUser(address, f"hash{len(log)}") if there else c.RemoveUser(address))

@@ -42,8 +42,9 @@ def save(*messages: c.NewMessage) -> c.Save:
 def entry_of(*requests: tuple[bytes, int, int, c.Command]) -> bytes:
     blobs: dict[bytes, None] = {}
     for *_, command in requests:
-        if isinstance(command, c.Save | c.CopyIn):
-            blobs.update(dict.fromkeys(m.blob for m in command.messages))
+        asked = command.command if isinstance(command, c.GuestCommand) else command
+        if isinstance(asked, c.Save | c.CopyIn):
+            blobs.update(dict.fromkeys(m.blob for m in asked.messages))
     return encode_entry([encode_request(*request) for request in requests], list(blobs))
 
 

@@ -106,7 +106,36 @@ _saves = st.builds(
     st.just(86_400),
     st.none() | st.none() | st.tuples(_refs, st.integers(1, 4)),
 )
+_rights = st.sets(st.sampled_from("lrswikxtea")).map(
+    lambda some: "".join(right for right in "lrswipkxtea" if right in some)
+)
+_acls = st.builds(
+    c.SetAcl,
+    st.just("a") | _users,
+    _refs | st.just("INBOX"),
+    st.sampled_from(["b", "b", "anyone", "-b", "a", "guest"]),
+    st.sampled_from(c.StoreMode),
+    _rights | st.just("lrswipkxtea"),
+)
+_of_guests = st.builds(
+    c.GuestCommand,
+    st.sampled_from(["b", "b", "b", "a", "guest"]),
+    st.one_of(
+        st.builds(c.CreateMailbox, _users, _names, _seeds, _guids),
+        st.builds(c.DeleteMailbox, _users, _refs),
+        st.builds(c.RenameMailbox, _users, _refs, _names, _seeds, _guids),
+        st.builds(c.Copy, _users, _refs, _uidsets, _targets, _seeds, st.booleans()),
+        st.builds(c.Expunge, _users, _refs | st.just("INBOX"), _uidsets, st.booleans()),
+        _stores,
+        _stores,
+        _acls,
+    ),
+)
 _commands = st.one_of(
+    _acls,
+    _of_guests,
+    _of_guests,
+    st.builds(c.NoteSharer, _users, _users),
     st.builds(
         c.CreateMailbox,
         _users,
@@ -183,6 +212,7 @@ _steps = st.lists(
     st.one_of(
         st.tuples(st.just("batch"), st.lists(_commands, min_size=3, max_size=8)),
         st.tuples(st.just("batch"), st.lists(_stores | _stores | _saves, min_size=6, max_size=14)),
+        st.tuples(st.just("batch"), st.lists(_acls | _of_guests | _of_guests, min_size=6)),
         st.tuples(st.just("retry"), st.integers(0, 99)),
         st.tuples(st.just("retry"), st.integers(-3, -1)),
         st.tuples(st.just("commit"), st.booleans()),
@@ -314,6 +344,17 @@ def _look(machine: Machine, twin: Twin) -> None:
         assert [info.name for info in infos] == [m.name for m in mine]  # type: ignore[union-attr]
         names = tuple(sorted(name for owner, name in twin.subscriptions if owner == user))
         assert machine.query(q.ListSubscriptions(user)) == names
+        sharers = tuple(sorted(owner for one, owner in twin.sharers if one == user))
+        assert machine.query(q.ListSharers(user)) == sharers
+        for sharer in ("a", "b"):
+            seen = machine.query(q.ListShared(sharer, user))
+            assert isinstance(seen, q.SharedMailboxes)
+            boxes = [m for m in twin.mailboxes if m.user == sharer]
+            assert {(info.name, frozenset(rights)) for info, rights in seen.shared} == {
+                (m.name, frozenset(rights))
+                for m in boxes
+                if "l" in (rights := twin.rights(user, m))
+            }
         for owner in (None, *mine):
             ref = None if owner is None else owner.number
             values = dict(twin.annotations.get(user if ref is None else ref, {}))
@@ -356,6 +397,9 @@ def _look_at(machine: Machine, twin: Twin, mailbox: TwinMailbox) -> None:
     user = mailbox.user
     info = machine.query(q.GetMailbox(user, mailbox.number))
     assert isinstance(info, q.MailboxInfo)
+    acl = machine.query(q.GetAcl(user, mailbox.number))
+    assert isinstance(acl, q.AclEntries)
+    assert {who: set(rights) for who, rights in acl.entries} == twin.acl(mailbox)
     assert info == machine.query(q.GetMailbox(user, mailbox.name))
     assert (info.number, info.name, info.uidvalidity, info.uidnext, info.highestmodseq) == (
         mailbox.number, mailbox.name, mailbox.uidvalidity, mailbox.uidnext, mailbox.highestmodseq,
@@ -431,7 +475,7 @@ def _some_command(rng: random.Random) -> c.Command:
     uids = rng.choice([UidSet.single(few[0]), UidSet.from_uids(few), UidSet.parse("3:*")])
     flags = tuple(rng.sample(["\\Seen", "\\Deleted", "k1", "K2", "k3"], rng.randint(0, 2)))
     target = c.Target(user, rng.choice(["INBOX", "x", "y", ref]), rng.random() < 0.3)
-    kind = rng.choices("SsctedrRuUakpP", (30, 40, 8, 8, 8, 4, 5, 4, 2, 2, 4, 4, 2, 0.3))[0]
+    kind = rng.choices("SsctedrRuUakpPA", (30, 40, 8, 8, 8, 4, 5, 4, 2, 2, 4, 4, 2, 0.3, 3))[0]
     if kind == "S":
         text = rng.choice(["one", "two", "three"])
         where = (target,) if rng.random() < 0.8 else (target, c.Target("b", "INBOX"))
@@ -463,6 +507,8 @@ def _some_command(rng: random.Random) -> c.Command:
         return c.SetAnnotations(user, of, ((f"/private/{rng.choice('xyz')}", value),))
     if kind == "k":
         return _some_script_command(rng, user)
+    if kind == "A":
+        return c.SetAcl(user, ref, "guest", rng.choice(list(c.StoreMode)), rng.choice(["lr", "st"]))
     if kind == "p":
         return c.Subscribe(user, name, rng.random() < 0.7)
     return c.PurgeUser(user)

@@ -5,7 +5,7 @@ Tells what the machine has to answer. Texts of refusals are not modelled, codes 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from raftmail.mail import commands as c
 from raftmail.mail import results as r
@@ -82,6 +82,8 @@ class Twin:
     def __init__(self) -> None:
         self.mailboxes: list[TwinMailbox] = []
         self.subscriptions: set[tuple[str, str]] = set()
+        self.acls: dict[int, dict[str, set[str]]] = {}
+        self.sharers: set[tuple[str, str]] = set()
         self.annotations: dict[int | str, dict[str, bytes]] = {}
         self.scripts: dict[str, dict[str, bytes]] = {}
         self.active: dict[str, str] = {}
@@ -118,7 +120,105 @@ class Twin:
         made = TwinMailbox(self.next_number, user, name, self.last_uidvalidity, special_use)
         self.next_number += 1
         self.mailboxes.append(made)
+        above = self.find(user, name.rpartition("/")[0]) if "/" in name else None
+        if above is not None:
+            self.acls[made.number] = {k: set(v) for k, v in self.acl(above).items()}
         return made
+
+    def acl(self, mailbox: TwinMailbox) -> dict[str, set[str]]:
+        return self.acls.get(mailbox.number, {})
+
+    def rights(self, guest: str, mailbox: TwinMailbox) -> set[str]:
+        if guest == mailbox.user:
+            return set("lrswipkxtea")
+        acl, one_domain = self.acl(mailbox), "@" not in guest + mailbox.user
+        given = acl.get(guest, set()) | (acl.get("anyone", set()) if one_domain else set())
+        return given - acl.get("-" + guest, set()) - acl.get("-anyone", set())
+
+    def allow(self, guest: str, user: str, ref: str | int, needed: str) -> TwinMailbox:
+        try:
+            mailbox = self.must(user, ref)
+        except ValueError:
+            raise Refuse(r.Code.NONEXISTENT) from None
+        rights = self.rights(guest, mailbox)
+        if not rights or not set(needed) <= rights:
+            raise Refuse(r.Code.NOPERM if "l" in rights else r.Code.NONEXISTENT)
+        return mailbox
+
+    def kept(self, guest: str, mailbox: TwinMailbox, flags: set[str]) -> set[str]:
+        """Of flags, those that a guest may set."""
+        rights = self.rights(guest, mailbox)
+        right = {"\\Seen": "s", "\\Deleted": "t"}
+        return {flag for flag in flags if right.get(flag, "w") in rights}
+
+    def do_SetAcl(self, x: c.SetAcl) -> r.Result:
+        chosen = [m for m in self.mailboxes if m.user == x.user]
+        if x.mailbox is not None:
+            chosen = [self.must(x.user, x.mailbox)]
+            if x.identifier.removeprefix("-") == x.user:
+                raise Refuse(r.Code.CANNOT)
+        for mailbox in chosen:
+            acl = self.acls.setdefault(mailbox.number, {})
+            before, named = acl.pop(x.identifier, set()), set(x.rights)
+            after = [before | named, before - named, named][x.mode]
+            if after:
+                acl[x.identifier] = after
+        return r.Done()
+
+    def do_NoteSharer(self, x: c.NoteSharer) -> r.Result:
+        self.sharers.add((x.user, x.owner))
+        return r.Done()
+
+    def do_GuestCommand(self, x: c.GuestCommand) -> r.Result:
+        guest, y = x.guest, x.command
+        if isinstance(y, c.CreateMailbox):
+            if y.special_use:
+                raise Refuse(r.Code.CANNOT)
+            self.check_above(guest, y.user, y.name)
+        elif isinstance(y, c.RenameMailbox):
+            mailbox = self.allow(guest, y.user, y.mailbox, "x")
+            if mailbox.name == INBOX and guest != y.user:
+                raise Refuse(r.Code.CANNOT)
+            for child in self.mailboxes:
+                if child.user == y.user and child.name.startswith(mailbox.name + "/"):
+                    self.allow(guest, y.user, child.number, "x")
+            self.check_above(guest, y.user, y.name)
+        elif isinstance(y, c.DeleteMailbox | c.Expunge | c.SetAcl):
+            needed = "x" if isinstance(y, c.DeleteMailbox) else "a"
+            if isinstance(y, c.Expunge):
+                needed = "e" if y.only_deleted else "te"
+            assert y.mailbox is not None
+            self.allow(guest, y.user, y.mailbox, needed)
+        elif isinstance(y, c.Store):
+            return self.store_of_guest(guest, y)
+        elif isinstance(y, c.Copy):
+            self.allow(guest, y.user, y.mailbox, "rte" if y.move else "r")
+            if y.target.user != guest:
+                self.allow(guest, y.target.user, y.target.mailbox, "i")
+            return self.do_Copy(y, guest)
+        else:
+            raise AssertionError(y)
+        result: r.Result = getattr(self, "do_" + type(y).__name__)(y)
+        return result
+
+    def check_above(self, guest: str, user: str, name: str) -> None:
+        parts = stored_name(name).split("/")
+        for depth in range(len(parts) - 1, 0, -1):
+            if self.find(user, "/".join(parts[:depth])):
+                self.allow(guest, user, "/".join(parts[:depth]), "k")
+                return
+        if guest != user:
+            raise Refuse(r.Code.NOPERM)
+
+    def store_of_guest(self, guest: str, x: c.Store) -> r.Result:
+        mailbox = self.allow(guest, x.user, x.mailbox, "")
+        rights = self.rights(guest, mailbox)
+        system, keywords = _split(x.flags)
+        named = self.kept(guest, mailbox, system | set(keywords))
+        may_any = bool(rights & set("stw"))
+        if not (may_any if x.mode is c.StoreMode.REPLACE else named or not x.flags):
+            raise Refuse(r.Code.NOPERM if "l" in rights else r.Code.NONEXISTENT)
+        return self.do_Store(replace(x, flags=tuple(named)), guest)
 
     def make_with_parents(self, user: str, name: str, seed: int) -> TwinMailbox:
         parts = name.split("/")
@@ -174,6 +274,7 @@ class Twin:
             raise Refuse(r.Code.CANNOT)
         self.mailboxes.remove(mailbox)
         self.annotations.pop(mailbox.number, None)
+        self.acls.pop(mailbox.number, None)
         return _result(mailbox, b"")
 
     def do_RenameMailbox(self, x: c.RenameMailbox) -> r.Result:
@@ -362,13 +463,15 @@ class Twin:
             mailbox.uidnext += 1
         return r.SaveResult(tuple(saved))
 
-    def do_Copy(self, x: c.Copy) -> r.Result:
+    def do_Copy(self, x: c.Copy, guest: str = "") -> r.Result:
         source = self.must(x.user, x.mailbox)
         target = self.destination(x.target)
         chosen = source.select(x.uids)
         if x.guids and tuple(m.guid for m in chosen) != x.guids:
             raise Refuse(r.Code.GUIDMISMATCH)
         used = [k for k in source.keywords if any(k.lower() in m.flags for m in chosen)]
+        if target is not None and guest:
+            used = [keyword for keyword in used if self.kept(guest, target, {keyword})]
         if not (target or TwinMailbox(0, "", "", 0)).room_for(used):
             raise Refuse(r.Code.LIMIT)
         if x.quota_bytes and not (x.move and x.user == x.target.user):
@@ -379,7 +482,7 @@ class Twin:
             target = self.find(x.target.user, INBOX) or self.make(
                 x.target.user, INBOX, x.uidvalidity_seed
             )
-        return self.transfer(source, target, chosen, move=x.move, saved_us=x.saved_us)
+        return self.transfer(source, target, chosen, move=x.move, saved_us=x.saved_us, guest=guest)
 
     def transfer(
         self,
@@ -389,10 +492,12 @@ class Twin:
         *,
         move: bool,
         saved_us: int | None = None,
+        guest: str = "",
     ) -> r.Result:
         if not chosen:
             return r.CopyResult(target.uidvalidity, target.number, UidSet(), UidSet(), 0, 0)
-        target.learn([k for k in source.keywords if any(k.lower() in m.flags for m in chosen)])
+        kept = {m.uid: self.kept(guest or target.user, target, m.flags) for m in chosen}
+        target.learn([k for k in source.keywords if any(k.lower() in kept[m.uid] for m in chosen)])
         target.highestmodseq += 1
         modseq = target.highestmodseq
         source_modseq = 0
@@ -407,7 +512,7 @@ class Twin:
                 TwinMessage(
                     target.uidnext,
                     modseq,
-                    set(message.flags),
+                    kept[message.uid],
                     message.guid,
                     message.received_us,
                     message.size_bytes,
@@ -441,7 +546,7 @@ class Twin:
             mailbox.vanished.append((mailbox.highestmodseq, message.uid))
         return r.ExpungeResult(UidSet.from_uids(m.uid for m in chosen), mailbox.highestmodseq)
 
-    def do_Store(self, x: c.Store) -> r.Result:
+    def do_Store(self, x: c.Store, guest: str = "") -> r.Result:
         mailbox = self.must(x.user, x.mailbox)
         system, keywords = _split(x.flags)
         if x.mode != c.StoreMode.REMOVE and not mailbox.room_for(keywords):
@@ -455,7 +560,8 @@ class Twin:
             after = {
                 c.StoreMode.ADD: message.flags | named,
                 c.StoreMode.REMOVE: message.flags - named,
-                c.StoreMode.REPLACE: named,
+                c.StoreMode.REPLACE: named
+                | (message.flags - self.kept(guest or x.user, mailbox, message.flags)),
             }[x.mode]
             if after != message.flags:
                 message.flags = set(after)
@@ -517,6 +623,7 @@ class Twin:
         self.mailboxes = [m for m in self.mailboxes if m.user != x.user]
         self.delivered = {k: saved for k, saved in self.delivered.items() if k[0] != x.user}
         self.subscriptions = {pair for pair in self.subscriptions if pair[0] != x.user}
+        self.sharers = {pair for pair in self.sharers if pair[0] != x.user}
         return r.Done()
 
 

@@ -36,6 +36,8 @@ def _machine() -> tuple[Machine, MemoryEngine]:
     feeder = Feeder(machine)
     feeder.do(c.CreateMailbox("a", "x", 5, bytes(16)))
     feeder.do(c.Subscribe("a", "x", True))
+    feeder.do(c.SetAcl("a", "x", "b", c.StoreMode.ADD, "lr"))
+    feeder.do(c.NoteSharer("a", "b"))
     feeder.do(c.SetAnnotations("a", "x", (("/private/comment", b"value"),)))
     feeder.do(c.SetAnnotations("a", None, (("/private/comment", b"value"),)))
     feeder.do(c.PutScript("a", "main", b"keep;"))
@@ -87,6 +89,7 @@ def _flip(table: str) -> Callable[[MemoryEngine], None]:
     return damage
 
 
+_KEY_OF_X, _KEY_OF_NONE = NUMBER.pack(1), NUMBER.pack(99)
 _CHANGE = CHANGE_KEY.pack(2, 2, 1)
 _ANNOTATED = b"a\0" + NUMBER.pack(2) + b"/private/comment"
 _UNCOUNTED = b"a\0" + NUMBER.pack(2) + b"/private/x"
@@ -99,7 +102,8 @@ _DAMAGES: dict[str, tuple[Callable[[MemoryEngine], object], str]] = {
     **{
         f"a flipped bit in {table}": (_flip(table), "damaged")
         for table in (
-            "mailboxes", "names", "subscriptions", "annotations", "scripts", "users", "config",
+            "mailboxes", "names", "subscriptions", "acls", "sharers", "annotations", "scripts",
+            "users", "config",
             "messages", "summaries", "changes",
             "expunges", "blobrefs", "clients", "deliveries", "delivered", "dates", "places",
             "local", "meta",
@@ -152,6 +156,14 @@ _DAMAGES: dict[str, tuple[Callable[[MemoryEngine], object], str]] = {
     "an active script that is not there": (
         lambda e: ScriptTable(e).activate("a", "y"),
         "the script that is active is not there",
+    ),
+    "who may do what with no mailbox": (
+        lambda e: e.table("acls").put(_KEY_OF_NONE, seal_packed(_KEY_OF_NONE, (("b", "lr"),))),
+        "no such mailbox",
+    ),
+    "rights that there are not": (
+        lambda e: e.table("acls").put(_KEY_OF_X, seal_packed(_KEY_OF_X, (("b", "lz"),))),
+        "is no right",
     ),
     "a missing message": (lambda e: e.table("messages").delete(KEY), "tells of 3 messages"),
     "a missing summary": (lambda e: e.table("summaries").delete(KEY), "summary is missing"),

@@ -89,6 +89,16 @@ def _list_subscriptions(index: Index) -> None:
         assert index.subscriptions.of(f"{name}@x.org") == ["INBOX"]
 
 
+def _list_acls(index: Index) -> None:
+    for number in range(1, 4):
+        assert index.acls.of(number) == (("d@x.org", "lr"),)
+
+
+def _list_sharers(index: Index) -> None:
+    for name in "abc":
+        assert index.sharers.of(f"{name}@x.org") == ["d@x.org"]
+
+
 def _list_annotations(index: Index) -> None:
     for name in "abc":
         assert index.annotations.of(f"{name}@x.org", 0) == {"/private/x": b"value"}
@@ -132,6 +142,8 @@ LOOKS = [
     ("messages", _page_through_messages),
     ("users", _look_for_users),
     ("subscriptions", _list_subscriptions),
+    ("acls", _list_acls),
+    ("sharers", _list_sharers),
     ("annotations", _list_annotations),
     ("scripts", _list_scripts),
     ("scripts", _look_for_scripts),
@@ -152,6 +164,8 @@ def _make(folder: Path) -> None:
             index.messages.add(mailbox, mailbox.uidnext, 0, 0, fixed, b"summary", dates)
         index.users.put(user, "hash")
         index.subscriptions.put(user, "INBOX")
+        index.acls.put(number + 1, (("d@x.org", "lr"),))
+        index.sharers.put(user, "d@x.org")
         index.annotations.put(user, 0, [("/private/x", b"value")])
         index.scripts.put(user, "main", b"keep;")
         index.delivered.add(user, KEY, (number + 1, 1, 1, 1), 0, 0)

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from raftmail.frontends.imap import commands as i
 from raftmail.frontends.imap import responses
 from raftmail.frontends.imap.catenate import assembled
-from raftmail.frontends.imap.client import Answer, CommandRefused, LoggedInClient, good_name
+from raftmail.frontends.imap.client import Answer, CommandRefused, LoggedInClient
+from raftmail.frontends.imap.namespaces import MailboxPlace
 from raftmail.frontends.imap.responses import ResponseCode
 from raftmail.frontends.imap.view import MailboxView, NoSuchNumber
 from raftmail.mail import commands as c
@@ -37,11 +38,15 @@ async def replace(client: LoggedInClient, command: i.Replace) -> Answer:
     uid = _uid_of(view, command)
     if uid == 0:
         raise CommandRefused(ResponseCode.NONEXISTENT, "there is no such message to replace")
+    place = await client.owned_place(command.name)
+    if place.owner != view.owner:
+        text = "a message is replaced by one in a mailbox of the same owner"
+        raise CommandRefused(ResponseCode.CANNOT, text)
     try:
         saved = await _save(client, command.name, (command.message,), (view.number, uid))
     except CommandRefused as e:
-        is_there = e.code is ResponseCode.TRYCREATE and await client.reader.mailbox(
-            good_name(command.name)
+        is_there = e.code is ResponseCode.TRYCREATE and (
+            place.owner == client.user and await client.reader.mailbox(place.name)
         )
         if not is_there:
             raise
@@ -69,7 +74,7 @@ async def _save(
     messages: Sequence[i.AppendMessage],
     replaces: tuple[int, int] | None = None,
 ) -> SaveResult:
-    name = good_name(name)
+    place = await client.owned_place(name)
     if not client.utf8 and any(message.utf8 for message in messages):
         raise CommandRefused(ResponseCode.CANNOT, "UTF8 (...) is for after ENABLE UTF8=ACCEPT")
     # An 8-bit header in a plain literal is taken from anybody: see docs/architecture/frontends.md.
@@ -78,18 +83,20 @@ async def _save(
         octets = sum(len(message.octets) for message in whole)
         if octets > _INLINE_BYTES_MAX:
             loop = asyncio.get_running_loop()
-            made = await loop.run_in_executor(None, _made, client.user, name, whole, now_us)
+            made = await loop.run_in_executor(None, _made, place, whole, now_us)
         else:
-            made = _made(client.user, name, whole, now_us)
+            made = _made(place, whole, now_us)
         new, blobs = made
-        quota_bytes = client.service.quota_of(client.user)
-        quotas = ((client.user, quota_bytes),) if quota_bytes else ()
-        save = c.Save(client.user, new, now_us // 1_000_000, quotas, replaces=replaces)
+        quota_bytes = client.service.quota_of(place.owner)
+        quotas = ((place.owner, quota_bytes),) if quota_bytes else ()
+        save = c.Save(place.owner, new, now_us // 1_000_000, quotas, replaces=replaces)
         saved = await client.execute(save, blobs, creates=True)
     assert isinstance(saved, SaveResult)
     view = client.view
-    if view is not None and saved.saved[0].mailbox == view.number:
-        came = () if replaces is not None else _came(saved, new)
+    where = (place.owner, saved.saved[0].mailbox)
+    if view is not None and where == (view.owner, view.number):
+        is_known = replaces is None and view.owner == client.user
+        came = _came(saved, new) if is_known else ()
         if not came or not view.note_own(came[0].modseq, came=came):
             client.stale = True
     return saved
@@ -117,7 +124,7 @@ def _append_uid(saved: SaveResult) -> bytes:
 
 
 def _made(
-    user: str, name: str, messages: Sequence[i.AppendMessage], now_us: int
+    place: MailboxPlace, messages: Sequence[i.AppendMessage], now_us: int
 ) -> tuple[tuple[c.NewMessage, ...], list[c.Blob]]:
     new: list[c.NewMessage] = []
     blobs: list[c.Blob] = []
@@ -126,7 +133,7 @@ def _made(
         received = one.received
         new.append(
             c.NewMessage(
-                (c.Target(user, name),),
+                (c.Target(place.owner, place.name),),
                 digest,
                 len(one.octets),
                 os.urandom(16),

@@ -16,6 +16,9 @@ _ALWAYS: Final = (
 _BEFORE_LOGIN: Final = _ALWAYS
 _AFTER_LOGIN: Final = (
     *_ALWAYS,
+    b"ACL",
+    b"RIGHTS=kxte",
+    b"LIST-MYRIGHTS",
     b"IDLE",
     b"METADATA",
     b"LIST-METADATA",

@@ -14,12 +14,11 @@ from typing import Final
 
 from raftmail.frontends.imap import commands as i
 from raftmail.frontends.imap import responses
-from raftmail.frontends.imap.client import CommandRefused, LoggedInClient, good_name
+from raftmail.frontends.imap.client import CommandRefused, LoggedInClient
 from raftmail.frontends.imap.mailbox_reader import MailboxGone
 from raftmail.frontends.imap.message_url import BadUrlError, MessageUrl, read_url
 from raftmail.frontends.imap.responses import ResponseCode
 from raftmail.frontends.imap.sections import section_of
-from raftmail.mail.commands import MailboxRef
 from raftmail.mail.failures import Failure, Unavailable
 from raftmail.mail.summary import decode_summary
 from raftmail.mail.uidset import UidSet
@@ -105,15 +104,16 @@ class _Held:
     async def _section(self, url: MessageUrl) -> bytes | None:
         client = self._client
         if url.mailbox is None:
-            ref: MailboxRef = client.selected().number
+            reader = client.view_reader
+            info = await reader.mailbox(client.selected().number)
         else:
-            ref = good_name(url.mailbox)
-        info = await client.reader.mailbox(ref)
+            info = (await client.locate(url.mailbox, "r")).info
+            reader = client.reader_of(info.user)
         if info is None or url.uidvalidity not in (0, info.uidvalidity):
             return None
-        async for page in client.reader.pages(info.number, UidSet.single(url.uid), summaries=True):
+        async for page in reader.pages(info.number, UidSet.single(url.uid), summaries=True):
             for message in page.messages:
-                async with client.body(info.number, url.uid) as body:
+                async with client.body(info.number, url.uid, reader) as body:
                     if body is not None:
                         return section_of(decode_summary(message.summary), body, url.section)
         return None

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequen
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Final
+from typing import Any, Final, NamedTuple
 
 from raftmail.frontends.imap import responses
 from raftmail.frontends.imap.annotation_news import AnnotationNews
@@ -17,6 +17,7 @@ from raftmail.frontends.imap.dialect import Dialect
 from raftmail.frontends.imap.limits import ImapLimits
 from raftmail.frontends.imap.mailbox_names import encode_name
 from raftmail.frontends.imap.mailbox_reader import MailboxReader
+from raftmail.frontends.imap.namespaces import MailboxPlace, full_name, place_of
 from raftmail.frontends.imap.notifier import Notifier
 from raftmail.frontends.imap.progress import CommandProgress
 from raftmail.frontends.imap.responses import ResponseCode
@@ -28,7 +29,8 @@ from raftmail.mail.failures import Failure, Unavailable
 from raftmail.mail.limits import TOUCHED_MAX, validate
 from raftmail.mail.names import INBOX, mailbox_name
 from raftmail.mail.queries import MailboxInfo
-from raftmail.mail.results import Code, ExpungeResult, Refused, Result
+from raftmail.mail.results import Code, Executed, ExpungeResult, Refused, Result
+from raftmail.mail.rights import RIGHTS
 from raftmail.mail.uidset import UidSet
 from raftmail.net.room import take_room
 from raftmail.service.service import Service
@@ -38,8 +40,13 @@ _CODES: Final = {
     Code.ALREADYEXISTS: ResponseCode.ALREADYEXISTS,
     Code.CANNOT: ResponseCode.CANNOT,
     Code.LIMIT: ResponseCode.LIMIT,
+    Code.NOPERM: ResponseCode.NOPERM,
     Code.OVERQUOTA: ResponseCode.OVERQUOTA,
 }
+
+
+WRITING: Final = frozenset("stwei")
+"""Who has none of these rights has a mailbox for reading only (RFC 4314 section 5.2)."""
 
 
 class Extension(Enum):
@@ -83,6 +90,13 @@ class Answer:
     """Told as HIGHESTMODSEQ, in place of a code."""
 
 
+class Located(NamedTuple):
+    """A mailbox that was found, and what the client may do with it."""
+
+    info: MailboxInfo
+    rights: str
+
+
 @dataclass(slots=True, repr=False)
 class LoggedInClient:
     """A client that has logged in. `write` sends, `drained` waits until the client has read."""
@@ -95,6 +109,9 @@ class LoggedInClient:
     limits: ImapLimits = field(init=False)
     wall_s: Callable[[], float] = field(init=False)
     reader: MailboxReader = field(init=False)
+    """Of the client's own mail."""
+    view_reader: MailboxReader = field(init=False)
+    """Of the mailbox that is selected, which may be somebody else's."""
     view: MailboxView | None = None
     enabled: set[Extension] = field(default_factory=set)
     tag: bytes = b""
@@ -113,6 +130,7 @@ class LoggedInClient:
         self.limits = self.context.limits
         self.wall_s = self.context.wall_s
         self.reader = MailboxReader(self.service, self.user, self.limits.deadline_s)
+        self.view_reader = self.reader
 
     @property
     def utf8(self) -> bool:
@@ -177,9 +195,66 @@ class LoggedInClient:
     def writable(self) -> MailboxView:
         """As `selected`. Raises `CommandRefused` when it was opened by EXAMINE."""
         view = self.selected()
+        if view.read_only and WRITING.isdisjoint(view.rights):
+            raise CommandRefused(ResponseCode.NOPERM, "you have the right to read it only")
         if view.read_only:
             raise CommandRefused(ResponseCode.CANNOT, "the mailbox is open for reading only")
         return view
+
+    def renew(self) -> None:
+        """See `MailboxReader.renew`."""
+        self.reader.renew()
+        self.view_reader.renew()
+
+    @property
+    def selected_number(self) -> int:
+        """Of the own mailbox that is selected; 0 while none is."""
+        view = self.view
+        return view.number if view is not None and view.owner == self.user else 0
+
+    def reader_of(self, owner: str) -> MailboxReader:
+        """Of the mail of an owner, as far as this client may read it."""
+        if owner == self.user:
+            return self.reader
+        if self.view is not None and self.view.owner == owner:
+            return self.view_reader
+        return MailboxReader(self.service, owner, self.limits.deadline_s, guest=self.user)
+
+    async def place(self, name: str) -> MailboxPlace:
+        """Which mailbox a name means. Who has one from before that is named as others' mailboxes
+        are, means that one. Raises `CommandRefused`, `Unavailable`."""
+        name = good_name(name)
+        place = place_of(name, self.user)
+        if place.owner != self.user and await self.reader.mailbox(name) is not None:
+            return MailboxPlace(self.user, name)
+        return place
+
+    async def owned_place(self, name: str) -> MailboxPlace:
+        """As `place`. Raises `CommandRefused` where no mailbox can have that name."""
+        place = await self.place(name)
+        if not place.owner:
+            raise CommandRefused(ResponseCode.NONEXISTENT, "there is no such mailbox")
+        return place
+
+    async def locate(self, name: str, needed: str) -> Located:
+        """A mailbox on which the client has all these rights, and one at least. Raises
+        `CommandRefused`, `Unavailable`."""
+        place = await self.owned_place(name)
+        if place.owner == self.user:
+            return Located(await self.mailbox(place.name), RIGHTS)
+        found = await self.reader_of(place.owner).shared(place.name)
+        info, rights = found or (None, "")
+        if info is None or any(right not in rights for right in needed):
+            if "l" in rights:
+                missing = " ".join(right for right in needed if right not in rights)
+                text = f"you have not the right to do this ({missing})"
+                raise CommandRefused(ResponseCode.NOPERM, text)
+            raise CommandRefused(ResponseCode.NONEXISTENT, "there is no such mailbox")
+        return Located(info, rights)
+
+    def full_name(self, info: MailboxInfo) -> str:
+        """The name under which this client finds a mailbox."""
+        return full_name(info.user, info.name, self.user)
 
     def shown(self, name: str) -> bytes:
         """A mailbox name as this client reads it."""
@@ -195,8 +270,21 @@ class LoggedInClient:
             validate(command)
         except ValueError as e:
             raise CommandRefused(ResponseCode.CANNOT, str(e)) from None
-        done = await self.service.execute(command, blobs=blobs, deadline_s=self.limits.deadline_s)
-        self.reader.point.reached(done.shard, done.index)
+        asked = self._as_guest(command)
+        done = await self.service.execute(asked, blobs=blobs, deadline_s=self.limits.deadline_s)
+        return self.note_done(asked.user, done, creates=creates)
+
+    def _as_guest(self, command: Any) -> Any:
+        """A command, as one of a guest where it is about mail of others."""
+        owners = {command.user}
+        if isinstance(command, c.Copy):
+            owners.add(command.target.user)
+        return command if owners == {self.user} else c.GuestCommand(self.user, command)
+
+    def note_done(self, owner: str, done: Executed, *, creates: bool = False) -> Result:
+        """What a command about mail of an owner gave back; reads from here on see it. Raises
+        `CommandRefused`."""
+        self.reader_of(owner).point.reached(done.shard, done.index)
         result = done.result
         if isinstance(result, Refused):
             code = _CODES.get(result.code)
@@ -211,7 +299,7 @@ class LoggedInClient:
         modseq = 0
         progress = self.progress(len(uids))
         for part in parts_of(uids, TOUCHED_MAX):
-            done = await self.execute(c.Expunge(self.user, view.number, part, only_deleted=True))
+            done = await self.execute(c.Expunge(view.owner, view.number, part, only_deleted=True))
             assert isinstance(done, ExpungeResult)
             is_known = done.highestmodseq == view.modseq
             if done.uids:
@@ -239,12 +327,15 @@ class LoggedInClient:
         return info
 
     @asynccontextmanager
-    async def body(self, ref: MailboxRef, uid: int) -> AsyncIterator[bytes | None]:
+    async def body(
+        self, ref: MailboxRef, uid: int, reader: MailboxReader | None = None
+    ) -> AsyncIterator[bytes | None]:
         """A message's bytes, counted in the budget until they are needed no more; None when it is
-        gone. Raises `Unavailable`, also when bodies of others leave no room within the deadline."""
+        gone. Without `reader`, it is one of the mailbox that is selected. Raises `Unavailable`,
+        also when bodies of others leave no room within the deadline."""
         budget = self.context.budget
         async with self.context.fetching:
-            found = await self.reader.body(ref, uid)
+            found = await (reader or self.view_reader).body(ref, uid)
             size = 0 if found is None else len(found)
             if not await take_room(budget, size, self.limits.deadline_s):
                 raise Unavailable(Failure("the node holds as many messages as it may"))
@@ -263,7 +354,7 @@ class LoggedInClient:
         if not await take_room(budget, size_bytes, self.limits.deadline_s):
             raise Unavailable(Failure("the node holds as many messages as it may"))
         try:
-            yield await self.reader.bodies(ref, uids)
+            yield await self.view_reader.bodies(ref, uids)
         finally:
             budget.give(size_bytes)
 
@@ -273,10 +364,10 @@ class LoggedInClient:
         view = self.view
         if view is None:
             return
-        await self.reader.refresh(view)
+        await self.view_reader.refresh(view)
         if view.modseq < self.heard_modseq:
-            self.reader.renew()  # another replica is ahead of the one that was read
-            await self.reader.refresh(view)
+            self.view_reader.renew()  # another replica is ahead of the one that was read
+            await self.view_reader.refresh(view)
 
     def told_modseq(self, modseq: int) -> None:
         """A client may keep a modseq that it was told. So it has to hear of all before that, such

@@ -170,6 +170,8 @@ class ListReturn(Enum):
     SUBSCRIBED = "SUBSCRIBED"
     CHILDREN = "CHILDREN"
     SPECIAL_USE = "SPECIAL-USE"
+    MYRIGHTS = "MYRIGHTS"
+    """RFC 8440."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -443,6 +445,39 @@ class SetMetadata:
 
 
 @dataclass(frozen=True, slots=True)
+class ImapSetAcl:
+    """SETACL (RFC 4314 section 3.1); DELETEACL (section 3.2) gives no rights in place of any.
+    `rights` are in their order."""
+
+    name: str
+    identifier: str
+    mode: StoreMode
+    rights: str
+
+
+@dataclass(frozen=True, slots=True)
+class ImapGetAcl:
+    """GETACL (RFC 4314 section 3.3)."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class ListRights:
+    """LISTRIGHTS (RFC 4314 section 3.4)."""
+
+    name: str
+    identifier: str
+
+
+@dataclass(frozen=True, slots=True)
+class MyRights:
+    """MYRIGHTS (RFC 4314 section 3.5)."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class Notify:
     """NOTIFY (RFC 5465 section 3). NOTIFY NONE has no groups. With `status`, what there is now is
     told first."""
@@ -493,6 +528,10 @@ ImapCommand: TypeAlias = (
     | GetQuotaRoot
     | GetMetadata
     | SetMetadata
+    | ImapSetAcl
+    | ImapGetAcl
+    | ListRights
+    | MyRights
     | Notify
     | Compress
 )

@@ -69,13 +69,8 @@ async def fetch(client: LoggedInClient, command: i.ImapFetch) -> Answer:
         uids = _part_of(uids, command.partial)
     if command.vanished:
         await _tell_vanished(client, view, command)
-    if not view.read_only and any(_makes_seen(item) for item in items):
-        changed = UidSet()
-        for part in parts_of(uids, TOUCHED_MAX):
-            store = c.Store(client.user, view.number, part, StoreMode.ADD, ("\\Seen",))
-            done = await client.execute(store)
-            assert isinstance(done, StoreResult)
-            changed = changed | done.changed
+    if marks_seen(view) and any(_makes_seen(item) for item in items):
+        changed = await _mark_seen(client, view, uids)
         if changed and Attribute.FLAGS not in items:
             items = (*items, Attribute.FLAGS)
     since = command.changed_since or 0
@@ -83,6 +78,27 @@ async def fetch(client: LoggedInClient, command: i.ImapFetch) -> Answer:
     if not since and told < len(uids):
         return Answer("some are gone", ResponseCode.EXPUNGEISSUED.value, expunges=command.uid)
     return Answer("fetched", expunges=command.uid)
+
+
+def marks_seen(view: MailboxView) -> bool:
+    """Whether what is read is marked: not without the right to it (RFC 4314 section 4)."""
+    return not view.read_only and "s" in view.rights
+
+
+async def _mark_seen(client: LoggedInClient, view: MailboxView, uids: UidSet) -> UidSet:
+    """The messages that were not seen before; none where the right was taken away meanwhile."""
+    changed = UidSet()
+    for part in parts_of(uids, TOUCHED_MAX):
+        store = c.Store(view.owner, view.number, part, StoreMode.ADD, ("\\Seen",))
+        try:
+            done = await client.execute(store)
+        except CommandRefused as e:
+            if e.code is not ResponseCode.NOPERM:
+                raise
+            return changed
+        assert isinstance(done, StoreResult)
+        changed = changed | done.changed
+    return changed
 
 
 def never_changes(client: LoggedInClient, command: i.ImapFetch) -> bool:
@@ -93,8 +109,7 @@ def never_changes(client: LoggedInClient, command: i.ImapFetch) -> bool:
         view is not None
         and command.changed_since is None
         and not any(
-            item in (Attribute.FLAGS, Attribute.MODSEQ)
-            or (_makes_seen(item) and not view.read_only)
+            item in (Attribute.FLAGS, Attribute.MODSEQ) or (_makes_seen(item) and marks_seen(view))
             for item in command.items
         )
     )
@@ -122,7 +137,7 @@ async def _fetch_each(
     summaries = any(item not in _OF_RECORDS for item in items)
     told = 0
     refused: CommandRefused | None = None
-    async for page in client.reader.pages(
+    async for page in client.view_reader.pages(
         view.number, uids, changed_since=since, summaries=summaries
     ):
         for message in page.messages:
@@ -174,7 +189,7 @@ def _makes_seen(item: FetchItem) -> bool:
 
 
 async def _tell_vanished(client: LoggedInClient, view: MailboxView, command: i.ImapFetch) -> None:
-    vanished = await client.reader.vanished(view.number, command.changed_since or 0)
+    vanished = await client.view_reader.vanished(view.number, command.changed_since or 0)
     wanted = command.sequence.numbers
     found = (vanished & wanted) - view.uids
     for piece in responses.number_sets(found):

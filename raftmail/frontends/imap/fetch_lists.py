@@ -59,7 +59,9 @@ async def fetch_lists(
     summaries = not _OF_SUMMARIES.isdisjoint(attributes)
     limit = SUMMARIES_MAX if summaries else RECORDS_MAX
     told = 0
-    async for page in client.reader.columns(view.number, uids, summaries=summaries, limit=limit):
+    async for page in client.view_reader.columns(
+        view.number, uids, summaries=summaries, limit=limit
+    ):
         lines = _lines(view, page, attributes)
         if has_flags:
             lines = b"".join((*map(view.keywords.announce, page.flags), lines))

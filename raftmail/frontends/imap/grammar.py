@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from raftmail.frontends.imap import commands as c
+from raftmail.frontends.imap import grammar_acl as acl
 from raftmail.frontends.imap import grammar_mailbox as mailbox
 from raftmail.frontends.imap import grammar_message as message
 from raftmail.frontends.imap import grammar_metadata as metadata
@@ -37,18 +38,23 @@ _PARSERS: dict[str, _Parser] = {
     "COMPRESS": session.compress,
     "CREATE": mailbox.create,
     "DELETE": mailbox.delete,
+    "DELETEACL": acl.delete_acl,
     "ENABLE": session.enable,
     "EXAMINE": mailbox.examine,
+    "GETACL": acl.get_acl,
     "GETMETADATA": metadata.get_metadata,
     "GETQUOTA": mailbox.get_quota,
     "GETQUOTAROOT": mailbox.get_quota_root,
     "ID": session.id_,
     "LIST": mailbox.list_,
+    "LISTRIGHTS": acl.list_rights,
     "LOGIN": session.login,
     "LSUB": mailbox.lsub,
+    "MYRIGHTS": acl.my_rights,
     "NOTIFY": notify,
     "RENAME": mailbox.rename,
     "SELECT": mailbox.select,
+    "SETACL": acl.set_acl,
     "SETMETADATA": metadata.set_metadata,
     "STATUS": mailbox.status,
     "SUBSCRIBE": mailbox.subscribe,

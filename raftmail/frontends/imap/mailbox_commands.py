@@ -10,6 +10,7 @@ from itertools import compress
 from raftmail.frontends.imap import commands as i
 from raftmail.frontends.imap import responses
 from raftmail.frontends.imap.client import (
+    WRITING,
     Answer,
     CommandRefused,
     CommandWrong,
@@ -19,6 +20,7 @@ from raftmail.frontends.imap.client import (
 )
 from raftmail.frontends.imap.keywords import Keywords
 from raftmail.frontends.imap.mailbox_reader import ALL_UIDS, MailboxGone
+from raftmail.frontends.imap.namespaces import OTHER_USERS, SHARED_FOLDERS
 from raftmail.frontends.imap.responses import ResponseCode
 from raftmail.frontends.imap.special_uses import special_use
 from raftmail.frontends.imap.view import MailboxView
@@ -35,6 +37,9 @@ def mailbox_id(guid: bytes) -> bytes:
     return b"F" + guid.hex().encode()
 
 
+_OWN_RIGHTS = (("\\Deleted", "t"), ("\\Seen", "s"))
+"""The flags that have rights of their own."""
+
 # -- SELECT, EXAMINE, CLOSE, UNSELECT ----------
 
 
@@ -46,15 +51,17 @@ async def select(client: LoggedInClient, command: i.Select) -> Answer:
         client.view = None
         client.write(b"* OK [CLOSED] the mailbox before is closed\r\n")  # RFC 7162 section 3.2.11
     client.stale = False
-    info = await client.mailbox(good_name(command.name))
+    info, rights = await client.locate(command.name, "r")
     client.heard_modseq = 0
-    view = MailboxView(info.name, info.number, info.uidvalidity)
-    view.read_only = command.read_only
+    view = MailboxView(client.full_name(info), info.number, info.uidvalidity)
+    view.owner, view.rights = info.user, rights
+    view.read_only = command.read_only or WRITING.isdisjoint(rights)
     view.uid_only = client.uid_only
     if command.condstore:
         client.enabled.add(Extension.CONDSTORE)
     view.tells_modseq = bool(client.enabled & {Extension.CONDSTORE, Extension.QRESYNC})
-    contents = await client.reader.contents(info.number)
+    client.view_reader = client.reader_of(info.user)
+    contents = await client.view_reader.contents(info.number)
     view.begin(contents.uids, contents.mailbox.highestmodseq)
     client.view = view
     _tell_selected(client, view, contents)
@@ -70,7 +77,7 @@ def _tell_selected(client: LoggedInClient, view: MailboxView, contents: MailboxC
     unseen = view.number_of(contents.first_unseen)
     view.keywords = Keywords(contents.keywords)
     flags = view.keywords.shown
-    kept = b"()" if view.read_only else flags[:-1] + b" \\*)"
+    kept = b"()" if view.read_only else _kept_flags(view, contents.keywords)
     write = client.write
     write(b"* FLAGS %b\r\n" % flags)
     write(b"* OK [PERMANENTFLAGS %b] these are kept\r\n" % kept)
@@ -84,7 +91,17 @@ def _tell_selected(client: LoggedInClient, view: MailboxView, contents: MailboxC
     write(b"* OK [HIGHESTMODSEQ %d] the highest modseq\r\n" % max(info.highestmodseq, 1))
     write(b"* OK [MAILBOXID (%b)] the id of the mailbox\r\n" % mailbox_id(info.guid))
     if client.rev2:
-        write(b'* LIST () "/" %b\r\n' % client.shown(info.name))
+        write(b'* LIST () "/" %b\r\n' % client.shown(view.name))
+
+
+def _kept_flags(view: MailboxView, keywords: Sequence[str]) -> bytes:
+    """The flags that the client may change (RFC 4314 section 5.1)."""
+    if "w" in view.rights:
+        names = ["\\Answered", "\\Flagged", "\\Draft", *keywords, "\\*"]
+    else:
+        names = []
+    names[2:2] = [flag for flag, right in _OWN_RIGHTS if right in view.rights]
+    return responses.flags(names)
 
 
 def _uidnext(view: MailboxView, contents: MailboxContents) -> int:
@@ -98,7 +115,7 @@ async def _tell_since(
     on, which it was told, were given later: it has heard of none."""
     if known.uidvalidity != view.uidvalidity:
         return
-    vanished = await client.reader.vanished(view.number, known.modseq)
+    vanished = await client.view_reader.vanished(view.number, known.modseq)
     if known.known is not None:
         vanished = vanished & known.known
     vanished = vanished.part(1, uidnext - 1)
@@ -108,7 +125,7 @@ async def _tell_since(
     wanted = ALL_UIDS if known.known is None else known.known.resolve(view.last_uid)
     read_at = view.modseq
     told: list[int] = []
-    async for page in client.reader.pages(view.number, wanted, changed_since=known.modseq):
+    async for page in client.view_reader.pages(view.number, wanted, changed_since=known.modseq):
         await client.drained()
         read_at = max(read_at, page.mailbox.highestmodseq)
         for message in page.messages:
@@ -117,7 +134,7 @@ async def _tell_since(
                 client.told_modseq(message.modseq)
                 told.append(message.uid)
     if read_at > view.modseq and not view.uid_only:
-        gone = await client.reader.vanished(view.number, view.modseq)
+        gone = await client.view_reader.vanished(view.number, view.modseq)
         _tell_numbers(client, view, gone - UidSet.from_uids(told))
 
 
@@ -131,19 +148,30 @@ def _tell_numbers(client: LoggedInClient, view: MailboxView, gone: UidSet) -> No
 async def close(client: LoggedInClient, command: i.Close) -> Answer:
     """CLOSE (6.4.1): what is marked \\Deleted goes, and nothing is said of it."""
     view = client.selected()
-    if not view.read_only:
+    if not view.read_only and "e" in view.rights:
         with suppress(MailboxGone):  # nothing is left to go
             if marked := await _marked(client, view):
-                await client.expunge(view, marked)
+                await _expunge_quietly(client, view, marked)
     client.view = None
     return Answer("closed")
+
+
+async def _expunge_quietly(client: LoggedInClient, view: MailboxView, marked: UidSet) -> None:
+    """CLOSE is no failure without the right to expunge (RFC 4314 section 4)."""
+    try:
+        await client.expunge(view, marked)
+    except CommandRefused as e:
+        if e.code is not ResponseCode.NOPERM:
+            raise
 
 
 async def _marked(client: LoggedInClient, view: MailboxView) -> UidSet:
     """The messages that the client knows and that are marked \\Deleted. Where there are none, as
     mostly when a program closes a mailbox, no entry of the log is made."""
     marked: list[int] = []
-    async for page in client.reader.columns(view.number, view.uids, summaries=False, limit=1000):
+    async for page in client.view_reader.columns(
+        view.number, view.uids, summaries=False, limit=1000
+    ):
         are_marked = ["\\Deleted" in flags for flags in page.flags]
         marked += compress(page.uids, map(are_marked.__getitem__, page.flags_of))
         await after_others()
@@ -161,14 +189,16 @@ async def unselect(client: LoggedInClient, command: i.Unselect) -> Answer:
 
 async def create(client: LoggedInClient, command: i.Create) -> Answer:
     """CREATE (6.3.4), with RFC 6154's uses and RFC 8474's id."""
-    name = good_name(command.name)
-    if name == INBOX:
+    place = await client.place(command.name)
+    if not place.owner:
+        raise CommandRefused(ResponseCode.CANNOT, "no mailbox can have that name")
+    if place == (client.user, INBOX):
         raise CommandRefused(ResponseCode.ALREADYEXISTS, "INBOX is always there")
     use = special_use(command.special_uses)
     seed, guid = int(client.wall_s()), os.urandom(16)
     try:
         made = await client.execute(
-            c.CreateMailbox(client.user, name, seed, guid, use, sole_use=bool(use))
+            c.CreateMailbox(place.owner, place.name, seed, guid, use, sole_use=bool(use))
         )
     except CommandRefused as e:
         if use and e.code is ResponseCode.CANNOT:  # another mailbox has it (RFC 6154 section 3)
@@ -180,9 +210,11 @@ async def create(client: LoggedInClient, command: i.Create) -> Answer:
 
 async def delete(client: LoggedInClient, command: i.Delete) -> Answer:
     """DELETE (6.3.5). A client that removes what it has selected has nothing selected any more."""
-    done = await client.execute(c.DeleteMailbox(client.user, good_name(command.name)))
+    place = await client.owned_place(command.name)
+    done = await client.execute(c.DeleteMailbox(place.owner, place.name))
     assert isinstance(done, MailboxResult)
-    if client.view is not None and client.view.number == done.number:
+    view = client.view
+    if view is not None and (view.owner, view.number) == (place.owner, done.number):
         client.view = None
         client.stale = False
     return Answer("removed")
@@ -190,9 +222,11 @@ async def delete(client: LoggedInClient, command: i.Delete) -> Answer:
 
 async def rename(client: LoggedInClient, command: i.Rename) -> Answer:
     """RENAME (6.3.6)."""
-    old, new = good_name(command.old), good_name(command.new)
+    old, new = await client.owned_place(command.old), await client.place(command.new)
+    if old.owner != new.owner:
+        raise CommandRefused(ResponseCode.CANNOT, "a mailbox stays with its owner: copy the mail")
     await client.execute(
-        c.RenameMailbox(client.user, old, new, int(client.wall_s()), os.urandom(16))
+        c.RenameMailbox(old.owner, old.name, new.name, int(client.wall_s()), os.urandom(16))
     )
     return Answer("renamed")
 
@@ -216,7 +250,7 @@ async def status(client: LoggedInClient, command: i.Status) -> Answer:
     """STATUS (6.3.11)."""
     if i.StatusItem.HIGHESTMODSEQ in command.items:
         client.use_modseqs()
-    info = await client.mailbox(good_name(command.name))
+    info = (await client.locate(command.name, "r")).info
     await tell_status(client, info, command.items)
     return Answer("told")
 
@@ -242,13 +276,14 @@ async def tell_status(
         values[item.DELETED] = b"%d" % count
         values[item.DELETED_STORAGE] = b"%d" % size_bytes
     told = b" ".join(b"%b %b" % (one.value.encode(), values[one]) for one in items)
-    client.write(b"* STATUS %b (%b)\r\n" % (client.shown(info.name), told))
+    client.write(b"* STATUS %b (%b)\r\n" % (client.shown(client.full_name(info)), told))
 
 
 async def _deleted(client: LoggedInClient, info: MailboxInfo) -> tuple[int, int]:
     """How many messages are marked \\Deleted, and their bytes."""
     count = size_bytes = 0
-    async for page in client.reader.columns(info.number, ALL_UIDS, summaries=False, limit=1000):
+    reader = client.reader_of(info.user)
+    async for page in reader.columns(info.number, ALL_UIDS, summaries=False, limit=1000):
         marked = {place for place, flags in enumerate(page.flags) if "\\Deleted" in flags}
         if marked:
             of_marked = [place in marked for place in page.flags_of]
@@ -259,6 +294,7 @@ async def _deleted(client: LoggedInClient, info: MailboxInfo) -> tuple[int, int]
 
 
 async def namespace(client: LoggedInClient, command: i.Namespace) -> Answer:
-    """NAMESPACE (6.3.10): there is one, the user's own."""
-    client.write(b'* NAMESPACE (("" "/")) NIL NIL\r\n')
+    """NAMESPACE (6.3.10)."""
+    told = (b'(("%b/" "/"))' % top.encode() for top in (OTHER_USERS, SHARED_FOLDERS))
+    client.write(b'* NAMESPACE (("" "/")) %b\r\n' % b" ".join(told))
     return Answer("told")

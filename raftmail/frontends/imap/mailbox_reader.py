@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import AsyncIterator
+from typing import Any
 
 from raftmail.frontends.imap.view import MailboxView
 from raftmail.mail.commands import MailboxRef
 from raftmail.mail.queries import (
+    AclEntries,
     AnnotationList,
     AnnotationValues,
     Answer,
@@ -17,11 +19,15 @@ from raftmail.mail.queries import (
     FetchContents,
     FetchMessages,
     FetchVanished,
+    GetAcl,
     GetAnnotations,
     GetMailbox,
     GetUsage,
+    GuestQuery,
     ListAnnotations,
     ListMailboxes,
+    ListShared,
+    ListSharers,
     ListSubscriptions,
     MailboxContents,
     MailboxInfo,
@@ -31,8 +37,10 @@ from raftmail.mail.queries import (
     MessagePage,
     Query,
     ReadPoint,
+    SharedMailboxes,
     Usage,
 )
+from raftmail.mail.rights import everybody
 from raftmail.mail.uidset import STAR, UidSet
 from raftmail.net.turns import after_others
 from raftmail.service.service import Reads
@@ -50,9 +58,11 @@ class MailboxGone(Exception):
 class MailboxReader:
     """All methods raise `Unavailable`; those for a mailbox that is selected raise `MailboxGone`."""
 
-    def __init__(self, service: Reads, user: str, deadline_s: float) -> None:
+    def __init__(self, service: Reads, user: str, deadline_s: float, guest: str = "") -> None:
+        """`guest` reads mail of `user` as far as the rights go; "": it is the user's own."""
         self._service = service
         self._user = user
+        self._guest = guest
         self._deadline_s = deadline_s
         self.point = ReadPoint()
         """Where the reads of the command that is under way have to be; see `renew`."""
@@ -64,6 +74,38 @@ class MailboxReader:
 
     async def _ask(self, query: Query) -> Answer:
         return await self._service.query(query, deadline_s=self._deadline_s, point=self.point)
+
+    async def _ask_of(self, query: Any) -> Answer:
+        """Of one mailbox."""
+        return await self._ask(GuestQuery(self._guest, query) if self._guest else query)
+
+    async def shared(self, ref: MailboxRef) -> tuple[MailboxInfo, str] | None:
+        """A mailbox of somebody else, with the rights to it; None without any."""
+        found = await self._ask(ListShared(self._user, self._guest, ref))
+        return found.shared[0] if isinstance(found, SharedMailboxes) and found.shared else None
+
+    async def all_shared(self) -> tuple[tuple[MailboxInfo, str], ...]:
+        """All mailboxes of somebody else that may be listed, with the rights to them."""
+        found = await self._ask(ListShared(self._user, self._guest))
+        return found.shared if isinstance(found, SharedMailboxes) else ()
+
+    async def sharers(self) -> list[str]:
+        """Who may share mailboxes with the user."""
+        names: set[str] = set()
+        for who in (self._user, everybody(self._user)):
+            point = self.point if who == self._user else None
+            query = ListSharers(who)
+            found = await self._service.query(query, deadline_s=self._deadline_s, point=point)
+            assert isinstance(found, tuple)
+            names |= {name for name in found if isinstance(name, str)}
+        return sorted(names - {self._user})
+
+    async def acl(self, ref: MailboxRef) -> tuple[tuple[str, str], ...]:
+        """Identifiers and their rights. Raises `MailboxGone`."""
+        found = await self._ask_of(GetAcl(self._user, ref))
+        if not isinstance(found, AclEntries):
+            raise MailboxGone
+        return found.entries
 
     async def mailboxes(self) -> list[MailboxInfo]:
         """All, ordered by name."""
@@ -82,7 +124,7 @@ class MailboxReader:
     async def mailbox(self, ref: MailboxRef) -> MailboxInfo | None:
         """One mailbox; None when there is none."""
         query = GetMailbox(self._user, ref)
-        found = await self._ask(query)
+        found = await self._ask_of(query)
         return found if isinstance(found, MailboxInfo) else None
 
     async def pages(
@@ -92,7 +134,7 @@ class MailboxReader:
         limit = PAGE_SUMMARIES if summaries else PAGE_MESSAGES
         while uids:
             query = FetchMessages(self._user, ref, uids, changed_since, summaries, limit)
-            page = await self._ask(query)
+            page = await self._ask_of(query)
             if not isinstance(page, MessagePage):
                 raise MailboxGone
             yield page
@@ -106,7 +148,7 @@ class MailboxReader:
     ) -> AsyncIterator[MessageColumns]:
         """Messages in columns, ascending by UID."""
         while uids:
-            page = await self._ask(FetchColumns(self._user, ref, uids, summaries, limit))
+            page = await self._ask_of(FetchColumns(self._user, ref, uids, summaries, limit))
             if not isinstance(page, MessageColumns):
                 raise MailboxGone
             if page.uids:
@@ -120,7 +162,7 @@ class MailboxReader:
         some are read in each turn."""
         while True:
             query = FetchContents(self._user, ref)
-            found = await self._ask(query)
+            found = await self._ask_of(query)
             if not isinstance(found, MailboxContents):
                 raise MailboxGone
             if found.whole:
@@ -130,7 +172,7 @@ class MailboxReader:
     async def annotations(self, ref: MailboxRef | None) -> dict[str, bytes]:
         """Values by name, of a mailbox, or of the user where it is None; none of a mailbox that is
         gone."""
-        found = await self._ask(GetAnnotations(self._user, ref))
+        found = await self._ask_of(GetAnnotations(self._user, ref))
         return dict(found.entries) if isinstance(found, AnnotationValues) else {}
 
     async def annotation_digests(self) -> dict[tuple[int, str], bytes]:
@@ -157,19 +199,19 @@ class MailboxReader:
     async def body(self, ref: MailboxRef, uid: int) -> bytes | None:
         """A message's bytes; None when it is gone."""
         query = FetchBody(self._user, ref, uid)
-        found = await self._ask(query)
+        found = await self._ask_of(query)
         return found if isinstance(found, bytes) else None
 
     async def bodies(self, ref: MailboxRef, uids: UidSet) -> dict[int, bytes]:
         """The bytes of short messages by UID; of some, for which `body` has to be asked, there is
         nothing."""
-        found = await self._ask(FetchBodies(self._user, ref, uids))
+        found = await self._ask_of(FetchBodies(self._user, ref, uids))
         return dict(found.bodies) if isinstance(found, MessageBodies) else {}
 
     async def vanished(self, ref: MailboxRef, since: int) -> UidSet:
         """UIDs that were expunged after a modseq."""
         query = FetchVanished(self._user, ref, since)
-        found = await self._ask(query)
+        found = await self._ask_of(query)
         if not isinstance(found, UidSet):
             raise MailboxGone
         return found

@@ -8,15 +8,15 @@ from raftmail.frontends.imap.client import (
     Answer,
     CommandRefused,
     LoggedInClient,
-    good_name,
     parts_of,
 )
 from raftmail.frontends.imap.mailbox_reader import PAGE_MESSAGES
+from raftmail.frontends.imap.namespaces import MailboxPlace
 from raftmail.frontends.imap.responses import ResponseCode
 from raftmail.frontends.imap.sequence import SequenceSet
 from raftmail.frontends.imap.view import MailboxView
 from raftmail.mail import commands as c
-from raftmail.mail.limits import COPIED_MAX, TOUCHED_MAX
+from raftmail.mail.limits import COPIED_MAX, MESSAGES_MAX, TOUCHED_MAX
 from raftmail.mail.results import CopyResult, StoreResult
 from raftmail.mail.uidset import UidSet
 
@@ -35,7 +35,7 @@ async def store(client: LoggedInClient, command: i.ImapStore) -> Answer:
     progress = client.progress(len(uids))
     for part in parts_of(uids, TOUCHED_MAX):
         done = await client.execute(
-            c.Store(client.user, view.number, part, command.mode, command.flags, since)
+            c.Store(view.owner, view.number, part, command.mode, command.flags, since)
         )
         assert isinstance(done, StoreResult)
         changed, rejected = changed | done.changed, rejected | done.rejected
@@ -84,7 +84,7 @@ async def _tell_flags(
     """Flags as they are now; of messages that nobody changed after the modseq `silent_to` the
     modseq alone, where the client wants it."""
     by_uid = (by_uid or client.qresync) and not client.uid_only
-    async for page in client.reader.pages(view.number, uids):
+    async for page in client.view_reader.pages(view.number, uids):
         await client.drained()
         for message in page.messages:
             silent = message.modseq <= silent_to
@@ -127,14 +127,17 @@ async def _copy(
 ) -> Answer:
     view = client.selected()
     uids = view.choose(sequence, by_uid=by_uid)
-    target = c.Target(client.user, good_name(name))
-    quota_bytes = client.service.quota_of(client.user)
+    place = await client.owned_place(name)
+    target = c.Target(place.owner, place.name)
+    quota_bytes = client.service.quota_of(place.owner)
     uidvalidity, sources, targets = 0, UidSet(), UidSet()
     progress = client.progress(len(uids))
-    for part in parts_of(uids, COPIED_MAX):
+    service = client.service
+    is_far = service.shard_of(view.owner) != service.shard_of(place.owner)
+    for part in parts_of(uids, MESSAGES_MAX if is_far else COPIED_MAX):
         done = await client.execute(
             c.Copy(
-                client.user,
+                view.owner,
                 view.number,
                 part,
                 target,
@@ -152,11 +155,12 @@ async def _copy(
         if move and done.source_uids:
             told = _copy_uid(uidvalidity, done.source_uids, done.target_uids)
             client.write(b"* OK [%b] moved\r\n" % told)
-        if not _is_copy_noted(view, part, done):
+        if (place.owner, done.target) == (view.owner, view.number) or not _is_copy_noted(
+            view, part, done
+        ):
             client.stale = True
     if not uids:
-        if await client.reader.mailbox(target.mailbox) is None:
-            raise CommandRefused(ResponseCode.TRYCREATE, "there is no such mailbox")
+        await _check_target(client, place)
         return Answer("there was nothing to copy")
     if not sources and not by_uid:
         # Numbers name messages that are gone, and never others (RFC 2180 section 4.4).
@@ -166,10 +170,21 @@ async def _copy(
     return Answer("copied", _copy_uid(uidvalidity, sources, targets))
 
 
+async def _check_target(client: LoggedInClient, place: MailboxPlace) -> None:
+    """Whether something could be copied there. Raises `CommandRefused`."""
+    if place.owner == client.user:
+        is_there = await client.reader.mailbox(place.name) is not None
+    else:
+        found = await client.reader_of(place.owner).shared(place.name)
+        is_there = found is not None and not {"l", "i"}.isdisjoint(found[1])
+    if not is_there:
+        raise CommandRefused(ResponseCode.TRYCREATE, "there is no such mailbox")
+
+
 def _is_copy_noted(view: MailboxView, wanted: UidSet, done: CopyResult) -> bool:
     """Note what was copied or moved. False when something became of the mailbox that was not
     read."""
-    if done.target == view.number or done.source_uids != wanted:
+    if done.source_uids != wanted:
         return False
     if not done.source_modseq:
         return True

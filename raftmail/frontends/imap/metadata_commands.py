@@ -1,6 +1,7 @@
 """METADATA (RFC 5464): annotations of mailboxes, and of the server as a user sees it.
 
-All annotations are the user's own, since mailboxes are. Those under /shared of the server would be
+All annotations are those of the mailbox's owner. Guests see and set what is under /shared of a
+mailbox, with the rights r and w. Those under /shared of the server would be
 everybody's: nobody can set them here, and they have no values.
 """
 
@@ -10,7 +11,7 @@ from collections.abc import Iterable, Mapping
 
 from raftmail.frontends.imap import commands as i
 from raftmail.frontends.imap import responses
-from raftmail.frontends.imap.client import Answer, CommandRefused, LoggedInClient, good_name
+from raftmail.frontends.imap.client import Answer, CommandRefused, LoggedInClient
 from raftmail.frontends.imap.responses import ResponseCode
 from raftmail.frontends.imap.special_uses import special_use
 from raftmail.mail import commands as c
@@ -19,8 +20,11 @@ from raftmail.mail.annotations import ANNOTATION_BYTES_MAX, ANNOTATIONS_MAX, SPE
 
 async def get_metadata(client: LoggedInClient, command: i.GetMetadata) -> Answer:
     """GETMETADATA (RFC 5464 section 4.2)."""
-    ref = await _mailbox(client, command.name)
-    values = await client.reader.annotations(ref)
+    if command.name:
+        info = (await client.locate(command.name, "r")).info
+        values = await client.reader_of(info.user).annotations(info.number)
+    else:
+        values = await client.reader.annotations(None)
     told: dict[str, bytes | None] = {}
     longest = -1
     most = ANNOTATION_BYTES_MAX if command.size_bytes is None else command.size_bytes
@@ -81,16 +85,16 @@ async def set_metadata(client: LoggedInClient, command: i.SetMetadata) -> Answer
     use = entries.get(SPECIAL_USE)
     if use is not None:
         entries[SPECIAL_USE] = special_use(use.decode("latin-1").split()).encode() or None
-    ref = await _mailbox(client, command.name)
+    owner, ref = await _mailbox(client, command.name)
     try:
-        await client.execute(c.SetAnnotations(client.user, ref, tuple(entries.items())))
+        await client.execute(c.SetAnnotations(owner, ref, tuple(entries.items())))
     except CommandRefused as e:
         if e.code is ResponseCode.LIMIT:
             raise CommandRefused(ResponseCode.METADATA_TOOMANY, str(e)) from None
         if e.code is ResponseCode.CANNOT:  # which is said of special uses alone
             raise CommandRefused(ResponseCode.USEATTR, str(e)) from None
         raise
-    if client.annotation_news is not None:
+    if client.annotation_news is not None and owner == client.user:
         client.annotation_news.know(ref or 0, entries.items())
     return Answer("set")
 
@@ -108,7 +112,10 @@ def _check(mailbox: str, entries: Mapping[str, bytes | None]) -> None:
             raise CommandRefused(ResponseCode.NOPERM, f"{name} is not for users to set")
 
 
-async def _mailbox(client: LoggedInClient, name: str) -> int | None:
-    """The number of a mailbox; None for the server, whose name is empty. Raises
+async def _mailbox(client: LoggedInClient, name: str) -> tuple[str, int | None]:
+    """Owner and number of a mailbox; no number for the server, whose name is empty. Raises
     `CommandRefused`."""
-    return (await client.mailbox(good_name(name))).number if name else None
+    if not name:
+        return client.user, None
+    info = (await client.locate(name, "")).info
+    return info.user, info.number

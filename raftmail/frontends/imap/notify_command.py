@@ -108,7 +108,7 @@ async def tell_selected(client: LoggedInClient, *, expunges: bool) -> None:
 
 
 def _selected(client: LoggedInClient) -> int:
-    return 0 if client.view is None else client.view.number
+    return client.selected_number
 
 
 def _listed(client: LoggedInClient, one: Renamed) -> bytes:

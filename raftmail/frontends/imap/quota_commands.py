@@ -1,10 +1,11 @@
 """QUOTA (RFC 9208). A user whose mail is limited has one quota root, "", for all mailboxes; others
-have none. Quotas are set by operators alone."""
+have none. Quotas are set by operators alone. Of mailboxes of others no root is told: what their
+owners have is not for guests to see."""
 
 from __future__ import annotations
 
 from raftmail.frontends.imap import commands as i
-from raftmail.frontends.imap.client import Answer, CommandRefused, LoggedInClient, good_name
+from raftmail.frontends.imap.client import Answer, CommandRefused, LoggedInClient
 from raftmail.frontends.imap.responses import ResponseCode
 from raftmail.mail.uidset import UID_MAX
 
@@ -22,12 +23,13 @@ async def get_quota(client: LoggedInClient, command: i.GetQuota) -> Answer:
 
 async def get_quota_root(client: LoggedInClient, command: i.GetQuotaRoot) -> Answer:
     """GETQUOTAROOT (RFC 9208 section 4.1.2)."""
-    info = await client.mailbox(good_name(command.name))
-    if client.service.quota_of(client.user):
-        client.write(b'* QUOTAROOT %b ""\r\n' % client.shown(info.name))
+    info = (await client.locate(command.name, "r")).info
+    name = client.shown(client.full_name(info))
+    if info.user == client.user and client.service.quota_of(client.user):
+        client.write(b'* QUOTAROOT %b ""\r\n' % name)
         await _tell_quota(client)
     else:
-        client.write(b"* QUOTAROOT %b\r\n" % client.shown(info.name))
+        client.write(b"* QUOTAROOT %b\r\n" % name)
     return Answer("told")
 
 

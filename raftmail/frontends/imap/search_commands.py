@@ -148,7 +148,7 @@ async def _find(client: LoggedInClient, view: MailboxView, key: SearchKey) -> Hi
     if quick.decides:
         undecided: list[int] = []
         limit = SUMMARIES_MAX if quick.needs_summaries else RECORDS_MAX
-        async for page in client.reader.columns(
+        async for page in client.view_reader.columns(
             view.number, view.uids, summaries=quick.needs_summaries, limit=limit
         ):
             numbers = view.numbering.numbers_of(page.uids)
@@ -195,7 +195,7 @@ async def _found(
     wanted = view.uids if uids is None else uids
     needed = summaries or matcher.needs is not Level.RECORD
     progress = client.progress(len(wanted))
-    async for page in client.reader.pages(view.number, wanted, summaries=needed):
+    async for page in client.view_reader.pages(view.number, wanted, summaries=needed):
         found: list[Found] = []
         undecided: list[Found] = []
         for info in page.messages:

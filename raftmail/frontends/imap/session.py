@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from raftmail.frontends.imap import commands as i
 from raftmail.frontends.imap import responses
+from raftmail.frontends.imap.acl_commands import get_acl, list_rights, my_rights, set_acl
 from raftmail.frontends.imap.append_commands import append, replace
 from raftmail.frontends.imap.capabilities import capabilities
 from raftmail.frontends.imap.client import (
@@ -129,6 +130,10 @@ _HANDLERS: Final[dict[type, _Handler]] = {
     i.Notify: notify,
     i.GetMetadata: get_metadata,
     i.SetMetadata: set_metadata,
+    i.ImapSetAcl: set_acl,
+    i.ImapGetAcl: get_acl,
+    i.ListRights: list_rights,
+    i.MyRights: my_rights,
     i.Close: close,
     i.Unselect: unselect,
     i.ImapExpunge: expunge,
@@ -155,6 +160,8 @@ class ImapSession(Session):
         self._trusted = secure or connection.is_loopback
         self._client: LoggedInClient | None = None
         self._watch: Watch | None = None
+        self._owner_watch: tuple[str, Watch] | None = None
+        """Of somebody else whose mailbox is selected."""
         self._reader = RequestReader(BEFORE_LOGIN, self._admit)
         self._working = False
         self._idle_tag = b""
@@ -282,6 +289,7 @@ class ImapSession(Session):
         watch, self._watch = self._watch, None
         if watch is not None:
             watch.close()
+        self._watch_owner("")
 
     # -- from bytes to commands ----------
 
@@ -398,7 +406,7 @@ class ImapSession(Session):
     ) -> None:
         client.tag = tag
         if not (isinstance(command, i.ImapFetch) and never_changes(client, command)):
-            client.reader.renew()
+            client.renew()
         try:
             answer = await _HANDLERS[type(command)](client, command)
         except CommandRefused as e:
@@ -419,6 +427,7 @@ class ImapSession(Session):
             return
         finally:
             self._give_back(literal_bytes)
+            self._follow_view(client)
         await self._news(client, expunges=answer.expunges)
         code = b"[%b] " % answer.code if answer.code else b""
         if answer.modseq:
@@ -451,7 +460,7 @@ class ImapSession(Session):
             self._gone()
 
     async def _noop(self, tag: bytes, client: LoggedInClient) -> None:
-        client.reader.renew()
+        client.renew()
         if client.annotation_news is not None:
             client.annotation_news.stale = True
         try:
@@ -469,21 +478,44 @@ class ImapSession(Session):
     def _gone(self) -> None:
         self.bye(Bye.BROKEN, "the mailbox that was selected is gone")
 
+    def _follow_view(self, client: LoggedInClient) -> None:
+        """Changes of the mailbox that is selected are heard of, also where it is somebody
+        else's."""
+        view = client.view
+        owner = "" if view is None or view.owner == client.user else view.owner
+        if owner != ("" if self._owner_watch is None else self._owner_watch[0]):
+            self._watch_owner("" if self._ended else owner)
+            client.stale = client.stale or bool(owner)
+
+    def _watch_owner(self, owner: str) -> None:
+        before, self._owner_watch = self._owner_watch, None
+        if before is not None:
+            before[1].close()
+        if owner:
+            self._owner_watch = (owner, self._context.service.watch(owner, self._woken))
+
     def _look_at_watch(self, client: LoggedInClient) -> None:
         """Whether the mailbox that is selected is among those that changed."""
         if self._watch is None:
             return
-        selected = None if client.view is None else client.view.number
-        for change in self._watch.take():
+        changes = self._watch.take()
+        if self._owner_watch is not None:
+            changes = [*changes, *self._owner_watch[1].take()]
+        view = client.view
+        selected = None if view is None else (view.owner, view.number)
+        for change in changes:
             if isinstance(change, Missed):
                 client.stale = True
-                client.reader.renew()
-            elif isinstance(change, MailboxChanged) and change.mailbox == selected:
-                if client.view is None or change.modseq > client.view.modseq:
+                client.renew()
+            elif isinstance(change, MailboxChanged) and (change.user, change.mailbox) == selected:
+                if view is None or change.modseq > view.modseq:
                     client.stale = True  # else it is what this client did itself, or has read
                 client.heard_modseq = max(client.heard_modseq, change.modseq)
                 continue
-            client.hear(change)
+            if change.user == client.user:
+                client.hear(change)
+            elif not isinstance(change, MailboxChanged):
+                client.stale = True  # the rights may be others now
 
     def _enable(self, tag: bytes, client: LoggedInClient, command: i.Enable) -> None:
         """ENABLE (6.3.1); QRESYNC has CONDSTORE in it (RFC 7162 section 3.2.3)."""
@@ -501,7 +533,7 @@ class ImapSession(Session):
 
     async def _enable_metadata(self, tag: bytes, client: LoggedInClient, command: i.Enable) -> None:
         """Changes of annotations are told from here on (RFC 5464 section 4.1)."""
-        client.reader.renew()
+        client.renew()
         try:
             await watch_annotations(client)
         except Unavailable as e:
@@ -531,7 +563,7 @@ class ImapSession(Session):
             self._begin(self._notify, client, notifier)
 
     async def _notify(self, client: LoggedInClient, notifier: Notifier) -> None:
-        client.reader.renew()
+        client.renew()
         of_selected = notifier.selected is not None
         await self._news(client, expunges=not notifier.delays_expunges, of_selected=of_selected)
 
@@ -564,7 +596,7 @@ class ImapSession(Session):
 
     async def _idle_news(self, client: LoggedInClient) -> None:
         client.stale = True
-        client.reader.renew()
+        client.renew()
         await self._news(client, expunges=True)
 
     # -- who it is ----------

@@ -47,6 +47,10 @@ _OF_MAILBOXES: Final = frozenset(
         i.Notify,
         i.GetMetadata,
         i.SetMetadata,
+        i.ImapSetAcl,
+        i.ImapGetAcl,
+        i.ListRights,
+        i.MyRights,
         i.Compress,
     )
 )

@@ -22,6 +22,7 @@ from raftmail.frontends.imap.keywords import Keywords
 from raftmail.frontends.imap.numbering import Numbering
 from raftmail.frontends.imap.sequence import SequenceSet
 from raftmail.mail.queries import MessageInfo
+from raftmail.mail.rights import RIGHTS
 from raftmail.mail.uidset import STAR, UidSet
 
 
@@ -33,6 +34,10 @@ class MailboxView:
         self.number = number
         self.uidvalidity = uidvalidity
         self.read_only = False
+        self.owner = ""
+        """Whose it is."""
+        self.rights = RIGHTS
+        """What the client had the right to when it was selected; what is applied looks again."""
         self.numbering = Numbering(UidSet())
         self.modseq = 0
         self.saved = UidSet()

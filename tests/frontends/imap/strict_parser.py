@@ -594,6 +594,51 @@ def _quota_root(cursor: StrictCursor, parser: StrictParser) -> list[bytes]:
     return found
 
 
+_RIGHTS = re.compile(rb"[lrswipkxteacd]*")
+
+
+def _rights(cursor: StrictCursor) -> bytes:
+    found = cursor.astring()
+    if _RIGHTS.fullmatch(found) is None or len(set(found)) < len(found):
+        cursor.fail("rights before this are none, or are there twice")
+    return found
+
+
+def _acl(cursor: StrictCursor, parser: StrictParser) -> list[tuple[bytes, bytes]]:
+    """RFC 4314 section 3.6: identifiers and rights."""
+    cursor.space()
+    cursor.mailbox()
+    found = []
+    while cursor.skip(b" "):
+        identifier = cursor.astring()
+        cursor.space()
+        found.append((identifier, _rights(cursor)))
+    return found
+
+
+def _list_rights(cursor: StrictCursor, parser: StrictParser) -> list[bytes]:
+    """RFC 4314 section 3.7: required rights, and those that may be given; each once."""
+    cursor.space()
+    cursor.mailbox()
+    cursor.space()
+    cursor.astring()
+    found = []
+    while cursor.skip(b" "):
+        found.append(_rights(cursor))
+    every = b"".join(found)
+    if not found or len(set(every)) < len(every):
+        cursor.fail("LISTRIGHTS has no rights before this, or one twice")
+    return found
+
+
+def _my_rights(cursor: StrictCursor, parser: StrictParser) -> bytes:
+    """RFC 4314 section 3.8."""
+    cursor.space()
+    cursor.mailbox()
+    cursor.space()
+    return _rights(cursor)
+
+
 def _metadata(cursor: StrictCursor, parser: StrictParser) -> dict[bytes, bytes | None]:
     """RFC 5464 section 4.4: entries with values in parentheses, or names of what changed."""
     cursor.space()
@@ -615,14 +660,17 @@ def _metadata(cursor: StrictCursor, parser: StrictParser) -> dict[bytes, bytes |
 
 
 _UNTAGGED: Final[dict[str, _Untagged]] = {
+    "ACL": _acl,
     "CAPABILITY": _capabilities,
     "ENABLED": _enabled,
     "ESEARCH": _esearch,
     "FLAGS": _flags,
     "ID": _id,
     "LIST": _list,
+    "LISTRIGHTS": _list_rights,
     "LSUB": _list,
     "METADATA": _metadata,
+    "MYRIGHTS": _my_rights,
     "NAMESPACE": _namespace,
     "QUOTA": _quota,
     "QUOTAROOT": _quota_root,
