@@ -17,11 +17,15 @@ import click
 
 from raftmail.admin.api.calls import (
     AddAppPassword,
+    ForgetGrants,
     GetUserUsage,
     ListAppPasswords,
+    ListShares,
     RemoveAppPassword,
     SetQuota,
+    ShareMailbox,
 )
+from raftmail.admin.api.policies import Shares
 from raftmail.mail.commands import StoreMode
 from raftmail.mail.names import SPECIAL_USES, mailbox_name
 from raftmail.mail.queries import MessageInfo
@@ -187,15 +191,20 @@ def set_quota(settings: Settings, address: str, limit: str) -> None:
 @common_options
 @pass_settings
 def remove_user(settings: Settings, address: str, purge: bool, yes: bool) -> None:
-    """Take no more mail for a user. The mail that is there stays, unless --purge is given."""
+    """Take no more mail for a user. The mail that is there stays, unless --purge is given.
+
+    The user has no rights any more on mailboxes of others.
+    """
     with settings.connect() as session:
         if not purge:
+            session.admin(ForgetGrants(address))
             _report(settings, session.remove_user(address), f"Removed {address}.")
             return
         found = session.mailboxes(address)
         mail = plural(sum(box.messages for box in found), "message")
         boxes = plural(len(found), "mailbox", "mailboxes")
         confirm(f"Remove {address} and, for ever, {mail} in {boxes}?", yes=yes)
+        session.admin(ForgetGrants(address))
         session.remove_user(address)
         executed = session.purge_user(address)
     _report(settings, executed, f"Removed {address} and all mail: {mail} in {boxes}.")
@@ -322,6 +331,40 @@ def delete_mailbox(settings: Settings, user: str, name: str, yes: bool) -> None:
         executed = session.delete_mailbox(user, name)
     text = f"Deleted {name} of {user} with {plural(count, 'message')}."
     _report(settings, executed, text if count else f"Deleted {name} of {user}, which was empty.")
+
+
+@mailbox.command("share")
+@click.argument("user")
+@click.argument("mailbox")
+@click.argument("who")
+@click.argument("rights", default="")
+@common_options
+@pass_settings
+def share_mailbox(settings: Settings, user: str, mailbox: str, who: str, rights: str) -> None:
+    """Give WHO rights on a mailbox of USER, in place of any; without RIGHTS, take them away.
+
+    WHO is a user, or "anyone": all users of the domain. With - before it, it takes rights away
+    (behind --, for it looks like an option). RIGHTS are letters of RFC 4314: lr to read, lrswite to
+    work in it, lrswitekxa for everything.
+    """
+    found = admin(settings, ShareMailbox(user, mailbox, who, rights))
+    _show_shares(settings, found)
+
+
+@mailbox.command("shares")
+@click.argument("user")
+@click.argument("mailbox")
+@common_options
+@pass_settings
+def list_shares(settings: Settings, user: str, mailbox: str) -> None:
+    """List with whom a mailbox is shared, and the rights."""
+    _show_shares(settings, admin(settings, ListShares(user, mailbox)))
+
+
+def _show_shares(settings: Settings, found: Shares) -> None:
+    rows = [(one.identifier, one.rights) for one in found.shares]
+    table = make_table(("who", "rights"), rows)
+    show(settings.output, found, lambda console: console.print(table))
 
 
 @mailbox.command("rename")

@@ -20,6 +20,7 @@ from raftmail.admin.group_reports import GroupReports
 from raftmail.admin.master_transfer import MasterTransfer
 from raftmail.admin.policy_calls import PolicyCalls
 from raftmail.admin.resync_calls import ResyncCalls
+from raftmail.admin.sharing_calls import SharingCalls
 from raftmail.admin.status_calls import StatusCalls
 from raftmail.cluster.records import NodeState
 from raftmail.cluster.router import Router
@@ -167,6 +168,7 @@ class Admin:
             ClusterCalls(router, config_source, writer, status),
             PolicyCalls(router, config_source, writer, status),
             AppPasswordCalls(router, hash_made, wall),
+            SharingCalls(router),
             ForceRecovery(calls, config_source, writer, table.force_alone, is_up),
             ResyncCalls(calls),
             verifying,

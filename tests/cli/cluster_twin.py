@@ -45,7 +45,9 @@ class Twin:
     """Implements `CliSession`. `failure` is raised by everything; `asked` keeps administrative
     calls."""
 
-    answers: dict[str, Any] = field(default_factory=dict)
+    answers: dict[str, Any] = field(
+        default_factory=lambda: {"grants-forget": {"address": "", "owners": 0}}
+    )
     failure: CliError | None = None
     known: dict[str, str | None] = field(default_factory=dict)
     boxes: dict[tuple[str, str], Box] = field(default_factory=dict)

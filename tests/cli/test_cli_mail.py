@@ -76,9 +76,24 @@ def test_users_are_listed_and_removed_with_their_mail_only_when_asked(run: Run, 
     assert run("user", "list").stdout.split() == [ANNA, "bela@example.org"]
     assert as_json(run("user", "list", "-o", "json")) == [ANNA, "bela@example.org"]
     assert run("user", "remove", ANNA).exit_code == 0
+    assert twin.asked == [("grants-forget", {"address": ANNA})], "others' mailboxes are closed"
     assert (ANNA, "INBOX") in twin.boxes
     assert run("user", "remove", "bela@example.org", "--purge", "--yes").exit_code == 0
     assert ("bela@example.org", "INBOX") not in twin.boxes
+
+
+def test_a_mailbox_is_shared_and_shown_with_whom_it_is(run: Run, twin: Twin) -> None:
+    shares = [{"identifier": "anyone", "rights": "lr"}]
+    answer = {"user": ANNA, "mailbox": "Work", "shares": shares}
+    twin.answers.update({"share": answer, "shares": answer})
+    shown = run("mailbox", "share", ANNA, "Work", "anyone", "lr")
+    assert shown.exit_code == 0 and "anyone" in shown.stdout
+    assert run("mailbox", "share", ANNA, "Work", "--", "-anyone").exit_code == 0
+    assert as_json(run("mailbox", "shares", ANNA, "Work", "-o", "json")) == answer
+    asked = {"user": ANNA, "mailbox": "Work"}
+    given = {**asked, "identifier": "anyone", "rights": "lr"}
+    assert twin.asked[0] == ("share", given)
+    assert twin.asked[1][1]["identifier"] == "-anyone" and twin.asked[2] == ("shares", asked)
 
 
 def test_a_refusal_is_one_line_on_stderr_and_exit_status_1(run: Run) -> None:

@@ -28,7 +28,6 @@ _FRONT_END = (
     "raftmail.net",
     "raftmail.service.login",
     "raftmail.service.service",
-    "raftmail.service.sharing",
     "raftmail.service.verdicts",
     "raftmail.service.watching",
 )

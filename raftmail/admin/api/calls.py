@@ -62,9 +62,11 @@ from raftmail.admin.api.policies import (
     Domain,
     DomainRemoved,
     Domains,
+    GrantsForgotten,
     Placed,
     RuleChanged,
     Rules,
+    Shares,
     UserPlace,
     UsersPage,
     UserUsage,
@@ -466,6 +468,31 @@ class RemoveAppPassword(Call[AppPasswordRemoved]):
     name: str
 
 
+@dataclass(frozen=True, slots=True)
+class ShareMailbox(Call[Shares]):
+    """Give somebody rights on a mailbox, in place of any; without rights, take them away."""
+
+    user: str
+    mailbox: str
+    identifier: str
+    rights: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ListShares(Call[Shares]):
+    """With whom a mailbox is shared."""
+
+    user: str
+    mailbox: str
+
+
+@dataclass(frozen=True, slots=True)
+class ForgetGrants(Call[GrantsForgotten]):
+    """Take all rights away that others gave to a user by name."""
+
+    address: str
+
+
 # -- between nodes ---------------------------------------------------------------------------------
 
 
@@ -652,6 +679,9 @@ CALLS: Final = (
     AdminCall("app-password-add", AddAppPassword, _OPERATOR, _CHANGES),
     AdminCall("app-passwords", ListAppPasswords, _OPERATOR, _LOOKS),
     AdminCall("app-password-remove", RemoveAppPassword, _OPERATOR, _CHANGES),
+    AdminCall("share", ShareMailbox, _OPERATOR, _CHANGES),
+    AdminCall("shares", ListShares, _OPERATOR, _LOOKS),
+    AdminCall("grants-forget", ForgetGrants, _OPERATOR, _CHANGES),
     AdminCall("transfer-here", TransferHere, _NODE, _CHANGES),
     AdminCall("state-here", GetStateHere, _NODE, _LOOKS),
     AdminCall("waits-here", GetWaitsHere, _NODE, _LOOKS),

@@ -202,6 +202,38 @@ class AppPasswordRemoved:
 
 
 @dataclass(frozen=True, slots=True)
+class ShareRow:
+    """What somebody may do with a mailbox."""
+
+    identifier: str
+    """A user, or `anyone`; with `-` before it, the rights are taken away."""
+    rights: str
+    """Letters of RFC 4314."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shares:
+    """With whom a mailbox is shared."""
+
+    user: str
+    """Whose mailbox it is."""
+    mailbox: str
+    """Its name."""
+    shares: tuple[ShareRow, ...]
+    """Each of them, in order."""
+
+
+@dataclass(frozen=True, slots=True)
+class GrantsForgotten:
+    """A user has no rights any more that others gave."""
+
+    address: str
+    """The user."""
+    owners: int
+    """How many may have given some."""
+
+
+@dataclass(frozen=True, slots=True)
 class UsersPage:
     """Some users, in order."""
 

@@ -13,8 +13,8 @@ from raftmail.mail import commands as c
 from raftmail.mail.addresses import account
 from raftmail.mail.names import quoted
 from raftmail.mail.rights import ANYONE, RIGHTS, is_negative, shown_rights, whose
+from raftmail.mail.sharing import sharing_steps
 from raftmail.service.service import UnknownUser
-from raftmail.service.sharing import share
 
 _OF_MY_RIGHTS: Final = frozenset("lrikxa")
 """Who has one of these is told all of the own rights (section 4)."""
@@ -28,10 +28,9 @@ async def set_acl(client: LoggedInClient, command: i.ImapSetAcl) -> Answer:
     if command.rights and command.mode is not c.StoreMode.REMOVE:
         await _check_grantee(client, info.user, identifier)
     wanted = c.SetAcl(info.user, info.number, identifier, command.mode, command.rights)
-    done = await share(
-        client.service, wanted, guest=client.user, deadline_s=client.limits.deadline_s
-    )
-    client.note_done(info.user, done)
+    for step in sharing_steps(wanted, client.user):
+        done = await client.service.execute(step, deadline_s=client.limits.deadline_s)
+        client.note_done(info.user, done)
     return Answer("the rights are set")
 
 
