@@ -12,7 +12,14 @@ from rich.console import Console
 from raftmail.admin.api.calls import GetStatus, TransferMaster
 from raftmail.admin.api.codec import encode
 from raftmail.admin.api.members import MasterPlaced
-from raftmail.admin.api.status import OK, ClusterStatus, MemberStatus, ReplicaRow, ShardStatus
+from raftmail.admin.api.status import (
+    OK,
+    ClusterStatus,
+    MemberStatus,
+    ReplicaRow,
+    ShardStatus,
+    WorkReport,
+)
 from raftmail_cli.output import duration, make_table, plural, printable, show, size
 from raftmail_cli.settings import Settings, common_options, pass_settings
 from raftmail_cli.troubles import Trouble, exit_code, troubles_of
@@ -122,8 +129,18 @@ def _render_background(console: Console, nodes: Sequence[MemberStatus]) -> None:
     """What nodes did of themselves with mail."""
     for node in nodes:
         report = None if node.report is None else node.report.background
-        if report is not None and report.expunged is not None:
+        if report is None:
+            continue
+        if report.expunged is not None:
             console.print(f"{node.name}: {report.expunged} messages expunged by their age")
+        if report.learning is not None:
+            console.print(f"{node.name}: messages for learning: {_work(report.learning)}")
+
+
+def _work(work: WorkReport) -> str:
+    return (
+        f"{work.waiting} waiting, {work.done} done, {work.failed} failed, {work.dropped} left out"
+    )
 
 
 def _render_programs(console: Console, nodes: Sequence[MemberStatus]) -> None:

@@ -139,7 +139,15 @@ def memory_of(config: Config, size: ClusterSize) -> dict[str, int]:
         "links": size.others * (_LINK_QUEUE_BYTES + pool + begun),
         "bodies for followers": size.others * limits.sending_bytes,
         "storing and reading bodies": (LONG_BODIES_AT_ONCE + 2) * body,
+        "programs that learn": _learning_bytes(config),
     }
+
+
+def _learning_bytes(config: Config) -> int:
+    """Each body once as it was read, and once as it is written to a program."""
+    junk = config.junk
+    is_on = bool(junk.learn_spam or junk.learn_ham)
+    return 2 * junk.at_once_max * junk.message_bytes_max if is_on else 0
 
 
 def _sessions_max(config: Config) -> int:

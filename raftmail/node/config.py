@@ -253,6 +253,19 @@ class ExpireSection:
 
 
 @dataclass(frozen=True, slots=True)
+class JunkSection:
+    """Programs that learn from what users move into mailboxes with the special use \\Junk, and out
+    of them: see `service.junk_teacher`."""
+
+    learn_spam: str = ""
+    learn_ham: str = ""
+    timeout_s: int = 30
+    at_once_max: int = 2
+    waiting_max: int = 1000
+    message_bytes_max: int = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """A checked configuration. `folder` is where the file stands; relative paths start there.
 
@@ -275,6 +288,7 @@ class Config:
     sieve: SieveSection = field(default_factory=SieveSection)
     setup: SetupSection = field(default_factory=SetupSection)
     expire: ExpireSection = field(default_factory=ExpireSection)
+    junk: JunkSection = field(default_factory=JunkSection)
     dial: dict[str, str] = field(default_factory=dict)
     """Where this node reaches others instead of where the cluster says that they are: name ->
     host:port."""
@@ -432,6 +446,12 @@ _CHECKS: Mapping[str, Check] = {
     "sieve.scripts_max": in_range(1, SCRIPTS_MAX_HIGHEST),
     **dict.fromkeys((f"setup.{key}" for key in KEYS), is_address_or_none),
     "setup.domains": _domains,
+    "junk.learn_spam": _program,
+    "junk.learn_ham": _program,
+    "junk.timeout_s": in_range(1, 3600),
+    "junk.at_once_max": in_range(1, 64),
+    "junk.waiting_max": in_range(1, 100_000),
+    "junk.message_bytes_max": in_range(1 << 10, MESSAGE_BYTES_HIGHEST),
     "expire.trash_days": in_range(0, 36_500),
     "expire.junk_days": in_range(0, 36_500),
     "expire.period_s": in_range(1, 86_400),
@@ -467,6 +487,7 @@ def load(path: Path) -> Config:
         "sieve": SieveSection,
         "setup": SetupSection,
         "expire": ExpireSection,
+        "junk": JunkSection,
     }
     unknown = sorted(set(table) - {*sections, "dial"})
     if unknown:

@@ -239,6 +239,7 @@ class Node:
             ScriptKeeper(
                 router, ScriptLimits(config.sieve.script_bytes_max, config.sieve.scripts_max)
             ),
+            None if self._background is None else self._background.teacher,
         )
         self._front = front = TextContext(
             service,

@@ -22,7 +22,7 @@ CHANGEABLE = frozenset(
 
 _SECTIONS = (
     "node", "cluster", "listen", "tls", "raft", "mail", "log", "resync", "scrub", "verify", "login",
-    "setup", "expire", "dial",
+    "setup", "expire", "junk", "dial",
 )  # fmt: skip
 
 

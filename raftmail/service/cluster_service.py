@@ -8,6 +8,7 @@ from collections.abc import Callable
 from raftmail.cluster.router import Router
 from raftmail.service.accounts import UserAccounts
 from raftmail.service.delivery import MailDelivery
+from raftmail.service.junk_teacher import Execute, JunkTeacher
 from raftmail.service.script_keeper import ScriptKeeper
 from raftmail.service.watching import Watch
 
@@ -22,11 +23,14 @@ class ClusterService:
         accounts: UserAccounts,
         delivery: MailDelivery,
         scripts: ScriptKeeper,
+        teacher: JunkTeacher | None = None,
     ) -> None:
         self._router = router
         self.accounts = accounts
         self.submit = router.submit
-        self.execute = router.execute
+        self.execute: Execute = (
+            router.execute if teacher is None else teacher.watching(router.execute)
+        )
         self.execute_soon = router.execute_soon
         self.cross = router.cross
         self.shard_of = router.shard_of

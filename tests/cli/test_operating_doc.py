@@ -21,6 +21,7 @@ SECTIONS = {
     "login": config.LoginSection,
     "setup": config.SetupSection,
     "expire": config.ExpireSection,
+    "junk": config.JunkSection,
 }
 
 

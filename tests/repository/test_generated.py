@@ -103,7 +103,7 @@ def test_a_limit_is_shown_with_its_unit() -> None:
 
 def test_the_table_of_memory_has_every_part_and_the_sum() -> None:
     lines = memory_table(DEFAULTS).splitlines()
-    assert len(lines) == 13
+    assert len(lines) == 14
     figures = [int(line.split("|")[3].split()[0]) for line in lines[2:]]
     assert 0 <= figures[-1] - sum(figures[:-1]) < len(figures)
 

@@ -37,11 +37,28 @@ class DiskStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class WorkReport:
+    """A queue of work in the background. What is counted is since the start."""
+
+    waiting: int
+    """What waits now."""
+    done: int
+    """What was done."""
+    failed: int
+    """What failed."""
+    dropped: int
+    """What was left out, because too much waited or it was too long."""
+
+
+@dataclass(frozen=True, slots=True)
 class BackgroundReport:
     """What a node did of itself with mail, since it started."""
 
     expunged: Annotated[int | None, OMITTED] = None
     """Messages of Trash and Junk that were expunged by their age. Omitted where it is off."""
+    learning: Annotated[WorkReport | None, OMITTED] = None
+    """Messages for programs that learn from moves into Junk, and out of it. Omitted where there is
+    none."""
 
 
 @dataclass(frozen=True, slots=True)
