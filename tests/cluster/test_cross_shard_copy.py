@@ -75,10 +75,13 @@ class Shards:
         if fate is False:
             done(Failure("no master", unknown=False))
             return
-        if known is None and isinstance(asked.command, c.CopyIn):
+        command = asked.command
+        if isinstance(command, c.GuestCommand):
+            command = command.command
+        if known is None and isinstance(command, c.CopyIn):
             self.sent += [digest for digest, _ in blobs]
             held = self.bodies[shard] | {digest for digest, _ in blobs}
-            if not {m.blob for m in asked.command.messages} <= held:
+            if not {m.blob for m in command.messages} <= held:
                 done(Failure("the body was not sent and is not stored", final=True))
                 return
             self.bodies[shard] = held
@@ -93,7 +96,7 @@ class Shards:
             raise Unavailable(Failure("no answer"))
         assert not isinstance(query, q.ListUsers | q.GetUser | q.GetConfiguration)
         machine = self.machines[self.shard_of(query.user)]
-        if isinstance(query, q.FetchBody):
+        if isinstance(q.asked_for(query), q.FetchBody):
             return b"body" if machine.body_of(query) else None
         return machine.query(query)
 
@@ -106,10 +109,11 @@ class Shards:
         guids: tuple[bytes, ...] = (),
         seq: int = 1000,
         mailbox: str = "INBOX",
+        guest: str = "",
     ) -> r.Result:
         """One try. Raises `Unavailable`."""
         command = c.Copy(A, mailbox, uids, c.Target(B, to), 5, move, guids)
-        done = asyncio.run(x.carry_out(self, CLIENT, seq, 0, command, 1.0))
+        done = asyncio.run(x.carry_out(self, CLIENT, seq, 0, command, 1.0, guest))
         return done.result
 
     def held(self, user: str, mailbox: str = "INBOX") -> dict[int, q.MessageInfo]:
@@ -200,6 +204,59 @@ def test_what_is_refused_has_no_effect_and_stays_refused(
         result = shards.copy(move=True, **fields)  # type: ignore[arg-type]
         assert isinstance(result, r.Refused) and result.code == code
         assert len(shards.held(A)) == 3 and shards.held(B) == {}
+
+
+def _grant(shards: Shards, owner: str, guest: str, rights: str) -> None:
+    set_acl = c.SetAcl(owner, "INBOX", guest, c.StoreMode.REPLACE, rights)
+    assert shards.meanwhile(shards.shard_of(owner), set_acl) == r.Done()
+
+
+def _with_target() -> Shards:
+    shards = Shards()
+    shards.meanwhile(2, c.CreateMailbox(B, "INBOX", 1, bytes(16)))
+    return shards
+
+
+def test_a_guest_puts_mail_into_a_mailbox_in_another_shard_by_the_rights_there() -> None:
+    shards = _with_target()
+    for rights, code in (("", "NONEXISTENT"), ("lr", "NOPERM")):
+        _grant(shards, B, A, rights)
+        for _ in range(2):
+            refused = shards.copy(move=True, guest=A, seq=len(rights) + 1)
+            assert isinstance(refused, r.Refused) and refused.code == code
+            assert len(shards.held(A)) == 3 and shards.held(B) == {}
+    _grant(shards, B, A, "lsi")
+    _result(shards.copy(move=True, guest=A))
+    assert shards.held(A) == {}
+    assert {m.flags for m in shards.held(B).values()} == {("\\Seen",)}, "those that he may set"
+
+
+def test_a_guest_takes_mail_from_a_mailbox_in_another_shard_by_the_rights_there() -> None:
+    shards = _with_target()
+    for seq, (rights, code) in enumerate(
+        (("", "NONEXISTENT"), ("l", "NOPERM"), ("lr", "NOPERM")), 1
+    ):
+        _grant(shards, A, B, rights)
+        refused = shards.copy(move=True, guest=B, seq=seq)
+        assert isinstance(refused, r.Refused) and refused.code == code
+        assert len(shards.held(A)) == 3 and shards.held(B) == {}
+    assert len(_result(shards.copy(guest=B, seq=7)).target_uids) == 3
+    _grant(shards, A, B, "lrte")
+    _result(shards.copy(move=True, guest=B, seq=8))
+    assert shards.held(A) == {} and len(shards.held(B)) == 6
+
+
+def test_a_move_is_refused_when_the_right_is_taken_away_after_the_copy() -> None:
+    shards = _with_target()
+    _grant(shards, A, B, "lrte")
+    shards.fates = [*([True] * (1 + 1 + 1 + 3 + 1)), False]
+    with pytest.raises(Unavailable):
+        shards.copy(move=True, guest=B)
+    _grant(shards, A, B, "lr")
+    for _ in range(2):
+        refused = shards.copy(move=True, guest=B)
+        assert isinstance(refused, r.Refused) and refused.code == "NOPERM"
+        assert len(shards.held(A)) == len(shards.held(B)) == 3, "nothing is lost, and one effect"
 
 
 def test_more_than_a_command_can_carry_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -50,8 +51,21 @@ def need_dovecot() -> None:
         pytest.skip(f"there is no {PROGRAM}: install Debian's package dovecot-imapd")
 
 
+@dataclass(frozen=True)
+class OpenDovecot:
+    """A Dovecot of a test. Called, it opens a session, perhaps with other words behind its
+    configuration."""
+
+    session: Callable[..., ImapTalk]
+    folder: Path
+    user: str
+
+    def __call__(self, *more: str) -> ImapTalk:
+        return self.session(*more)
+
+
 @contextmanager
-def dovecot(format: str = "sdbox", more: str = "") -> Iterator[Callable[[], ImapTalk]]:
+def dovecot(format: str = "sdbox", more: str = "") -> Iterator[OpenDovecot]:
     """Opens sessions with a Dovecot of its own, whose mailboxes are empty at first. `more` is put
     behind its configuration."""
     need_dovecot()
@@ -63,19 +77,23 @@ def dovecot(format: str = "sdbox", more: str = "") -> Iterator[Callable[[], Imap
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
         for part in ("run", "state", "mail"):
             (folder / part).mkdir()
-        config = folder / "dovecot.conf"
-        config.write_text(
-            (_CONFIG + more).format(
-                folder=folder,
-                user=account.pw_name,
-                group=grp.getgrgid(account.pw_gid).gr_name,
-                format=format,
-            )
-        )
         if root:
             for path in (folder, *folder.iterdir()):
                 os.chown(path, account.pw_uid, account.pw_gid)
-        yield lambda: stack.enter_context(_session(config, account))
+
+        def open_(more: str = more) -> ImapTalk:
+            config = folder / "dovecot.conf"
+            config.write_text(
+                (_CONFIG + more).format(
+                    folder=folder,
+                    user=account.pw_name,
+                    group=grp.getgrgid(account.pw_gid).gr_name,
+                    format=format,
+                )
+            )
+            return stack.enter_context(_session(config, account))
+
+        yield OpenDovecot(open_, folder, account.pw_name)
 
 
 @contextmanager
