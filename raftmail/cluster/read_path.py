@@ -122,6 +122,17 @@ class ReadPath:
             point.reached(shard, outcome)
         return await self._answer_locally(shard, query, outcome, deadline, point)
 
+    def answer_now(self, query: Query) -> tuple[Answer] | None:
+        """The answer of this node's own replica as it is, which may be behind; None where it cannot
+        be had at once."""
+        replica = self.router.replicas.get(self.shard_of(query))
+        if replica is None or not replica.may(Capability.READ):
+            return None
+        try:
+            return (replica.query(query),)
+        except (IndexDamaged, TableDamaged, DiskFull):
+            return None  # whoever asks for it by `answer` tells the replica of it
+
     def _read_index(self, shard: int, deadline_s: float, done: ReadIndex) -> None:
         """The index to wait for before reading."""
         waiting = self._waiting.setdefault(shard, [])

@@ -289,6 +289,10 @@ class Router:
     def watch(self, user: str, hear: Callable[[Change], None]) -> WatchHandle:
         return self.watches.begin(user, hear)
 
+    def query_now(self, query: Query) -> tuple[Answer] | None:
+        """See `ReadPath.answer_now`."""
+        return self.reads.answer_now(query)
+
     async def query(
         self, query: Query, *, deadline_s: float, point: ReadPoint | None = None
     ) -> Answer:

@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from typing import NamedTuple
 
 from raftmail.cluster.router import Router
 from raftmail.cluster.view import ClusterView
@@ -24,7 +25,11 @@ from raftmail.mail.results import Code, Executed, Refused, SaveResult
 from raftmail.mail.smtp_address import Address
 from raftmail.mail.summary import encode_summary, summarise
 from raftmail.service.byte_semaphore import ByteSemaphore
+from raftmail.service.delivery_rules import DeliveryRules, RuleFolder
 from raftmail.service.verdicts import Envelope, Recipient, Verdict
+from raftmail.sieve.rule_addresses import split_address
+from raftmail.sieve.rule_message import RuleMessage
+from raftmail.sieve.run_state import Surroundings
 
 LOG = logging.getLogger(__name__)
 
@@ -78,8 +83,12 @@ class ExpandedRecipient(Verdict):
     detail: str = ""
 
 
-Place = tuple[Target, bytes]
-"""Where a message goes, and the key of the delivery that it goes there by (P9)."""
+class DeliveryPlace(NamedTuple):
+    """Where a message goes, the key of the delivery that it goes there by (P9), and its flags."""
+
+    target: Target
+    key: bytes
+    flags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +102,7 @@ class _Mail:
     summary: bytes
     received: bytes
     deadline: float
+    parts: bytes
     guid: bytes = field(default_factory=lambda: os.urandom(16))
 
 
@@ -107,6 +117,7 @@ class MailDelivery:
     deadline_s: float
     saving_bytes_max: int = SAVING_BYTES_MAX
     delivered_once_s: int = 7 * 86_400
+    rules: DeliveryRules = field(init=False)
     _room: ByteSemaphore = field(init=False)
     _copies: ByteSemaphore = field(init=False)
     """Long messages with their trace fields before them, each once."""
@@ -115,6 +126,7 @@ class MailDelivery:
     believed."""
 
     def __post_init__(self) -> None:
+        self.rules = DeliveryRules(self.router)
         self._room = ByteSemaphore(self.saving_bytes_max)
         self._copies = ByteSemaphore(self.saving_bytes_max)
 
@@ -200,7 +212,9 @@ class MailDelivery:
             return False
         if isinstance(recipients[0].verdict, ExpandedRecipient):
             return False
-        mail = _Mail(envelope, *_joined(envelope.trace.prefix(recipients[0].address), body), 0.0)
+        if not self.rules.has_none_now(_named_by(recipients[0])[0]):
+            return False
+        mail = _mail(envelope, _joined(envelope.trace.prefix(recipients[0].address), body), 0.0)
         self.router.execute_soon(
             self._command(mail, _places_of(mail, recipients[0])),
             ((mail.digest, mail.message),),
@@ -231,36 +245,93 @@ class MailDelivery:
             joined = await loop.run_in_executor(None, _joined, prefix, body)
         else:
             joined = _joined(prefix, body)
-        mail = _Mail(envelope, *joined, deadline)
-        places = [_places_of(mail, recipient) for recipient in recipients]
-        groups = self._groups(places)
+        mail = _mail(envelope, joined, deadline)
+        decided = await self._decided(mail, recipients)
+        groups = self._groups([own for own in decided if isinstance(own, list)])
         if size > _INLINE_BYTES_MAX:
             longer_s = min(size * len(groups) / _LONG_BYTES_PER_S, LONGER_S_MAX)
             mail = replace(mail, deadline=deadline + longer_s)
         saved = await self._save_all(mail, groups)
         return [
-            _of_recipient(recipient, [(place[0].user, saved[place]) for place in own])
-            for recipient, own in zip(recipients, places, strict=True)
+            own
+            if isinstance(own, Verdict)
+            else _of_recipient(recipient, [(place.target.user, saved[place]) for place in own])
+            for recipient, own in zip(recipients, decided, strict=True)
         ]
 
-    def _groups(self, places: Sequence[list[Place]]) -> list[list[Place]]:
+    async def _decided(
+        self, mail: _Mail, recipients: Sequence[Recipient]
+    ) -> list[list[DeliveryPlace] | Verdict]:
+        """For each recipient where its mail goes, or what it is told at once, by the rules of the
+        users that it stands for."""
+        decided: list[list[DeliveryPlace] | Verdict] = []
+        for recipient in recipients:
+            places: list[DeliveryPlace] = []
+            refused = _DELIVERED
+            for place in _places_of(mail, recipient):
+                try:
+                    found = await self._by_rules(mail, recipient, place)
+                except Unavailable as e:
+                    found = _later(e.failure)
+                if isinstance(found, Verdict):
+                    refused = found
+                else:
+                    places += found
+            # Where one of many users refuses it, or can be asked later only, the others get it.
+            is_alone = not isinstance(recipient.verdict, ExpandedRecipient)
+            decided.append(places if places and (refused.is_positive or not is_alone) else refused)
+        return decided
+
+    async def _by_rules(
+        self, mail: _Mail, recipient: Recipient, place: DeliveryPlace
+    ) -> list[DeliveryPlace] | Verdict:
+        """Where the mail goes that without rules would go to a place. Raises `Unavailable`."""
+        user = place.target.user
+        left_s = max(mail.deadline - self.router.clock(), 0.0)
+        rules = await self.rules.of(user, left_s)
+        if rules is None:
+            return [place]
+        sender = mail.envelope.sender
+        to = str(recipient.address).encode()
+        around = Surroundings(
+            None if sender is None else split_address(str(sender).encode()),
+            split_address(to),
+            frozenset((user.encode().lower(), to.lower())),
+            {},
+            int(mail.envelope.received_unix_s),
+            detail_separator=recipient.address.separator.encode(),
+        )
+        message = RuleMessage(mail.message, mail.parts)
+        # Half of the time is for the saving.
+        until = self.router.clock() + left_s / 2
+        decision = await self.rules.decide(user, rules, message, around, until)
+        if decision.rejection:
+            return _rejected(decision.rejection)
+        return [
+            DeliveryPlace(_folder_of(place, folder), _nth_key(place.key, number), folder.flags)
+            for number, folder in enumerate(decision.folders)
+        ]
+
+    def _groups(self, places: Sequence[list[DeliveryPlace]]) -> list[list[DeliveryPlace]]:
         """Where a message goes, each once: what is in one shard together, as many as one command
         may name."""
-        by_shard: dict[int, dict[Place, None]] = {}
+        by_shard: dict[int, dict[DeliveryPlace, None]] = {}
         for own in places:
             for place in own:
-                by_shard.setdefault(self.router.shard_of(place[0].user), {})[place] = None
-        groups: list[list[Place]] = []
+                by_shard.setdefault(self.router.shard_of(place.target.user), {})[place] = None
+        groups: list[list[DeliveryPlace]] = []
         for found in by_shard.values():
             all_ = list(found)
             groups += [all_[n : n + TARGETS_MAX] for n in range(0, len(all_), TARGETS_MAX)]
         return groups
 
-    async def _save_all(self, mail: _Mail, groups: Sequence[list[Place]]) -> dict[Place, Verdict]:
+    async def _save_all(
+        self, mail: _Mail, groups: Sequence[list[DeliveryPlace]]
+    ) -> dict[DeliveryPlace, Verdict]:
         """What became of each place."""
-        verdicts: dict[Place, Verdict] = {}
+        verdicts: dict[DeliveryPlace, Verdict] = {}
 
-        async def save(group: list[Place]) -> None:
+        async def save(group: list[DeliveryPlace]) -> None:
             size = len(mail.message) + _COMMAND_BYTES
             if size <= _INLINE_BYTES_MAX:
                 await self._save_group(mail, group, verdicts)
@@ -272,7 +343,7 @@ class MailDelivery:
         return verdicts
 
     async def _save_group(
-        self, mail: _Mail, group: list[Place], verdicts: dict[Place, Verdict]
+        self, mail: _Mail, group: list[DeliveryPlace], verdicts: dict[DeliveryPlace, Verdict]
     ) -> None:
         """Save for places in one shard, with one command if none of them is refused.
 
@@ -303,24 +374,30 @@ class MailDelivery:
             else:
                 verdicts.update(dict.fromkeys(some, _verdict(executed)))
 
-    def _command(self, mail: _Mail, places: Sequence[Place]) -> Save:
+    def _command(self, mail: _Mail, places: Sequence[DeliveryPlace]) -> Save:
         """A message for mailboxes of one shard, all or none."""
         received_s = mail.envelope.received_unix_s
-        message = NewMessage(
-            tuple([target for target, _ in places]),
-            mail.digest,
-            len(mail.message),
-            mail.guid,
-            int(received_s * 1_000_000),
-            (),
-            mail.summary,
-            tuple([key for _, key in places]) if self.delivered_once_s else (),
-        )
+        by_flags: dict[tuple[str, ...], list[DeliveryPlace]] = {}
+        for place in places:
+            by_flags.setdefault(place.flags, []).append(place)
+        messages = [
+            NewMessage(
+                tuple([place.target for place in own]),
+                mail.digest,
+                len(mail.message),
+                mail.guid,
+                int(received_s * 1_000_000),
+                flags,
+                mail.summary,
+                tuple([place.key for place in own]) if self.delivered_once_s else (),
+            )
+            for flags, own in by_flags.items()
+        ]
         quota_of = self.router.quota_of
-        users = dict.fromkeys(target.user for target, _ in places)
+        users = dict.fromkeys(place.target.user for place in places)
         quotas = tuple([(user, limit) for user in users if (limit := quota_of(user))])
-        first = places[0][0].user
-        return Save(first, (message,), int(received_s), quotas, self.delivered_once_s)
+        first = places[0].target.user
+        return Save(first, tuple(messages), int(received_s), quotas, self.delivered_once_s)
 
 
 def _of_recipient(recipient: Recipient, told: Sequence[tuple[str, Verdict]]) -> Verdict:
@@ -330,7 +407,7 @@ def _of_recipient(recipient: Recipient, told: Sequence[tuple[str, Verdict]]) -> 
     Who comes again does no harm (P9): so it is 451 while one may get it later. Once all others have
     it, those who cannot get it are no reason for a bounce."""
     if not isinstance(recipient.verdict, ExpandedRecipient):
-        return told[0][1]
+        return min((one for _, one in told), key=_weight)
     later = {one.code for _, one in told if not one.is_positive and one.code < 500}
     if later:
         return Verdict.storage_full() if later == {452} else _SOME_LATER
@@ -385,25 +462,65 @@ def _target(user: str, detail: str) -> Target:
     return Target(user, INBOX)
 
 
-def _places_of(mail: _Mail, recipient: Recipient) -> list[Place]:
-    """The mailboxes of the users that a recipient stands for, each with the recipient's key."""
+def _places_of(mail: _Mail, recipient: Recipient) -> list[DeliveryPlace]:
+    """The mailboxes of the users that a recipient stands for, each with the recipient's key, where
+    no rules say another."""
     verdict = recipient.verdict
-    # Who accepted it said which of the names is meant; else it is the one without the detail.
-    named, detail = _names(recipient.address)[-1]
-    if isinstance(verdict, KnownRecipient | ExpandedRecipient) and verdict.named:
-        named, detail = verdict.named, verdict.detail
+    named, detail = _named_by(recipient)
     sender = mail.envelope.sender
     from_ = None if sender is None else str(sender)
     key = delivery_key(named, detail, from_, mail.received)
     users = verdict.users if isinstance(verdict, ExpandedRecipient) else (named,)
-    return [(_target(user, detail), key) for user in users]
+    return [DeliveryPlace(_target(user, detail), key) for user in users]
 
 
-def _joined(prefix: bytes, body: bytes) -> tuple[bytes, bytes, bytes, bytes]:
-    """The message, its sha256, its summary, and the sha256 of what the client sent of it."""
+def _named_by(recipient: Recipient) -> tuple[str, str]:
+    """The user or alias that a recipient names, and the detail that is left of it."""
+    verdict = recipient.verdict
+    if isinstance(verdict, KnownRecipient | ExpandedRecipient) and verdict.named:
+        return verdict.named, verdict.detail
+    # Who accepted it did not say which of the names is meant: it is the one without the detail.
+    return _names(recipient.address)[-1]
+
+
+def _folder_of(place: DeliveryPlace, folder: RuleFolder) -> Target:
+    """Keeping is what would be done without rules, so the detail of the address counts there."""
+    if folder.mailbox == INBOX:
+        return place.target
+    return Target(place.target.user, folder.mailbox, or_inbox=True)
+
+
+def _nth_key(key: bytes, number: int) -> bytes:
+    """Of the mailboxes that one delivery goes into, by their number and not by their names: who
+    repeats it has no further effect when the rules were changed meanwhile."""
+    return key if number == 0 else hashlib.sha256(key + number.to_bytes(4, "big")).digest()
+
+
+def _rejected(reason: str) -> Verdict:
+    text = " ".join("".join(c if c.isprintable() else " " for c in _ascii(reason)).split())
+    return Verdict(550, "5.7.1", text or "The recipient's rules refuse it")
+
+
+def _weight(verdict: Verdict) -> int:
+    """What can be had later comes before what cannot, and that before what is there."""
+    return 2 if verdict.is_positive else 1 if verdict.is_permanent else 0
+
+
+def _mail(
+    envelope: Envelope, joined: tuple[bytes, bytes, bytes, bytes, bytes], deadline: float
+) -> _Mail:
+    message, digest, summary, received, parts = joined
+    return _Mail(envelope, message, digest, summary, received, deadline, parts)
+
+
+def _joined(prefix: bytes, body: bytes) -> tuple[bytes, bytes, bytes, bytes, bytes]:
+    """The message, its sha256, its summary, the sha256 of what the client sent of it, and the list
+    of its parts."""
     message = prefix + body
     digest = hashlib.sha256(message).digest()
-    return message, digest, encode_summary(summarise(message)), hashlib.sha256(body).digest()
+    summary = summarise(message)
+    received = hashlib.sha256(body).digest()
+    return message, digest, encode_summary(summary), received, summary.parts
 
 
 def _later(failure: Failure) -> Verdict:
