@@ -135,6 +135,8 @@ def _render_background(console: Console, nodes: Sequence[MemberStatus]) -> None:
             console.print(f"{node.name}: {report.expunged} messages expunged by their age")
         if report.learning is not None:
             console.print(f"{node.name}: messages for learning: {_work(report.learning)}")
+        if report.push is not None:
+            console.print(f"{node.name}: events for web hooks: {_work(report.push)}")
 
 
 def _work(work: WorkReport) -> str:

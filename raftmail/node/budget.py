@@ -23,6 +23,7 @@ from raftmail.node.config import MESSAGE_BYTES_HIGHEST, MESSAGE_BYTES_LOWEST, Co
 from raftmail.peering.link import LinkLimits
 from raftmail.peering.pieces import BEGUN_BYTES_MAX
 from raftmail.resync.limits import ResyncLimits
+from raftmail.service.web_hooks import EVENT_BYTES
 from raftmail.shard.memory import Memory
 from raftmail.storage.column_pool import COLUMNS_BYTES_MAX
 from raftmail.storage.kv import MAP_BYTES_INITIAL
@@ -139,7 +140,7 @@ def memory_of(config: Config, size: ClusterSize) -> dict[str, int]:
         "links": size.others * (_LINK_QUEUE_BYTES + pool + begun),
         "bodies for followers": size.others * limits.sending_bytes,
         "storing and reading bodies": (LONG_BODIES_AT_ONCE + 2) * body,
-        "programs that learn": _learning_bytes(config),
+        "background work": _learning_bytes(config) + _hook_bytes(config),
     }
 
 
@@ -148,6 +149,10 @@ def _learning_bytes(config: Config) -> int:
     junk = config.junk
     is_on = bool(junk.learn_spam or junk.learn_ham)
     return 2 * junk.at_once_max * junk.message_bytes_max if is_on else 0
+
+
+def _hook_bytes(config: Config) -> int:
+    return config.push.waiting_max * EVENT_BYTES if config.hooks else 0
 
 
 def _sessions_max(config: Config) -> int:

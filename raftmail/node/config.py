@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from raftmail.mail.addresses import parse_domains
+from raftmail.mail.addresses import account, domain, parse_domains
 from raftmail.mail.client_setup import KEYS, ClientSetup
 from raftmail.mail.endpoint import dialled, join_address, split_address
 from raftmail.mail.first_mailboxes import parse_first_mailboxes
@@ -33,10 +33,12 @@ from raftmail.mail.toml_checks import (
     told,
 )
 from raftmail.service.external_users import check_url
+from raftmail.service.web_hooks import EVERYBODY
 
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
 CONFIG_FILE = "node.toml"
 WORKERS_MAX = 8
+HOOK_URLS_MAX = 100
 MESSAGE_BYTES_LOWEST = 1 << 10
 MESSAGE_BYTES_HIGHEST = 256 << 20
 """The longest message that every part carries: links, calls, bodies on the disk and resyncs
@@ -266,6 +268,18 @@ class JunkSection:
 
 
 @dataclass(frozen=True, slots=True)
+class PushSection:
+    """How the URLs in [hooks] are told of new mail: see `service.web_hooks`. `secret_file` is
+    relative to the configuration file."""
+
+    secret_file: str = ""
+    details: bool = False
+    timeout_s: int = 10
+    waiting_max: int = 10_000
+    keep_s: int = 3600
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """A checked configuration. `folder` is where the file stands; relative paths start there.
 
@@ -289,6 +303,9 @@ class Config:
     setup: SetupSection = field(default_factory=SetupSection)
     expire: ExpireSection = field(default_factory=ExpireSection)
     junk: JunkSection = field(default_factory=JunkSection)
+    push: PushSection = field(default_factory=PushSection)
+    hooks: dict[str, str] = field(default_factory=dict)
+    """Where new mail is told of: user, domain or `*` -> URL."""
     dial: dict[str, str] = field(default_factory=dict)
     """Where this node reaches others instead of where the cluster says that they are: name ->
     host:port."""
@@ -452,6 +469,9 @@ _CHECKS: Mapping[str, Check] = {
     "junk.at_once_max": in_range(1, 64),
     "junk.waiting_max": in_range(1, 100_000),
     "junk.message_bytes_max": in_range(1 << 10, MESSAGE_BYTES_HIGHEST),
+    "push.timeout_s": in_range(1, 120),
+    "push.waiting_max": in_range(1, 1_000_000),
+    "push.keep_s": in_range(1, 7 * 86_400),
     "expire.trash_days": in_range(0, 36_500),
     "expire.junk_days": in_range(0, 36_500),
     "expire.period_s": in_range(1, 86_400),
@@ -488,18 +508,20 @@ def load(path: Path) -> Config:
         "setup": SetupSection,
         "expire": ExpireSection,
         "junk": JunkSection,
+        "push": PushSection,
     }
-    unknown = sorted(set(table) - {*sections, "dial"})
+    unknown = sorted(set(table) - {*sections, "dial", "hooks"})
     if unknown:
         raise ConfigError(
-            f"{path}: [{unknown[0]}]: no such section; there are {', '.join(sections)}, dial"
+            f"{path}: [{unknown[0]}]: no such section; there are {', '.join(sections)}, dial, hooks"
         )
     retired = _take_retired(table)
     made = {
         name: _section(path, name, kind, table.get(name, {})) for name, kind in sections.items()
     }
     dial = _dial(path, table.get("dial", {}))
-    config = Config(path.absolute(), **made, dial=dial, retired=retired)
+    hooks = _hooks(path, table.get("hooks", {}))
+    config = Config(path.absolute(), **made, hooks=hooks, dial=dial, retired=retired)
     _check_together(config)
     return config
 
@@ -529,6 +551,25 @@ def _dial(path: Path, value: Any) -> dict[str, str]:
                 f"{path}: dial.{name}: {address!r} is not allowed; it must be {allowed}"
             )
     return dict(value)
+
+
+def _hooks(path: Path, value: Any) -> dict[str, str]:
+    if not isinstance(value, dict):
+        raise ConfigError(f"{path}: hooks: must be a section [hooks]")
+    found: dict[str, str] = {}
+    for whose, url in value.items():
+        where = f"{path}: hooks.{whose}"
+        try:
+            name = whose if whose == EVERYBODY else (account if "@" in whose else domain)(whose)
+        except ValueError as e:
+            raise ConfigError(f"{where}: is no user, no domain and no *: {e}") from None
+        allowed = _url(url) if isinstance(url, str) and url else "a URL in quotes"
+        if allowed is not None:
+            raise ConfigError(f"{where}: {url!r} is not allowed; it must be {allowed}")
+        found[name] = url
+    if len(set(found.values())) > HOOK_URLS_MAX:
+        raise ConfigError(f"{path}: hooks: there may be {HOOK_URLS_MAX} different URLs")
+    return found
 
 
 def _section(path: Path, name: str, kind: type[Any], table: Any) -> Any:
@@ -605,6 +646,8 @@ def _check_login(path: Path, login: LoginSection) -> None:
 
 def _check_together(config: Config) -> None:
     path = config.path
+    if config.hooks and not config.push.secret_file:
+        raise ConfigError(f"{path}: push.secret_file: must be set, since there are [hooks]")
     if config.node.name not in config.cluster.nodes:
         raise ConfigError(
             f"{path}: node.name: {config.node.name!r} is none of the cluster's nodes "

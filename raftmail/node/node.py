@@ -165,8 +165,10 @@ class Node:
         router.answer_node = admin.calls.answer_node
         self._controller = ControllerLoop(loop, router, follower, admin.calls)
         admin.own.waits_of_root = self._controller.waits
-        self._background = BackgroundWork.of(config, loop, router, admin.calls)
+        self._background = BackgroundWork.of(config, loop, router, admin.calls, self.wall)
         admin.own.background = self._background.report
+        if self._background.hooks is not None:
+            table.hear_arrivals = self._background.hooks.hear
         if folder.is_founding:
             # What the cluster begins with is kept before anything is made by it: without it, a node
             # is one that comes later.

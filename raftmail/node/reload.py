@@ -22,7 +22,7 @@ CHANGEABLE = frozenset(
 
 _SECTIONS = (
     "node", "cluster", "listen", "tls", "raft", "mail", "log", "resync", "scrub", "verify", "login",
-    "setup", "expire", "junk", "dial",
+    "setup", "expire", "junk", "push", "hooks", "dial",
 )  # fmt: skip
 
 
@@ -36,8 +36,8 @@ def changed_keys(before: Config, after: Config) -> list[str]:
     changed = []
     for section in _SECTIONS:
         old, new = getattr(before, section), getattr(after, section)
-        if section == "dial":
-            changed += ["dial"] if old != new else []
+        if section in ("dial", "hooks"):
+            changed += [section] if old != new else []
             continue
         changed += [
             f"{section}.{one.name}"

@@ -18,6 +18,7 @@ from raftmail.consensus.heartbeats import unpack
 from raftmail.consensus.journal import JournalDamaged, JournalError
 from raftmail.consensus.membership import Membership
 from raftmail.consensus.messages import BadMessage
+from raftmail.mail.arrivals import HearArrivals
 from raftmail.net.errors import describe, start_task, tell
 from raftmail.node.budget import LONG_BODIES_AT_ONCE, memory_of_replicas
 from raftmail.node.config import Config
@@ -106,6 +107,9 @@ class ReplicaTable:
     """What all replicas hold together."""
     aside: dict[int, Aside] = field(default_factory=dict)
     """Replicas that are not open, and are tried again."""
+
+    hear_arrivals: HearArrivals | None = None
+    """Hears what comes into the shards that this node leads; to be set before any is opened."""
 
     _long_executor: ThreadPoolExecutor = field(init=False)
     _say_bad_at: float = -1e18
@@ -207,6 +211,8 @@ class ReplicaTable:
     def _start(self, shard: int) -> None:
         replica = self.opened[shard].replica
         replica.note_disk(is_slow=self._slow)
+        if self.hear_arrivals is not None:
+            replica.tell_arrivals(self.hear_arrivals)
         self.opened[shard].engine.observer = self.turns.disk
         self.replicas[shard] = replica
         self.runners[shard] = Runner(

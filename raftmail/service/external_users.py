@@ -6,7 +6,6 @@ import asyncio
 import json
 import logging
 import os
-import re
 import signal
 import ssl
 from contextlib import suppress
@@ -16,13 +15,12 @@ from typing import Final, Protocol
 from urllib.parse import urlsplit
 
 from raftmail.mail.failures import Failure, Unavailable
+from raftmail.service.http_post import post_json
 from raftmail.service.login import Origin
 
 _log = logging.getLogger("raftmail.login")
 
 _DOWN: Final = "the source of users does not answer: try again"
-_STATUS_BYTES_MAX = 1024
-_STATUS = re.compile(rb"HTTP/1\.[0-9] ([0-9]{3})\s")
 
 
 class ExternalUsers(Protocol):
@@ -115,7 +113,7 @@ class PasswordEndpoint:
         }
         try:
             async with asyncio.timeout(self.timeout_s):
-                status = await self._post(json.dumps(asked).encode())
+                status = await post_json(self.url, json.dumps(asked).encode(), self.context)
         except TimeoutError:
             raise _down(f"it took longer than {self.timeout_s:g} s") from None
         except (OSError, ValueError, asyncio.IncompleteReadError) as e:
@@ -123,34 +121,6 @@ class PasswordEndpoint:
         if status in (200, 204, 401, 403):
             return status < 400
         raise _down(f"it answered with status {status}")
-
-    async def _post(self, body: bytes) -> int:
-        """The status of the answer, whose rest is not read."""
-        url = urlsplit(self.url)
-        secure = url.scheme == "https"
-        reader, writer = await asyncio.open_connection(
-            url.hostname,
-            url.port or (443 if secure else 80),
-            ssl=self.context if secure else None,
-            limit=_STATUS_BYTES_MAX,
-        )
-        try:
-            target = (url.path or "/") + (f"?{url.query}" if url.query else "")
-            head = (
-                f"POST {target} HTTP/1.1\r\nHost: {url.netloc}\r\n"
-                f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
-                "Connection: close\r\n\r\n"
-            )
-            writer.write(head.encode("ascii") + body)
-            line = await reader.readuntil(b"\n")
-        except asyncio.LimitOverrunError:
-            raise ValueError("what it answers is no HTTP") from None
-        finally:
-            writer.transport.abort()
-        found = _STATUS.match(line)
-        if found is None:
-            raise ValueError("what it answers is no HTTP")
-        return int(found[1])
 
 
 def check_url(text: str) -> str:

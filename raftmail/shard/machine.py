@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from raftmail.mail import queries as q
+from raftmail.mail.arrivals import Arrival
 from raftmail.mail.codec import (
     ACTIVATE_SCRIPT,
     ANNOTATE,
@@ -103,15 +104,30 @@ class Machine:
 
     def __init__(self, index: Index) -> None:
         self.index = index
+        self._notes_arrivals = False
         self._renew()
 
     def _renew(self) -> None:
         self._state = State(self.index)
         self._store = StoreCommand(self._state)
         self._save = SaveCommand(self._state)
+        self._save.arrivals = [] if self._notes_arrivals else None
         self._guests = GuestCommands(self._state, self._save, self._store)
         self.dirty_requests = 0
         self._payload_bytes = 0
+
+    def note_arrivals(self) -> None:
+        """From now on keep what Saves bring, for `take_arrivals`."""
+        self._notes_arrivals = True
+        self._save.arrivals = []
+
+    def take_arrivals(self) -> list[Arrival]:
+        """What came since the last call. What is applied again after `abort` comes again."""
+        arrived = self._save.arrivals
+        if not arrived:
+            return []
+        self._save.arrivals = []
+        return arrived
 
     @property
     def applied_index(self) -> int:

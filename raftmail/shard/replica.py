@@ -33,6 +33,7 @@ from raftmail.consensus.journal import SyncJob as JournalSyncJob
 from raftmail.consensus.membership import KIND as MEMBERSHIP
 from raftmail.consensus.membership import Membership
 from raftmail.consensus.messages import BadMessage, is_of_start
+from raftmail.mail.arrivals import HearArrivals
 from raftmail.mail.codec import encode_entry
 from raftmail.mail.commands import Blob
 from raftmail.mail.failures import Failure
@@ -192,6 +193,9 @@ class Replica:
     disk_full: bool = False
     _is_disk_slow: bool = False
 
+    _hear_arrivals: HearArrivals | None = None
+    _told_to: int = 0
+    """The last entry whose arrivals were told."""
     _full_at: float = 0.0
     _make_way_at: float = 0.0
     _trimmed_at: float = 0.0
@@ -691,6 +695,12 @@ class Replica:
         """Harmless for one that does not watch."""
         self.watchers.remove(user, hear)
 
+    def tell_arrivals(self, hear: HearArrivals) -> None:
+        """Tell `hear` what comes with the entries that this replica applies while it leads, each
+        once."""
+        self.machine.note_arrivals()
+        self._hear_arrivals = hear
+
     def query(self, query: Query) -> Answer:
         """Answer from the state as it is here; only while this replica may `READ`. Raises
         `IndexDamaged`, `TableDamaged`: tell `index_damaged` or `index_broken`, and ask another
@@ -1139,11 +1149,24 @@ class Replica:
             self.machine.apply_membership(index, term, payload[1:])
             return
         results = self.machine.apply_raw(index, term, payload)
+        if self._hear_arrivals is not None:
+            self._tell_arrivals(index)
         if self.bodies.unheld:
             self._note_unheld(payload)
         self.bodies.unpin(index)
         if self.requests.in_flight:
             self.requests.applied(results, index)
+
+    def _tell_arrivals(self, index: int) -> None:
+        """Of an entry that was applied before it went back, they were told."""
+        arrived = self.machine.take_arrivals()
+        if arrived and index > self._told_to and self.is_leader:
+            self._told_to = index
+            assert self._hear_arrivals is not None
+            try:
+                self._hear_arrivals(arrived)
+            except Exception as e:  # as an answer that cannot be given (G10)
+                logger.error("arrivals could not be told: %s: %s", type(e).__name__, e)
 
     def _note_unheld(self, payload: bytes) -> None:
         """Of an entry that was in the log at the start and is applied now: bodies that are still

@@ -7,6 +7,7 @@ from collections.abc import Set
 from typing import Any, NamedTuple
 from zlib import crc32
 
+from raftmail.mail.arrivals import Arrival
 from raftmail.mail.codec import MESSAGE_FIELDS, command_of
 from raftmail.mail.codec_results import COPIED, SAVED
 from raftmail.mail.commands import CopyIn
@@ -87,10 +88,15 @@ class SaveCommand:
     def __init__(self, state: State) -> None:
         self._state = state
         self._delivered = state.index.delivered
+        self.arrivals: list[Arrival] | None = None
+        """What was saved, for who takes it; None: nobody does."""
 
     def execute(self, raw: Raw, blobs: Set[bytes]) -> Raw:
         """The result. `blobs` are the bodies that the entry says the replicas hold. Raises
         `Refusal`."""
+        return self._execute(raw, blobs, self.arrivals)
+
+    def _execute(self, raw: Raw, blobs: Set[bytes], arrivals: list[Arrival] | None) -> Raw:
         messages, seed, quotas, once_s, replaces = _head_of(raw)
         draft = _Draft(messages)
         if replaces is not None:
@@ -110,7 +116,7 @@ class SaveCommand:
                 net = more[owner] - (freed if owner == raw[4] else 0)
                 if owner in more and (net > 0 or not freed):
                     self._state.check_quota(owner, net, quota_bytes)
-        return self._write(draft, seed, once_s)
+        return self._write(draft, seed, once_s, arrivals)
 
     def _plan(self, raw: Raw, message: Any, once_s: int, blobs: Set[bytes], draft: _Draft) -> None:
         """Check a message, and plan what is to be done about it."""
@@ -223,7 +229,7 @@ class SaveCommand:
         if command.messages:
             quota_bytes = command.quota_bytes
             limited = (((command.user, quota_bytes),),) if quota_bytes else ()
-            _, saved = self.execute((*raw[:7], *limited), blobs)
+            _, saved = self._execute((*raw[:7], *limited), blobs, None)
             uids = UidSet.from_uids(one[3] for one in saved)
             _, number, uidvalidity, _, modseq = saved[0]
             source = command.source_uids.to_wire()
@@ -234,7 +240,7 @@ class SaveCommand:
             mailbox = self._state.make_inbox(to.user, command.uidvalidity_seed)
         return (COPIED, mailbox.uidvalidity, mailbox.number, (), (), 0, 0)
 
-    def _write(self, draft: _Draft, seed: int, once_s: int) -> Raw:
+    def _write(self, draft: _Draft, seed: int, once_s: int, arrivals: list[Arrival] | None) -> Raw:
         saved, plan = draft.saved, draft.plan
         state = self._state
         index = state.index
@@ -254,6 +260,9 @@ class SaveCommand:
                 index.mailboxes.touch(mailbox)
             uid = messages.add(mailbox, modseq, system, mask, fixed, summary, dates)
             saved[at] = (owner, number, mailbox.uidvalidity, uid, modseq)
+            if arrivals is not None:
+                name, use = mailbox.name, mailbox.special_use
+                arrivals.append(Arrival(owner, number, name, use, mailbox.uidvalidity, uid, system))
             if key:
                 place = (number, mailbox.uidvalidity, uid, modseq)
                 self._delivered.add(owner, key, place, received_us, once_s * 1_000_000)

@@ -22,6 +22,7 @@ SECTIONS = {
     "setup": config.SetupSection,
     "expire": config.ExpireSection,
     "junk": config.JunkSection,
+    "push": config.PushSection,
 }
 
 

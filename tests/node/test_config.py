@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
+from raftmail.node.background_work import BackgroundWork
 from raftmail.node.config import ConfigError, load
 from tests.node.folders import node_folder
 
@@ -41,3 +44,54 @@ def test_a_setup_that_makes_no_sense_is_refused_by_its_key(
 ) -> None:
     with pytest.raises(ConfigError, match=told):
         load(node_folder(tmp_path, f"[setup]\n{line}\n"))
+
+
+SECRET = '[push]\nsecret_file = "push.secret"\n'
+
+
+def test_hooks_are_for_users_domains_and_all_by_their_one_name(tmp_path: Path) -> None:
+    text = SECRET + '[hooks]\n"*" = "https://a/x"\n"Bücher.example" = "https://b"\n'
+    text += '"Anna@Example.org" = "http://127.0.0.1:8080/mail"\n'
+    assert load(node_folder(tmp_path, text)).hooks == {
+        "*": "https://a/x",
+        "xn--bcher-kva.example": "https://b",
+        "anna@example.org": "http://127.0.0.1:8080/mail",
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (SECRET + '[hooks]\n"*" = "http://push.example.org/"\n', r"hooks\.\*: .* use https"),
+        (SECRET + '[hooks]\n"*" = ""\n', r"hooks\.\*: '' is not allowed; it must be a URL in"),
+        (SECRET + '[hooks]\n"a b" = "https://a"\n', "hooks.a b: is no user"),
+        (SECRET + '[hooks]\n"*" = 5\n', r"hooks\.\*: 5"),
+        ('[hooks]\n"*" = "https://a"\n', "push.secret_file: must be set"),
+        ('[junk]\nlearn_spam = "rspamc learn_spam"\n', "junk.learn_spam: .* whole path"),
+        ("[expire]\ntrash_days = -1\n", "expire.trash_days"),
+        ('[mail]\nfirst_mailboxes = "Spam=Spam"\n', "mail.first_mailboxes: .* special use"),
+    ],
+)
+def test_what_cannot_be_done_in_the_background_is_refused_by_its_key(
+    tmp_path: Path, text: str, told: str
+) -> None:
+    with pytest.raises(ConfigError, match=told):
+        load(node_folder(tmp_path, text))
+
+
+def test_a_secret_that_anybody_could_guess_is_refused(tmp_path: Path) -> None:
+    config = load(node_folder(tmp_path, SECRET + '[hooks]\n"*" = "https://a"\n'))
+    nothing = cast(Any, None)
+
+    def wire() -> None:
+        loop = asyncio.new_event_loop()
+        try:
+            BackgroundWork.of(config, loop, nothing, nothing, lambda: 0.0)
+        finally:
+            loop.close()
+
+    with pytest.raises(ConfigError, match=r"push\.secret: .* cannot be read"):
+        wire()
+    (config.folder / "push.secret").write_text("short\n")
+    with pytest.raises(ConfigError, match=r"push\.secret: .* 5 bytes"):
+        wire()

@@ -210,9 +210,10 @@ MEMORY: Final = {
         "bodies being compressed, two at once, and read for other nodes, two at once",
         "4 M",
     ),
-    "programs that learn": (
-        "messages that programs learn from, where `junk.learn_spam` or `junk.learn_ham` is set",
-        "2 × `junk.at_once_max` × `junk.message_bytes_max`",
+    "background work": (
+        "what filters learn from (`[junk]`), and events for web hooks (`[hooks]`), where they are "
+        "set",
+        "2 × `junk.at_once_max` × `junk.message_bytes_max` + 4 KiB × `push.waiting_max`",
     ),
 }
 """What takes memory in a node (`memory_of`), and by which formula."""

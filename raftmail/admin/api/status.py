@@ -59,6 +59,9 @@ class BackgroundReport:
     learning: Annotated[WorkReport | None, OMITTED] = None
     """Messages for programs that learn from moves into Junk, and out of it. Omitted where there is
     none."""
+    push: Annotated[WorkReport | None, OMITTED] = None
+    """Events of new mail for web hooks; of `failed` those are counted that were tried again.
+    Omitted where there are no hooks."""
 
 
 @dataclass(frozen=True, slots=True)
