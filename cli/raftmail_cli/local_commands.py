@@ -227,7 +227,7 @@ def in_words(command: c.Command) -> str:
             return f"rename script {command.user} {command.name!r} to {command.new_name!r}"
         case c.ActivateScript():
             return f"activate script {command.user} {command.name!r}"
-        case c.SetAcl() | c.NoteSharer() | c.GuestCommand():
+        case c.SetAcl() | c.SetOwnSeen() | c.NoteSharer() | c.GuestCommand():
             return _sharing_in_words(command)
         case c.PutUser():
             return (
@@ -243,11 +243,16 @@ def in_words(command: c.Command) -> str:
             return f"remove all mail of {command.user}"
 
 
-def _sharing_in_words(command: c.SetAcl | c.NoteSharer | c.GuestCommand) -> str:
+def _sharing_in_words(
+    command: c.SetAcl | c.SetOwnSeen | c.NoteSharer | c.GuestCommand,
+) -> str:
     if isinstance(command, c.GuestCommand):
         return f"{command.guest}: {in_words(command.command)}"
     if isinstance(command, c.NoteSharer):
         return f"note that {command.owner} shares with {command.user}"
+    if isinstance(command, c.SetOwnSeen):
+        whose = "each guest's own" if command.own else "the mailbox's"
+        return f"\\Seen of {command.user} {_ref(command.mailbox)} is {whose}"
     where = "" if command.mailbox is None else f" {_ref(command.mailbox)}"
     change = f"{_SIGNS[command.mode]}{command.rights}"
     return f"share {command.user}{where} with {command.identifier} {change}"

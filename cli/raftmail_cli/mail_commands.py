@@ -17,6 +17,7 @@ import click
 
 from raftmail.admin.api.calls import (
     AddAppPassword,
+    ChooseSeen,
     ForgetGrants,
     GetUserUsage,
     ListAppPasswords,
@@ -338,9 +339,16 @@ def delete_mailbox(settings: Settings, user: str, name: str, yes: bool) -> None:
 @click.argument("mailbox")
 @click.argument("who")
 @click.argument("rights", default="")
+@click.option(
+    "--own-seen/--common-seen",
+    default=None,
+    help="Whether each guest of the mailbox has a \\Seen of the own  [default: as it is]",
+)
 @common_options
 @pass_settings
-def share_mailbox(settings: Settings, user: str, mailbox: str, who: str, rights: str) -> None:
+def share_mailbox(
+    settings: Settings, user: str, mailbox: str, who: str, rights: str, own_seen: bool | None
+) -> None:
     """Give WHO rights on a mailbox of USER, in place of any; without RIGHTS, take them away.
 
     WHO is a user, or "anyone": all users of the domain. With - before it, it takes rights away
@@ -348,6 +356,8 @@ def share_mailbox(settings: Settings, user: str, mailbox: str, who: str, rights:
     work in it, lrswitekxa for everything.
     """
     found = admin(settings, ShareMailbox(user, mailbox, who, rights))
+    if own_seen is not None and own_seen != found.own_seen:
+        found = admin(settings, ChooseSeen(user, mailbox, own_seen))
     _show_shares(settings, found)
 
 
@@ -362,8 +372,9 @@ def list_shares(settings: Settings, user: str, mailbox: str) -> None:
 
 
 def _show_shares(settings: Settings, found: Shares) -> None:
-    rows = [(one.identifier, one.rights) for one in found.shares]
-    table = make_table(("who", "rights"), rows)
+    seen = "own" if found.own_seen else "common"
+    rows = [(one.identifier, one.rights, seen) for one in found.shares]
+    table = make_table(("who", "rights", "seen"), rows)
     show(settings.output, found, lambda console: console.print(table))
 
 

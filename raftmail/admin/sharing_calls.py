@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from raftmail.admin.admin_calls import Handlers
-from raftmail.admin.api.calls import ForgetGrants, ListShares, ShareMailbox
+from raftmail.admin.api.calls import ChooseSeen, ForgetGrants, ListShares, ShareMailbox
 from raftmail.admin.api.policies import GrantsForgotten, ShareRow, Shares
 from raftmail.cluster.router import Router
 from raftmail.mail.addresses import spellings
-from raftmail.mail.commands import Command, SetAcl, StoreMode
+from raftmail.mail.commands import Command, SetAcl, SetOwnSeen, StoreMode
 from raftmail.mail.names import mailbox_name, quoted
 from raftmail.mail.queries import AclEntries, GetAcl, GetUser, ListSharers, UserInfo
 from raftmail.mail.results import Refused
@@ -27,6 +27,7 @@ class SharingCalls:
     def handlers(self) -> Handlers:
         return {
             ShareMailbox: self._share,
+            ChooseSeen: self._choose_seen,
             ListShares: self._list,
             ForgetGrants: self._forget,
         }
@@ -41,6 +42,12 @@ class SharingCalls:
         wanted = SetAcl(owner, name, identifier, StoreMode.REPLACE, read_rights(call.rights))
         for step in sharing_steps(wanted):
             await self._execute(step, deadline)
+        return await self._shares(owner, name, deadline)
+
+    async def _choose_seen(self, call: ChooseSeen, deadline: float) -> Shares:
+        owner = await self._user(call.user, deadline)
+        name = mailbox_name(call.mailbox)
+        await self._execute(SetOwnSeen(owner, name, call.own), deadline)
         return await self._shares(owner, name, deadline)
 
     async def _list(self, call: ListShares, deadline: float) -> Shares:
@@ -66,7 +73,7 @@ class SharingCalls:
         if not isinstance(found, AclEntries):
             raise ValueError(f"{owner} has no mailbox {quoted(name)}")
         rows = tuple(ShareRow(identifier, rights) for identifier, rights in found.entries)
-        return Shares(owner, name, rows)
+        return Shares(owner, name, rows, found.own_seen)
 
     async def _user(self, address: str, deadline: float) -> str:
         names = spellings(address)

@@ -92,7 +92,8 @@ _HEAD_BYTES = ENTRY_HEAD.size
     SET_ACL,
     NOTE_SHARER,
     AS_GUEST,
-) = range(1, 25)
+    OWN_SEEN,
+) = range(1, 26)
 
 MESSAGE_FIELDS = (7, 8, 10)
 """How many a message to save has: with delivery keys one more, with dates two more."""
@@ -433,6 +434,7 @@ _TO_RAW: dict[type, Callable[[Any], Raw]] = {
     c.RenameScript: lambda x: (RENAME_SCRIPT, x.user, x.name, x.new_name),
     c.ActivateScript: lambda x: (ACTIVATE_SCRIPT, x.user, x.name),
     c.SetAcl: lambda x: (SET_ACL, x.user, x.mailbox, x.identifier, x.mode, x.rights),
+    c.SetOwnSeen: lambda x: (OWN_SEEN, x.user, x.mailbox, x.own),
     c.NoteSharer: lambda x: (NOTE_SHARER, x.user, x.owner),
     c.Store: lambda x: (
         STORE,
@@ -576,5 +578,6 @@ _FROM_RAW: dict[int, _Reader] = {
     ACTIVATE_SCRIPT: _Reader("ActivateScript", 6, c.ActivateScript),
     SET_ACL: _Reader("SetAcl", 9, _read_acl),
     NOTE_SHARER: _Reader("NoteSharer", 6, c.NoteSharer),
+    OWN_SEEN: _Reader("SetOwnSeen", 7, c.SetOwnSeen),
     AS_GUEST: _Reader("GuestCommand", 6, _read_guest),
 }

@@ -274,7 +274,7 @@ def _answer_raw(answer: q.Answer) -> Raw:
     if isinstance(answer, q.AnnotationList):
         return (_ANNOTATION_LIST, (answer.entries,))
     if isinstance(answer, q.AclEntries):
-        return (_ACL, (answer.entries,))
+        return (_ACL, (answer.entries, answer.own_seen))
     if isinstance(answer, q.SharedMailboxes):
         shared = [(_mailbox_raw(info), rights) for info, rights in answer.shared]
         return (_SHARED, (shared,))
@@ -332,8 +332,10 @@ def _read_answer(kind: int, value: Any = None) -> q.Answer:
     if kind == _ANNOTATION_LIST:
         return _read_annotation_list(*values)
     if kind == _ACL:
-        check_entries("entries", *values)
-        return q.AclEntries(*values)
+        entries, own_seen = values
+        check_entries("entries", entries)
+        check_bool("own_seen", own_seen)
+        return q.AclEntries(entries, own_seen)
     if kind == _SHARED:
         return _read_shared(*values)
     if kind == _BODIES:

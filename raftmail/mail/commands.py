@@ -170,6 +170,16 @@ class NoteSharer:
 
 
 @dataclass(frozen=True, slots=True)
+class SetOwnSeen:
+    """Have each guest of a mailbox have a \\Seen of the own, or none; then what guests have seen is
+    forgotten. The owner has that of the messages."""
+
+    user: str
+    mailbox: MailboxRef
+    own: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Target:
     """Where a message goes. With `or_inbox`, INBOX is taken when the mailbox does not exist
     (delivery to user+detail). A missing INBOX is made with the command's `uidvalidity_seed`."""
@@ -386,6 +396,7 @@ Command: TypeAlias = (
     | RenameScript
     | ActivateScript
     | SetAcl
+    | SetOwnSeen
     | NoteSharer
     | Save
     | Copy

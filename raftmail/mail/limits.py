@@ -242,6 +242,12 @@ def _set_acl(x: c.SetAcl) -> None:
         raise ValueError("mailbox: rights are given on one mailbox")
 
 
+def _set_own_seen(x: c.SetOwnSeen) -> None:
+    check_user("user", x.user)
+    check_ref("mailbox", x.mailbox)
+    _is("own", x.own, bool)
+
+
 def _note_sharer(x: c.NoteSharer) -> None:
     check_user("user", x.user)
     check_user("owner", x.owner)
@@ -462,6 +468,7 @@ _CHECKS: dict[type, Callable[[Any], None]] = {
     c.RenameScript: _rename_script,
     c.ActivateScript: _activate_script,
     c.SetAcl: _set_acl,
+    c.SetOwnSeen: _set_own_seen,
     c.NoteSharer: _note_sharer,
     c.GuestCommand: _guest,
     c.Save: _save,

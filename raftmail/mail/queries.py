@@ -423,6 +423,8 @@ class AclEntries:
     """Identifiers with their rights, ordered. The owner stands in no list."""
 
     entries: tuple[tuple[str, str], ...]
+    own_seen: bool = False
+    """Whether each guest has a \\Seen of the own."""
 
 
 @dataclass(frozen=True, slots=True)

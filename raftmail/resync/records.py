@@ -26,7 +26,7 @@ from raftmail.resync.survey import (
     survey,
 )
 from raftmail.resync.writer import Writer
-from raftmail.storage import acl_table, annotation_table, dates, delivered, script_table
+from raftmail.storage import acl_table, annotation_table, dates, delivered, script_table, seen_table
 from raftmail.storage.config_table import check_row
 from raftmail.storage.index import Index
 from raftmail.storage.kv import PAGE_ROWS, Row, scan
@@ -263,6 +263,7 @@ _CHECKS: dict[str, Callable[[bytes, bytes], None]] = {
     "subscriptions": partial(_check_text, "subscriptions"),
     "acls": acl_table.check_row,
     "sharers": partial(_check_text, "sharers"),
+    "seen": seen_table.check_row,
     "annotations": annotation_table.check_row,
     "scripts": script_table.check_row,
     "users": partial(_check_text, "users"),

@@ -24,7 +24,7 @@ from raftmail.resync.missing import AWAITED_US, Missing
 from raftmail.resync.pace import Schedule, TokenBucket
 from raftmail.resync.source import BodySource
 from raftmail.resync.state import read_local, write_local
-from raftmail.storage import acl_table, annotation_table, dates, delivered, script_table
+from raftmail.storage import acl_table, annotation_table, dates, delivered, script_table, seen_table
 from raftmail.storage.blobformat import unpack_place
 from raftmail.storage.blobs import BlobDamaged, BlobMissing
 from raftmail.storage.config_table import check_row
@@ -139,6 +139,7 @@ class Scrub:
             ("subscriptions", self._text),
             ("acls", self._acl),
             ("sharers", self._text),
+            ("seen", self._seen),
             ("annotations", self._annotation),
             ("scripts", self._script),
             ("users", self._text),
@@ -423,6 +424,11 @@ class Scrub:
     def _acl(self, key: bytes, record: bytes) -> int:
         acl_table.check_row(key, record)
         acl_table.check_owner(self._index.engine, key)
+        return len(record)
+
+    def _seen(self, key: bytes, record: bytes) -> int:
+        seen_table.check_row(key, record)
+        seen_table.check_owner(self._index.engine, key)
         return len(record)
 
     def _annotation(self, key: bytes, record: bytes) -> int:

@@ -38,6 +38,7 @@ SMALL = (
     "subscriptions",
     "acls",
     "sharers",
+    "seen",
     "annotations",
     "scripts",
     "users",

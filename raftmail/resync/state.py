@@ -174,7 +174,7 @@ class Suspects:
             self.names = True
         elif damage.table in (
             "subscriptions", "annotations", "scripts", "users", "config", "clients", "deliveries",
-            "delivered", "dates", "acls", "sharers",
+            "delivered", "dates", "acls", "sharers", "seen",
         ):  # fmt: skip
             self.others = True
         else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from raftmail.mail.codec_results import COPIED, EXPUNGED
 from raftmail.mail.commands import Copy, Expunge
-from raftmail.mail.flags import ALL_FLAGS, DELETED
+from raftmail.mail.flags import ALL_FLAGS, DELETED, SEEN
 from raftmail.mail.limits import COPIED_MAX, TOUCHED_MAX
 from raftmail.mail.names import quoted
 from raftmail.mail.packing import Raw
@@ -43,9 +43,16 @@ def expunge(state: State, command: Expunge) -> Raw:
     return (EXPUNGED, uids.to_wire(), mailbox.highestmodseq)
 
 
-def copy(state: State, command: Copy, system: int = ALL_FLAGS, *, keywords: bool = True) -> Raw:
-    """The copies have of the system flags those in `system`, and keywords if they may. Raises
-    `Refusal`."""
+def copy(
+    state: State,
+    command: Copy,
+    system: int = ALL_FLAGS,
+    *,
+    keywords: bool = True,
+    seen: UidSet | None = None,
+) -> Raw:
+    """The copies have of the system flags those in `system`, and keywords if they may. `seen` are
+    the messages with \\Seen, where whoever copies has the own. Raises `Refusal`."""
     source = state.must_find(command.user, command.mailbox)
     to = command.target
     target = state.destination(to.user, to.mailbox, to.or_inbox)
@@ -70,6 +77,7 @@ def copy(state: State, command: Copy, system: int = ALL_FLAGS, *, keywords: bool
         move=command.move,
         saved_us=command.saved_us,
         kept=(system, keywords),
+        seen=seen,
     )
 
 
@@ -122,10 +130,12 @@ def transfer(
     move: bool,
     saved_us: int | None = None,
     kept: tuple[int, bool] = (ALL_FLAGS, True),
+    seen: UidSet | None = None,
 ) -> Raw:
     """Copy or move messages that exist; everything was checked. A move within one mailbox gives
     new UIDs (RFC 6851 section 3.3), and is one step of its modseq. `saved_us` is as in `Copy`.
-    `kept` are the system flags that the copies may have, and whether they may have keywords."""
+    `kept` are the system flags that the copies may have, and whether they may have keywords.
+    `seen` is as in `copy`."""
     if not existing:
         return (COPIED, target.uidvalidity, target.number, (), (), 0, 0)
     index = state.index
@@ -153,7 +163,10 @@ def transfer(
             if saved_us is not None:
                 zone_minutes = 0 if dates is None else dates.zone_minutes
                 dates = dates_to_keep(FIXED.unpack(fields[5])[0], zone_minutes, saved_us)
-            messages.add(target, modseq, fields[2] & kept[0], keywords, fields[5], summary, dates)
+            flags = fields[2]
+            if seen is not None:
+                flags = flags | SEEN if fields[0] in seen else flags & ~SEEN
+            messages.add(target, modseq, flags & kept[0], keywords, fields[5], summary, dates)
             if move:
                 messages.remove(source, key, fields)
             else:

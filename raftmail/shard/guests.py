@@ -20,6 +20,7 @@ from raftmail.mail.results import Code
 from raftmail.mail.rights import rights_of
 from raftmail.shard import copy_move, mailboxes, sharing
 from raftmail.shard.annotations import annotate
+from raftmail.shard.own_seen import SeenChange, seen_by
 from raftmail.shard.save import SaveCommand
 from raftmail.shard.state import Refusal, State
 from raftmail.shard.store import StoreCommand
@@ -127,7 +128,14 @@ class GuestCommands:
             is_any = bool(wanted[0] & system or (wanted[1] and keywords))
         if not is_any and (command.flags or command.mode is c.StoreMode.REPLACE):
             raise _refusal(rights, "stw")
-        return self._store.execute_within(inner, system, keywords=keywords)
+        seen = seen_by(self._state, mailbox, guest)
+        own = None
+        if seen is not None:
+            if system & SEEN:
+                own = SeenChange(self._state, mailbox, guest, seen, command.uids)
+                own.begin(command.mode, named=bool(wanted[0] & SEEN))
+            system &= ~SEEN
+        return self._store.execute_within(inner, system, keywords=keywords, own=own)
 
     def _save_messages(self, guest: str, command: c.Save, inner: Raw, blobs: Set[bytes]) -> Raw:
         state = self._state
@@ -136,7 +144,7 @@ class GuestCommands:
             system, keywords = ALL_FLAGS, True
             for target in message.targets:
                 one = must(state, guest, target.user, target.mailbox, "i")
-                may = settable(_rights(state, guest, one))
+                may = self._settable_new(guest, one)
                 system, keywords = system & may[0], keywords and may[1]
             flags = _kept_flags(message.flags, system, keywords=keywords)
             messages.append((*raw[:5], flags, *raw[6:]))
@@ -148,7 +156,7 @@ class GuestCommands:
         if not command.refused_code:
             to = command.target
             target = must(self._state, guest, to.user, to.mailbox, "i")
-            system, keywords = settable(_rights(self._state, guest, target))
+            system, keywords = self._settable_new(guest, target)
             messages = tuple(
                 (*raw[:5], _kept_flags(raw[5], system, keywords=keywords), *raw[6:])
                 for raw in inner[5]
@@ -162,8 +170,18 @@ class GuestCommands:
         system, keywords = ALL_FLAGS, True
         if to.user != guest:
             target = must(state, guest, to.user, to.mailbox, "i")
-            system, keywords = settable(_rights(state, guest, target))
-        return copy_move.copy(state, command, system, keywords=keywords)
+            system, keywords = self._settable_new(guest, target)
+        source = state.must_find(command.user, command.mailbox)
+        seen = seen_by(state, source, guest)
+        return copy_move.copy(state, command, system, keywords=keywords, seen=seen)
+
+    def _settable_new(self, guest: str, mailbox: MailboxRecord) -> tuple[int, bool]:
+        """As `settable`, of messages that come. Where each has a \\Seen of the own, nobody has seen
+        them."""
+        system, keywords = settable(_rights(self._state, guest, mailbox))
+        if seen_by(self._state, mailbox, guest) is not None:
+            system &= ~SEEN
+        return system, keywords
 
 
 def settable(rights: str) -> tuple[int, bool]:

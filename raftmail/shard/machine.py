@@ -31,6 +31,7 @@ from raftmail.mail.codec import (
     EXPUNGE,
     MAKE_FIRST,
     NOTE_SHARER,
+    OWN_SEEN,
     PURGE_USER,
     PUT_APP_PASSWORD,
     PUT_SCRIPT,
@@ -54,6 +55,7 @@ from raftmail.shard import configuration, copy_move, mailboxes, queries, sharing
 from raftmail.shard.aged_mail import AgedMail, find_aged
 from raftmail.shard.annotations import annotate
 from raftmail.shard.guests import GuestCommands
+from raftmail.shard.own_seen import set_own_seen
 from raftmail.shard.save import SaveCommand
 from raftmail.shard.scripts import activate_script, delete_script, put_script, rename_script
 from raftmail.shard.state import Refusal, State
@@ -88,6 +90,7 @@ _COMMANDS: dict[int, Callable[[State, Any], Raw]] = {
     ACTIVATE_SCRIPT: activate_script,
     SET_ACL: sharing.set_acl,
     NOTE_SHARER: sharing.note_sharer,
+    OWN_SEEN: set_own_seen,
 }
 
 ROW_BYTES = 512

@@ -244,5 +244,6 @@ def _remove(state: State, mailbox: MailboxRecord) -> None:
     state.index.messages.drop_mailbox(mailbox)
     state.index.annotations.forget(mailbox.user, mailbox.number)
     state.index.acls.put(mailbox.number, ())
+    state.index.seen.set_own(mailbox.number, False)
     state.index.mailboxes.remove(mailbox)
     state.forget(mailbox.user)

@@ -9,6 +9,7 @@ from raftmail.mail.packing import Raw
 from raftmail.mail.uidset import UidSet
 from raftmail.shard import configuration, guests
 from raftmail.shard.columns import columns
+from raftmail.shard.own_seen import as_seen, info_as_seen, seen_by
 from raftmail.shard.scripts import rules_in_force, script_list
 from raftmail.shard.state import Refusal, State
 from raftmail.storage.dates import MessageDates
@@ -57,7 +58,9 @@ def answer(state: State, query: q.Query) -> q.Answer:
         return tuple(index.sharers.of(query.user))
     if isinstance(query, q.ListShared):
         shared = guests.shared_with(state, query)
-        return q.SharedMailboxes(tuple((info_of(state, one), rights) for one, rights in shared))
+        return q.SharedMailboxes(
+            tuple((_shared_info(state, one, query.guest), rights) for one, rights in shared)
+        )
     if isinstance(query, q.GuestQuery):
         return _answer_guest(state, query)
     try:
@@ -67,7 +70,7 @@ def answer(state: State, query: q.Query) -> q.Answer:
     if mailbox is None:
         return None
     if isinstance(query, q.GetAcl):
-        return q.AclEntries(index.acls.of(mailbox.number))
+        return q.AclEntries(index.acls.of(mailbox.number), index.seen.is_own(mailbox.number))
     if isinstance(query, q.GetMailbox):
         return info_of(state, mailbox)
     if isinstance(query, q.FetchMessages):
@@ -82,10 +85,22 @@ def answer(state: State, query: q.Query) -> q.Answer:
     return body_of(state, query)
 
 
+def _shared_info(state: State, mailbox: MailboxRecord, guest: str) -> q.MailboxInfo:
+    info = info_of(state, mailbox)
+    seen = seen_by(state, mailbox, guest)
+    return info if seen is None else info_as_seen(state, mailbox, seen, info)
+
+
 def _answer_guest(state: State, query: q.GuestQuery) -> q.Answer:
     if not guests.may_read(state, query):
         return None
     found = answer(state, query.query)
+    inner = query.query
+    mailbox = None if inner.mailbox is None else state.find(inner.user, inner.mailbox)
+    if mailbox is not None:
+        seen = seen_by(state, mailbox, query.guest)
+        if seen is not None:
+            found = as_seen(state, mailbox, seen, found)
     if isinstance(found, q.AnnotationValues):
         shared = guests.SHARED_ANNOTATIONS
         return q.AnnotationValues(tuple(one for one in found.entries if one[0].startswith(shared)))

@@ -7,6 +7,7 @@ from raftmail.mail.flags import ALL_FLAGS, SEEN
 from raftmail.mail.limits import NUMBER_MAX, TOUCHED_MAX
 from raftmail.mail.packing import Raw
 from raftmail.mail.uidset import STAR, UidSet, UidSetBuilder
+from raftmail.shard.own_seen import SeenChange
 from raftmail.shard.state import State, bad, masked
 from raftmail.storage.messages import KEYWORDS, MODSEQ, SYSTEM, UID, UNSETTLED_ROWS_MAX
 from raftmail.storage.records import MESSAGE_KEY, MailboxRecord
@@ -105,16 +106,19 @@ class StoreCommand:
             self._touch(mailbox)
         return (STORED, uids, (), highest, highest)
 
-    def execute_within(self, raw: Raw, settable: int, *, keywords: bool) -> Raw:
+    def execute_within(
+        self, raw: Raw, settable: int, *, keywords: bool, own: SeenChange | None = None
+    ) -> Raw:
         """The result of a request that was validated, where only the system flags in `settable` can
-        be changed, and keywords only if they may. Raises `Refusal`."""
+        be changed, and keywords only if they may. `own` is a \\Seen beside that of the messages.
+        Raises `Refusal`."""
         _, _, _, _, user, ref, _, mode, flags, _ = raw
         mailbox = self._state.must_find(user, ref)
         parsed = self._state.parsed_flags(flags)
         assert parsed is not None
         mask, missing = masked(mailbox, parsed[1] if keywords else (), add=mode != _REMOVE)
         system = parsed[0] & settable
-        return self._many(raw, mailbox, mode, system, mask, missing, settable, keywords)
+        return self._many(raw, mailbox, mode, system, mask, missing, settable, keywords, own)
 
     def _many(
         self,
@@ -126,6 +130,7 @@ class StoreCommand:
         missing: tuple[str, ...],
         settable: int = ALL_FLAGS,
         keywords: bool = True,
+        own: SeenChange | None = None,
     ) -> Raw:
         try:
             wanted = UidSet.from_wire(raw[6])
@@ -151,7 +156,8 @@ class StoreCommand:
                 else:
                     new = system | (old & ~settable)
                     after = mask if keywords else before
-                if new == old and after == before:
+                is_own = own is not None and own.change(entry[UID])
+                if new == old and after == before and not is_own:
                     continue
                 entry[:3] = highest, new, after
                 self._unsettled[key] = entry
@@ -162,6 +168,8 @@ class StoreCommand:
             messages.settle()
         if not count:
             return (STORED, (), rejected.build().to_wire(), 0, mailbox.highestmodseq)
+        if own is not None:
+            own.write()
         mailbox.add_keywords(missing)
         mailbox.highestmodseq = highest
         self._touch(mailbox)

@@ -20,6 +20,7 @@ from raftmail.storage import (
     dates,
     delivered,
     script_table,
+    seen_table,
 )
 from raftmail.storage.index import Index
 from raftmail.storage.kv import Row, Tables, scan
@@ -104,7 +105,7 @@ class _Checker:
         self._check_clients()
         for problem in config_table.check(self._tables.table("config")):
             self._tell("config", problem.key, str(problem))
-        tables = (delivered, dates, annotation_table, script_table, acl_table)
+        tables = (delivered, dates, annotation_table, script_table, acl_table, seen_table)
         for table_check in (one.check for one in tables):
             for problem in table_check(self._tables):
                 self._tell(problem.table, problem.key, str(problem))

@@ -12,6 +12,7 @@ Tables (all records carry checksums):
 | subscriptions | user NUL name | the name |
 | acls | number | identifiers and their rights (see `storage/acl_table.py`) |
 | sharers | user NUL owner | the owner, who may share mailboxes with the user |
+| seen | see `storage/seen_table.py` | what guests have seen |
 | annotations | see `storage/annotation_table.py` | a value of METADATA |
 | scripts | see `storage/script_table.py` | delivery rules |
 | users | address | what is kept of the passwords (`mail.app_passwords`) |
@@ -59,6 +60,7 @@ from raftmail.storage.records import (
     unseal_packed,
 )
 from raftmail.storage.script_table import ScriptTable
+from raftmail.storage.seen_table import SeenTable
 
 __all__ = ["LOCAL", "REPLICATED", "TABLES", "Index", "IndexDamaged", "IndexFailed", "IndexIdentity"]
 
@@ -69,6 +71,7 @@ REPLICATED = (
     "subscriptions",
     "acls",
     "sharers",
+    "seen",
     "annotations",
     "scripts",
     "users",
@@ -87,7 +90,7 @@ REPLICATED = (
 
 TABLES = LOCAL + REPLICATED
 
-_DIGESTED = ("mailboxes", "subscriptions", "users", "config", "clients", "acls", "sharers")
+_DIGESTED = ("mailboxes", "subscriptions", "users", "config", "clients", "acls", "sharers", "seen")
 
 
 def digested(tables: Tables) -> Iterator[Row]:
@@ -161,6 +164,7 @@ class Index:
         self.subscriptions = UserNames(engine, "subscriptions")
         self.sharers = UserNames(engine, "sharers")
         self.acls = AclTable(engine)
+        self.seen = SeenTable(engine)
         self.annotations = Annotations(engine)
         self.scripts = ScriptTable(engine)
         self.users = Users(engine)
@@ -300,8 +304,8 @@ class Index:
         They differ when anything replicated does:
 
         - the records of mailboxes, each with the digest of its messages;
-        - subscriptions, users, configuration, clients, who may do what with mailboxes, and who
-          shares with whom;
+        - subscriptions, users, configuration, clients, who may do what with mailboxes, who
+          shares with whom, and what guests have seen;
         - what was delivered, dates of messages, annotations and scripts, by digests that are kept
           up to date;
         - the counters.

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import pytest
 
-from raftmail.admin.api.calls import ForgetGrants, ListShares, ShareMailbox
+from raftmail.admin.api.calls import ChooseSeen, ForgetGrants, ListShares, ShareMailbox
 from raftmail.admin.api.policies import GrantsForgotten, ShareRow, Shares
 from raftmail.admin.sharing_calls import SharingCalls
 from raftmail.mail import commands as c
@@ -55,6 +55,12 @@ def test_a_mailbox_is_shared_shown_and_shared_no_more() -> None:
     assert more.shares == (ShareRow("-anyone", "w"), ShareRow(ANNA, "lrkx"))
     ask(router, ShareMailbox(BOB, "Box", "-anyone"))
     assert ask(router, ShareMailbox(BOB, "Box", ANNA)) == Shares(BOB, "Box", ())
+
+
+def test_guests_have_a_seen_of_their_own_where_that_is_asked_for() -> None:
+    router = OneShard()
+    assert ask(router, ChooseSeen(BOB, "Box", own=True)) == Shares(BOB, "Box", (), own_seen=True)
+    assert ask(router, ChooseSeen(BOB, "Box")) == Shares(BOB, "Box", ())
 
 
 @pytest.mark.parametrize(

@@ -84,8 +84,8 @@ def test_users_are_listed_and_removed_with_their_mail_only_when_asked(run: Run, 
 
 def test_a_mailbox_is_shared_and_shown_with_whom_it_is(run: Run, twin: Twin) -> None:
     shares = [{"identifier": "anyone", "rights": "lr"}]
-    answer = {"user": ANNA, "mailbox": "Work", "shares": shares}
-    twin.answers.update({"share": answer, "shares": answer})
+    answer = {"user": ANNA, "mailbox": "Work", "shares": shares, "own_seen": False}
+    twin.answers.update({"share": answer, "shares": answer, "share-seen": answer})
     shown = run("mailbox", "share", ANNA, "Work", "anyone", "lr")
     assert shown.exit_code == 0 and "anyone" in shown.stdout
     assert run("mailbox", "share", ANNA, "Work", "--", "-anyone").exit_code == 0
@@ -94,6 +94,8 @@ def test_a_mailbox_is_shared_and_shown_with_whom_it_is(run: Run, twin: Twin) -> 
     given = {**asked, "identifier": "anyone", "rights": "lr"}
     assert twin.asked[0] == ("share", given)
     assert twin.asked[1][1]["identifier"] == "-anyone" and twin.asked[2] == ("shares", asked)
+    assert run("mailbox", "share", ANNA, "Work", "anyone", "lr", "--own-seen").exit_code == 0
+    assert twin.asked[4] == ("share-seen", {**asked, "own": "1"})
 
 
 def test_a_refusal_is_one_line_on_stderr_and_exit_status_1(run: Run) -> None:

@@ -167,6 +167,7 @@ commands = st.one_of(
     _guest_commands,
     st.builds(c.SetAcl, users, st.none(), identifiers, st.just(c.StoreMode.REMOVE), rights),
     st.builds(c.NoteSharer, users, users),
+    st.builds(c.SetOwnSeen, users, refs, st.booleans()),
     st.builds(c.GuestCommand, users, _guest_commands),
 )
 results = st.one_of(
@@ -254,6 +255,7 @@ answers = st.one_of(
     st.builds(
         q.AclEntries,
         st.dictionaries(identifiers, rights.filter(bool)).map(lambda d: tuple(sorted(d.items()))),
+        st.booleans(),
     ),
     st.builds(q.SharedMailboxes, st.lists(st.tuples(infos, rights), max_size=2).map(tuple)),
     st.builds(

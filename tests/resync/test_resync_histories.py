@@ -66,7 +66,11 @@ def history_of(steps: list[tuple[object, ...]]) -> History:
                 log.do(c.ActivateScript("a", name if on else ""))
             case ("share", str(name), bool(on)):
                 log.do(c.NoteSharer("b", name.lower()))
-                log.do(c.SetAcl("a", name, "b", c.StoreMode.REPLACE, "lr" if on else ""))
+                log.do(c.SetAcl("a", name, "b", c.StoreMode.REPLACE, "lrs" if on else ""))
+                log.do(c.SetOwnSeen("a", name, len(log) % 3 > 0))
+                everything = UidSet.parse("1:*")
+                store = c.Store("a", name, everything, c.StoreMode.ADD, ("\\Seen",))
+                log.do(c.GuestCommand("b", store))
             case ("user", str(name), bool(there)):
                 address = f"{name}@example.org"
                 log.do(c.PutUser(address, f"hash{len(log)}") if there else c.RemoveUser(address))
@@ -111,11 +115,11 @@ def test_a_replica_with_another_history_becomes_the_source(
 ) -> None:
     """It never comes to that; but what is there is compared, not believed."""
     giver, target = Node("giver", ResyncLimits()), Node("target", ResyncLimits())
-    log = history_of(theirs)
-    while len(log) <= len(mine):
+    log, own = history_of(theirs), history_of(mine)
+    while len(log) <= len(own):
         log.save("INBOX", "filler")
     giver.apply(log.entries)
-    target.apply(history_of(mine).entries)
+    target.apply(own.entries)
     resync(target, giver)
     assert_equal(target, giver)
 

@@ -232,3 +232,71 @@ def test_a_full_disk_takes_from_guests_what_frees_space() -> None:
     for command, kind in ((STORE_SEEN, STORE), (_grant("lr"), AS_GUEST)):
         request = encode_request(CLIENT, 1, 0, c.GuestCommand(GUEST, command))
         assert inspect_request(request)[2] == kind
+
+
+def _own_seen(rights: str = "lrswite") -> Feeder:
+    feeder = _shared(rights)
+    assert feeder.do(c.SetOwnSeen(OWNER, "INBOX", own=True)) == r.Done()
+    return feeder
+
+
+def _unseen(feeder: Feeder, guest: str) -> int:
+    found = feeder.machine.query(q.ListShared(OWNER, guest, "INBOX"))
+    assert isinstance(found, q.SharedMailboxes)
+    return found.shared[0][0].unseen
+
+
+def test_what_a_guest_has_seen_is_the_guests_own_and_is_told_as_a_change() -> None:
+    feeder = _own_seen()
+    feeder.do(_grant("lrs", "c"))
+    feeder.do(c.Store(OWNER, "INBOX", UidSet.single(2), c.StoreMode.ADD, ("\\Seen",)))
+    result = _as_guest(feeder, replace(STORE_SEEN, uids=UidSet.single(1)))
+    assert isinstance(result, r.StoreResult) and result.changed == UidSet.single(1)
+    assert _flags(feeder, 1) == {"\\Deleted", "k"} and _flags(feeder, 2) == {"\\Seen"}
+    assert [_unseen(feeder, who) for who in (OWNER, GUEST, "c")] == [1, 1, 2]
+    page = feeder.machine.query(
+        q.GuestQuery(GUEST, q.FetchMessages(OWNER, "INBOX", ALL, result.modseq - 1))
+    )
+    assert isinstance(page, q.MessagePage)
+    assert [(one.uid, one.flags) for one in page.messages] == [(1, ("\\Seen", "\\Deleted", "k"))]
+    contents = feeder.machine.query(q.GuestQuery(GUEST, q.FetchContents(OWNER, "INBOX")))
+    assert isinstance(contents, q.MailboxContents)
+    assert (contents.first_unseen, contents.mailbox.unseen) == (2, 1)
+
+
+def test_replacing_flags_takes_a_guests_own_seen_away_and_nobody_elses() -> None:
+    feeder = _own_seen()
+    feeder.do(STORE_SEEN)
+    assert _outcome(feeder, STORE_SEEN) == ""
+    replaced = replace(STORE_SEEN, mode=c.StoreMode.REPLACE, flags=("\\Flagged",))
+    assert _outcome(feeder, replaced) == ""
+    assert _flags(feeder, 2) == {"\\Seen", "\\Flagged"}
+    assert _unseen(feeder, GUEST) == 2
+
+
+def test_a_message_that_a_guest_brings_is_unseen_by_all() -> None:
+    feeder = _own_seen()
+    assert _outcome(feeder, save(message("three", flags=("\\Seen", "k")))) == ""
+    assert _flags(feeder, 3) == {"k"} and _unseen(feeder, GUEST) == 3
+
+
+def test_a_copy_to_the_own_mailbox_is_seen_where_the_guest_has_seen_it() -> None:
+    feeder = _own_seen()
+    feeder.do(STORE_SEEN)
+    _as_guest(feeder, replace(STORE_SEEN, uids=UidSet.single(2)))
+    assert _outcome(feeder, c.Copy(OWNER, "INBOX", ALL, c.Target(GUEST, "INBOX"), 1)) == ""
+    page = feeder.machine.query(q.FetchMessages(GUEST, "INBOX", ALL))
+    assert isinstance(page, q.MessagePage)
+    assert ["\\Seen" in one.flags for one in page.messages] == [False, True]
+
+
+def test_what_guests_have_seen_is_bounded_and_forgotten_with_the_choice(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    feeder = _own_seen()
+    monkeypatch.setattr("raftmail.shard.own_seen.SEEN_RANGES_MAX", 1)
+    assert _outcome(feeder, STORE_SEEN) == ""
+    assert _outcome(feeder, replace(STORE_SEEN, mode=c.StoreMode.REMOVE)) == "LIMIT"
+    feeder.do(c.SetOwnSeen(OWNER, "INBOX", own=False))
+    assert feeder.machine.index.engine.table("seen").count() == 0
+    assert _unseen(feeder, GUEST) == 2

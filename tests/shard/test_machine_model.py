@@ -131,11 +131,13 @@ _of_guests = st.builds(
         _acls,
     ),
 )
+_own_seen = st.builds(c.SetOwnSeen, st.just("a"), st.just("INBOX") | _refs, st.booleans())
 _commands = st.one_of(
     _acls,
     _of_guests,
     _of_guests,
     st.builds(c.NoteSharer, _users, _users),
+    _own_seen,
     st.builds(
         c.CreateMailbox,
         _users,
@@ -212,7 +214,7 @@ _steps = st.lists(
     st.one_of(
         st.tuples(st.just("batch"), st.lists(_commands, min_size=3, max_size=8)),
         st.tuples(st.just("batch"), st.lists(_stores | _stores | _saves, min_size=6, max_size=14)),
-        st.tuples(st.just("batch"), st.lists(_acls | _of_guests | _of_guests, min_size=6)),
+        st.tuples(st.just("batch"), st.lists(_acls | _of_guests | _own_seen, min_size=6)),
         st.tuples(st.just("retry"), st.integers(0, 99)),
         st.tuples(st.just("retry"), st.integers(-3, -1)),
         st.tuples(st.just("commit"), st.booleans()),
@@ -400,6 +402,8 @@ def _look_at(machine: Machine, twin: Twin, mailbox: TwinMailbox) -> None:
     acl = machine.query(q.GetAcl(user, mailbox.number))
     assert isinstance(acl, q.AclEntries)
     assert {who: set(rights) for who, rights in acl.entries} == twin.acl(mailbox)
+    assert acl.own_seen == (mailbox.number in twin.seen)
+    _look_as_guest(machine, twin, mailbox)
     assert info == machine.query(q.GetMailbox(user, mailbox.name))
     assert (info.number, info.name, info.uidvalidity, info.uidnext, info.highestmodseq) == (
         mailbox.number, mailbox.name, mailbox.uidvalidity, mailbox.uidnext, mailbox.highestmodseq,
@@ -427,6 +431,28 @@ def _look_at(machine: Machine, twin: Twin, mailbox: TwinMailbox) -> None:
         )
     for m in mailbox.messages:
         assert machine.body_of(q.FetchBody(user, mailbox.name, m.uid)) == m.blob
+
+
+def _look_as_guest(machine: Machine, twin: Twin, mailbox: TwinMailbox) -> None:
+    """What is seen is what each has seen, wherever it is told."""
+    if mailbox.user == "b" or "r" not in twin.rights("b", mailbox):
+        return
+    seen = twin.seen_by("b", mailbox)
+    uids = [m.uid for m in mailbox.messages]
+    if seen is None:
+        seen = {m.uid for m in mailbox.messages if "\\Seen" in m.flags}
+    everything = UidSet.from_ranges([(1, STAR)])
+    query = q.GuestQuery("b", q.FetchMessages(mailbox.user, mailbox.number, everything))
+    page = machine.query(query)
+    assert isinstance(page, q.MessagePage)
+    assert [m.uid for m in page.messages if "\\Seen" in m.flags] == sorted(seen & set(uids))
+    assert page.mailbox.unseen == len(set(uids) - seen)
+    columns = machine.query(
+        q.GuestQuery("b", q.FetchColumns(mailbox.user, mailbox.number, everything))
+    )
+    assert isinstance(columns, q.MessageColumns)
+    flags = [columns.flags[at] for at in columns.flags_of]
+    assert flags == [m.flags for m in page.messages]
 
 
 def _dates_of(m: TwinMessage) -> tuple[int, int | None]:

@@ -84,6 +84,7 @@ class Twin:
         self.subscriptions: set[tuple[str, str]] = set()
         self.acls: dict[int, dict[str, set[str]]] = {}
         self.sharers: set[tuple[str, str]] = set()
+        self.seen: dict[int, dict[str, set[int]]] = {}
         self.annotations: dict[int | str, dict[str, bytes]] = {}
         self.scripts: dict[str, dict[str, bytes]] = {}
         self.active: dict[str, str] = {}
@@ -164,6 +165,21 @@ class Twin:
             if after:
                 acl[x.identifier] = after
         return r.Done()
+
+    def do_SetOwnSeen(self, x: c.SetOwnSeen) -> r.Result:
+        mailbox = self.must(x.user, x.mailbox)
+        if x.own != (mailbox.number in self.seen):
+            mailbox.highestmodseq += 1
+            self.seen.pop(mailbox.number, None)
+            if x.own:
+                self.seen[mailbox.number] = {}
+        return r.Done()
+
+    def seen_by(self, guest: str, mailbox: TwinMailbox) -> set[int] | None:
+        """What a guest has seen, where each has the own."""
+        if guest in ("", mailbox.user) or mailbox.number not in self.seen:
+            return None
+        return self.seen[mailbox.number].setdefault(guest, set())
 
     def do_NoteSharer(self, x: c.NoteSharer) -> r.Result:
         self.sharers.add((x.user, x.owner))
@@ -275,6 +291,7 @@ class Twin:
         self.mailboxes.remove(mailbox)
         self.annotations.pop(mailbox.number, None)
         self.acls.pop(mailbox.number, None)
+        self.seen.pop(mailbox.number, None)
         return _result(mailbox, b"")
 
     def do_RenameMailbox(self, x: c.RenameMailbox) -> r.Result:
@@ -496,7 +513,14 @@ class Twin:
     ) -> r.Result:
         if not chosen:
             return r.CopyResult(target.uidvalidity, target.number, UidSet(), UidSet(), 0, 0)
-        kept = {m.uid: self.kept(guest or target.user, target, m.flags) for m in chosen}
+        seen = self.seen_by(guest, source)
+        kept = {}
+        for m in chosen:
+            flags = m.flags if seen is None else m.flags - {"\\Seen"}
+            flags = flags | ({"\\Seen"} if m.uid in (seen or ()) else set())
+            kept[m.uid] = self.kept(guest or target.user, target, flags)
+            if self.seen_by(guest, target) is not None:
+                kept[m.uid].discard("\\Seen")
         target.learn([k for k in source.keywords if any(k.lower() in kept[m.uid] for m in chosen)])
         target.highestmodseq += 1
         modseq = target.highestmodseq
@@ -553,17 +577,26 @@ class Twin:
             raise Refuse(r.Code.LIMIT)
         named = system | {k.lower() for k in keywords}
         changed, rejected = [], []
+        seen = self.seen_by(guest, mailbox)
         for message in mailbox.select(x.uids):
             if x.unchanged_since >= 0 and message.modseq > x.unchanged_since:
                 rejected.append(message.uid)
                 continue
+            own_before = set(seen or ())
+            if seen is not None and "s" in self.rights(guest, mailbox):
+                if "\\Seen" in named and x.mode is not c.StoreMode.REMOVE:
+                    seen.add(message.uid)
+                elif "\\Seen" in named or x.mode is c.StoreMode.REPLACE:
+                    seen.discard(message.uid)
             after = {
                 c.StoreMode.ADD: message.flags | named,
                 c.StoreMode.REMOVE: message.flags - named,
                 c.StoreMode.REPLACE: named
                 | (message.flags - self.kept(guest or x.user, mailbox, message.flags)),
             }[x.mode]
-            if after != message.flags:
+            if seen is not None:
+                after = after - {"\\Seen"} | (message.flags & {"\\Seen"})
+            if after != message.flags or own_before != set(seen or ()):
                 message.flags = set(after)
                 message.modseq = mailbox.highestmodseq + 1
                 changed.append(message.uid)

@@ -38,6 +38,7 @@ def _machine() -> tuple[Machine, MemoryEngine]:
     feeder.do(c.Subscribe("a", "x", True))
     feeder.do(c.SetAcl("a", "x", "b", c.StoreMode.ADD, "lr"))
     feeder.do(c.NoteSharer("a", "b"))
+    feeder.do(c.SetOwnSeen("a", "x", True))
     feeder.do(c.SetAnnotations("a", "x", (("/private/comment", b"value"),)))
     feeder.do(c.SetAnnotations("a", None, (("/private/comment", b"value"),)))
     feeder.do(c.PutScript("a", "main", b"keep;"))
@@ -89,6 +90,7 @@ def _flip(table: str) -> Callable[[MemoryEngine], None]:
     return damage
 
 
+_SEEN = NUMBER.pack(2) + b"b"
 _KEY_OF_X, _KEY_OF_NONE = NUMBER.pack(1), NUMBER.pack(99)
 _CHANGE = CHANGE_KEY.pack(2, 2, 1)
 _ANNOTATED = b"a\0" + NUMBER.pack(2) + b"/private/comment"
@@ -102,8 +104,8 @@ _DAMAGES: dict[str, tuple[Callable[[MemoryEngine], object], str]] = {
     **{
         f"a flipped bit in {table}": (_flip(table), "damaged")
         for table in (
-            "mailboxes", "names", "subscriptions", "acls", "sharers", "annotations", "scripts",
-            "users", "config",
+            "mailboxes", "names", "subscriptions", "acls", "sharers", "seen",
+            "annotations", "scripts", "users", "config",
             "messages", "summaries", "changes",
             "expunges", "blobrefs", "clients", "deliveries", "delivered", "dates", "places",
             "local", "meta",
@@ -156,6 +158,14 @@ _DAMAGES: dict[str, tuple[Callable[[MemoryEngine], object], str]] = {
     "an active script that is not there": (
         lambda e: ScriptTable(e).activate("a", "y"),
         "the script that is active is not there",
+    ),
+    "what was seen where guests have not the own": (
+        lambda e: e.table("seen").put(_SEEN, seal_packed(_SEEN, 7)),
+        "guests have not the own",
+    ),
+    "what was seen that is no set": (
+        lambda e: e.table("seen").put(_SEEN, seal_packed(_SEEN, "x")),
+        "damaged",
     ),
     "who may do what with no mailbox": (
         lambda e: e.table("acls").put(_KEY_OF_NONE, seal_packed(_KEY_OF_NONE, (("b", "lr"),))),

@@ -94,6 +94,12 @@ def _list_acls(index: Index) -> None:
         assert index.acls.of(number) == (("d@x.org", "lr"),)
 
 
+def _look_for_seen(index: Index) -> None:
+    for number in range(1, 4):
+        assert index.seen.is_own(number)
+        assert index.seen.of(number, "d@x.org") == UidSet.single(1)
+
+
 def _list_sharers(index: Index) -> None:
     for name in "abc":
         assert index.sharers.of(f"{name}@x.org") == ["d@x.org"]
@@ -144,6 +150,7 @@ LOOKS = [
     ("subscriptions", _list_subscriptions),
     ("acls", _list_acls),
     ("sharers", _list_sharers),
+    ("seen", _look_for_seen),
     ("annotations", _list_annotations),
     ("scripts", _list_scripts),
     ("scripts", _look_for_scripts),
@@ -166,6 +173,8 @@ def _make(folder: Path) -> None:
         index.subscriptions.put(user, "INBOX")
         index.acls.put(number + 1, (("d@x.org", "lr"),))
         index.sharers.put(user, "d@x.org")
+        index.seen.set_own(number + 1, True)
+        index.seen.put(number + 1, "d@x.org", UidSet.single(1))
         index.annotations.put(user, 0, [("/private/x", b"value")])
         index.scripts.put(user, "main", b"keep;")
         index.delivered.add(user, KEY, (number + 1, 1, 1, 1), 0, 0)

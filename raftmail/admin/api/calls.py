@@ -479,6 +479,16 @@ class ShareMailbox(Call[Shares]):
 
 
 @dataclass(frozen=True, slots=True)
+class ChooseSeen(Call[Shares]):
+    """Have each who a mailbox is shared with have a \\Seen of the own, or have all see the
+    owner's."""
+
+    user: str
+    mailbox: str
+    own: Annotated[bool, ONE] = False
+
+
+@dataclass(frozen=True, slots=True)
 class ListShares(Call[Shares]):
     """With whom a mailbox is shared."""
 
@@ -680,6 +690,7 @@ CALLS: Final = (
     AdminCall("app-passwords", ListAppPasswords, _OPERATOR, _LOOKS),
     AdminCall("app-password-remove", RemoveAppPassword, _OPERATOR, _CHANGES),
     AdminCall("share", ShareMailbox, _OPERATOR, _CHANGES),
+    AdminCall("share-seen", ChooseSeen, _OPERATOR, _CHANGES),
     AdminCall("shares", ListShares, _OPERATOR, _LOOKS),
     AdminCall("grants-forget", ForgetGrants, _OPERATOR, _CHANGES),
     AdminCall("transfer-here", TransferHere, _NODE, _CHANGES),

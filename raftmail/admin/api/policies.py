@@ -221,6 +221,8 @@ class Shares:
     """Its name."""
     shares: tuple[ShareRow, ...]
     """Each of them, in order."""
+    own_seen: bool = False
+    """Whether each of them has a \\Seen of the own."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,14 +86,15 @@ def marks_seen(view: MailboxView) -> bool:
 
 
 async def _mark_seen(client: LoggedInClient, view: MailboxView, uids: UidSet) -> UidSet:
-    """The messages that were not seen before; none where the right was taken away meanwhile."""
+    """The messages that were not seen before. There are none where the right was taken away, or
+    no more can be kept of what a guest has seen."""
     changed = UidSet()
     for part in parts_of(uids, TOUCHED_MAX):
         store = c.Store(view.owner, view.number, part, StoreMode.ADD, ("\\Seen",))
         try:
             done = await client.execute(store)
         except CommandRefused as e:
-            if e.code is not ResponseCode.NOPERM:
+            if e.code not in (ResponseCode.NOPERM, ResponseCode.LIMIT):
                 raise
             return changed
         assert isinstance(done, StoreResult)

@@ -259,6 +259,9 @@ async def tell_status(
     client: LoggedInClient, info: MailboxInfo, items: Sequence[i.StatusItem]
 ) -> None:
     """A STATUS response (RFC 9051 section 7.3.4)."""
+    if info.user != client.user and i.StatusItem.UNSEEN in items:
+        # A guest may have a \\Seen of the own, which is counted by all UIDs.
+        info = (await client.reader_of(info.user).contents(info.number)).mailbox
     item = i.StatusItem
     values = {
         item.MESSAGES: b"%d" % info.messages,

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from raftmail.mail.commands import CreateMailbox, SetAcl, SetOwnSeen, StoreMode
 from raftmail.service.credentials import make_credentials
 from tests.frontends.imap.imap_kit import PASSWORD, USER, ImapClient, message, run
 from tests.frontends.imap.machine_service import MachineService
@@ -294,12 +295,36 @@ def test_own_mailboxes_with_the_names_of_namespaces_stay_what_they_are() -> None
         for name in ('"Other Users"', '"Other Users/x"', '"Shared Folders"'):
             assert await _refused(client, f"CREATE {name}") == b"CANNOT"
             assert await _refused(client, f"RENAME New {name}") == b"CANNOT"
-        from raftmail.mail.commands import CreateMailbox
-
         service.feeder.do(CreateMailbox(USER, "Shared Folders/Mine", 1, bytes(16)))
         await client.ok('APPEND "Shared Folders/Mine" {}', message("one"))
         await client.ok('SELECT "Shared Folders/Mine"')
         await client.ok('RENAME "Shared Folders/Mine" Mine')
         await client.ok("SELECT Mine")
+
+    run(talk, service=MachineService())
+
+
+def test_guests_have_a_seen_of_their_own_where_the_mailbox_is_so() -> None:
+    async def talk(client: ImapClient, service: TwinService) -> None:
+        assert isinstance(service, MachineService)
+        service.users["eve@example.org"] = _HASHED
+        await client.log_in()
+        service.feeder.do(CreateMailbox(OWNER, "Box", 1, bytes(16)))
+        service.feeder.do(SetAcl(OWNER, "Box", "anyone", StoreMode.REPLACE, "lrsi"))
+        service.feeder.do(SetOwnSeen(OWNER, "Box", own=True))
+        for text in ("one", "two"):
+            await client.ok(f"APPEND {BOX} {{}}", message(text))
+        eve = await _log_in(ImapClient(client.port), "eve@example.org")
+        await eve.ok(f"SELECT {BOX}")
+        await client.ok(f"SELECT {BOX}")
+        assert any(b"\\Seen" in line for line in await client.ok("FETCH 1 BODY[]"))
+        assert await client.ok("SEARCH UNSEEN") == [b"* SEARCH 2"]
+        status = b"* STATUS %b (UNSEEN %%d)" % BOX.encode()
+        assert await client.ok(f"STATUS {BOX} (UNSEEN)") == [status % 1]
+        assert b"* SEARCH 1 2" in await eve.ok("SEARCH UNSEEN")
+        assert (await eve.ok(f"STATUS {BOX} (UNSEEN)"))[0] == status % 2
+        said = await client.ok(f"SELECT {BOX}")
+        assert b"* OK [UNSEEN 2] the first that is unseen" in said
+        await eve.close()
 
     run(talk, service=MachineService())
