@@ -144,12 +144,24 @@ class Workload:
         owner = rng.choice((None, *MAILBOXES, *MOVED))
         if rng.random() < 0.4:
             return q.GetAnnotations(USER, owner)
+        if rng.random() < 0.3:
+            return self._of_rights()
         entries: list[tuple[str, bytes | None]] = []
         for name in rng.sample(ANNOTATIONS, rng.randint(1, 3)):
             self.knowledge.guids += 1
             is_set = rng.random() < 0.7
             entries.append((name, b"%d" % self.knowledge.guids if is_set else None))
         return c.SetAnnotations(USER, owner, tuple(entries))
+
+    def _of_rights(self) -> Call:
+        """Something with who may do what. No history of it is judged: replicas are compared."""
+        rng = self.rng
+        guest = f"guest{rng.randrange(4)}"
+        if rng.random() < 0.2:
+            return c.NoteSharer(USER, guest)
+        rights = rng.choice(("lr", "lrswite", "s", ""))
+        mode = rng.choice(list(c.StoreMode))
+        return c.SetAcl(USER, rng.choice((*MAILBOXES, *MOVED)), guest, mode, rights)
 
     def save(self) -> tuple[c.Save, tuple[Blob, ...]]:
         """A message that is saved."""

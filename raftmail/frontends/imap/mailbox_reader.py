@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator
 from typing import Any
@@ -91,11 +92,12 @@ class MailboxReader:
 
     async def sharers(self) -> list[str]:
         """Who may share mailboxes with the user."""
+        of_all = self._service.query(
+            ListSharers(everybody(self._user)), deadline_s=self._deadline_s
+        )
+        lists = await asyncio.gather(self._ask(ListSharers(self._user)), of_all)
         names: set[str] = set()
-        for who in (self._user, everybody(self._user)):
-            point = self.point if who == self._user else None
-            query = ListSharers(who)
-            found = await self._service.query(query, deadline_s=self._deadline_s, point=point)
+        for found in lists:
             assert isinstance(found, tuple)
             names |= {name for name in found if isinstance(name, str)}
         return sorted(names - {self._user})
