@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from raftmail.frontends.imap import commands as i
 from raftmail.frontends.imap import responses
@@ -31,6 +32,7 @@ from raftmail.frontends.imap.sections import (
     binary_of,
     binary_size_of,
     needs_body,
+    octets_read,
     section_of,
     shown,
 )
@@ -44,6 +46,8 @@ from raftmail.mail.results import StoreResult
 from raftmail.mail.summary import Summary, decode_summary
 from raftmail.mail.transfer import UnknownEncodingError
 from raftmail.mail.uidset import UidSet
+from raftmail.net.limits import MIB
+from raftmail.net.turns import after_others
 
 _OF_RECORDS = frozenset(
     (
@@ -58,6 +62,15 @@ _OF_RECORDS = frozenset(
     )
 )
 """Attributes that a message's record has without its summary."""
+
+
+_TIMES_MAX: Final = 4
+_SPARE_BYTES: Final = 1 * MIB
+"""One answer has at most so many times the octets of its message, and these. Sections lie in one
+another, but clients do not ask for many that do."""
+
+_TURN_ITEMS: Final = 200
+"""Told in one turn of the loop."""
 
 
 async def fetch(client: LoggedInClient, command: i.ImapFetch) -> Answer:
@@ -136,12 +149,16 @@ async def _fetch_each(
     """Tell attributes and texts of messages; of how many. One that cannot be decoded does not keep
     the others from being told: it is refused at the end."""
     summaries = any(item not in _OF_RECORDS for item in items)
-    told = 0
+    told = items_told = 0
     refused: CommandRefused | None = None
     async for page in client.view_reader.pages(
         view.number, uids, changed_since=since, summaries=summaries
     ):
         for message in page.messages:
+            items_told += len(items)
+            if items_told > _TURN_ITEMS:
+                items_told = 0
+                await after_others()
             if not view.number_of(message.uid):
                 continue
             try:
@@ -202,6 +219,8 @@ async def _tell(
 ) -> bool:
     """Tell of one message; False when it has gone meanwhile."""
     summary = decode_summary(message.summary) if message.summary else None
+    if summary is not None:
+        _check_octets(message, summary, items)
     kept = None
     makes_preview = False
     for item in items:
@@ -223,6 +242,22 @@ async def _tell(
         client.write(_line(view, message, summary, body, items, kept))
         await client.drained()
     return True
+
+
+def _check_octets(message: MessageInfo, summary: Summary, items: Sequence[FetchItem]) -> None:
+    """Raises CommandRefused for sections that are many times the message."""
+    octets = sum(
+        octets_read(summary, item)
+        for item in items
+        if isinstance(item, BodySection | BinarySection | BinarySize)
+    )
+    most = _TIMES_MAX * summary.size + _SPARE_BYTES
+    if octets > most:
+        raise CommandRefused(
+            ResponseCode.LIMIT,
+            f"the sections of the message with UID {message.uid} have {octets} octets together; "
+            f"one FETCH tells at most {most} of it: ask for fewer at once",
+        )
 
 
 def _line(

@@ -13,6 +13,9 @@ from raftmail.mail.uidset import STAR, UidSet
 CATENATED_MAX = 500
 """Parts of one message of CATENATE."""
 
+PATTERNS_MAX = 100
+"""Of one LIST: each is looked for in every name."""
+
 _STATUS_ITEMS = {one.value: one for one in c.StatusItem}
 _SELECTIONS = {one.value: one for one in c.ListSelection}
 _RETURNS = {one.value: one for one in c.ListReturn}
@@ -144,6 +147,10 @@ def list_(scanner: Scanner) -> c.List:
         patterns = scanner.items("patterns", scanner.pattern)
     else:
         patterns = [scanner.pattern()]
+    patterns = list(dict.fromkeys(patterns))
+    if len(patterns) > PATTERNS_MAX:
+        text = f"LIST takes at most {PATTERNS_MAX} patterns: ask several times"
+        raise ParseError(text, "LIMIT", no=True)
     returns: list[c.ListReturn] = []
     status: list[c.StatusItem] = []
     metadata: list[str] = []
@@ -165,7 +172,7 @@ def list_(scanner: Scanner) -> c.List:
         scanner.items("return options", read, empty=True)
     return c.List(
         reference,
-        tuple(dict.fromkeys(patterns)),
+        tuple(patterns),
         frozenset(select),
         frozenset(returns),
         tuple(status),

@@ -18,6 +18,9 @@ from raftmail.mail.commands import StoreMode
 _What: TypeAlias = tuple[tuple[f.FetchItem, ...], int | None, bool, PartialRange | None]
 """Items, CHANGEDSINCE, whether VANISHED, and PARTIAL."""
 
+ITEMS_MAX = 1000
+"""Things that one FETCH asks for of each message."""
+
 _KEPT_MAX = 256
 _KEPT_BYTES_MAX = 1000
 """Clients ask for the same things all day: so many texts, up to so long, are kept as parsed."""
@@ -84,7 +87,7 @@ _kept = lru_cache(maxsize=_KEPT_MAX)(_read)
 def _what(scanner: Scanner) -> _What:
     items: tuple[f.FetchItem, ...]
     if scanner.stands(b"("):
-        items = tuple(scanner.items("what to fetch", lambda: fetch_item(scanner)))
+        items = fetch_list(scanner)
     elif (word := scanner.peek_word()) in _MACROS:
         scanner.take(word)
         items = _MACROS[word]
@@ -94,7 +97,16 @@ def _what(scanner: Scanner) -> _What:
     vanished = False
     if scanner.skip(b" "):
         changed_since, vanished, partial = _fetch_modifiers(scanner)
-    return _each_once(items), changed_since, vanished, partial
+    return items, changed_since, vanished, partial
+
+
+def fetch_list(scanner: Scanner) -> tuple[f.FetchItem, ...]:
+    """Items in parentheses, each once."""
+    items = _each_once(tuple(scanner.items("what to fetch", lambda: fetch_item(scanner))))
+    if len(items) > ITEMS_MAX:
+        text = f"FETCH asks for at most {ITEMS_MAX} items: ask several times"
+        raise ParseError(text, "LIMIT", no=True)
+    return items
 
 
 def _each_once(items: tuple[f.FetchItem, ...]) -> tuple[f.FetchItem, ...]:

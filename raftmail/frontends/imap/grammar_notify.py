@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from raftmail.frontends.imap import commands as c
 from raftmail.frontends.imap.fetch_items import FetchItem
-from raftmail.frontends.imap.grammar_message import fetch_item
+from raftmail.frontends.imap.grammar_message import fetch_list
 from raftmail.frontends.imap.notify_events import (
     MESSAGE_EVENTS,
     OF_SELECTED,
@@ -13,6 +13,9 @@ from raftmail.frontends.imap.notify_events import (
     NotifyFilter,
 )
 from raftmail.frontends.imap.scanner import ParseError, Scanner
+
+GROUPS_MAX = 100
+"""Groups of events of one NOTIFY: a mailbox is looked for in one after another."""
 
 _FILTERS = {one.value: one for one in NotifyFilter}
 _EVENTS = {one.value.upper(): one for one in NotifyEvent}
@@ -32,6 +35,9 @@ def notify(scanner: Scanner) -> c.Notify:
         scanner.space("a group of events")
     groups = [_group(scanner)]
     while scanner.skip(b" "):
+        if len(groups) == GROUPS_MAX:
+            text = f"NOTIFY takes at most {GROUPS_MAX} groups: name more mailboxes in each"
+            raise ParseError(text, "LIMIT", no=True)
         groups.append(_group(scanner))
     if sum(group.filter in OF_SELECTED for group in groups) > 1:
         raise ParseError("one group of events is about the mailbox that is selected")
@@ -57,13 +63,13 @@ def _group(scanner: Scanner) -> EventGroup:
     scanner.expect(b")", ")")
     scanner.shallower()
     _check(which, events, items)
-    return EventGroup(which, tuple(dict.fromkeys(names)), frozenset(events), tuple(items))
+    return EventGroup(which, frozenset(names), frozenset(events), tuple(items))
 
 
 def _event(scanner: Scanner, events: set[NotifyEvent], items: list[FetchItem]) -> None:
     """An event, or what to fetch of new messages, which stands behind MessageNew."""
     if NotifyEvent.MESSAGE_NEW in events and not items and scanner.stands(b"("):
-        items += scanner.items("what to fetch", lambda: fetch_item(scanner))
+        items += fetch_list(scanner)
         return
     word = scanner.word("an event")
     event = _EVENTS.get(word)

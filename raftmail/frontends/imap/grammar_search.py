@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from raftmail.frontends.imap import commands as c
 from raftmail.frontends.imap import search_keys as k
@@ -17,6 +17,9 @@ from raftmail.frontends.imap.scanner import (
 )
 
 CHARSETS = ("US-ASCII", "UTF-8")
+
+KEYS_MAX = 1000
+"""Of one search, without NOT, OR and parentheses: each is asked about every message."""
 
 _OBJECT_ID = re.compile(rb"[A-Za-z0-9_-]{1,255}")
 _RETURNS = {one.value: one for one in c.SearchReturn}
@@ -106,13 +109,13 @@ def _return_options(
 
 def sort(scanner: Scanner, uid: bool) -> c.Sort:
     scanner.space("criteria in parentheses")
-    criteria = scanner.items("criteria", lambda: _criterion(scanner))
+    criteria = _each_once(scanner.items("criteria", lambda: _criterion(scanner)))
     scanner.space("a charset")
     _charset(scanner)
     scanner.space("search keys")
     program = _Program(scanner)
     key = program.keys()
-    return c.Sort(uid, tuple(criteria), key, program.modseq)
+    return c.Sort(uid, criteria, key, program.modseq)
 
 
 def thread(scanner: Scanner, uid: bool) -> c.Thread:
@@ -131,6 +134,15 @@ def _criterion(scanner: Scanner) -> c.SortCriterion:
     return c.SortCriterion(scanner.one_of(_SORT_KEYS, "what to sort by"), reverse)
 
 
+def _each_once(criteria: Iterable[c.SortCriterion]) -> tuple[c.SortCriterion, ...]:
+    """Messages that are equal in a criterion are so too when it stands there again, in any
+    direction."""
+    first: dict[c.SortKey, c.SortCriterion] = {}
+    for one in criteria:
+        first.setdefault(one.key, one)
+    return tuple(first.values())
+
+
 def _charset(scanner: Scanner) -> None:
     """All text is read as UTF-8, of which US-ASCII is a part."""
     if scanner.astring("a charset").upper().decode("latin-1") not in CHARSETS:
@@ -145,6 +157,7 @@ class _Program:
         self._scanner = scanner
         self.modseq = False
         """MODSEQ was among them."""
+        self._count = 0
 
     def keys(self) -> k.SearchKey:
         """One or more keys, all of which a message has to match."""
@@ -153,6 +166,12 @@ class _Program:
         while scanner.skip(b" "):
             found.append(self._key())
         return found[0] if len(found) == 1 else k.And(tuple(found))
+
+    def _counted(self) -> None:
+        self._count += 1
+        if self._count > KEYS_MAX:
+            text = f"a search has at most {KEYS_MAX} keys: search several times"
+            raise ParseError(text, "LIMIT")
 
     def _key(self) -> k.SearchKey:
         scanner = self._scanner
@@ -163,6 +182,7 @@ class _Program:
         plain = _PLAIN.get(word)
         if plain is not None:
             scanner.skip_word(word)
+            self._counted()
             return plain
         if word in ("NOT", "OR"):
             scanner.skip_word(word)
@@ -176,6 +196,7 @@ class _Program:
                 key = k.Or(key, self._key())
             scanner.shallower()
             return key
+        self._counted()
         read = _ARGUMENTS.get(word)
         if read is not None:
             scanner.skip_word(word)

@@ -18,9 +18,10 @@ from raftmail.frontends.imap.responses import ResponseCode
 from raftmail.mail.names import INBOX, matches, parents
 from raftmail.mail.queries import MailboxInfo
 from raftmail.mail.rights import RIGHTS
+from raftmail.net.turns import after_others
 
 _TURN_NAMES: Final = 200
-"""Names that are looked at in one turn of the loop."""
+"""Names that one pattern is compared with in one turn of the loop."""
 
 _OWNERS_AT_ONCE: Final = 16
 """Whose mailboxes are asked for together."""
@@ -95,10 +96,11 @@ async def list_mailboxes(client: LoggedInClient, command: i.List) -> Answer:
         above = _above(met)
     told = b" ".join(b'"%b"' % one.value.encode() for one in criteria)
     child_info = b' ("CHILDINFO" (%b))' % told
+    turn_names = max(1, _TURN_NAMES // len(patterns))
     for count, name in enumerate(sorted(met | above), 1):
-        if count % _TURN_NAMES == 0:
+        if count % turn_names == 0:
             await client.drained()
-            await asyncio.sleep(0)
+            await after_others()
         if not any(_fits(pattern, name) for pattern in patterns):
             continue
         attributes = " ".join(mailboxes.attributes(name, command, rev2=client.rev2)).encode()
@@ -176,7 +178,10 @@ async def lsub(client: LoggedInClient, command: i.Lsub) -> Answer:
     subscribed = frozenset(await client.reader.subscriptions())
     pattern = command.reference + command.pattern
     names = subscribed | _above(subscribed) if pattern.endswith("%") else subscribed
-    for name in sorted(names):
+    for count, name in enumerate(sorted(names), 1):
+        if count % _TURN_NAMES == 0:
+            await client.drained()
+            await after_others()
         if _fits(pattern, name):
             attributes = b"" if name in subscribed else b"\\Noselect"
             client.write(b'* LSUB (%b) "/" %b\r\n' % (attributes, client.shown(name)))

@@ -19,7 +19,7 @@ from raftmail.frontends.imap.notify_events import (
     NotifyFilter,
 )
 from raftmail.mail.changes import Change, MailboxChanged
-from raftmail.mail.names import INBOX, SEPARATOR
+from raftmail.mail.names import INBOX, parents
 from raftmail.mail.queries import MailboxInfo
 
 
@@ -182,9 +182,7 @@ class Notifier:
             case NotifyFilter.SUBSCRIBED:
                 return name in self._subscribed
             case NotifyFilter.SUBTREE:
-                return any(
-                    name == top or name.startswith(top + SEPARATOR) for top in group.mailboxes
-                )
+                return not group.mailboxes.isdisjoint((name, *parents(name)))
             case _:
                 return name in group.mailboxes
 

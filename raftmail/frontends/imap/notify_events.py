@@ -51,6 +51,6 @@ class EventGroup:
     mailbox that is selected. Without events nothing is told of these mailboxes."""
 
     filter: NotifyFilter
-    mailboxes: tuple[str, ...]
+    mailboxes: frozenset[str]
     events: frozenset[NotifyEvent]
     items: tuple[FetchItem, ...]

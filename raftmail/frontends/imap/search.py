@@ -86,6 +86,17 @@ class SearchFacts:
     saved: UidSet
 
 
+def key_count(key: SearchKey) -> int:
+    """Keys of a search, without NOT, OR and AND: what it costs for each message grows with them."""
+    if isinstance(key, Not):
+        return key_count(key.key)
+    if isinstance(key, And):
+        return sum(map(key_count, key.keys))
+    if isinstance(key, Or):
+        return key_count(key.first) + key_count(key.second)
+    return 1
+
+
 class KeysTooDeepError(ValueError):
     """A search has more than `NESTING_MAX` keys inside one another. Ask for less at once."""
 

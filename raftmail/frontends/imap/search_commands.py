@@ -14,7 +14,13 @@ from raftmail.frontends.imap.client import Answer, CommandWrong, LoggedInClient
 from raftmail.frontends.imap.column_search import ColumnMatcher
 from raftmail.frontends.imap.fetch_lists import RECORDS_MAX, SUMMARIES_MAX
 from raftmail.frontends.imap.progress import CommandProgress
-from raftmail.frontends.imap.search import KeysTooDeepError, Level, Matcher, SearchFacts
+from raftmail.frontends.imap.search import (
+    KeysTooDeepError,
+    Level,
+    Matcher,
+    SearchFacts,
+    key_count,
+)
 from raftmail.frontends.imap.search_keys import SearchKey
 from raftmail.frontends.imap.sorting import Sorter
 from raftmail.frontends.imap.threads import Threader
@@ -25,7 +31,14 @@ from raftmail.mail.uidset import UidSet
 from raftmail.net.turns import after_others
 
 _INLINE_BYTES_MAX = 64 * 1024
-"""The text of longer messages is searched in a thread, so that the others need not wait."""
+"""Text of more bytes, times the keys of the search, is searched in a thread, so that the others
+need not wait."""
+
+_FULL_PAGE_KEYS = 4
+"""A search with more keys looks at fewer messages in a turn of the loop."""
+
+_TURN_TESTS = 1000
+"""Keys, times messages, that are asked in one turn of the loop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,11 +156,13 @@ async def _find(client: LoggedInClient, view: MailboxView, key: SearchKey) -> Hi
     and those of the others that are looked at one by one."""
     facts = _facts(client, view)
     _matcher(key, facts)
+    keys = max(_FULL_PAGE_KEYS, key_count(key))
     quick = ColumnMatcher(key, facts)
     left, hits = view.uids, Hits()
     if quick.decides:
         undecided: list[int] = []
         limit = SUMMARIES_MAX if quick.needs_summaries else RECORDS_MAX
+        limit = max(1, limit * _FULL_PAGE_KEYS // keys)
         async for page in client.view_reader.columns(
             view.number, view.uids, summaries=quick.needs_summaries, limit=limit
         ):
@@ -195,10 +210,15 @@ async def _found(
     wanted = view.uids if uids is None else uids
     needed = summaries or matcher.needs is not Level.RECORD
     progress = client.progress(len(wanted))
+    keys, tests = key_count(key), 0
     async for page in client.view_reader.pages(view.number, wanted, summaries=needed):
         found: list[Found] = []
         undecided: list[Found] = []
         for info in page.messages:
+            tests += keys
+            if tests > _TURN_TESTS:
+                tests = 0
+                await after_others()
             number = view.number_of(info.uid)
             if not number:
                 continue
@@ -212,8 +232,8 @@ async def _found(
             progress.add(1)
             if is_it:
                 found.append(Found(number, info, summary if summaries else None))
-        for batch in _batches(undecided):
-            for one in await _with_text(client, view, matcher, batch, progress):
+        for batch in _batches(undecided, keys):
+            for one in await _with_text(client, view, matcher, batch, progress, keys):
                 found.append(one if summaries else Found(one.number, one.info, None))
             await after_others()
         if undecided:
@@ -221,15 +241,16 @@ async def _found(
         yield found
 
 
-def _batches(messages: Sequence[Found]) -> Iterator[list[Found]]:
-    """Messages whose text is searched in one turn of the loop; a long one is alone."""
+def _batches(messages: Sequence[Found], keys: int) -> Iterator[list[Found]]:
+    """Messages whose text is searched in one turn of the loop; a long one is alone, and so is each
+    one of a search with many keys."""
     batch: list[Found] = []
     size = 0
     for one in messages:
-        size += one.info.size_bytes
+        size += one.info.size_bytes * keys
         if batch and (size > TOGETHER_BYTES_MAX or len(batch) == TOGETHER_MAX):
             yield batch
-            batch, size = [], one.info.size_bytes
+            batch, size = [], one.info.size_bytes * keys
         batch.append(one)
     if batch:
         yield batch
@@ -241,9 +262,10 @@ async def _with_text(
     matcher: Matcher,
     batch: Sequence[Found],
     progress: CommandProgress,
+    keys: int,
 ) -> list[Found]:
     """Those of some messages whose text matches."""
-    short = [one.info for one in batch if one.info.size_bytes <= _INLINE_BYTES_MAX]
+    short = [one.info for one in batch if one.info.size_bytes * keys <= _INLINE_BYTES_MAX]
     size = sum(info.size_bytes for info in short)
     found: list[Found] = []
     left: list[Found] = []
@@ -262,7 +284,7 @@ async def _with_text(
     for one in left:
         assert one.summary is not None
         progress.add(1)
-        if await _body_matches(client, view, matcher, one.number, one.info, one.summary):
+        if await _body_matches(client, view, matcher, one, one.summary, keys):
             found.append(one)
     return found
 
@@ -271,16 +293,16 @@ async def _body_matches(
     client: LoggedInClient,
     view: MailboxView,
     matcher: Matcher,
-    number: int,
-    info: MessageInfo,
+    one: Found,
     summary: Summary,
+    keys: int,
 ) -> bool:
-    async with client.body(view.number, info.uid) as body:
+    async with client.body(view.number, one.info.uid) as body:
         if body is None:
             return False
-        if len(body) <= _INLINE_BYTES_MAX:
-            return matcher.matches_body(number, info, summary, body)
-        look = partial(matcher.matches_body, number, info, summary, body)
+        if len(body) * keys <= _INLINE_BYTES_MAX:
+            return matcher.matches_body(one.number, one.info, summary, body)
+        look = partial(matcher.matches_body, one.number, one.info, summary, body)
         return await asyncio.get_running_loop().run_in_executor(None, look)
 
 

@@ -68,6 +68,24 @@ def needs_body(summary: Summary, item: FetchItem) -> bool:
     return part is not None and part.body_bytes > 0
 
 
+def octets_read(summary: Summary, item: BodySection | BinarySection | BinarySize) -> int:
+    """How many octets of the message an item makes use of. Those of BINARY are decoded from the
+    first on, whatever its `partial` is.
+
+    Raises SummaryError for a summary that is damaged.
+    """
+    if isinstance(item, BodySection):
+        span = _span(summary, item)
+        if span is None:
+            return 0
+        start, end = span if _chooses_fields(item) else clipped(item.partial, *span)
+        return end - start
+    if not item.part:
+        return summary.size
+    part = _parts_of(summary.parts).get(item.part)
+    return 0 if part is None else part.body_bytes
+
+
 def _chooses_fields(item: BodySection) -> bool:
     return item.kind in (SectionKind.FIELDS, SectionKind.FIELDS_NOT)
 

@@ -34,16 +34,22 @@ def test_a_request_is_read_with_all_that_it_can_have() -> None:
         (
             EventGroup(
                 NotifyFilter.SELECTED_DELAYED,
-                (),
+                frozenset(),
                 _COME_AND_GO | {NotifyEvent.FLAG_CHANGE},
                 (Attribute.UID, Attribute.ENVELOPE),
             ),
             EventGroup(
-                NotifyFilter.SUBTREE, ("A", "B"), frozenset((NotifyEvent.MAILBOX_NAME,)), ()
+                NotifyFilter.SUBTREE,
+                frozenset(("A", "B")),
+                frozenset((NotifyEvent.MAILBOX_NAME,)),
+                (),
             ),
-            EventGroup(NotifyFilter.MAILBOXES, ("C",), frozenset(), ()),
+            EventGroup(NotifyFilter.MAILBOXES, frozenset(("C",)), frozenset(), ()),
             EventGroup(
-                NotifyFilter.PERSONAL, (), _COME_AND_GO | {NotifyEvent.SUBSCRIPTION_CHANGE}, ()
+                NotifyFilter.PERSONAL,
+                frozenset(),
+                _COME_AND_GO | {NotifyEvent.SUBSCRIPTION_CHANGE},
+                (),
             ),
         ),
     )
