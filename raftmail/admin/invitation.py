@@ -96,7 +96,7 @@ class Token:
                 invite,
                 bytes.fromhex(secret),
             )
-        except (ValueError, TypeError, zlib.error, binascii.Error):
+        except (ValueError, TypeError, RecursionError, zlib.error, binascii.Error):
             raise wrong from None
 
     def seal(self, bundle: Bundle) -> bytes:
@@ -112,7 +112,7 @@ class Token:
                 sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], self.invite.encode()
             )
             bundle = Bundle(**json.loads(zlib.decompress(data)))
-        except (InvalidTag, ValueError, TypeError, zlib.error):
+        except (InvalidTag, ValueError, TypeError, RecursionError, zlib.error):
             raise BadInvitation(
                 "what the cluster keeps for this token was not made with it; invite the node again"
             ) from None

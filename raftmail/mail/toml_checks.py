@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, Final
 
 from raftmail.mail.endpoint import split_address
@@ -17,6 +19,17 @@ TOML_KINDS: Final[Mapping[str, tuple[type, str]]] = {
     "bool": (bool, "true or false"),
 }
 """By the annotation of a field: what stands in the file, and how that is called."""
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """What a file says. Raises OSError, and ValueError for all that is no TOML."""
+    text = path.read_text(encoding="utf-8")
+    if text.startswith("\ufeff"):
+        raise ValueError("it begins with a byte order mark: save it as UTF-8 without one")
+    try:
+        return tomllib.loads(text)
+    except RecursionError:
+        raise ValueError("it goes too deep") from None
 
 
 def in_range(low: int, high: int) -> Check:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import re
 import shlex
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -30,6 +29,7 @@ from raftmail.mail.toml_checks import (
     in_range,
     is_address,
     is_address_or_none,
+    read_toml,
     told,
 )
 from raftmail.service.external_users import check_url
@@ -485,12 +485,12 @@ def load(path: Path) -> Config:
     if path.is_dir():
         path = path / CONFIG_FILE
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        table = read_toml(path)
     except FileNotFoundError:
         raise ConfigError(
             f"{path}: there is no such file; `raftmail init` makes a node's folder"
         ) from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as e:
+    except (OSError, ValueError) as e:
         raise ConfigError(f"{path}: cannot be read: {e}") from None
     sections: dict[str, type[Any]] = {
         "node": NodeSection,

@@ -39,7 +39,7 @@ def read_lost(data: Path) -> dict[int, LostDisk]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
         return {int(s): LostDisk(int(one["replica"]), str(one["why"])) for s, one in value.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
         raise ValueError(
             f"{path}: cannot be read ({e}); restore it, or replace the node's disk"
         ) from None

@@ -5,7 +5,6 @@ Every error says which file, which key, what stands there and what is allowed.
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -17,6 +16,7 @@ from raftmail.mail.toml_checks import (
     are_networks,
     in_range,
     is_address_or_none,
+    read_toml,
 )
 from raftmail.net.limits import MIB
 
@@ -152,12 +152,12 @@ _CHECKS: Final[Mapping[str, Check]] = {
 def load_proxy(path: Path) -> ProxyConfig:
     """Read and check. Raises `ProxyConfigError`."""
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        table = read_toml(path)
     except FileNotFoundError:
         raise ProxyConfigError(
             f"{path}: there is no such file; docs/one-address.md has whole examples"
         ) from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as e:
+    except (OSError, ValueError) as e:
         raise ProxyConfigError(f"{path}: cannot be read: {e}") from None
     unknown = sorted(set(table) - set(_SECTIONS))
     if unknown:

@@ -22,6 +22,12 @@ def test_a_new_file_has_no_key_of_an_earlier_release(tmp_path: Path) -> None:
     assert load(node_folder(tmp_path, "")).retired == ()
 
 
+@pytest.mark.parametrize("value", ["[" * 5000 + "]" * 5000, "1" * 5000, "{a = " * 3000])
+def test_a_file_that_no_parser_takes_is_refused_by_its_name(tmp_path: Path, value: str) -> None:
+    with pytest.raises(ConfigError, match=r"node\.toml: cannot be read: "):
+        load(node_folder(tmp_path, f"\n[log]\nage_s = {value}\n"))
+
+
 def test_what_programs_are_told_is_read_in_the_order_of_preference(tmp_path: Path) -> None:
     text = '[setup]\nname = "X"\nimap = "m.example.org:143"\nimaps = "m.example.org:993"\n'
     setup = load(node_folder(tmp_path, text + 'domains = "Example.org, bücher.example"\n')).setup

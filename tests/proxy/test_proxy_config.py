@@ -29,6 +29,9 @@ def _load(folder: Path, text: str) -> None:
     [
         ("", "listen: has no address; set one of imap, imaps, pop3, pop3s, lmtp"),
         ("[listen", "cannot be read"),
+        ("a = " + "[" * 5000, "cannot be read: it goes too deep"),
+        ("a = " + "1" * 5000, "cannot be read: Exceeds the limit"),
+        ("\ufeff" + GOOD, "it begins with a byte order mark: save it as UTF-8 without one"),
         ("[lisen]\n", "[lisen]: no such section; there are cluster, listen"),
         ('[listen]\nimpa = "x:1"\n', "listen.impa: no such key; [listen] has imap"),
         ("[listen]\nimap = 143\n", "listen.imap: 143 is not a text in quotes"),

@@ -242,7 +242,7 @@ async def _found(
 
 
 def _batches(messages: Sequence[Found], keys: int) -> Iterator[list[Found]]:
-    """Messages whose text is searched in one turn of the loop; a long one is alone, and so is each
+    """Messages whose text is searched in one turn of the loop. A long one is alone, and so is each
     one of a search with many keys."""
     batch: list[Found] = []
     size = 0
