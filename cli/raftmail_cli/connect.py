@@ -9,7 +9,7 @@ from typing import TypeVar
 from raftmail.admin.api.calls import Call
 from raftmail.client import ClientError, Refused, SyncClient, TryAgain
 from raftmail.mail.commands import StoreMode
-from raftmail.mail.queries import MailboxInfo, MessageInfo
+from raftmail.mail.queries import MailboxInfo, MessageInfo, ScriptInfo
 from raftmail.mail.results import Executed
 from raftmail.mail.uidset import UidSet
 from raftmail.node.bootstrap import BootstrapError, read_authority
@@ -85,6 +85,24 @@ class _ClientSession:
 
     def rename_mailbox(self, user: str, name: str, new_name: str) -> Executed:
         return _do(lambda: self._client.rename_mailbox(user, name, new_name))
+
+    def scripts(self, user: str) -> Sequence[ScriptInfo]:
+        return _do(lambda: self._client.scripts(user))
+
+    def script(self, user: str, name: str) -> bytes:
+        return _do(lambda: self._client.script(user, name))
+
+    def put_script(self, user: str, name: str, script: bytes) -> Executed:
+        return _do(lambda: self._client.put_script(user, name, script))
+
+    def delete_script(self, user: str, name: str) -> Executed:
+        return _do(lambda: self._client.delete_script(user, name))
+
+    def rename_script(self, user: str, name: str, new_name: str) -> Executed:
+        return _do(lambda: self._client.rename_script(user, name, new_name))
+
+    def activate_script(self, user: str, name: str) -> Executed:
+        return _do(lambda: self._client.activate_script(user, name))
 
     def save(
         self, user: str, mailbox: str, body: bytes, flags: Sequence[str], received_us: int | None

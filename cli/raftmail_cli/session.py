@@ -11,7 +11,7 @@ from typing import Protocol, TypeVar
 
 from raftmail.admin.api.calls import Call
 from raftmail.mail.commands import StoreMode
-from raftmail.mail.queries import MailboxInfo, MessageInfo
+from raftmail.mail.queries import MailboxInfo, MessageInfo, ScriptInfo
 from raftmail.mail.results import Executed
 from raftmail.mail.uidset import UidSet
 
@@ -55,6 +55,19 @@ class CliSession(Protocol):
     def delete_mailbox(self, user: str, name: str) -> Executed: ...
 
     def rename_mailbox(self, user: str, name: str, new_name: str) -> Executed: ...
+
+    def scripts(self, user: str) -> Sequence[ScriptInfo]: ...
+
+    def script(self, user: str, name: str) -> bytes: ...
+
+    def put_script(self, user: str, name: str, script: bytes) -> Executed: ...
+
+    def delete_script(self, user: str, name: str) -> Executed: ...
+
+    def rename_script(self, user: str, name: str, new_name: str) -> Executed: ...
+
+    def activate_script(self, user: str, name: str) -> Executed:
+        """ "": none is active any more."""
 
     def save(
         self, user: str, mailbox: str, body: bytes, flags: Sequence[str], received_us: int | None

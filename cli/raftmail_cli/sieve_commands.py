@@ -1,16 +1,22 @@
-"""`sieve check`: whether a script of delivery rules is right, and what it does with a message."""
+"""Scripts of delivery rules: those of a user, and `sieve check`, whether one is right and what it
+does with a message."""
 
 from __future__ import annotations
 
+import base64
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
+from raftmail.mail.results import Executed
+from raftmail_cli.asking import confirm, yes_option
 from raftmail_cli.errors import CliError
-from raftmail_cli.output import printable
+from raftmail_cli.output import Format, make_table, printable, show, size
+from raftmail_cli.settings import Settings, common_options, pass_settings
 
 if TYPE_CHECKING:
     from raftmail.sieve.rule_outcome import Action, RuleOutcome
@@ -108,6 +114,120 @@ def _told(actions: Sequence[Action]) -> list[str]:
         else:
             told.append(f"remembers for {one.seconds} seconds that it was seen")
     return told or ["throws it away"]
+
+
+# Scripts of a user
+
+
+def _report(settings: Settings, executed: Executed, text: str) -> None:
+    show(settings.output, executed, lambda console: console.print(printable(text)))
+
+
+@sieve.command("list")
+@click.argument("user")
+@common_options
+@pass_settings
+def list_scripts(settings: Settings, user: str) -> None:
+    """List a user's scripts, and which one is active."""
+    with settings.connect() as session:
+        found = session.scripts(user)
+        if not found and not session.user_exists(user):
+            raise CliError(f"there is no user {user}")
+    rows = [(one.name, size(one.size_bytes), "yes" if one.active else "-") for one in found]
+    columns = ("script", "size", "active")
+    show(
+        settings.output,
+        found,
+        lambda console: console.print(make_table(columns, rows, right=("size",))),
+    )
+
+
+@sieve.command("get")
+@click.argument("user")
+@click.argument("name")
+@common_options
+@pass_settings
+def get_script(settings: Settings, user: str, name: str) -> None:
+    """Write a script to standard output, byte for byte (with -o json, in base64)."""
+    with settings.connect() as session:
+        script = session.script(user, name)
+    if settings.output is Format.JSON:
+        encoded = base64.b64encode(script).decode("ascii")
+        value = {"name": name, "size": len(script), "script_base64": encoded}
+        show(settings.output, value, lambda _: None)
+    else:
+        sys.stdout.buffer.write(script)
+
+
+@sieve.command("put")
+@click.argument("user")
+@click.argument("name")
+@click.argument("file", type=click.File("rb"), default="-")
+@click.option("--activate", is_flag=True, help="Make it the active script, too.")
+@common_options
+@pass_settings
+def put_script(settings: Settings, user: str, name: str, file: BinaryIO, activate: bool) -> None:
+    """Keep a script from FILE or standard input under NAME, perhaps instead of another.
+
+    One that is not right is refused, with line and column. A script that is active stays so.
+    """
+    script = file.read()
+    with settings.connect() as session:
+        executed = session.put_script(user, name, script)
+        if activate:
+            executed = session.activate_script(user, name)
+    done = "Put and activated" if activate else "Put"
+    _report(settings, executed, f"{done} {name} of {user} ({size(len(script))}).")
+
+
+@sieve.command("activate")
+@click.argument("user")
+@click.argument("name")
+@common_options
+@pass_settings
+def activate_script(settings: Settings, user: str, name: str) -> None:
+    """Have NAME decide where a user's mail goes, in place of the script that did."""
+    with settings.connect() as session:
+        executed = session.activate_script(user, name)
+    _report(settings, executed, f"Activated {name} of {user}.")
+
+
+@sieve.command("deactivate")
+@click.argument("user")
+@common_options
+@pass_settings
+def deactivate_script(settings: Settings, user: str) -> None:
+    """Have no script decide where a user's mail goes. All scripts stay."""
+    with settings.connect() as session:
+        executed = session.activate_script(user, "")
+    _report(settings, executed, f"No script of {user} is active.")
+
+
+@sieve.command("delete")
+@click.argument("user")
+@click.argument("name")
+@yes_option
+@common_options
+@pass_settings
+def delete_script(settings: Settings, user: str, name: str, yes: bool) -> None:
+    """Delete a script that is not active."""
+    with settings.connect() as session:
+        confirm(f"Delete the script {name} of {user}?", yes=yes)
+        executed = session.delete_script(user, name)
+    _report(settings, executed, f"Deleted {name} of {user}.")
+
+
+@sieve.command("rename")
+@click.argument("user")
+@click.argument("name")
+@click.argument("new_name")
+@common_options
+@pass_settings
+def rename_script(settings: Settings, user: str, name: str, new_name: str) -> None:
+    """Give a script another name. It stays active if it is, and who includes it is not changed."""
+    with settings.connect() as session:
+        executed = session.rename_script(user, name, new_name)
+    _report(settings, executed, f"Renamed {name} to {new_name}.")
 
 
 COMMANDS: list[click.Command] = [sieve]

@@ -20,7 +20,7 @@ from raftmail.client.errors import ProtocolError, Refused
 from raftmail.frontends.text import values
 from raftmail.mail.admin import ADMIN_S, JSON
 from raftmail.mail.commands import StoreMode
-from raftmail.mail.queries import MailboxInfo, MessageInfo, MessagePage
+from raftmail.mail.queries import MailboxInfo, MessageInfo, MessagePage, ScriptInfo
 from raftmail.mail.results import Code, Done, Executed
 from raftmail.mail.uidset import UidSet
 from raftmail.net.lines import Line, quote
@@ -434,6 +434,50 @@ class Client:
         assert isinstance(names, tuple)
         return names
 
+    # Scripts of delivery rules
+
+    def put_script(
+        self, user: str, name: str, script: bytes, *, timeout_s: float | None = None
+    ) -> asyncio.Future[Executed]:
+        """Keep a script, perhaps instead of another. Gives `Done`. Raises `Refused` (CANNOT) with
+        line and column for one that is not right."""
+        body = b"%b {%d}\r\n%b" % (_named(b"SCRIPT PUT", user, name), len(script), script)
+        return self._engine.write(body, _done, timeout_s=timeout_s, literal_bytes=len(script))
+
+    def delete_script(
+        self, user: str, name: str, *, timeout_s: float | None = None
+    ) -> asyncio.Future[Executed]:
+        """Take a script away that is not active. Gives `Done`."""
+        return self._engine.write(_named(b"SCRIPT DELETE", user, name), _done, timeout_s=timeout_s)
+
+    def rename_script(
+        self, user: str, name: str, new_name: str, *, timeout_s: float | None = None
+    ) -> asyncio.Future[Executed]:
+        """Give a script another name. Gives `Done`."""
+        body = b"%b %b" % (_named(b"SCRIPT RENAME", user, name), quote(new_name.encode()))
+        return self._engine.write(body, _done, timeout_s=timeout_s)
+
+    def activate_script(
+        self, user: str, name: str, *, timeout_s: float | None = None
+    ) -> asyncio.Future[Executed]:
+        """Have a script's rules be the user's; "": none. Gives `Done`."""
+        body = _named(b"SCRIPT ACTIVATE", user, name)
+        return self._engine.write(body, _done, timeout_s=timeout_s)
+
+    async def scripts(self, user: str, *, timeout_s: float | None = None) -> tuple[ScriptInfo, ...]:
+        """The scripts of a user, by name."""
+        body = b"SCRIPT LIST " + quote(user.encode())
+        found = await self._engine.read(body, _scripts, listing=True, timeout_s=timeout_s)
+        assert isinstance(found, tuple)
+        return found
+
+    async def script(self, user: str, name: str, *, timeout_s: float | None = None) -> bytes:
+        """The text of a script. Raises `Refused` (NONEXISTENT) when there is none."""
+        body = _named(b"SCRIPT GET", user, name)
+        text = await self._engine.read(body, _last_word, timeout_s=timeout_s)
+        assert isinstance(text, bytes)
+        return text
+
     # Users
 
     def add_user(
@@ -584,6 +628,10 @@ def _page(line: Line, listing: ClientListing) -> MessagePage:
 
 def _mailboxes(line: Line, listing: ClientListing) -> tuple[MailboxInfo, ...]:
     return tuple(values.read_mailbox_info(one)[1] for one in listing.lines)
+
+
+def _scripts(line: Line, listing: ClientListing) -> tuple[ScriptInfo, ...]:
+    return tuple(values.read_script_info(one) for one in listing.lines)
 
 
 def _names(line: Line, listing: ClientListing) -> tuple[str, ...]:

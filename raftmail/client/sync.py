@@ -12,7 +12,7 @@ from raftmail.admin.api.calls import Call
 from raftmail.client.aio import Client, MailboxState, NewMail, Uids
 from raftmail.mail.admin import JSON
 from raftmail.mail.commands import StoreMode
-from raftmail.mail.queries import MailboxInfo, MessageInfo, MessagePage
+from raftmail.mail.queries import MailboxInfo, MessageInfo, MessagePage, ScriptInfo
 from raftmail.mail.results import Executed
 from raftmail.mail.uidset import UidSet
 
@@ -166,6 +166,32 @@ class SyncClient:
     def subscriptions(self, user: str, **options: Any) -> tuple[str, ...]:
         """See `Client.subscriptions`."""
         return self.run(lambda: self.client.subscriptions(user, **options))
+
+    # Scripts of delivery rules
+
+    def put_script(self, user: str, name: str, script: bytes, **options: Any) -> Executed:
+        """See `Client.put_script`."""
+        return self.run(lambda: self.client.put_script(user, name, script, **options))
+
+    def delete_script(self, user: str, name: str, **options: Any) -> Executed:
+        """See `Client.delete_script`."""
+        return self.run(lambda: self.client.delete_script(user, name, **options))
+
+    def rename_script(self, user: str, name: str, new_name: str, **options: Any) -> Executed:
+        """See `Client.rename_script`."""
+        return self.run(lambda: self.client.rename_script(user, name, new_name, **options))
+
+    def activate_script(self, user: str, name: str, **options: Any) -> Executed:
+        """See `Client.activate_script`."""
+        return self.run(lambda: self.client.activate_script(user, name, **options))
+
+    def scripts(self, user: str, **options: Any) -> tuple[ScriptInfo, ...]:
+        """See `Client.scripts`."""
+        return self.run(lambda: self.client.scripts(user, **options))
+
+    def script(self, user: str, name: str, **options: Any) -> bytes:
+        """See `Client.script`."""
+        return self.run(lambda: self.client.script(user, name, **options))
 
     # Users and operators
 

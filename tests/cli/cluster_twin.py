@@ -11,14 +11,28 @@ from typing import Any, TypeVar
 from raftmail.admin.api.arguments import write_arguments
 from raftmail.admin.api.calls import Call, kind_of
 from raftmail.admin.api.codec import decode
-from raftmail.mail.commands import StoreMode
-from raftmail.mail.queries import MailboxInfo, MessageInfo
+from raftmail.mail.commands import (
+    ActivateScript,
+    DeleteScript,
+    PutScript,
+    RenameScript,
+    StoreMode,
+)
+from raftmail.mail.queries import (
+    GetScript,
+    ListScripts,
+    MailboxInfo,
+    MessageInfo,
+    ScriptInfo,
+    ScriptList,
+)
 from raftmail.mail.results import (
     CopyResult,
     Done,
     Executed,
     ExpungeResult,
     MailboxResult,
+    Refused,
     Result,
     Saved,
     SaveResult,
@@ -28,6 +42,7 @@ from raftmail.mail.summary import encode_summary, summarise
 from raftmail.mail.uidset import UidSet
 from raftmail_cli.errors import CliError
 from raftmail_cli.session import CliSession, Where
+from tests.frontends.twin_scripts import ScriptCommand, TwinScripts
 
 R = TypeVar("R")
 
@@ -52,6 +67,7 @@ class Twin:
     known: dict[str, str | None] = field(default_factory=dict)
     boxes: dict[tuple[str, str], Box] = field(default_factory=dict)
     bodies: dict[bytes, bytes] = field(default_factory=dict)
+    rules: TwinScripts = field(default_factory=TwinScripts)
     asked: list[tuple[str, dict[str, str]]] = field(default_factory=list)
     opened: list[Where] = field(default_factory=list)
 
@@ -139,6 +155,35 @@ class Twin:
         box = self.boxes[user, new_name] = self._box(user, name)
         del self.boxes[user, name]
         return self._mailbox(new_name, box)
+
+    def scripts(self, user: str) -> Sequence[ScriptInfo]:
+        answer = self.rules.answer(ListScripts(user))
+        assert isinstance(answer, ScriptList)
+        return answer.scripts
+
+    def script(self, user: str, name: str) -> bytes:
+        text = self.rules.answer(GetScript(user, name))
+        if not isinstance(text, bytes):
+            raise CliError(f"{user} has no script {name}")
+        return text
+
+    def put_script(self, user: str, name: str, script: bytes) -> Executed:
+        return self._ruled(PutScript(user, name, script))
+
+    def delete_script(self, user: str, name: str) -> Executed:
+        return self._ruled(DeleteScript(user, name))
+
+    def rename_script(self, user: str, name: str, new_name: str) -> Executed:
+        return self._ruled(RenameScript(user, name, new_name))
+
+    def activate_script(self, user: str, name: str) -> Executed:
+        return self._ruled(ActivateScript(user, name))
+
+    def _ruled(self, command: ScriptCommand) -> Executed:
+        result = self.rules.apply(command)
+        if isinstance(result, Refused):
+            raise CliError(f"{result.text} ({result.code})")
+        return self._done(result)
 
     def save(
         self, user: str, mailbox: str, body: bytes, flags: Sequence[str], received_us: int | None

@@ -23,6 +23,7 @@ from raftmail.client import (
 from raftmail.frontends.text.server import TextListener
 from raftmail.mail.commands import StoreMode
 from raftmail.mail.failures import Failure
+from raftmail.mail.queries import ScriptInfo
 from raftmail.mail.results import (
     Code,
     CopyResult,
@@ -104,6 +105,39 @@ def test_messages_are_saved_listed_changed_copied_fetched_and_expunged(compress:
             with pytest.raises(Refused) as refused:
                 await client.body("ann", "INBOX", 1)
             assert refused.value.code is Code.NONEXISTENT
+
+    run_with(1, body)
+
+
+def test_scripts_are_put_listed_activated_renamed_and_deleted() -> None:
+    async def body(node: Node) -> None:
+        async with Client(node.address) as client:
+            await client.add_user("ann@x.org", "password")
+            ann, name = "ann@x.org", 'my "rules" {5}'
+            for one in (name, "x=y"):
+                assert (await client.put_script(ann, one, b"keep;\r\n")).result == Done()
+            with pytest.raises(Refused, match="line 2, column 1: there is no command kepe") as bad:
+                await client.put_script(ann, name, b"\nkepe;")
+            assert bad.value.code is Code.CANNOT
+            with pytest.raises(Refused, match="the script has 1048576 bytes") as large:
+                await client.put_script(ann, name, b"#" * (1 << 20))
+            assert large.value.code is Code.CANNOT
+            node.twin.strict = True
+            with pytest.raises(Refused) as nobody:
+                await client.put_script("eve@x.org", name, b"keep;")
+            assert nobody.value.code is Code.UNKNOWNUSER
+            await client.activate_script(ann, "x=y")
+            await client.rename_script(ann, "x=y", "z")
+            assert await client.scripts(ann) == (
+                ScriptInfo(name, 7, False),
+                ScriptInfo("z", 7, True),
+            )
+            assert await client.script(ann, name) == b"keep;\r\n"
+            await client.activate_script(ann, "")
+            await client.delete_script(ann, "z")
+            with pytest.raises(Refused) as gone:
+                await client.script(ann, "z")
+            assert gone.value.code is Code.NONEXISTENT
 
     run_with(1, body)
 

@@ -43,7 +43,6 @@ NOT_CALLED_HERE = {
     # What waits for IMAP, with its tests.
     "find_part": "FETCH of a part",
     # What front ends are about to use.
-    "script_limits": "HAVESPACE of ManageSieve",
 }
 """Public names that nothing of the project uses, and for whom they are there."""
 

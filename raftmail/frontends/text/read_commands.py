@@ -17,6 +17,7 @@ from raftmail.frontends.text.responses import Channel, ResponseWriter
 from raftmail.frontends.text.values import (
     format_mailbox_info,
     format_message_info,
+    format_script_info,
     format_uids,
     read_uids,
 )
@@ -31,13 +32,16 @@ from raftmail.mail.queries import (
     FetchMessages,
     FetchVanished,
     GetMailbox,
+    GetScript,
     GetUser,
     ListMailboxes,
+    ListScripts,
     ListSubscriptions,
     ListUsers,
     MailboxInfo,
     MessagePage,
     Query,
+    ScriptList,
 )
 from raftmail.mail.results import Code
 from raftmail.mail.uidset import UidSet
@@ -113,6 +117,10 @@ class ReadCommands:
         self.user_commands: Commands = {
             b"LIST": (self._list_users, _ONLY_DEADLINE | {b"after", b"limit"}),
             b"GET": (self._get_user, _ONLY_DEADLINE),
+        }
+        self.script_commands: Commands = {
+            b"LIST": (self._list_scripts, _ONLY_DEADLINE),
+            b"GET": (self._get_script, _ONLY_DEADLINE),
         }
 
     def _start(self, tag: bytes, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -338,6 +346,35 @@ class ReadCommands:
         if await self._ask(query, deadline_s) is None:
             raise RequestRefused(Code.UNKNOWNUSER, f"there is no user {query.address}")
         self._writer.ok(tag, b" address=" + quote(query.address.encode()))
+
+    # Scripts: the words are SCRIPT, what, user, ...
+
+    def _list_scripts(self, tag: bytes, line: Line) -> None:
+        _, user = requests.words_of(line, "SCRIPT LIST user", 2)
+        query = ListScripts(requests.user_of(user))
+        self._start(tag, partial(self._tell_scripts, tag, query, self._deadline(line)))
+
+    async def _tell_scripts(self, tag: bytes, query: ListScripts, deadline_s: float) -> None:
+        async with self._listing:
+            await self._channel.drained()
+            found = await self._ask(query, deadline_s)
+            assert isinstance(found, ScriptList)
+            for script in found.scripts:
+                self._channel.write(b"* SCRIPT %b\r\n" % format_script_info(script))
+            self._writer.ok(tag, b" count=%d" % len(found.scripts))
+
+    def _get_script(self, tag: bytes, line: Line) -> None:
+        _, user, name = requests.words_of(line, "SCRIPT GET user name", 3)
+        query = GetScript(requests.user_of(user), requests.text("a script's name", name))
+        self._start(tag, partial(self._tell_script, tag, query, self._deadline(line)))
+
+    async def _tell_script(self, tag: bytes, query: GetScript, deadline_s: float) -> None:
+        text = await self._ask(query, deadline_s)
+        if text is None:
+            why = f"{query.user} has no script {query.name}"
+            raise RequestRefused(Code.NONEXISTENT, why)
+        assert isinstance(text, bytes)
+        self._writer.ok(tag, b" {%d}\r\n%b" % (len(text), text))
 
     def invitation(
         self, tag: bytes, invite: str, ask: Invitation | None, failed: Callable[[], None]

@@ -6,6 +6,7 @@ No sockets: `net.connection.Connection` feeds what it receives, and is the sessi
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import Protocol
 
 from raftmail.frontends.text import requests
@@ -88,7 +89,10 @@ class TextSession(Session):
         mailboxes = MailboxNumbers(limits.mailbox_numbers_max, {})
         self._writes = WriteCommands(front, self._writer, channel, mailboxes)
         self._reads = ReadCommands(front, self._writer, channel, mailboxes)
-        self._users = {**self._writes.user_commands, **self._reads.user_commands}
+        self._groups: Mapping[bytes, Commands] = {
+            b"USER": {**self._writes.user_commands, **self._reads.user_commands},
+            b"SCRIPT": {**self._writes.script_commands, **self._reads.script_commands},
+        }
         self._open_commands: Commands = {
             b"HELLO": (self._hello, frozenset((b"client", b"deadline"))),
             b"AUTH": (self._auth, _NOTHING),
@@ -332,8 +336,8 @@ class TextSession(Session):
                 self._reads.admin(tag, line)
                 return
             commands: Commands = self._commands
-            if name == b"USER" and len(line.words) > 2:
-                commands = self._users
+            if name in self._groups and len(line.words) > 2:
+                commands = self._groups[name]
                 name = line.words[2].upper()
             found = commands.get(name)
         if found is None:

@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import Any
 
 from raftmail.mail.flags import parse_flags
-from raftmail.mail.queries import MailboxInfo, MessageInfo
+from raftmail.mail.queries import MailboxInfo, MessageInfo, ScriptInfo
 from raftmail.mail.results import (
     Code,
     CopyResult,
@@ -352,3 +352,16 @@ def read_message_info(line: Line) -> tuple[int, MessageInfo]:
         )
     except (KeyError, ValueError) as error:
         raise ProtocolViolation(f"a message that makes no sense ({error!r}): {line}") from None
+
+
+# Scripts
+
+
+def format_script_info(info: ScriptInfo) -> bytes:
+    active = b"yes" if info.active else b"no"
+    return b"%b size=%d active=%b" % (quote(info.name.encode()), info.size_bytes, active)
+
+
+def read_script_info(line: Line) -> ScriptInfo:
+    named = line.named
+    return ScriptInfo(line.words[2].decode(), int(named[b"size"]), named[b"active"] == b"yes")

@@ -18,17 +18,21 @@ from raftmail.frontends.text.sequence import SequenceWindow
 from raftmail.frontends.text.values import format_executed, read_flags, read_uids
 from raftmail.mail.codec import encode_request
 from raftmail.mail.commands import (
+    ActivateScript,
     Blob,
     Command,
     Copy,
     CreateMailbox,
     DeleteMailbox,
+    DeleteScript,
     MakeFirstMailboxes,
     NewMessage,
     PurgeUser,
+    PutScript,
     PutUser,
     RemoveUser,
     RenameMailbox,
+    RenameScript,
     Save,
     Store,
     Subscribe,
@@ -98,6 +102,12 @@ class WriteCommands:
             b"PASSWD": (partial(self._put_user, replace=True), every | {b"external"}),
             b"REMOVE": (self._remove_user, every),
             b"PURGE": (self._purge_user, every),
+        }
+        self.script_commands: Commands = {
+            b"PUT": (self._put_script, every),
+            b"DELETE": (self._delete_script, every),
+            b"RENAME": (self._rename_script, every),
+            b"ACTIVATE": (self._activate_script, every),
         }
 
     def use_client(self, client: bytes) -> None:
@@ -258,14 +268,20 @@ class WriteCommands:
         except UnknownUser as e:
             outcome = RequestRefused(Code.UNKNOWNUSER, str(e))
         finally:
-            if isinstance(outcome, Failure):
-                self._done(tag, own, literal_bytes, outcome)
-            elif outcome is not None:
-                if own:
-                    self._window.release(own)
-                self._writer.no(tag, outcome)
-                self._writer.finish(literal_bytes)
+            self._give(tag, own, literal_bytes, outcome)
         return outcome is None
+
+    def _give(
+        self, tag: bytes, own: int, literal_bytes: int, outcome: Failure | RequestRefused | None
+    ) -> None:
+        """A command ends before it goes to its shard; None: it does not."""
+        if isinstance(outcome, Failure):
+            self._done(tag, own, literal_bytes, outcome)
+        elif outcome is not None:
+            if own:
+                self._window.release(own)
+            self._writer.no(tag, outcome)
+            self._writer.finish(literal_bytes)
 
     # Messages
 
@@ -492,6 +508,70 @@ class WriteCommands:
         _, user = requests.words_of(line, "USER PURGE address", 2)
         owner = requests.user_of(user)
         self._run(tag, line, self._service.shard_of(owner), PurgeUser(owner))
+
+    # Scripts: the words are SCRIPT, what, user, ...
+
+    def _put_script(self, tag: bytes, line: Line) -> None:
+        _, user, name, script = requests.words_of(line, "SCRIPT PUT user name text", 4)
+        limits = self._service.script_limits
+        command = PutScript(
+            requests.user_of(user),
+            requests.text("a script's name", name),
+            script,
+            limits.scripts_max,
+            limits.total_bytes_max,
+        )
+        deadline_s = self._deadline(line)
+        stamp = self._stamp(line)
+        literal_bytes, line.literal_bytes = line.literal_bytes, 0
+        self._writer.begin(literal_bytes)
+        self._channel.spawn(self._check_and_put(tag, command, stamp, deadline_s, literal_bytes))
+
+    async def _check_and_put(
+        self,
+        tag: bytes,
+        command: PutScript,
+        stamp: tuple[bytes, int, int, int],
+        deadline_s: float,
+        literal_bytes: int,
+    ) -> None:
+        client, seq, floor, own = stamp
+        user, name, script = command.user, command.name, command.script
+        if not await self._are_users(tag, own, literal_bytes, (user,), deadline_s):
+            return
+        outcome: Failure | RequestRefused | None = Failure("the session ended")
+        try:
+            await self._service.check_script(user, name, script, deadline_s=deadline_s)
+            validate(command)
+            outcome = None
+        except Unavailable as e:
+            outcome = e.failure
+        except ValueError as e:
+            outcome = RequestRefused(Code.CANNOT, str(e))
+        finally:
+            self._give(tag, own, literal_bytes, outcome)
+        if outcome is None:
+            request = encode_request(client, seq, floor, command)
+            done = partial(self._done, tag, own, literal_bytes)
+            self._submit(self._service.shard_of(user), request, (), deadline_s, done)
+
+    def _delete_script(self, tag: bytes, line: Line) -> None:
+        _, user, name = requests.words_of(line, "SCRIPT DELETE user name", 3)
+        owner = requests.user_of(user)
+        command = DeleteScript(owner, requests.text("a script's name", name))
+        self._run(tag, line, self._service.shard_of(owner), command)
+
+    def _rename_script(self, tag: bytes, line: Line) -> None:
+        _, user, *names = requests.words_of(line, "SCRIPT RENAME user name newname", 4)
+        owner = requests.user_of(user)
+        old, new = (requests.text("a script's name", one) for one in names)
+        self._run(tag, line, self._service.shard_of(owner), RenameScript(owner, old, new))
+
+    def _activate_script(self, tag: bytes, line: Line) -> None:
+        _, user, *names = requests.words_of(line, "SCRIPT ACTIVATE user [name]", 2, 3)
+        owner = requests.user_of(user)
+        name = requests.text("a script's name", names[0]) if names else ""
+        self._run(tag, line, self._service.shard_of(owner), ActivateScript(owner, name))
 
 
 def make_save(drafts: tuple[Draft, ...], now_s: float) -> tuple[Save, list[Blob]]:

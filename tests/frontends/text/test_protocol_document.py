@@ -17,7 +17,10 @@ DOCUMENT = (Path(__file__).parents[3] / "docs" / "protocol.md").read_text()
 async def _commands() -> set[str]:
     session, _ = open_session(TwinService())
     alone = {*session._commands, *session._open_commands, b"ADMIN"}
-    return {name.decode() for name in alone} | {f"USER {name.decode()}" for name in session._users}
+    grouped = {
+        f"{group.decode()} {name.decode()}" for group, of in session._groups.items() for name in of
+    }
+    return {name.decode() for name in alone} | grouped
 
 
 def test_every_command_is_described_and_no_other() -> None:
@@ -25,7 +28,7 @@ def test_every_command_is_described_and_no_other() -> None:
     described = {
         name
         for cell in tables
-        for name in re.findall(r"`((?:USER )?[A-Z]{3,})(?: [^`]*)?`", cell)
+        for name in re.findall(r"`((?:USER |SCRIPT )?[A-Z]{3,})(?: [^`]*)?`", cell)
         if name not in {"BAD", "RETRY"}
     }
     assert described == asyncio.run(_commands())
