@@ -237,13 +237,13 @@ def inspect_request(request: bytes) -> tuple[bytes, int, int, tuple[bytes, ...]]
     raw = unpack(request)
     if not head_is_good(raw):
         raise CodecError("a request is an array that begins with client, seq, floor and kind")
-    kind, fields = raw[3], raw[4:]
+    kind, messages = raw[3], raw[5] if len(raw) > 5 else None
     if kind == AS_GUEST:
-        kind, fields = _inner(fields)
+        kind, fields = _inner(raw[4:])
+        messages = fields[1] if len(fields) > 1 else None
     if kind not in (SAVE, COPY_IN):
         # What frees space does so whoever asks for it.
         return raw[0], raw[1], kind if kind in FREEING else raw[3], ()
-    messages = fields[1] if len(fields) > 1 else None
     if type(messages) is not tuple:
         raise CodecError("a Save has an array of messages")
     blobs: dict[bytes, None] = {}

@@ -7,6 +7,7 @@ import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from raftmail.frontends.imap.known_sharers import KnownSharers
 from raftmail.frontends.imap.limits import ImapLimits
 from raftmail.frontends.imap.previews import PreviewCache
 from raftmail.mail.budget import Budget
@@ -26,3 +27,4 @@ class ImapContext:
     tls: ssl.SSLContext | None = None
     """For STARTTLS."""
     previews: PreviewCache = field(default_factory=PreviewCache)
+    known_sharers: KnownSharers = field(default_factory=KnownSharers)

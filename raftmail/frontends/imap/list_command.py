@@ -150,7 +150,10 @@ async def _read(client: LoggedInClient, command: i.List, patterns: Collection[st
 async def _read_shared(client: LoggedInClient) -> list[tuple[MailboxInfo, str]]:
     """What others share with the client: their shards are asked, some at a time."""
     found: list[tuple[MailboxInfo, str]] = []
-    owners = await client.reader.sharers()
+    known = client.context.known_sharers
+    of_all = known.ask(client.service, client.user, client.limits.deadline_s)
+    own, with_all = await asyncio.gather(client.reader.sharers(), of_all)
+    owners = sorted({*own, *with_all} - {client.user})
     for at in range(0, len(owners), _OWNERS_AT_ONCE):
         asked = [
             client.reader_of(owner).all_shared() for owner in owners[at : at + _OWNERS_AT_ONCE]

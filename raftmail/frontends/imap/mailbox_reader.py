@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from typing import Any
 
 from raftmail.frontends.imap.view import MailboxView
@@ -41,7 +40,6 @@ from raftmail.mail.queries import (
     SharedMailboxes,
     Usage,
 )
-from raftmail.mail.rights import everybody
 from raftmail.mail.uidset import STAR, UidSet
 from raftmail.net.turns import after_others
 from raftmail.service.service import Reads
@@ -76,9 +74,9 @@ class MailboxReader:
     async def _ask(self, query: Query) -> Answer:
         return await self._service.query(query, deadline_s=self._deadline_s, point=self.point)
 
-    async def _ask_of(self, query: Any) -> Answer:
+    def _ask_of(self, query: Any) -> Awaitable[Answer]:
         """Of one mailbox."""
-        return await self._ask(GuestQuery(self._guest, query) if self._guest else query)
+        return self._ask(GuestQuery(self._guest, query) if self._guest else query)
 
     async def shared(self, ref: MailboxRef) -> tuple[MailboxInfo, str] | None:
         """A mailbox of somebody else, with the rights to it; None without any."""
@@ -91,16 +89,10 @@ class MailboxReader:
         return found.shared if isinstance(found, SharedMailboxes) else ()
 
     async def sharers(self) -> list[str]:
-        """Who may share mailboxes with the user."""
-        of_all = self._service.query(
-            ListSharers(everybody(self._user)), deadline_s=self._deadline_s
-        )
-        lists = await asyncio.gather(self._ask(ListSharers(self._user)), of_all)
-        names: set[str] = set()
-        for found in lists:
-            assert isinstance(found, tuple)
-            names |= {name for name in found if isinstance(name, str)}
-        return sorted(names - {self._user})
+        """Who may share mailboxes with the user, beside those who share with all of a domain."""
+        found = await self._ask(ListSharers(self._user))
+        assert isinstance(found, tuple)
+        return [name for name in found if isinstance(name, str)]
 
     async def acl(self, ref: MailboxRef) -> tuple[tuple[str, str], ...]:
         """Identifiers and their rights. Raises `MailboxGone`."""
