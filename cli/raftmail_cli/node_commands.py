@@ -137,8 +137,8 @@ def init(
     """Make the configuration, keys and certificates of a new cluster.
 
     DIR gets a folder for each node, ready to be copied to its machine. Mail programs come to the
-    ports after the peer's: IMAP to + 6 and + 7 (TLS), POP3 to + 8 and + 9 (TLS). With more than
-    four workers these are + 10 and those after it.
+    ports after the peer's: IMAP to + 6 and + 7 (TLS), POP3 to + 8 and + 9 (TLS), ManageSieve to
+    + 5. With more than three workers these are + 10 and those after it.
     """
     from raftmail.node.bootstrap import BootstrapError, check_plans, make_cluster
 

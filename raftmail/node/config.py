@@ -82,9 +82,9 @@ class ClusterSection:
 @dataclass(frozen=True, slots=True)
 class ListenSection:
     """Addresses to listen on, host:port; "" switches a listener off. `lmtp_socket` is a path.
-    `imap` and `pop3` begin in the clear, with STARTTLS and STLS; who is not on this machine cannot
-    log in before. `imaps` and `pop3s` begin with TLS. Who connects from `proxy_networks` for mail
-    speaks the PROXY protocol."""
+    `imap`, `pop3` and `managesieve` begin in the clear, with STARTTLS or STLS; who is not on this
+    machine cannot log in before. `imaps` and `pop3s` begin with TLS. Who connects from
+    `proxy_networks` for mail speaks the PROXY protocol."""
 
     peer: str
     client: str
@@ -94,6 +94,7 @@ class ListenSection:
     imaps: str = ""
     pop3: str = ""
     pop3s: str = ""
+    managesieve: str = ""
     web: str = ""
     webs: str = ""
     proxy_networks: str = ""

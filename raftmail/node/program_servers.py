@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from raftmail.frontends.imap.limits import ImapLimits
+from raftmail.frontends.managesieve.limits import ManageSieveLimits
 from raftmail.frontends.pop3.limits import Pop3Limits
 from raftmail.frontends.web.pages import WebPages
 from raftmail.mail.budget import Budget
@@ -20,6 +21,7 @@ from raftmail.service.service import Service
 
 if TYPE_CHECKING:
     from raftmail.frontends.imap.server import ImapServer
+    from raftmail.frontends.managesieve.server import ManageSieveServer
     from raftmail.frontends.pop3.server import Pop3Server
     from raftmail.frontends.web.server import WebServer
 
@@ -39,6 +41,7 @@ class ProgramServers:
     """Mail programs at all ports, which have one limit together."""
     _imap: list[ImapServer] = field(default_factory=list)
     _pop3: list[Pop3Server] = field(default_factory=list)
+    _managesieve: list[ManageSieveServer] = field(default_factory=list)
     _web: list[WebServer] = field(default_factory=list)
 
     async def listen(self, tls: ssl.SSLContext | None) -> None:
@@ -53,6 +56,9 @@ class ProgramServers:
             if address:
                 self._pop3.append(pop3 := self._make_pop3(tls, implicit_tls=implicit_tls))
                 await self._open(pop3.listen_tcp, address)
+        if addresses.managesieve:
+            self._managesieve.append(sieve := self._make_managesieve(tls))
+            await self._open(sieve.listen_tcp, addresses.managesieve)
         listen = self.config.listen
         for address, web_tls in ((listen.web, None), (listen.webs, tls)):
             if address:
@@ -65,12 +71,15 @@ class ProgramServers:
             server.take_over(_imap_limits(config), tls)
         for pop3 in self._pop3:
             pop3.take_over(_pop3_limits(config), tls)
+        for sieve in self._managesieve:
+            sieve.take_over(_managesieve_limits(config), tls)
         for web in self._web:
             web.take_over(_web_pages(config), tls)
 
     async def stop(self, grace_s: float) -> None:
         """Accept no more; sessions end when nothing of theirs is under way."""
         stops = [server.stop for server in self._imap] + [server.stop for server in self._pop3]
+        stops += [server.stop for server in self._managesieve]
         stops += [server.stop for server in self._web]
         await asyncio.gather(*(stop(grace_s) for stop in stops))
 
@@ -103,6 +112,14 @@ class ProgramServers:
             context, implicit_tls=implicit_tls, descriptors=self.descriptors, guests=self.guests
         )
 
+    def _make_managesieve(self, tls: ssl.SSLContext | None) -> ManageSieveServer:
+        from raftmail.frontends.managesieve.context import ManageSieveContext
+        from raftmail.frontends.managesieve.server import ManageSieveServer
+
+        limits = _managesieve_limits(self.config)
+        context = ManageSieveContext(self.service, self.budget, limits, tls)
+        return ManageSieveServer(context, descriptors=self.descriptors, guests=self.guests)
+
     def _make_web(self, tls: ssl.SSLContext | None) -> WebServer:
         from raftmail.frontends.web.server import WebServer
 
@@ -111,6 +128,16 @@ class ProgramServers:
 
 def _web_pages(config: Config) -> WebPages:
     return WebPages(config.setup.told, config.setup.told_domains)
+
+
+def _managesieve_limits(config: Config) -> ManageSieveLimits:
+    mail = config.mail
+    return ManageSieveLimits(
+        connections_max=mail.client_connections_max,
+        address_connections_max=mail.address_connections_max,
+        deadline_s=float(mail.deadline_s),
+        proxy_networks=parse_networks(config.listen.proxy_networks),
+    )
 
 
 def _pop3_limits(config: Config) -> Pop3Limits:

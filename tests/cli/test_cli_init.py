@@ -95,7 +95,7 @@ def test_a_folder_that_is_not_empty_is_left_alone(tmp_path: Path) -> None:
         (["--node", "A=h:7000"], "node name 'A'"),
         (["--node", "a=h"], "host:port"),
         (["--node", "a=h:0"], "host:port"),
-        (["--node", "a=h:65530"], "up to 65522"),
+        (["--node", "a=h:65530"], "up to 65521"),
         (["--node", "a=h:1", "--imap", "a=h:2"], "already an address of node a"),
         (["--node", "a=h:1", "--node", "a=i:1"], "same name"),
         (["--node", "a=h:1", "--node", "b=h:1"], "already an address of node a"),
@@ -171,9 +171,9 @@ def test_programs_come_in_beside_the_other_ports_and_where_they_are_told(tmp_pat
     assert init(folder, *three("h", "i", "j"), *chosen).exit_code == 0
     found = {name: load(folder / name).listen.programs for name in "abc"}
     assert found == {
-        "a": ProgramAddresses("h:7006", "h:993", "h:7008", "h:7009"),
-        "b": ProgramAddresses("", "i:7007", "i:7008", "i:7009"),
-        "c": ProgramAddresses("j:7006", "j:7007", "j:7008", "j:7009"),
+        "a": ProgramAddresses("h:7006", "h:993", "h:7008", "h:7009", "h:7005"),
+        "b": ProgramAddresses("", "i:7007", "i:7008", "i:7009", "i:7005"),
+        "c": ProgramAddresses("j:7006", "j:7007", "j:7008", "j:7009", "j:7005"),
     }
     assert [node.programs for node in clusterfile.load(folder).nodes] == list(found.values())
     listed = json.loads((folder / clusterfile.FILE).read_text())["nodes"]
@@ -195,14 +195,14 @@ def test_loopback_nodes_are_ten_ports_apart() -> None:
             "127.0.0.1:9000",
             "127.0.0.1:9001",
             "127.0.0.1:9002",
-            programs=ProgramAddresses(*(f"127.0.0.1:{port}" for port in range(9006, 9010))),
+            programs=ProgramAddresses.beside("127.0.0.1", 9000, 1),
         ),
         NodePlan(
             "n2",
             "127.0.0.1:9010",
             "127.0.0.1:9011",
             "127.0.0.1:9012",
-            programs=ProgramAddresses(*(f"127.0.0.1:{port}" for port in range(9016, 9020))),
+            programs=ProgramAddresses.beside("127.0.0.1", 9010, 1),
         ),
     ]
     with pytest.raises(ValueError, match="65536"):

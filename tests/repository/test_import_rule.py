@@ -58,6 +58,11 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "raftmail.frontends.text": _FRONT_END,
     "raftmail.frontends.imap": (*_FRONT_END, "raftmail.frontends.sasl"),
     "raftmail.frontends.lmtp": _FRONT_END,
+    "raftmail.frontends.managesieve": (
+        *_FRONT_END,
+        "raftmail.frontends.sasl",
+        "raftmail.sieve",
+    ),
     "raftmail.frontends.pop3": (*_FRONT_END, "raftmail.frontends.sasl"),
     "raftmail.frontends.web": ("raftmail.mail", "raftmail.net"),
     # Values and their forms alone: clients, commands and chaos import it.
