@@ -58,13 +58,14 @@ class AgedMailLoop:
     _guard: JumpGuard = field(default_factory=JumpGuard)
     _task: asyncio.Task[None] | None = None
     _next: float = 0.0
+    _closed: bool = False
 
     def __post_init__(self) -> None:
         self._next = self.loop.time() + min(FIRST_S, self.period_s)
 
     def tick(self, now: float) -> None:
         """Begin a round when it is time to."""
-        if not self.ages_us or self._task is not None or now < self._next:
+        if not self.ages_us or self._closed or self._task is not None or now < self._next:
             return
         self._next = now + self.period_s
         if any(replica.accepts for replica in self.router.replicas.values()):
@@ -73,6 +74,7 @@ class AgedMailLoop:
 
     async def close(self) -> None:
         """Stop; the next round of whoever leads finds what is left."""
+        self._closed = True
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)

@@ -99,6 +99,7 @@ class WebHooks:
     counts: HookCounts = field(default_factory=HookCounts)
     _receivers: dict[str, _Receiver] = field(init=False)
     _held: int = 0
+    _closed: bool = False
 
     def __post_init__(self) -> None:
         self._receivers = {url: _Receiver(url) for url in self.urls.values()}
@@ -110,6 +111,8 @@ class WebHooks:
 
     def hear(self, arrivals: Sequence[Arrival]) -> None:
         """Mail came. Returns at once."""
+        if self._closed:
+            return
         for one in arrivals:
             if one.system & SEEN or one.special_use in _OWN_USES:
                 continue
@@ -140,7 +143,8 @@ class WebHooks:
         tell(logger, "a web hook is not called", error)
 
     async def close(self) -> None:
-        """Stop: what waits is forgotten."""
+        """Stop: what waits is forgotten, and nothing more is heard."""
+        self._closed = True
         tasks = [one.task for one in self._receivers.values() if one.task is not None]
         for task in tasks:
             task.cancel()

@@ -9,7 +9,7 @@ from raftmail.mail.uidset import UidSet, UidSetBuilder
 from raftmail.storage.index import Index
 from raftmail.storage.records import FIXED, unpack_message
 
-MAILBOXES_MAX = 200
+MAILBOXES_MAX = 50
 """Mailboxes that one look goes through."""
 
 MESSAGES_MAX = 200
