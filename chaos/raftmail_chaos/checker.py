@@ -25,6 +25,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from hashlib import sha256
 from math import inf
 
@@ -36,6 +37,7 @@ from raftmail_chaos.annotations import check_annotations
 from raftmail_chaos.history import Fate, History, Operation
 from raftmail_chaos.lives import Life, TooMany, check_life
 from raftmail_chaos.names import check_names, moving_names
+from raftmail_chaos.scripts import check_scripts
 
 Key = tuple[int, int]
 """Mailbox number and UID."""
@@ -104,7 +106,7 @@ class _Checker:
             self._check_counters()
             self._check_origins()
             self._check_names()
-            self._check_annotations()
+            self._check_registers()
             self._check_lives()
         return self.problems
 
@@ -386,9 +388,10 @@ class _Checker:
                 rule, text, shown = found
                 self._broken(rule, f"of {user}: {text}", *shown)
 
-    def _check_annotations(self) -> None:
-        for rule, text, shown in check_annotations(self.operations, self.moving):
-            self._broken(rule, text, *shown)
+    def _check_registers(self) -> None:
+        for check_some in (partial(check_annotations, moving=self.moving), check_scripts):
+            for rule, text, shown in check_some(self.operations):
+                self._broken(rule, text, *shown)
 
     # -- lives of messages
 

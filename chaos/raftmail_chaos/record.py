@@ -63,8 +63,9 @@ _CLASSES: dict[str, type[Any]] = {
     kind.__name__: kind
     for kind in (
         c.CreateMailbox, c.DeleteMailbox, c.RenameMailbox, c.Target, c.NewMessage, c.Save, c.Copy,
-        c.Expunge, c.Store, c.SetAnnotations,
+        c.Expunge, c.Store, c.SetAnnotations, c.PutScript, c.DeleteScript, c.ActivateScript,
         q.ListMailboxes, q.GetMailbox, q.FetchMessages, q.FetchBody, q.GetAnnotations,
+        q.GetScript, q.ActiveScript, q.RulesInForce,
         q.AnnotationValues, q.MailboxInfo, q.MessageInfo, q.MessagePage,
         r.Refused, r.Done, r.MailboxResult, r.Saved, r.SaveResult, r.CopyResult, r.ExpungeResult,
         r.StoreResult,

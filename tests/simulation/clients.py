@@ -37,6 +37,7 @@ QUICK_S = 0.2
 AWAY_S = (1.0, 4.0)
 """How long it rests between two of them."""
 ANNOTATIONS = ("/private/comment", "/private/vendor/us/color", "/shared/a", "/shared/a/b")
+SCRIPTS = ("main", "more")
 FLAGS = ("\\Seen", "\\Flagged", "\\Deleted", "$Later")
 EVERYTHING = UidSet.from_ranges([(1, (1 << 32) - 1)])
 SEED = 1_700_000_000
@@ -145,13 +146,27 @@ class Workload:
         if rng.random() < 0.4:
             return q.GetAnnotations(USER, owner)
         if rng.random() < 0.3:
-            return self._of_rights()
+            return self._of_rights() if rng.random() < 0.5 else self._of_scripts()
         entries: list[tuple[str, bytes | None]] = []
         for name in rng.sample(ANNOTATIONS, rng.randint(1, 3)):
             self.knowledge.guids += 1
             is_set = rng.random() < 0.7
             entries.append((name, b"%d" % self.knowledge.guids if is_set else None))
         return c.SetAnnotations(USER, owner, tuple(entries))
+
+    def _of_scripts(self) -> Call:
+        """Something with scripts, each text of which is given once."""
+        name = self.rng.choice(SCRIPTS)
+        self.knowledge.guids += 1
+        calls: tuple[Call, ...] = (
+            c.PutScript(USER, name, b"# %d" % self.knowledge.guids),
+            c.ActivateScript(USER, name),
+            c.ActivateScript(USER, ""),
+            c.DeleteScript(USER, name),
+            q.GetScript(USER, name),
+            q.ActiveScript(USER),
+        )
+        return self.rng.choices(calls, (5, 2, 1, 1, 2, 3))[0]
 
     def _of_rights(self) -> Call:
         """Something with who may do what. No history of it is judged: replicas are compared."""

@@ -295,6 +295,10 @@ FAULTS: dict[str, Fault] = {
         "a resync does not carry who may do what with mailboxes",
         (RecordsJob, "records", "for name in SMALL:", _BUT % "acls"),
     ),
+    "scripts-not-carried": _fault(
+        "a resync does not carry scripts",
+        (RecordsJob, "records", "for name in SMALL:", _BUT % "scripts"),
+    ),
     "annotations-not-carried": _fault(
         "a resync does not carry annotations",
         (RecordsJob, "records", "for name in SMALL:", _BUT % "annotations"),

@@ -18,6 +18,7 @@ from tests.simulation.clients import (
     EVERYTHING,
     MAILBOXES,
     MOVED,
+    SCRIPTS,
     SEED,
     USER,
     Client,
@@ -202,6 +203,7 @@ class Simulation:
         last: list[q.Query] = [q.FetchMessages(USER, n, EVERYTHING) for n in (*MAILBOXES, *MOVED)]
         if self.conditions.habits.calls.get("annotations"):
             last += [q.GetAnnotations(USER, name) for name in (None, *MAILBOXES)]
+            last += [q.ActiveScript(USER), *(q.GetScript(USER, name) for name in SCRIPTS)]
         for query in (*last, q.ListMailboxes(USER)):
             reader.ask(query)
             self._until(lambda: not reader.busy, "a read is not answered")
