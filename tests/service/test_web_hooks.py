@@ -6,7 +6,9 @@ import asyncio
 import hashlib
 import hmac
 import json
+import ssl
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +20,7 @@ from raftmail.mail.flags import SEEN
 from raftmail.mail.summary import encode_summary, summarise
 from raftmail.service import web_hooks
 from raftmail.service.web_hooks import HookLimits, WebHooks, id_of
+from tests.net.certificates import Certificates
 
 SECRET = b"a secret of tests"
 PATIENCE_S = 60.0
@@ -221,3 +224,31 @@ def test_what_could_not_be_told_for_too_long_is_not_told_any_more() -> None:
         assert (hooks.counts.dropped, hooks.waiting) == (1, 0)
 
     assert with_hooks(talk, keep_s=10.0).bodies == []
+
+
+def test_a_receiver_for_whom_no_authority_vouches_is_told_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(web_hooks, "BACKOFF_MIN_S", 0.0)
+    known = Certificates(tmp_path / "ca", "test")
+    shown = known.files("n1")
+
+    async def main() -> None:
+        endpoint, mail = Endpoint(), MailOfTests()
+        served = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        served.load_cert_chain(shown.certificate, shown.key)
+        server = await asyncio.start_server(endpoint.connected, "127.0.0.1", 0, ssl=served)
+        url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}/mail"
+        hooks = WebHooks(mail, {"*": url}, SECRET, HookLimits(), lambda: 0.0)
+        async with asyncio.timeout(PATIENCE_S):
+            hooks.hear([arrival(1)])
+            while not hooks.counts.failed:  # noqa: ASYNC110  nothing tells of a failure
+                await asyncio.sleep(0)
+            assert not endpoint.bodies
+            hooks.context = ssl.create_default_context(cafile=str(known.ca))
+            await settled(hooks)
+        assert [event["uid"] for event in endpoint.events] == [1]
+        await hooks.close()
+        server.close()
+
+    asyncio.run(main())
