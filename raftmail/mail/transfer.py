@@ -17,8 +17,12 @@ TRANSPARENT: Final = frozenset((b"7bit", b"8bit", b"binary"))
 _BASE64 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 _NOT_BASE64 = bytes(set(range(256)) - set(_BASE64))
 _SPACE_BEFORE_LINE_END = re.compile(rb"(?<![ \t])[ \t]++(?=\r?\n)").sub
+_CUT = re.compile(rb"\n|[^=\s]{2}").search
+"""Where quoted-printable can be cut: behind a line, or behind two octets that belong to no sequence
+and to no space at the end of a line."""
 _AT_ONCE_BYTES = 64 * 1024
-"""Lines that are looked at together. Each that ends in space costs an object for that time."""
+"""What is decoded together, so that other threads have their turn. Each line that ends in space
+costs an object for that time."""
 
 
 class UnknownEncodingError(ValueError):
@@ -54,18 +58,23 @@ def _base64(data: bytes) -> bytes:
 def _quoted_printable(data: bytes) -> bytes:
     """Space at the end of a line goes, and `=` before what is no octet stays (RFC 2045 section
     6.7)."""
+    return b"".join(map(_quoted_piece, _pieces(data)))
+
+
+def _quoted_piece(data: bytes) -> bytes:
     if b" \n" in data or b"\t\n" in data or b" \r\n" in data or b"\t\r\n" in data:
-        data = b"".join(_SPACE_BEFORE_LINE_END(b"", lines) for lines in _lines(data))
+        data = _SPACE_BEFORE_LINE_END(b"", data)
     if b"=\r" in data:
         # What follows `=` and a CR up to the next LF would be lost if they did not touch.
         data = data.replace(b"=\r\n", b"=\n").replace(b"=\r", b"=3D\r")
     return binascii.a2b_qp(data)
 
 
-def _lines(data: bytes) -> Iterator[bytes]:
-    """The data in pieces that end with a line, of about `_AT_ONCE_BYTES`."""
+def _pieces(data: bytes) -> Iterator[bytes]:
+    """The data in pieces of about `_AT_ONCE_BYTES`, each of which can be decoded by itself."""
     start = 0
     while start < len(data):
-        end = data.find(b"\n", start + _AT_ONCE_BYTES) + 1 or len(data)
+        found = _CUT(data, start + _AT_ONCE_BYTES)
+        end = len(data) if found is None else found.end()
         yield data[start:end]
         start = end

@@ -67,3 +67,12 @@ def test_type_and_charset_are_read_as_bodystructure_shows_them(
     raw: bytes | None, found: tuple[bytes, bytes]
 ) -> None:
     assert type_and_charset(raw) == found
+
+
+@pytest.mark.parametrize(
+    "tail", [b"=41 \t\r\n=42", b"==4=\r\n=41", b"=\rab \r=41", b"    \n=4", b"=" * 9]
+)
+def test_quoted_printable_is_the_same_wherever_it_is_cut(tail: bytes) -> None:
+    for before in range(65_536 - len(tail) - 4, 65_536 + 1):
+        whole = decode_transfer(b"x" * before + tail + b"yy" + tail, b"quoted-printable")
+        assert whole == b"x" * before + decode_transfer(tail + b"yy" + tail, b"quoted-printable")

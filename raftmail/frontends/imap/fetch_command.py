@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
+from functools import partial
 from typing import Final
 
 from raftmail.frontends.imap import commands as i
@@ -68,6 +70,9 @@ _TIMES_MAX: Final = 4
 _SPARE_BYTES: Final = 1 * MIB
 """One answer has at most so many times the octets of its message, and these. Sections lie in one
 another, but clients do not ask for many that do."""
+
+_INLINE_BYTES_MAX: Final = 64 * 1024
+"""More than that is decoded in a thread, so that the others need not wait."""
 
 _TURN_ITEMS: Final = 200
 """Told in one turn of the loop."""
@@ -239,9 +244,23 @@ async def _tell(
             assert summary is not None
             kept = preview_of(summary, body)
             client.context.previews.put(message.blob, kept)
-        client.write(_line(view, message, summary, body, items, kept))
+        if summary is not None and _decoded_octets(summary, items) > _INLINE_BYTES_MAX:
+            look = partial(_values, message, summary, body, items, kept)
+            values = await asyncio.get_running_loop().run_in_executor(None, look)
+            client.write(_with_values(view, message, items, values))
+        else:
+            client.write(_line(view, message, summary, body, items, kept))
         await client.drained()
     return True
+
+
+def _decoded_octets(summary: Summary, items: Sequence[FetchItem]) -> int:
+    """What has to be decoded of a message."""
+    return sum(
+        octets_read(summary, item)
+        for item in items
+        if isinstance(item, BinarySection | BinarySize) and item.part
+    )
 
 
 def _check_octets(message: MessageInfo, summary: Summary, items: Sequence[FetchItem]) -> None:
@@ -268,7 +287,22 @@ def _line(
     items: Sequence[FetchItem],
     preview: str | None,
 ) -> bytes:
-    values = b" ".join(_value(item, message, summary, body, preview) for item in items)
+    return _with_values(view, message, items, _values(message, summary, body, items, preview))
+
+
+def _values(
+    message: MessageInfo,
+    summary: Summary | None,
+    body: bytes,
+    items: Sequence[FetchItem],
+    preview: str | None,
+) -> bytes:
+    return b" ".join(_value(item, message, summary, body, preview) for item in items)
+
+
+def _with_values(
+    view: MailboxView, message: MessageInfo, items: Sequence[FetchItem], values: bytes
+) -> bytes:
     line = view.fetched(message.uid, values)
     return view.keywords.announce(message.flags) + line if Attribute.FLAGS in items else line
 

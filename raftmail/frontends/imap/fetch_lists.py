@@ -25,6 +25,10 @@ SUMMARIES_MAX: Final = 250
 """Messages of one page, with and without what is finished of them: a turn of a millisecond or
 two."""
 
+_BODIES_MAX: Final = 10
+"""The same where BODY is told: it is made of the BODYSTRUCTURE, which takes milliseconds where that
+is as long as it can be."""
+
 _OF_SUMMARIES: Final = frozenset((Attribute.ENVELOPE, Attribute.BODY, Attribute.BODYSTRUCTURE))
 
 _COLUMNS: Final[dict[Attribute, tuple[bytes, Callable[[MessageColumns], Iterable[Any]]]]] = {
@@ -58,6 +62,8 @@ async def fetch_lists(
     has_flags = Attribute.FLAGS in attributes
     summaries = not _OF_SUMMARIES.isdisjoint(attributes)
     limit = SUMMARIES_MAX if summaries else RECORDS_MAX
+    if Attribute.BODY in attributes:
+        limit = _BODIES_MAX
     told = 0
     async for page in client.view_reader.columns(
         view.number, uids, summaries=summaries, limit=limit

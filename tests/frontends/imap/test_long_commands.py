@@ -69,6 +69,7 @@ def test_sections_that_are_many_times_the_message_are_refused_and_others_are_tol
 @pytest.mark.parametrize(
     "command",
     [
+        b"FETCH 1:* BODY",
         b"FETCH 1:* (%b)" % many(b"BODY.PEEK[HEADER.FIELDS (To)]<%d.1>", 900),
         b"SEARCH" + b" SUBJECT number" * 900,
         b"SEARCH" + b" BODY hello" * 900,
@@ -98,5 +99,22 @@ def test_others_have_turns_while_much_is_looked_at(command: bytes) -> None:
         await client.ok(command)
         task.cancel()
         assert turns > before + 4
+
+    run(talk)
+
+
+def test_a_long_part_is_decoded_beside_the_others() -> None:
+    async def talk(client: ImapClient, service: TwinService) -> None:
+        await client.log_in()
+        for encoding in (b"quoted-printable", b"x-odd"):
+            head = b"Content-Transfer-Encoding: " + encoding + b"\r\n\r\n"
+            await saved(client, head + b"=41 \r\n" * 50_000)
+        await client.ok("SELECT INBOX")
+        said, answer = await client.do("FETCH 1:2 (BINARY.PEEK[1] BINARY.SIZE[1])")
+        assert answer.startswith(b"NO [UNKNOWN-CTE] ")
+        decoded = b"A\r\n" * 50_000
+        assert said == [
+            b"* 1 FETCH (BINARY[1] {%d}\r\n%b BINARY.SIZE[1] 150000)" % (len(decoded), decoded)
+        ]
 
     run(talk)
