@@ -137,6 +137,13 @@ def _render_background(console: Console, nodes: Sequence[MemberStatus]) -> None:
             console.print(f"{node.name}: messages for learning: {_work(report.learning)}")
         if report.push is not None:
             console.print(f"{node.name}: events for web hooks: {_work(report.push)}")
+        if report.rules is not None:
+            rules = report.rules
+            console.print(
+                f"{node.name}: messages by rules: {rules.judged}, {rules.failed} whose rules "
+                f"failed, {rules.redirects_kept} kept that were to be sent on, {rules.unanswered} "
+                f"not answered"
+            )
 
 
 def _work(work: WorkReport) -> str:

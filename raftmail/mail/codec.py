@@ -95,7 +95,7 @@ _HEAD_BYTES = ENTRY_HEAD.size
     OWN_SEEN,
 ) = range(1, 26)
 
-MESSAGE_FIELDS = (7, 8, 10)
+MESSAGE_FIELDS = (7, 8, 10, 12)
 """How many a message to save has: with delivery keys one more, with dates two more."""
 
 FREEING = frozenset((
@@ -344,6 +344,8 @@ def _message_raw(x: c.NewMessage) -> Raw:
         x.flags,
         x.summary,
     )
+    if x.is_further or x.marks:
+        return (*raw, x.delivery_keys, x.zone_minutes, x.saved_us, x.is_further, x.marks)
     if x.zone_minutes or x.saved_us is not None:
         return (*raw, x.delivery_keys, x.zone_minutes, x.saved_us)
     return (*raw, x.delivery_keys) if x.delivery_keys else raw
@@ -465,7 +467,7 @@ def _read_target(raw: object) -> c.Target:
 def _read_message(raw: object) -> c.NewMessage:
     values = _array("messages", raw)
     if len(values) not in MESSAGE_FIELDS:
-        raise ValueError("messages: seven fields each, or eight, or ten")
+        raise ValueError("messages: seven fields each, or eight, ten or twelve")
     targets = tuple(_read_target(target) for target in _array("targets", values[0]))
     return c.NewMessage(targets, *values[1:])
 

@@ -8,6 +8,7 @@ from typing import Any
 from raftmail.mail import queries as q
 from raftmail.mail.annotations import ANNOTATIONS_MAX, check_annotation_name
 from raftmail.mail.limits import (
+    DELIVERY_KEY_BYTES,
     DIGEST_BYTES,
     GUID_BYTES,
     NUMBER_MAX,
@@ -73,6 +74,9 @@ def validate_query(query: q.Query) -> None:
     if isinstance(query, q.ActiveScript):
         if query.known != b"":
             check_bytes("known", query.known, RULES_VERSION_BYTES)
+        return
+    if isinstance(query, q.GetDelivery):
+        check_bytes("key", query.key, DELIVERY_KEY_BYTES)
         return
     if isinstance(query, q.ListShared):
         check_user("guest", query.guest)
@@ -159,6 +163,7 @@ _TO_RAW: dict[type, Callable[[Any], Raw]] = {
     q.GetAcl: lambda x: (20, x.user, x.mailbox),
     q.ListShared: lambda x: (21, x.user, x.guest, x.mailbox),
     q.ListSharers: lambda x: (22, x.user),
+    q.GetDelivery: lambda x: (24, x.user, x.key),
     q.GuestQuery: lambda x: (23, x.guest, _TO_RAW[type(x.query)](x.query)),
 }
 
@@ -219,6 +224,7 @@ _FROM_RAW: dict[int, Callable[..., q.Query]] = {
     21: q.ListShared,
     22: q.ListSharers,
     23: _read_guest_query,
+    24: q.GetDelivery,
 }
 
 # Answers
@@ -244,7 +250,8 @@ _FROM_RAW: dict[int, Callable[..., q.Query]] = {
     _RULES,
     _ACL,
     _SHARED,
-) = range(20)
+    _DELIVERY,
+) = range(21)
 
 
 def encode_answer(answer: q.Answer) -> bytes:
@@ -285,6 +292,8 @@ def _answer_raw(answer: q.Answer) -> Raw:
         return (_SCRIPTS, (scripts,))
     if isinstance(answer, q.RulesInForce):
         return (_RULES, (answer.version, answer.name, answer.script, answer.others))
+    if isinstance(answer, q.KnownDelivery):
+        return (_DELIVERY, (answer.received_us,))
     if isinstance(answer, q.MessageColumns):
         return (_COLUMNS, _columns_raw(answer))
     if isinstance(answer, q.MailboxContents):
@@ -349,6 +358,8 @@ def _read_answer(kind: int, value: Any = None) -> q.Answer:
         return _read_scripts(*values)
     if kind == _RULES:
         return _read_rules(*values)
+    if kind == _DELIVERY:
+        return _read_delivery(*values)
     if kind == _COLUMNS:
         return _read_columns(*values)
     if kind == _CONTENTS:
@@ -474,6 +485,11 @@ def _read_rules(version: Any, name: Any, script: Any, others: Any) -> q.RulesInF
         check_script_name("others", other_name)
         check_script("others", text)
     return q.RulesInForce(version, name, script, others)
+
+
+def _read_delivery(received_us: Any) -> q.KnownDelivery:
+    check_int("received_us", received_us, -RECEIVED_US_MAX, RECEIVED_US_MAX)
+    return q.KnownDelivery(received_us)
 
 
 def _columns_raw(x: q.MessageColumns) -> Raw:

@@ -202,7 +202,11 @@ class NewMessage:
     the others are written.
 
     `zone_minutes` is what the zone of the internal date is ahead of UTC. `saved_us` is when it was
-    saved (RFC 8514), in microseconds since 1970; None: when it was received."""
+    saved (RFC 8514), in microseconds since 1970; None: when it was received.
+
+    `is_further` says that it is the same delivery as a message before it, in another mailbox or
+    with other flags: it is written only where that one is, by its key. `marks` are kept as the
+    delivery keys are, and tell later that a message was here (RFC 7352)."""
 
     targets: tuple[Target, ...]
     blob: bytes
@@ -214,6 +218,8 @@ class NewMessage:
     delivery_keys: tuple[bytes, ...] = ()
     zone_minutes: int = 0
     saved_us: int | None = None
+    is_further: bool = False
+    marks: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,6 +55,9 @@ NUMBER_MAX = 2**63 - 1
 """The highest modseq, sequence number and mailbox number (RFC 7162 has modseqs of 63 bits)."""
 
 DELIVERY_KEY_BYTES = 32
+MARKS_MAX = 32
+"""Marks of one message."""
+
 DELIVERED_ONCE_S_MAX = 366 * 86_400
 
 _KEPT = re.compile("[ -~]*")
@@ -320,6 +323,9 @@ def _messages(messages: tuple[c.NewMessage, ...]) -> None:
         check_dates(field, message.zone_minutes, message.saved_us)
         if message.delivery_keys != ():
             _delivery_keys(f"{field}.delivery_keys", message)
+        _is(f"{field}.is_further", message.is_further, bool)
+        if message.marks != ():
+            _marks(f"{field}.marks", message)
         saved += len(message.targets)
     if saved > SAVED_MAX:
         raise ValueError(f"messages: with their targets {saved} to save, more than {SAVED_MAX}")
@@ -336,6 +342,14 @@ def _delivery_keys(field: str, message: c.NewMessage) -> None:
     if len(message.delivery_keys) != len(message.targets):
         raise ValueError(f"{field}: one for each target")
     for key in message.delivery_keys:
+        check_bytes(field, key, DELIVERY_KEY_BYTES)
+
+
+def _marks(field: str, message: c.NewMessage) -> None:
+    _is(field, message.marks, tuple)
+    if not message.delivery_keys or len(message.marks) > MARKS_MAX:
+        raise ValueError(f"{field}: at most {MARKS_MAX}, of a message with delivery keys")
+    for key in message.marks:
         check_bytes(field, key, DELIVERY_KEY_BYTES)
 
 

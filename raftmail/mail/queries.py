@@ -195,6 +195,15 @@ class ActiveScript:
 
 
 @dataclass(frozen=True, slots=True)
+class GetDelivery:
+    """What is known of a user's delivery by its key, or by a mark (`commands.NewMessage`). Answer:
+    KnownDelivery, or None."""
+
+    user: str
+    key: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class ListUsers:
     """Users of the root shard after `after`, ordered, at most `limit`. Answer: tuple[str, ...]."""
 
@@ -260,6 +269,7 @@ Query: TypeAlias = (
     | ListScripts
     | GetScript
     | ActiveScript
+    | GetDelivery
     | ListUsers
     | GetUser
     | GetConfiguration
@@ -407,6 +417,13 @@ class ScriptList:
     scripts: tuple[ScriptInfo, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class KnownDelivery:
+    """A message that was delivered, by its date of receipt in microseconds since 1970."""
+
+    received_us: int
+
+
 @dataclass(frozen=True, slots=True, repr=False)
 class RulesInForce:
     """The active script, and all other scripts of the user, which it may include. `version`
@@ -475,6 +492,7 @@ Answer: TypeAlias = (
     | AnnotationList
     | ScriptList
     | RulesInForce
+    | KnownDelivery
     | AclEntries
     | SharedMailboxes
     | UserInfo

@@ -66,6 +66,8 @@ class ThisNode:
     """Why processes that call themselves a peer were refused lately (`PeerNet.outlaws`)."""
     background: Callable[[], BackgroundReport] = field(default=BackgroundReport, init=False)
     """What this node did of itself (`BackgroundWork.report`)."""
+    background_alarms: Callable[[], Sequence[str]] = field(default=tuple, init=False)
+    """What of that operators have to hear of (`BackgroundWork.alarms`)."""
     waits_of_root: Callable[[], Mapping[str, str]] = field(default=dict, init=False)
     """What this node waits for as the root's master (`ControllerLoop.waits`)."""
 
@@ -125,7 +127,7 @@ class ThisNode:
             found.append(f"{self._disk.what} is slow: {self._disk.text()}")
         if text := memory_alarm(self.config, self._size, memory_limits(), address_limits()):
             found.append(text)
-        return [*found, *self.outlaws().values()]
+        return [*found, *self.outlaws().values(), *self.background_alarms()]
 
     def waited_for(self) -> Mapping[str, str]:
         return self.waits_of_root()

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from raftmail.admin.admin_calls import AdminCalls
-from raftmail.admin.api.status import BackgroundReport, WorkReport
+from raftmail.admin.api.status import BackgroundReport, RulesReport, WorkReport
 from raftmail.cluster.router import Router
 from raftmail.node.aged_mail_loop import AgedMailLoop
 from raftmail.node.config import Config, ConfigError, JunkSection
+from raftmail.service.delivery_rules import DeliveryRules, RuleCounts
 from raftmail.service.junk_teacher import JunkTeacher, TeachingLimits
 from raftmail.service.learning_program import LearningProgram
 from raftmail.service.web_hooks import HookLimits, WebHooks
@@ -27,6 +28,7 @@ class BackgroundWork:
     aged: AgedMailLoop
     teacher: JunkTeacher | None
     hooks: WebHooks | None
+    rules: DeliveryRules
 
     @staticmethod
     def of(
@@ -42,6 +44,7 @@ class BackgroundWork:
             AgedMailLoop(loop, router, calls, expire.ages_us, float(expire.period_s)),
             _teacher_of(config.junk, router),
             _hooks_of(config, router, wall),
+            DeliveryRules.of(router),
         )
 
     def report(self) -> BackgroundReport:
@@ -50,7 +53,12 @@ class BackgroundWork:
             expunged=self.aged.expunged if self.aged.ages_us else None,
             learning=None if self.teacher is None else _learning(self.teacher),
             push=None if self.hooks is None else _push(self.hooks),
+            rules=_judged(self.rules.counts),
         )
+
+    def alarms(self) -> Sequence[str]:
+        """What of it operators have to hear of."""
+        return self.rules.alarms()
 
     def tick(self, now: float) -> None:
         """With every tick of the node."""
@@ -78,6 +86,12 @@ def _teacher_of(junk: JunkSection, router: Router) -> JunkTeacher | None:
         message_bytes_max=junk.message_bytes_max,
     )
     return JunkTeacher(router, spam, ham, limits)
+
+
+def _judged(counts: RuleCounts) -> RulesReport | None:
+    if not counts.judged:
+        return None
+    return RulesReport(counts.judged, counts.failed, counts.redirects_kept, counts.unanswered)
 
 
 def _learning(teacher: JunkTeacher) -> WorkReport:

@@ -169,6 +169,7 @@ class Node:
         admin.own.background = self._background.report
         if self._background.hooks is not None:
             table.hear_arrivals = self._background.hooks.hear
+        admin.own.background_alarms = self._background.alarms
         if folder.is_founding:
             # What the cluster begins with is kept before anything is made by it: without it, a node
             # is one that comes later.
@@ -237,6 +238,7 @@ class Node:
                 float(config.mail.deadline_s),
                 delivered_once_s=config.mail.delivered_once_s,
                 saving_bytes_max=pool_of(config).long_bytes_max,
+                rules=None if self._background is None else self._background.rules,
             ),
             ScriptKeeper(
                 router, ScriptLimits(config.sieve.script_bytes_max, config.sieve.scripts_max)

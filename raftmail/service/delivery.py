@@ -7,10 +7,9 @@ import asyncio
 import hashlib
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import NamedTuple
 
 from raftmail.cluster.router import Router
 from raftmail.cluster.view import ClusterView
@@ -18,18 +17,21 @@ from raftmail.mail.addresses import recipients
 from raftmail.mail.commands import Blob, NewMessage, Save, Target
 from raftmail.mail.delivery_key import delivery_key
 from raftmail.mail.failures import Failure, Unavailable
-from raftmail.mail.limits import TARGETS_MAX
+from raftmail.mail.limits import TARGETS_MAX, validate
 from raftmail.mail.names import INBOX, mailbox_name
-from raftmail.mail.queries import Configuration, GetConfiguration, GetUser
-from raftmail.mail.results import Code, Executed, Refused, SaveResult
+from raftmail.mail.queries import Configuration, GetConfiguration, GetUser, ReadPoint
+from raftmail.mail.results import Code, Executed, Refused, Result, SaveResult
 from raftmail.mail.smtp_address import Address
 from raftmail.mail.summary import encode_summary, summarise
 from raftmail.service.byte_semaphore import ByteSemaphore
-from raftmail.service.delivery_rules import DeliveryRules, RuleFolder
+from raftmail.service.delivery_rules import (
+    AS_WITHOUT_RULES,
+    DeliveryRules,
+    Filed,
+    Judgement,
+    RuledMail,
+)
 from raftmail.service.verdicts import Envelope, Recipient, Verdict
-from raftmail.sieve.rule_addresses import split_address
-from raftmail.sieve.rule_message import RuleMessage
-from raftmail.sieve.run_state import Surroundings
 
 LOG = logging.getLogger(__name__)
 
@@ -47,6 +49,9 @@ LONGER_S_MAX = 240.0
 """With `deadline_s`, within the ten minutes that a client waits at least (RFC 5321 section
 4.5.3.2.6)."""
 _COMMAND_BYTES = 64 << 10
+_RULED_AT_ONCE_MAX = 25
+"""Users with rules that one command is for: each may have as many messages in it as a run has
+actions."""
 _LATE = Failure("not all recipients could be served in time")
 
 KNOWN_S = 60.0
@@ -83,12 +88,8 @@ class ExpandedRecipient(Verdict):
     detail: str = ""
 
 
-class DeliveryPlace(NamedTuple):
-    """Where a message goes, the key of the delivery that it goes there by (P9), and its flags."""
-
-    target: Target
-    key: bytes
-    flags: tuple[str, ...] = ()
+Place = tuple[Target, bytes]
+"""Where a message goes, and the key of the delivery that it goes there by (P9)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +103,9 @@ class _Mail:
     summary: bytes
     received: bytes
     deadline: float
-    parts: bytes
     guid: bytes = field(default_factory=lambda: os.urandom(16))
+    ruled: dict[Place, Judgement] = field(default_factory=dict)
+    """What rules want, by place; who has none is not there."""
 
 
 @dataclass(slots=True, repr=False)
@@ -111,13 +113,13 @@ class MailDelivery:
     """`service.DeliveryService` over the cluster. What takes longer than `deadline_s` gets 451.
 
     A delivery that the client repeats has its first result for `delivered_once_s` at least (P9); 0
-    switches that off."""
+    switches that off. Without `rules` nobody has any."""
 
     router: Router
     deadline_s: float
+    rules: DeliveryRules | None = field(default=None, kw_only=True)
     saving_bytes_max: int = SAVING_BYTES_MAX
     delivered_once_s: int = 7 * 86_400
-    rules: DeliveryRules = field(init=False)
     _room: ByteSemaphore = field(init=False)
     _copies: ByteSemaphore = field(init=False)
     """Long messages with their trace fields before them, each once."""
@@ -126,7 +128,6 @@ class MailDelivery:
     believed."""
 
     def __post_init__(self) -> None:
-        self.rules = DeliveryRules(self.router)
         self._room = ByteSemaphore(self.saving_bytes_max)
         self._copies = ByteSemaphore(self.saving_bytes_max)
 
@@ -212,9 +213,10 @@ class MailDelivery:
             return False
         if isinstance(recipients[0].verdict, ExpandedRecipient):
             return False
-        if not self.rules.has_none_now(_named_by(recipients[0])[0]):
+        rules = self.rules
+        if rules is not None and not rules.known.has_none(_name_of(recipients[0])[0]):
             return False
-        mail = _mail(envelope, _joined(envelope.trace.prefix(recipients[0].address), body), 0.0)
+        mail = _Mail(envelope, *_joined(envelope.trace.prefix(recipients[0].address), body), 0.0)
         self.router.execute_soon(
             self._command(mail, _places_of(mail, recipients[0])),
             ((mail.digest, mail.message),),
@@ -245,93 +247,116 @@ class MailDelivery:
             joined = await loop.run_in_executor(None, _joined, prefix, body)
         else:
             joined = _joined(prefix, body)
-        mail = _mail(envelope, joined, deadline)
-        decided = await self._decided(mail, recipients)
-        groups = self._groups([own for own in decided if isinstance(own, list)])
+        mail = _Mail(envelope, *joined, deadline)
+        places = [_places_of(mail, recipient) for recipient in recipients]
+        verdicts = await self._judge(mail, recipients, places)
+        groups = self._groups(mail, places, verdicts)
         if size > _INLINE_BYTES_MAX:
             longer_s = min(size * len(groups) / _LONG_BYTES_PER_S, LONGER_S_MAX)
             mail = replace(mail, deadline=deadline + longer_s)
-        saved = await self._save_all(mail, groups)
+        verdicts.update(await self._save_all(mail, groups))
         return [
-            own
-            if isinstance(own, Verdict)
-            else _of_recipient(recipient, [(place.target.user, saved[place]) for place in own])
-            for recipient, own in zip(recipients, decided, strict=True)
+            _of_recipient(recipient, [(place[0].user, verdicts[place]) for place in own])
+            for recipient, own in zip(recipients, places, strict=True)
         ]
 
-    async def _decided(
-        self, mail: _Mail, recipients: Sequence[Recipient]
-    ) -> list[list[DeliveryPlace] | Verdict]:
-        """For each recipient where its mail goes, or what it is told at once, by the rules of the
-        users that it stands for."""
-        decided: list[list[DeliveryPlace] | Verdict] = []
-        for recipient in recipients:
-            places: list[DeliveryPlace] = []
-            refused = _DELIVERED
-            for place in _places_of(mail, recipient):
-                try:
-                    found = await self._by_rules(mail, recipient, place)
-                except Unavailable as e:
-                    found = _later(e.failure)
-                if isinstance(found, Verdict):
-                    refused = found
-                else:
-                    places += found
-            # Where one of many users refuses it, or can be asked later only, the others get it.
-            is_alone = not isinstance(recipient.verdict, ExpandedRecipient)
-            decided.append(places if places and (refused.is_positive or not is_alone) else refused)
-        return decided
-
-    async def _by_rules(
-        self, mail: _Mail, recipient: Recipient, place: DeliveryPlace
-    ) -> list[DeliveryPlace] | Verdict:
-        """Where the mail goes that without rules would go to a place. Raises `Unavailable`."""
-        user = place.target.user
-        left_s = max(mail.deadline - self.router.clock(), 0.0)
-        rules = await self.rules.of(user, left_s)
+    async def _judge(
+        self, mail: _Mail, recipients: Sequence[Recipient], places: Sequence[list[Place]]
+    ) -> dict[Place, Verdict]:
+        """Ask the rules of all users that have some: what they want is in `_Mail.ruled` then. The
+        verdicts are those about places that the message is not saved in."""
+        verdicts: dict[Place, Verdict] = {}
+        rules = self.rules
         if rules is None:
-            return [place]
-        sender = mail.envelope.sender
-        to = str(recipient.address).encode()
-        around = Surroundings(
-            None if sender is None else split_address(str(sender).encode()),
-            split_address(to),
-            frozenset((user.encode().lower(), to.lower())),
-            {},
-            int(mail.envelope.received_unix_s),
-            detail_separator=recipient.address.separator.encode(),
-        )
-        message = RuleMessage(mail.message, mail.parts)
-        # Half of the time is for the saving.
-        until = self.router.clock() + left_s / 2
-        decision = await self.rules.decide(user, rules, message, around, until)
-        if decision.rejection:
-            return _rejected(decision.rejection)
-        return [
-            DeliveryPlace(_folder_of(place, folder), _nth_key(place.key, number), folder.flags)
-            for number, folder in enumerate(decision.folders)
-        ]
+            return verdicts
+        asked: dict[Place, Recipient] = {}
+        for recipient, own in zip(recipients, places, strict=True):
+            for place in own:
+                if place not in asked and not rules.known.has_none(place[0].user):
+                    asked[place] = recipient
 
-    def _groups(self, places: Sequence[list[DeliveryPlace]]) -> list[list[DeliveryPlace]]:
+        async def judge(place: Place, recipient: Recipient) -> None:
+            user, point = place[0].user, ReadPoint()
+            try:
+                left_s = mail.deadline - self.router.clock()
+                compiled = await rules.known.of(user, point, left_s)
+                if compiled is None:
+                    return
+                ruled = self._ruled_mail(mail, place, recipient)
+                judged = await rules.judge(compiled, ruled, point)
+            except Unavailable as e:
+                verdicts[place] = _later(e.failure)
+                return
+            mail.ruled[place] = judged
+            if not judged.files:
+                verdicts[place] = judged.rejection or _DELIVERED
+            elif not self._is_possible(mail, place):
+                self._without_rules(mail, place, "it wants more than one message may have")
+
+        if asked:
+            await asyncio.gather(*[judge(*one) for one in asked.items()])
+        return verdicts
+
+    def _ruled_mail(self, mail: _Mail, place: Place, recipient: Recipient) -> RuledMail:
+        own = {place[0].user, _name_of(recipient)[0]}
+        return RuledMail(
+            place[0].user,
+            mail.message,
+            mail.envelope.sender,
+            recipient.address,
+            frozenset([one.encode() for one in own]),
+            int(mail.envelope.received_unix_s),
+            place[1] if self.delivered_once_s else b"",
+            mail.deadline,
+        )
+
+    def _is_possible(self, mail: _Mail, place: Place) -> bool:
+        """Whether what rules want can be asked of a shard."""
+        try:
+            validate(self._command(mail, [place]))
+        except ValueError:
+            return False
+        return True
+
+    def _without_rules(self, mail: _Mail, place: Place, why: str) -> None:
+        """The message goes where it would go without rules."""
+        assert self.rules is not None
+        self.rules.note_failure(place[0].user, why)
+        mail.ruled[place] = AS_WITHOUT_RULES
+
+    def _may_go_without_rules(self, mail: _Mail, place: Place, result: Result) -> bool:
+        """Whether a message that was refused as rules want it is to be tried as without any."""
+        judged = mail.ruled.get(place)
+        if not isinstance(result, Refused) or result.code is Code.OVERQUOTA:
+            return False
+        if judged is None or judged is AS_WITHOUT_RULES:
+            return False
+        self._without_rules(mail, place, result.text)
+        return True
+
+    def _groups(
+        self, mail: _Mail, places: Sequence[list[Place]], decided: Container[Place]
+    ) -> list[list[Place]]:
         """Where a message goes, each once: what is in one shard together, as many as one command
-        may name."""
-        by_shard: dict[int, dict[DeliveryPlace, None]] = {}
+        may name. What is decided already is left out."""
+        by_shard: dict[int, dict[Place, None]] = {}
         for own in places:
             for place in own:
-                by_shard.setdefault(self.router.shard_of(place.target.user), {})[place] = None
-        groups: list[list[DeliveryPlace]] = []
+                if place not in decided:
+                    by_shard.setdefault(self.router.shard_of(place[0].user), {})[place] = None
+        groups: list[list[Place]] = []
         for found in by_shard.values():
             all_ = list(found)
-            groups += [all_[n : n + TARGETS_MAX] for n in range(0, len(all_), TARGETS_MAX)]
+            ruled = any(place in mail.ruled for place in all_)
+            most = _RULED_AT_ONCE_MAX if ruled else TARGETS_MAX
+            groups += [all_[n : n + most] for n in range(0, len(all_), most)]
         return groups
 
-    async def _save_all(
-        self, mail: _Mail, groups: Sequence[list[DeliveryPlace]]
-    ) -> dict[DeliveryPlace, Verdict]:
+    async def _save_all(self, mail: _Mail, groups: Sequence[list[Place]]) -> dict[Place, Verdict]:
         """What became of each place."""
-        verdicts: dict[DeliveryPlace, Verdict] = {}
+        verdicts: dict[Place, Verdict] = {}
 
-        async def save(group: list[DeliveryPlace]) -> None:
+        async def save(group: list[Place]) -> None:
             size = len(mail.message) + _COMMAND_BYTES
             if size <= _INLINE_BYTES_MAX:
                 await self._save_group(mail, group, verdicts)
@@ -343,7 +368,7 @@ class MailDelivery:
         return verdicts
 
     async def _save_group(
-        self, mail: _Mail, group: list[DeliveryPlace], verdicts: dict[DeliveryPlace, Verdict]
+        self, mail: _Mail, group: list[Place], verdicts: dict[Place, Verdict]
     ) -> None:
         """Save for places in one shard, with one command if none of them is refused.
 
@@ -371,33 +396,59 @@ class MailDelivery:
                 half = len(some) // 2
                 waiting += [some[half:], some[:half]]
                 blobs = ()
+            elif self._may_go_without_rules(mail, some[0], executed.result):
+                waiting.append(some)
+                blobs = ()
             else:
                 verdicts.update(dict.fromkeys(some, _verdict(executed)))
 
-    def _command(self, mail: _Mail, places: Sequence[DeliveryPlace]) -> Save:
+    def _command(self, mail: _Mail, places: Sequence[Place]) -> Save:
         """A message for mailboxes of one shard, all or none."""
         received_s = mail.envelope.received_unix_s
-        by_flags: dict[tuple[str, ...], list[DeliveryPlace]] = {}
-        for place in places:
-            by_flags.setdefault(place.flags, []).append(place)
-        messages = [
-            NewMessage(
-                tuple([place.target for place in own]),
-                mail.digest,
-                len(mail.message),
-                mail.guid,
-                int(received_s * 1_000_000),
-                flags,
-                mail.summary,
-                tuple([place.key for place in own]) if self.delivered_once_s else (),
-            )
-            for flags, own in by_flags.items()
-        ]
+        message = NewMessage(
+            tuple([target for target, _ in places]),
+            mail.digest,
+            len(mail.message),
+            mail.guid,
+            int(received_s * 1_000_000),
+            (),
+            mail.summary,
+            tuple([key for _, key in places]) if self.delivered_once_s else (),
+        )
+        messages = (message,) if not mail.ruled else self._by_rules(mail, message, places)
         quota_of = self.router.quota_of
-        users = dict.fromkeys(place.target.user for place in places)
+        users = dict.fromkeys(target.user for target, _ in places)
         quotas = tuple([(user, limit) for user in users if (limit := quota_of(user))])
-        first = places[0].target.user
-        return Save(first, tuple(messages), int(received_s), quotas, self.delivered_once_s)
+        first = places[0][0].user
+        return Save(first, messages, int(received_s), quotas, self.delivered_once_s)
+
+    def _by_rules(
+        self, mail: _Mail, message: NewMessage, places: Sequence[Place]
+    ) -> tuple[NewMessage, ...]:
+        """One message for all who have no rules, and for each of the others as many as the rules
+        want. Those of one user have the same key, so that they are one delivery (P9)."""
+        plain = [place for place in places if place not in mail.ruled]
+        once = self.delivered_once_s
+        messages = []
+        if plain:
+            keys = tuple([key for _, key in plain]) if once else ()
+            targets = tuple([target for target, _ in plain])
+            messages.append(replace(message, targets=targets, delivery_keys=keys))
+        for place in places:
+            judged = mail.ruled.get(place)
+            files, marks = ((), ()) if judged is None else (judged.files, judged.seen_keys)
+            for at, filed in enumerate(files):
+                messages.append(
+                    replace(
+                        message,
+                        targets=(_filed_in(place[0], filed),),
+                        flags=filed.flags,
+                        delivery_keys=(place[1],) if once else (),
+                        is_further=bool(at),
+                        marks=marks if once and not at else (),
+                    )
+                )
+        return tuple(messages)
 
 
 def _of_recipient(recipient: Recipient, told: Sequence[tuple[str, Verdict]]) -> Verdict:
@@ -407,7 +458,7 @@ def _of_recipient(recipient: Recipient, told: Sequence[tuple[str, Verdict]]) -> 
     Who comes again does no harm (P9): so it is 451 while one may get it later. Once all others have
     it, those who cannot get it are no reason for a bounce."""
     if not isinstance(recipient.verdict, ExpandedRecipient):
-        return min((one for _, one in told), key=_weight)
+        return told[0][1]
     later = {one.code for _, one in told if not one.is_positive and one.code < 500}
     if later:
         return Verdict.storage_full() if later == {452} else _SOME_LATER
@@ -462,65 +513,36 @@ def _target(user: str, detail: str) -> Target:
     return Target(user, INBOX)
 
 
-def _places_of(mail: _Mail, recipient: Recipient) -> list[DeliveryPlace]:
-    """The mailboxes of the users that a recipient stands for, each with the recipient's key, where
-    no rules say another."""
+def _filed_in(without: Target, filed: Filed) -> Target:
+    """A mailbox that is gone by now is no reason to lose mail."""
+    return Target(without.user, filed.mailbox, or_inbox=True) if filed.mailbox else without
+
+
+def _name_of(recipient: Recipient) -> tuple[str, str]:
+    """The user, or alias, that a recipient names, and the detail that is left."""
     verdict = recipient.verdict
-    named, detail = _named_by(recipient)
+    # Who accepted it said which of the names is meant; else it is the one without the detail.
+    if isinstance(verdict, KnownRecipient | ExpandedRecipient) and verdict.named:
+        return verdict.named, verdict.detail
+    return _names(recipient.address)[-1]
+
+
+def _places_of(mail: _Mail, recipient: Recipient) -> list[Place]:
+    """The mailboxes of the users that a recipient stands for, each with the recipient's key."""
+    verdict = recipient.verdict
+    named, detail = _name_of(recipient)
     sender = mail.envelope.sender
     from_ = None if sender is None else str(sender)
     key = delivery_key(named, detail, from_, mail.received)
     users = verdict.users if isinstance(verdict, ExpandedRecipient) else (named,)
-    return [DeliveryPlace(_target(user, detail), key) for user in users]
+    return [(_target(user, detail), key) for user in users]
 
 
-def _named_by(recipient: Recipient) -> tuple[str, str]:
-    """The user or alias that a recipient names, and the detail that is left of it."""
-    verdict = recipient.verdict
-    if isinstance(verdict, KnownRecipient | ExpandedRecipient) and verdict.named:
-        return verdict.named, verdict.detail
-    # Who accepted it did not say which of the names is meant: it is the one without the detail.
-    return _names(recipient.address)[-1]
-
-
-def _folder_of(place: DeliveryPlace, folder: RuleFolder) -> Target:
-    """Keeping is what would be done without rules, so the detail of the address counts there."""
-    if folder.mailbox == INBOX:
-        return place.target
-    return Target(place.target.user, folder.mailbox, or_inbox=True)
-
-
-def _nth_key(key: bytes, number: int) -> bytes:
-    """Of the mailboxes that one delivery goes into, by their number and not by their names: who
-    repeats it has no further effect when the rules were changed meanwhile."""
-    return key if number == 0 else hashlib.sha256(key + number.to_bytes(4, "big")).digest()
-
-
-def _rejected(reason: str) -> Verdict:
-    text = " ".join("".join(c if c.isprintable() else " " for c in _ascii(reason)).split())
-    return Verdict(550, "5.7.1", text or "The recipient's rules refuse it")
-
-
-def _weight(verdict: Verdict) -> int:
-    """What can be had later comes before what cannot, and that before what is there."""
-    return 2 if verdict.is_positive else 1 if verdict.is_permanent else 0
-
-
-def _mail(
-    envelope: Envelope, joined: tuple[bytes, bytes, bytes, bytes, bytes], deadline: float
-) -> _Mail:
-    message, digest, summary, received, parts = joined
-    return _Mail(envelope, message, digest, summary, received, deadline, parts)
-
-
-def _joined(prefix: bytes, body: bytes) -> tuple[bytes, bytes, bytes, bytes, bytes]:
-    """The message, its sha256, its summary, the sha256 of what the client sent of it, and the list
-    of its parts."""
+def _joined(prefix: bytes, body: bytes) -> tuple[bytes, bytes, bytes, bytes]:
+    """The message, its sha256, its summary, and the sha256 of what the client sent of it."""
     message = prefix + body
     digest = hashlib.sha256(message).digest()
-    summary = summarise(message)
-    received = hashlib.sha256(body).digest()
-    return message, digest, encode_summary(summary), received, summary.parts
+    return message, digest, encode_summary(summarise(message)), hashlib.sha256(body).digest()
 
 
 def _later(failure: Failure) -> Verdict:

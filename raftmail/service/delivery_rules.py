@@ -1,10 +1,12 @@
-"""Delivery rules: what the active script of a user wants done with a message before it is saved.
+"""Runs the delivery rules of users over their mail, and says where it goes.
 
-Mail is never lost over a rule. Where a script does not compile any more, fails for a message, or
-takes too long or too much, the message goes to the INBOX. That is logged and counted.
+Whatever goes wrong with rules, the message goes where it would go without them: that is told in the
+log and counted, and the mail is neither lost nor late.
 
-Rules are read from the own replica of the user's shard, which may be a moment behind. Where there
-is none, the master is asked, and the answer is believed for `RULES_KNOWN_S`.
+Invariants:
+
+1. At most `RUNS_AT_ONCE` runs are under way, and users take turns.
+2. A run has half of the time that is left for the delivery.
 """
 
 from __future__ import annotations
@@ -12,258 +14,275 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections import OrderedDict
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
+from hashlib import sha256
 from typing import Final
 
 from raftmail.cluster.router import Router
 from raftmail.mail.commands import CreateMailbox
 from raftmail.mail.failures import Unavailable
-from raftmail.mail.names import INBOX, mailbox_name
-from raftmail.mail.queries import ActiveScript, ListMailboxes, MailboxInfo, ReadPoint, RulesInForce
-from raftmail.sieve.compiler import compile_script
-from raftmail.sieve.program import RuleProgram
-from raftmail.sieve.rule_errors import RuleError, ScriptError
+from raftmail.mail.names import INBOX, SPECIAL_USES
+from raftmail.mail.queries import GetDelivery, KnownDelivery, ListMailboxes, MailboxInfo, ReadPoint
+from raftmail.mail.results import Code, Refused
+from raftmail.mail.smtp_address import Address
+from raftmail.service.fair_turns import FairTurns
+from raftmail.service.known_rules import CompiledRules, KnownRules
+from raftmail.service.verdicts import TEXT_BYTES_MAX, Verdict
+from raftmail.sieve.rule_addresses import MailAddress
+from raftmail.sieve.rule_errors import RuleError
 from raftmail.sieve.rule_message import RuleMessage
-from raftmail.sieve.rule_outcome import (
-    FileInto,
-    Redirect,
-    Rejection,
-    RuleOutcome,
-    VacationReply,
-)
+from raftmail.sieve.rule_outcome import FileInto, Redirect, Rejection, RuleOutcome, VacationReply
 from raftmail.sieve.run_state import Surroundings
-from raftmail.sieve.script_run import AskSeen, ScriptRun
+from raftmail.sieve.script_run import AskSeen, Halt, ScriptRun
 
-logger = logging.getLogger(__name__)
+LOG = logging.getLogger(__name__)
 
-RULES_KNOWN_S: Final = 2.0
-"""So long an answer of another node about a user's rules is believed."""
-PROGRAMS_BYTES_MAX: Final = 4 << 20
-"""Of scripts whose programs are kept. A program takes some ten times its script's length."""
-_USER_BYTES: Final = 256
-"""What a user counts as, beside the script."""
-_INLINE_BYTES_MAX: Final = 2048
-"""Longer scripts are compiled in a thread."""
-_LISTING: Final = frozenset(("mailbox", "special-use"))
-"""Extensions of scripts that look at the user's mailboxes."""
+RUNS_AT_ONCE: Final = 4
+SAY_AGAIN_S: Final = 60.0
+"""Of the rules of one user no more than one failure is told in so much time; all are counted."""
+SAID_MAX: Final = 1000
+ALARM_S: Final = 3600.0
+"""For so long a redirect that could not be carried out is an alarm."""
+
+_INLINE_BYTES_MAX: Final = 256 << 10
+"""Over longer messages a run goes on in a thread."""
 
 
 @dataclass(frozen=True, slots=True)
-class RuleFolder:
-    """A mailbox that a message goes into, and its flags there."""
+class Filed:
+    """One copy of a message. `mailbox` "" is where it would go without rules."""
 
     mailbox: str
-    flags: tuple[str, ...] = ()
-
-
-KEEP: Final = (RuleFolder(INBOX),)
+    flags: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class RuleDecision:
-    """Where a message goes, each mailbox once; nowhere: it is thrown away. `rejection` is why it is
-    refused, "" if it is not."""
+class Judgement:
+    """What rules want. Without `files` the message is thrown away, or refused by `rejection`.
+    `seen_keys` are remembered with the message."""
 
-    folders: tuple[RuleFolder, ...] = KEEP
-    rejection: str = ""
+    files: tuple[Filed, ...]
+    seen_keys: tuple[bytes, ...] = ()
+    rejection: Verdict | None = None
+
+
+AS_WITHOUT_RULES: Final = Judgement((Filed("", ()),))
 
 
 @dataclass(frozen=True, slots=True)
-class UserRules:
-    """The active script of a user, compiled. `program` is None where that failed."""
+class RuledMail:
+    """A message for one user, as rules are asked about it. `key` is of the delivery, b"" where
+    deliveries are not remembered."""
 
-    version: bytes
-    name: str
-    program: RuleProgram | None
-    script_bytes: int
+    user: str
+    message: bytes
+    sender: Address | None
+    recipient: Address
+    own_addresses: frozenset[bytes]
+    received_unix_s: int
+    key: bytes
+    deadline: float
 
 
-@dataclass(slots=True, repr=False)
-class _Known:
-    rules: UserRules | None
-    until: float
+@dataclass(slots=True)
+class RuleCounts:
+    """Messages, since the start."""
+
+    judged: int = 0
+    failed: int = 0
+    """Those whose rules failed; they went where they would go without."""
+    redirects_kept: int = 0
+    """Those that were to be sent on, and were kept: this release sends no mail."""
+    unanswered: int = 0
+    """Those that rules would have answered."""
 
 
 @dataclass(slots=True, repr=False)
 class DeliveryRules:
-    """The rules of all users, for the deliveries of one process.
-
-    Invariant: the scripts of `_known` have at most `PROGRAMS_BYTES_MAX` together."""
+    """Of one node."""
 
     router: Router
-    failures: int = 0
-    """Messages that went to the INBOX because rules failed."""
-    _known: OrderedDict[str, _Known] = field(default_factory=OrderedDict)
-    _bytes: int = 0
-    _compiling: asyncio.Semaphore = field(default_factory=partial(asyncio.Semaphore, 1))
+    known: KnownRules
+    counts: RuleCounts = field(default_factory=RuleCounts)
+    _running: FairTurns = field(default_factory=partial(FairTurns, RUNS_AT_ONCE))
+    _said: dict[str, float] = field(default_factory=dict)
+    _alarm_until: float = -1.0
 
-    def has_none_now(self, user: str) -> bool:
-        """Whether it is known without asking anybody that a user has no rules."""
-        found = self.router.query_now(ActiveScript(user))
-        if found is not None:
-            return found[0] is None
-        known = self._known.get(user)
-        return known is not None and known.rules is None and known.until > self.router.clock()
+    @staticmethod
+    def of(router: Router) -> DeliveryRules:
+        """With bounds as they are by default."""
+        return DeliveryRules(router, KnownRules(router))
 
-    async def of(self, user: str, deadline_s: float) -> UserRules | None:
-        """The rules of a user; None: there are none. Raises `Unavailable`."""
-        known = self._known.get(user)
-        query = ActiveScript(user, b"" if known is None or not known.rules else known.rules.version)
-        here = self.router.query_now(query)
-        if here is not None:
-            (found,) = here
-        elif known is not None and known.until > self.router.clock():
-            return known.rules
-        else:
-            found = await self.router.query(query, deadline_s=deadline_s)
-        rules: UserRules | None = None
-        if isinstance(found, RulesInForce):
-            if known is not None and known.rules and known.rules.version == found.version:
-                rules = known.rules
-            else:
-                rules = await self._compiled(user, found)
-        self._keep(user, rules)
-        return rules
+    def alarms(self) -> Sequence[str]:
+        """What operators have to hear of."""
+        if self.router.clock() >= self._alarm_until:
+            return ()
+        return (
+            "rules redirect mail, and this release sends none: it is kept in INBOX; the log names "
+            "the users",
+        )
 
-    async def decide(
-        self,
-        user: str,
-        rules: UserRules,
-        message: RuleMessage,
-        around: Surroundings,
-        deadline: float,
-    ) -> RuleDecision:
-        """What becomes of a message. After `deadline`, by the router's clock, it is kept. Raises
-        `Unavailable` where the user's mailboxes have to be known."""
-        if rules.program is None:
-            self.failures += 1
-            return RuleDecision()
-        if _looks_at_mailboxes(rules.program):
-            around = replace(around, mailboxes=await self._mailboxes(user, deadline))
+    async def judge(self, rules: CompiledRules, mail: RuledMail, point: ReadPoint) -> Judgement:
+        """Where a message goes. What fails is told and counted here. Raises `Unavailable`."""
+        self.counts.judged += 1
+        left_s = (mail.deadline - self.router.clock()) / 2
         try:
-            outcome = await self._run(ScriptRun(rules.program, message, around), deadline)
+            async with asyncio.timeout(left_s), self._running.turn(mail.user):
+                return await self._judge(rules, mail, point)
         except RuleError as e:
-            return self._kept(user, rules, str(e))
+            self.note_failure(mail.user, str(e))
+        except TimeoutError:
+            self.note_failure(mail.user, "the rules took too long")
         except Unavailable:
             raise
-        except Exception as e:  # whatever is wrong with the rules, the mail is not
-            logger.exception("the rules of %s failed in a way that nobody foresaw", user)
-            return self._kept(user, rules, f"{type(e).__name__}")
-        return await self._carried_out(user, rules, outcome, around, deadline)
+        except Exception as e:
+            LOG.exception("the rules of %s ended by a fault of this program", mail.user)
+            self.note_failure(mail.user, f"{type(e).__name__}: {e}")
+        return AS_WITHOUT_RULES
 
-    # -- inside ------------------------------------------------------------------------------
-
-    async def _run(self, run: ScriptRun, deadline: float) -> RuleOutcome:
-        while True:
-            state = run.advance()
-            if isinstance(state, RuleOutcome):
-                return state
-            if isinstance(state, AskSeen):
-                run.answer(state.key, seen=False)
-                continue
-            if self.router.clock() > deadline:
-                raise RuleError("the rules took too long for this message")
-            await asyncio.sleep(0)  # others have their turn
-
-    async def _carried_out(
-        self,
-        user: str,
-        rules: UserRules,
-        outcome: RuleOutcome,
-        around: Surroundings,
-        deadline: float,
-    ) -> RuleDecision:
-        folders: dict[str, RuleFolder] = {}
-        unsent = ""
-        for action in outcome.actions:
-            if isinstance(action, Rejection):
-                return RuleDecision((), action.reason or "refused by the recipient's rules")
-            if isinstance(action, FileInto):
-                name = await self._folder(user, action, around, deadline)
-                folders.setdefault(name, RuleFolder(name, action.flags))
-            elif isinstance(action, Redirect):
-                unsent = action.address
-            elif isinstance(action, VacationReply):
-                logger.info("the rules of %s would answer a message: nothing is sent", user)
-        if unsent and not folders:
-            return self._kept(user, rules, f"this node sends nothing on, to {unsent!a} either")
-        return RuleDecision(tuple(folders.values()))
-
-    async def _folder(
-        self, user: str, action: FileInto, around: Surroundings, deadline: float
-    ) -> str:
-        """The name of the mailbox, which is made if the script wants that. A name that no mailbox
-        can have is INBOX."""
-        if action.special_use:
-            wanted = action.special_use.lower()
-            for name, uses in around.mailboxes.items():
-                if wanted in uses.lower().split():
-                    return name
-        try:
-            name = mailbox_name(action.mailbox)
-        except ValueError as e:
-            logger.warning("the rules of %s file into %a: %s", user, action.mailbox, e)
-            return INBOX
-        if action.create and name not in around.mailboxes and name != INBOX:
-            command = CreateMailbox(user, name, around.now_unix_s, os.urandom(16))
-            left_s = deadline - self.router.clock()
-            await self.router.execute(command, deadline_s=max(left_s, 0.0))
-        return name
-
-    def _kept(self, user: str, rules: UserRules, why: str) -> RuleDecision:
-        self.failures += 1
-        logger.warning(
-            "the rules of %s (script %a) failed, and the message goes to the INBOX: %s",
-            user,
-            rules.name,
-            why,
+    def note_failure(self, user: str, why: str) -> None:
+        """Rules of a user failed for a message."""
+        self.counts.failed += 1
+        self._say(
+            user, f"the rules of {user} failed, and mail goes where it would go without: {why}"
         )
-        return RuleDecision()
 
-    async def _mailboxes(self, user: str, deadline: float) -> dict[str, str]:
-        left_s = max(deadline - self.router.clock(), 0.0)
-        point = ReadPoint(self.router.shard_of(user), 0)
-        found = await self.router.query(ListMailboxes(user), deadline_s=left_s, point=point)
+    def _say(self, user: str, text: str) -> None:
+        now = self.router.clock()
+        if self._said.get(user, -1.0) > now:
+            return
+        if len(self._said) >= SAID_MAX:
+            self._said.clear()
+        self._said[user] = now + SAY_AGAIN_S
+        LOG.warning("%s", text)
+
+    async def _judge(self, rules: CompiledRules, mail: RuledMail, point: ReadPoint) -> Judgement:
+        if rules.program is None:
+            raise RuleError(f"the script is not right: {rules.why}")
+        boxes: Mapping[str, str] = {INBOX: ""}
+        if rules.asks_for_mailboxes:
+            boxes = await self._mailboxes(mail, point)
+        recipient = mail.recipient
+        around = Surroundings(
+            None if mail.sender is None else _mail_address(mail.sender),
+            _mail_address(recipient),
+            mail.own_addresses,
+            boxes,
+            mail.received_unix_s,
+            detail_separator=recipient.separator.encode(),
+        )
+        run = ScriptRun(rules.program, RuleMessage(mail.message), around)
+        outcome = await self._run(run, mail, point)
+        return await self._judgement(mail, outcome, boxes, point)
+
+    async def _mailboxes(self, mail: RuledMail, point: ReadPoint) -> Mapping[str, str]:
+        left_s = mail.deadline - self.router.clock()
+        found = await self.router.query(ListMailboxes(mail.user), deadline_s=left_s, point=point)
         assert isinstance(found, tuple)
         return {one.name: one.special_use for one in found if isinstance(one, MailboxInfo)}
 
-    async def _compiled(self, user: str, found: RulesInForce) -> UserRules:
-        others = dict(found.others)
-        compiling = partial(compile_script, found.script, name=found.name, others=others)
-        program: RuleProgram | None = None
-        try:
-            if len(found.script) <= _INLINE_BYTES_MAX and not others:
-                program = compiling()
+    async def _run(self, run: ScriptRun, mail: RuledMail, point: ReadPoint) -> RuleOutcome:
+        """Goes on turn by turn, so that nobody else waits for it."""
+        loop = asyncio.get_running_loop()
+        long = len(mail.message) > _INLINE_BYTES_MAX
+        while True:
+            state = await loop.run_in_executor(None, run.advance) if long else run.advance()
+            if isinstance(state, RuleOutcome):
+                return state
+            if isinstance(state, AskSeen):
+                run.answer(state.key, await self._was_seen(state, mail, point))
             else:
-                async with self._compiling:
-                    program = await asyncio.get_running_loop().run_in_executor(None, compiling)
-        except ScriptError as e:
-            logger.warning(
-                "the active script %a of %s is not right, so all mail goes to the INBOX: %s",
-                found.name,
-                user,
-                e,
-            )
-        size = len(found.script) + sum(len(text) for text in others.values())
-        return UserRules(found.version, found.name, program, size)
+                assert state is Halt.MORE
+                await asyncio.sleep(0)
 
-    def _keep(self, user: str, rules: UserRules | None) -> None:
-        before = self._known.pop(user, None)
-        if before is not None:
-            self._bytes -= _size_of(before.rules)
-        self._known[user] = _Known(rules, self.router.clock() + RULES_KNOWN_S)
-        self._bytes += _size_of(rules)
-        while self._bytes > PROGRAMS_BYTES_MAX and len(self._known) > 1:
-            _, oldest = self._known.popitem(last=False)
-            self._bytes -= _size_of(oldest.rules)
+    async def _was_seen(self, asked: AskSeen, mail: RuledMail, point: ReadPoint) -> bool:
+        """RFC 7352."""
+        left_s = mail.deadline - self.router.clock()
+        query = GetDelivery(mail.user, _mark(asked.key))
+        found = await self.router.query(query, deadline_s=left_s, point=point)
+        if not isinstance(found, KnownDelivery):
+            return False
+        return found.received_us // 1_000_000 + asked.seconds > mail.received_unix_s
+
+    async def _judgement(
+        self,
+        mail: RuledMail,
+        outcome: RuleOutcome,
+        boxes: Mapping[str, str],
+        point: ReadPoint,
+    ) -> Judgement:
+        files: dict[str, Filed] = {}
+        marks: list[bytes] = []
+        rejection: Verdict | None = None
+        sends = False
+        for one in outcome.actions:
+            if isinstance(one, FileInto):
+                name = await self._mailbox_for(mail, one, boxes)
+                files.setdefault(name, Filed(name, one.flags))
+            elif isinstance(one, Rejection):
+                rejection = await self._rejection(mail, one, point)
+            elif isinstance(one, Redirect):
+                sends = True
+            elif isinstance(one, VacationReply):
+                self.counts.unanswered += 1
+                self._say(mail.user, f"{mail.user} answers mail by rules, and no answer is sent")
+            else:
+                marks.append(_mark(one.key))
+        if sends:
+            self.counts.redirects_kept += 1
+            self._alarm_until = self.router.clock() + ALARM_S
+            self._say(mail.user, f"{mail.user} redirects mail by rules: it is kept, and not sent")
+            if not files:
+                files[""] = Filed("", ())
+        return Judgement(tuple(files.values()), tuple(marks), rejection)
+
+    async def _mailbox_for(
+        self, mail: RuledMail, action: FileInto, boxes: Mapping[str, str]
+    ) -> str:
+        """The name of the mailbox; "" is where mail goes without rules (RFC 5228 section 4.1: when
+        there is no such mailbox it may be that)."""
+        name, use = action.mailbox, action.special_use
+        if use:
+            with_use = [one for one, uses in boxes.items() if use in uses.split()]
+            if with_use:
+                return with_use[0]
+        if name == INBOX:
+            return ""
+        if name in boxes:
+            return name
+        why = "there is none; `fileinto :create` makes it"
+        if action.create:
+            left_s = mail.deadline - self.router.clock()
+            special = use if use in SPECIAL_USES else ""
+            seed, guid = mail.received_unix_s, os.urandom(16)
+            command = CreateMailbox(mail.user, name, seed, guid, special)
+            made = (await self.router.execute(command, deadline_s=left_s)).result
+            if not isinstance(made, Refused) or made.code is Code.ALREADYEXISTS:
+                return name
+            why = made.text
+        self.note_failure(mail.user, f"fileinto {name!a}: {why}")
+        return ""
+
+    async def _rejection(self, mail: RuledMail, action: Rejection, point: ReadPoint) -> Verdict:
+        """The reply that refuses a message for one recipient (RFC 5429 section 2.1). One that was
+        delivered before has been, whatever rules say by now (P9)."""
+        if mail.key:
+            left_s = mail.deadline - self.router.clock()
+            query = GetDelivery(mail.user, mail.key)
+            if await self.router.query(query, deadline_s=left_s, point=point) is not None:
+                return Verdict.delivered()
+        words = " ".join(action.reason.encode("ascii", "replace").decode().split())
+        if not words or not words.isprintable():
+            words = "The recipient refuses this message"
+        return Verdict(550, "5.7.1", words[:TEXT_BYTES_MAX])
 
 
-def _size_of(rules: UserRules | None) -> int:
-    return _USER_BYTES + (0 if rules is None else rules.script_bytes)
+def _mail_address(address: Address) -> MailAddress:
+    return MailAddress(address.local.encode(), address.domain.encode())
 
 
-def _looks_at_mailboxes(program: RuleProgram) -> bool:
-    every = (program, *program.library.values())
-    return any(not _LISTING.isdisjoint(one.requires) for one in every)
+def _mark(key: bytes) -> bytes:
+    """Under what it is remembered that a message was seen: no delivery has such a key."""
+    return sha256(b"raftmail duplicate 1" + key).digest()

@@ -51,6 +51,9 @@ def answer(state: State, query: q.Query) -> q.Answer:
         return index.scripts.get(query.user, query.name)
     if isinstance(query, q.ActiveScript):
         return rules_in_force(state, query)
+    if isinstance(query, q.GetDelivery):
+        received_us = index.delivered.received_us(query.user, query.key)
+        return None if received_us is None else q.KnownDelivery(received_us)
     if isinstance(query, q.MissingBodies):
         index.messages.settle()
         return b"".join(digest for digest in query.hashes if not index.references(digest))

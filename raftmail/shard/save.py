@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Set
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 from zlib import crc32
 
 from raftmail.mail.arrivals import Arrival
@@ -16,6 +16,7 @@ from raftmail.mail.limits import (
     DELIVERY_KEY_BYTES,
     DIGEST_BYTES,
     GUID_BYTES,
+    MARKS_MAX,
     MESSAGES_MAX,
     NUMBER_MAX,
     RECEIVED_US_MAX,
@@ -32,6 +33,7 @@ from raftmail.mail.results import Code
 from raftmail.mail.uidset import UID_MAX, UidSet
 from raftmail.shard.state import Refusal, State, bad, masked
 from raftmail.storage.dates import MessageDates, dates_to_keep
+from raftmail.storage.delivered import Place
 from raftmail.storage.records import FIXED, MESSAGE_KEY, MailboxRecord
 
 
@@ -49,6 +51,7 @@ class _Item(NamedTuple):
     summary: bytes
     key: bytes
     dates: MessageDates | None
+    marks: tuple[bytes, ...]
 
 
 class _Draft:
@@ -129,6 +132,7 @@ class SaveCommand:
         targets, blob, size_bytes, guid, received_us, flags, summary = message[:7]
         keys = message[7] if fields > 7 else ()
         dates = None
+        is_further, marks = message[10:] if fields > 10 else (False, ())
         parsed = state.parsed_flags(flags)
         if (
             parsed is None
@@ -137,13 +141,16 @@ class SaveCommand:
         ):
             bad(raw)
         if fields > 8:
-            if not _are_dates(*message[8:]):
+            if not _are_dates(*message[8:10]):
                 bad(raw)
-            dates = dates_to_keep(received_us, *message[8:])
+            dates = dates_to_keep(received_us, *message[8:10])
+            if type(is_further) is not bool or not _are_marks(marks, keys):
+                bad(raw)
         if blob not in blobs:
             raise Refusal(Code.BAD, "the entry does not name the message's body")
         fixed = FIXED.pack(received_us, size_bytes, guid, blob, crc32(summary))
         system, keywords = parsed
+        rest = dates, marks
         before = len(plan)
         if len(targets) > 1:
             draft.is_single = False
@@ -163,6 +170,8 @@ class SaveCommand:
             if keys:
                 key = keys[at - first]
                 known = self._known(owner, key, at, draft)
+                if is_further:
+                    known, key = _of_further(known), b""
                 if known is not None:
                     saved.append(known)
                     continue
@@ -174,7 +183,7 @@ class SaveCommand:
                 raise Refusal(Code.LIMIT, f"the UIDs of mailbox {quoted(mailbox.name)} are used up")
             saved.append(None)
             plan.append(
-                _Item(at, mailbox, owner, system, keywords, received_us, fixed, summary, key, dates)
+                _Item(at, mailbox, owner, system, keywords, received_us, fixed, summary, key, *rest)
             )
         draft.counts.append((blob, size_bytes, len(plan) - before))
         if keywords:
@@ -246,7 +255,11 @@ class SaveCommand:
         index = state.index
         messages = index.messages
         stamped: dict[int, int] = {}
-        for at, mailbox, owner, system, keywords, received_us, fixed, summary, key, dates in plan:
+        seen: list[tuple[str, bytes, Place, int]] = []
+        for item in plan:
+            at, mailbox, owner, system, keywords, received_us, fixed, summary, key, dates, marks = (
+                item
+            )
             if mailbox is None:
                 mailbox = state.make_inbox(owner, seed)
             mask = 0
@@ -266,6 +279,9 @@ class SaveCommand:
             if key:
                 place = (number, mailbox.uidvalidity, uid, modseq)
                 self._delivered.add(owner, key, place, received_us, once_s * 1_000_000)
+                seen += [(owner, mark, place, received_us) for mark in marks]
+        for one in seen:  # after all keys: one of these may be the same
+            self._delivered.renew(*one, once_s * 1_000_000)
         for blob, size_bytes, count in draft.counts:
             messages.refer(blob, size_bytes, count)
         if draft.replaced is not None:
@@ -298,6 +314,14 @@ def _head_of(raw: Raw) -> tuple[Raw, int, Raw, int, Raw | None]:
     ):
         bad(raw)
     return messages, seed, quotas, once_s, replaces
+
+
+def _of_further(known: Raw | int | None) -> Raw | None:
+    """What is known of a further message of a delivery: nothing where both it and the first are
+    new. The row is that of the first. Raises `Refusal`."""
+    if known is None:
+        raise Refusal(Code.BAD, "a further message has none before it")
+    return None if type(known) is int else cast(Raw, known)
 
 
 def _are_fields(
@@ -338,6 +362,18 @@ def _are_keys(keys: Any, count: int) -> bool:
         and len(keys) == count
         and set(map(type, keys)) == {bytes}
         and set(map(len, keys)) == {DELIVERY_KEY_BYTES}
+    )
+
+
+def _are_marks(marks: Any, keys: Any) -> bool:
+    """Whether they are marks of a message with these delivery keys."""
+    if marks == ():
+        return type(marks) is tuple
+    return (
+        type(marks) is tuple
+        and len(marks) <= MARKS_MAX
+        and bool(keys)
+        and _are_keys(marks, len(marks))
     )
 
 

@@ -261,7 +261,7 @@ class DuplicateTest:
         key = sha256(b"%d %b %b" % (len(handle), handle, unique)).digest()
         seen = run.answers.get(key)
         if seen is None:
-            raise Unanswered(key)
+            raise Unanswered(key, self.seconds)
         if not seen or self.last:
             run.remember(SeenOnce(key, self.seconds))
         return seen

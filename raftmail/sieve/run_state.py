@@ -26,11 +26,11 @@ REDIRECTED_FIELD: Final = b"x-sieve-redirected-from"
 
 
 class Unanswered(Exception):
-    """A test asks whether a message with this key was seen before (RFC 7352)."""
+    """A test asks whether a message with this key was seen within so many seconds (RFC 7352)."""
 
-    def __init__(self, key: bytes) -> None:
+    def __init__(self, key: bytes, seconds: int) -> None:
         super().__init__("not known yet")
-        self.key = key
+        self.key, self.seconds = key, seconds
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,9 +28,11 @@ class Halt(Enum):
 
 @dataclass(frozen=True, slots=True)
 class AskSeen:
-    """Whether a message with this key was seen before: `ScriptRun.answer` takes the answer."""
+    """Whether a message with this key was seen within so many seconds: `ScriptRun.answer` takes the
+    answer."""
 
     key: bytes
+    seconds: int
 
 
 @dataclass(slots=True)
@@ -75,7 +77,7 @@ class ScriptRun:
             try:
                 going_on = self._step(frame)
             except Unanswered as e:
-                return AskSeen(e.key)
+                return AskSeen(e.key, e.seconds)
             except RuleError as e:
                 line = frame.program.steps[frame.at].line
                 raise RuleError(e.text, line) from None

@@ -94,11 +94,21 @@ class Delivered:
     def find(self, user: str, key: bytes) -> Place | None:
         """Where a message went that was delivered to a user under this key. Raises
         `IndexDamaged`."""
+        value = self._value(user, key)
+        return None if value is None else _ROW.unpack_from(value)[1:5]
+
+    def received_us(self, user: str, key: bytes) -> int | None:
+        """When a message was received that was delivered to a user under this key. Raises
+        `IndexDamaged`."""
+        value = self._value(user, key)
+        return None if value is None else int(_ROW.unpack_from(value)[0])
+
+    def _value(self, user: str, key: bytes) -> bytes | None:
         filed = b"%b\0%b" % (user.encode(), key)
         self._asked = user, key, filed
         new = self._new.get(filed)
         if new is not None:
-            return _ROW.unpack_from(new[1])[1:5]
+            return new[1]
         if len(filed) > KEY_BYTES_MAX:
             return None  # no user can have that name
         record = self._numbers.get(filed)
@@ -109,7 +119,17 @@ class Delivered:
         value = self._row(number)
         if value[_ROW.size - KEY_BYTES : _ROW.size] != key or value[_ROW.size :] != user.encode():
             raise IndexDamaged("delivered", filed, f"row {number} is another delivery's")
-        return _ROW.unpack_from(value)[1:5]
+        return value
+
+    def renew(self, user: str, key: bytes, place: Place, received_us: int, kept_us: int) -> None:
+        """`add` for one that may be known, and is younger from now on. Raises `IndexDamaged`."""
+        if self._value(user, key) is not None:
+            self.settle()
+            filed = delivered_key(user, key)
+            record = self._numbers.get(filed)
+            assert record is not None
+            self._remove(user, filed, read_number(filed, record))
+        self.add(user, key, place, received_us, kept_us)
 
     def add(self, user: str, key: bytes, place: Place, received_us: int, kept_us: int) -> None:
         """Remember a delivery that is not known, and forget what is too old or too much. Raises

@@ -514,6 +514,8 @@ class TwinService:
                 return self.annotations.listed(query, self.boxes)
             case q.ListScripts() | q.GetScript() | q.ActiveScript():
                 return self.scripts.answer(query)
+            case q.GetDelivery():
+                return None
             case q.GetUser(address):
                 known = self.users.get(address)
                 return None if known is None else q.UserInfo(address, known)

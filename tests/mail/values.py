@@ -46,6 +46,9 @@ dates = st.integers(-1439, 1439), st.none() | received
 messages |= st.builds(
     lambda one, zone, saved: replace(one, zone_minutes=zone, saved_us=saved), messages, *dates
 )
+messages |= messages.filter(lambda one: bool(one.delivery_keys)).map(
+    lambda one: replace(one, is_further=True, marks=(b"m" * 32,))
+)
 _commands = st.one_of(
     st.builds(
         c.CreateMailbox,
@@ -206,6 +209,7 @@ queries = st.one_of(
     st.builds(q.ListScripts, users),
     st.builds(q.GetScript, users, script_names),
     st.builds(q.ActiveScript, users, st.just(b"") | guids),
+    st.builds(q.GetDelivery, users, st.binary(min_size=32, max_size=32)),
     st.builds(q.ListUsers, st.just("") | users, st.integers(1, 1000)),
     st.builds(q.GetUser, users),
     st.builds(q.GetUsage, users),
@@ -275,6 +279,7 @@ answers = st.one_of(
             max_size=3,
         ).map(tuple),
     ),
+    st.builds(q.KnownDelivery, received),
     st.builds(
         q.RulesInForce,
         guids,

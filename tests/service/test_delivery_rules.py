@@ -1,151 +1,169 @@
-"""What rules do to a delivery: one command still, and nothing is ever lost over them."""
+"""Rules of users at a delivery: where mail goes, once, and never lost whatever rules do."""
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
 from raftmail.cluster.router import Router
-from raftmail.mail.commands import CreateMailbox, NewMessage, Save
+from raftmail.mail import commands as c
+from raftmail.mail import queries as q
 from raftmail.mail.failures import Failure, Unavailable
-from raftmail.mail.queries import ActiveScript, ListMailboxes, MailboxInfo, RulesInForce
-from raftmail.mail.results import Executed, SaveResult
-from raftmail.service import delivery_rules
-from raftmail.service.delivery import ExpandedRecipient, MailDelivery
+from raftmail.mail.results import Executed
+from raftmail.mail.smtp_address import Address
+from raftmail.mail.uidset import UidSet
+from raftmail.service.delivery import ExpandedRecipient, KnownRecipient, MailDelivery
+from raftmail.service.delivery_rules import DeliveryRules
+from raftmail.service.known_rules import KnownRules
 from raftmail.service.verdicts import Envelope, Recipient, Verdict
+from raftmail.sieve.rule_limits import DEFAULT_RULE_LIMITS
 from raftmail.sieve.script_run import ScriptRun
-from tests.service.test_delivery import Twin as PlainTwin
-from tests.service.test_delivery import _address
+from tests.shard.machines import Feeder, new_machine
 
-BODY = b"From: anna@x.org\r\nSubject: report\r\nX-Spam: yes\r\n\r\nfigures\r\n"
-NEEDS = 'require ["fileinto","imap4flags","copy","reject","mailbox","special-use","include"];'
-
-
-@dataclass
-class Twin(PlainTwin):
-    """Users have scripts; `far` are those whose shard is on other nodes."""
-
-    scripts: dict[str, str] = field(default_factory=dict)
-    mailboxes: dict[str, str] = field(default_factory=dict)
-    far: bool = False
-    asked: int = 0
-    dead: bool = False
-    commands: list[Save | CreateMailbox] = field(default_factory=list)
-    soon: list[Save] = field(default_factory=list)
-
-    def _rules(self, query: ActiveScript) -> RulesInForce | None:
-        script = self.scripts.get(query.user)
-        if script is None:
-            return None
-        version = hashlib.sha256(script.encode()).digest()[:16]
-        if version == query.known:
-            return RulesInForce(version, "", b"", ())
-        return RulesInForce(version, "main", script.encode(), (("other", b"keep;"),))
-
-    def query_now(self, query: object) -> tuple[object] | None:
-        assert isinstance(query, ActiveScript)
-        return None if self.far else (self._rules(query),)
-
-    async def query(self, query: Any, *, deadline_s: float, point: Any = None) -> Any:
-        if self.dead:
-            raise Unavailable(Failure("there is no master"))
-        if isinstance(query, ListMailboxes):
-            return tuple(
-                MailboxInfo(1, query.user, name, b"", 1, 1, 1, 0, 0, 0, use, True, b"")
-                for name, use in self.mailboxes.items()
-            )
-        assert isinstance(query, ActiveScript)
-        self.asked += 1
-        return self._rules(query)
-
-    async def execute(self, command: Any, *, deadline_s: float, blobs: Any = ()) -> Executed:
-        self.commands.append(command)
-        return Executed(SaveResult(()), 1, 1, "n")
-
-    def execute_soon(self, command: Save, blobs: Any, deadline_s: float, done: Any) -> None:
-        self.soon.append(command)
-        done(Executed(SaveResult(()), 1, 1, "n"))
+HEADER = b"From: s@z.org\r\nMessage-ID: <1@z.org>\r\nSubject: "
+REQUIRE = (
+    b'require ["fileinto", "imap4flags", "copy", "reject", "mailbox", "special-use", "duplicate",'
+    b' "vacation", "subaddress", "envelope", "variables", "include"];\n'
+)
 
 
-def deliver(twin: Twin, *names: str, delivery: MailDelivery | None = None) -> list[Verdict]:
-    """The verdicts about recipients of one message."""
-    delivery = delivery or MailDelivery(cast(Router, twin), 10.0)
-    trace = SimpleNamespace(prefix=lambda a: b"")
-    envelope = Envelope(_address("anna@x.org"), "h", "p", False, False, "t", 5.0, cast(Any, trace))
-    recipients = [Recipient(_address(name), Verdict.accepted()) for name in names]
-    return list(asyncio.run(delivery.deliver(envelope, BODY, recipients)))
+class Site:
+    """Deliveries into one state machine."""
+
+    def __init__(self, *, is_here: bool = True, once_s: int = 86_400) -> None:
+        self.feeder = Feeder(new_machine())
+        self.machine = self.feeder.machine
+        self.saves = 0
+        self.now_s = 1_000_000.0
+        self.queries: list[q.Query] = []
+        self.down = False
+        self.refuse: Callable[[c.Command], Executed | None] = lambda command: None
+        router = SimpleNamespace(
+            clock=lambda: 0.0,
+            shard_of=lambda user: 1,
+            quota_of=lambda user: 0,
+            query_now=lambda query: (self.machine.query(query),) if is_here else None,
+            query=self._query,
+            execute=self._execute,
+            execute_soon=self._execute_soon,
+        )
+        self.rules = DeliveryRules.of(cast(Router, router))
+        self.delivery = MailDelivery(
+            cast(Router, router), 10.0, delivered_once_s=once_s, rules=self.rules
+        )
+
+    async def _query(self, query: q.Query, **_: Any) -> q.Answer:
+        if self.down:
+            raise Unavailable(Failure("shard 1 has no master"))
+        self.queries.append(query)
+        return self.machine.query(query)
+
+    async def _execute(self, command: c.Command, **_: Any) -> Executed:
+        self.saves += isinstance(command, c.Save)
+        return self.refuse(command) or Executed(self.feeder.do(command), 1, 1, "n1")
+
+    def _execute_soon(
+        self, command: c.Save, blobs: object, deadline_s: float, done: Callable[[Executed], None]
+    ) -> None:
+        self.saves += 1
+        done(Executed(self.feeder.do(command), 1, 1, "n1"))
+
+    def script(self, text: bytes, user: str = "a", name: str = "main") -> None:
+        self.feeder.do(c.PutScript(user, name, REQUIRE + text))
+        self.feeder.do(c.ActivateScript(user, name))
+
+    def make(self, name: str, use: str = "") -> None:
+        self.feeder.do(c.CreateMailbox("a", name, 5, name.encode().ljust(16, b"."), use))
+
+    def send(self, subject: str = "x", *to: Recipient) -> list[Verdict]:
+        trace = SimpleNamespace(prefix=lambda address: b"Received: here\r\n")
+        from_ = Address("s", "z.org", "s", "")
+        envelope = Envelope(from_, "h", "p", False, False, "t", self.now_s, cast(Any, trace))
+        body = HEADER + subject.encode() + b"\r\n\r\ny\r\n"
+        recipients = to or (to_user("a"),)
+        told: list[Verdict] = []
+        if self.delivery.deliver_soon(envelope, body, recipients, told.extend):
+            return told
+        return list(asyncio.run(self.delivery.deliver(envelope, body, recipients)))
+
+    def boxes(self, user: str = "a") -> dict[str, list[tuple[str, ...]]]:
+        """The flags of the messages, by mailbox; empty ones are left out."""
+        found = {}
+        for box in cast(Any, self.machine.query(q.ListMailboxes(user))):
+            page = cast(Any, self.machine.query(q.FetchMessages(user, box.name, ALL)))
+            if page.messages:
+                found[box.name] = [one.flags for one in page.messages]
+        return found
 
 
-def saved(twin: Twin) -> list[NewMessage]:
-    """The messages of the one command that was made."""
-    (command,) = twin.commands
-    assert isinstance(command, Save)
-    return list(command.messages)
+ALL = UidSet.parse("1:*")
 
 
-def where(twin: Twin) -> list[tuple[str, tuple[str, ...]]]:
-    return [(str(t.mailbox), m.flags) for m in saved(twin) for t in m.targets]
+def to_user(user: str, detail: str = "") -> Recipient:
+    local = f"{user}+{detail}" if detail else user
+    address = Address(local, "", user, detail, "+")
+    return Recipient(address, KnownRecipient(250, "2.1.5", "Recipient ok", user, detail))
+
+
+def test_who_has_no_rules_has_mail_without_a_task_or_a_query() -> None:
+    site = Site()
+    assert [one.code for one in site.send()] == [250]
+    assert site.boxes() == {"INBOX": [()]} and site.queries == [] and site.saves == 1
 
 
 @pytest.mark.parametrize(
-    ("script", "places"),
+    ("script", "boxes"),
     [
-        ("keep;", [("INBOX", ())]),
-        ('fileinto "Work";', [("Work", ())]),
-        ('fileinto :copy "Work";', [("Work", ()), ("INBOX", ())]),
-        ('fileinto :flags "\\\\Seen" "Work"; keep;', [("Work", ("\\Seen",)), ("INBOX", ())]),
-        ('if header "X-Spam" "yes" { fileinto "Junk"; stop; }', [("Junk", ())]),
-        ('if header "X-Spam" "no" { fileinto "Junk"; stop; }', [("INBOX", ())]),
-        ('fileinto "";', [("INBOX", ())]),
-        ('include "other";', [("INBOX", ())]),
+        (b'fileinto "L";', {"L": [()]}),
+        (b'fileinto :copy "L";', {"INBOX": [()], "L": [()]}),
+        (b'fileinto :flags "\\\\Seen k" "L"; keep;', {"INBOX": [()], "L": [("\\Seen", "k")]}),
+        (b"discard;", {}),
+        (b'addflag "\\\\Flagged";', {"INBOX": [("\\Flagged",)]}),
+        (b'fileinto :create "New/One";', {"New/One": [()]}),
+        (b'fileinto :specialuse "\\\\Junk" "L";', {"J": [()]}),
+        (b'if envelope :detail "to" "x" { fileinto "L"; }', {"INBOX": [()]}),
+        (b'if mailboxexists "L" { discard; }', {}),
     ],
 )
-def test_a_message_goes_where_the_rules_say_by_one_command(
-    script: str, places: list[tuple[str, tuple[str, ...]]]
+def test_mail_goes_where_rules_want_it_in_one_command(
+    script: bytes, boxes: dict[str, list[tuple[str, ...]]]
 ) -> None:
-    twin = Twin(scripts={"a@x.org": NEEDS + script})
-    (verdict,) = deliver(twin, "a@x.org")
-    assert verdict.is_positive and where(twin) == places
-    keys = [key for message in saved(twin) for key in message.delivery_keys]
-    assert len(set(keys)) == len(places)
+    site = Site()
+    site.make("L")
+    site.make("J", "\\Junk")
+    site.script(script)
+    assert [one.code for one in site.send()] == [250]
+    assert site.boxes() == boxes and site.saves == bool(boxes)
+    assert site.rules.counts.failed == 0
 
 
-def test_what_rules_throw_away_is_taken_and_not_saved() -> None:
-    twin = Twin(scripts={"a@x.org": "discard;"})
-    (verdict,) = deliver(twin, "a@x.org")
-    assert verdict.is_positive and not twin.commands
-
-
-def test_who_rejects_is_told_for_that_recipient_alone() -> None:
-    twin = Twin(scripts={"a@x.org": NEEDS + 'reject "not\r\nby mail, \u00fc";'}, shards=4)
-    twin.scripts = {"u1@x.org": twin.scripts["a@x.org"]}
-    refused, taken = deliver(twin, "u1@x.org", "u2@x.org")
-    assert refused.code == 550 and refused.text.startswith("not by mail")
-    assert taken.is_positive
-    assert [t.user for m in saved(twin) for t in m.targets] == ["u2@x.org"]
+def test_rules_see_the_detail_and_keep_is_the_mailbox_that_the_detail_names() -> None:
+    site = Site()
+    site.make("x")
+    site.make("L")
+    site.script(b'if envelope :detail "to" "x" { fileinto :copy "L"; }')
+    site.send("one", to_user("a", "x"))
+    assert site.boxes() == {"L": [()], "x": [()]}
 
 
 @pytest.mark.parametrize(
     "script",
     [
-        "this is no script",
-        NEEDS + 'include "nowhere";',
-        'require ["reject"]; keep; reject "no";',
-        'redirect "b@y.org";',
-        'require ["variables"]; ' + 'set "a" "${a}${a}xxxxxxxxxxxxxxxx";' * 3000,
+        b'fileinto "Missing";',
+        b'set "x" "a*"; fileinto "${x}";',
+        b'include "gone";',
+        b'fileinto :create "Missing"; reject "no";',
     ],
 )
-def test_where_rules_fail_the_message_goes_to_the_inbox(script: str) -> None:
-    twin = Twin(scripts={"a@x.org": script})
-    delivery = MailDelivery(cast(Router, twin), 10.0)
-    (verdict,) = deliver(twin, "a@x.org", delivery=delivery)
-    assert verdict.is_positive and where(twin) == [("INBOX", ())]
-    assert delivery.rules.failures == (0 if "variables" in script else 1)
+def test_rules_that_fail_leave_mail_in_inbox_and_are_counted(script: bytes) -> None:
+    site = Site()
+    site.script(script)
+    assert [one.code for one in site.send()] == [250]
+    assert site.boxes() == {"INBOX": [()]} and site.rules.counts.failed == 1
 
 
 def test_a_fault_in_the_rules_of_ours_loses_no_mail(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,78 +171,119 @@ def test_a_fault_in_the_rules_of_ours_loses_no_mail(monkeypatch: pytest.MonkeyPa
         raise KeyError("nobody foresaw this")
 
     monkeypatch.setattr(ScriptRun, "advance", fails)
-    twin = Twin(scripts={"a@x.org": "discard;"})
-    (verdict,) = deliver(twin, "a@x.org")
-    assert verdict.is_positive and where(twin) == [("INBOX", ())]
+    site = Site()
+    site.script(b"discard;")
+    assert [one.code for one in site.send()] == [250]
+    assert site.boxes() == {"INBOX": [()]} and site.rules.counts.failed == 1
 
 
-def test_a_repeated_delivery_has_the_keys_of_the_first_though_the_rules_changed() -> None:
-    keys = []
-    for script in ('fileinto :copy "Work";', 'fileinto "Junk"; fileinto "Old";'):
-        twin = Twin(scripts={"a@x.org": NEEDS + script})
-        deliver(twin, "a@x.org")
-        keys.append([key for message in saved(twin) for key in message.delivery_keys])
-    assert keys[0] == keys[1] and len(set(keys[0])) == 2
+def test_a_script_that_no_longer_compiles_leaves_mail_in_inbox() -> None:
+    site = Site()
+    site.feeder.do(c.PutScript("a", "old", b"kepe;"))
+    site.feeder.do(c.ActivateScript("a", "old"))
+    assert [one.code for one in site.send()] == [250]
+    assert site.boxes() == {"INBOX": [()]} and site.rules.counts.failed == 1
 
 
-def test_a_mailbox_is_made_where_the_rules_want_that_and_found_by_its_use() -> None:
-    script = 'fileinto :create "New"; fileinto :specialuse "\\\\Junk" "Spam";'
-    twin = Twin(scripts={"a@x.org": NEEDS + script}, mailboxes={"Müll": "\\Junk"})
-    deliver(twin, "a@x.org")
-    made, command = twin.commands
-    assert isinstance(made, CreateMailbox) and made.name == "New"
-    twin.commands = [command]
-    assert [name for name, _ in where(twin)] == ["New", "Müll"]
+def test_mail_that_cannot_have_the_flags_of_rules_has_none() -> None:
+    site = Site()
+    flags = b", ".join(b'"k%d"' % n for n in range(200))
+    site.make("L")
+    site.script(b"fileinto :flags [" + flags + b'] "L";')
+    assert [one.code for one in site.send()] == [250]
+    assert site.boxes() == {"INBOX": [()]} and site.rules.counts.failed == 1
 
 
-def test_an_alias_goes_by_the_rules_of_each_of_its_users() -> None:
-    twin = Twin(scripts={"a@x.org": NEEDS + 'reject "no";', "b@x.org": NEEDS + 'fileinto "Work";'})
-    delivery = MailDelivery(cast(Router, twin), 10.0)
-    users = ("a@x.org", "b@x.org")
-    verdict = ExpandedRecipient(250, "2.1.5", "Recipient ok", users, "team@x.org")
-    trace = SimpleNamespace(prefix=lambda a: b"")
-    envelope = Envelope(None, "h", "p", False, False, "t", 5.0, cast(Any, trace))
-    (told,) = asyncio.run(
-        delivery.deliver(envelope, BODY, [Recipient(_address("team@x.org"), verdict)])
-    )
-    assert told.is_positive and where(twin) == [("Work", ())]
+def test_a_rejection_refuses_the_mail_for_one_recipient_alone() -> None:
+    site = Site()
+    site.script(b"reject text:\r\nNot\r\nwanted\r\n.\r\n;")
+    told = site.send("x", to_user("a"), to_user("b"))
+    assert [(one.code, one.text) for one in told] == [(550, "Not wanted"), (250, "Delivered")]
+    assert site.boxes() == {} and site.boxes("b") == {"INBOX": [()]}
 
 
-def test_who_has_no_rules_is_served_at_once_and_who_has_some_is_not() -> None:
-    twin = Twin(scripts={"a@x.org": "keep;"})
-    delivery = MailDelivery(cast(Router, twin), 10.0)
-    trace = SimpleNamespace(prefix=lambda a: b"")
-    envelope = Envelope(None, "h", "p", False, False, "t", 5.0, cast(Any, trace))
-    for name, at_once in (("b@x.org", True), ("a@x.org", False)):
-        recipients = [Recipient(_address(name), Verdict.accepted())]
-        told: list[Verdict] = []
-        assert delivery.deliver_soon(envelope, BODY, recipients, told.extend) is at_once
-        assert len(told) == at_once
+def test_a_delivery_that_is_repeated_has_one_effect_whatever_the_script_says_by_then() -> None:
+    site = Site()
+    site.make("L")
+    site.script(b'fileinto "L";')
+    site.send()
+    for script in (b"keep;", b'fileinto :copy "L"; fileinto "N";', b'reject "no";', b"discard;"):
+        site.script(script)
+        assert [one.code for one in site.send()] == [250]
+        assert site.boxes() == {"L": [()]}
+    assert [one.code for one in site.send("another")] == [250]
 
 
-def test_another_node_is_asked_once_in_a_while_for_the_rules_of_its_users() -> None:
-    twin = Twin(scripts={"a@x.org": NEEDS + 'fileinto "Work";'}, far=True)
-    delivery = MailDelivery(cast(Router, twin), 10.0)
-    for _ in range(3):
-        deliver(twin, "a@x.org", delivery=delivery)
-    assert twin.asked == 1
-    twin.now += delivery_rules.RULES_KNOWN_S + 0.1
-    del twin.scripts["a@x.org"]
-    twin.commands.clear()
-    deliver(twin, "a@x.org", delivery=delivery)
-    assert twin.asked == 2 and where(twin) == [("INBOX", ())]
+def test_an_alias_goes_by_the_rules_of_each_user() -> None:
+    site = Site()
+    site.make("L")
+    site.script(b'fileinto "L";')
+    address = Address("team", "", "team", "", "+")
+    team = ExpandedRecipient(250, "2.1.5", "Recipient ok", ("a", "b"), "team", "")
+    assert [one.code for one in site.send("x", Recipient(address, team))] == [250]
+    assert (site.boxes(), site.boxes("b")) == ({"L": [()]}, {"INBOX": [()]})
+    assert site.saves == 1
 
 
-def test_who_cannot_be_asked_for_rules_has_the_client_come_again() -> None:
-    twin = Twin(far=True, dead=True)
-    (verdict,) = deliver(twin, "a@x.org")
-    assert verdict.code == 451 and not twin.commands
+def test_a_duplicate_is_known_as_long_as_rules_say() -> None:
+    site = Site()
+    site.make("L")
+    site.script(b'if duplicate :seconds 100 { fileinto "L"; }')
+    site.send("one")
+    site.now_s += 50
+    site.send("two")
+    assert site.boxes() == {"INBOX": [()], "L": [()]}
+    site.now_s += 60
+    site.send("three")
+    assert site.boxes() == {"INBOX": [(), ()], "L": [()]}
 
 
-def test_programs_that_are_kept_have_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(delivery_rules, "PROGRAMS_BYTES_MAX", 2000)
-    twin = Twin(scripts={f"u{n}@x.org": "keep;" for n in range(20)}, shards=4)
-    delivery = MailDelivery(cast(Router, twin), 10.0)
-    for n in range(20):
-        deliver(twin, f"u{n}@x.org", delivery=delivery)
-    assert 0 < len(delivery.rules._known) <= 2000 // 256
+def test_mail_that_is_to_be_sent_on_or_answered_is_kept_and_told() -> None:
+    site = Site()
+    site.script(b'redirect "o@z.org";')
+    assert [one.code for one in site.send()] == [250]
+    assert site.boxes() == {"INBOX": [()]}
+    site.script(b'vacation :addresses "a" "away";')
+    site.send("two")
+    assert len(site.boxes()["INBOX"]) == 2
+    assert site.rules.counts.redirects_kept == 1 and len(site.rules.alarms()) == 1
+
+
+def test_mail_waits_with_its_sender_while_the_rules_cannot_be_read() -> None:
+    site = Site(is_here=False)
+    site.script(b"discard;")
+    site.down = True
+    assert [one.code for one in site.send()] == [451]
+    site.down = False
+    assert [one.code for one in site.send()] == [250]
+    assert site.boxes() == {}
+
+
+def test_a_node_without_a_replica_asks_once_in_a_while() -> None:
+    site = Site(is_here=False)
+    for subject in "xyz":
+        site.send(subject)
+    assert len(site.queries) == 1 and site.boxes() == {"INBOX": [()] * 3}
+
+
+def test_scripts_are_read_again_only_when_they_changed_and_kept_within_bytes() -> None:
+    site = Site()
+    known = site.rules.known
+    site.script(b'fileinto "L";')
+    site.make("L")
+    site.send("x")
+    program = known._compiled["a"].program
+    site.send("y")
+    assert known._compiled["a"].program is program
+    small = KnownRules(known.router, bytes_max=1)
+    rules = asyncio.run(small.of("a", q.ReadPoint(), 1.0))
+    assert rules is not None and rules.program is not None
+    assert small._compiled == {} and small._bytes == 0
+
+
+def test_a_run_that_takes_too_much_leaves_mail_in_inbox() -> None:
+    site = Site()
+    script = b"".join(b'fileinto "L%d";' % n for n in range(DEFAULT_RULE_LIMITS.actions_max + 1))
+    site.script(script)
+    assert [one.code for one in site.send()] == [250]
+    assert site.boxes() == {"INBOX": [()]} and site.rules.counts.failed == 1

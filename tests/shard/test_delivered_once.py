@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from raftmail.mail import commands as c
+from raftmail.mail import queries as q
 from raftmail.mail.codec import decode_request, encode_request
 from raftmail.mail.results import Refused, SaveResult
 from raftmail.mail.uidset import UidSet
@@ -203,3 +204,68 @@ def test_a_copy_has_no_delivery_keys() -> None:
     result = feeder.do(c.CopyIn("a", (new,), 5, INBOX, UidSet.single(1)))
     assert isinstance(result, Refused)
     assert "delivery keys" in result.text
+
+
+def filed(*mailboxes: str, marks: tuple[bytes, ...] = (), text: str = "a") -> c.Save:
+    """A delivery that rules file into several mailboxes."""
+    new = [
+        replace(
+            message(text, c.Target("a", name)),
+            delivery_keys=(KEY,),
+            is_further=at > 0,
+            marks=() if at else marks,
+            flags=(f"k{at}",),
+        )
+        for at, name in enumerate(mailboxes)
+    ]
+    return c.Save("a", tuple(new), 1000, (), WEEK_S)
+
+
+def boxes(feeder: Feeder) -> list[int]:
+    found = [feeder.machine.index.mailboxes.named("a", name) for name in ("INBOX", "x", "y")]
+    return [0 if one is None else one.messages for one in found]
+
+
+def test_a_delivery_into_several_mailboxes_is_one_and_again_goes_into_no_other() -> None:
+    feeder = Feeder(new_machine())
+    for name in ("x", "y"):
+        feeder.do(c.CreateMailbox("a", name, 5, guid_of(name)))
+    assert len(uids(feeder, filed("x", "y"))) == 2
+    assert boxes(feeder) == [0, 1, 1]
+    again = uids(feeder, filed("INBOX", "y", "x", text="as a changed script files it"))
+    assert again == [("a", 1)] * 3 and boxes(feeder) == [0, 1, 1]
+    assert feeder.machine.index.delivered.find("a", KEY) is not None
+    assert len(feeder.machine.index.delivered) == 1
+    assert check(feeder.machine.index) == []
+
+
+def test_a_further_message_without_a_first_is_refused() -> None:
+    feeder = Feeder(new_machine())
+    alone = replace(message("a", INBOX), delivery_keys=(KEY,), is_further=True)
+    assert feeder.refused(c.Save("a", (alone,), 1000, (), WEEK_S)) == "BAD"
+    other = replace(message("a", INBOX), delivery_keys=(OTHER,))
+    assert feeder.refused(c.Save("a", (other, alone), 1000, (), WEEK_S)) == "BAD"
+    assert in_inbox(feeder.machine) == 0
+
+
+def test_marks_tell_when_a_message_was_there_and_are_renewed() -> None:
+    feeder = Feeder(new_machine())
+    first = filed("INBOX", marks=(OTHER,))
+    feeder.do(first)
+    asked = q.GetDelivery("a", OTHER)
+    assert feeder.machine.query(asked) == q.KnownDelivery(first.messages[0].received_us)
+    later = first.messages[0].received_us + 5
+    key = b"of a third delivery".ljust(32, b".")
+    new = replace(first.messages[0], delivery_keys=(key,), received_us=later)
+    feeder.do(c.Save("a", (new,), 1000, (), WEEK_S))
+    assert feeder.machine.query(asked) == q.KnownDelivery(later)
+    assert len(feeder.machine.index.delivered) == 3
+    assert check(feeder.machine.index) == []
+    assert feeder.machine.query(q.GetDelivery("a", bytes(32))) is None
+
+
+@pytest.mark.parametrize("marks", [(b"short",), (OTHER,) * 33, "text", OTHER])
+def test_marks_that_are_none_are_refused(marks: object) -> None:
+    feeder = Feeder(new_machine())
+    assert feeder.refused(filed("INBOX", marks=marks)) == "BAD"  # type: ignore[arg-type]
+    assert in_inbox(feeder.machine) == 0

@@ -6,6 +6,7 @@ from __future__ import annotations
 import random
 import shutil
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,7 @@ def _messages(draw: st.DrawFn) -> c.NewMessage:
         draw(st.just(()) | keys),
         draw(_zones),
         draw(_moments),
+        draw(st.sampled_from([False, False, False, True])),
     )
 
 
@@ -508,7 +510,12 @@ def _some_command(rng: random.Random) -> c.Command:
         some = (bytes([rng.randint(1, 40)]) * 32, bytes([rng.randint(1, 40)]) * 32)
         keys = some[: len(where)] if rng.random() < 0.6 else ()
         new = c.NewMessage(where, body_hash(text), 5, guid_of(text), 1, flags, text.encode(), keys)
-        return c.Save(user, (new,) * rng.randint(1, 2), rng.randint(1, 50), (), 86_400)
+        news = (new,) * rng.randint(1, 2)
+        if keys and rng.random() < 0.3:
+            news += (replace(new, is_further=True),)
+        elif keys and rng.random() < 0.3:
+            news = (replace(new, marks=(bytes([rng.randint(1, 40)]) * 32,)),)
+        return c.Save(user, news, rng.randint(1, 50), (), 86_400)
     if kind == "s":
         since = rng.choice([-1, -1, rng.randint(0, 60)])
         return c.Store(user, ref, uids, rng.choice(list(c.StoreMode)), flags, since)

@@ -417,8 +417,14 @@ class Twin:
         new = []
         for message in x.messages:
             for target, once in zip(message.targets, _keys_of(message), strict=True):
-                if (target.user, once) not in self.delivered | dict.fromkeys(first):
-                    new.append((message, target))
+                place = (target.user, once)
+                if message.is_further and once and place not in self.delivered:
+                    if place not in first:
+                        raise Refuse(r.Code.BAD)
+                elif place in self.delivered | dict.fromkeys(first):
+                    continue
+                self.destination(target)
+                new.append((message, target))
                 if once:
                     first.add((target.user, once))
         for message in x.messages:
@@ -437,8 +443,11 @@ class Twin:
         everything = [
             (m, t, once) for m in x.messages for t, once in zip(m.targets, _keys_of(m), strict=True)
         ]
+        before = dict(self.delivered)
+        marked: list[tuple[tuple[str, bytes], r.Saved]] = []
         for message, target, once in everything:
-            if (target.user, once) in self.delivered:
+            known = before if message.is_further else self.delivered
+            if (target.user, once) in known:
                 saved.append(self.delivered[target.user, once])
                 continue
             found = unknown.pop(0)[2]
@@ -475,9 +484,11 @@ class Twin:
                     mailbox.highestmodseq,
                 )
             )
-            if once:
+            if once and not message.is_further:
                 self.delivered[target.user, once] = saved[-1]
+                marked += [((target.user, mark), saved[-1]) for mark in message.marks]
             mailbox.uidnext += 1
+        self.delivered.update(marked)
         return r.SaveResult(tuple(saved))
 
     def do_Copy(self, x: c.Copy, guest: str = "") -> r.Result:

@@ -51,6 +51,20 @@ class WorkReport:
 
 
 @dataclass(frozen=True, slots=True)
+class RulesReport:
+    """Mail that delivery rules of users were asked about. What is counted is since the start."""
+
+    judged: int
+    """Messages that went by rules, each counted for each user."""
+    failed: int
+    """Those whose rules failed: they went where they would go without rules."""
+    redirects_kept: int
+    """Those that were to be sent on, and were kept."""
+    unanswered: int
+    """Those that were to be answered, and were not."""
+
+
+@dataclass(frozen=True, slots=True)
 class BackgroundReport:
     """What a node did of itself with mail, since it started."""
 
@@ -62,6 +76,8 @@ class BackgroundReport:
     push: Annotated[WorkReport | None, OMITTED] = None
     """Events of new mail for web hooks; of `failed` those are counted that were tried again.
     Omitted where there are no hooks."""
+    rules: Annotated[RulesReport | None, OMITTED] = None
+    """Mail that went by delivery rules. Omitted where none did."""
 
 
 @dataclass(frozen=True, slots=True)
