@@ -22,7 +22,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
-from raftmail.mail.commands import Blob, Command, Copy, MailboxRef, Save
+from raftmail.mail.commands import Blob, Command, Copy, GuestCommand, MailboxRef, Save
 from raftmail.mail.failures import Unavailable
 from raftmail.mail.queries import (
     Answer,
@@ -142,6 +142,8 @@ class JunkTeacher:
         """A command has this result. Returns at once, and raises nothing."""
         if self._closed:
             return
+        if isinstance(command, GuestCommand):
+            command = command.command
         if isinstance(command, Copy) and isinstance(result, CopyResult):
             uids, source = result.target_uids, (command.user, command.mailbox)
             if uids:

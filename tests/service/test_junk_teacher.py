@@ -127,6 +127,13 @@ def test_what_is_thrown_away_or_stays_junk_or_is_elsewhere_teaches_nothing(
     assert notes.lines == []
 
 
+def test_what_a_guest_moves_teaches_as_well(tmp_path: Path) -> None:
+    notes = Notes(tmp_path)
+    command, result = move(1, 2, 1)
+    teach(teacher_of(notes), (c.GuestCommand("b", command), result))
+    assert notes.lines == ["spam --user=a a 14"]
+
+
 def test_what_a_program_saves_in_junk_is_spam(tmp_path: Path) -> None:
     notes = Notes(tmp_path)
     saved = SaveResult((Saved("a", 2, 1, 7, 3), Saved("a", 1, 1, 8, 3)))
