@@ -57,6 +57,8 @@ class MailProxy:
     def __init__(self, config: ProxyConfig, cluster: ProxiedCluster) -> None:
         self._config = config
         self._listeners: list[Listener] = []
+        self._secured: list[Listener] = []
+        """Those whose connections begin with TLS."""
         self._watching: asyncio.Task[None] | None = None
         nodes = config.nodes
         host = socket.gethostname() or "localhost"
@@ -101,9 +103,19 @@ class MailProxy:
                     descriptors=self._descriptors,
                 )
                 await self._listen(listener, address)
+                if secure:
+                    self._secured.append(listener)
         if listen.lmtp:
             await self._listen(self._lmtp_listener(), listen.lmtp)
         self._watching = start_task(asyncio.get_running_loop(), self._watch.run())
+
+    def renew_certificate(self) -> None:
+        """Read the certificate and its key again, for connections from now on. Raises
+        `ProxyConfigError`, and then all stays as it is."""
+        tls = _tls(self._config)
+        self._context.tls = tls
+        for listener in self._secured:
+            listener.take_over(self._context.limits, tls)
 
     async def stop(self) -> None:
         """Accept no more, and let what is under way end."""

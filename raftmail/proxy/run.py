@@ -10,7 +10,7 @@ import sys
 import uvloop
 
 from raftmail.net.errors import LoopErrors, describe
-from raftmail.proxy.config import ProxyConfig
+from raftmail.proxy.config import ProxyConfig, ProxyConfigError
 from raftmail.proxy.mail_proxy import MailProxy, ProxiedCluster
 
 _log = logging.getLogger("raftmail.proxy")
@@ -20,7 +20,8 @@ _FAILED = 70
 
 
 def run_proxy(config: ProxyConfig, cluster: ProxiedCluster) -> int:
-    """Serve until SIGTERM or SIGINT; the exit status. Raises `ProxyConfigError`."""
+    """Serve until SIGTERM or SIGINT; the exit status. SIGHUP has the certificate read again. Raises
+    `ProxyConfigError`."""
     logging.basicConfig(
         stream=sys.stderr,
         level=logging.INFO,
@@ -45,6 +46,7 @@ async def _serve(config: ProxyConfig, cluster: ProxiedCluster) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     proxy = MailProxy(config, cluster)
+    loop.add_signal_handler(signal.SIGHUP, _renew, proxy)
     try:
         await proxy.start()
         _log.info("started, for %d nodes", len(cluster.nodes))
@@ -53,3 +55,13 @@ async def _serve(config: ProxyConfig, cluster: ProxiedCluster) -> int:
     finally:
         await proxy.stop()
     return _FAILED if broken else 0
+
+
+def _renew(proxy: MailProxy) -> None:
+    """SIGHUP: a certificate was renewed."""
+    try:
+        proxy.renew_certificate()
+    except ProxyConfigError as e:
+        _log.error("the certificate from before is kept: %s", e)
+    else:
+        _log.info("the certificate was read again")
