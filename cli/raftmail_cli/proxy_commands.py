@@ -18,7 +18,8 @@ from raftmail_cli.trust import read_file
 def proxy(file: Path, check: bool) -> None:
     """Run the fail-over proxy in the foreground, with the configuration FILE (proxy.toml).
 
-    It takes IMAP, POP3 and LMTP at one address, and passes each client on to a node that answers.
+    It takes IMAP, POP3, ManageSieve and LMTP at one address, and passes each client on to a node
+    that answers.
     It keeps nothing, so any number of them may run. SIGTERM and SIGINT stop it.
     """
     # The event loop and TLS are loaded here alone: other commands start in half the time.
@@ -38,6 +39,7 @@ def proxy(file: Path, check: bool) -> None:
                     for protocol, address in (
                         ("imaps", node.programs.imaps),
                         ("pop3s", node.programs.pop3s),
+                        ("managesieve", node.programs.managesieve),
                         ("lmtp", node.lmtp),
                     )
                     if address

@@ -34,14 +34,16 @@ class ProxyCluster:
 
 @dataclass(frozen=True, slots=True)
 class ProxyListen:
-    """Addresses to listen on, `host:port`; "" is nowhere. `imap` and `pop3` begin in the clear,
-    with STARTTLS and STLS; `imaps` and `pop3s` begin with TLS. Who connects from `proxy_networks`
-    speaks the PROXY protocol first. With `shared`, several proxies listen on the same addresses."""
+    """Addresses to listen on, `host:port`; "" is nowhere. `imap`, `pop3` and `managesieve` begin in
+    the clear, with STARTTLS or STLS; `imaps` and `pop3s` begin with TLS. Who connects from
+    `proxy_networks` speaks the PROXY protocol first. With `shared`, several proxies listen on the
+    same addresses."""
 
     imap: str = ""
     imaps: str = ""
     pop3: str = ""
     pop3s: str = ""
+    managesieve: str = ""
     lmtp: str = ""
     proxy_networks: str = ""
     shared: bool = False
@@ -50,7 +52,8 @@ class ProxyListen:
     def served(self) -> tuple[str, ...]:
         """What is spoken to nodes for these addresses."""
         imap, pop3 = self.imap or self.imaps, self.pop3 or self.pop3s
-        found = {"imaps": imap, "pop3s": pop3, "lmtp": self.lmtp}
+        sieve = self.managesieve
+        found = {"imaps": imap, "pop3s": pop3, "managesieve": sieve, "lmtp": self.lmtp}
         return tuple(name for name, address in found.items() if address)
 
 
@@ -133,7 +136,7 @@ _SECTIONS: Final[Mapping[str, type[Any]]] = {
     "lmtp": ProxyLmtp,
     "limits": ProxyBounds,
 }
-_PORTS: Final = ("imap", "imaps", "pop3", "pop3s", "lmtp")
+_PORTS: Final = ("imap", "imaps", "pop3", "pop3s", "managesieve", "lmtp")
 _CHECKS: Final[Mapping[str, Check]] = {
     **dict.fromkeys((f"listen.{name}" for name in _PORTS), is_address_or_none),
     "cluster.file": lambda v: None if v else "the path of the cluster's cluster.json",

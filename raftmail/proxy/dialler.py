@@ -111,6 +111,9 @@ class Dialler:
     async def _greet(self, connection: NodeConnection, protocol: str, client: str) -> None:
         if self.tells_clients:
             connection.write(header_for(client))
+        if protocol == "managesieve":
+            await self._begin_managesieve(connection)
+            return
         if protocol != "lmtp":
             await self.trust.secure(connection, protocol, self.connect_s)
         greeting = await connection.line()
@@ -126,6 +129,23 @@ class Dialler:
         await self._expect(connection, b"STARTTLS\r\n", b"220")
         await self.trust.secure(connection, "lmtp", self.connect_s)
         await self._expect(connection, hello, b"250")
+
+    async def _begin_managesieve(self, connection: NodeConnection) -> None:
+        """The greeting, STARTTLS, and the greeting once more (RFC 5804 section 2.2)."""
+        await self._pass_greeting(connection)
+        connection.write(b"STARTTLS\r\n")
+        line = await connection.line()
+        if not line.startswith(b"OK"):
+            raise NodeLost(f"it begins no TLS: {line[:100].decode('latin-1')}")
+        await self.trust.secure(connection, "managesieve", self.connect_s)
+        await self._pass_greeting(connection)
+
+    @staticmethod
+    async def _pass_greeting(connection: NodeConnection) -> None:
+        """Capabilities up to OK."""
+        while not (line := await connection.line()).startswith(b"OK"):
+            if not line.startswith(b'"'):
+                raise NodeLost(f"it does not let anyone in: {line[:100].decode('latin-1')}")
 
     @staticmethod
     async def _expect(connection: NodeConnection, command: bytes, code: bytes) -> None:

@@ -30,6 +30,7 @@ from raftmail.proxy.first_message import MECHANISMS, TOKENS
 from raftmail.proxy.hang_watch import HangWatch
 from raftmail.proxy.imap_session import ProxiedImap
 from raftmail.proxy.lmtp_session import HoldLimits, LmtpProxyContext, ProxiedLmtp
+from raftmail.proxy.managesieve_session import ProxiedManageSieve
 from raftmail.proxy.nodes import NodeTable, ProxiedNode
 from raftmail.proxy.pop3_session import ProxiedPop3
 from raftmail.proxy.whereabouts import Whereabouts
@@ -92,6 +93,7 @@ class MailProxy:
             (listen.imaps, b"", True, self._imap),
             (listen.pop3, b"-ERR [SYS/TEMP] too many connections\r\n", False, self._pop3),
             (listen.pop3s, b"", True, self._pop3),
+            (listen.managesieve, b'BYE "too many connections"\r\n', False, self._managesieve),
         ]
         for address, full, secure, make in programs:
             if address:
@@ -129,6 +131,9 @@ class MailProxy:
 
     def _pop3(self, secure: bool, connection: Connection) -> Session:
         return ProxiedPop3(self._context, connection, secure=secure)
+
+    def _managesieve(self, secure: bool, connection: Connection) -> Session:
+        return ProxiedManageSieve(self._context, connection, secure=secure)
 
     def _lmtp_listener(self) -> Listener:
         context, lmtp = self._context, self._config.lmtp

@@ -83,3 +83,26 @@ async def pop3_log_in(connection: NodeConnection, wanted: LogInWanted, relay: Re
             return NodeAnswer(verdict, line + b"\r\n")
         else:
             raise NodeLost(f"it answers a log-in with {line[:40].decode('latin-1')}")
+
+
+async def managesieve_log_in(
+    connection: NodeConnection, wanted: LogInWanted, relay: Relay
+) -> NodeAnswer:
+    """By AUTHENTICATE with a first answer (RFC 5804 section 2.1). Raises `NodeLost`."""
+    shown = wanted.shown
+    message = encode(shown.message)
+    connection.write(
+        b'AUTHENTICATE "%b" {%d+}\r\n%b\r\n' % (shown.mechanism.encode(), len(message), message)
+    )
+    while True:
+        line = await connection.line()
+        if line.startswith(b'"'):
+            connection.write(await relay(line) + b"\r\n")
+        elif line.startswith(b"OK"):
+            return NodeAnswer(NodeVerdict.IN, line + b"\r\n")
+        elif line.startswith(b"NO"):
+            is_temporary = line.startswith(b"NO (TRYLATER)")
+            verdict = NodeVerdict.UNAVAILABLE if is_temporary else NodeVerdict.REFUSED
+            return NodeAnswer(verdict, line + b"\r\n")
+        else:
+            raise NodeLost(f"it answers a log-in with {line[:40].decode('latin-1')}")

@@ -13,8 +13,8 @@ AVOIDED_S: Final = 5.0
 
 @dataclass(frozen=True, slots=True)
 class ProxiedNode:
-    """A node, and where it speaks each protocol: `imaps` and `pop3s` with TLS, `lmtp`. An address
-    is `host:port`."""
+    """A node, and where it speaks each protocol: `imaps` and `pop3s` with TLS, `managesieve` and
+    `lmtp`. An address is `host:port`."""
 
     name: str
     addresses: Mapping[str, str]

@@ -19,6 +19,7 @@ from raftmail.proxy.dialler import Dialler, NodeTrust
 from raftmail.proxy.first_message import MECHANISMS
 from raftmail.proxy.imap_session import ProxiedImap
 from raftmail.proxy.lmtp_session import HoldLimits, LmtpProxyContext, ProxiedLmtp
+from raftmail.proxy.managesieve_session import ProxiedManageSieve
 from raftmail.proxy.nodes import NodeTable, ProxiedNode
 from raftmail.proxy.pop3_session import ProxiedPop3
 from raftmail.proxy.whereabouts import Whereabouts
@@ -108,7 +109,7 @@ class PlayedNode:
             reader = asyncio.StreamReader()
             made: list[asyncio.StreamWriter] = []
             protocol = asyncio.StreamReaderProtocol(reader, lambda _, writer: made.append(writer))
-            secure = None if self.protocol == "lmtp" else self.context
+            secure = None if self.protocol in ("lmtp", "managesieve") else self.context
             await loop.connect_accepted_socket(lambda: protocol, sock, ssl=secure)
             writer = made[0]
             one = Streams(reader, writer)
@@ -176,6 +177,36 @@ class MailNode(PlayedNode):
                 one.say((self.refuses or b"-ERR [AUTH] that is wrong") + b"\r\n")
                 return
         one.say(b"+OK by %b\r\n" % self.name.encode())
+
+
+class SievePlayed(PlayedNode):
+    """A node of ManageSieve with one user."""
+
+    def __init__(self, name: str, files: tls.TlsFiles) -> None:
+        super().__init__(name, "managesieve", files, self.serve)
+        self.refuses = b""
+        """What is said instead of letting in."""
+
+    async def serve(self, one: Streams) -> None:
+        one.say(b'"STARTTLS"\r\nOK "hello"\r\n')
+        while line := await one.line():
+            self.said.append(line)
+            verb = line.split()[0].upper()
+            if verb == b"STARTTLS":
+                one.say(b"OK\r\n")
+                await one.writer.drain()
+                await one.writer.start_tls(self.context)
+                one.say(b'"SASL" "PLAIN"\r\nOK\r\n')
+            elif verb == b"AUTHENTICATE":
+                message = base64.b64decode(await one.line())
+                if b"SCRAM" in line:
+                    one.say(b'"c2VydmVyLWZpcnN0"\r\n')
+                    self.said.append(await one.line())
+                ok = b"SCRAM" in line or message == b"\x00%b\x00%b" % (USER, PASSWORD)
+                refusal = self.refuses or (b"" if ok else b'NO "that is wrong"')
+                one.say((refusal or b'OK "logged in"') + b"\r\n")
+            else:
+                one.say(b'OK "by %b"\r\n' % self.name.encode())
 
 
 class LmtpPlayed(PlayedNode):
@@ -258,6 +289,8 @@ class Before:
                 return ProxiedImap(context, connection, secure=secure)  # type: ignore[arg-type]
             if protocol == "pop3":
                 return ProxiedPop3(context, connection, secure=False)  # type: ignore[arg-type]
+            if protocol == "managesieve":
+                return ProxiedManageSieve(context, connection, secure=False)  # type: ignore[arg-type]
             shared = LmtpProxyContext(context, self._hold)
             return ProxiedLmtp(shared, connection)  # type: ignore[arg-type]
 
@@ -323,6 +356,12 @@ def lmtp_nodes(folder: Path, count: int = 2) -> list[LmtpPlayed]:
     """The same, of LMTP."""
     made = Certificates(folder, CLUSTER)
     return [LmtpPlayed(name, made.files(name)) for name in [f"n{at + 1}" for at in range(count)]]
+
+
+def sieve_nodes(folder: Path, count: int = 2) -> list[SievePlayed]:
+    """The same, of ManageSieve."""
+    made = Certificates(folder, CLUSTER)
+    return [SievePlayed(name, made.files(name)) for name in [f"n{at + 1}" for at in range(count)]]
 
 
 async def until(holds: Callable[[], bool]) -> None:

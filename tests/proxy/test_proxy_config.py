@@ -27,7 +27,7 @@ def _load(folder: Path, text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("", "listen: has no address; set one of imap, imaps, pop3, pop3s, lmtp"),
+        ("", "listen: has no address; set one of imap, imaps, pop3, pop3s, managesieve, lmtp"),
         ("[listen", "cannot be read"),
         ("a = " + "[" * 5000, "cannot be read: it goes too deep"),
         ("a = " + "1" * 5000, "cannot be read: Exceeds the limit"),

@@ -89,6 +89,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "raftmail.net",
         "raftmail.client",
         "raftmail.admin.api",
+        "raftmail.sieve",
     ),
     "raftmail.node": ("raftmail",),
     # Besides the client: `raftmail node` starts a node, and `raftmail chaos` is a command like the

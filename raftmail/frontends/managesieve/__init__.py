@@ -2,8 +2,8 @@
 
 `node/` starts a `server.ManageSieveServer` with a `service.service.Service`. Inside:
 
-* `words` makes bytes to commands of words, `commands` says what they are, `states` which are taken
-  when, `replies` writes answers;
+* `mail.sieve_words` makes bytes to commands of words, `commands` says what they are, `states` which
+  are taken when, `replies` writes answers;
 * `session` ties them to a connection and to the service; `server` listens; `limits` bounds it all.
 
 Only the last two have I/O.

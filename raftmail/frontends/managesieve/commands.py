@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final
 
-from raftmail.frontends.managesieve.words import SieveWord, SieveWordsWrong
+from raftmail.mail.sieve_words import SieveWord, SieveWordsWrong
 
 
 class SieveVerb(Enum):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from raftmail.frontends.managesieve.words import QUOTED_BYTES_MAX
+from raftmail.mail.sieve_words import QUOTED_BYTES_MAX
 from raftmail.sieve.compiler import EXTENSIONS
 from raftmail.sieve.rule_limits import DEFAULT_RULE_LIMITS
 

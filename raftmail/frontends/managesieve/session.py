@@ -14,12 +14,6 @@ from raftmail.frontends.managesieve import replies
 from raftmail.frontends.managesieve.commands import SieveCommand, SieveVerb, name_of, parse_command
 from raftmail.frontends.managesieve.context import ManageSieveContext
 from raftmail.frontends.managesieve.states import TAKEN_IN, SieveState
-from raftmail.frontends.managesieve.words import (
-    SieveReader,
-    SieveWord,
-    SieveWordsEndless,
-    SieveWordsWrong,
-)
 from raftmail.frontends.sasl import base64_lines
 from raftmail.frontends.sasl.base64_lines import SaslCancelled, SaslSyntaxError
 from raftmail.frontends.sasl.exchange import SaslExchange
@@ -31,6 +25,12 @@ from raftmail.mail.limits import validate
 from raftmail.mail.queries import GetScript, ListScripts, ScriptInfo, ScriptList
 from raftmail.mail.results import Code, Executed, Refused
 from raftmail.mail.scripts import check_script_name
+from raftmail.mail.sieve_words import (
+    SieveReader,
+    SieveWord,
+    SieveWordsEndless,
+    SieveWordsWrong,
+)
 from raftmail.net.connection import Connection
 from raftmail.net.errors import tell
 from raftmail.net.session import Bye, Session

@@ -81,9 +81,9 @@ def test_sections_that_are_many_times_the_message_are_refused_and_others_are_tol
 def test_others_have_turns_while_much_is_looked_at(command: bytes) -> None:
     async def talk(client: ImapClient, service: TwinService) -> None:
         await filled(client, 40)
-        for number in range(450):
+        for number in range(450 if b"LSUB" in command else 0):
             await client.ok(f"SUBSCRIBE s{number}")
-        for number in range(40):
+        for number in range(40 if b"LIST" in command else 0):
             await client.ok(f"CREATE m{number}")
         turns = 0
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from raftmail.frontends.managesieve.words import (
+from raftmail.mail.sieve_words import (
     SieveReader,
     SieveWord,
     SieveWordsEndless,
