@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import imaplib
+import os
 import poplib
+import signal
 import smtplib
 import socket
 import subprocess
@@ -14,6 +16,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import pytest
+
+from raftmail.mail.endpoint import split_address
 from tests.node.cluster import WAIT_S, Cluster, free_ports, wait_for
 
 USER, PASSWORD = "anna@example.org", "secret password"
@@ -28,21 +33,24 @@ lmtp = "127.0.0.1:{lmtp}"
 patience_s = 30
 [nodes]
 connect_ms = 5000
+hang_s = {hang_s}
 """
 
 
 @contextmanager
-def _proxy(cluster: Cluster, folder: Path) -> Iterator[dict[str, int]]:
-    """A proxy process; its ports by protocol."""
+def _proxy(
+    cluster: Cluster, folder: Path, hang_s: int = 10
+) -> Iterator[tuple[int, dict[str, int]]]:
+    """A proxy process: its pid, and its ports by protocol."""
     ports = dict(zip(("imap", "pop3", "lmtp"), free_ports(3), strict=True))
     config = folder / "proxy.toml"
-    config.write_text(TOML.format(file=cluster.file, **ports))
+    config.write_text(TOML.format(file=cluster.file, hang_s=hang_s, **ports))
     command = [sys.executable, "-m", "raftmail_cli", "proxy", str(config)]
     with (folder / "proxy.log").open("wb") as log:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
     try:
         wait_for("the proxy", lambda: all(map(_is_open, ports.values())))
-        yield ports
+        yield process.pid, ports
     finally:
         process.terminate()
         assert process.wait(WAIT_S) == 0, (folder / "proxy.log").read_text()
@@ -51,6 +59,16 @@ def _proxy(cluster: Cluster, folder: Path) -> Iterator[dict[str, int]]:
 def _is_open(port: int) -> bool:
     with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=5):
         return True
+    return False
+
+
+def _holds_connection(pid: int, port: int) -> bool:
+    """Whether a process has a connection to a port of this machine."""
+    sockets = {os.readlink(one) for one in Path(f"/proc/{pid}/fd").iterdir() if one.is_symlink()}
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        words = line.split()
+        if int(words[2].rpartition(":")[2], 16) == port and f"socket:[{words[9]}]" in sockets:
+            return True
     return False
 
 
@@ -92,7 +110,7 @@ def test_a_master_killed_in_the_middle_loses_and_doubles_nothing_through_the_pro
         master = cluster.master(1)
         with cluster.client() as client:
             client.add_user(USER, PASSWORD)
-        with _proxy(cluster, tmp_path) as ports:
+        with _proxy(cluster, tmp_path) as (_, ports):
             resting = imaplib.IMAP4("127.0.0.1", ports["imap"], timeout=WAIT_S)
             resting.login(USER, PASSWORD)
             stop, said = threading.Event(), list[str]()
@@ -122,3 +140,34 @@ def test_a_master_killed_in_the_middle_loses_and_doubles_nothing_through_the_pro
             box.pass_(PASSWORD)
             assert box.stat()[0] == MESSAGES
             box.quit()
+
+
+@pytest.mark.long
+def test_a_node_that_hangs_is_left_in_bounded_time_and_its_clients_hear_no_other_node(
+    tmp_path: Path,
+) -> None:
+    cluster = Cluster(tmp_path / "c", programs=True)
+    _behind_proxies(cluster)
+    with cluster:
+        cluster.master(1)
+        with cluster.client() as client:
+            client.add_user(USER, PASSWORD)
+        with _proxy(cluster, tmp_path, hang_s=3) as (process, ports):
+            box = imaplib.IMAP4("127.0.0.1", ports["imap"], timeout=WAIT_S)
+            box.login(USER, PASSWORD)
+            box.select("INBOX")
+            hung = next(
+                name
+                for name, programs in cluster.programs.items()
+                if _holds_connection(process, split_address(programs.imaps)[1])
+            )
+            pid = cluster.processes[hung].pid
+            os.kill(pid, signal.SIGSTOP)
+            try:
+                with pytest.raises(imaplib.IMAP4.abort, match="UNAVAILABLE"):
+                    box.noop()  # a command under way is not said again elsewhere
+                with imaplib.IMAP4("127.0.0.1", ports["imap"], timeout=WAIT_S) as other:
+                    assert other.login(USER, PASSWORD)[0] == "OK"
+                    assert other.select("INBOX")[0] == "OK"
+            finally:
+                os.kill(pid, signal.SIGCONT)
