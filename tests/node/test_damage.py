@@ -234,6 +234,9 @@ def test_a_running_node_whose_log_somebody_was_at_has_everything_in_it_again(
             wait_for(
                 f"{name} to mend its log",
                 lambda name=name: "the log is mended" in cluster.log(name),  # type: ignore[misc]
+                # What was cut short and has grown since is found when it is read: of two shards
+                # with two segments each, one every half minute.
+                timeout_s=200.0,
             )
         saved |= _save(cluster, range(30, 40))
         for name in cluster.folders:

@@ -17,6 +17,7 @@ from raftmail.mail.failures import Failure
 from raftmail.resync.state import write_jump
 from raftmail.shard.frames import FrameKind
 from raftmail.shard.opening import finish_jump
+from raftmail.storage.blobs import ReclaimProgress
 from raftmail.storage.index import TABLES, Index
 from tests.consensus.journal_twin import SMALL
 from tests.simulation.disk import SimDisk
@@ -96,9 +97,9 @@ def test_no_space_is_given_back_while_the_index_does_not_tell_what_is_needed(
     replica = master.replica
     calls: list[float] = []
 
-    def reclaim(bodies: object, now: float, unreferenced: list[bytes]) -> int:
+    def reclaim(bodies: object, now: float, unreferenced: list[bytes]) -> ReclaimProgress:
         calls.append(now)
-        return 0
+        return ReclaimProgress(more=False)
 
     monkeypatch.setattr(type(replica.bodies), "reclaim", reclaim)
     replica._reclaim(1.0)
