@@ -43,6 +43,7 @@ import logging
 from collections.abc import Iterable, Iterator, Sequence
 
 from raftmail.consensus.journal import Journal
+from raftmail.mail.codec import CodecError, entry_blobs
 from raftmail.resync.missing import AWAITED_US, Missing, body_size
 from raftmail.resync.state import RESYNC_KEYS, Mark, read_local, write_local
 from raftmail.shard.bodies import Bodies, restore_bodies
@@ -185,12 +186,32 @@ def open_bodies(
         if size is not None:
             missing.add(digest, size, AWAITED_US)
     if look:
+        _forget_unneeded(store, index, journal)
         count = missing.add_many(_lacking(store, index))
         logger.warning("shard %d: %d bodies are missing", shard, count)
     if look or anew or suspect:
         store.place_pending()
         index.commit(sync=True)
     return store
+
+
+def _forget_unneeded(store: BlobStore, index: Index, journal: Journal) -> None:
+    """Forget where bodies are that no message has, and no entry names that is to be applied. The
+    scrub reads none of them. One that is needed again later would be taken to be there, and be
+    acknowledged, though an older disk does not have it."""
+    named: set[bytes] = set()
+    begin = max(journal.first_index, index.applied_index + 1)
+    for at in range(begin, journal.last_index + 1):
+        try:
+            named.update(entry_blobs(journal.entry(at)[0][1:]))
+        except CodecError:
+            continue  # it names none
+    for digest in [d for d, _ in scan(index.engine.table("places")) if d not in named]:
+        try:
+            if not index.references(digest):
+                store.forget(digest)
+        except IndexDamaged:
+            continue  # the scrub has it repaired
 
 
 def _look_again(store: BlobStore, digests: Iterable[bytes]) -> None:

@@ -220,7 +220,7 @@ def _open_state(
         spec.blobs,
         journal,
         anew=anew,
-        look=repairs.bodies or bool(own),
+        look=repairs.bodies or bool(own) or spec.is_doubtful,
         suspect=repairs.damaged,
     )
     try:

@@ -17,6 +17,7 @@ from raftmail.mail import commands as c
 from raftmail.mail.codec import encode_request
 from raftmail.mail.failures import Failure
 from raftmail.mail.results import Executed
+from raftmail.mail.uidset import UidSet
 from raftmail.resync.frames import Decoder, Link, session_of
 from raftmail.resync.requests import RequestKind, ResyncHello, decode_hello
 from raftmail.resync.state import Mark
@@ -167,6 +168,30 @@ def test_the_log_is_not_cut_for_a_body_that_rotted_when_the_index_was_lost() -> 
         machinery.turn()
     assert not replica.is_whole
     assert replica.recovery.manager.missing.has(body_hash(TEXTS[5]))
+
+
+def test_places_of_unneeded_bodies_are_forgotten_when_the_disk_may_be_older() -> None:
+    """A message that comes later may have such a body again. It was taken to be there, and counted,
+    though the disk had it no more."""
+    machinery = Machinery()
+    machinery.save(TEXTS)
+    replica = machinery.replica
+    request = encode_request(
+        b"client of tests!",
+        len(TEXTS) + 1,
+        len(TEXTS),
+        c.Expunge("a", "INBOX", UidSet.parse("1")),
+    )
+    replica.submit(machinery.now, request, [], lambda answer: None)
+    for _ in range(100):
+        machinery.turn()
+    assert replica.blobs.has(body_hash(TEXTS[0]))
+    machinery.close()
+    machinery.index.ordered = Repairs(bodies=True)
+    replica = machinery.open(ordered=True)
+    assert not replica.blobs.has(body_hash(TEXTS[0]))
+    assert all(replica.blobs.has(body_hash(text)) for text in TEXTS[1:])
+    assert replica.is_whole
 
 
 def follower_with_an_entry(text: str) -> Machinery:
